@@ -1,0 +1,189 @@
+"""The commands. Flags come from the functions' signatures and from `Hyperparameters`.
+
+The one place where errors become exit codes: what the user can mend is one line on stderr, with
+exit code 2 (1 where a training failed); a bug of ours keeps its traceback.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated
+
+from cyclopts import App, CycloptsError, Parameter, ValidationError
+from cyclopts.validators import Number
+from pydantic import ValidationError as PydanticValidationError
+
+import lstmfcn
+from lstmfcn.errors import LstmfcnError
+from lstmfcn.files import whole_file
+from lstmfcn.hyperparameters import Hyperparameters, explain
+
+Count = Annotated[int, Parameter(validator=Number(gte=1))]
+
+app = App(
+    name="lstmfcn",
+    help="Train and use the LSTM-FCN time-series classifier on CSV shards, through Ray.",
+    version=lstmfcn.__version__,
+)
+
+
+@app.command
+def train(
+    *,
+    train: str,
+    output: str,
+    validation: str | None = None,
+    model: str | None = None,
+    num_workers: Count = 1,
+    cpus_per_worker: Count | None = None,
+    use_gpu: Annotated[bool, Parameter(negative="")] = False,
+    hyperparameters: Annotated[
+        Hyperparameters, Parameter(name="*", group="Hyperparameters")
+    ] = Hyperparameters(),
+) -> None:
+    """Train a model on shards: OUTPUT/model, metrics.jsonl and learning_curve.png.
+
+    Parameters
+    ----------
+    train
+        Training shards: a file, folder, glob or URI of CSV, CSV.gz or Parquet.
+    output
+        Folder of the run. It must not hold one yet.
+    validation
+        Validation shards. Given, they decide which epoch is kept.
+    model
+        Model directory to continue from. Then only lr, batch-size, epochs, seed, precision apply.
+    num_workers
+        Workers that share every batch.
+    cpus_per_worker
+        CPUs of each worker; by default an equal share of all.
+    use_gpu
+        Give each worker a GPU.
+    """
+    from lstmfcn.distributed.train import train as train_on_ray
+
+    train_on_ray(
+        train,
+        output,
+        validation=validation,
+        model=model,
+        hyperparameters=hyperparameters,
+        num_workers=num_workers,
+        cpus_per_worker=cpus_per_worker,
+        use_gpu=use_gpu,
+    )
+
+
+@app.command
+def evaluate(*, model: str, data: str, output: str | None = None) -> None:
+    """Compare a model with labelled shards; the last line is one JSON object.
+
+    Parameters
+    ----------
+    model
+        Model directory.
+    data
+        Labelled shards: a file, folder, glob or URI.
+    output
+        Folder that evaluation.json is also written to.
+    """
+    from lstmfcn.distributed.predict import evaluate as evaluate_on_ray
+
+    found = json.dumps(evaluate_on_ray(model, data), allow_nan=False)
+    if output:
+        with whole_file(Path(output) / "evaluation.json") as path:
+            path.write_text(found + "\n", encoding="utf-8")
+    print(found)
+
+
+@app.command
+def predict(*, model: str, input: str, output: str) -> None:  # noqa: A002 - the flag's name
+    """Write one prediction file for each input shard: same name, same row order.
+
+    Parameters
+    ----------
+    model
+        Model directory.
+    input
+        Shards: a file, folder, glob or URI. Label columns are not needed.
+    output
+        Folder of the prediction files.
+    """
+    from lstmfcn.distributed.predict import predict as predict_on_ray
+
+    predict_on_ray(model, input, output)
+
+
+@app.command
+def convert(*, input: str, output: str, shards: Count = 1) -> None:  # noqa: A002
+    """Convert a .tsv or .ts file of the UCR/UEA archive to CSV shards.
+
+    Parameters
+    ----------
+    input
+        Archive file.
+    output
+        New folder for part-000.csv, ...
+    shards
+        Number of files.
+    """
+    from lstmfcn.convert import convert as convert_archive_file
+
+    rows = convert_archive_file(input, output, shards)
+    print(f"{rows} rows in {shards} shards: {output}")
+
+
+@app.command
+def sample(*, output: str, rows: Count = 600, shards: Count = 3, seed: int = 0) -> None:
+    """Write CSV shards of the synthetic Cylinder-Bell-Funnel problem, to try things with.
+
+    Parameters
+    ----------
+    output
+        New folder for part-000.csv, ...
+    rows
+        Number of series.
+    shards
+        Number of files.
+    seed
+        Seed of the series.
+    """
+    from lstmfcn.cylinder_bell_funnel import cylinder_bell_funnel
+    from lstmfcn.shard_writing import write_shards
+
+    values, names = cylinder_bell_funnel(rows, seed)
+    write_shards(Path(output), names.tolist(), values.round(6).tolist(), min(shards, rows))
+    print(f"{rows} rows in {shards} shards: {output}")
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run a command and return its exit code."""
+    logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
+    try:
+        app(
+            sys.argv[1:] if arguments is None else arguments,
+            exit_on_error=False,
+            print_error=False,
+            result_action="return_value",
+        )
+    except CycloptsError as error:
+        return _refuse(_usage(error), 2)
+    except LstmfcnError as error:
+        return _refuse(str(error), error.exit_code)
+    return 0
+
+
+def _usage(error: CycloptsError) -> str:
+    cause = error.__cause__
+    if isinstance(error, ValidationError) and isinstance(cause, PydanticValidationError):
+        return explain(cause)
+    return " ".join(str(error).split()) + " See lstmfcn --help."
+
+
+def _refuse(message: str, exit_code: int) -> int:
+    print(f"lstmfcn: {message}", file=sys.stderr)
+    return exit_code

@@ -1,0 +1,1 @@
+"""The only Ray in the package."""

@@ -1,0 +1,89 @@
+"""Every error that lstmfcn raises on purpose.
+
+LstmfcnError
+├── UserError            something the user gave is wrong: one line, exit code 2
+│   ├── DataError            in a shard: file, row, column, what was found, what to do
+│   ├── HyperparameterError  a hyperparameter has an impossible value
+│   ├── ModelError           a model directory cannot be read, or does not fit the data
+│   ├── OutputError          an output path cannot be used
+│   └── ResourceError        the cluster cannot give what was asked
+└── TrainingError        training itself failed (a loss that is not finite): one line, exit code 1
+
+Anything else that escapes is a bug of lstmfcn and keeps its traceback.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+
+class LstmfcnError(Exception):
+    """Base of all errors of lstmfcn; ``exit_code`` is what a command ends with."""
+
+    exit_code = 1
+
+
+class UserError(LstmfcnError):
+    """Something the user gave is wrong; its text is the one line the user reads."""
+
+    exit_code = 2
+
+
+class DataError(UserError):
+    """A shard breaks the data contract.
+
+    Args:
+        found: what stands there, as the user would recognise it.
+        fix: what to do about it.
+        file: the shard's path as the user wrote or would write it.
+        row: the data row, counted from 1 below the header.
+        column: the column's name.
+    """
+
+    def __init__(
+        self,
+        found: str,
+        fix: str,
+        *,
+        file: str | None = None,
+        row: int | None = None,
+        column: str | None = None,
+    ) -> None:
+        self.found, self.fix, self.file, self.row, self.column = found, fix, file, row, column
+        places = [
+            str(file) if file is not None else None,
+            f"row {row}" if row is not None else None,
+            f"column {column}" if column is not None else None,
+        ]
+        place = ", ".join(part for part in places if part)
+        super().__init__(f"{place + ': ' if place else ''}found {found}; {fix}")
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Survive the way from a worker process to the driver."""
+        return _data_error, (self.found, self.fix, self.file, self.row, self.column)
+
+
+def _data_error(
+    found: str, fix: str, file: str | None, row: int | None, column: str | None
+) -> DataError:
+    return DataError(found, fix, file=file, row=row, column=column)
+
+
+class HyperparameterError(UserError):
+    """A hyperparameter has an impossible value, or its name is unknown."""
+
+
+class ModelError(UserError):
+    """A model directory cannot be read, or does not fit what it is used for."""
+
+
+class OutputError(UserError):
+    """An output path cannot be used."""
+
+
+class ResourceError(UserError):
+    """The cluster cannot give the CPUs or GPUs that were asked for."""
+
+
+class TrainingError(LstmfcnError):
+    """Training itself failed, such as by a loss that is no longer finite."""

@@ -1,0 +1,128 @@
+"""The one place where a hyperparameter is declared.
+
+Flags, search spaces and model files all derive from `Hyperparameters`. The first thirteen carry the
+names of the LSTM-FCN SageMaker algorithm, which writes them with hyphens and passes them as
+strings; both spellings and both types are accepted. Defaults of the net are the paper's
+(Karim et al. 2018, "LSTM Fully Convolutional Networks for Time Series Classification", section IV).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from lstmfcn.errors import HyperparameterError
+
+TaskName = Literal["binary", "multiclass", "multilabel"]
+ScalingName = Literal["global", "series", "timestep", "none"]
+PrecisionName = Literal["auto", "fp32", "bf16"]
+
+APPLY_TO_A_LOADED_MODEL = ("lr", "batch_size", "epochs")
+"""What still applies when training continues from a model; the rest comes from the model."""
+
+CHOOSE_THE_RUN = ("seed", "precision")
+"""What describes a run rather than a model, and so applies to every run."""
+
+
+class Hyperparameters(BaseModel):
+    """All that shapes a model and its training. Frozen, validated at construction.
+
+    Raises:
+        pydantic.ValidationError: from the constructor; `parse` raises `HyperparameterError`.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+    num_layers: int = Field(1, ge=1, description="LSTM layers, one on the other.")
+    hidden_size: int = Field(128, ge=1, description="Units of each LSTM layer.")
+    dropout: float = Field(0.8, ge=0, lt=1, description="Dropout after each LSTM layer.")
+    filters_1: int = Field(128, ge=1, description="Filters of the first convolution.")
+    filters_2: int = Field(256, ge=1, description="Filters of the second convolution.")
+    filters_3: int = Field(128, ge=1, description="Filters of the third convolution.")
+    kernel_size_1: int = Field(8, ge=1, description="Kernel of the first convolution, timepoints.")
+    kernel_size_2: int = Field(5, ge=1, description="Kernel of the second convolution, timepoints.")
+    kernel_size_3: int = Field(3, ge=1, description="Kernel of the third convolution, timepoints.")
+    lr: float = Field(1e-3, gt=0, description="Learning rate of Adam.")
+    batch_size: int = Field(
+        128, ge=1, description="Rows of one step, over all workers; the same at any number of them."
+    )
+    epochs: int = Field(200, ge=1, description="Passes over the training rows.")
+    task: TaskName = Field(
+        "multiclass",
+        description="multiclass: one class a row; binary: yes or no; multilabel: any labels.",
+    )
+    scaling: ScalingName = Field(
+        "global",
+        description="What values are centred and scaled by: all training values, each series, "
+        "each timestep, or nothing. Global keeps both level and shape.",
+    )
+    precision: PrecisionName = Field(
+        "auto",
+        description="Arithmetic of convolutions and matrices in training; auto takes bf16 where "
+        "the device has instructions for it (about twice as fast), else fp32.",
+    )
+    seed: int = Field(
+        0, ge=0, lt=2**32, description="Seed of initial weights, row order and dropout."
+    )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _accept_hyphens(cls, values: Any) -> Any:
+        if not isinstance(values, Mapping):
+            return values
+        return {str(name).replace("-", "_"): value for name, value in values.items()}
+
+    @classmethod
+    def parse(cls, values: Mapping[str, Any]) -> Hyperparameters:
+        """Build from names and values as a user writes them (hyphens, strings).
+
+        Raises:
+            HyperparameterError: an unknown name or an impossible value, in one line.
+        """
+        try:
+            return cls.model_validate(values)
+        except ValidationError as error:
+            raise HyperparameterError(explain(error)) from error
+
+    def flags(self) -> dict[str, Any]:
+        """The values under the names that users write, with hyphens."""
+        return {flag(name): value for name, value in self.model_dump().items()}
+
+
+def flag(field: str) -> str:
+    """A field's name as users write it: ``batch_size`` → ``batch-size``."""
+    return field.replace("_", "-")
+
+
+def explain(error: ValidationError) -> str:
+    """One line for what pydantic found wrong, naming each field, the value, and what is allowed."""
+    parts = []
+    for problem in error.errors():
+        name = flag(str(problem["loc"][0])) if problem["loc"] else "hyperparameters"
+        if problem["type"] == "extra_forbidden":
+            parts.append(f"{name} is not a hyperparameter")
+            continue
+        message = problem["msg"].removeprefix("Input should be ").split(", unable")[0]
+        parts.append(f"{name}: found {problem['input']!r}; it must be {message}")
+    return "; ".join(parts)
+
+
+def resume_with(
+    model: Hyperparameters, given: Hyperparameters, tell: Callable[..., None]
+) -> Hyperparameters:
+    """Hyperparameters of a training that continues from a model, each decision told in a line.
+
+    Of what was given, `APPLY_TO_A_LOADED_MODEL` and `CHOOSE_THE_RUN` apply; what was not given, and
+    everything else, is the model's.
+    """
+    apply = {*APPLY_TO_A_LOADED_MODEL, *CHOOSE_THE_RUN}
+    for name in sorted(given.model_fields_set):
+        new, old = getattr(given, name), getattr(model, name)
+        if name in apply:
+            tell("%s %s applies (the model was trained with %s)", flag(name), new, old)
+        elif new != old:
+            tell("%s %s is overridden by the model's %s", flag(name), new, old)
+    kept = {name: getattr(given, name) for name in apply & given.model_fields_set}
+    return model.model_copy(update=kept)

@@ -1,0 +1,161 @@
+"""The LSTM-FCN network.
+
+Karim, Majumdar, Darabi, Chen (2018), "LSTM Fully Convolutional Networks for Time Series
+Classification", IEEE Access 6, section III and figure 2. An LSTM branch sees the dimension-shuffled
+series: one step whose T features are the timepoints. A fully convolutional branch sees the series
+itself: three blocks of convolution, batch norm and ReLU, then global average pooling. Both are
+concatenated, and one linear layer gives the logits.
+
+Details that the paper leaves open follow the authors' code (titu1994/LSTM-FCN) on Keras 2.2.4:
+
+==================  =========================================================================
+convolution         he_uniform weights, zero bias, "same" padding as TensorFlow pads: an even
+                    kernel has one zero more on the right (3 and 4 for a kernel of 8)
+batch norm          Keras momentum 0.99, which is 0.01 in PyTorch's terms, after a start that
+                    `BatchNorm` describes; epsilon 1e-3
+LSTM                glorot_uniform input weights, orthogonal recurrent weights, zero bias but 1 for
+                    the forget gate; sigmoid gates (Keras 2.2.4: hard sigmoid); dropout after each
+                    layer, as the reference algorithm documents it
+linear              glorot_uniform weights, zero bias
+==================  =========================================================================
+
+Shapes: N rows, T timepoints, H hidden units, C filters, K outputs.
+"""
+
+from __future__ import annotations
+
+from itertools import pairwise
+from typing import Any, cast
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from lstmfcn.hyperparameters import Hyperparameters
+
+_BATCH_NORM_MOMENTUM = 0.01
+_BATCH_NORM_EPSILON = 1e-3
+
+
+class LSTMBranch(nn.Module):
+    """LSTM layers over one step of T features, dropout after each layer: (N, T) to (N, H).
+
+    ``nn.LSTM(dropout=...)`` leaves out the last layer, so the layers stand one by one.
+    """
+
+    def __init__(
+        self, n_timepoints: int, hidden_size: int, num_layers: int, dropout: float
+    ) -> None:
+        super().__init__()
+        sizes = [n_timepoints] + [hidden_size] * num_layers
+        self.layers = nn.ModuleList(nn.LSTM(a, b, batch_first=True) for a, b in pairwise(sizes))
+        self.dropout = nn.Dropout(dropout)
+        for layer in self.layers:
+            _initialise_lstm(cast(nn.LSTM, layer))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """The last layer's output for the one step."""
+        steps = x.unsqueeze(1)
+        for layer in self.layers:
+            steps = self.dropout(layer(steps)[0])
+        return steps.squeeze(1)
+
+
+class BatchNorm(nn.BatchNorm2d):
+    """Batch norm whose running statistics begin with the first batch, not with 0 and 1.
+
+    The n-th batch weighs ``max(0.01, 1 / n)``: the plain mean of the first hundred batches, then
+    Keras' momentum. With that momentum alone the initial 0 and 1 still weigh half after 70 steps,
+    and a small set that has been learned is predicted wrong.
+    """
+
+    def __init__(self, n_channels: int) -> None:
+        super().__init__(n_channels, momentum=_BATCH_NORM_MOMENTUM, eps=_BATCH_NORM_EPSILON)
+        self._n_batches: int | None = None
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Normalise; in training also update the statistics."""
+        if self.training:
+            if self._n_batches is None:  # read once: reading a tensor waits for the device
+                self._n_batches = int(cast(Tensor, self.num_batches_tracked))
+            self._n_batches += 1
+            self.momentum = max(_BATCH_NORM_MOMENTUM, 1 / self._n_batches)
+        return super().forward(x)
+
+    def _load_from_state_dict(self, *args: Any, **kwargs: Any) -> None:
+        super()._load_from_state_dict(*args, **kwargs)
+        self._n_batches = None
+
+
+class ConvolutionBlock(nn.Module):
+    """Convolution, batch norm, ReLU: (N, C_in, 1, T) to (N, C_out, 1, T).
+
+    Convolutions are two-dimensional with a height of 1 because PyTorch keeps only those in
+    channels-last order, which trained 1.13 to 1.16 times as fast as ``Conv1d`` on a CPU.
+    """
+
+    def __init__(self, n_in: int, n_out: int, kernel_size: int) -> None:
+        super().__init__()
+        self.padding = ((kernel_size - 1) // 2, kernel_size // 2)
+        self.convolution = nn.Conv2d(n_in, n_out, (1, kernel_size))
+        self.batch_norm = BatchNorm(n_out)
+        nn.init.kaiming_uniform_(self.convolution.weight, nonlinearity="relu")
+        nn.init.zeros_(cast(Tensor, self.convolution.bias))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """One block."""
+        return F.relu(self.batch_norm(self.convolution(F.pad(x, self.padding))))
+
+
+class FCNBranch(nn.Module):
+    """Three convolution blocks and the mean over time: (N, T) to (N, filters of the last)."""
+
+    def __init__(self, filters: tuple[int, int, int], kernel_sizes: tuple[int, int, int]) -> None:
+        super().__init__()
+        channels = pairwise((1, *filters))
+        self.blocks = nn.Sequential(
+            *(ConvolutionBlock(a, b, k) for (a, b), k in zip(channels, kernel_sizes, strict=True))
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Blocks, then global average pooling."""
+        n_rows, n_timepoints = x.shape
+        image = x.reshape(n_rows, 1, 1, n_timepoints)
+        image = image.to(memory_format=torch.channels_last)
+        return cast(Tensor, self.blocks(image)).mean(dim=(2, 3))
+
+
+class LSTMFCN(nn.Module):
+    """Scaled series (N, T) to logits (N, K), without the softmax.
+
+    The bare net has 3,703 parameters for T 100, hidden 8, filters 4/4/4, kernels 3/3/3 and 3
+    outputs, and 428,293 for T 187, the paper's sizes and 5 outputs.
+    """
+
+    def __init__(self, hyperparameters: Hyperparameters, n_timepoints: int, n_outputs: int) -> None:
+        super().__init__()
+        h = hyperparameters
+        self.lstm = LSTMBranch(n_timepoints, h.hidden_size, h.num_layers, h.dropout)
+        self.fcn = FCNBranch(
+            (h.filters_1, h.filters_2, h.filters_3),
+            (h.kernel_size_1, h.kernel_size_2, h.kernel_size_3),
+        )
+        self.head = nn.Linear(h.hidden_size + h.filters_3, n_outputs)
+        nn.init.xavier_uniform_(self.head.weight)
+        nn.init.zeros_(self.head.bias)
+        self.fcn.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Logits of scaled series."""
+        return cast(Tensor, self.head(torch.cat([self.lstm(x), self.fcn(x)], dim=1)))
+
+
+def _initialise_lstm(layer: nn.LSTM) -> None:
+    """Keras' defaults. PyTorch adds two biases; the forget gate's 1 is put in the first."""
+    weights = dict(layer.named_parameters())
+    nn.init.xavier_uniform_(weights["weight_ih_l0"])
+    nn.init.orthogonal_(weights["weight_hh_l0"])
+    nn.init.zeros_(weights["bias_ih_l0"])
+    nn.init.zeros_(weights["bias_hh_l0"])
+    with torch.no_grad():
+        weights["bias_ih_l0"][layer.hidden_size : 2 * layer.hidden_size] = 1.0

@@ -1,0 +1,85 @@
+"""Training progress: the reference algorithm's log lines on stdout, a bar on a terminal."""
+
+from __future__ import annotations
+
+import sys
+from types import TracebackType
+
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
+from rich.progress import Progress as Bar
+
+from lstmfcn.training import EpochMetrics
+
+_QUANTITIES = ("train_loss", "train_accuracy", "valid_loss", "valid_accuracy")
+_SUMMARY_NAMES = {
+    "train_loss": "train:loss",
+    "train_accuracy": "train:acc",
+    "valid_loss": "valid:loss",
+    "valid_accuracy": "valid:acc",
+}
+
+
+class Progress:
+    """Shows each epoch: a log line on stdout, and epoch, speed and time left in a bar on stderr.
+
+    The bar is drawn on a terminal only; log files get the lines, with speed and time left in them.
+    """
+
+    def __init__(self, epochs: int) -> None:
+        console = Console(stderr=True)
+        self._bar = Bar(
+            TextColumn("epoch"),
+            MofNCompleteColumn(),
+            BarColumn(),
+            TextColumn("{task.fields[speed]}"),
+            TimeElapsedColumn(),
+            TextColumn("left"),
+            TimeRemainingColumn(elapsed_when_finished=False),
+            console=console,
+            disable=not sys.stderr.isatty(),
+            transient=True,
+            redirect_stdout=sys.stdout.isatty(),
+        )
+        self._epochs = epochs
+        self._seconds = 0.0
+        self._task = self._bar.add_task("training", total=epochs, speed="")
+
+    def __enter__(self) -> Progress:
+        self._bar.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._bar.stop()
+
+    def show(self, metrics: EpochMetrics) -> None:
+        """One epoch is done."""
+        self._seconds += metrics["seconds"]
+        speed = f"{metrics['rows_per_second']:,.0f} rows/s"
+        left = self._seconds / metrics["epoch"] * (self._epochs - metrics["epoch"])
+        print(f"{log_line(metrics)} ({speed}, {left:.0f} s left)", flush=True)
+        self._bar.update(self._task, completed=metrics["epoch"], speed=speed)
+
+    def summary(self, best: EpochMetrics) -> None:
+        """The kept epoch's figures, in the reference's form."""
+        print(f"kept: epoch {best['epoch']}")
+        for name, written in _SUMMARY_NAMES.items():
+            if name in best:
+                print(f"{written} {best[name]:.8f}", flush=True)
+
+
+def log_line(metrics: EpochMetrics) -> str:
+    """An epoch in the reference's form: ``epoch: 1 train_loss: 1.08076429 train_accuracy: ...``."""
+    shown = [f"{name}: {metrics[name]:.8f}" for name in _QUANTITIES if name in metrics]
+    return " ".join([f"epoch: {metrics['epoch']}", *shown])

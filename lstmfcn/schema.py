@@ -1,0 +1,328 @@
+"""Which columns of a table are labels and values, and how a table becomes arrays.
+
+The one place that knows the data contract. Training, prediction and serving encode through the same
+`SeriesSchema`, and every fault of values or labels is a `DataError` raised here.
+
+Shapes: N rows, T timepoints (value columns), L label columns, C classes.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+from pydantic import BaseModel, ConfigDict
+
+from lstmfcn.errors import DataError
+from lstmfcn.hyperparameters import TaskName
+
+Array = npt.NDArray[np.generic]
+FloatArray = npt.NDArray[np.float32]
+
+_VALUE_FIX = "write a number there or leave the row out"
+_LABEL_FIX = "write 0 or 1 there"
+
+
+class Source(NamedTuple):
+    """Where a table comes from, for messages: its file and how many rows stand before it."""
+
+    file: str | None = None
+    rows_before: int = 0
+
+
+class SeriesSchema(BaseModel):
+    """Label columns, value columns and classes, in the order of the first training header.
+
+    ``classes`` are the label columns' names, or, for a single label column that holds names, those
+    names: numbers in numeric order, otherwise in alphabetical order. They are empty until
+    `with_classes` has named them. A binary schema has two classes.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    task: TaskName
+    label_columns: tuple[str, ...]
+    value_columns: tuple[str, ...]
+    classes: tuple[str, ...] = ()
+
+    @classmethod
+    def from_header(
+        cls, header: Sequence[str], task: TaskName, file: str | None = None
+    ) -> SeriesSchema:
+        """Read the columns' roles off a header: ``y*`` are labels, ``x*`` are values.
+
+        Raises:
+            DataError: no label or no value column, one name twice, or labels that the task
+                does not take.
+        """
+        labels = tuple(name for name in header if name.startswith("y"))
+        values = tuple(name for name in header if name.startswith("x"))
+        _refuse_repeats([*labels, *values], file)
+        if not values:
+            raise DataError(
+                f"no value column in the header ({_some(header)})",
+                "give the values columns whose names start with x, separated by commas",
+                file=file,
+            )
+        if not labels:
+            raise DataError(
+                f"no label column in the header ({_some(header)})",
+                "give the labels columns whose names start with y",
+                file=file,
+            )
+        if task == "binary" and len(labels) > 2:
+            raise DataError(
+                f"{len(labels)} label columns ({_some(labels)}) for the task binary",
+                "use --task multiclass or multilabel, or keep one or two label columns",
+                file=file,
+            )
+        classes = labels
+        if task == "binary" and len(labels) == 1:
+            classes = ("0", "1")
+        elif task == "multiclass" and len(labels) == 1:
+            classes = ()
+        return cls(task=task, label_columns=labels, value_columns=values, classes=classes)
+
+    @property
+    def n_timepoints(self) -> int:
+        """T, the length of a series."""
+        return len(self.value_columns)
+
+    @property
+    def holds_names(self) -> bool:
+        """Whether the labels are one column of class names."""
+        return self.task == "multiclass" and len(self.label_columns) == 1
+
+    @property
+    def probability_columns(self) -> tuple[str, ...]:
+        """Names of a prediction's probabilities: the label columns' with p for y."""
+        if self.holds_names:
+            return tuple(f"p_{name}" for name in self.classes)
+        return tuple(f"p{name[1:]}" for name in self.label_columns)
+
+    def with_classes(self, names: Sequence[str]) -> SeriesSchema:
+        """This schema, with the class names that its single label column was found to hold.
+
+        Raises:
+            DataError: fewer than two names.
+        """
+        if len(names) < 2:
+            raise DataError(
+                f"only the class {_some(names)}" if names else "no class",
+                "training needs rows of at least two classes",
+                column=self.label_columns[0],
+            )
+        return self.model_copy(update={"classes": tuple(sorted(names, key=_class_order))})
+
+    def column_types(self, labels: bool) -> dict[str, pa.DataType]:
+        """The columns to read and the type of each: labels first, then values, in schema order."""
+        types: dict[str, pa.DataType] = {}
+        if labels:
+            label_type = pa.string() if self.holds_names else pa.float32()
+            types |= dict.fromkeys(self.label_columns, label_type)
+        return types | dict.fromkeys(self.value_columns, pa.float32())
+
+    def fix_for(self, column: str) -> str:
+        """What to write into a cell of the column that holds no number."""
+        return _LABEL_FIX if column in self.label_columns else _VALUE_FIX
+
+    def check_header(self, header: Sequence[str], file: str | None, labels: bool) -> None:
+        """Refuse a shard whose columns are not this schema's; their order is free.
+
+        Raises:
+            DataError: a column missing, left over, or there twice.
+        """
+        kinds = [("x", self.value_columns, "value")]
+        if labels:
+            kinds.append(("y", self.label_columns, "label"))
+        for letter, expected, kind in kinds:
+            found = [name for name in header if name.startswith(letter)]
+            _refuse_repeats(found, file)
+            if set(found) == set(expected):
+                continue
+            missing = [name for name in expected if name not in found]
+            extra = [name for name in found if name not in expected]
+            differences = [f"without {_some(missing)}"] if missing else []
+            differences += [f"with {_some(extra)} beside them"] if extra else []
+            raise DataError(
+                f"{len(found)} {kind} columns, {', '.join(differences)}",
+                f"give it the {len(expected)} {kind} columns {_some(expected)}",
+                file=file,
+            )
+
+    def encode_values(self, table: pa.Table, source: Source = Source()) -> FloatArray:
+        """The values as float32, shape (N, T), columns matched by name.
+
+        Raises:
+            DataError: the first value, by row, that is missing or not finite.
+        """
+        return _matrix(table, self.value_columns, source, _VALUE_FIX)
+
+    def label_names(self, table: pa.Table, source: Source = Source()) -> list[str]:
+        """The class names that the single label column holds, one a row.
+
+        Raises:
+            DataError: a row without a name.
+        """
+        (column,) = self.label_columns
+        names = [_class_name(value) for value in table[column].to_pylist()]
+        for row, name in enumerate(names):
+            if not name:
+                raise DataError(
+                    "an empty cell",
+                    "write the row's class there or leave the row out",
+                    file=source.file,
+                    row=source.rows_before + row + 1,
+                    column=column,
+                )
+        return names
+
+    def encode_names(
+        self, names: Sequence[str], source: Source = Source()
+    ) -> npt.NDArray[np.int64]:
+        """Class names as indices into ``classes``, shape (N,).
+
+        Raises:
+            DataError: a name that is not among the classes.
+        """
+        index = {name: i for i, name in enumerate(self.classes)}
+        for row, name in enumerate(names):
+            if name not in index:
+                raise DataError(
+                    f"the class {name!r}",
+                    f"the model knows {_some(self.classes)}; correct the label or train anew",
+                    file=source.file,
+                    row=source.rows_before + row + 1,
+                    column=self.label_columns[0],
+                )
+        return np.array([index[name] for name in names], dtype=np.int64)
+
+    def encode_labels(self, table: pa.Table, source: Source = Source()) -> Array:
+        """The labels as the task trains on them.
+
+        Returns:
+            multiclass: int64 (N,), indices into ``classes``; binary: float32 (N,), 1 for the
+            second class; multilabel: float32 (N, L).
+
+        Raises:
+            DataError: the first row whose labels break the contract.
+        """
+        if self.holds_names:
+            return self.encode_names(self.label_names(table, source), source)
+        matrix = _matrix(table, self.label_columns, source, _LABEL_FIX)
+        self._refuse_other_than_zero_or_one(matrix, source)
+        if self.task == "multilabel":
+            return matrix
+        if self.task == "binary" and len(self.label_columns) == 1:
+            return matrix[:, 0]
+        self._refuse_not_one_hot(matrix, source)
+        if self.task == "binary":
+            return matrix[:, 1]
+        classes: npt.NDArray[np.int64] = matrix.argmax(axis=1).astype(np.int64)
+        return classes
+
+    def class_counts(self, labels: Array) -> dict[str, int]:
+        """Rows of each class in encoded labels; of each label's ones for multilabel."""
+        if self.task == "multilabel":
+            counts = labels.astype(np.int64).sum(axis=0)
+        else:
+            counts = np.bincount(labels.astype(np.int64), minlength=len(self.classes))
+        return {name: int(count) for name, count in zip(self.classes, counts, strict=True)}
+
+    def refuse_absent_classes(self, labels: Array, file: str) -> None:
+        """Refuse training labels in which a class has no row: it could not be learned.
+
+        Raises:
+            DataError: names the classes.
+        """
+        absent = [name for name, count in self.class_counts(labels).items() if count == 0]
+        if absent:
+            raise DataError(
+                f"no row of the class {_some(absent)}",
+                "add rows of it to the training data or remove its column",
+                file=file,
+            )
+
+    def _refuse_other_than_zero_or_one(self, matrix: FloatArray, source: Source) -> None:
+        wrong = (matrix != 0) & (matrix != 1)
+        if wrong.any():
+            row, column = (int(i) for i in np.argwhere(wrong)[0])
+            raise DataError(
+                f"{matrix[row, column]:g}",
+                _LABEL_FIX,
+                file=source.file,
+                row=source.rows_before + row + 1,
+                column=self.label_columns[column],
+            )
+
+    def _refuse_not_one_hot(self, matrix: FloatArray, source: Source) -> None:
+        ones = matrix.sum(axis=1)
+        if (ones == 1).all():
+            return
+        row = int(np.argmax(ones != 1))
+        chosen = [
+            name for name, value in zip(self.label_columns, matrix[row], strict=True) if value
+        ]
+        raise DataError(
+            f"{len(chosen)} classes ({_some(chosen)})" if chosen else "no class",
+            "put a single 1 in the row, or use --task multilabel",
+            file=source.file,
+            row=source.rows_before + row + 1,
+            column=f"{self.label_columns[0]} to {self.label_columns[-1]}",
+        )
+
+
+def _matrix(table: pa.Table, columns: Sequence[str], source: Source, fix: str) -> FloatArray:
+    """The columns as one float32 matrix (N, len(columns)), refusing what is not finite."""
+    matrix = np.empty((table.num_rows, len(columns)), dtype=np.float32)
+    for i, name in enumerate(columns):
+        column = pc.fill_null(table[name].cast(pa.float32(), safe=False), np.nan)
+        matrix[:, i] = column.to_numpy()
+    finite = np.isfinite(matrix)
+    if not finite.all():
+        row, i = (int(k) for k in np.argwhere(~finite)[0])
+        value = table[columns[i]][row].as_py()
+        found = "an empty cell" if value is None else f"{value}, which is no finite 32-bit number"
+        raise DataError(
+            found,
+            fix,
+            file=source.file,
+            row=source.rows_before + row + 1,
+            column=columns[i],
+        )
+    return matrix
+
+
+def _refuse_repeats(columns: Sequence[str], file: str | None) -> None:
+    repeated = [name for name, count in Counter(columns).items() if count > 1]
+    if repeated:
+        raise DataError(
+            f"the column {_some(repeated)} more than once",
+            "give every column a name of its own",
+            file=file,
+        )
+
+
+def _class_name(value: object) -> str:
+    """A label as its class name: one written 1.0 in one shard and 1 in another is one class."""
+    return "" if value is None else re.sub(r"^(-?\d+)\.0+$", r"\1", str(value).strip())
+
+
+def _class_order(name: str) -> tuple[int, float, str]:
+    try:
+        return 0, float(name), name
+    except ValueError:
+        return 1, 0.0, name
+
+
+def _some(names: Sequence[str]) -> str:
+    """A few of many names: the first, the last, and how many."""
+    if len(names) <= 6:
+        return ", ".join(names) or "nothing"
+    return f"{names[0]}, {names[1]}, ... {names[-1]} ({len(names)} columns)"

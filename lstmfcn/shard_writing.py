@@ -1,0 +1,34 @@
+"""Write series as CSV shards: a column ``y`` of class names, then ``x_1``, ``x_2``, ..."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from lstmfcn.files import new_folder, whole_folder
+
+
+def write_shards(
+    folder: Path, classes: Sequence[str], series: Sequence[Sequence[object]], n_shards: int
+) -> None:
+    """Spread rows, in order, over ``part-000.csv``, ... in a new folder that appears whole.
+
+    Args:
+        folder: must not hold anything yet.
+        classes: each row's class.
+        series: each row's values, all of one length, written as their text.
+        n_shards: at most as many as there are rows.
+
+    Raises:
+        OutputError: the folder holds something or cannot be written.
+    """
+    header = ["y", *(f"x_{i}" for i in range(1, len(series[0]) + 1))]
+    with whole_folder(new_folder(folder)) as unfinished:
+        for i, rows in enumerate(np.array_split(np.arange(len(series)), n_shards)):
+            with (unfinished / f"part-{i:03d}.csv").open("w", newline="", encoding="utf-8") as file:
+                writer = csv.writer(file, lineterminator="\n")
+                writer.writerow(header)
+                writer.writerows([classes[k], *series[k]] for k in rows)

@@ -1,0 +1,132 @@
+"""Find the shards that a data argument names: a file, a folder, a glob or a URI."""
+
+from __future__ import annotations
+
+import fnmatch
+import logging
+from dataclasses import dataclass, field
+from pathlib import Path, PurePosixPath
+
+import pyarrow as pa
+from pyarrow import fs
+
+from lstmfcn.errors import DataError
+
+SUFFIXES = (".csv", ".csv.gz", ".parquet")
+_WILDCARDS = "*?["
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Shard:
+    """One file of a data set.
+
+    Attributes:
+        path: where its filesystem finds it.
+        name: its path below the folder that the data argument named; outputs take this name.
+        size: bytes.
+        filesystem: the pyarrow filesystem that opens it.
+    """
+
+    path: str
+    name: str
+    size: int
+    filesystem: fs.FileSystem = field(default_factory=fs.LocalFileSystem, compare=False)
+
+    @property
+    def is_parquet(self) -> bool:
+        """Whether the shard is Parquet; everything else is CSV."""
+        return self.path.endswith(".parquet")
+
+    def open(self) -> pa.NativeFile:
+        """The shard's bytes as a stream, decompressed where its name ends in .gz."""
+        return self.filesystem.open_input_stream(self.path, compression="detect")
+
+
+def find_shards(data: str) -> list[Shard]:
+    """The shards that a data argument names, sorted by path.
+
+    A folder is searched with all its sub-folders for .csv, .csv.gz and .parquet; names that start
+    with ``_`` or ``.`` are passed over, and other files are listed in a warning.
+
+    Args:
+        data: a file, a folder, a glob, or a URI of any filesystem that pyarrow knows.
+
+    Raises:
+        DataError: nothing is there, or a shard is empty.
+    """
+    filesystem, path = _locate(data)
+    info = filesystem.get_file_info(path)
+    if info.type == fs.FileType.File:
+        shards = [Shard(path, PurePosixPath(path).name, info.size, filesystem)]
+    elif info.type == fs.FileType.Directory:
+        shards = _in_folder(filesystem, path)
+    elif any(mark in path for mark in _WILDCARDS):
+        shards = _matching(filesystem, path)
+    else:
+        raise DataError("nothing", "check the path", file=data)
+    if not shards:
+        raise DataError(
+            "no shard",
+            f"name files, or a folder with files ending in {', '.join(SUFFIXES)}",
+            file=data,
+        )
+    for shard in shards:
+        if shard.size == 0:
+            raise DataError("an empty file", "fill it or remove it", file=shard.path)
+    return shards
+
+
+def _locate(data: str) -> tuple[fs.FileSystem, str]:
+    """The filesystem of a data argument, and its path there."""
+    if "://" not in data:
+        return fs.LocalFileSystem(), str(Path(data).absolute())
+    try:
+        filesystem, path = fs.FileSystem.from_uri(data)
+    except (ValueError, OSError) as error:
+        raise DataError(
+            f"an address that does not open ({error})", "check it", file=data
+        ) from error
+    return filesystem, path
+
+
+def _in_folder(filesystem: fs.FileSystem, folder: str) -> list[Shard]:
+    files = _listed(filesystem, folder)
+    shards = [shard for shard in files if shard.path.endswith(SUFFIXES)]
+    others = [shard.name for shard in files if not shard.path.endswith(SUFFIXES)]
+    if others:
+        logger.warning("not read, by their names no data: %s", ", ".join(others))
+    return shards
+
+
+def _matching(filesystem: fs.FileSystem, pattern: str) -> list[Shard]:
+    parts = PurePosixPath(pattern).parts
+    fixed = next(i for i, part in enumerate(parts) if any(mark in part for mark in _WILDCARDS))
+    folder = str(PurePosixPath(*parts[:fixed]))
+    if filesystem.get_file_info(folder).type != fs.FileType.Directory:
+        return []
+    return [shard for shard in _listed(filesystem, folder) if _matches(shard.path, pattern)]
+
+
+def _matches(path: str, pattern: str) -> bool:
+    """Whether a path matches a glob: ``*`` within one folder, ``**`` across any number."""
+    if "**" in pattern:
+        return fnmatch.fnmatchcase(path, pattern.replace("**/", "*"))
+    names, wanted = path.split("/"), pattern.split("/")
+    return len(names) == len(wanted) and all(map(fnmatch.fnmatchcase, names, wanted))
+
+
+def _listed(filesystem: fs.FileSystem, folder: str) -> list[Shard]:
+    """Every visible file below a folder, sorted by path."""
+    found = filesystem.get_file_info(fs.FileSelector(folder, recursive=True))
+    files = [info for info in found if info.type == fs.FileType.File]
+    shards = [
+        Shard(info.path, str(PurePosixPath(info.path).relative_to(folder)), info.size, filesystem)
+        for info in sorted(files, key=lambda info: info.path)
+    ]
+    return [
+        shard
+        for shard in shards
+        if not any(part.startswith(("_", ".")) for part in PurePosixPath(shard.name).parts)
+    ]

@@ -1,0 +1,154 @@
+"""What differs between binary, multiclass and multilabel: loss, probabilities, decision, counts.
+
+Shapes: N rows, K outputs of the net, L label columns of a prediction.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from lstmfcn.schema import FloatArray, SeriesSchema
+
+_THRESHOLD = 0.5
+
+
+class Task(ABC):
+    """One kind of classification.
+
+    Attributes:
+        n_outputs: K, the logits of a row.
+        targets_per_row: decisions counted in a row's accuracy.
+    """
+
+    n_outputs: int
+    targets_per_row = 1
+
+    @abstractmethod
+    def loss_sum(self, logits: Tensor, targets: Tensor) -> Tensor:
+        """Sum over rows of the cross-entropy, from float32 logits (N, K); a scalar."""
+
+    @abstractmethod
+    def right(self, logits: Tensor, targets: Tensor) -> Tensor:
+        """Right decisions of each row, (N,), from 0 to ``targets_per_row``."""
+
+    @abstractmethod
+    def probabilities(self, logits: Tensor) -> Tensor:
+        """Probabilities of each label column, float32 (N, L)."""
+
+    @abstractmethod
+    def decide(self, probabilities: FloatArray) -> npt.NDArray[np.int8]:
+        """The 0/1 labels (N, L) that follow from probabilities (N, L)."""
+
+
+class Multiclass(Task):
+    """One of C classes: softmax; the class of the largest probability. Targets int64 (N,)."""
+
+    def __init__(self, n_classes: int) -> None:
+        self.n_outputs = n_classes
+
+    def loss_sum(self, logits: Tensor, targets: Tensor) -> Tensor:
+        """Cross-entropy, summed over rows."""
+        return F.cross_entropy(logits, targets, reduction="sum")
+
+    def right(self, logits: Tensor, targets: Tensor) -> Tensor:
+        """1 where the largest logit is the row's class."""
+        return logits.argmax(dim=1) == targets
+
+    def probabilities(self, logits: Tensor) -> Tensor:
+        """Softmax."""
+        return logits.softmax(dim=1)
+
+    def decide(self, probabilities: FloatArray) -> npt.NDArray[np.int8]:
+        """A single 1 a row, at the largest probability."""
+        rows = np.eye(self.n_outputs, dtype=np.int8)
+        one_hot: npt.NDArray[np.int8] = rows[probabilities.argmax(axis=1)]
+        return one_hot
+
+
+class Binary(Task):
+    """Yes or no: one logit, sigmoid, threshold 0.5. Targets float32 (N,).
+
+    Two one-hot label columns give two probabilities that add up to 1.
+    """
+
+    n_outputs = 1
+
+    def __init__(self, n_label_columns: int) -> None:
+        self._n_label_columns = n_label_columns
+
+    def loss_sum(self, logits: Tensor, targets: Tensor) -> Tensor:
+        """Binary cross-entropy, summed over rows."""
+        return F.binary_cross_entropy_with_logits(logits[:, 0], targets, reduction="sum")
+
+    def right(self, logits: Tensor, targets: Tensor) -> Tensor:
+        """1 where the probability is on the side of the row's label."""
+        return (logits[:, 0].sigmoid() > _THRESHOLD) == (targets > _THRESHOLD)
+
+    def probabilities(self, logits: Tensor) -> Tensor:
+        """Sigmoid, beside its complement where there are two label columns."""
+        yes = logits.sigmoid()
+        return yes if self._n_label_columns == 1 else torch.cat([1 - yes, yes], dim=1)
+
+    def decide(self, probabilities: FloatArray) -> npt.NDArray[np.int8]:
+        """1 where the probability of yes is above 0.5."""
+        yes = (probabilities[:, -1:] > _THRESHOLD).astype(np.int8)
+        return yes if self._n_label_columns == 1 else np.hstack([1 - yes, yes])
+
+
+class Multilabel(Task):
+    """Any of L labels: a sigmoid and a threshold of 0.5 for each. Targets float32 (N, L)."""
+
+    def __init__(self, n_labels: int) -> None:
+        self.n_outputs = self.targets_per_row = n_labels
+
+    def loss_sum(self, logits: Tensor, targets: Tensor) -> Tensor:
+        """Binary cross-entropy, averaged over labels, summed over rows."""
+        losses = F.binary_cross_entropy_with_logits(logits, targets, reduction="sum")
+        return losses / self.n_outputs
+
+    def right(self, logits: Tensor, targets: Tensor) -> Tensor:
+        """Labels decided right in each row."""
+        return ((logits.sigmoid() > _THRESHOLD) == (targets > _THRESHOLD)).sum(dim=1)
+
+    def probabilities(self, logits: Tensor) -> Tensor:
+        """Sigmoid of each logit."""
+        return logits.sigmoid()
+
+    def decide(self, probabilities: FloatArray) -> npt.NDArray[np.int8]:
+        """1 where a probability is above 0.5."""
+        return (probabilities > _THRESHOLD).astype(np.int8)
+
+
+class Totals(NamedTuple):
+    """Sums over rows, added up over batches and workers before anything is divided."""
+
+    loss: float
+    right: float
+    exact: float
+    rows: float
+
+    def metrics(self, prefix: str, task: Task) -> dict[str, float]:
+        """Mean loss and accuracy; for several labels also the share of rows right in all."""
+        found = {
+            f"{prefix}_loss": self.loss / self.rows,
+            f"{prefix}_accuracy": self.right / (self.rows * task.targets_per_row),
+        }
+        if task.targets_per_row > 1:
+            found[f"{prefix}_exact_match"] = self.exact / self.rows
+        return found
+
+
+def task_of(schema: SeriesSchema) -> Task:
+    """The task of a schema whose classes are known."""
+    if schema.task == "multiclass":
+        return Multiclass(len(schema.classes))
+    if schema.task == "binary":
+        return Binary(len(schema.label_columns))
+    return Multilabel(len(schema.label_columns))

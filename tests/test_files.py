@@ -1,0 +1,177 @@
+import pytest
+
+from lstmfcn.errors import OutputError
+from lstmfcn.files import new_folder, sync, whole_file, whole_folder
+
+
+class BodyError(Exception):
+    pass
+
+
+def names(folder):
+    return sorted(path.name for path in folder.iterdir())
+
+
+def half_write_a_file(path, error):
+    with whole_file(path) as unfinished:
+        unfinished.write_text("hal")
+        raise error
+
+
+def half_write_a_folder(path, error):
+    with whole_folder(path) as unfinished:
+        (unfinished / "new.json").write_text("hal")
+        raise error
+
+
+def test_whole_file_takes_its_place_only_at_the_end(tmp_path):
+    path = tmp_path / "new.json"
+    with whole_file(path) as unfinished:
+        unfinished.write_text("content")
+        assert not path.exists()
+        assert unfinished.parent == tmp_path
+        assert unfinished.name.startswith(".")
+    assert path.read_text() == "content"
+    assert names(tmp_path) == ["new.json"]
+
+
+def test_whole_file_makes_the_folders_above(tmp_path):
+    with whole_file(tmp_path / "a" / "b" / "new.json") as unfinished:
+        unfinished.write_text("content")
+    assert (tmp_path / "a" / "b" / "new.json").read_text() == "content"
+
+
+def test_whole_file_replaces_the_old_content(tmp_path):
+    path = tmp_path / "file.json"
+    path.write_text("old and longer")
+    with whole_file(path) as unfinished:
+        unfinished.write_text("new")
+        assert path.read_text() == "old and longer"
+    assert path.read_text() == "new"
+    assert names(tmp_path) == ["file.json"]
+
+
+@pytest.mark.parametrize("error", [BodyError, KeyboardInterrupt])
+def test_whole_file_leaves_the_old_content_when_the_body_raises(tmp_path, error):
+    path = tmp_path / "file.json"
+    path.write_text("old")
+    with pytest.raises(error):
+        half_write_a_file(path, error)
+    assert path.read_text() == "old"
+    assert names(tmp_path) == ["file.json"]
+
+
+def test_whole_file_leaves_nothing_when_the_body_raises_and_nothing_was_there(tmp_path):
+    with pytest.raises(BodyError):
+        half_write_a_file(tmp_path / "file.json", BodyError)
+    assert names(tmp_path) == []
+
+
+def test_whole_file_refuses_the_path_of_a_folder(tmp_path):
+    path = tmp_path / "folder"
+    path.mkdir()
+    with pytest.raises(OutputError) as refusal, whole_file(path) as unfinished:
+        unfinished.write_text("new")
+    assert str(refusal.value) == f"{path}: cannot be written (Is a directory)"
+    assert names(tmp_path) == ["folder"]
+
+
+def test_whole_file_tells_that_the_disk_refused(tmp_path):
+    path = tmp_path / "file.json"
+    with pytest.raises(OutputError) as refusal:
+        half_write_a_file(path, OSError(28, "No space left on device"))
+    assert str(refusal.value) == f"{path}: cannot be written (No space left on device)"
+    assert refusal.value.__cause__.errno == 28
+    assert names(tmp_path) == []
+
+
+def test_whole_folder_takes_its_place_only_at_the_end(tmp_path):
+    path = tmp_path / "model"
+    with whole_folder(path) as unfinished:
+        (unfinished / "a.json").write_text("a")
+        (unfinished / "sub").mkdir()
+        (unfinished / "sub" / "b.json").write_text("b")
+        assert not path.exists()
+        assert unfinished.name.startswith(".")
+    assert (path / "a.json").read_text() == "a"
+    assert (path / "sub" / "b.json").read_text() == "b"
+    assert names(tmp_path) == ["model"]
+
+
+def test_whole_folder_makes_the_folders_above(tmp_path):
+    with whole_folder(tmp_path / "a" / "b" / "model") as unfinished:
+        (unfinished / "a.json").write_text("a")
+    assert (tmp_path / "a" / "b" / "model" / "a.json").read_text() == "a"
+
+
+def test_whole_folder_replaces_all_of_the_old_folder(tmp_path):
+    path = tmp_path / "model"
+    path.mkdir()
+    (path / "old.json").write_text("old")
+    with whole_folder(path) as unfinished:
+        (unfinished / "new.json").write_text("new")
+        assert names(path) == ["old.json"]
+    assert names(path) == ["new.json"]
+    assert names(tmp_path) == ["model"]
+
+
+@pytest.mark.parametrize("error", [BodyError, KeyboardInterrupt])
+def test_whole_folder_leaves_the_old_folder_when_the_body_raises(tmp_path, error):
+    path = tmp_path / "model"
+    path.mkdir()
+    (path / "old.json").write_text("old")
+    with pytest.raises(error):
+        half_write_a_folder(path, error)
+    assert names(path) == ["old.json"]
+    assert (path / "old.json").read_text() == "old"
+    assert names(tmp_path) == ["model"]
+
+
+def test_whole_folder_leaves_nothing_when_the_body_raises_and_nothing_was_there(tmp_path):
+    with pytest.raises(BodyError):
+        half_write_a_folder(tmp_path / "model", BodyError)
+    assert names(tmp_path) == []
+
+
+def test_whole_folder_refuses_a_place_below_a_file(tmp_path):
+    (tmp_path / "file").write_text("no folder")
+    path = tmp_path / "file" / "model"
+    with pytest.raises(OutputError) as refusal, whole_folder(path):
+        pytest.fail("the body must not run")
+    assert str(refusal.value) == f"{path}: cannot be written (Not a directory)"
+    assert (tmp_path / "file").read_text() == "no folder"
+
+
+def test_new_folder_takes_a_free_path_and_an_empty_folder(tmp_path):
+    (tmp_path / "empty").mkdir()
+    assert new_folder(tmp_path / "empty") == tmp_path / "empty"
+    assert new_folder(tmp_path / "free") == tmp_path / "free"
+    assert names(tmp_path) == ["empty"]
+
+
+@pytest.mark.parametrize("path", ["full", "full/file"])
+def test_new_folder_refuses_a_full_folder_and_a_file(tmp_path, path):
+    (tmp_path / "full").mkdir()
+    (tmp_path / "full" / "file").write_text("something")
+    with pytest.raises(OutputError) as refusal:
+        new_folder(tmp_path / path)
+    assert str(refusal.value) == (
+        f"{tmp_path / path}: holds something already; name a new --output or remove it"
+    )
+
+
+def test_sync_takes_files_and_folders_and_refuses_what_is_not_there(tmp_path):
+    (tmp_path / "file").write_text("content")
+    sync(tmp_path / "file")
+    sync(tmp_path)
+    with pytest.raises(FileNotFoundError):
+        sync(tmp_path / "none")
+
+
+def test_a_folder_named_by_a_link_is_replaced_where_the_link_points(tmp_path):
+    (tmp_path / "real").mkdir()
+    (tmp_path / "link").symlink_to(tmp_path / "real")
+    with whole_folder(tmp_path / "link") as folder:
+        (folder / "new").write_text("x")
+    assert (tmp_path / "real" / "new").read_text() == "x"
+    assert {path.name for path in tmp_path.iterdir()} == {"real", "link"}

@@ -1,0 +1,180 @@
+import gzip
+import logging
+
+import pytest
+
+from lstmfcn.errors import DataError
+from lstmfcn.shards import find_shards
+
+TREE = (
+    "b.csv",
+    "a.csv.gz",
+    "sub/c.parquet",
+    "sub/part-1.csv",
+    "sub/part-12.csv",
+    "sub/deep/part-3.csv",
+    "_hidden.csv",
+    ".hidden.csv",
+    "_temporary/d.csv",
+    "sub/.git/e.csv",
+)
+
+
+@pytest.fixture
+def tree(tmp_path):
+    for name in TREE:
+        path = tmp_path / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(f"content of {name}")
+    return tmp_path
+
+
+def found(data):
+    return [shard.name for shard in find_shards(str(data))]
+
+
+def test_a_folder_gives_its_visible_shards_of_all_depths_sorted_by_path(tree, caplog):
+    assert found(tree) == [
+        "a.csv.gz",
+        "b.csv",
+        "sub/c.parquet",
+        "sub/deep/part-3.csv",
+        "sub/part-1.csv",
+        "sub/part-12.csv",
+    ]
+    assert caplog.text == ""
+
+
+def test_a_folder_below_a_hidden_folder_can_be_named(tree):
+    assert found(tree / "_temporary") == ["d.csv"]
+
+
+def test_other_files_of_a_folder_are_passed_over_with_a_warning(tree, caplog):
+    (tree / "README.md").write_text("words")
+    (tree / "sub" / "notes.txt").write_text("words")
+    (tree / "_SUCCESS").write_text("")
+    with caplog.at_level(logging.WARNING):
+        assert "README.md" not in found(tree)
+    assert [record.getMessage() for record in caplog.records] == [
+        "not read, by their names no data: README.md, sub/notes.txt"
+    ]
+
+
+def test_a_single_file_is_one_shard_whatever_its_name(tree):
+    (tree / "data.txt").write_text("y,x\n1,2\n")
+    (shard,) = find_shards(str(tree / "data.txt"))
+    assert (shard.path, shard.name, shard.size) == (str(tree / "data.txt"), "data.txt", 8)
+    assert not shard.is_parquet
+
+
+def test_a_relative_path_is_found_from_the_working_folder(tree, monkeypatch):
+    monkeypatch.chdir(tree)
+    (shard,) = find_shards("sub/part-1.csv")
+    assert shard.path == str(tree / "sub" / "part-1.csv")
+
+
+@pytest.mark.parametrize(
+    ("pattern", "expected"),
+    [
+        ("*.csv", ["b.csv"]),
+        ("*", ["a.csv.gz", "b.csv"]),
+        ("sub/part-?.csv", ["part-1.csv"]),
+        ("sub/part-*.csv", ["part-1.csv", "part-12.csv"]),
+        ("*/part-*.csv", ["sub/part-1.csv", "sub/part-12.csv"]),
+        ("sub/*/*.csv", ["deep/part-3.csv"]),
+        ("**/*.csv", ["b.csv", "sub/deep/part-3.csv", "sub/part-1.csv", "sub/part-12.csv"]),
+        ("sub/**/*.csv", ["deep/part-3.csv", "part-1.csv", "part-12.csv"]),
+        ("**/*.parquet", ["sub/c.parquet"]),
+        ("[ab].csv*", ["a.csv.gz", "b.csv"]),
+    ],
+)
+def test_a_glob_gives_what_matches_named_below_its_fixed_folder(tree, pattern, expected):
+    assert found(tree / pattern) == expected
+
+
+def test_a_file_whose_name_holds_glob_marks_is_found_as_itself(tmp_path):
+    (tmp_path / "a[1]*.csv").write_text("y,x\n1,2\n")
+    (tmp_path / "a1.csv").write_text("y,x\n1,2\n")
+    assert found(tmp_path / "a[1]*.csv") == ["a[1]*.csv"]
+
+
+@pytest.mark.parametrize(
+    ("below", "expected"),
+    [
+        ("/b.csv", ["b.csv"]),
+        ("/sub/deep", ["part-3.csv"]),
+        ("/sub/*.csv", ["part-1.csv", "part-12.csv"]),
+    ],
+)
+def test_a_file_uri_is_read_like_a_path(tree, below, expected):
+    assert found(tree.as_uri() + below) == expected
+
+
+def test_a_file_uri_may_escape_what_is_special(tmp_path):
+    path = tmp_path / "a b%.csv"
+    path.write_text("y,x\n1,2\n")
+    assert found(path.as_uri()) == ["a b%.csv"]
+
+
+def test_a_shard_opens_as_its_bytes_decompressed_where_named_gz(tmp_path):
+    (tmp_path / "a.csv.gz").write_bytes(gzip.compress(b"y,x\n1,2\n"))
+    (tmp_path / "b.csv").write_bytes(b"y,x\n3,4\n")
+    contents = []
+    for shard in find_shards(str(tmp_path)):
+        with shard.open() as stream:
+            contents.append(stream.read())
+    assert contents == [b"y,x\n1,2\n", b"y,x\n3,4\n"]
+
+
+def test_only_names_that_end_in_parquet_are_parquet(tree):
+    shards = find_shards(str(tree / "sub" / "*"))
+    assert {shard.name: shard.is_parquet for shard in shards} == {
+        "c.parquet": True,
+        "part-1.csv": False,
+        "part-12.csv": False,
+    }
+
+
+@pytest.mark.parametrize("data", ["missing", "missing.csv", "sub/missing.parquet"])
+def test_a_missing_path_is_refused(tree, data):
+    with pytest.raises(DataError) as refusal:
+        find_shards(str(tree / data))
+    assert str(refusal.value) == f"{tree / data}: found nothing; check the path"
+
+
+def test_a_missing_file_uri_is_refused_as_it_was_written(tmp_path):
+    uri = (tmp_path / "missing").as_uri()
+    with pytest.raises(DataError) as refusal:
+        find_shards(uri)
+    assert str(refusal.value) == f"{uri}: found nothing; check the path"
+
+
+@pytest.mark.parametrize("data", ["", "*.csv", "**/*.parquet", "missing/*.csv"])
+def test_a_folder_or_glob_without_shards_is_refused(tmp_path, data):
+    (tmp_path / "_only.csv").write_text("y,x\n1,2\n")
+    (tmp_path / ".only.parquet").write_text("y,x\n1,2\n")
+    with pytest.raises(DataError) as refusal:
+        find_shards(str(tmp_path / data))
+    assert str(refusal.value) == (
+        f"{tmp_path / data}: found no shard; "
+        "name files, or a folder with files ending in .csv, .csv.gz, .parquet"
+    )
+
+
+@pytest.mark.parametrize("data", ["", "empty.csv", "*.csv"])
+def test_an_empty_file_is_refused_however_it_is_named(tmp_path, data):
+    (tmp_path / "a.csv").write_text("y,x\n1,2\n")
+    (tmp_path / "empty.csv").write_text("")
+    with pytest.raises(DataError) as refusal:
+        find_shards(str(tmp_path / data))
+    assert str(refusal.value) == (
+        f"{tmp_path / 'empty.csv'}: found an empty file; fill it or remove it"
+    )
+
+
+def test_a_uri_of_no_known_filesystem_is_refused():
+    with pytest.raises(DataError) as refusal:
+        find_shards("nowhere://bucket/a.csv")
+    message = str(refusal.value)
+    assert message.startswith("nowhere://bucket/a.csv: found an address that does not open (")
+    assert message.endswith("); check it")
