@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -36,17 +35,18 @@ def whole_file(path: Path) -> Iterator[Path]:
 
 @contextmanager
 def whole_folder(path: Path) -> Iterator[Path]:
-    """A hidden new folder beside ``path`` to fill; it takes the place of ``path`` at the end.
+    """A hidden new folder beside ``path`` to fill with files; it takes the place of ``path``.
 
-    A folder that stood there before is moved aside for the moment of the exchange, then removed.
+    A folder that stands there is replaced only where every file in it is written anew, so that
+    nothing else can be lost; it is moved aside for the moment of the exchange.
 
     Raises:
-        OutputError: the folder cannot be written.
+        OutputError: the folder cannot be written, holds something else, or is the current folder
+            or one above it.
     """
     path = path.resolve()
     unfinished, former = _beside(path), _beside(path)
-    if path.exists() and not path.is_dir():
-        raise OutputError(f"{path}: is a file; name a folder")
+    _refuse_current(path)
     try:
         unfinished.mkdir(parents=True)
         yield unfinished
@@ -54,6 +54,7 @@ def whole_folder(path: Path) -> Iterator[Path]:
             sync(file)
         sync(unfinished)
         if path.exists():
+            _refuse_loss(path, {file.name for file in unfinished.iterdir()})
             path.rename(former)
         unfinished.rename(path)
         sync(path.parent)
@@ -62,8 +63,9 @@ def whole_folder(path: Path) -> Iterator[Path]:
     finally:
         if former.exists() and not path.exists():
             former.rename(path)
-        shutil.rmtree(unfinished, ignore_errors=True)
-        shutil.rmtree(former, ignore_errors=True)
+        with suppress(OSError):
+            _remove(unfinished)
+            _remove(former)
 
 
 def new_folder(path: Path) -> Path:
@@ -84,6 +86,28 @@ def sync(path: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+def _refuse_current(path: Path) -> None:
+    if path == Path.cwd() or path in Path.cwd().parents:
+        raise OutputError(f"{path}: is the current folder or above it; name another folder")
+
+
+def _refuse_loss(path: Path, names: set[str]) -> None:
+    """Refuse to replace a folder by files of these names where it holds anything else."""
+    if not path.is_dir():
+        raise OutputError(f"{path}: is a file; name a folder")
+    others = [entry.name for entry in path.iterdir() if entry.name not in names or entry.is_dir()]
+    if others:
+        raise OutputError(f"{path}: holds {sorted(others)[0]}, which would be lost; name another")
+
+
+def _remove(folder: Path) -> None:
+    """Remove a folder of files; never one that holds a folder."""
+    if folder.exists():
+        for file in folder.iterdir():
+            file.unlink()
+        folder.rmdir()
 
 
 def _beside(path: Path) -> Path:

@@ -1,3 +1,5 @@
+from pathlib import Path
+
 import pytest
 
 from lstmfcn.errors import OutputError
@@ -175,3 +177,30 @@ def test_a_folder_named_by_a_link_is_replaced_where_the_link_points(tmp_path):
         (folder / "new").write_text("x")
     assert (tmp_path / "real" / "new").read_text() == "x"
     assert {path.name for path in tmp_path.iterdir()} == {"real", "link"}
+
+
+def test_a_folder_that_holds_anything_else_is_never_replaced(tmp_path):
+    standing = tmp_path / "standing"
+    (standing / "deep").mkdir(parents=True)
+    (standing / "deep" / "work").write_text("of years")
+    (standing / "new").write_text("old")
+    with (
+        pytest.raises(OutputError, match="standing: holds deep, which would be lost; name another"),
+        whole_folder(standing) as folder,
+    ):
+        (folder / "new").write_text("x")
+    assert (standing / "deep" / "work").read_text() == "of years"
+    assert (standing / "new").read_text() == "old"
+    assert [path.name for path in tmp_path.iterdir()] == ["standing"]
+
+
+@pytest.mark.parametrize("place", [".", ".."])
+def test_the_current_folder_and_those_above_are_never_replaced(tmp_path, monkeypatch, place):
+    current = tmp_path / "current"
+    current.mkdir()
+    monkeypatch.chdir(current)
+    refused = pytest.raises(OutputError, match="is the current folder or above it")
+    with refused, whole_folder(Path(place)):
+        pass
+    assert current.exists()
+    assert [path.name for path in tmp_path.iterdir()] == ["current"]
