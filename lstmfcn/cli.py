@@ -91,7 +91,7 @@ def evaluate(*, model: str, data: str, output: str | None = None) -> None:
     output
         Folder that evaluation.json is also written to.
     """
-    from lstmfcn.distributed.predict import evaluate as evaluate_on_ray
+    from lstmfcn.distributed.evaluate import evaluate as evaluate_on_ray
 
     found = json.dumps(evaluate_on_ray(model, data), allow_nan=False)
     if output:

@@ -1,25 +1,17 @@
-"""Predict and evaluate shards in parallel: actors that keep the model, a shard at a time each."""
+"""Predict shards in parallel: one CSV for each, under its own name."""
 
 from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import ray
-import torch
-from ray.util import ActorPool
-
 from lstmfcn.artifact import Artifact
-from lstmfcn.classifier import Classifier
-from lstmfcn.distributed.runtime import cluster_resources, own_error, ray_runtime
+from lstmfcn.distributed.predictors import own_results, predictors
+from lstmfcn.distributed.runtime import ray_runtime
 from lstmfcn.errors import OutputError
-from lstmfcn.evaluation import evaluation
-from lstmfcn.prediction import Predicted, output_name, predict_shard, predictions
+from lstmfcn.prediction import output_name
 from lstmfcn.reading import survey
 from lstmfcn.shards import Shard
 
@@ -45,9 +37,9 @@ def predict(model: str, input: str, output: str) -> int:  # noqa: A002 - the fla
     outputs = _outputs(shards, Path(output).absolute())
     started = time.perf_counter()
     rows = 0
-    with ray_runtime(), _predictors(artifact, len(shards)) as pool:
+    with ray_runtime(), predictors(artifact, len(shards)) as pool:
         found = pool.map(_write, list(zip(shards, outputs, strict=True)))
-        for shard, path, n_rows in zip(shards, outputs, _own(found), strict=True):
+        for shard, path, n_rows in zip(shards, outputs, own_results(found), strict=True):
             logger.info("%s: %d rows to %s", shard.name, n_rows, path)
             rows += n_rows
     seconds = time.perf_counter() - started
@@ -55,75 +47,8 @@ def predict(model: str, input: str, output: str) -> int:  # noqa: A002 - the fla
     return rows
 
 
-def evaluate(model: str, data: str) -> dict[str, Any]:
-    """Compare a model's predictions with the labels of shards.
-
-    Args:
-        model: a model directory.
-        data: labelled shards: a file, folder, glob or URI.
-
-    Returns:
-        The metrics of `lstmfcn.evaluation.evaluation`.
-
-    Raises:
-        UserError: model or shards do not allow it.
-    """
-    artifact = Artifact.load(model)
-    shards = survey(data, schema=artifact.schema).shards
-    with ray_runtime(), _predictors(artifact, len(shards)) as pool:
-        parts = [part for found in _own(pool.map(_collect, shards)) for part in found]
-    probabilities = np.concatenate([part.probabilities for part in parts])
-    labels = np.concatenate([part.labels for part in parts])
-    decided = Classifier(artifact).decide(probabilities)
-    return evaluation(artifact.schema, labels, probabilities, decided)
-
-
-class Predictor:
-    """A model in a process of its own."""
-
-    def __init__(self, artifact: Artifact, threads: int) -> None:
-        torch.set_num_threads(threads)
-        self._classifier = Classifier(artifact)
-
-    def write(self, shard: Shard, output: Path) -> int:
-        """Write one shard's predictions; returns its rows."""
-        return predict_shard(self._classifier, shard, output)
-
-    def collect(self, shard: Shard) -> list[Predicted]:
-        """One shard's probabilities and labels."""
-        return list(predictions(self._classifier, shard, labels=True))
-
-
 def _write(predictor: Any, job: tuple[Shard, Path]) -> Any:
     return predictor.write.remote(*job)
-
-
-def _collect(predictor: Any, shard: Shard) -> Any:
-    return predictor.collect.remote(shard)
-
-
-@contextmanager
-def _predictors(artifact: Artifact, n_shards: int) -> Iterator[ActorPool]:
-    """As many actors as shards and CPUs allow, with the CPUs shared out among them."""
-    cpus = max(1, int(cluster_resources().get("CPU", 1)))
-    n_actors = min(n_shards, cpus)
-    threads = cpus // n_actors
-    shared = ray.put(artifact)
-    actor = ray.remote(num_cpus=threads)(Predictor)
-    actors = [actor.remote(shared, threads) for _ in range(n_actors)]
-    try:
-        yield ActorPool(actors)
-    finally:
-        for actor in actors:
-            ray.kill(actor)
-
-
-def _own(results: Iterator[Any]) -> Iterator[Any]:
-    """The results, with errors as they were raised in the actor."""
-    try:
-        yield from results
-    except ray.exceptions.RayError as error:
-        raise own_error(error) or error from None
 
 
 def _outputs(shards: list[Shard], folder: Path) -> list[Path]:

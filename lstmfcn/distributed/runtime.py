@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import logging
 import os
+import socket
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import cast
+from typing import NamedTuple, cast
 
 import ray
 
@@ -22,6 +23,8 @@ ENVIRONMENT = {
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
     "RAY_USAGE_STATS_ENABLED": "0",
 }
+
+_CONNECT_TIMEOUT_S = 5.0
 
 logger = logging.getLogger(__name__)
 
@@ -38,15 +41,18 @@ def ray_runtime() -> Iterator[None]:
         yield
         return
     address = os.environ.get("RAY_ADDRESS")
-    logger.info("connecting to Ray at %s", address) if address else logger.info("starting Ray")
+    if address:
+        logger.info("connecting to Ray at %s", address)
+        _refuse_dead(address)
+    else:
+        logger.info("starting Ray")
     started = time.perf_counter()
     local = {} if address else {"address": "local", "include_dashboard": False}
     try:
         ray.init(**local, logging_level=logging.ERROR, log_to_driver=False)
     except (ConnectionError, ValueError) as error:
-        reason = str(error).splitlines()[0]
-        raise ResourceError(f"RAY_ADDRESS={address}: no cluster answers ({reason})") from error
-    cpus = int(cluster_resources().get("CPU", 0))
+        raise _no_cluster(address, str(error).splitlines()[0]) from error
+    cpus = sum(node.cpus for node in nodes())
     logger.info("Ray is up: %d CPUs, %.1f s", cpus, time.perf_counter() - started)
     try:
         yield
@@ -60,9 +66,51 @@ def prepare_environment() -> None:
         os.environ.setdefault(name, value)
 
 
-def cluster_resources() -> dict[str, float]:
-    """CPUs, GPUs and the like of the whole cluster."""
-    return cast(dict[str, float], ray.cluster_resources())
+class Node(NamedTuple):
+    """What one machine of the cluster has."""
+
+    cpus: int
+    gpus: int
+
+
+def nodes() -> list[Node]:
+    """The machines of the cluster."""
+    resources = [node["Resources"] for node in ray.nodes() if node["Alive"]]
+    return [Node(int(has.get("CPU", 0)), int(has.get("GPU", 0))) for has in resources]
+
+
+def places(there: list[Node], cpus: int, gpus: int = 0) -> int:
+    """How many workers of so many CPUs and GPUs the machines hold at once."""
+    return sum(min(node.cpus // cpus, node.gpus // gpus if gpus else node.cpus) for node in there)
+
+
+def most_cpus_each(there: list[Node], num_workers: int, gpus: int = 0) -> int:
+    """The most CPUs that each of so many workers can have; at least 1."""
+    most = max((node.cpus for node in there), default=1)
+    fitting = (cpus for cpus in range(most, 1, -1) if places(there, cpus, gpus) >= num_workers)
+    return next(fitting, 1)
+
+
+def _refuse_dead(address: str) -> None:
+    """Refuse at once an address that nothing listens on; Ray would try for minutes."""
+    if address.startswith("ray://"):
+        raise ResourceError(
+            f"RAY_ADDRESS={address}: Ray Client is not supported; give the cluster's own address, "
+            "or run there with ray job submit"
+        )
+    host, _, port = address.rpartition(":")
+    if not port.isdigit():
+        return  # "auto" and "local", which Ray resolves
+    try:
+        socket.create_connection((host, int(port)), timeout=_CONNECT_TIMEOUT_S).close()
+    except OSError as error:
+        raise _no_cluster(address, error.strerror or "timed out") from error
+
+
+def _no_cluster(address: str | None, reason: str) -> ResourceError:
+    return ResourceError(
+        f"RAY_ADDRESS={address}: no cluster answers ({reason}); correct it or unset it"
+    )
 
 
 def own_error(error: BaseException) -> LstmfcnError | None:

@@ -22,7 +22,7 @@ from lstmfcn.artifact import Artifact
 from lstmfcn.batches import Rows, batch_bounds
 from lstmfcn.curves import save_learning_curve
 from lstmfcn.distributed.data import LoadedData, load
-from lstmfcn.distributed.runtime import cluster_resources, own_error, ray_runtime
+from lstmfcn.distributed.runtime import most_cpus_each, nodes, own_error, places, ray_runtime
 from lstmfcn.distributed.worker import METRICS_FILE, MODEL_FOLDER, TrainingRun, train_worker
 from lstmfcn.errors import DataError, OutputError, ResourceError
 from lstmfcn.hyperparameters import Hyperparameters, resume_with
@@ -207,18 +207,14 @@ def _record(
 
 def _allot(num_workers: int, cpus_per_worker: int | None, use_gpu: bool) -> Allotment:
     """Settle CPUs for each worker and refuse what the cluster does not have."""
-    there = cluster_resources()
-    cpus, gpus = int(there.get("CPU", 0)), int(there.get("GPU", 0))
-    each = cpus_per_worker or max(1, cpus // num_workers)
-    if num_workers * each > cpus:
+    there, gpus = nodes(), int(use_gpu)
+    each = cpus_per_worker or most_cpus_each(there, num_workers, gpus)
+    if places(there, each, gpus) < num_workers:
+        machines = ", ".join(f"{node.cpus} CPUs and {node.gpus} GPUs" for node in there)
         raise ResourceError(
-            f"{num_workers} workers of {each} CPUs: the cluster has {cpus} CPUs; "
-            "lower --num-workers or --cpus-per-worker"
-        )
-    if use_gpu and num_workers > gpus:
-        raise ResourceError(
-            f"{num_workers} workers with a GPU each: the cluster has {gpus} GPUs; "
-            "lower --num-workers or leave out --use-gpu"
+            f"{num_workers} workers of {each} CPUs{' and a GPU' if use_gpu else ''} do not fit "
+            f"the cluster's machines ({machines}); lower --num-workers or --cpus-per-worker"
+            + (", or leave out --use-gpu" if use_gpu else "")
         )
     return Allotment(num_workers, each, use_gpu)
 

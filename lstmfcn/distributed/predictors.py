@@ -1,0 +1,58 @@
+"""Actors that keep a model and take a shard at a time each."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import ray
+import torch
+from ray.util import ActorPool
+
+from lstmfcn.artifact import Artifact
+from lstmfcn.classifier import Classifier
+from lstmfcn.distributed.runtime import most_cpus_each, nodes, own_error, places
+from lstmfcn.prediction import Predicted, predict_shard, predictions
+from lstmfcn.shards import Shard
+
+
+class Predictor:
+    """A model in a process of its own."""
+
+    def __init__(self, artifact: Artifact, threads: int) -> None:
+        torch.set_num_threads(threads)
+        self._classifier = Classifier(artifact)
+
+    def write(self, shard: Shard, output: Path) -> int:
+        """Write one shard's predictions; returns its rows."""
+        return predict_shard(self._classifier, shard, output)
+
+    def collect(self, shard: Shard) -> list[Predicted]:
+        """One shard's probabilities and labels."""
+        return list(predictions(self._classifier, shard, labels=True))
+
+
+@contextmanager
+def predictors(artifact: Artifact, n_shards: int) -> Iterator[ActorPool]:
+    """As many actors as shards and CPUs allow, with the CPUs shared out among them."""
+    there = nodes()
+    n_actors = min(n_shards, max(1, places(there, cpus=1)))
+    threads = most_cpus_each(there, n_actors)
+    shared = ray.put(artifact)
+    actor = ray.remote(num_cpus=threads)(Predictor)
+    actors = [actor.remote(shared, threads) for _ in range(n_actors)]
+    try:
+        yield ActorPool(actors)
+    finally:
+        for actor in actors:
+            ray.kill(actor)
+
+
+def own_results(results: Iterator[Any]) -> Iterator[Any]:
+    """The results, with errors as they were raised in the actor."""
+    try:
+        yield from results
+    except ray.exceptions.RayError as error:
+        raise own_error(error) or error from None

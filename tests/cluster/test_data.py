@@ -1,0 +1,80 @@
+import gzip
+
+import numpy as np
+import pandas as pd
+import pytest
+from problems import waves, write
+
+from lstmfcn.distributed.data import load
+from lstmfcn.errors import DataError
+from lstmfcn.reading import survey
+
+pytestmark = pytest.mark.usefixtures("cluster")
+
+
+def load_all(data, **options):
+    return load(survey(str(data), **options))
+
+
+@pytest.mark.parametrize("n_shards", [1, 2, 3, 7])
+def test_rows_come_whole_and_in_order_from_any_number_of_shards(tmp_path, n_shards):
+    table = waves(50)
+    data = load_all(write(tmp_path / "data", table, n_shards))
+
+    assert data.n_shards == n_shards
+    np.testing.assert_array_equal(data.rows.values, table.filter(like="x_").to_numpy(np.float32))
+    expected = table.filter(like="y_").to_numpy().argmax(axis=1)
+    np.testing.assert_array_equal(data.rows.labels, expected)
+
+
+def test_formats_and_column_orders_mix_and_the_fingerprint_stays(tmp_path):
+    table = waves(30)
+    plain = load_all(write(tmp_path / "plain", table))
+    mixed = tmp_path / "mixed"
+    mixed.mkdir()
+    table[:10].to_csv(mixed / "a.csv", index=False)
+    text = table[10:20][table.columns[::-1]].assign(id="ignored").to_csv(index=False)
+    (mixed / "b.csv.gz").write_bytes(gzip.compress(text.encode()))
+    table[20:].astype("float64").to_parquet(mixed / "c.parquet")
+    data = load_all(mixed)
+
+    assert data.fingerprint() == plain.fingerprint()
+    changed = table.copy()
+    changed.iloc[29, 5] += 1
+    assert load_all(write(tmp_path / "changed", changed)).fingerprint() != plain.fingerprint()
+
+
+def test_class_names_are_found_across_shards(tmp_path):
+    table = waves(30).filter(like="x_")
+    table.insert(0, "y", ["10"] * 10 + ["9"] * 10 + ["2.0"] * 10)
+    data = load_all(write(tmp_path / "data", table, 3))
+
+    assert data.schema.classes == ("2", "9", "10")
+    assert data.rows.labels.tolist() == [2] * 10 + [1] * 10 + [0] * 10
+    known = load_all(tmp_path / "data", schema=data.schema)
+    assert known.rows.labels.tolist() == data.rows.labels.tolist()
+
+
+def test_a_fault_in_any_shard_comes_out_of_ray_as_one_plain_error(tmp_path):
+    folder = write(tmp_path / "data", waves(30), 3)
+    shard = folder / "part-001.csv"
+    table = pd.read_csv(shard).astype(object)
+    table.loc[4, "x_3"] = "broken"
+    table.to_csv(shard, index=False)
+
+    with pytest.raises(DataError) as refused:
+        load_all(folder)
+    assert str(refused.value) == (
+        f"{shard}, row 5, column x_3: found 'broken'; write a number there or leave the row out"
+    )
+
+
+def test_an_unknown_class_of_a_validation_shard_is_named_with_its_row(tmp_path):
+    table = waves(12).filter(like="x_")
+    table.insert(0, "y", ["a", "b"] * 6)
+    schema = load_all(write(tmp_path / "train", table)).schema
+    table.loc[7, "y"] = "c"
+    folder = write(tmp_path / "validation", table)
+
+    with pytest.raises(DataError, match=r"row 8, column y: found the class 'c'; .* a, b"):
+        load_all(folder, schema=schema)

@@ -1,0 +1,93 @@
+import gzip
+
+import pandas as pd
+import pytest
+from problems import TINY, waves, write
+
+from lstmfcn.classifier import Classifier
+from lstmfcn.distributed.evaluate import evaluate
+from lstmfcn.distributed.predict import predict
+from lstmfcn.distributed.train import train
+from lstmfcn.errors import DataError, ModelError, OutputError
+from lstmfcn.prediction import output_name, predict_shard
+from lstmfcn.shards import find_shards
+
+pytestmark = pytest.mark.usefixtures("cluster")
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("model")
+    longer = TINY.model_copy(update={"epochs": 10})
+    data = write(folder / "data", waves(240))
+    train(str(data), str(folder / "run"), hyperparameters=longer)
+    return folder / "run" / "model"
+
+
+def test_predictions_are_byte_identical_with_and_without_ray(tmp_path, model):
+    data = write(tmp_path / "data", waves(1500, seed=1), 3)
+    predict(str(model), str(data), str(tmp_path / "with"))
+    classifier = Classifier.load(model)
+    for shard in find_shards(str(data)):
+        alone = tmp_path / "without" / output_name(shard)
+        predict_shard(classifier, shard, alone)
+        assert alone.read_bytes() == (tmp_path / "with" / shard.name).read_bytes()
+
+
+def test_a_rerun_writes_the_same_and_leaves_nothing_else(tmp_path, model):
+    data = write(tmp_path / "data", waves(60, seed=1), 2)
+    table = pd.read_csv(data / "part-001.csv")
+    (data / "part-001.csv").unlink()
+    (data / "part-001.csv.gz").write_bytes(gzip.compress(table.to_csv(index=False).encode()))
+    table.to_parquet(data / "part-002.parquet")
+    contents = []
+    for _ in range(2):
+        assert predict(str(model), str(data), str(tmp_path / "out")) == 90
+        contents.append({p.name: p.read_bytes() for p in (tmp_path / "out").iterdir()})
+    assert contents[0] == contents[1]
+    assert set(contents[0]) == {"part-000.csv", "part-001.csv.gz", "part-002.csv"}
+    assert gzip.decompress(contents[0]["part-001.csv.gz"]) == contents[0]["part-002.csv"]
+
+
+def test_a_bad_shard_is_named_and_leaves_no_file_of_its_own(tmp_path, model):
+    data = write(tmp_path / "data", waves(60, seed=1), 2)
+    shard = data / "part-001.csv"
+    table = pd.read_csv(shard)
+    table.loc[3, "x_7"] = None
+    table.to_csv(shard, index=False)
+    with pytest.raises(DataError, match=r"part-001.csv, row 4, column x_7: found an empty cell"):
+        predict(str(model), str(data), str(tmp_path / "out"))
+    assert {path.name for path in (tmp_path / "out").iterdir()} <= {"part-000.csv"}
+
+
+def test_other_lengths_are_refused_before_any_prediction(tmp_path, model):
+    data = write(tmp_path / "data", waves(9).drop(columns="x_12"))
+    with pytest.raises(DataError, match=r"found 11 value columns, without x_12; give it the 12"):
+        predict(str(model), str(data), str(tmp_path / "out"))
+    assert not (tmp_path / "out").exists()
+
+
+def test_inputs_are_never_overwritten_and_a_model_must_be_one(tmp_path, model):
+    data = write(tmp_path / "data", waves(9))
+    with pytest.raises(OutputError, match=r"is an input shard; name another --output"):
+        predict(str(model), str(data), str(data))
+    with pytest.raises(ModelError, match=r"found no readable model.json"):
+        predict(str(data), str(data), str(tmp_path / "out"))
+
+
+def test_evaluation_agrees_with_the_predictions(tmp_path, model):
+    table = waves(200, seed=3)
+    data = write(tmp_path / "data", table, 3)
+    found = evaluate(str(model), str(data))
+    predict(str(model), str(data), str(tmp_path / "out"))
+    files = sorted((tmp_path / "out").iterdir())
+    predicted = pd.concat([pd.read_csv(path) for path in files], ignore_index=True)
+    labels = ["y_1", "y_2", "y_3"]
+    right = (predicted[labels] == table[labels]).all(axis=1)
+
+    assert found["rows"] == 200
+    assert found["accuracy"] == pytest.approx(right.mean())
+    assert found["accuracy"] > 0.9
+    for i, name in enumerate(labels):
+        assert sum(found["confusion_matrix"][i]) == table[name].sum()
+        assert found["classes"][name]["support"] == table[name].sum()
