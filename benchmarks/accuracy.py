@@ -1,0 +1,132 @@
+"""Accuracy on public data through the commands that users type, beside the published figures.
+
+    python benchmarks/accuracy.py --data DATA [--seeds 3]
+
+DATA holds ``seed_sample`` (train.csv, valid.csv, test_data.csv, test_labels.csv of the LSTM-FCN
+SageMaker algorithm's example) and ``ucr`` (NAME/TRAIN.tsv, NAME/TEST.tsv, INDEX.tsv with published
+accuracies). Each row is trained by ``jobs/train.py`` and judged on test rows that training never
+saw. All runs share one local Ray.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+import pandas as pd
+import ray
+
+from lstmfcn.distributed.runtime import prepare_environment
+
+REPOSITORY = Path(__file__).parents[1]
+TINY = "--hidden-size 8 --filters-1 4 --filters-2 4 --filters-3 4 --kernel-size-1 3 "
+TINY += "--kernel-size-2 3 --kernel-size-3 3 --dropout 0.8 --lr 0.001 --batch-size 64 --epochs 60"
+PAPER = "--epochs 30"
+UCR = "--epochs 1000"
+UCR_SETS = ("ItalyPowerDemand", "GunPoint", "Coffee", "TwoLeadECG", "ECG200")
+SEED_SAMPLE_SEEDS = 5
+
+
+def main() -> None:
+    """Print one table a problem."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--data", type=Path, required=True)
+    parser.add_argument("--seeds", type=int, default=3, help="seeds of each UCR set")
+    arguments = parser.parse_args()
+    data = arguments.data.absolute()
+    prepare_environment()
+    context = ray.init(
+        address="local", include_dashboard=False, log_to_driver=False, logging_level="ERROR"
+    )
+    os.environ["RAY_ADDRESS"] = context.address_info["gcs_address"]
+    with tempfile.TemporaryDirectory() as folder:
+        seed_sample(data / "seed_sample", Path(folder))
+        ucr(data / "ucr", Path(folder), arguments.seeds)
+    ray.shutdown()
+
+
+def seed_sample(data: Path, folder: Path) -> None:
+    """The reference's example files, unchanged: its tiny net and the paper's net."""
+    truth = pd.read_csv(data / "test_labels.csv").to_numpy().argmax(axis=1)
+    for name, flags, target in (("tiny", TINY, "mean 0.98"), ("paper", PAPER, "each 0.99")):
+        print(f"seed_sample, {name} net: {flags}   (target {target})", flush=True)
+        accuracies = []
+        for seed in range(SEED_SAMPLE_SEEDS):
+            run = folder / f"{name}-{seed}"
+            files = ["--train", data / "train.csv", "--validation", data / "valid.csv"]
+            epochs_s, total_s = train(*files, "--output", run, "--seed", seed, *flags.split())
+            job("predict", "--model", run / "model", "--input", data / "test_data.csv",
+                "--output", run / "predictions")  # fmt: skip
+            predicted = pd.read_csv(run / "predictions" / "test_data.csv").filter(like="y_")
+            accuracies.append(float((predicted.to_numpy().argmax(axis=1) == truth).mean()))
+            show(f"  seed {seed}", accuracies[-1:], epochs_s, total_s)
+        show("  all", accuracies)
+
+
+def ucr(data: Path, folder: Path, seeds: int) -> None:
+    """Five sets of the UCR archive, converted to three CSV shards each."""
+    published = pd.read_csv(data / "INDEX.tsv", sep="\t", index_col="name").published_lstm_fcn
+    print(f"UCR, paper net: {UCR}   (target: at most 0.02 below the published accuracy)")
+    for name in UCR_SETS:
+        for split in ("TRAIN", "TEST"):
+            command("convert", "--input", data / name / f"{split}.tsv",
+                    "--output", folder / name / split, "--shards", 3)  # fmt: skip
+        accuracies, seconds = [], []
+        for seed in range(seeds):
+            run = folder / name / f"run-{seed}"
+            flags = ["--train", folder / name / "TRAIN", "--output", run, "--seed", seed]
+            seconds.append(train(*flags, *UCR.split()))
+            found = job("evaluate", "--model", run / "model", "--data", folder / name / "TEST")
+            accuracies.append(json.loads(found.splitlines()[-1])["accuracy"])
+        epochs_s, total_s = (sum(times) / seeds for times in zip(*seconds, strict=True))
+        show(f"  {name:17} published {published[name]:.4f}", accuracies, epochs_s, total_s)
+
+
+def train(*flags: object) -> tuple[float, float]:
+    """Run jobs/train.py; returns the epochs' seconds and the whole command's."""
+    started = time.perf_counter()
+    job("train", *flags)
+    output = Path(str(flags[flags.index("--output") + 1]))
+    metrics = [json.loads(line) for line in (output / "metrics.jsonl").read_text().splitlines()]
+    return sum(epoch["seconds"] for epoch in metrics), time.perf_counter() - started
+
+
+def job(name: str, *flags: object) -> str:
+    """Run a job; returns what it printed."""
+    return _run([sys.executable, str(REPOSITORY / "jobs" / f"{name}.py"), *map(str, flags)])
+
+
+def command(name: str, *flags: object) -> str:
+    """Run an lstmfcn command; returns what it printed."""
+    return _run([sys.executable, "-m", "lstmfcn", name, *map(str, flags)])
+
+
+def _run(arguments: list[str]) -> str:
+    done = subprocess.run(arguments, capture_output=True, text=True, check=False)
+    if done.returncode:
+        sys.exit(f"{' '.join(arguments)}\n{done.stdout}{done.stderr}")
+    return done.stdout
+
+
+def show(
+    name: str,
+    accuracies: Sequence[float],
+    epochs_s: float | None = None,
+    total_s: float | None = None,
+) -> None:
+    """One row: mean and spread of accuracy, seconds of the epochs and of the command."""
+    mean, low, high = sum(accuracies) / len(accuracies), min(accuracies), max(accuracies)
+    spread = f" ({low:.4f} to {high:.4f})" if len(accuracies) > 1 else ""
+    times = f"  epochs {epochs_s:.1f} s, command {total_s:.1f} s" if epochs_s else ""
+    print(f"{name}  accuracy {mean:.4f}{spread}{times}", flush=True)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,62 @@
+"""The README is true: its commands run, its code runs, its tables hold what is there."""
+
+import os
+import re
+import sys
+from pathlib import Path
+
+import pytest
+from conftest import REPOSITORY
+
+README = (REPOSITORY / "README.md").read_text()
+
+
+def blocks(language):
+    return re.findall(rf"^```{language}\n(.*?)^```", README, re.DOTALL | re.MULTILINE)
+
+
+@pytest.fixture(scope="module")
+def as_a_user(run_command):
+    """Run a line in a shell that finds this environment's commands first."""
+    path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
+
+    def run(line, cwd):
+        done = run_command("env", f"PATH={path}", "bash", "-ec", line, cwd=cwd, timeout=600)
+        assert done.returncode == 0, f"{line}\n{done.stdout}\n{done.stderr}"
+        return done
+
+    return run
+
+
+def test_the_readme_is_short():
+    assert len(README.splitlines()) <= 200
+
+
+def test_make_demo_runs_and_prints_where_everything_is(as_a_user, tmp_path):
+    demo, tests = (line.split("#")[0].strip() for line in blocks("sh")[0].splitlines())
+    assert (demo, tests) == ("make demo", "make test")
+    printed = as_a_user(f"{demo} DEMO={tmp_path / 'demo'}", REPOSITORY).stdout
+    names = "data|model|metrics|learning curve|evaluation|predictions"
+    places = dict(re.findall(rf"^({names}) +(\S+)$", printed, re.MULTILINE))
+    assert len(places) == 6
+    assert all(Path(place).exists() for place in places.values())
+
+
+def test_the_commands_and_the_code_run_as_they_stand(as_a_user, tmp_path):
+    commands = [line for line in blocks("sh")[1].splitlines() if line]
+    assert len(commands) == 6
+    for line in commands:
+        as_a_user(line, tmp_path)
+    (code,) = blocks("python")
+    (tmp_path / "example.py").write_text(code)
+    printed = as_a_user("python example.py", tmp_path).stdout
+    assert re.search(r"'(cylinder|bell|funnel)'", printed)
+
+
+def test_every_module_stands_in_the_file_tree():
+    tree = blocks("text")[-1]
+    for path in [*(REPOSITORY / "lstmfcn").glob("*.py"), *(REPOSITORY / "jobs").glob("*.py")]:
+        if not path.name.startswith("__"):
+            assert path.name in tree, path.name
+    for path in (REPOSITORY / "lstmfcn" / "distributed").glob("[a-z]*.py"):
+        assert path.stem in tree, path.stem

@@ -1,0 +1,77 @@
+import os
+import subprocess
+import sys
+
+import pytest
+import ray
+from conftest import REPOSITORY
+from hypothesis import given
+from hypothesis import strategies as st
+
+from lstmfcn.distributed.runtime import Node, most_cpus_each, own_error, places, ray_runtime
+from lstmfcn.errors import DataError
+
+
+@pytest.mark.parametrize(
+    ("address", "message"),
+    [
+        ("127.0.0.1:1", "no cluster answers (Connection refused); correct it or unset it"),
+        ("ray://127.0.0.1:10001", "Ray Client is not supported; give the cluster's own address, "
+                                  "or run there with ray job submit"),
+    ],
+)  # fmt: skip
+def test_an_address_without_a_cluster_is_refused_at_once(address, message):
+    program = "from lstmfcn.distributed.runtime import ray_runtime\nwith ray_runtime(): pass"
+    done = subprocess.run(
+        [sys.executable, "-c", program],
+        env=os.environ | {"RAY_ADDRESS": address},
+        cwd=REPOSITORY,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert f"RAY_ADDRESS={address}: {message}" in done.stderr.splitlines()[-1]
+
+
+def test_a_ray_that_was_there_stays(cluster):
+    with ray_runtime():
+        assert ray.get_runtime_context().gcs_address == cluster
+    assert ray.is_initialized()
+
+
+@pytest.mark.usefixtures("cluster")
+def test_an_error_of_ours_comes_back_from_a_task_with_all_its_parts():
+    @ray.remote
+    def fail():
+        raise DataError("x", "do y", file="f.csv", row=3, column="x_1")
+
+    with pytest.raises(ray.exceptions.RayError) as caught:
+        ray.get(fail.remote())
+    error = own_error(caught.value)
+    assert type(error) is DataError
+    assert (error.file, error.row, error.column) == ("f.csv", 3, "x_1")
+    assert str(error) == "f.csv, row 3, column x_1: found x; do y"
+    assert own_error(ValueError("a bug")) is None
+
+
+@given(
+    there=st.lists(st.builds(Node, st.integers(0, 16), st.integers(0, 4)), max_size=4),
+    num_workers=st.integers(1, 12),
+    gpus=st.integers(0, 1),
+)
+def test_each_worker_gets_the_most_cpus_with_which_all_fit_on_the_machines(
+    there, num_workers, gpus
+):
+    each = most_cpus_each(there, num_workers, gpus)
+    if places(there, 1, gpus) >= num_workers:
+        assert places(there, each, gpus) >= num_workers
+        assert places(there, each + 1, gpus) < num_workers
+    else:
+        assert each == 1
+
+
+def test_a_worker_never_spans_two_machines():
+    assert most_cpus_each([Node(4, 0), Node(4, 0)], 1) == 4
+    assert most_cpus_each([Node(4, 0), Node(4, 0)], 3) == 2
+    assert places([Node(8, 1), Node(8, 2)], 2, gpus=1) == 3
