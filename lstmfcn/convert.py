@@ -52,7 +52,7 @@ def convert(input: str, output: str, shards: int = 1) -> int:  # noqa: A002 - th
         )
     new_folder(folder)
     try:
-        lines = path.read_text(encoding="utf-8").splitlines()
+        lines = path.read_text(encoding="utf-8-sig").splitlines()
     except (OSError, UnicodeDecodeError) as error:
         raise DataError(f"a file that cannot be read ({error})", "check it", file=input) from error
     series = _tsv(lines) if path.suffix == ".tsv" else _ts(lines, input)
@@ -64,8 +64,8 @@ def convert(input: str, output: str, shards: int = 1) -> int:  # noqa: A002 - th
 
 
 def _tsv(lines: list[str]) -> list[Series]:
-    cells = [line.split("\t") for line in lines]
-    return [Series(row, first, rest) for row, (first, *rest) in enumerate(cells, start=1) if rest]
+    rows = [(row, line.split("\t")) for row, line in enumerate(lines, start=1) if line.strip()]
+    return [Series(row, label, values) for row, (label, *values) in rows]
 
 
 def _ts(lines: list[str], file: str) -> list[Series]:
@@ -76,6 +76,8 @@ def _ts(lines: list[str], file: str) -> list[Series]:
     series = []
     for row, line in enumerate(data, start=1):
         *dimensions, label = line.split(":")
+        if not dimensions:
+            raise DataError("no class", "end the row with : and its class", file=file, row=row)
         if len(dimensions) != 1:
             raise DataError(
                 f"{len(dimensions)} dimensions", "only univariate sets convert", file=file, row=row
@@ -89,7 +91,7 @@ def _ts(lines: list[str], file: str) -> list[Series]:
 def _check(series: list[Series], file: str) -> None:
     if not series:
         raise DataError("no series", "name a file that holds some", file=file)
-    length = len(series[0].values)
+    length = max(1, len(series[0].values))
     for row, label, values in series:
         if len(values) != length:
             raise DataError(

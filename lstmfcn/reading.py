@@ -110,7 +110,7 @@ def read_tables(
                 _refuse_first_fault(shard, schema, types)
             raise
     if rows == 0:
-        raise DataError("a header but no rows", "fill the file or remove it", file=shard.path)
+        raise _without_rows(shard)
 
 
 def _csv_tables(shard: Shard, types: dict[str, pa.DataType]) -> Iterator[pa.Table]:
@@ -133,7 +133,23 @@ def _parquet_tables(shard: Shard, types: dict[str, pa.DataType]) -> Iterator[pa.
     with shard.filesystem.open_input_file(shard.path) as file:
         for batch in pa.parquet.ParquetFile(file).iter_batches(_PARQUET_ROWS, columns=list(types)):
             table = pa.Table.from_batches([batch]).select(list(types))
+            _refuse_other_types(shard, table, types)
             yield table.cast(pa.schema(list(types.items())), safe=False)
+
+
+def _refuse_other_types(shard: Shard, table: pa.Table, types: dict[str, pa.DataType]) -> None:
+    """Refuse a Parquet column that is neither numbers nor, for class names, text."""
+    for name, wanted in types.items():
+        kind = table.schema.field(name).type
+        number = (
+            pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_decimal(kind)
+        )
+        text = pa.types.is_string(kind) or pa.types.is_large_string(kind)
+        known = number or pa.types.is_boolean(kind) or pa.types.is_null(kind)
+        if not known and not (text and wanted == pa.string()):
+            raise DataError(
+                f"values of type {kind}", "store numbers there", file=shard.path, column=name
+            )
 
 
 @contextmanager
@@ -141,7 +157,7 @@ def _readable(shard: Shard) -> Iterator[None]:
     """Turn what a broken or unreadable file raises into a `DataError`."""
     try:
         yield
-    except (OSError, UnicodeDecodeError, csv.Error, pa.ArrowInvalid) as error:
+    except (OSError, UnicodeDecodeError, csv.Error, pa.ArrowException) as error:
         raise _unreadable(shard, error) from error
 
 
@@ -161,6 +177,7 @@ def _refuse_first_fault(shard: Shard, schema: SeriesSchema, types: dict[str, pa.
         header = next(lines)
         numbers = [(i, name) for i, name in enumerate(header) if types.get(name) == pa.float32()]
         rows = (cells for cells in lines if cells)
+        row = 0
         for row, cells in enumerate(rows, start=1):
             if len(cells) != len(header):
                 raise DataError(
@@ -174,12 +191,18 @@ def _refuse_first_fault(shard: Shard, schema: SeriesSchema, types: dict[str, pa.
                     raise DataError(
                         repr(cells[i]), schema.fix_for(name), file=shard.path, row=row, column=name
                     )
+        if row == 0:
+            raise _without_rows(shard)
 
 
 def _is_number(cell: str) -> bool:
     """Whether pyarrow reads a cell as a number, or as missing, which the schema refuses."""
     try:
-        pa.array([cell]).cast(pa.float32())
+        pa.array([cell.strip(" \t")]).cast(pa.float32())
     except pa.ArrowInvalid:
         return cell == ""
     return True
+
+
+def _without_rows(shard: Shard) -> DataError:
+    return DataError("a header but no rows", "fill the file or remove it", file=shard.path)

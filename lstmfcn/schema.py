@@ -63,6 +63,7 @@ class SeriesSchema(BaseModel):
         """
         labels = tuple(name for name in header if name.startswith("y"))
         values = tuple(name for name in header if name.startswith("x"))
+        _refuse_blanks(header, file)
         _refuse_repeats([*labels, *values], file)
         if not values:
             raise DataError(
@@ -138,6 +139,7 @@ class SeriesSchema(BaseModel):
         Raises:
             DataError: a column missing, left over, or there twice.
         """
+        _refuse_blanks(header, file)
         kinds = [("x", self.value_columns, "value")]
         if labels:
             kinds.append(("y", self.label_columns, "label"))
@@ -151,8 +153,8 @@ class SeriesSchema(BaseModel):
             differences = [f"without {_some(missing)}"] if missing else []
             differences += [f"with {_some(extra)} beside them"] if extra else []
             raise DataError(
-                f"{len(found)} {kind} columns, {', '.join(differences)}",
-                f"give it the {len(expected)} {kind} columns {_some(expected)}",
+                f"{_count(found, kind)}, {', '.join(differences)}",
+                f"give it the {_count(expected, kind)} {_some(expected)}",
                 file=file,
             )
 
@@ -245,7 +247,8 @@ class SeriesSchema(BaseModel):
         if absent:
             raise DataError(
                 f"no row of the class {_some(absent)}",
-                "add rows of it to the training data or remove its column",
+                "add rows of it to the training data"
+                + ("" if self.holds_names else " or remove its column"),
                 file=file,
             )
 
@@ -299,6 +302,12 @@ def _matrix(table: pa.Table, columns: Sequence[str], source: Source, fix: str) -
     return matrix
 
 
+def _refuse_blanks(header: Sequence[str], file: str | None) -> None:
+    blank = [repr(name) for name in header if name != name.strip() and name.strip()[:1] in "xy"]
+    if blank:
+        raise DataError(f"blanks around the column name {_some(blank)}", "remove them", file=file)
+
+
 def _refuse_repeats(columns: Sequence[str], file: str | None) -> None:
     repeated = [name for name, count in Counter(columns).items() if count > 1]
     if repeated:
@@ -314,15 +323,22 @@ def _class_name(value: object) -> str:
     return "" if value is None else re.sub(r"^(-?\d+)\.0+$", r"\1", str(value).strip())
 
 
-def _class_order(name: str) -> tuple[int, float, str]:
+def _class_order(name: str) -> tuple[bool, float, str]:
+    """Numbers first, by value; then text, "nan" and "inf" among it, by the alphabet."""
     try:
-        return 0, float(name), name
+        number = float(name)
     except ValueError:
-        return 1, 0.0, name
+        number = np.nan
+    finite = bool(np.isfinite(number))
+    return not finite, number if finite else 0.0, name
+
+
+def _count(names: Sequence[str], kind: str) -> str:
+    return f"{len(names)} {kind} column{'s' if len(names) != 1 else ''}"
 
 
 def _some(names: Sequence[str]) -> str:
     """A few of many names: the first, the last, and how many."""
     if len(names) <= 6:
         return ", ".join(names) or "nothing"
-    return f"{names[0]}, {names[1]}, ... {names[-1]} ({len(names)} columns)"
+    return f"{names[0]}, {names[1]}, ... {names[-1]} ({len(names)} in all)"

@@ -56,16 +56,10 @@ def find_shards(data: str) -> list[Shard]:
     Raises:
         DataError: nothing is there, or a shard is empty.
     """
-    filesystem, path = _locate(data)
-    info = filesystem.get_file_info(path)
-    if info.type == fs.FileType.File:
-        shards = [Shard(path, PurePosixPath(path).name, info.size, filesystem)]
-    elif info.type == fs.FileType.Directory:
-        shards = _in_folder(filesystem, path)
-    elif any(mark in path for mark in _WILDCARDS):
-        shards = _matching(filesystem, path)
-    else:
-        raise DataError("nothing", "check the path", file=data)
+    try:
+        shards = _found(data)
+    except OSError as error:
+        raise DataError(f"what cannot be read ({error})", "check its rights", file=data) from error
     if not shards:
         raise DataError(
             "no shard",
@@ -78,17 +72,32 @@ def find_shards(data: str) -> list[Shard]:
     return shards
 
 
+def _found(data: str) -> list[Shard]:
+    filesystem, path = _locate(data)
+    info = filesystem.get_file_info(path)
+    if info.type == fs.FileType.File:
+        return [Shard(path, PurePosixPath(path).name, info.size, filesystem)]
+    if info.type == fs.FileType.Directory:
+        return _in_folder(filesystem, path)
+    if any(mark in path for mark in _WILDCARDS):
+        return _matching(filesystem, path)
+    raise DataError("nothing", "check the path", file=data)
+
+
 def _locate(data: str) -> tuple[fs.FileSystem, str]:
     """The filesystem of a data argument, and its path there."""
     if "://" not in data:
         return fs.LocalFileSystem(), str(Path(data).absolute())
+    parts = data.split("/")
+    wild = (i for i, part in enumerate(parts) if "*" in part or "[" in part)
+    fixed = next(wild, len(parts))  # a ? is no wildcard in a URI: it begins a query
     try:
-        filesystem, path = fs.FileSystem.from_uri(data)
+        filesystem, path = fs.FileSystem.from_uri("/".join(parts[:fixed]))
     except (ValueError, OSError) as error:
         raise DataError(
             f"an address that does not open ({error})", "check it", file=data
         ) from error
-    return filesystem, path
+    return filesystem, "/".join([path.rstrip("/"), *parts[fixed:]]) if parts[fixed:] else path
 
 
 def _in_folder(filesystem: fs.FileSystem, folder: str) -> list[Shard]:
@@ -106,15 +115,21 @@ def _matching(filesystem: fs.FileSystem, pattern: str) -> list[Shard]:
     folder = str(PurePosixPath(*parts[:fixed]))
     if filesystem.get_file_info(folder).type != fs.FileType.Directory:
         return []
-    return [shard for shard in _listed(filesystem, folder) if _matches(shard.path, pattern)]
+    wanted = list(parts[fixed:])
+    return [
+        shard
+        for shard in _listed(filesystem, folder)
+        if _matches(list(PurePosixPath(shard.name).parts), wanted)
+    ]
 
 
-def _matches(path: str, pattern: str) -> bool:
-    """Whether a path matches a glob: ``*`` within one folder, ``**`` across any number."""
-    if "**" in pattern:
-        return fnmatch.fnmatchcase(path, pattern.replace("**/", "*"))
-    names, wanted = path.split("/"), pattern.split("/")
-    return len(names) == len(wanted) and all(map(fnmatch.fnmatchcase, names, wanted))
+def _matches(names: list[str], pattern: list[str]) -> bool:
+    """Whether a path's parts match a glob's: ``**`` stands for any number of them, even none."""
+    if not pattern or not names:
+        return not names and all(part == "**" for part in pattern)
+    if pattern[0] == "**":
+        return _matches(names, pattern[1:]) or _matches(names[1:], pattern)
+    return fnmatch.fnmatchcase(names[0], pattern[0]) and _matches(names[1:], pattern[1:])
 
 
 def _listed(filesystem: fs.FileSystem, folder: str) -> list[Shard]:

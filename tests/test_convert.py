@@ -137,3 +137,23 @@ def test_an_empty_output_folder_is_filled(tmp_path):
     (tmp_path / "a.tsv").write_text("1\t1\n2\t2\n")
     assert convert(str(tmp_path / "a.tsv"), str(tmp_path / "output")) == 2
     assert (tmp_path / "output" / "part-000.csv").read_text() == "y,x_1\n1,1\n2,2\n"
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "message"),
+    [
+        ("a.tsv", "1\t2\n2\n", "row 2: found 0 values; the first series has 1"),
+        ("a.tsv", "1\n", "row 1: found 0 values"),
+        ("a.ts", "@data\n1,2,3\n", "row 1: found no class; end the row with : and its class"),
+    ],
+)
+def test_a_row_without_values_or_class_is_refused_and_not_dropped(tmp_path, name, text, message):
+    (tmp_path / name).write_text(text)
+    with pytest.raises(DataError, match=message):
+        convert(str(tmp_path / name), str(tmp_path / "out"))
+
+
+def test_a_byte_order_mark_is_no_part_of_the_first_class(tmp_path):
+    (tmp_path / "a.tsv").write_bytes("1\t2\n".encode("utf-8-sig"))
+    convert(str(tmp_path / "a.tsv"), str(tmp_path / "out"))
+    assert (tmp_path / "out" / "part-000.csv").read_text() == "y,x_1\n1,2\n"

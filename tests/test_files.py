@@ -106,14 +106,16 @@ def test_whole_folder_makes_the_folders_above(tmp_path):
     assert (tmp_path / "a" / "b" / "model" / "a.json").read_text() == "a"
 
 
-def test_whole_folder_replaces_all_of_the_old_folder(tmp_path):
+def test_whole_folder_replaces_a_folder_all_of_whose_files_it_writes_anew(tmp_path):
     path = tmp_path / "model"
     path.mkdir()
-    (path / "old.json").write_text("old")
+    (path / "a.json").write_text("old")
     with whole_folder(path) as unfinished:
-        (unfinished / "new.json").write_text("new")
-        assert names(path) == ["old.json"]
-    assert names(path) == ["new.json"]
+        (unfinished / "a.json").write_text("new")
+        (unfinished / "b.json").write_text("new")
+        assert names(path) == ["a.json"]
+    assert names(path) == ["a.json", "b.json"]
+    assert (path / "a.json").read_text() == "new"
     assert names(tmp_path) == ["model"]
 
 

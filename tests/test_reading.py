@@ -311,3 +311,34 @@ def test_a_corrupted_cell_is_told_at_exactly_its_place(matrix, data, text, tmp_p
     error = refusal_of(folder)
     assert error.file == str(folder / f"{part}.csv")
     assert (error.row, error.column) == (row - parts[part][0] + 1, names[column])
+
+
+def test_blanks_around_a_number_are_no_fault(tmp_path):
+    path = tmp_path / "a.csv"
+    path.write_text("y,x_1,x_2\na, 1,2\na,1,bad\n")
+    shards = survey(str(path))
+    with pytest.raises(DataError, match="row 2, column x_2: found 'bad'"):
+        list(read_tables(shards.shards[0], shards.schema, True, shards.headers[0]))
+
+
+@pytest.mark.parametrize(
+    ("column", "kind"), [([[1.0]], "list<element: double>"), (["q"], "string")]
+)
+def test_a_parquet_column_that_holds_no_numbers_is_refused_by_name(tmp_path, column, kind):
+    path = tmp_path / "a.parquet"
+    pa.parquet.write_table(pa.table({"y": ["a"], "x_1": column}), path)
+    shards = survey(str(path))
+    with pytest.raises(DataError) as refused:
+        list(read_tables(shards.shards[0], shards.schema, True, shards.headers[0]))
+    assert str(refused.value) == (
+        f"{path}, column x_1: found values of type {kind}; store numbers there"
+    )
+
+
+def test_a_header_alone_is_refused_with_and_without_a_newline(tmp_path):
+    for text in ("y,x_1", "y,x_1\n"):
+        path = tmp_path / "a.csv"
+        path.write_text(text)
+        shards = survey(str(path))
+        with pytest.raises(DataError, match=r"a.csv: found a header but no rows; fill the file"):
+            list(read_tables(shards.shards[0], shards.schema, True, shards.headers[0]))

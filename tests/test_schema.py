@@ -74,7 +74,7 @@ def test_many_columns_are_told_by_the_first_and_the_last():
         "give the values columns whose names start with x, separated by commas"
     )
     assert refused(schema_of, "a,b,c,d,e,f,g") == (
-        "a.csv: found no value column in the header (a, b, ... g (7 columns)); "
+        "a.csv: found no value column in the header (a, b, ... g (7 in all)); "
         "give the values columns whose names start with x, separated by commas"
     )
 
@@ -257,3 +257,14 @@ def test_a_schema_round_trips_through_json(task):
     again = SeriesSchema.model_validate_json(named.model_dump_json())
     assert again == named
     assert again.classes == ("9", "10")
+
+
+def test_blanks_around_a_column_name_are_refused_and_not_passed_over():
+    with pytest.raises(DataError, match="found blanks around the column name ' x_1'; remove them"):
+        SeriesSchema.from_header(["y", " x_1", "x_2"], "multiclass", "a.csv")
+
+
+def test_a_class_named_nan_has_its_place_in_the_alphabet():
+    schema = SeriesSchema.from_header(["y", "x_1"], "multiclass")
+    for names in (["b", "nan", "2"], ["nan", "2", "b"]):
+        assert schema.with_classes(names).classes == ("2", "b", "nan")

@@ -178,3 +178,14 @@ def test_a_uri_of_no_known_filesystem_is_refused():
     message = str(refusal.value)
     assert message.startswith("nowhere://bucket/a.csv: found an address that does not open (")
     assert message.endswith("); check it")
+
+
+def test_two_stars_stand_for_whole_folders_only(tmp_path):
+    for name in ("part-1.csv", "mypart-2.csv", "sub/part-3.csv", "sub/mypart-4.csv"):
+        path = tmp_path / name
+        path.parent.mkdir(exist_ok=True)
+        path.write_text("y,x_1\na,1\n")
+    found = find_shards(f"{tmp_path}/**/part-*.csv")
+    assert [shard.name for shard in found] == ["part-1.csv", "sub/part-3.csv"]
+    found = find_shards(f"file://{tmp_path}/**/part-*.csv")
+    assert [shard.name for shard in found] == ["part-1.csv", "sub/part-3.csv"]
