@@ -23,6 +23,7 @@ from lstmfcn.files import whole_file
 from lstmfcn.hyperparameters import Hyperparameters, explain
 
 Count = Annotated[int, Parameter(validator=Number(gte=1))]
+Seed = Annotated[int, Parameter(validator=Number(gte=0))]
 
 app = App(
     name="lstmfcn",
@@ -94,10 +95,10 @@ def evaluate(*, model: str, data: str, output: str | None = None) -> None:
     from lstmfcn.distributed.evaluate import evaluate as evaluate_on_ray
 
     found = json.dumps(evaluate_on_ray(model, data), allow_nan=False)
+    print(found, flush=True)
     if output:
         with whole_file(Path(output) / "evaluation.json") as path:
             path.write_text(found + "\n", encoding="utf-8")
-    print(found)
 
 
 @app.command
@@ -138,7 +139,7 @@ def convert(*, input: str, output: str, shards: Count = 1) -> None:  # noqa: A00
 
 
 @app.command
-def sample(*, output: str, rows: Count = 600, shards: Count = 3, seed: int = 0) -> None:
+def sample(*, output: str, rows: Count = 600, shards: Count = 3, seed: Seed = 0) -> None:
     """Write CSV shards of the synthetic Cylinder-Bell-Funnel problem, to try things with.
 
     Parameters
@@ -156,7 +157,7 @@ def sample(*, output: str, rows: Count = 600, shards: Count = 3, seed: int = 0) 
     from lstmfcn.shard_writing import write_shards
 
     values, names = cylinder_bell_funnel(rows, seed)
-    write_shards(Path(output), names.tolist(), values.round(6).tolist(), min(shards, rows))
+    write_shards(Path(output), names.tolist(), values.round(6).tolist(), shards)
     print(f"{rows} rows in {shards} shards: {output}")
 
 

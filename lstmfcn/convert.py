@@ -46,6 +46,8 @@ def convert(input: str, output: str, shards: int = 1) -> int:  # noqa: A002 - th
         OutputError: the folder cannot be used.
     """
     path, folder = Path(input), Path(output)
+    if not path.exists():
+        raise DataError("nothing", "check the path", file=input)
     if path.suffix not in SUFFIXES:
         raise DataError(
             "no archive file by its name", f"name one ending in {' or '.join(SUFFIXES)}", file=input
@@ -57,8 +59,6 @@ def convert(input: str, output: str, shards: int = 1) -> int:  # noqa: A002 - th
         raise DataError(f"a file that cannot be read ({error})", "check it", file=input) from error
     series = _tsv(lines) if path.suffix == ".tsv" else _ts(lines, input)
     _check(series, input)
-    if shards > len(series):
-        raise DataError(f"{len(series)} series for {shards} shards", "use fewer shards", file=input)
     write_shards(folder, [s.label for s in series], [s.values for s in series], shards)
     return len(series)
 

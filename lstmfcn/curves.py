@@ -8,6 +8,7 @@ from pathlib import Path
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
+from lstmfcn.files import whole_file
 from lstmfcn.training import EpochMetrics
 
 _NAMES = {"train": "training", "valid": "validation"}
@@ -32,4 +33,5 @@ def save_learning_curve(history: Sequence[EpochMetrics], best_epoch: int, path: 
         axes.set_ylabel(quantity)
         axes.grid(alpha=0.3)
         axes.legend()
-    figure.savefig(path, dpi=120)
+    with whole_file(path) as unfinished:
+        figure.savefig(unfinished, dpi=120, format="png")

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
+from lstmfcn.errors import OutputError
 from lstmfcn.files import new_folder, whole_folder
 
 
@@ -23,8 +24,10 @@ def write_shards(
         n_shards: at most as many as there are rows.
 
     Raises:
-        OutputError: the folder holds something or cannot be written.
+        OutputError: the folder holds something or cannot be written, or rows are too few.
     """
+    if n_shards > len(series):
+        raise OutputError(f"{folder}: {n_shards} shards for {len(series)} rows; use fewer shards")
     header = ["y", *(f"x_{i}" for i in range(1, len(series[0]) + 1))]
     with whole_folder(new_folder(folder)) as unfinished:
         for i, rows in enumerate(np.array_split(np.arange(len(series)), n_shards)):

@@ -41,7 +41,8 @@ class Shard:
 
     def open(self) -> pa.NativeFile:
         """The shard's bytes as a stream, decompressed where its name ends in .gz."""
-        return self.filesystem.open_input_stream(self.path, compression="detect")
+        packed = "gzip" if self.path.endswith(".gz") else None
+        return self.filesystem.open_input_stream(self.path, compression=packed)
 
 
 def find_shards(data: str) -> list[Shard]:
