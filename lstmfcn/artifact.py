@@ -125,21 +125,22 @@ class Artifact:
 
 def _read_description(folder: Path) -> dict[str, Any]:
     path = folder / DESCRIPTION_FILE
+    text = _read(folder, DESCRIPTION_FILE)
     try:
-        description = json.loads(_read(folder, DESCRIPTION_FILE))
+        description = json.loads(text)
+        if not isinstance(description, dict) or "format_version" not in description:
+            raise ModelError(f"{path}: found no lstmfcn model description; name a model directory")
+        version = description["format_version"]
+        if version != FORMAT_VERSION:
+            raise ModelError(
+                f"{path}: found format version {version}, this lstmfcn reads {FORMAT_VERSION}; "
+                "load it with the lstmfcn that wrote it"
+            )
+        stated = description.pop("description_sha256", None)
+        if stated != _checksum(description):
+            raise _damaged(path)
     except (ValueError, RecursionError) as error:
         raise _damaged(path) from error
-    if not isinstance(description, dict) or "format_version" not in description:
-        raise ModelError(f"{path}: found no lstmfcn model description; name a model directory")
-    version = description["format_version"]
-    if version != FORMAT_VERSION:
-        raise ModelError(
-            f"{path}: found format version {version}, this lstmfcn reads {FORMAT_VERSION}; "
-            "load it with the lstmfcn that wrote it"
-        )
-    stated = description.pop("description_sha256", None)
-    if stated != _checksum(description):
-        raise _damaged(path)
     return description
 
 

@@ -54,6 +54,7 @@ class Classifier:
         found = np.empty((len(x), len(self.schema.probability_columns)), dtype=np.float32)
         for start in range(0, len(x), CHUNK_ROWS):
             scaled = self.artifact.scaler.transform(x[start : start + CHUNK_ROWS])
+            self._refuse_overflow(scaled, source, start)
             logits = self._network(torch.tensor(scaled))
             found[start : start + CHUNK_ROWS] = self._task.probabilities(logits).numpy()
         self._refuse_overflow(found, source)
@@ -76,7 +77,7 @@ class Classifier:
         try:
             with np.errstate(over="ignore"):  # what is too large becomes infinite, and is refused
                 x = np.asarray(values, dtype=np.float32)
-        except (TypeError, ValueError) as error:
+        except (TypeError, ValueError, OverflowError) as error:
             raise DataError(
                 "what is no array of numbers", "give a list of series of numbers, all of one length"
             ) from error
@@ -98,12 +99,12 @@ class Classifier:
             )
         return x
 
-    def _refuse_overflow(self, probabilities: FloatArray, source: Source) -> None:
-        finite = np.isfinite(probabilities).all(axis=1)
+    def _refuse_overflow(self, computed: FloatArray, source: Source, start: int = 0) -> None:
+        finite = np.isfinite(computed).all(axis=1)
         if not finite.all():
             raise DataError(
                 "values too large to compute with",
                 "give values of the training data's magnitude",
                 file=source.file,
-                row=source.rows_before + int(np.argmin(finite)) + 1,
+                row=source.rows_before + start + int(np.argmin(finite)) + 1,
             )

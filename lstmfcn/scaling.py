@@ -75,7 +75,7 @@ class Scaler(BaseModel):
             variance = np.array([variance.mean() + mean.var()])
             mean = np.array([mean.mean()])
         std = np.sqrt(variance)
-        std[std <= _SMALLEST_STD * np.maximum(1.0, np.abs(mean))] = 1.0
+        std[std <= _SMALLEST_STD * np.abs(mean)] = 1.0
         return cls(kind=kind, mean=tuple(mean.tolist()), std=tuple(std.tolist()))
 
     def transform(self, values: FloatArray) -> FloatArray:

@@ -1,0 +1,175 @@
+import warnings
+from itertools import pairwise
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from lstmfcn.batches import (
+    MemoryBatches,
+    Rows,
+    Share,
+    as_tensor,
+    batch_bounds,
+    evaluation_batches,
+)
+from lstmfcn.errors import HyperparameterError
+
+
+def numbered(n_rows):
+    """Rows that tell their own index, in values and labels."""
+    index = np.arange(n_rows)
+    return Rows(np.stack([index, -index], axis=1).astype(np.float32), index.astype(np.int64))
+
+
+def epoch_of(n_rows, batch_size, seed=0, epoch=1, share=Share()):
+    return list(MemoryBatches(numbered(n_rows), batch_size, seed, share)(epoch))
+
+
+def indices(batch):
+    return batch.targets.tolist()
+
+
+@st.composite
+def sizes(draw):
+    """Rows, batch size, workers."""
+    world_size = draw(st.integers(1, 5))
+    return draw(st.integers(1, 200)), draw(st.integers(2 * world_size, 64)), world_size
+
+
+@given(sizes(), st.integers(0, 2**32 - 1), st.integers(1, 500))
+@settings(deadline=None, max_examples=80)
+def test_every_row_is_seen_once_an_epoch_over_all_workers(case, seed, epoch):
+    n_rows, batch_size, world_size = case
+    seen = []
+    for rank in range(world_size):
+        for batch in epoch_of(n_rows, batch_size, seed, epoch, Share(rank, world_size)):
+            torch.testing.assert_close(batch.x[:, 0], batch.targets.float())
+            seen += indices(batch)
+    assert sorted(seen) == list(range(n_rows))
+
+
+@given(sizes())
+@settings(deadline=None, max_examples=60)
+def test_order_does_not_depend_on_workers(case):
+    n_rows, batch_size, world_size = case
+    order = [i for batch in epoch_of(n_rows, batch_size) for i in indices(batch)]
+    parts = [epoch_of(n_rows, batch_size, share=Share(r, world_size)) for r in range(world_size)]
+    found = []
+    for shares in zip(*parts, strict=True):
+        joined = [None] * shares[0].n_rows_global
+        assert sum(len(share.x) for share in shares) == len(joined)
+        for rank, share in enumerate(shares):
+            joined[rank::world_size] = indices(share)
+        found += joined
+    assert found == order
+
+
+@given(sizes())
+@settings(deadline=None, max_examples=80)
+def test_no_worker_gets_fewer_than_two_rows_unless_there_are_fewer(case):
+    n_rows, batch_size, world_size = case
+    for rank in range(world_size):
+        for batch in epoch_of(n_rows, batch_size, share=Share(rank, world_size)):
+            assert len(batch.x) >= 2 or n_rows < 2 * world_size
+
+
+@given(sizes())
+@settings(deadline=None, max_examples=80)
+def test_all_batches_are_full_but_the_last(case):
+    n_rows, batch_size, world_size = case
+    bounds = batch_bounds(n_rows, batch_size, 2 * world_size)
+    assert bounds[0][0] == 0
+    assert bounds[-1][1] == n_rows
+    assert all(stop == start for (_, stop), (start, _) in pairwise(bounds))
+    assert all(stop - start == batch_size for start, stop in bounds[:-1])
+    assert bounds[-1][1] - bounds[-1][0] < batch_size + 2 * world_size
+
+
+@pytest.mark.parametrize(
+    ("n_rows", "expected"),
+    [(8, [4, 4]), (9, [4, 5]), (10, [4, 4, 2]), (3, [3]), (1, [1]), (5, [5])],
+)
+def test_a_last_batch_of_one_row_joins_the_one_before(n_rows, expected):
+    batches = epoch_of(n_rows, 4)
+    assert [len(batch.x) for batch in batches] == expected
+    assert [batch.n_rows_global for batch in batches] == expected
+
+
+def test_order_depends_on_seed_and_epoch_only():
+    def order(**changes):
+        return [i for batch in epoch_of(50, 8, **changes) for i in indices(batch)]
+
+    torch.manual_seed(1)
+    np.random.seed(1)
+    first = order(seed=3, epoch=2)
+    torch.manual_seed(2)
+    np.random.seed(2)
+    assert order(seed=3, epoch=2) == first
+    assert len({tuple(o) for o in (first, order(seed=3, epoch=3), order(seed=4, epoch=2))}) == 3
+    assert first != sorted(first)
+
+
+def test_a_later_epoch_can_be_read_first():
+    batches = MemoryBatches(numbered(20), 4, 0)
+    late = [indices(batch) for batch in batches(7)]
+    early = [indices(batch) for batch in batches(1)]
+    fresh = MemoryBatches(numbered(20), 4, 0)
+    assert [indices(batch) for batch in fresh(1)] == early
+    assert [indices(batch) for batch in fresh(7)] == late
+
+
+@pytest.mark.parametrize(("batch_size", "world_size"), [(1, 1), (3, 2), (7, 4)])
+def test_a_batch_without_two_rows_for_each_worker_is_refused(batch_size, world_size):
+    with pytest.raises(HyperparameterError) as refusal:
+        MemoryBatches(numbered(20), batch_size, 0, Share(0, world_size))
+    assert str(refusal.value) == (
+        f"batch-size: found {batch_size}; it must be at least {2 * world_size}, "
+        "two rows for each worker, because batch norm needs them"
+    )
+
+
+@pytest.mark.parametrize("n_rows", [1, 3, 1023, 1024, 1025, 2500])
+@pytest.mark.parametrize("world_size", [1, 2, 4])
+def test_evaluation_covers_every_row_once(n_rows, world_size):
+    seen = []
+    for rank in range(world_size):
+        for batch in evaluation_batches(numbered(n_rows), Share(rank, world_size)):
+            assert 1 <= len(batch.x) <= 1024
+            torch.testing.assert_close(batch.x[:, 0], batch.targets.float())
+            seen += indices(batch)
+    assert sorted(seen) == list(range(n_rows))
+
+
+def test_evaluation_of_one_worker_keeps_the_order():
+    batches = evaluation_batches(numbered(2500))
+    assert [i for batch in batches for i in indices(batch)] == list(range(2500))
+    assert [batch.n_rows_global for batch in batches] == [1024, 1024, 452]
+
+
+def test_a_tensor_over_a_read_only_array_warns_nothing_and_shares_memory():
+    array = np.arange(6, dtype=np.float32).reshape(2, 3)
+    array.setflags(write=False)
+    torch.set_warn_always(True)
+    try:
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            tensor = as_tensor(array)
+    finally:
+        torch.set_warn_always(False)
+    assert not caught
+    assert tensor.data_ptr() == array.ctypes.data
+    np.testing.assert_array_equal(tensor.numpy(), array)
+
+
+def test_batches_never_write_to_the_rows():
+    rows = numbered(9)
+    for array in rows:
+        array.setflags(write=False)
+    for batch in MemoryBatches(rows, 4, 0)(1):
+        batch.x.zero_()
+        batch.targets.zero_()
+    np.testing.assert_array_equal(rows.values, numbered(9).values)
+    np.testing.assert_array_equal(rows.labels, numbered(9).labels)

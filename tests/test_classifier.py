@@ -1,0 +1,219 @@
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from tiny1 import KINDS, N_TIMEPOINTS, tiny_artifact, tiny_rows, tiny_schema, tiny_task
+
+from lstmfcn.classifier import CHUNK_ROWS, Classifier
+from lstmfcn.errors import DataError
+from lstmfcn.scaling import Scaler
+from lstmfcn.schema import Source
+
+SOURCE = Source("shards/b.csv", 100)
+NUMBERS = [0.5] * N_TIMEPOINTS
+
+
+def classifier(kind="multiclass", scaler=None, **changes):
+    artifact = tiny_artifact(kind, **changes)
+    return Classifier(artifact if scaler is None else replace(artifact, scaler=scaler))
+
+
+def balanced(kind, values):
+    """A classifier without scaling that decides these values in more than one way."""
+    artifact = tiny_artifact(kind, scaling="none")
+    with torch.no_grad():
+        middle = artifact.network().eval()(torch.tensor(values)).mean(dim=0)
+    artifact.weights["head.bias"].sub_(middle)
+    return Classifier(artifact)
+
+
+def refusal(values, *source, using=None):
+    with pytest.raises(DataError) as refused:
+        (using or classifier()).predict_proba(values, *source)
+    return str(refused.value)
+
+
+def with_value(value, row=3, column=7, n_rows=6):
+    values = np.zeros((n_rows, N_TIMEPOINTS))
+    values[row, column] = value
+    return values
+
+
+@pytest.mark.parametrize(
+    ("values", "shape"),
+    [
+        ([NUMBERS[:-1]], (1, 11)),
+        ([[*NUMBERS, 1.0]] * 2, (2, 13)),
+        (NUMBERS, (12,)),
+        ([[NUMBERS]], (1, 1, 12)),
+        (1.0, ()),
+        ([], (0,)),
+        ([[]], (1, 0)),
+    ],
+)
+def test_another_shape_is_refused(values, shape):
+    assert refusal(values) == (
+        f"found an array of shape {shape}; give a list of series of 12 values, shape (N, 12)"
+    )
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        [NUMBERS, NUMBERS[:-1]],
+        [["one", *NUMBERS[1:]]],
+        "series",
+        {"values": [NUMBERS]},
+        [[1j, *NUMBERS[1:]]],
+        [[NUMBERS, *NUMBERS[1:]]],
+        [[object()] * N_TIMEPOINTS],
+    ],
+    ids=["ragged", "text", "string", "mapping", "complex", "nested", "objects"],
+)
+def test_what_is_no_array_of_numbers_is_refused(values):
+    assert refusal(values) == (
+        "found what is no array of numbers; give a list of series of numbers, all of one length"
+    )
+
+
+@pytest.mark.parametrize(
+    ("value", "shown"),
+    [(np.nan, "nan"), (np.inf, "inf"), (-np.inf, "-inf"), (1e39, "inf"), (-1e39, "-inf")],
+)
+@pytest.mark.parametrize("as_given", [np.asarray, np.ndarray.tolist], ids=["array", "list"])
+def test_a_value_that_is_not_finite_in_32_bits_is_refused(value, shown, as_given):
+    found = f"found {shown}, which is no finite 32-bit number; give every series all its values"
+    values = as_given(with_value(value))
+    assert refusal(values) == f"row 4, column x_7: {found}"
+    assert refusal(values, SOURCE) == f"shards/b.csv, row 104, column x_7: {found}"
+
+
+def test_a_missing_value_is_refused():
+    assert "row 2, column x_0: found nan" in refusal([NUMBERS, [None, *NUMBERS[1:]]])
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("row", [0, 3, CHUNK_ROWS + 1])
+def test_values_that_overflow_while_scaling_are_refused(kind, row):
+    scaler = Scaler(kind="global", mean=(0.0,), std=(1e-3,))
+    values = with_value(3e38, row=row, n_rows=row + 3)
+    problem = "found values too large to compute with; give values of the training data's magnitude"
+    using = classifier(kind, scaler)
+    assert refusal(values, using=using) == f"row {row + 1}: {problem}"
+    assert refusal(values, SOURCE, using=using) == f"shards/b.csv, row {row + 101}: {problem}"
+
+
+def test_values_that_overflow_within_a_series_are_refused():
+    series = [-3.4e38] * 11 + [3.4e38]
+    using = classifier(scaling="series")
+    assert "row 2: found values too large" in refusal([NUMBERS, series], using=using)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("scaling", ["global", "timestep", "series", "none"])
+def test_probabilities_are_those_of_the_network_on_scaled_values(kind, scaling):
+    artifact = tiny_artifact(kind, scaling=scaling)
+    values = tiny_rows(kind, seed=1).values
+    exact = values.astype(np.float64)
+    if scaling == "series":
+        mean, std = exact.mean(axis=1, keepdims=True), exact.std(axis=1, keepdims=True)
+    else:
+        mean, std = np.array(artifact.scaler.mean or 0.0), np.array(artifact.scaler.std or 1.0)
+    network = artifact.network().eval()
+    with torch.no_grad():
+        logits = network(torch.tensor((exact - mean) / std, dtype=torch.float32))
+    expected = tiny_task(kind).probabilities(logits).numpy()
+    found = Classifier(artifact).predict_proba(values)
+    assert found.dtype == np.float32
+    assert found.shape == (48, len(tiny_schema(kind).probability_columns))
+    np.testing.assert_allclose(found, expected, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("kind", "names"), [("multiclass", ("y_a", "y_b", "y_c")), ("names", ("cat", "dog", "emu"))]
+)
+def test_multiclass_predictions_are_class_names(kind, names):
+    values = tiny_rows(seed=1).values
+    using = balanced(kind, values)
+    found = using.predict(values)
+    largest = using.predict_proba(values).argmax(axis=1)
+    assert found.tolist() == [names[i] for i in largest]
+    assert len(set(found.tolist())) > 1
+
+
+@pytest.mark.parametrize(("kind", "width"), [("binary", 1), ("one-hot pair", 2), ("multilabel", 3)])
+def test_other_predictions_are_zeros_and_ones(kind, width):
+    values = tiny_rows(kind, seed=1).values
+    using = balanced(kind, values)
+    found, probabilities = using.predict(values), using.predict_proba(values)
+    assert found.shape == (48, width)
+    np.testing.assert_array_equal(found, probabilities > 0.5)
+    np.testing.assert_array_equal(found, using.decide(probabilities))
+    assert set(found.ravel().tolist()) == {0, 1}
+
+
+def test_the_form_of_the_input_makes_no_difference():
+    using, values = classifier(), tiny_rows(n_rows=700).values
+    expected = using.predict_proba(values)
+    read_only = values.copy()
+    read_only.setflags(write=False)
+    for same in (
+        values.astype(np.float64),
+        values.astype(">f4"),
+        np.asfortranarray(values),
+        np.repeat(values, 2, axis=1)[:, ::2],
+        values[::-1].copy()[::-1],
+        values.tolist(),
+        tuple(map(tuple, values.tolist())),
+        torch.tensor(values),
+        read_only,
+    ):
+        np.testing.assert_array_equal(using.predict_proba(same), expected)
+
+
+@pytest.mark.parametrize("scaling", ["global", "none"])
+def test_the_input_is_left_untouched(scaling):
+    values = tiny_rows().values
+    before = values.copy()
+    classifier(scaling=scaling).predict_proba(values)
+    np.testing.assert_array_equal(values, before)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_no_rows_give_no_predictions(kind):
+    none = np.empty((0, N_TIMEPOINTS), dtype=np.float32)
+    using = classifier(kind)
+    assert using.predict_proba(none).shape == (0, len(tiny_schema(kind).probability_columns))
+    assert len(using.predict(none)) == 0
+
+
+@pytest.mark.parametrize("n_rows", [CHUNK_ROWS - 1, CHUNK_ROWS, CHUNK_ROWS + 1, 2 * CHUNK_ROWS + 3])
+def test_rows_are_answered_in_order_over_chunks(n_rows):
+    using, values = classifier(), tiny_rows(n_rows=n_rows).values
+    found = using.predict_proba(values)
+    for row in (0, CHUNK_ROWS - 2, n_rows - 1):
+        np.testing.assert_allclose(found[[row]], using.predict_proba(values[[row]]), atol=1e-6)
+
+
+def test_dropout_is_off_and_repeated_calls_agree():
+    using, values = classifier(dropout=0.9), tiny_rows().values
+    np.testing.assert_array_equal(using.predict_proba(values), using.predict_proba(values))
+
+
+@pytest.mark.parametrize("sizes", [{}, {"hidden_size": 128, "filters_1": 128, "filters_2": 256}])
+def test_one_and_two_threads_give_the_same_bits(sizes):
+    using, values = classifier(**sizes), tiny_rows(n_rows=600).values
+    expected = using.predict_proba(values)
+    assert torch.get_num_threads() == 1
+    torch.set_num_threads(2)
+    try:
+        found = using.predict_proba(values)
+    finally:
+        torch.set_num_threads(1)
+    np.testing.assert_array_equal(found, expected)
+
+
+def test_an_integer_too_large_for_any_float_is_refused():
+    with pytest.raises(DataError, match="found what is no array of numbers"):
+        classifier().predict_proba([[10**400] * N_TIMEPOINTS])

@@ -1,0 +1,239 @@
+import copy
+import math
+
+import numpy as np
+import pytest
+import torch
+from tiny1 import KINDS, tiny_hyperparameters, tiny_network, tiny_rows, tiny_task
+from torch import nn
+
+from lstmfcn.batches import Batch, MemoryBatches, Rows, Share, evaluation_batches
+from lstmfcn.errors import TrainingError
+from lstmfcn.model import LSTMBranch
+from lstmfcn.task import Multilabel
+from lstmfcn.training import (
+    OneWorker,
+    Trained,
+    autocast,
+    choose_precision,
+    deciding_loss,
+    evaluate,
+    fit,
+    train_epoch,
+    train_step,
+)
+
+CPU = torch.device("cpu")
+
+
+def fitted(kind="multiclass", rows=None, valid=None, seed=0, report=None, **changes):
+    """A model fitted to the tiny problem, and what the fit left."""
+    h = tiny_hyperparameters(kind, **changes)
+    model = tiny_network(kind, seed, **changes)
+    batches = MemoryBatches(rows or tiny_rows(kind), h.batch_size, seed)
+    validation = None if valid is None else evaluation_batches(valid)
+    reports = []
+    trained = fit(model, tiny_task(kind), batches, validation, h, report or reports.append)
+    return model, trained
+
+
+def with_nan(rows):
+    values = rows.values.copy()
+    values[5, 3] = np.nan
+    return Rows(values, rows.labels)
+
+
+def with_random_labels(rows):
+    return Rows(rows.values, np.random.default_rng(9).permutation(rows.labels))
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_separable_problem_is_learned(kind):
+    _, trained = fitted(kind, valid=tiny_rows(kind, seed=1), epochs=30)
+    first, best = trained.history[0], trained.best
+    assert best["valid_accuracy"] > 0.95
+    assert best["valid_loss"] < 0.5 * first["valid_loss"]
+    assert best["train_loss"] < 0.5 * first["train_loss"]
+
+
+def test_the_best_epoch_has_the_least_validation_loss_and_its_weights_are_kept():
+    valid = with_random_labels(tiny_rows(seed=1))
+    model, trained = fitted(valid=valid, epochs=15)
+    losses = [metrics["valid_loss"] for metrics in trained.history]
+    assert trained.best is trained.history[int(np.argmin(losses))]
+    assert trained.best["epoch"] < 15
+    last = evaluate(model, tiny_task(), evaluation_batches(valid))
+    assert last.loss / last.rows == pytest.approx(losses[-1])
+    model.load_state_dict(trained.best_weights)
+    best = evaluate(model, tiny_task(), evaluation_batches(valid))
+    assert best.loss / best.rows == pytest.approx(min(losses))
+
+
+def test_without_validation_the_best_epoch_has_the_least_training_loss():
+    _, trained = fitted(epochs=12, lr=0.5)
+    losses = [metrics["train_loss"] for metrics in trained.history]
+    assert trained.best is trained.history[int(np.argmin(losses))]
+
+
+def test_of_equal_losses_the_first_epoch_is_kept_and_later_steps_leave_it_alone():
+    trained, model = Trained(), nn.Linear(1, 1)
+    before = model.weight.item()
+    trained.keep({"epoch": 1, "train_loss": 0.5, "valid_loss": 1.0}, model)
+    nn.init.constant_(model.weight, 7.0)
+    trained.keep({"epoch": 2, "train_loss": 0.1, "valid_loss": 1.0}, model)
+    assert trained.best["epoch"] == 1
+    assert trained.best_weights["weight"].item() == before
+    assert [deciding_loss(metrics) for metrics in trained.history] == [1.0, 1.0]
+
+
+@pytest.mark.parametrize("with_validation", [False, True])
+def test_an_epoch_is_reported_once_with_the_documented_keys(with_validation):
+    reports = []
+    valid = tiny_rows(n_rows=9, seed=1) if with_validation else None
+    _, trained = fitted(valid=valid, epochs=4, report=reports.append)
+    keys = {"epoch", "train_loss", "train_accuracy", "lr", "rows", "rows_per_second", "seconds"}
+    keys |= {"valid_loss", "valid_accuracy"} if with_validation else set()
+    assert [metrics["epoch"] for metrics in reports] == [1, 2, 3, 4]
+    assert reports == trained.history
+    for metrics in reports:
+        assert set(metrics) == keys
+        assert {type(value) for value in metrics.values()} <= {int, float}
+        assert (metrics["lr"], metrics["rows"]) == (0.01, 48)
+
+
+def test_multilabel_metrics_have_the_exact_match_beside():
+    _, trained = fitted("multilabel", valid=tiny_rows("multilabel", seed=1), epochs=1)
+    assert {"train_exact_match", "valid_exact_match"} <= set(trained.best)
+
+
+def test_the_same_seed_gives_the_same_weights_bit_for_bit():
+    first, second, other = (fitted(seed=seed)[1].best_weights for seed in (3, 3, 4))
+    assert all(torch.equal(first[name], second[name]) for name in first)
+    assert not torch.equal(first["head.weight"], other["head.weight"])
+
+
+@pytest.mark.parametrize("where", ["train", "valid"])
+def test_a_loss_that_is_not_finite_ends_training(where):
+    broken, reports = with_nan(tiny_rows()), []
+    rows = broken if where == "train" else tiny_rows()
+    with pytest.raises(TrainingError) as refusal:
+        fitted(rows=rows, valid=broken if where == "valid" else None, report=reports.append)
+    assert str(refusal.value) == (
+        f"{where}_loss became nan in epoch 1; try a smaller --lr, "
+        "or look for values far larger than the others"
+    )
+    assert not reports
+
+
+@pytest.mark.parametrize("kind", ["multiclass", "binary", "multilabel"])
+@pytest.mark.parametrize("world_size", [2, 3])
+def test_gradients_averaged_over_workers_are_those_of_the_whole_batch(kind, world_size):
+    torch.manual_seed(0)
+    task = tiny_task(kind)
+    model = nn.Sequential(LSTMBranch(12, 5, 1, 0.0), nn.Linear(5, task.n_outputs))
+
+    def step(share):
+        """The gradients and sums of a single step over 13 rows."""
+        copied = copy.deepcopy(model)
+        optimizer = torch.optim.SGD(copied.parameters(), lr=0.0)
+        (batch,) = MemoryBatches(tiny_rows(kind, 13), 13, 0, share)(1)
+        sums = train_step(copied, task, optimizer, batch, "fp32", share.world_size)
+        return [parameter.grad for parameter in copied.parameters()], sums
+
+    whole, whole_sums = step(Share())
+    parts = [step(Share(rank, world_size)) for rank in range(world_size)]
+    for i, expected in enumerate(whole):
+        averaged = torch.stack([gradients[i] for gradients, _ in parts]).mean(dim=0)
+        torch.testing.assert_close(averaged, expected, rtol=1e-4, atol=1e-7)
+    torch.testing.assert_close(sum(sums for _, sums in parts), whole_sums)
+    assert whole_sums[3] == 13
+
+
+def test_a_step_returns_the_sums_of_loss_right_exact_and_rows():
+    model = nn.Linear(2, 2, bias=False)
+    nn.init.eye_(model.weight)
+    logits = torch.tensor([[2.0, -1.0], [3.0, 1.0], [-1.0, 2.0]])
+    targets = torch.tensor([[1.0, 0.0], [1.0, 0.0], [1.0, 0.0]])
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.0)
+    sums = train_step(model, Multilabel(2), optimizer, Batch(logits, targets, 3), "fp32", 1)
+    losses = nn.functional.binary_cross_entropy_with_logits(logits, targets, reduction="none")
+    assert sums.dtype == torch.float64
+    assert sums.tolist() == pytest.approx([losses.mean(dim=1).sum().item(), 3, 1, 3])
+
+
+def test_an_epoch_totals_what_was_trained_on_and_takes_a_step_a_batch():
+    model, task = tiny_network(dropout=0.0).eval(), tiny_task()
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.0)
+    batches = MemoryBatches(tiny_rows(), 16, 0)(1)
+    totals = train_epoch(model, task, optimizer, batches, "fp32", OneWorker())
+    assert model.training
+    assert totals.rows == 48
+    assert model.fcn.blocks[0].batch_norm.num_batches_tracked == 3
+
+
+def test_evaluation_weighs_a_short_last_batch_by_its_rows():
+    rows, model, task = tiny_rows(n_rows=13), tiny_network(), tiny_task()
+    x, targets = torch.tensor(rows.values), torch.tensor(rows.labels)
+    whole = evaluate(model, task, [Batch(x, targets, 13)])
+    bounds = [(0, 6), (6, 12), (12, 13)]
+    parts = evaluate(model, task, [Batch(x[a:b], targets[a:b], b - a) for a, b in bounds])
+    assert parts == pytest.approx(whole)
+    logits = model.eval()(x)
+    loss = nn.functional.cross_entropy(logits, targets).item()
+    accuracy = (logits.argmax(dim=1) == targets).float().mean().item()
+    expected = {"valid_loss": loss, "valid_accuracy": accuracy}
+    assert parts.metrics("valid", task) == pytest.approx(expected)
+
+
+def test_evaluation_changes_no_weight_and_no_statistic():
+    model, task = tiny_network().train(), tiny_task()
+    before = copy.deepcopy(model.state_dict())
+    first = evaluate(model, task, evaluation_batches(tiny_rows()))
+    assert evaluate(model, task, evaluation_batches(tiny_rows())) == first
+    assert all(torch.equal(before[name], t) for name, t in model.state_dict().items())
+
+
+def test_multilabel_accuracy_is_the_mean_over_labels_beside_the_exact_match():
+    model = nn.Linear(3, 3, bias=False)
+    nn.init.eye_(model.weight)
+    logits = np.array([[1, 1, 1], [1, 1, -1], [-1, -1, -1], [1, -1, 1]], dtype=np.float32)
+    labels = np.array([[1, 1, 1], [1, 1, 1], [1, 1, 1], [1, 0, 1]], dtype=np.float32)
+    totals = evaluate(model, Multilabel(3), evaluation_batches(Rows(logits, labels)))
+    found = totals.metrics("valid", Multilabel(3))
+    assert found["valid_accuracy"] == pytest.approx((3 + 2 + 0 + 3) / 12)
+    assert found["valid_exact_match"] == 0.5
+
+
+def test_bf16_stays_near_fp32():
+    losses = {}
+    for precision in ("fp32", "bf16"):
+        model, trained = fitted(valid=tiny_rows(seed=1), precision=precision, dropout=0, epochs=10)
+        losses[precision] = [metrics["train_loss"] for metrics in trained.history]
+        assert {parameter.dtype for parameter in model.parameters()} == {torch.float32}
+        assert trained.best["valid_accuracy"] > 0.9
+    assert losses["bf16"] != losses["fp32"]
+    assert losses["bf16"] == pytest.approx(losses["fp32"], rel=0.1, abs=0.02)
+
+
+def test_autocast_computes_in_bf16_only_where_asked():
+    layer, x = nn.Linear(2, 2), torch.ones(1, 2)
+    for precision, dtype in [("fp32", torch.float32), ("bf16", torch.bfloat16)]:
+        with autocast(precision, CPU):
+            assert layer(x).dtype == dtype
+
+
+def test_precision_is_the_one_asked_for_or_follows_the_device():
+    assert choose_precision("fp32", CPU) == "fp32"
+    assert choose_precision("bf16", CPU) == "bf16"
+    assert choose_precision("auto", torch.device("meta")) == "fp32"
+    capabilities = torch.cpu.get_capabilities()
+    native = capabilities.get("avx512_bf16", False) or capabilities.get("amx_bf16", False)
+    assert choose_precision("auto", CPU) == ("bf16" if native else "fp32")
+
+
+def test_the_learning_rate_applies():
+    slow, fast = (fitted(epochs=1, lr=lr)[0].head.weight for lr in (1e-5, 1e-2))
+    start = tiny_network().head.weight
+    steps = math.ceil(48 / 16)
+    assert 0 < (slow - start).abs().max() <= 1e-5 * steps * 1.1
+    assert (fast - start).abs().max() > 1e-3

@@ -1,0 +1,84 @@
+"""Small problems and models that the tests share."""
+
+import numpy as np
+import torch
+
+from lstmfcn.artifact import Artifact
+from lstmfcn.batches import Rows
+from lstmfcn.hyperparameters import Hyperparameters
+from lstmfcn.model import LSTMFCN
+from lstmfcn.scaling import Scaler
+from lstmfcn.schema import SeriesSchema
+from lstmfcn.task import task_of
+
+torch.set_num_threads(1)
+
+N_TIMEPOINTS = 12
+
+LABELS = {
+    "multiclass": ("multiclass", ["y_a", "y_b", "y_c"]),
+    "names": ("multiclass", ["y"]),
+    "binary": ("binary", ["y"]),
+    "one-hot pair": ("binary", ["y_no", "y_yes"]),
+    "multilabel": ("multilabel", ["y_1", "y_2", "y_3"]),
+}
+KINDS = tuple(LABELS)
+"""Every way in which a shard can state its labels."""
+
+
+def tiny_schema(kind="multiclass", n_timepoints=N_TIMEPOINTS):
+    task, labels = LABELS[kind]
+    header = [*labels, *(f"x_{i}" for i in range(n_timepoints))]
+    schema = SeriesSchema.from_header(header, task)
+    return schema.with_classes(["cat", "dog", "emu"]) if kind == "names" else schema
+
+
+def tiny_hyperparameters(kind="multiclass", **changes):
+    sizes = {"hidden_size": 4, "filters_1": 4, "filters_2": 4, "filters_3": 4, "dropout": 0.1}
+    training = {"lr": 0.01, "batch_size": 16, "epochs": 3, "precision": "fp32"}
+    return Hyperparameters(**{"task": LABELS[kind][0], **sizes, **training, **changes})
+
+
+def tiny_rows(kind="multiclass", n_rows=48, seed=0):
+    """Rows of a problem that is easy to learn: each class, or label, is a wave of its own."""
+    rng = np.random.default_rng(seed)
+    schema = tiny_schema(kind)
+    n_classes = len(schema.classes)
+    times = np.arange(N_TIMEPOINTS) / N_TIMEPOINTS
+    waves = np.sin(2 * np.pi * np.outer(np.arange(1, n_classes + 1), times))
+    if schema.task == "multilabel":
+        chosen = rng.integers(0, 2, (n_rows, n_classes))
+        labels = chosen.astype(np.float32)
+    else:
+        classes = np.arange(n_rows) % n_classes
+        chosen = np.eye(n_classes)[classes]
+        labels = classes.astype(np.int64 if schema.task == "multiclass" else np.float32)
+    values = chosen @ waves + 0.1 * rng.standard_normal((n_rows, N_TIMEPOINTS))
+    return Rows(values.astype(np.float32), labels)
+
+
+def tiny_network(kind="multiclass", seed=0, **changes):
+    torch.manual_seed(seed)
+    return LSTMFCN(tiny_hyperparameters(kind, **changes), N_TIMEPOINTS, tiny_task(kind).n_outputs)
+
+
+def tiny_task(kind="multiclass"):
+    return task_of(tiny_schema(kind))
+
+
+def tiny_artifact(kind="multiclass", seed=0, **changes):
+    """A model whose weights are random, with a scaler of the tiny problem's rows."""
+    hyperparameters = tiny_hyperparameters(kind, **changes)
+    return Artifact(
+        hyperparameters=hyperparameters,
+        schema=tiny_schema(kind),
+        scaler=Scaler.fit(hyperparameters.scaling, tiny_rows(kind).values),
+        weights=tiny_network(kind, seed, **changes).state_dict(),
+        metrics={"epoch": 2, "train_loss": 0.1 + 0.2, "train_accuracy": 1.0},
+        training={
+            "workers": 1,
+            "precision": "fp32",
+            "data": ["a.csv", "ü.csv"],
+            "began_from": None,
+        },
+    )
