@@ -27,6 +27,14 @@ BLOCK_BYTES = 16 << 20
 fast as pyarrow's default of 1 MiB."""
 
 _HEADER_THREADS = 16
+_NUMBERS = (
+    pa.types.is_integer,
+    pa.types.is_floating,
+    pa.types.is_decimal,
+    pa.types.is_boolean,
+    pa.types.is_null,
+)
+_TEXTS = (pa.types.is_string, pa.types.is_large_string)
 _PARQUET_ROWS = 1 << 16
 
 
@@ -141,14 +149,14 @@ def _refuse_other_types(shard: Shard, table: pa.Table, types: dict[str, pa.DataT
     """Refuse a Parquet column that is neither numbers nor, for class names, text."""
     for name, wanted in types.items():
         kind = table.schema.field(name).type
-        number = (
-            pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_decimal(kind)
-        )
-        text = pa.types.is_string(kind) or pa.types.is_large_string(kind)
-        known = number or pa.types.is_boolean(kind) or pa.types.is_null(kind)
-        if not known and not (text and wanted == pa.string()):
+        stored = kind.value_type if pa.types.is_dictionary(kind) else kind
+        names = wanted == pa.string()
+        if not any(is_known(stored) for is_known in _NUMBERS + (_TEXTS if names else ())):
             raise DataError(
-                f"values of type {kind}", "store numbers there", file=shard.path, column=name
+                f"values of type {kind}",
+                f"store {'class names or numbers' if names else 'numbers'} there",
+                file=shard.path,
+                column=name,
             )
 
 

@@ -342,3 +342,12 @@ def test_a_header_alone_is_refused_with_and_without_a_newline(tmp_path):
         shards = survey(str(path))
         with pytest.raises(DataError, match=r"a.csv: found a header but no rows; fill the file"):
             list(read_tables(shards.shards[0], shards.schema, True, shards.headers[0]))
+
+
+def test_categories_in_parquet_are_class_names(tmp_path):
+    path = tmp_path / "a.parquet"
+    names = pa.array(["b", "a", "b"]).dictionary_encode()
+    pa.parquet.write_table(pa.table({"y": names, "x_1": [1, 2, 3]}), path)
+    shards = survey(str(path))
+    (table, source), *_ = read_tables(shards.shards[0], shards.schema, True, shards.headers[0])
+    assert shards.schema.label_names(table, source) == ["b", "a", "b"]

@@ -235,9 +235,9 @@ def test_a_class_without_training_rows_is_refused(task, header, labels, absent):
 
 
 def test_classes_that_all_have_training_rows_pass():
-    schema_of("y_1,y_2,x_1").refuse_absent_classes(np.array([0, 1]), "train")
+    assert schema_of("y_1,y_2,x_1").refuse_absent_classes(np.array([0, 1]), "train") is None
     ones = np.array([[1, 0], [0, 1]], np.float32)
-    schema_of("y_1,y_2,x_1", "multilabel").refuse_absent_classes(ones, "train")
+    assert schema_of("y_1,y_2,x_1", "multilabel").refuse_absent_classes(ones, "train") is None
 
 
 def test_column_types_are_labels_first_then_values_in_schema_order():
