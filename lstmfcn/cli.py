@@ -135,7 +135,7 @@ def convert(*, input: str, output: str, shards: Count = 1) -> None:  # noqa: A00
     from lstmfcn.convert import convert as convert_archive_file
 
     rows = convert_archive_file(input, output, shards)
-    print(f"{rows} rows in {shards} shards: {output}")
+    _tell_written(rows, shards, output)
 
 
 @app.command
@@ -158,7 +158,7 @@ def sample(*, output: str, rows: Count = 600, shards: Count = 3, seed: Seed = 0)
 
     values, names = cylinder_bell_funnel(rows, seed)
     write_shards(Path(output), names.tolist(), values.round(6).tolist(), shards)
-    print(f"{rows} rows in {shards} shards: {output}")
+    _tell_written(rows, shards, output)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -176,6 +176,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except LstmfcnError as error:
         return _refuse(str(error), error.exit_code)
     return 0
+
+
+def _tell_written(rows: int, shards: int, folder: str) -> None:
+    print(f"{rows} rows in {shards} shard{'s' if shards > 1 else ''}: {folder}")
 
 
 def _usage(error: CycloptsError) -> str:
