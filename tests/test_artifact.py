@@ -4,7 +4,7 @@ import json
 import numpy as np
 import pytest
 import torch
-from tiny1 import KINDS, tiny_artifact, tiny_rows
+from small_models import KINDS, tiny_artifact, tiny_rows
 
 from lstmfcn.artifact import Artifact
 from lstmfcn.classifier import Classifier

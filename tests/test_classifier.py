@@ -3,7 +3,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from tiny1 import KINDS, N_TIMEPOINTS, tiny_artifact, tiny_rows, tiny_schema, tiny_task
+from small_models import KINDS, N_TIMEPOINTS, tiny_artifact, tiny_rows, tiny_schema, tiny_task
 
 from lstmfcn.classifier import CHUNK_ROWS, Classifier
 from lstmfcn.errors import DataError

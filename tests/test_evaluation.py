@@ -3,7 +3,7 @@ import json
 import numpy as np
 import pytest
 from sklearn.metrics import accuracy_score, confusion_matrix, f1_score, roc_auc_score
-from tiny2 import KINDS, schema_of
+from small_shards import KINDS, schema_of
 
 from lstmfcn.evaluation import evaluation
 from lstmfcn.task import task_of

@@ -5,7 +5,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tiny1 import tiny_hyperparameters, tiny_network
+from small_models import tiny_hyperparameters, tiny_network
 
 from lstmfcn.hyperparameters import Hyperparameters
 from lstmfcn.model import LSTMFCN, BatchNorm, ConvolutionBlock, LSTMBranch

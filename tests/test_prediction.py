@@ -4,7 +4,7 @@ import gzip
 import numpy as np
 import pandas as pd
 import pytest
-from tiny2 import KINDS, classifier_of, shard_of, values_of
+from small_shards import KINDS, classifier_of, shard_of, values_of
 
 import lstmfcn.reading
 from lstmfcn.errors import DataError, OutputError

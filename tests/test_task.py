@@ -3,7 +3,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tiny1 import KINDS, tiny_schema, tiny_task
+from small_models import KINDS, tiny_schema, tiny_task
 
 from lstmfcn.task import Binary, Multiclass, Multilabel, Totals, task_of
 

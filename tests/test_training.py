@@ -4,7 +4,7 @@ import math
 import numpy as np
 import pytest
 import torch
-from tiny1 import KINDS, tiny_hyperparameters, tiny_network, tiny_rows, tiny_task
+from small_models import KINDS, tiny_hyperparameters, tiny_network, tiny_rows, tiny_task
 from torch import nn
 
 from lstmfcn.batches import Batch, MemoryBatches, Rows, Share, evaluation_batches

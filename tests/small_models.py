@@ -1,4 +1,4 @@
-"""Small problems and models that the tests share."""
+"""Small problems, and small models trained on them or not, that the tests of the core share."""
 
 import numpy as np
 import torch

@@ -1,4 +1,4 @@
-"""A small untrained model of each kind, and small tables as shards."""
+"""Small tables as shards, and an untrained classifier for each kind of labels."""
 
 import numpy as np
 import pandas as pd
