@@ -14,7 +14,6 @@ from typing import NamedTuple
 import numpy as np
 
 from lstmfcn.errors import DataError
-from lstmfcn.files import new_folder
 from lstmfcn.shard_writing import write_shards
 
 SUFFIXES = (".tsv", ".ts")
@@ -45,21 +44,20 @@ def convert(input: str, output: str, shards: int = 1) -> int:  # noqa: A002 - th
         DataError: the file is not such a file, or holds what cannot be converted.
         OutputError: the folder cannot be used.
     """
-    path, folder = Path(input), Path(output)
+    path = Path(input)
     if not path.exists():
         raise DataError("nothing", "check the path", file=input)
     if path.suffix not in SUFFIXES:
         raise DataError(
             "no archive file by its name", f"name one ending in {' or '.join(SUFFIXES)}", file=input
         )
-    new_folder(folder)
     try:
         lines = path.read_text(encoding="utf-8-sig").splitlines()
     except (OSError, UnicodeDecodeError) as error:
         raise DataError(f"a file that cannot be read ({error})", "check it", file=input) from error
     series = _tsv(lines) if path.suffix == ".tsv" else _ts(lines, input)
     _check(series, input)
-    write_shards(folder, [s.label for s in series], [s.values for s in series], shards)
+    write_shards(Path(output), [s.label for s in series], [s.values for s in series], shards)
     return len(series)
 
 

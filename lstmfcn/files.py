@@ -63,9 +63,9 @@ def whole_folder(path: Path) -> Iterator[Path]:
     finally:
         if former.exists() and not path.exists():
             former.rename(path)
-        with suppress(OSError):
-            _remove(unfinished)
-            _remove(former)
+        for leftover in (unfinished, former):
+            with suppress(OSError):
+                _remove(leftover)
 
 
 def new_folder(path: Path) -> Path:

@@ -107,7 +107,7 @@ class SeriesSchema(BaseModel):
             return tuple(f"p_{name}" for name in self.classes)
         return tuple(f"p{name[1:]}" for name in self.label_columns)
 
-    def with_classes(self, names: Sequence[str]) -> SeriesSchema:
+    def with_classes(self, names: Sequence[str], file: str | None = None) -> SeriesSchema:
         """This schema, with the class names that its single label column was found to hold.
 
         Raises:
@@ -117,6 +117,7 @@ class SeriesSchema(BaseModel):
             raise DataError(
                 f"only the class {_some(names)}" if names else "no class",
                 "training needs rows of at least two classes",
+                file=file,
                 column=self.label_columns[0],
             )
         return self.model_copy(update={"classes": tuple(sorted(names, key=_class_order))})
@@ -303,7 +304,8 @@ def _matrix(table: pa.Table, columns: Sequence[str], source: Source, fix: str) -
 
 
 def _refuse_blanks(header: Sequence[str], file: str | None) -> None:
-    blank = [repr(name) for name in header if name != name.strip() and name.strip()[:1] in "xy"]
+    padded = (name for name in header if name != name.strip())
+    blank = [repr(name) for name in padded if name.strip().startswith(("x", "y"))]
     if blank:
         raise DataError(f"blanks around the column name {_some(blank)}", "remove them", file=file)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fnmatch
 import logging
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 
@@ -90,8 +91,7 @@ def _locate(data: str) -> tuple[fs.FileSystem, str]:
     if "://" not in data:
         return fs.LocalFileSystem(), str(Path(data).absolute())
     parts = data.split("/")
-    wild = (i for i, part in enumerate(parts) if "*" in part or "[" in part)
-    fixed = next(wild, len(parts))  # a ? is no wildcard in a URI: it begins a query
+    fixed = _before_wildcards(parts, "*[")  # a ? is no wildcard in a URI: it begins a query
     try:
         filesystem, path = fs.FileSystem.from_uri("/".join(parts[:fixed]))
     except (ValueError, OSError) as error:
@@ -112,7 +112,7 @@ def _in_folder(filesystem: fs.FileSystem, folder: str) -> list[Shard]:
 
 def _matching(filesystem: fs.FileSystem, pattern: str) -> list[Shard]:
     parts = PurePosixPath(pattern).parts
-    fixed = next(i for i, part in enumerate(parts) if any(mark in part for mark in _WILDCARDS))
+    fixed = _before_wildcards(parts)
     folder = str(PurePosixPath(*parts[:fixed]))
     if filesystem.get_file_info(folder).type != fs.FileType.Directory:
         return []
@@ -131,6 +131,12 @@ def _matches(names: list[str], pattern: list[str]) -> bool:
     if pattern[0] == "**":
         return _matches(names, pattern[1:]) or _matches(names[1:], pattern)
     return fnmatch.fnmatchcase(names[0], pattern[0]) and _matches(names[1:], pattern[1:])
+
+
+def _before_wildcards(parts: Sequence[str], marks: str = _WILDCARDS) -> int:
+    """How many parts of a path stand before the first that holds a wildcard."""
+    wild = (i for i, part in enumerate(parts) if any(mark in part for mark in marks))
+    return next(wild, len(parts))
 
 
 def _listed(filesystem: fs.FileSystem, folder: str) -> list[Shard]:

@@ -268,3 +268,15 @@ def test_a_class_named_nan_has_its_place_in_the_alphabet():
     schema = SeriesSchema.from_header(["y", "x_1"], "multiclass")
     for names in (["b", "nan", "2"], ["nan", "2", "b"]):
         assert schema.with_classes(names).classes == ("2", "b", "nan")
+
+
+def test_a_column_named_by_blanks_alone_is_no_value_and_no_label():
+    schema = SeriesSchema.from_header(["y", "x_1", " ", ""], "multiclass", "a.csv")
+    schema.check_header([" ", "x_1", "y"], "b.csv", labels=True)
+    assert (schema.label_columns, schema.value_columns) == (("y",), ("x_1",))
+
+
+def test_a_single_class_is_refused_with_its_file():
+    schema = SeriesSchema.from_header(["y", "x_1"], "multiclass")
+    with pytest.raises(DataError, match=r"^train, column y: found only the class a; training"):
+        schema.with_classes(["a"], "train")

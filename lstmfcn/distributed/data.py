@@ -31,8 +31,8 @@ class LoadedData(NamedTuple):
 
     def fingerprint(self) -> str:
         """SHA-256 over values and labels in row order; the same in any shard layout."""
-        digest = hashlib.sha256(self.rows.values.tobytes())
-        digest.update(self.rows.labels.tobytes())
+        digest = hashlib.sha256(self.rows.values.reshape(-1).data)
+        digest.update(self.rows.labels.reshape(-1).data)
         return digest.hexdigest()
 
 
@@ -48,7 +48,7 @@ def load(shard_set: ShardSet) -> LoadedData:
     labels = np.concatenate([block["y"] for block in blocks])
     if not schema.classes:
         names = labels.tolist()
-        schema = schema.with_classes(sorted(set(names)))
+        schema = schema.with_classes(sorted(set(names)), shard_set.data)
         labels = schema.encode_names(names)
     return LoadedData(schema, Rows(values, labels), len(shard_set.shards))
 

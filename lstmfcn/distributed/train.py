@@ -117,8 +117,7 @@ def _prepare(
             "give each worker at least two rows",
             file=training.data,
         )
-    kind, values = hyperparameters.scaling, data.rows.values
-    scaler = start.scaler if start else Scaler.fit(kind, values)
+    scaler = start.scaler if start else Scaler.fit(hyperparameters.scaling, data.rows.values)
     return TrainingRun(
         hyperparameters=hyperparameters,
         schema=data.schema,
