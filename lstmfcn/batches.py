@@ -1,36 +1,36 @@
-"""Shuffled batches over rows in memory.
+"""Shuffled batches: of rows in memory, and of rows streamed from a file.
 
-The order of an epoch depends on the seed, the epoch and the number of rows, and on nothing else:
-not on shards, not on workers. Each worker takes its share of every global batch, so that the batch
-size means the same at any number of workers and no row is dropped or seen twice.
+The order of an epoch depends on the seed, the epoch and the number of rows, not on shards; that of
+rows in memory not on the number of workers either. Each worker takes its share of every global
+batch, so that the batch size means the same at any number of workers and no row is dropped or seen
+twice.
 
-Shapes: N rows, T timepoints, B rows of one global batch.
+Shapes: N rows, T timepoints, B rows of one global batch, W workers.
 """
 
 from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Iterator
-from typing import NamedTuple
+from concurrent.futures import ThreadPoolExecutor
+from typing import NamedTuple, Protocol
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from lstmfcn.errors import HyperparameterError
+from lstmfcn.bounds import batch_bounds
+from lstmfcn.rows import Rows, StoredValues
 from lstmfcn.schema import Array, FloatArray
 
 _EVALUATION_ROWS = 1024
-
-
-class Rows(NamedTuple):
-    """Scaled values, float32 (N, T), and encoded labels, (N, ...), of the same rows."""
-
-    values: FloatArray
-    labels: Array
-
-    def __len__(self) -> int:
-        return len(self.values)
+_RUN_BYTES = 256 << 10
+"""Bytes of consecutive rows that are read at once: large enough for any disk or network share."""
+_WINDOW_BYTES = 32 << 20
+"""Bytes of the runs, from all over the file, whose rows are shuffled together."""
+_RUNS_PER_WORKER = 64
+"""Runs that each worker has at least, so that all workers have nearly the same number of rows."""
 
 
 class Batch(NamedTuple):
@@ -54,15 +54,26 @@ class Share(NamedTuple):
         return slice(self.rank, None, self.world_size)
 
 
-BatchSource = Callable[[int], Iterator[Batch]]
-"""What the training loop consumes: epoch, counted from 1, to this worker's batches."""
+class BatchSource(Protocol):
+    """What the training loop consumes."""
+
+    def __call__(self, epoch: int, first: int = 0) -> Iterator[Batch]:
+        """This worker's batches of an epoch, counted from 1, leaving out those before ``first``."""
+
+
+def training_batches(rows: Rows, batch_size: int, seed: int, share: Share = Share()) -> BatchSource:
+    """Shuffled batches of rows, wherever they lie."""
+    if isinstance(rows.values, StoredValues):
+        return StreamedBatches(rows.values, rows.labels, batch_size, seed, share)
+    return MemoryBatches(rows.values, rows.labels, batch_size, seed, share)
 
 
 class MemoryBatches:
-    """Batches of rows that lie in memory.
+    """Batches of rows that lie in memory, in an entirely random order.
 
     Args:
-        rows: all training rows, the same on every worker.
+        values: all scaled values, float32 (N, T), the same on every worker.
+        labels: all targets, (N, ...).
         batch_size: rows of a global batch.
         seed: decides the order, together with the epoch.
         share: what of each batch this worker takes, and where it keeps the rows.
@@ -70,53 +81,162 @@ class MemoryBatches:
 
     def __init__(
         self,
-        rows: Rows,
+        values: FloatArray,
+        labels: Array,
         batch_size: int,
         seed: int,
         share: Share = Share(),
     ) -> None:
-        self._x = as_tensor(rows.values).to(share.device)
-        self._targets = as_tensor(rows.labels).to(share.device)
+        self._x = as_tensor(values).to(share.device)
+        self._targets = as_tensor(labels).to(share.device)
         self._seed, self._share = seed, share
-        self._bounds = batch_bounds(len(rows), batch_size, 2 * share.world_size)
+        self._bounds = batch_bounds(len(values), batch_size, share.world_size)
 
-    def __call__(self, epoch: int) -> Iterator[Batch]:
-        """This worker's batches of an epoch, in order."""
+    def __call__(self, epoch: int, first: int = 0) -> Iterator[Batch]:
+        """This worker's batches of an epoch, in order, from batch ``first`` on."""
         order = np.random.default_rng([self._seed, epoch]).permutation(len(self._x))
         device_order = torch.from_numpy(order).to(self._x.device)
-        for start, stop in self._bounds:
+        for start, stop in self._bounds[first:]:
             taken = device_order[start:stop][self._share.rows]
             yield Batch(self._x[taken], self._targets[taken], stop - start)
 
 
-def batch_bounds(n_rows: int, batch_size: int, fewest: int) -> list[tuple[int, int]]:
-    """Where each batch starts and stops.
+class StreamedBatches:
+    """Batches of rows that lie in a file, in bounded memory.
 
-    All batches are full but the last. A last batch of fewer than ``fewest`` rows joins the one
-    before it, because batch norm needs at least two rows on every worker.
+    An epoch visits short runs of consecutive rows in random order. Each worker reads a W-th of the
+    runs, window by window, the next one while it trains, and shuffles the rows of each window.
+    Its share of a batch is in proportion to its rows, which differ by a run at most.
 
-    Raises:
-        HyperparameterError: the batch size itself is below ``fewest``.
+    Args:
+        values: all values, in the file.
+        labels: all targets, (N, ...), in memory.
+        batch_size: rows of a global batch.
+        seed: decides the order, together with the epoch.
+        share: which runs this worker reads.
     """
-    if batch_size < fewest:
-        raise HyperparameterError(
-            f"batch-size: found {batch_size}; it must be at least {fewest}, "
-            "two rows for each worker, because batch norm needs them"
+
+    def __init__(
+        self,
+        values: StoredValues,
+        labels: Array,
+        batch_size: int,
+        seed: int,
+        share: Share = Share(),
+    ) -> None:
+        self._values, self._labels, self._seed, self._share = values, labels, seed, share
+        row_bytes = 4 * values.n_timepoints
+        most = max(1, len(values) // (_RUNS_PER_WORKER * share.world_size))
+        self._run_rows = min(most, max(1, _RUN_BYTES // row_bytes))
+        self._window_runs = max(1, _WINDOW_BYTES // (row_bytes * self._run_rows))
+        self._bounds = batch_bounds(len(values), batch_size, share.world_size)
+
+    def __call__(self, epoch: int, first: int = 0) -> Iterator[Batch]:
+        """This worker's batches of an epoch, in order, from batch ``first`` on."""
+        n_runs = -(-len(self._values) // self._run_rows)
+        runs = np.random.default_rng([self._seed, epoch]).permutation(n_runs)
+        steps = self._rows_of_steps(runs)
+        mine = steps[self._share.rank]
+        stream = _Stream(self._windows(epoch, runs[self._share.rows], int(mine[:first].sum())))
+        for step in range(first, len(self._bounds)):
+            x, targets = stream.take(int(mine[step]))
+            device = self._share.device
+            yield Batch(x.to(device), targets.to(device), int(steps[:, step].sum()))
+
+    def _rows_of_steps(self, runs: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
+        """How many rows each worker has in each batch, (W, batches)."""
+        world_size, n_rows = self._share.world_size, len(self._values)
+        lengths = self._lengths(runs)
+        totals = np.array([lengths[rank::world_size].sum() for rank in range(world_size)])
+        stops = np.array([0, *(stop for _, stop in self._bounds)])
+        steps: npt.NDArray[np.int64] = np.diff(totals[:, None] * stops[None, :] // n_rows, axis=1)
+        return steps
+
+    def _lengths(self, runs: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
+        """Rows of each run: all alike but that at the end of the file."""
+        lengths: npt.NDArray[np.int64] = np.minimum(
+            self._run_rows, len(self._values) - runs * self._run_rows
         )
-    starts = list(range(0, n_rows, batch_size))
-    if len(starts) > 1 and n_rows - starts[-1] < fewest:
-        starts.pop()
-    return list(zip(starts, [*starts[1:], n_rows], strict=True))
+        return lengths
+
+    def _windows(
+        self, epoch: int, runs: npt.NDArray[np.int64], skipped_rows: int
+    ) -> Iterator[tuple[Tensor, Tensor]]:
+        """Shuffled windows, from the first row that is not skipped on; one is read ahead."""
+        with ThreadPoolExecutor(1) as reader:
+            ahead = None
+            for number, start in enumerate(range(0, len(runs), self._window_runs)):
+                part = runs[start : start + self._window_runs]
+                n_rows = int(self._lengths(part).sum())
+                if skipped_rows >= n_rows:
+                    skipped_rows -= n_rows
+                    continue
+                random = np.random.default_rng([self._seed, epoch, self._share.rank, number])
+                places = random.permutation(n_rows)
+                coming = reader.submit(self._read, part, places, skipped_rows)
+                skipped_rows = 0
+                if ahead:
+                    yield ahead.result()
+                ahead = coming
+            if ahead:
+                yield ahead.result()
+
+    def _read(
+        self, runs: npt.NDArray[np.int64], places: npt.NDArray[np.int64], skipped_rows: int
+    ) -> tuple[Tensor, Tensor]:
+        """The rows of some runs, each at its place, without the first ones."""
+        values = np.empty((len(places), self._values.n_timepoints), dtype=np.float32)
+        labels = np.empty((len(places), *self._labels.shape[1:]), dtype=self._labels.dtype)
+        done = 0
+        for run in runs:
+            rows = slice(run * self._run_rows, (run + 1) * self._run_rows)
+            found = self._values[rows]
+            here = places[done : done + len(found)]
+            values[here], labels[here] = found, self._labels[rows]
+            done += len(found)
+        return torch.from_numpy(values[skipped_rows:]), torch.from_numpy(labels[skipped_rows:])
 
 
-def evaluation_batches(rows: Rows, share: Share = Share()) -> list[Batch]:
-    """This worker's share of the rows, unshuffled, in batches of up to 1,024."""
-    x = as_tensor(rows.values)[share.rows].to(share.device)
-    targets = as_tensor(rows.labels)[share.rows].to(share.device)
-    pairs = zip(
-        torch.split(x, _EVALUATION_ROWS), torch.split(targets, _EVALUATION_ROWS), strict=True
-    )
-    return [Batch(part, goal, len(part)) for part, goal in pairs if len(part)]
+class _Stream:
+    """Windows as one sequence of rows, taken piece by piece."""
+
+    def __init__(self, windows: Iterator[tuple[Tensor, Tensor]]) -> None:
+        self._windows = windows
+        self._x, self._targets = torch.empty(0), torch.empty(0)
+
+    def take(self, n_rows: int) -> tuple[Tensor, Tensor]:
+        """The next rows."""
+        while len(self._x) < n_rows:
+            x, targets = next(self._windows)
+            self._x = torch.cat([self._x, x]) if len(self._x) else x
+            self._targets = torch.cat([self._targets, targets]) if len(self._targets) else targets
+        taken = self._x[:n_rows], self._targets[:n_rows]
+        self._x, self._targets = self._x[n_rows:], self._targets[n_rows:]
+        return taken
+
+
+class EvaluationBatches:
+    """This worker's share of the rows, unshuffled, in batches of up to 1,024.
+
+    Rows in memory are sliced; those in a file are read again in each pass.
+    """
+
+    def __init__(self, rows: Rows, share: Share = Share()) -> None:
+        self._share = share
+        self._targets = as_tensor(rows.labels).to(share.device)
+        values = rows.values
+        self._x: Callable[[slice], Tensor]
+        if isinstance(values, StoredValues):
+            self._x = lambda part: torch.from_numpy(values[part]).to(share.device)
+        else:
+            self._x = as_tensor(values).to(share.device).__getitem__
+
+    def __iter__(self) -> Iterator[Batch]:
+        starts = range(0, len(self._targets), _EVALUATION_ROWS)[self._share.rows]
+        for start in starts:
+            part = slice(start, start + _EVALUATION_ROWS)
+            x = self._x(part)
+            yield Batch(x, self._targets[part], len(x))
 
 
 def as_tensor(array: Array) -> Tensor:

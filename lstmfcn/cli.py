@@ -23,6 +23,7 @@ from lstmfcn.files import whole_file
 from lstmfcn.hyperparameters import Hyperparameters, explain
 
 Count = Annotated[int, Parameter(validator=Number(gte=1))]
+Amount = Annotated[float, Parameter(validator=Number(gte=0))]
 Seed = Annotated[int, Parameter(validator=Number(gte=0))]
 
 app = App(
@@ -35,13 +36,17 @@ app = App(
 @app.command
 def train(
     *,
-    train: str,
     output: str,
+    train: str | None = None,
     validation: str | None = None,
     model: str | None = None,
+    resume: Annotated[bool, Parameter(negative="")] = False,
     num_workers: Count = 1,
+    min_workers: Count | None = None,
     cpus_per_worker: Count | None = None,
-    use_gpu: Annotated[bool, Parameter(negative="")] = False,
+    use_gpu: bool | None = None,
+    memory_gb: Amount | None = None,
+    checkpoint_every_s: Amount = 30.0,
     hyperparameters: Annotated[
         Hyperparameters, Parameter(name="*", group="Hyperparameters")
     ] = Hyperparameters(),
@@ -50,21 +55,32 @@ def train(
 
     Parameters
     ----------
-    train
-        Training shards: a file, folder, glob or URI of CSV, CSV.gz or Parquet.
     output
-        Folder of the run. It must not hold one yet.
+        Folder of the run, on storage that all machines share. It must not hold a run yet.
+    train
+        Training shards: a file, folder, glob or URI of CSV, CSV.gz or Parquet. With --resume, the
+        run's own where left out.
     validation
         Validation shards. Given, they decide which epoch is kept.
     model
         Model directory to continue from. Then only lr, batch-size, epochs, seed, precision apply.
+    resume
+        Go on with the run in OUTPUT, from its newest checkpoint. Begins it where there is none.
     num_workers
-        Workers that share every batch.
+        Workers that share every batch, on one machine or several.
+    min_workers
+        The fewest workers that training goes on with where machines are lost; by default all.
     cpus_per_worker
         CPUs of each worker; by default an equal share of all.
     use_gpu
-        Give each worker a GPU.
+        Give each worker a GPU; by default where the cluster has any.
+    memory_gb
+        The most that all rows may take in memory; what takes more is streamed. By default half of
+        the least object store.
+    checkpoint_every_s
+        Seconds between checkpoints.
     """
+    from lstmfcn.distributed.train import Resources
     from lstmfcn.distributed.train import train as train_on_ray
 
     train_on_ray(
@@ -73,9 +89,9 @@ def train(
         validation=validation,
         model=model,
         hyperparameters=hyperparameters,
-        num_workers=num_workers,
-        cpus_per_worker=cpus_per_worker,
-        use_gpu=use_gpu,
+        resources=Resources(num_workers, min_workers, cpus_per_worker, use_gpu, memory_gb),
+        checkpoint_every_s=checkpoint_every_s,
+        resume=resume,
     )
 
 

@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from lstmfcn.files import whole_file
-from lstmfcn.training import EpochMetrics
+from lstmfcn.metrics_file import EpochMetrics
 
 _NAMES = {"train": "training", "valid": "validation"}
 

@@ -65,7 +65,7 @@ def whole_folder(path: Path) -> Iterator[Path]:
             former.rename(path)
         for leftover in (unfinished, former):
             with suppress(OSError):
-                _remove(leftover)
+                remove_folder(leftover)
 
 
 def new_folder(path: Path) -> Path:
@@ -77,6 +77,18 @@ def new_folder(path: Path) -> Path:
     if path.exists() and (not path.is_dir() or any(path.iterdir())):
         raise OutputError(f"{path}: holds something already; name a new --output or remove it")
     return path
+
+
+def remove_folder(folder: Path) -> None:
+    """Remove a folder of files, if it is there; never one that holds a folder.
+
+    Raises:
+        OSError: it holds a folder, or cannot be removed.
+    """
+    if folder.exists():
+        for file in folder.iterdir():
+            file.unlink()
+        folder.rmdir()
 
 
 def sync(path: Path) -> None:
@@ -100,14 +112,6 @@ def _refuse_loss(path: Path, names: set[str]) -> None:
     others = [entry.name for entry in path.iterdir() if entry.name not in names or entry.is_dir()]
     if others:
         raise OutputError(f"{path}: holds {sorted(others)[0]}, which would be lost; name another")
-
-
-def _remove(folder: Path) -> None:
-    """Remove a folder of files; never one that holds a folder."""
-    if folder.exists():
-        for file in folder.iterdir():
-            file.unlink()
-        folder.rmdir()
 
 
 def _beside(path: Path) -> Path:

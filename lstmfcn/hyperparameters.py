@@ -18,6 +18,7 @@ from lstmfcn.errors import HyperparameterError
 TaskName = Literal["binary", "multiclass", "multilabel"]
 ScalingName = Literal["global", "series", "timestep", "none"]
 PrecisionName = Literal["auto", "fp32", "bf16"]
+ClassWeightName = Literal["none", "balanced"]
 
 APPLY_TO_A_LOADED_MODEL = ("lr", "batch_size", "epochs")
 """What still applies when training continues from a model; the rest comes from the model."""
@@ -57,6 +58,11 @@ class Hyperparameters(BaseModel):
         "global",
         description="What values are centred and scaled by: all training values, each series, "
         "each timestep, or nothing. Global keeps both level and shape.",
+    )
+    class_weight: ClassWeightName = Field(
+        "none",
+        description="What a row weighs in the loss: the same each, or balanced, by which every "
+        "class has the same say however few rows it has.",
     )
     precision: PrecisionName = Field(
         "auto",

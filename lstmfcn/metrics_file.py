@@ -3,28 +3,41 @@
 from __future__ import annotations
 
 import json
+import os
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
-from typing import TextIO
+from typing import Any, TextIO
 
-from lstmfcn.training import EpochMetrics
+from lstmfcn.errors import OutputError
+from lstmfcn.files import whole_file
+
+EpochMetrics = dict[str, Any]
+"""A line of the file: epoch, train_loss, train_accuracy, valid_loss, ... as plain numbers."""
 
 _LOOK_EVERY_S = 0.1
 
 
 class MetricsWriter:
-    """Appends each epoch's metrics to the file as they come. Other workers' writers do nothing."""
+    """Appends each epoch's metrics to the file as they come.
 
-    def __init__(self, path: Path, enabled: bool) -> None:
-        self._path, self._enabled = path, enabled
+    Args:
+        path: the file. What it says of epochs after the last one done is removed: they are trained
+            once more.
+        epochs_done: the epochs that the training goes on from.
+    """
+
+    def __init__(self, path: Path, epochs_done: int = 0) -> None:
+        self._path, self._epochs_done = path, epochs_done
         self._file: TextIO | None = None
 
     def __enter__(self) -> MetricsWriter:
-        if self._enabled:
-            self._file = self._path.open("a", encoding="utf-8")
+        kept = read_metrics(self._path)[: self._epochs_done] if self._path.exists() else []
+        with whole_file(self._path) as unfinished:
+            unfinished.write_text("".join(map(_line, kept)), encoding="utf-8")
+        self._file = self._path.open("a", encoding="utf-8")
         return self
 
     def __exit__(
@@ -37,22 +50,34 @@ class MetricsWriter:
             self._file.close()
 
     def __call__(self, metrics: EpochMetrics) -> None:
-        """Write one line, at once."""
-        if self._file:
-            self._file.write(json.dumps(metrics, allow_nan=False) + "\n")
+        """Write one line, at once.
+
+        Raises:
+            OutputError: it cannot be written.
+        """
+        if self._file is None:
+            return
+        try:
+            self._file.write(_line(metrics))
             self._file.flush()
+        except OSError as error:
+            raise OutputError(f"{self._path}: cannot be written ({error.strerror})") from error
 
 
 def read_metrics(path: Path) -> list[EpochMetrics]:
-    """Every epoch's metrics, in order."""
-    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+    """Every epoch's metrics, in order; a last line that was cut off is left out."""
+    *lines, _ = path.read_text(encoding="utf-8").split("\n")
+    return [json.loads(line) for line in lines]
 
 
 @contextmanager
-def following(path: Path, show: Callable[[EpochMetrics], None]) -> Iterator[None]:
-    """Call ``show`` for each line that appears in the file while this block runs."""
+def following(
+    path: Path, show: Callable[[EpochMetrics], None], epochs_shown: int = 0
+) -> Iterator[None]:
+    """Call ``show`` once for each later epoch that the file speaks of, while this block runs."""
     finished = threading.Event()
-    follower = threading.Thread(target=_follow, args=(path, show, finished), daemon=True)
+    arguments = (path, show, epochs_shown, finished)
+    follower = threading.Thread(target=_follow, args=arguments, daemon=True)
     follower.start()
     try:
         yield
@@ -61,16 +86,28 @@ def following(path: Path, show: Callable[[EpochMetrics], None]) -> Iterator[None
         follower.join()
 
 
-def _follow(path: Path, show: Callable[[EpochMetrics], None], finished: threading.Event) -> None:
-    rest, position, last_look = "", 0, False
+def _follow(
+    path: Path, show: Callable[[EpochMetrics], None], shown: int, finished: threading.Event
+) -> None:
+    """The file is replaced where training goes on from a checkpoint: then it is read anew."""
+    rest, position, inode, last_look = b"", 0, 0, False
     while not last_look:
         last_look = finished.wait(_LOOK_EVERY_S)
         if not path.exists():
             continue
-        with path.open(encoding="utf-8") as file:
+        with path.open("rb") as file:
+            now = os.fstat(file.fileno()).st_ino
+            if now != inode:
+                rest, position, inode = b"", 0, now
             file.seek(position)
             rest += file.read()
             position = file.tell()
-        *lines, rest = rest.split("\n")
-        for line in lines:
-            show(json.loads(line))
+        *lines, rest = rest.split(b"\n")
+        for metrics in map(json.loads, lines):
+            if metrics["epoch"] > shown:
+                shown = metrics["epoch"]
+                show(metrics)
+
+
+def _line(metrics: EpochMetrics) -> str:
+    return json.dumps(metrics, allow_nan=False) + "\n"

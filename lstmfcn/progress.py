@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import sys
 from types import TracebackType
 
@@ -15,7 +16,7 @@ from rich.progress import (
 )
 from rich.progress import Progress as Bar
 
-from lstmfcn.training import EpochMetrics
+from lstmfcn.metrics_file import EpochMetrics
 
 _QUANTITIES = ("train_loss", "train_accuracy", "valid_loss", "valid_accuracy")
 _SUMMARY_NAMES = {
@@ -26,13 +27,21 @@ _SUMMARY_NAMES = {
 }
 
 
+logger = logging.getLogger(__name__)
+
+
 class Progress:
     """Shows each epoch: a log line on stdout, and epoch, speed and time left in a bar on stderr.
 
     The bar is drawn on a terminal only; log files get the lines, with speed and time left in them.
+
+    Args:
+        epochs: of the whole training.
+        done: epochs that were done before.
+        began: when the command began, as `time.time` tells it.
     """
 
-    def __init__(self, epochs: int) -> None:
+    def __init__(self, epochs: int, done: int = 0, began: float | None = None) -> None:
         console = Console(stderr=True)
         self._bar = Bar(
             TextColumn("epoch"),
@@ -47,9 +56,9 @@ class Progress:
             transient=True,
             redirect_stdout=sys.stdout.isatty(),
         )
-        self._epochs = epochs
+        self._epochs, self._done, self._began = epochs, done, began
         self._seconds = 0.0
-        self._task = self._bar.add_task("training", total=epochs, speed="")
+        self._task = self._bar.add_task("training", total=epochs, completed=done, speed="")
 
     def __enter__(self) -> Progress:
         self._bar.start()
@@ -65,9 +74,13 @@ class Progress:
 
     def show(self, metrics: EpochMetrics) -> None:
         """One epoch is done."""
+        if self._began is not None and not self._seconds:
+            start_up = metrics["time"] - metrics["seconds"] - self._began
+            logger.info("the first step began %.1f s after the command", start_up)
         self._seconds += metrics["seconds"]
         speed = f"{metrics['rows_per_second']:,.0f} rows/s"
-        left = self._seconds / metrics["epoch"] * (self._epochs - metrics["epoch"])
+        shown = metrics["epoch"] - self._done
+        left = self._seconds / shown * (self._epochs - metrics["epoch"])
         print(f"{log_line(metrics)} ({speed}, {left:.0f} s left)", flush=True)
         self._bar.update(self._task, completed=metrics["epoch"], speed=speed)
 

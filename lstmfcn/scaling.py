@@ -5,7 +5,7 @@ Shapes: N rows, T timepoints.
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -21,6 +21,14 @@ _SMALLEST_STD = 1e-8
 """Added to each series' own deviation, as in the authors' code (titu1994/LSTM-FCN, utils)."""
 
 
+class Values(Protocol):
+    """Values, float32 (N, T), of which a slice of rows is an array."""
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, rows: slice, /) -> Any: ...
+
+
 class Moments(NamedTuple):
     """Count, mean (T,) and summed squared deviation (T,) of rows, per timestep, in float64."""
 
@@ -29,7 +37,7 @@ class Moments(NamedTuple):
     squares: npt.NDArray[np.float64]
 
     @classmethod
-    def of(cls, values: FloatArray) -> Moments:
+    def of(cls, values: Values) -> Moments:
         """Moments of values (N, T), N at least 1."""
         total = cls._of_chunk(values[:_CHUNK_ROWS])
         for start in range(_CHUNK_ROWS, len(values), _CHUNK_ROWS):
@@ -65,7 +73,7 @@ class Scaler(BaseModel):
     std: tuple[float, ...] = ()
 
     @classmethod
-    def fit(cls, kind: ScalingName, values: FloatArray) -> Scaler:
+    def fit(cls, kind: ScalingName, values: Values) -> Scaler:
         """The scaler of training values (N, T). A constant is centred and left unscaled."""
         if kind in ("series", "none"):
             return cls(kind=kind)

@@ -14,7 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from lstmfcn.schema import FloatArray, SeriesSchema
+from lstmfcn.schema import Array, FloatArray, SeriesSchema
 
 _THRESHOLD = 0.5
 
@@ -32,7 +32,7 @@ class Task(ABC):
 
     @abstractmethod
     def loss_sum(self, logits: Tensor, targets: Tensor) -> Tensor:
-        """Sum over rows of the cross-entropy, from float32 logits (N, K); a scalar."""
+        """Sum over rows of the (weighted) cross-entropy, from float32 logits (N, K); a scalar."""
 
     @abstractmethod
     def right(self, logits: Tensor, targets: Tensor) -> Tensor:
@@ -50,12 +50,13 @@ class Task(ABC):
 class Multiclass(Task):
     """One of C classes: softmax; the class of the largest probability. Targets int64 (N,)."""
 
-    def __init__(self, n_classes: int) -> None:
-        self.n_outputs = n_classes
+    def __init__(self, n_classes: int, weights: Tensor | None = None) -> None:
+        self.n_outputs, self._weights = n_classes, weights
 
     def loss_sum(self, logits: Tensor, targets: Tensor) -> Tensor:
-        """Cross-entropy, summed over rows."""
-        return F.cross_entropy(logits, targets, reduction="sum")
+        """Cross-entropy times the class's weight, summed over rows."""
+        weights = None if self._weights is None else self._weights.to(logits.device)
+        return F.cross_entropy(logits, targets, weights, reduction="sum")
 
     def right(self, logits: Tensor, targets: Tensor) -> Tensor:
         """1 where the largest logit is the row's class."""
@@ -80,12 +81,12 @@ class Binary(Task):
 
     n_outputs = 1
 
-    def __init__(self, n_label_columns: int) -> None:
-        self._n_label_columns = n_label_columns
+    def __init__(self, n_label_columns: int, weights: Tensor | None = None) -> None:
+        self._n_label_columns, self._weights = n_label_columns, weights
 
     def loss_sum(self, logits: Tensor, targets: Tensor) -> Tensor:
-        """Binary cross-entropy, summed over rows."""
-        return F.binary_cross_entropy_with_logits(logits[:, 0], targets, reduction="sum")
+        """Binary cross-entropy times the answer's weight, summed over rows."""
+        return _binary_loss_sum(logits[:, 0], targets, self._weights)
 
     def right(self, logits: Tensor, targets: Tensor) -> Tensor:
         """1 where the probability is on the side of the row's label."""
@@ -105,13 +106,13 @@ class Binary(Task):
 class Multilabel(Task):
     """Any of L labels: a sigmoid and a threshold of 0.5 for each. Targets float32 (N, L)."""
 
-    def __init__(self, n_labels: int) -> None:
+    def __init__(self, n_labels: int, weights: Tensor | None = None) -> None:
         self.n_outputs = self.targets_per_row = n_labels
+        self._weights = weights
 
     def loss_sum(self, logits: Tensor, targets: Tensor) -> Tensor:
-        """Binary cross-entropy, averaged over labels, summed over rows."""
-        losses = F.binary_cross_entropy_with_logits(logits, targets, reduction="sum")
-        return losses / self.n_outputs
+        """Binary cross-entropy times the answer's weight: mean over labels, sum over rows."""
+        return _binary_loss_sum(logits, targets, self._weights) / self.n_outputs
 
     def right(self, logits: Tensor, targets: Tensor) -> Tensor:
         """Labels decided right in each row."""
@@ -145,10 +146,36 @@ class Totals(NamedTuple):
         return found
 
 
-def task_of(schema: SeriesSchema) -> Task:
-    """The task of a schema whose classes are known."""
+def task_of(schema: SeriesSchema, weights: Tensor | None = None) -> Task:
+    """The task of a schema whose classes are known, with what each class weighs in the loss."""
     if schema.task == "multiclass":
-        return Multiclass(len(schema.classes))
+        return Multiclass(len(schema.classes), weights)
     if schema.task == "binary":
-        return Binary(len(schema.label_columns))
-    return Multilabel(len(schema.label_columns))
+        return Binary(len(schema.label_columns), weights)
+    return Multilabel(len(schema.label_columns), weights)
+
+
+def balanced_weights(schema: SeriesSchema, labels: Array) -> Tensor:
+    """Weights by which every class has the same say in the loss, as scikit-learn's ``balanced``.
+
+    A class weighs the number of rows over (number of classes times its rows), so that the weights
+    of all rows add up to their number.
+
+    Returns:
+        (C,) for multiclass; (2,) for binary, no and yes; (2, L) for multilabel.
+    """
+    if schema.task == "multiclass":
+        counts = np.bincount(labels, minlength=len(schema.classes))
+    else:
+        yes = labels.sum(axis=0)
+        counts = np.stack([len(labels) - yes, yes])
+    weights = len(labels) / (len(counts) * np.maximum(counts, 1))
+    return torch.from_numpy(weights.astype(np.float32))
+
+
+def _binary_loss_sum(logits: Tensor, targets: Tensor, weights: Tensor | None) -> Tensor:
+    if weights is None:
+        return F.binary_cross_entropy_with_logits(logits, targets, reduction="sum")
+    no, yes = weights.to(logits.device)
+    each = no + (yes - no) * targets
+    return F.binary_cross_entropy_with_logits(logits, targets, each, reduction="sum")

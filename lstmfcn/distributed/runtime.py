@@ -5,9 +5,11 @@ from __future__ import annotations
 import logging
 import os
 import socket
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from importlib import import_module
 from typing import NamedTuple, cast
 
 import ray
@@ -17,6 +19,8 @@ from lstmfcn.errors import LstmfcnError, ResourceError
 ENVIRONMENT = {
     # Ray Train looks after its workers once in this many seconds, and so notices their end
     "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.2",
+    # what it watches for, machines about to be taken away, ends as any lost machine does
+    "RAY_TRAIN_ENABLE_PREEMPTION_WATCHER": "0",
     # paths that users give are relative to where they stand
     "RAY_CHDIR_TO_TRIAL_DIR": "0",
     # workers without a GPU keep their view of the devices (the default from a coming Ray on)
@@ -30,13 +34,18 @@ logger = logging.getLogger(__name__)
 
 
 @contextmanager
-def ray_runtime() -> Iterator[None]:
+def ray_runtime(meanwhile: str | None = None) -> Iterator[None]:
     """Use Ray inside this block; a Ray that was there before stays, one of our own is shut down.
+
+    Args:
+        meanwhile: a module to import while Ray starts, which for the most part is waiting.
 
     Raises:
         ResourceError: RAY_ADDRESS names a cluster that does not answer.
     """
     prepare_environment()
+    if meanwhile:
+        threading.Thread(target=import_module, args=(meanwhile,), daemon=True).start()
     if ray.is_initialized():
         yield
         return
@@ -71,12 +80,16 @@ class Node(NamedTuple):
 
     cpus: int
     gpus: int
+    object_store_bytes: int = 0
 
 
 def nodes() -> list[Node]:
     """The machines of the cluster."""
     resources = [node["Resources"] for node in ray.nodes() if node["Alive"]]
-    return [Node(int(has.get("CPU", 0)), int(has.get("GPU", 0))) for has in resources]
+    return [
+        Node(int(has.get("CPU", 0)), int(has.get("GPU", 0)), int(has.get("object_store_memory", 0)))
+        for has in resources
+    ]
 
 
 def places(there: list[Node], cpus: int, gpus: int = 0) -> int:

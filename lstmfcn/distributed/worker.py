@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
@@ -14,70 +15,126 @@ from ray.train.torch import get_device, prepare_model
 from torch import Tensor, nn
 
 from lstmfcn.artifact import Artifact
-from lstmfcn.batches import MemoryBatches, Rows, Share, evaluation_batches
+from lstmfcn.batches import EvaluationBatches, Share, training_batches
+from lstmfcn.checkpoints import Checkpoints, Position, State
+from lstmfcn.distributed.prepare import Prepared, PreparedRefs
+from lstmfcn.errors import ResourceError
 from lstmfcn.hyperparameters import Hyperparameters
-from lstmfcn.metrics_file import MetricsWriter
+from lstmfcn.metrics_file import EpochMetrics, MetricsWriter
 from lstmfcn.model import LSTMFCN
-from lstmfcn.scaling import Scaler
-from lstmfcn.schema import SeriesSchema
-from lstmfcn.task import task_of
-from lstmfcn.training import EpochMetrics, choose_precision, fit
+from lstmfcn.rows import Rows
+from lstmfcn.run_folder import CHECKPOINTS, METRICS, MODEL
+from lstmfcn.task import Task, balanced_weights, task_of
+from lstmfcn.training import Report, choose_precision, fit
 
-MODEL_FOLDER, METRICS_FILE = "model", "metrics.jsonl"
+_ALLOCATION_FAILURES = ("can't allocate memory", "out of memory")
 
 
 @dataclass(frozen=True)
 class TrainingRun:
-    """All that a worker needs; rows are references into the object store."""
+    """All that a worker needs beside the data.
+
+    Attributes:
+        initial_weights: of the model that training continues from.
+        record: how the model comes to be, for model.json.
+        threads: of each worker.
+        checkpoint_every_s: seconds between checkpoints.
+    """
 
     hyperparameters: Hyperparameters
-    schema: SeriesSchema
-    scaler: Scaler
-    training: Any
-    validation: Any
-    initial_weights: Any
+    initial_weights: dict[str, Tensor] | None
     record: dict[str, Any]
-    output: str
+    output: Path
     threads: int
+    checkpoint_every_s: float
 
 
 def train_worker(config: dict[str, Any]) -> EpochMetrics | None:
     """Train; the first worker saves the model and returns the kept epoch's metrics.
 
     Args:
-        config: under ``run`` the reference of a `TrainingRun`. A reference, because Ray Train's
-            controller unpacks the config too, and would import PyTorch for it.
+        config: under ``run`` the reference of a `TrainingRun`, under ``data`` those of the data.
+            References, because Ray Train's controller unpacks the config too.
+
+    Raises:
+        ResourceError: the worker's memory, or its device's, is too small.
     """
-    run: TrainingRun = ray.get(config["run"])
+    try:
+        return _train(ray.get(config["run"]), config["data"])
+    except RuntimeError as error:
+        if any(sign in str(error) for sign in _ALLOCATION_FAILURES):
+            raise ResourceError(
+                f"out of memory in a worker ({str(error).splitlines()[0][:200]}); "
+                "lower --batch-size or the net's sizes"
+            ) from error
+        raise
+
+
+def _train(run: TrainingRun, data: PreparedRefs) -> EpochMetrics | None:
+    prepared: Prepared = ray.get(data.prepared)
+    rows: Rows = ray.get(data.training)
+    held_out: Rows | None = ray.get(data.validation)
     hyperparameters = run.hyperparameters
-    workers = RayWorkers()
-    device = get_device()
-    torch.set_num_threads(run.threads)
-    torch.manual_seed(hyperparameters.seed)
-    task = task_of(run.schema)
-    network = LSTMFCN(hyperparameters, run.schema.n_timepoints, task.n_outputs)
-    if run.initial_weights is not None:
-        network.load_state_dict(ray.get(run.initial_weights))
-    torch.manual_seed(hyperparameters.seed + workers.rank)
+    workers, device = RayWorkers(), get_device()
     share = Share(workers.rank, workers.world_size, device)
-    batches = MemoryBatches(
-        _fetched(run.training), hyperparameters.batch_size, hyperparameters.seed, share
+    torch.set_num_threads(run.threads)
+    balanced = hyperparameters.class_weight == "balanced"
+    weights = balanced_weights(prepared.schema, rows.labels) if balanced else None
+    task = task_of(prepared.schema, weights)
+    checkpoints = Checkpoints(
+        run.output / CHECKPOINTS, run.checkpoint_every_s, sync_first=run.output / METRICS
     )
-    held_out = evaluation_batches(_fetched(run.validation), share) if run.validation else None
-    with MetricsWriter(Path(run.output) / METRICS_FILE, enabled=workers.rank == 0) as report:
-        trained = fit(network.to(device), task, batches, held_out, hyperparameters, report, workers)
+    start = checkpoints.newest()
+    with _report(run.output / METRICS, start, workers) as report:
+        trained = fit(
+            _network(run, prepared, task).to(device),
+            task,
+            training_batches(rows, hyperparameters.batch_size, hyperparameters.seed, share),
+            EvaluationBatches(held_out, share) if held_out else None,
+            hyperparameters,
+            report,
+            workers,
+            checkpoints,
+            start,
+        )
     if workers.rank > 0:
         return None
     precision = choose_precision(hyperparameters.precision, device)
     Artifact(
         hyperparameters=hyperparameters,
-        schema=run.schema,
-        scaler=run.scaler,
+        schema=prepared.schema,
+        scaler=prepared.scaler,
         weights=trained.best_weights,
         metrics=trained.best,
-        training=run.record | {"device": device.type, "precision": precision},
-    ).save(Path(run.output) / MODEL_FOLDER)
+        training={
+            **run.record,
+            "train_rows": prepared.training.rows,
+            "train_sha256": prepared.train_sha256,
+            "validation_rows": prepared.validation.rows if prepared.validation else 0,
+            "num_workers": workers.world_size,
+            "device": device.type,
+            "precision": precision,
+        },
+    ).save(run.output / MODEL)
     return trained.best
+
+
+def _network(run: TrainingRun, prepared: Prepared, task: Task) -> LSTMFCN:
+    """The network to begin with, the same on every worker."""
+    torch.manual_seed(run.hyperparameters.seed)
+    network = LSTMFCN(run.hyperparameters, prepared.schema.n_timepoints, task.n_outputs)
+    if run.initial_weights is not None:
+        network.load_state_dict(run.initial_weights)
+    return network
+
+
+def _report(
+    path: Path, start: tuple[Position, State] | None, workers: RayWorkers
+) -> AbstractContextManager[Report]:
+    """What writes the epochs' metrics; nothing, but on the first worker."""
+    if workers.rank > 0:
+        return nullcontext(lambda _: None)
+    return MetricsWriter(path, epochs_done=start[0].epoch if start else 0)
 
 
 class RayWorkers:
@@ -96,7 +153,7 @@ class RayWorkers:
         )
 
     def add_up(self, totals: Tensor) -> Tensor:
-        """The sum over workers."""
+        """The sum over workers, in place."""
         if self.world_size > 1:
             torch.distributed.all_reduce(totals)
         return totals
@@ -110,6 +167,18 @@ class RayWorkers:
                 torch.distributed.all_reduce(buffer)
                 buffer /= self.world_size
 
+    def gather(self, numbers: Tensor) -> Tensor:
+        """Every worker's numbers (n,), as rows of (W, n)."""
+        if self.world_size == 1:
+            return numbers.unsqueeze(0)
+        rows = [torch.empty_like(numbers) for _ in range(self.world_size)]
+        torch.distributed.all_gather(rows, numbers)
+        return torch.stack(rows)
 
-def _fetched(reference: Any) -> Rows:
-    return Rows(*ray.get(reference))
+    def agree(self, wish: bool) -> bool:
+        """What the first worker wishes."""
+        if self.world_size == 1:
+            return wish
+        decision = torch.tensor(int(wish), device=get_device())
+        torch.distributed.broadcast(decision, src=0)
+        return bool(decision)

@@ -1,0 +1,33 @@
+"""Where each batch of an epoch starts and stops."""
+
+from __future__ import annotations
+
+from lstmfcn.errors import HyperparameterError
+
+FEWEST_ROWS = 2
+"""What batch norm needs on every worker."""
+
+
+def batch_bounds(n_rows: int, batch_size: int, world_size: int) -> list[tuple[int, int]]:
+    """Where each batch starts and stops.
+
+    All batches are full but the last. A last batch that does not have two rows for each worker
+    joins the one before it, because batch norm needs them.
+    """
+    starts = list(range(0, n_rows, batch_size))
+    if len(starts) > 1 and n_rows - starts[-1] < FEWEST_ROWS * world_size:
+        starts.pop()
+    return list(zip(starts, [*starts[1:], n_rows], strict=True))
+
+
+def refuse_small_batches(batch_size: int, world_size: int) -> None:
+    """Refuse a batch that does not have two rows for each worker.
+
+    Raises:
+        HyperparameterError: names the least batch size.
+    """
+    if batch_size < FEWEST_ROWS * world_size:
+        raise HyperparameterError(
+            f"batch-size: found {batch_size}; it must be at least {FEWEST_ROWS * world_size}, "
+            "two rows for each worker, because batch norm needs them"
+        )

@@ -1,0 +1,134 @@
+"""Checkpoints of a training: a folder each, written whole, checked when read, the newest two kept.
+
+``state.pt`` holds tensors and plain values only and is read with ``weights_only=True``;
+``checkpoint.json`` says how far training had come and what the checksum of the state is.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import logging
+import re
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from lstmfcn.files import remove_folder, sync, whole_folder
+
+STATE_FILE, DESCRIPTION_FILE = "state.pt", "checkpoint.json"
+FORMAT_VERSION = 1
+_KEPT = 2
+_NAME = re.compile(r"epoch-(\d+)-step-(\d+)")
+
+State = dict[str, Any]
+
+logger = logging.getLogger(__name__)
+
+
+class Position(NamedTuple):
+    """How far training has come: epochs done, and steps done in the one after them."""
+
+    epoch: int = 0
+    step: int = 0
+
+    def __str__(self) -> str:
+        return f"epoch {self.epoch}" + (f" and {self.step} steps" if self.step else "")
+
+
+class Checkpoints:
+    """The checkpoints of one run.
+
+    Args:
+        folder: holds a folder for each checkpoint, and nothing else.
+        every_s: seconds between checkpoints.
+        sync_first: a file that must be durable before a checkpoint is, such as metrics.jsonl.
+        clock: seconds, from any origin.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        every_s: float = 30.0,
+        sync_first: Path | None = None,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._folder, self._every_s, self._sync_first = folder, every_s, sync_first
+        self._clock, self._last = clock, clock()
+
+    def due(self) -> bool:
+        """Whether the time for the next checkpoint has come."""
+        return self._clock() - self._last >= self._every_s
+
+    def save(self, position: Position, state: State) -> None:
+        """Write a checkpoint, then remove all but the newest two.
+
+        Raises:
+            OutputError: it cannot be written; what was there before is still there.
+        """
+        import torch  # not needed to look for checkpoints
+
+        if self._sync_first:
+            sync(self._sync_first)
+        buffer = io.BytesIO()
+        torch.save(state, buffer)
+        content = buffer.getvalue()
+        description = {
+            "format_version": FORMAT_VERSION,
+            "epoch": position.epoch,
+            "step": position.step,
+            "state_sha256": hashlib.sha256(content).hexdigest(),
+        }
+        name = f"epoch-{position.epoch:07d}-step-{position.step:08d}"
+        with whole_folder(self._folder / name) as unfinished:
+            (unfinished / STATE_FILE).write_bytes(content)
+            text = json.dumps(description, indent=2)
+            (unfinished / DESCRIPTION_FILE).write_text(text + "\n", encoding="utf-8")
+        for old in [*_folders(self._folder)[_KEPT:], *self._folder.glob(".epoch-*")]:
+            remove_folder(old)
+        self._last = self._clock()
+
+    def newest(self) -> tuple[Position, State] | None:
+        """The newest whole checkpoint; None where there is none."""
+        import torch
+
+        found = find_newest(self._folder)
+        if found is None:
+            return None
+        position, content = found
+        state = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
+        return position, state
+
+
+def find_newest(
+    folder: Path, tell: Callable[[str], None] = logger.debug
+) -> tuple[Position, bytes] | None:
+    """Position and content of the newest whole checkpoint; None where there is none.
+
+    Args:
+        folder: as `Checkpoints` has it.
+        tell: is told of each checkpoint that is passed over, and why.
+    """
+    for path in _folders(folder):
+        try:
+            description = json.loads((path / DESCRIPTION_FILE).read_bytes())
+            content = (path / STATE_FILE).read_bytes()
+            if description["format_version"] != FORMAT_VERSION:
+                fault = f"has format version {description['format_version']}"
+            elif description["state_sha256"] != hashlib.sha256(content).hexdigest():
+                fault = "is damaged (its checksum differs)"
+            else:
+                return Position(description["epoch"], description["step"]), content
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            fault = f"is incomplete ({type(error).__name__}: {error})"
+        tell(f"{path}: {fault}; falling back to the one before it")
+    return None
+
+
+def _folders(folder: Path) -> list[Path]:
+    """The checkpoints, newest first; unfinished ones have other names."""
+    if not folder.is_dir():
+        return []
+    return sorted((p for p in folder.iterdir() if _NAME.fullmatch(p.name)), reverse=True)

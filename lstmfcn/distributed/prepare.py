@@ -1,0 +1,119 @@
+"""Read, check and scale all data in one Ray task, while the training workers start.
+
+The task's results are the driver's objects: they outlive the task's process, and are made anew
+where a node that held them is lost.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import ray
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+from lstmfcn.bounds import FEWEST_ROWS
+from lstmfcn.distributed.data import LoadedData, load
+from lstmfcn.errors import DataError
+from lstmfcn.reading import ShardSet
+from lstmfcn.rows import Rows
+from lstmfcn.run_folder import ROWS, RunRecord
+from lstmfcn.scaling import Scaler
+from lstmfcn.schema import SeriesSchema
+
+
+class Wanted(NamedTuple):
+    """What is to be read, and how.
+
+    Attributes:
+        scaler: of the model that training continues from; fitted where None.
+        memory_bytes: the most that all values may take in memory.
+        folder: of the run.
+    """
+
+    record: RunRecord
+    training: ShardSet
+    validation: ShardSet | None
+    scaler: Scaler | None
+    num_workers: int
+    memory_bytes: int
+    folder: Path
+
+
+class Summary(NamedTuple):
+    """What is known of one data argument once it has been read."""
+
+    rows: int
+    n_timepoints: int
+    shards: int
+    classes: dict[str, int]
+    value_bytes: int
+    streamed: bool
+
+
+class Prepared(NamedTuple):
+    """What a training needs to know of its data, besides the rows themselves."""
+
+    schema: SeriesSchema
+    scaler: Scaler
+    train_sha256: str
+    training: Summary
+    validation: Summary | None
+
+
+class PreparedRefs(NamedTuple):
+    """References to `Prepared`, to the scaled training rows, and to the validation rows or None."""
+
+    prepared: Any
+    training: Any
+    validation: Any
+
+
+def start_preparing(wanted: Wanted) -> PreparedRefs:
+    """Begin to read, on the driver's node; the references resolve when all is read and checked."""
+    here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
+    task = ray.remote(num_cpus=0, num_returns=3, scheduling_strategy=here)(_prepare)
+    return PreparedRefs(*task.remote(wanted))
+
+
+def _prepare(wanted: Wanted) -> tuple[Prepared, Rows, Rows | None]:
+    store = wanted.folder / ROWS
+    data = load(wanted.training, wanted.memory_bytes, store / "training.f32")
+    data.schema.refuse_absent_classes(data.rows.labels, wanted.training.data)
+    _refuse_too_few(data, wanted)
+    summary = _summary(data)
+    left = 0 if data.streamed else wanted.memory_bytes - summary.value_bytes
+    held_out = None
+    if wanted.validation:
+        validation = wanted.validation._replace(schema=data.schema)
+        held_out = load(validation, left, store / "validation.f32")
+    fingerprint = data.fingerprint()  # of unscaled rows; scaling is in place
+    wanted.record.refuse_other_rows(fingerprint, wanted.training.data)
+    scaling = wanted.record.hyperparameters.scaling
+    scaler = wanted.scaler or Scaler.fit(scaling, data.rows.values)
+    wanted.record.model_copy(update={"train_sha256": fingerprint}).save(wanted.folder)
+    prepared = Prepared(
+        data.schema, scaler, fingerprint, summary, _summary(held_out) if held_out else None
+    )
+    return (
+        prepared,
+        data.rows.scaled(scaler),
+        held_out.rows.scaled(scaler) if held_out else None,
+    )
+
+
+def _summary(data: LoadedData) -> Summary:
+    n_rows, n_timepoints = data.rows.values.shape
+    counts = data.schema.class_counts(data.rows.labels)
+    return Summary(
+        n_rows, n_timepoints, data.n_shards, counts, 4 * n_rows * n_timepoints, data.streamed
+    )
+
+
+def _refuse_too_few(data: LoadedData, wanted: Wanted) -> None:
+    if len(data.rows) < FEWEST_ROWS * wanted.num_workers:
+        raise DataError(
+            f"{len(data.rows)} rows for {wanted.num_workers} workers",
+            "give each worker at least two rows",
+            file=wanted.training.data,
+        )

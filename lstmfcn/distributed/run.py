@@ -1,0 +1,204 @@
+"""With Ray up: read the data while the workers start, follow the training, draw the curve."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Callable
+from concurrent.futures import Future
+from typing import TypeVar, cast
+
+import ray
+
+from lstmfcn.bounds import refuse_small_batches
+from lstmfcn.checkpoints import find_newest
+from lstmfcn.distributed.prepare import Prepared, PreparedRefs, Summary, Wanted, start_preparing
+from lstmfcn.distributed.runtime import Node, most_cpus_each, nodes, own_error, places
+from lstmfcn.distributed.storage import refuse_unshared
+from lstmfcn.distributed.train import Request, Resources
+from lstmfcn.distributed.trainer import Allotment, train_until_done
+from lstmfcn.distributed.worker import TrainingRun
+from lstmfcn.errors import ResourceError
+from lstmfcn.metrics_file import EpochMetrics, following, read_metrics
+from lstmfcn.progress import Progress
+from lstmfcn.run_folder import CHECKPOINTS, CURVE, METRICS, MODEL, ROWS
+
+_SHARE_OF_OBJECT_STORE = 0.5
+"""Rows in memory lie in the object store of each machine, beside what is being read."""
+
+_SHOWN_CLASSES = 12
+
+T = TypeVar("T")
+
+logger = logging.getLogger(__name__)
+
+
+def run(request: Request) -> EpochMetrics:
+    """Train as requested.
+
+    Raises:
+        UserError: data, output or cluster do not allow it.
+        TrainingError: the loss became infinite or nan.
+    """
+    there = nodes()
+    allotment = _allot(there, request.resources)
+    refuse_small_batches(request.record.hyperparameters.batch_size, allotment.num_workers)
+    refuse_unshared(request.folder)
+    memory = _memory_bytes(there, request.resources)
+    data = start_preparing(_wanted(request, allotment, memory))
+    _tell_start(request, allotment)
+    training = _in_thread(
+        lambda: train_until_done(_training_run(request, allotment), data, allotment)
+    )
+    prepared = _resolved(data)
+    _tell("training", prepared.training)
+    if prepared.validation:
+        _tell("validation", prepared.validation)
+    _tell_memory(prepared, memory, request)
+    best = _follow(request, training)
+    logger.info("model: %s", request.folder / MODEL)
+    return best
+
+
+def _wanted(request: Request, allotment: Allotment, memory_bytes: int) -> Wanted:
+    return Wanted(
+        record=request.record,
+        training=request.training,
+        validation=request.validation,
+        scaler=request.start.scaler if request.start else None,
+        num_workers=allotment.num_workers,
+        memory_bytes=memory_bytes,
+        folder=request.folder,
+    )
+
+
+def _training_run(request: Request, allotment: Allotment) -> TrainingRun:
+    start = request.start
+    return TrainingRun(
+        hyperparameters=request.record.hyperparameters,
+        initial_weights=start.weights if start else None,
+        record={
+            "started": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(request.began)),
+            "continued_from": start.training.get("train_sha256") if start else None,
+            "cpus_per_worker": allotment.cpus_per_worker,
+        },
+        output=request.folder,
+        threads=allotment.cpus_per_worker,
+        checkpoint_every_s=request.checkpoint_every_s,
+    )
+
+
+def _follow(request: Request, training: Future[EpochMetrics]) -> EpochMetrics:
+    """Show each epoch until the training ends; then the summary and the curve."""
+    path = request.folder / METRICS
+    found = find_newest(request.folder / CHECKPOINTS)
+    done = found[0].epoch if found else 0
+    progress = Progress(request.record.hyperparameters.epochs, done, request.began)
+    with progress, following(path, progress.show, done):
+        best = training.result()
+    progress.summary(best)
+    from lstmfcn.curves import save_learning_curve  # imports matplotlib, which nothing else needs
+
+    save_learning_curve(read_metrics(path), best["epoch"], request.folder / CURVE)
+    return best
+
+
+def _resolved(data: PreparedRefs) -> Prepared:
+    """What is known of the data, once all of it has been read and checked.
+
+    Raises:
+        UserError: the data does not allow the training.
+    """
+    try:
+        return cast(Prepared, ray.get(data.prepared))
+    except ray.exceptions.RayError as error:
+        raise own_error(error) or error from None
+
+
+def _in_thread(work: Callable[[], T]) -> Future[T]:
+    """Work that is not waited for where the program ends before it."""
+    future: Future[T] = Future()
+
+    def run() -> None:
+        try:
+            future.set_result(work())
+        except BaseException as error:
+            future.set_exception(error)
+
+    threading.Thread(target=run, daemon=True).start()
+    return future
+
+
+def _allot(there: list[Node], wanted: Resources) -> Allotment:
+    """Settle what was left open, and refuse what the cluster does not have.
+
+    A worker takes a GPU where there are any, and by default all CPUs of a machine: one worker with
+    two threads trains 1.1 to 1.6 times as fast as two workers with one (benchmarks/train.py).
+    """
+    use_gpu = any(node.gpus for node in there) if wanted.use_gpu is None else wanted.use_gpu
+    gpus, num_workers = int(use_gpu), wanted.num_workers
+    each = wanted.cpus_per_worker or most_cpus_each(there, num_workers, gpus)
+    if places(there, each, gpus) < num_workers:
+        machines = ", ".join(f"{node.cpus} CPUs and {node.gpus} GPUs" for node in there)
+        raise ResourceError(
+            f"{num_workers} workers of {each} CPUs{' and a GPU' if use_gpu else ''} do not fit "
+            f"the cluster's machines ({machines}); lower --num-workers or --cpus-per-worker"
+            + (", or add --no-use-gpu" if use_gpu else "")
+        )
+    fewest = num_workers if wanted.min_workers is None else wanted.min_workers
+    if fewest > num_workers:
+        raise ResourceError(f"--min-workers {fewest} is more than --num-workers {num_workers}")
+    return Allotment(num_workers, fewest, each, use_gpu)
+
+
+def _memory_bytes(there: list[Node], wanted: Resources) -> int:
+    """The most that all rows may take in memory: by default half of the least object store."""
+    if wanted.memory_gb is not None:
+        return int(wanted.memory_gb * 1e9)
+    return int(_SHARE_OF_OBJECT_STORE * min(node.object_store_bytes for node in there))
+
+
+def _tell_start(request: Request, allotment: Allotment) -> None:
+    logger.info(
+        "reading %d shards, starting %d worker%s of %d CPU%s%s",
+        len(request.training.shards),
+        allotment.num_workers,
+        "s" if allotment.num_workers > 1 else "",
+        allotment.cpus_per_worker,
+        "s" if allotment.cpus_per_worker > 1 else "",
+        " and a GPU" if allotment.use_gpu else "",
+    )
+
+
+def _tell(purpose: str, data: Summary) -> None:
+    shown = [f"{name} {count}" for name, count in data.classes.items()]
+    logger.info(
+        "%s: %d rows of %d timepoints from %d shard%s (%s)",
+        purpose,
+        data.rows,
+        data.n_timepoints,
+        data.shards,
+        "s" if data.shards > 1 else "",
+        ", ".join(shown[:_SHOWN_CLASSES]) + (", ..." if len(shown) > _SHOWN_CLASSES else ""),
+    )
+
+
+def _tell_memory(prepared: Prepared, memory_bytes: int, request: Request) -> None:
+    for purpose, data in (("training", prepared.training), ("validation", prepared.validation)):
+        if data and data.streamed:
+            logger.info(
+                "%s rows take %.3g GB, more than the %.3g GB granted: packed in %s and streamed, "
+                "shuffled in windows",
+                purpose,
+                data.value_bytes / 1e9,
+                memory_bytes / 1e9,
+                request.folder / ROWS,
+            )
+        elif data:
+            logger.info(
+                "%s rows take %.3g GB of the %.3g GB granted: kept in memory",
+                purpose,
+                data.value_bytes / 1e9,
+                memory_bytes / 1e9,
+            )

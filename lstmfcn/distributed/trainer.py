@@ -1,0 +1,152 @@
+"""Run the workers on Ray Train's TorchTrainer, and start them again where some were lost."""
+
+from __future__ import annotations
+
+import logging
+import uuid
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, cast
+
+import ray
+import ray.train
+from ray.train.torch import TorchConfig, TorchTrainer
+
+from lstmfcn.checkpoints import Position, find_newest
+from lstmfcn.distributed.prepare import PreparedRefs
+from lstmfcn.distributed.runtime import own_error
+from lstmfcn.distributed.worker import TrainingRun, train_worker
+from lstmfcn.errors import ResourceError
+from lstmfcn.metrics_file import EpochMetrics
+from lstmfcn.run_folder import CHECKPOINTS, RAY_TRAIN
+
+_LOSSES_WITHOUT_PROGRESS = 3
+_START_ATTEMPTS = 10
+"""Each waits for a minute; a machine that a cluster starts anew takes a few."""
+_COLLECTIVE_TIMEOUT_S = 300
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Allotment:
+    """What of the cluster a training takes.
+
+    Attributes:
+        min_workers: the fewest that training goes on with where others were lost.
+    """
+
+    num_workers: int
+    min_workers: int
+    cpus_per_worker: int
+    use_gpu: bool
+
+
+class Trainer(TorchTrainer):
+    """TorchTrainer without two helper processes that this training has no use for.
+
+    One hands out Ray Data splits, of which there are none; the other frees the resources of a run
+    whose controller was killed while its driver lives on, and `train_until_done` ends with the
+    controller. On two cores each costs a second or two of every start.
+    """
+
+    def _create_default_callbacks(self) -> list[Any]:
+        unused = ("DatasetsCallback", "PlacementGroupCleanerCallback")
+        callbacks = super()._create_default_callbacks()
+        return [callback for callback in callbacks if type(callback).__name__ not in unused]
+
+
+def train_until_done(
+    run: TrainingRun,
+    data: PreparedRefs,
+    allotment: Allotment,
+    tell: Callable[[str], None] = logger.info,
+) -> EpochMetrics:
+    """Run the workers; where one is lost, all go on from the newest checkpoint.
+
+    Returns:
+        The kept epoch's metrics.
+
+    Raises:
+        ResourceError: workers were lost several times without any progress between.
+        LstmfcnError: what a worker raised.
+    """
+    config = {"run": ray.put(run), "data": data}
+    checkpoints = run.output / CHECKPOINTS
+    losses, before = 0, _position(checkpoints, tell)
+    while True:
+        try:
+            return cast(EpochMetrics, _trainer(config, allotment, run.output).fit().return_value)
+        except ray.train.TrainingFailedError as error:
+            if own := own_error(error):
+                raise own from None
+            reason = _why_lost(error)
+            if reason is None:
+                raise
+        except ray.exceptions.RayActorError as error:
+            raise ResourceError(
+                f"Ray Train's controller was lost ({_first_line(error)}); go on with --resume"
+            ) from error
+        now = _position(checkpoints, tell)
+        losses = losses + 1 if now == before else 1
+        before = now
+        if losses == _LOSSES_WITHOUT_PROGRESS:
+            raise ResourceError(
+                f"workers were lost {losses} times without progress, the last time because: "
+                f"{reason}; if memory is short, lower --batch-size, --memory-gb or the net's "
+                "sizes; go on with --resume"
+            )
+        tell(f"a worker was lost ({reason}); starting again from {now}")
+
+
+def _trainer(config: dict[str, Any], allotment: Allotment, output: Path) -> Trainer:
+    num_workers: int | tuple[int, int] = allotment.num_workers
+    if allotment.min_workers < allotment.num_workers:
+        num_workers = (allotment.min_workers, allotment.num_workers)
+    resources = {"CPU": allotment.cpus_per_worker, "GPU": int(allotment.use_gpu)}
+    return Trainer(
+        train_worker,
+        train_loop_config=config,
+        scaling_config=ray.train.ScalingConfig(
+            num_workers=num_workers, use_gpu=allotment.use_gpu, resources_per_worker=resources
+        ),
+        run_config=ray.train.RunConfig(
+            storage_path=str(output / RAY_TRAIN),
+            name=uuid.uuid4().hex[:8],
+            failure_config=ray.train.FailureConfig(
+                max_failures=0, controller_failure_limit=_START_ATTEMPTS
+            ),
+        ),
+        torch_config=TorchConfig(timeout_s=_COLLECTIVE_TIMEOUT_S),
+    )
+
+
+def _position(checkpoints: Path, tell: Callable[[str], None]) -> Position:
+    found = find_newest(checkpoints, tell)
+    return found[0] if found else Position()
+
+
+def _why_lost(error: ray.train.TrainingFailedError) -> str | None:
+    """Why a worker's process or machine ended; None where a worker failed by an error of its own.
+
+    Workers that wait for a lost one fail too, by an error of the network.
+    """
+    failures = [*getattr(error, "worker_failures", {}).values()]
+    if controller_failure := getattr(error, "controller_failure", None):
+        failures.append(controller_failure)
+    lost = (ray.exceptions.RayActorError, ray.exceptions.NodeDiedError)
+    for failure in failures:
+        seen: BaseException | None = failure
+        while seen is not None:
+            if isinstance(seen, lost) or type(seen).__name__.startswith("WorkerGroupStartup"):
+                return _first_line(seen)
+            seen = seen.__cause__
+    return None
+
+
+def _first_line(error: BaseException) -> str:
+    """The telling line of one of Ray's long messages."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    telling = [line for line in lines if "died" in line or "memory" in line.lower()]
+    return (telling or lines or [type(error).__name__])[0][:300]
