@@ -1,7 +1,7 @@
 """Checkpoints of a training: a folder each, written whole, checked when read, the newest two kept.
 
 ``state.pt`` holds tensors and plain values only and is read with ``weights_only=True``;
-``checkpoint.json`` says how far training had come and what the checksum of the state is.
+``checkpoint.json`` holds the checksum. The folder's name says how far training had come.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from lstmfcn.files import remove_folder, sync, whole_folder
 STATE_FILE, DESCRIPTION_FILE = "state.pt", "checkpoint.json"
 FORMAT_VERSION = 1
 _KEPT = 2
-_NAME = re.compile(r"epoch-(\d+)-step-(\d+)")
+_NAME = re.compile(r"epoch-\d+-step-\d+")
 
 State = dict[str, Any]
 
@@ -75,13 +75,8 @@ class Checkpoints:
         buffer = io.BytesIO()
         torch.save(state, buffer)
         content = buffer.getvalue()
-        description = {
-            "format_version": FORMAT_VERSION,
-            "epoch": position.epoch,
-            "step": position.step,
-            "state_sha256": hashlib.sha256(content).hexdigest(),
-        }
         name = f"epoch-{position.epoch:07d}-step-{position.step:08d}"
+        description = {"format_version": FORMAT_VERSION, "sha256": _checksum(name, content)}
         with whole_folder(self._folder / name) as unfinished:
             (unfinished / STATE_FILE).write_bytes(content)
             text = json.dumps(description, indent=2)
@@ -117,14 +112,24 @@ def find_newest(
             content = (path / STATE_FILE).read_bytes()
             if description["format_version"] != FORMAT_VERSION:
                 fault = f"has format version {description['format_version']}"
-            elif description["state_sha256"] != hashlib.sha256(content).hexdigest():
+            elif description["sha256"] != _checksum(path.name, content):
                 fault = "is damaged (its checksum differs)"
             else:
-                return Position(description["epoch"], description["step"]), content
+                return _position(path.name), content
         except (OSError, ValueError, KeyError, TypeError) as error:
             fault = f"is incomplete ({type(error).__name__}: {error})"
         tell(f"{path}: {fault}; falling back to the one before it")
     return None
+
+
+def _checksum(name: str, content: bytes) -> str:
+    """Of a checkpoint's name, which tells its position, and its state."""
+    return hashlib.sha256(name.encode() + b"\n" + content).hexdigest()
+
+
+def _position(name: str) -> Position:
+    epoch, step = re.findall(r"\d+", name)
+    return Position(int(epoch), int(step))
 
 
 def _folders(folder: Path) -> list[Path]:

@@ -4,9 +4,9 @@ import numpy as np
 import torch
 
 from lstmfcn.artifact import Artifact
-from lstmfcn.batches import Rows
 from lstmfcn.hyperparameters import Hyperparameters
 from lstmfcn.model import LSTMFCN
+from lstmfcn.rows import Rows
 from lstmfcn.scaling import Scaler
 from lstmfcn.schema import SeriesSchema
 from lstmfcn.task import task_of

@@ -8,14 +8,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lstmfcn.batches import (
-    MemoryBatches,
-    Rows,
+    EvaluationBatches,
     Share,
     as_tensor,
-    batch_bounds,
-    evaluation_batches,
+    training_batches,
 )
+from lstmfcn.bounds import batch_bounds, refuse_small_batches
 from lstmfcn.errors import HyperparameterError
+from lstmfcn.rows import Rows
 
 
 def numbered(n_rows):
@@ -25,7 +25,7 @@ def numbered(n_rows):
 
 
 def epoch_of(n_rows, batch_size, seed=0, epoch=1, share=Share()):
-    return list(MemoryBatches(numbered(n_rows), batch_size, seed, share)(epoch))
+    return list(training_batches(numbered(n_rows), batch_size, seed, share)(epoch))
 
 
 def indices(batch):
@@ -80,7 +80,7 @@ def test_no_worker_gets_fewer_than_two_rows_unless_there_are_fewer(case):
 @settings(deadline=None, max_examples=80)
 def test_all_batches_are_full_but_the_last(case):
     n_rows, batch_size, world_size = case
-    bounds = batch_bounds(n_rows, batch_size, 2 * world_size)
+    bounds = batch_bounds(n_rows, batch_size, world_size)
     assert bounds[0][0] == 0
     assert bounds[-1][1] == n_rows
     assert all(stop == start for (_, stop), (start, _) in pairwise(bounds))
@@ -113,10 +113,10 @@ def test_order_depends_on_seed_and_epoch_only():
 
 
 def test_a_later_epoch_can_be_read_first():
-    batches = MemoryBatches(numbered(20), 4, 0)
+    batches = training_batches(numbered(20), 4, 0)
     late = [indices(batch) for batch in batches(7)]
     early = [indices(batch) for batch in batches(1)]
-    fresh = MemoryBatches(numbered(20), 4, 0)
+    fresh = training_batches(numbered(20), 4, 0)
     assert [indices(batch) for batch in fresh(1)] == early
     assert [indices(batch) for batch in fresh(7)] == late
 
@@ -124,7 +124,7 @@ def test_a_later_epoch_can_be_read_first():
 @pytest.mark.parametrize(("batch_size", "world_size"), [(1, 1), (3, 2), (7, 4)])
 def test_a_batch_without_two_rows_for_each_worker_is_refused(batch_size, world_size):
     with pytest.raises(HyperparameterError) as refusal:
-        MemoryBatches(numbered(20), batch_size, 0, Share(0, world_size))
+        refuse_small_batches(batch_size, world_size)
     assert str(refusal.value) == (
         f"batch-size: found {batch_size}; it must be at least {2 * world_size}, "
         "two rows for each worker, because batch norm needs them"
@@ -136,7 +136,7 @@ def test_a_batch_without_two_rows_for_each_worker_is_refused(batch_size, world_s
 def test_evaluation_covers_every_row_once(n_rows, world_size):
     seen = []
     for rank in range(world_size):
-        for batch in evaluation_batches(numbered(n_rows), Share(rank, world_size)):
+        for batch in EvaluationBatches(numbered(n_rows), Share(rank, world_size)):
             assert 1 <= len(batch.x) <= 1024
             torch.testing.assert_close(batch.x[:, 0], batch.targets.float())
             seen += indices(batch)
@@ -144,7 +144,7 @@ def test_evaluation_covers_every_row_once(n_rows, world_size):
 
 
 def test_evaluation_of_one_worker_keeps_the_order():
-    batches = evaluation_batches(numbered(2500))
+    batches = EvaluationBatches(numbered(2500))
     assert [i for batch in batches for i in indices(batch)] == list(range(2500))
     assert [batch.n_rows_global for batch in batches] == [1024, 1024, 452]
 
@@ -168,7 +168,7 @@ def test_batches_never_write_to_the_rows():
     rows = numbered(9)
     for array in rows:
         array.setflags(write=False)
-    for batch in MemoryBatches(rows, 4, 0)(1):
+    for batch in training_batches(rows, 4, 0)(1):
         batch.x.zero_()
         batch.targets.zero_()
     np.testing.assert_array_equal(rows.values, numbered(9).values)

@@ -1,5 +1,6 @@
 import copy
 import math
+from typing import NamedTuple
 
 import numpy as np
 import pytest
@@ -7,13 +8,15 @@ import torch
 from small_models import KINDS, tiny_hyperparameters, tiny_network, tiny_rows, tiny_task
 from torch import nn
 
-from lstmfcn.batches import Batch, MemoryBatches, Rows, Share, evaluation_batches
-from lstmfcn.errors import TrainingError
+from lstmfcn.batches import Batch, EvaluationBatches, Share, training_batches
+from lstmfcn.checkpoints import Checkpoints
+from lstmfcn.errors import OutputError, TrainingError
 from lstmfcn.model import LSTMBranch
+from lstmfcn.rows import Rows
 from lstmfcn.task import Multilabel
 from lstmfcn.training import (
     OneWorker,
-    Trained,
+    Training,
     autocast,
     choose_precision,
     deciding_loss,
@@ -26,15 +29,24 @@ from lstmfcn.training import (
 CPU = torch.device("cpu")
 
 
-def fitted(kind="multiclass", rows=None, valid=None, seed=0, report=None, **changes):
-    """A model fitted to the tiny problem, and what the fit left."""
+class Fitted(NamedTuple):
+    """A model with its last weights, what the fit left, and every epoch's report."""
+
+    model: nn.Module
+    trained: Training
+    history: list
+
+
+def fitted(kind="multiclass", rows=None, valid=None, seed=0, history=None, changes=None, **run):
+    """A model fitted to the tiny problem."""
+    changes = {"seed": seed, **(changes or {})}
     h = tiny_hyperparameters(kind, **changes)
-    model = tiny_network(kind, seed, **changes)
-    batches = MemoryBatches(rows or tiny_rows(kind), h.batch_size, seed)
-    validation = None if valid is None else evaluation_batches(valid)
-    reports = []
-    trained = fit(model, tiny_task(kind), batches, validation, h, report or reports.append)
-    return model, trained
+    model = tiny_network(kind, **changes)
+    batches = training_batches(rows or tiny_rows(kind), h.batch_size, seed)
+    validation = None if valid is None else EvaluationBatches(valid)
+    history = [] if history is None else history
+    trained = fit(model, tiny_task(kind), batches, validation, h, history.append, **run)
+    return Fitted(model, trained, history)
 
 
 def with_nan(rows):
@@ -49,8 +61,8 @@ def with_random_labels(rows):
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_separable_problem_is_learned(kind):
-    _, trained = fitted(kind, valid=tiny_rows(kind, seed=1), epochs=30)
-    first, best = trained.history[0], trained.best
+    _, trained, history = fitted(kind, valid=tiny_rows(kind, seed=1), changes={"epochs": 30})
+    first, best = history[0], trained.best
     assert best["valid_accuracy"] > 0.95
     assert best["valid_loss"] < 0.5 * first["valid_loss"]
     assert best["train_loss"] < 0.5 * first["train_loss"]
@@ -58,71 +70,72 @@ def test_a_separable_problem_is_learned(kind):
 
 def test_the_best_epoch_has_the_least_validation_loss_and_its_weights_are_kept():
     valid = with_random_labels(tiny_rows(seed=1))
-    model, trained = fitted(valid=valid, epochs=15)
-    losses = [metrics["valid_loss"] for metrics in trained.history]
-    assert trained.best is trained.history[int(np.argmin(losses))]
+    model, trained, history = fitted(valid=valid, changes={"epochs": 15})
+    losses = [metrics["valid_loss"] for metrics in history]
+    assert trained.best is history[int(np.argmin(losses))]
     assert trained.best["epoch"] < 15
-    last = evaluate(model, tiny_task(), evaluation_batches(valid))
+    last = evaluate(model, tiny_task(), EvaluationBatches(valid))
     assert last.loss / last.rows == pytest.approx(losses[-1])
     model.load_state_dict(trained.best_weights)
-    best = evaluate(model, tiny_task(), evaluation_batches(valid))
+    best = evaluate(model, tiny_task(), EvaluationBatches(valid))
     assert best.loss / best.rows == pytest.approx(min(losses))
 
 
 def test_without_validation_the_best_epoch_has_the_least_training_loss():
-    _, trained = fitted(epochs=12, lr=0.5)
-    losses = [metrics["train_loss"] for metrics in trained.history]
-    assert trained.best is trained.history[int(np.argmin(losses))]
+    _, trained, history = fitted(changes={"epochs": 12, "lr": 0.5})
+    losses = [metrics["train_loss"] for metrics in history]
+    assert trained.best is history[int(np.argmin(losses))]
 
 
 def test_of_equal_losses_the_first_epoch_is_kept_and_later_steps_leave_it_alone():
-    trained, model = Trained(), nn.Linear(1, 1)
-    before = model.weight.item()
-    trained.keep({"epoch": 1, "train_loss": 0.5, "valid_loss": 1.0}, model)
+    model = nn.Linear(1, 1)
+    trained, before = Training(model, 0.1, OneWorker()), model.weight.item()
+    first = {"epoch": 1, "train_loss": 0.5, "valid_loss": 1.0}
+    second = {"epoch": 2, "train_loss": 0.1, "valid_loss": 1.0}
+    trained.finish_epoch(first)
     nn.init.constant_(model.weight, 7.0)
-    trained.keep({"epoch": 2, "train_loss": 0.1, "valid_loss": 1.0}, model)
-    assert trained.best["epoch"] == 1
+    trained.finish_epoch(second)
+    assert trained.best is first
     assert trained.best_weights["weight"].item() == before
-    assert [deciding_loss(metrics) for metrics in trained.history] == [1.0, 1.0]
+    assert deciding_loss(first) == deciding_loss(second) == 1.0
 
 
 @pytest.mark.parametrize("with_validation", [False, True])
 def test_an_epoch_is_reported_once_with_the_documented_keys(with_validation):
-    reports = []
     valid = tiny_rows(n_rows=9, seed=1) if with_validation else None
-    _, trained = fitted(valid=valid, epochs=4, report=reports.append)
-    keys = {"epoch", "train_loss", "train_accuracy", "lr", "rows", "rows_per_second", "seconds"}
+    _, _, history = fitted(valid=valid, changes={"epochs": 4})
+    keys = {"epoch", "train_loss", "train_accuracy", "lr", "rows", "rows_per_second"}
+    keys |= {"seconds", "time"}
     keys |= {"valid_loss", "valid_accuracy"} if with_validation else set()
-    assert [metrics["epoch"] for metrics in reports] == [1, 2, 3, 4]
-    assert reports == trained.history
-    for metrics in reports:
+    assert [metrics["epoch"] for metrics in history] == [1, 2, 3, 4]
+    for metrics in history:
         assert set(metrics) == keys
         assert {type(value) for value in metrics.values()} <= {int, float}
         assert (metrics["lr"], metrics["rows"]) == (0.01, 48)
 
 
 def test_multilabel_metrics_have_the_exact_match_beside():
-    _, trained = fitted("multilabel", valid=tiny_rows("multilabel", seed=1), epochs=1)
-    assert {"train_exact_match", "valid_exact_match"} <= set(trained.best)
+    found = fitted("multilabel", valid=tiny_rows("multilabel", seed=1), changes={"epochs": 1})
+    assert {"train_exact_match", "valid_exact_match"} <= set(found.trained.best)
 
 
 def test_the_same_seed_gives_the_same_weights_bit_for_bit():
-    first, second, other = (fitted(seed=seed)[1].best_weights for seed in (3, 3, 4))
+    first, second, other = (fitted(seed=seed).trained.best_weights for seed in (3, 3, 4))
     assert all(torch.equal(first[name], second[name]) for name in first)
     assert not torch.equal(first["head.weight"], other["head.weight"])
 
 
 @pytest.mark.parametrize("where", ["train", "valid"])
 def test_a_loss_that_is_not_finite_ends_training(where):
-    broken, reports = with_nan(tiny_rows()), []
+    broken, history = with_nan(tiny_rows()), []
     rows = broken if where == "train" else tiny_rows()
     with pytest.raises(TrainingError) as refusal:
-        fitted(rows=rows, valid=broken if where == "valid" else None, report=reports.append)
+        fitted(rows=rows, valid=broken if where == "valid" else None, history=history)
     assert str(refusal.value) == (
         f"{where}_loss became nan in epoch 1; try a smaller --lr, "
         "or look for values far larger than the others"
     )
-    assert not reports
+    assert not history
 
 
 @pytest.mark.parametrize("kind", ["multiclass", "binary", "multilabel"])
@@ -136,7 +149,7 @@ def test_gradients_averaged_over_workers_are_those_of_the_whole_batch(kind, worl
         """The gradients and sums of a single step over 13 rows."""
         copied = copy.deepcopy(model)
         optimizer = torch.optim.SGD(copied.parameters(), lr=0.0)
-        (batch,) = MemoryBatches(tiny_rows(kind, 13), 13, 0, share)(1)
+        (batch,) = training_batches(tiny_rows(kind, 13), 13, 0, share)(1)
         sums = train_step(copied, task, optimizer, batch, "fp32", share.world_size)
         return [parameter.grad for parameter in copied.parameters()], sums
 
@@ -162,10 +175,9 @@ def test_a_step_returns_the_sums_of_loss_right_exact_and_rows():
 
 
 def test_an_epoch_totals_what_was_trained_on_and_takes_a_step_a_batch():
-    model, task = tiny_network(dropout=0.0).eval(), tiny_task()
-    optimizer = torch.optim.SGD(model.parameters(), lr=0.0)
-    batches = MemoryBatches(tiny_rows(), 16, 0)(1)
-    totals = train_epoch(model, task, optimizer, batches, "fp32", OneWorker())
+    model, batches = tiny_network(dropout=0.0).eval(), training_batches(tiny_rows(), 16, 0)
+    training = Training(model, 0.01, OneWorker())
+    totals = train_epoch(training, model, tiny_task(), batches, "fp32", seed=0)
     assert model.training
     assert totals.rows == 48
     assert model.fcn.blocks[0].batch_norm.num_batches_tracked == 3
@@ -188,8 +200,8 @@ def test_evaluation_weighs_a_short_last_batch_by_its_rows():
 def test_evaluation_changes_no_weight_and_no_statistic():
     model, task = tiny_network().train(), tiny_task()
     before = copy.deepcopy(model.state_dict())
-    first = evaluate(model, task, evaluation_batches(tiny_rows()))
-    assert evaluate(model, task, evaluation_batches(tiny_rows())) == first
+    first = evaluate(model, task, EvaluationBatches(tiny_rows()))
+    assert evaluate(model, task, EvaluationBatches(tiny_rows())) == first
     assert all(torch.equal(before[name], t) for name, t in model.state_dict().items())
 
 
@@ -198,7 +210,7 @@ def test_multilabel_accuracy_is_the_mean_over_labels_beside_the_exact_match():
     nn.init.eye_(model.weight)
     logits = np.array([[1, 1, 1], [1, 1, -1], [-1, -1, -1], [1, -1, 1]], dtype=np.float32)
     labels = np.array([[1, 1, 1], [1, 1, 1], [1, 1, 1], [1, 0, 1]], dtype=np.float32)
-    totals = evaluate(model, Multilabel(3), evaluation_batches(Rows(logits, labels)))
+    totals = evaluate(model, Multilabel(3), EvaluationBatches(Rows(logits, labels)))
     found = totals.metrics("valid", Multilabel(3))
     assert found["valid_accuracy"] == pytest.approx((3 + 2 + 0 + 3) / 12)
     assert found["valid_exact_match"] == 0.5
@@ -207,8 +219,9 @@ def test_multilabel_accuracy_is_the_mean_over_labels_beside_the_exact_match():
 def test_bf16_stays_near_fp32():
     losses = {}
     for precision in ("fp32", "bf16"):
-        model, trained = fitted(valid=tiny_rows(seed=1), precision=precision, dropout=0, epochs=10)
-        losses[precision] = [metrics["train_loss"] for metrics in trained.history]
+        changes = {"precision": precision, "dropout": 0, "epochs": 10}
+        model, trained, history = fitted(valid=tiny_rows(seed=1), changes=changes)
+        losses[precision] = [metrics["train_loss"] for metrics in history]
         assert {parameter.dtype for parameter in model.parameters()} == {torch.float32}
         assert trained.best["valid_accuracy"] > 0.9
     assert losses["bf16"] != losses["fp32"]
@@ -232,8 +245,119 @@ def test_precision_is_the_one_asked_for_or_follows_the_device():
 
 
 def test_the_learning_rate_applies():
-    slow, fast = (fitted(epochs=1, lr=lr)[0].head.weight for lr in (1e-5, 1e-2))
+    slow, fast = (fitted(changes={"epochs": 1, "lr": lr}).model.head.weight for lr in (1e-5, 1e-2))
     start = tiny_network().head.weight
     steps = math.ceil(48 / 16)
     assert 0 < (slow - start).abs().max() <= 1e-5 * steps * 1.1
     assert (fast - start).abs().max() > 1e-3
+
+
+class CutError(Exception):
+    """Training ends here as if it were killed: nothing is written any more."""
+
+
+class CutBatches:
+    """Batches that cut the training off at one step of one epoch."""
+
+    def __init__(self, rows, batch_size, seed, at):
+        self._batches, self._at = training_batches(rows, batch_size, seed), at
+
+    def __call__(self, epoch, first=0):
+        for step, batch in enumerate(self._batches(epoch, first), start=first):
+            if (epoch, step) == self._at:
+                raise CutError
+            yield batch
+
+
+def fit_until_cut(folder, at, kind, rows, valid, changes):
+    """Train with a checkpoint at every look until the cut, in ``history``."""
+    history, h = [], tiny_hyperparameters(kind, **changes)
+    batches = CutBatches(rows, h.batch_size, h.seed, at)
+    with pytest.raises(CutError):
+        fit(
+            tiny_network(kind, **changes),
+            tiny_task(kind),
+            batches,
+            EvaluationBatches(valid),
+            h,
+            history.append,
+            checkpoints=Checkpoints(folder, every_s=0),
+        )
+    return history
+
+
+@pytest.mark.parametrize("kind", ["multiclass", "multilabel"])
+@pytest.mark.parametrize("at", [(1, 0), (1, 15), (1, 17), (2, 0), (2, 33), (4, 1), (4, 47)])
+def test_a_training_that_was_cut_off_ends_as_if_it_never_was(tmp_path, monkeypatch, kind, at):
+    """Cut at any step, it goes on from the last checkpoint, in mid-epoch too, to equal weights."""
+    monkeypatch.setattr("lstmfcn.training._STEPS_BETWEEN_LOOKS", 4)
+    rows, valid = tiny_rows(kind, 96), tiny_rows(kind, 20, seed=1)
+    changes = {"batch_size": 2, "epochs": 4, "dropout": 0.5}
+    whole = fitted(kind, rows=rows, valid=valid, changes=changes)
+    before = fit_until_cut(tmp_path, at, kind, rows, valid, changes)
+    start = Checkpoints(tmp_path).newest()
+    went_on = fitted(kind, rows=rows, valid=valid, changes=changes, start=start)
+    done = start[0].epoch if start else 0
+    assert (start is None) == (at <= (1, 4))
+    assert start is None or tuple(start[0]) == (at[0] - 1, at[1] - at[1] % 4)
+    assert_same_weights(went_on, whole)
+    losses = [metrics["train_loss"] for metrics in before[:done] + went_on.history]
+    assert losses == [metrics["train_loss"] for metrics in whole.history]
+    assert went_on.trained.best["epoch"] == whole.trained.best["epoch"]
+
+
+def assert_same_weights(one, other):
+    """The last and the kept weights are equal, bit for bit."""
+    for first, second in [
+        (one.model.state_dict(), other.model.state_dict()),
+        (one.trained.best_weights, other.trained.best_weights),
+    ]:
+        assert all(torch.equal(first[name], second[name]) for name in first)
+
+
+def test_the_end_is_a_checkpoint_from_which_more_epochs_can_be_trained(tmp_path):
+    whole = fitted(changes={"epochs": 5})
+    fitted(changes={"epochs": 3}, checkpoints=Checkpoints(tmp_path, every_s=1e9))
+    start = Checkpoints(tmp_path).newest()
+    assert start[0] == (3, 0)
+    assert_same_weights(fitted(changes={"epochs": 5}, start=start), whole)
+
+
+class TwoWorkers(OneWorker):
+    """One of two workers, whose buffers and totals the other one has as well."""
+
+    world_size = 2
+
+    def __init__(self, rank):
+        self.rank = rank
+
+    def add_up(self, totals):
+        return 2 * totals
+
+    def gather(self, numbers):
+        return torch.stack([numbers, 3 * numbers])
+
+
+def test_batch_norm_statistics_stay_each_workers_own_or_are_averaged_for_other_numbers(tmp_path):
+    model = tiny_network()
+    training = Training(model, 0.01, TwoWorkers(0))
+    statistics = model.fcn.blocks[0].batch_norm.running_var
+    statistics.fill_(2.0)
+    training.save(Checkpoints(tmp_path))
+    start = Checkpoints(tmp_path).newest()
+    for workers, expected in [(TwoWorkers(0), 2.0), (TwoWorkers(1), 6.0), (OneWorker(), 4.0)]:
+        Training(model, 0.01, workers).restore(*start)
+        assert statistics.unique().tolist() == [expected]
+
+
+def test_workers_that_see_different_checkpoints_are_refused():
+    class Apart(OneWorker):
+        def gather(self, numbers):
+            return torch.stack([numbers, numbers + 1])
+
+    with pytest.raises(OutputError) as refusal:
+        fitted(workers=Apart())
+    assert str(refusal.value) == (
+        "workers see checkpoints at ['epoch 0', 'epoch 1 and 1 steps']; "
+        "--output must be storage that all of them share"
+    )

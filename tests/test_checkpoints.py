@@ -1,0 +1,158 @@
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+import torch
+
+from lstmfcn.checkpoints import Checkpoints, Position, find_newest
+from lstmfcn.errors import OutputError
+
+
+def state(number):
+    return {"model": {"weight": torch.full((3,), float(number))}, "best": {"epoch": number}}
+
+
+def saved(folder, *positions):
+    checkpoints = Checkpoints(folder)
+    for number, position in enumerate(positions):
+        checkpoints.save(Position(*position), state(number))
+    return checkpoints
+
+
+def test_the_newest_is_read_back(tmp_path):
+    checkpoints = saved(tmp_path, (1, 0), (1, 32), (2, 0))
+    position, found = checkpoints.newest()
+    assert position == (2, 0)
+    assert found["best"] == {"epoch": 2}
+    assert torch.equal(found["model"]["weight"], torch.full((3,), 2.0))
+
+
+def test_a_folder_without_checkpoints_has_none(tmp_path):
+    assert Checkpoints(tmp_path / "none").newest() is None
+    assert Checkpoints(tmp_path).newest() is None
+
+
+def test_two_are_kept_and_what_was_cut_off_before_is_removed(tmp_path):
+    torn = tmp_path / ".epoch-0000001-step-00000000.1a2b3c4d"
+    torn.mkdir()
+    (torn / "state.pt").write_bytes(b"half")
+    saved(tmp_path, (1, 0), (2, 0), (9, 0), (10, 0))
+    names = sorted(path.name for path in tmp_path.iterdir())
+    assert names == ["epoch-0000009-step-00000000", "epoch-0000010-step-00000000"]
+
+
+def test_a_position_reads_as_words():
+    assert str(Position(3)) == "epoch 3"
+    assert str(Position(3, 48)) == "epoch 3 and 48 steps"
+
+
+def test_one_is_due_when_its_time_has_come(tmp_path):
+    now = [100.0]
+    checkpoints = Checkpoints(tmp_path, every_s=30, clock=lambda: now[0])
+    due = []
+    for seconds in (29.9, 0.1, 0.0):
+        now[0] += seconds
+        due.append(checkpoints.due())
+    checkpoints.save(Position(1), state(1))
+    assert [*due, checkpoints.due()] == [False, True, True, False]
+
+
+def damages(path):
+    """Every way in which a checkpoint's files can be cut short, changed or missing."""
+    for file in sorted(path.iterdir()):
+        content = file.read_bytes()
+        steps = max(1, len(content) // 40)
+        for length in range(0, len(content), steps):
+            yield file, content[:length]
+        for i in range(0, len(content), steps):
+            yield file, content[:i] + bytes([content[i] ^ 1]) + content[i + 1 :]
+        yield file, None
+
+
+def test_a_damaged_one_falls_back_to_the_one_before_and_says_so(tmp_path):
+    saved(tmp_path, (1, 0), (2, 0))
+    newest = tmp_path / "epoch-0000002-step-00000000"
+    cases = list(damages(newest))
+    assert len(cases) > 150
+    for file, content in cases:
+        whole = file.read_bytes()
+        file.unlink()
+        if content is not None:
+            file.write_bytes(content)
+        told = []
+        found = find_newest(tmp_path, told.append)
+        file.write_bytes(whole)
+        assert found is not None
+        position, _ = found
+        if position == (2, 0):  # a changed byte of white space changes nothing
+            assert json.loads(content) == json.loads(whole)
+            continue
+        assert position == (1, 0)
+        assert len(told) == 1
+        assert told[0].startswith(f"{newest}: ")
+        assert told[0].endswith("; falling back to the one before it")
+    assert find_newest(tmp_path)[0] == (2, 0)
+
+
+def test_where_none_is_whole_there_is_none(tmp_path):
+    checkpoints = saved(tmp_path, (1, 0), (2, 0))
+    for path in tmp_path.iterdir():
+        (path / "state.pt").write_bytes(b"")
+    told = []
+    assert find_newest(tmp_path, told.append) is None
+    assert len(told) == 2
+    assert checkpoints.newest() is None
+
+
+def test_the_file_that_must_be_durable_first_is(tmp_path):
+    missing = tmp_path / "metrics.jsonl"
+    checkpoints = Checkpoints(tmp_path / "checkpoints", sync_first=missing)
+    with pytest.raises(OSError, match=r"metrics\.jsonl"):
+        checkpoints.save(Position(1), state(1))
+    missing.touch()
+    checkpoints.save(Position(1), state(1))
+    assert checkpoints.newest()[0] == (1, 0)
+
+
+def test_a_folder_that_cannot_be_written_is_refused(tmp_path):
+    (tmp_path / "file").touch()
+    with pytest.raises(OutputError, match="cannot be written"):
+        Checkpoints(tmp_path / "file").save(Position(1), state(1))
+
+
+WRITER = """
+import sys
+from pathlib import Path
+import torch
+from lstmfcn.checkpoints import Checkpoints, Position
+checkpoints = Checkpoints(Path(sys.argv[1]))
+state = {"weights": torch.arange(300_000.0)}
+for epoch in range(1, 100_000):
+    checkpoints.save(Position(epoch), state | {"epoch": epoch})
+"""
+
+
+def test_a_writer_killed_at_any_moment_leaves_a_whole_one(tmp_path):
+    """Real kills, spread over the time that a few checkpoints take."""
+    for kill in range(6):
+        writer = subprocess.Popen([sys.executable, "-c", WRITER, str(tmp_path)])
+        try:
+            deadline = time.monotonic() + 60
+            while find_newest(tmp_path) is None:
+                assert time.monotonic() < deadline
+                time.sleep(0.01)
+            time.sleep(0.013 * kill)
+        finally:
+            os.kill(writer.pid, signal.SIGKILL)
+            writer.wait()
+        position, found = Checkpoints(tmp_path).newest()
+        assert found["epoch"] == position.epoch
+        assert torch.equal(found["weights"], torch.arange(300_000.0))
+        for path in tmp_path.iterdir():
+            for file in path.iterdir():
+                file.unlink()
+            path.rmdir()
