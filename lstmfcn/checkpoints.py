@@ -45,6 +45,7 @@ class Checkpoints:
         folder: holds a folder for each checkpoint, and nothing else.
         every_s: seconds between checkpoints.
         sync_first: a file that must be durable before a checkpoint is, such as metrics.jsonl.
+        stop_file: training is to stop once this file is there.
         clock: seconds, from any origin.
     """
 
@@ -53,14 +54,20 @@ class Checkpoints:
         folder: Path,
         every_s: float = 30.0,
         sync_first: Path | None = None,
+        stop_file: Path | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._folder, self._every_s, self._sync_first = folder, every_s, sync_first
+        self._stop_file = stop_file
         self._clock, self._last = clock, clock()
 
     def due(self) -> bool:
-        """Whether the time for the next checkpoint has come."""
-        return self._clock() - self._last >= self._every_s
+        """Whether the time for the next checkpoint, or the end, has come."""
+        return self._clock() - self._last >= self._every_s or self.stopped()
+
+    def stopped(self) -> bool:
+        """Whether training is to stop."""
+        return self._stop_file is not None and self._stop_file.exists()
 
     def save(self, position: Position, state: State) -> None:
         """Write a checkpoint, then remove all but the newest two.

@@ -58,8 +58,8 @@ def train(
     output
         Folder of the run, on storage that all machines share. It must not hold a run yet.
     train
-        Training shards: a file, folder, glob or URI of CSV, CSV.gz or Parquet. With --resume, the
-        run's own where left out.
+        Training shards: a file, folder, glob or URI of CSV, CSV.gz or Parquet. A run that is
+        resumed knows its own.
     validation
         Validation shards. Given, they decide which epoch is kept.
     model

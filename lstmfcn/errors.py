@@ -7,7 +7,8 @@ LstmfcnError
 │   ├── ModelError           a model directory cannot be read, or does not fit the data
 │   ├── OutputError          an output path cannot be used
 │   └── ResourceError        the cluster cannot give what was asked
-└── TrainingError        training itself failed (a loss that is not finite): one line, exit code 1
+├── TrainingError        training itself failed (a loss that is not finite): one line, exit code 1
+└── StoppedError         the user stopped it: one line, exit code 130
 
 Anything else that escapes is a bug of lstmfcn and keeps its traceback.
 """
@@ -87,3 +88,9 @@ class ResourceError(UserError):
 
 class TrainingError(LstmfcnError):
     """Training itself failed, such as by a loss that is no longer finite."""
+
+
+class StoppedError(LstmfcnError):
+    """The user stopped a training, which can go on from where it was."""
+
+    exit_code = 130

@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import BinaryIO, NamedTuple
+from typing import BinaryIO
 
 import numpy as np
 
@@ -54,7 +54,8 @@ class StoredValues:
 Values = FloatArray | StoredValues
 
 
-class Rows(NamedTuple):
+@dataclass(frozen=True)
+class Rows:
     """Values, float32 (N, T), and encoded labels, (N, ...), of the same rows."""
 
     values: Values
@@ -67,7 +68,7 @@ class Rows(NamedTuple):
         """These rows with scaled values; an array is scaled in place."""
         values = self.values
         if isinstance(values, StoredValues):
-            return self._replace(values=replace(values, scaler=scaler))
+            return Rows(replace(values, scaler=scaler), self.labels)
         for start in range(0, len(values), PIECE_ROWS):
             values[start : start + PIECE_ROWS] = scaler.transform(
                 values[start : start + PIECE_ROWS]

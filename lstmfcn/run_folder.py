@@ -6,7 +6,8 @@
 ``learning_curve.png``        drawn at the end
 ``run.json``                  what was asked for, to go on from after an interruption
 ``checkpoints/``              the newest two
-``.rows/``, ``.ray_train/``   only while the training runs
+``.rows/``, ``.lock``         only while the training runs
+``.stop``                     asks the workers to write a checkpoint and stop
 ============================  =====================================================================
 """
 
@@ -27,7 +28,7 @@ from lstmfcn.hyperparameters import Hyperparameters, explain, flag
 
 MODEL, CHECKPOINTS = "model", "checkpoints"
 METRICS, CURVE, RUN = "metrics.jsonl", "learning_curve.png", "run.json"
-ROWS, RAY_TRAIN = ".rows", ".ray_train"
+ROWS, STOP = ".rows", ".stop"
 
 _LOCK = ".lock"
 _MAY_CHANGE = {"epochs"}
@@ -147,6 +148,6 @@ def refuse_used(folder: Path) -> None:
 
 
 def _remove_passing(folder: Path) -> None:
-    """Remove what a training leaves behind where it was killed."""
-    for name in (ROWS, RAY_TRAIN):
-        shutil.rmtree(folder / name, ignore_errors=True)
+    """Remove what is of use only while a training runs; one that was killed leaves it behind."""
+    shutil.rmtree(folder / ROWS, ignore_errors=True)
+    (folder / STOP).unlink(missing_ok=True)

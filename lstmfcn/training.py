@@ -23,7 +23,7 @@ from torch import Tensor, nn
 
 from lstmfcn.batches import Batch, BatchSource
 from lstmfcn.checkpoints import Checkpoints, Position, State
-from lstmfcn.errors import OutputError, TrainingError
+from lstmfcn.errors import OutputError, StoppedError, TrainingError
 from lstmfcn.hyperparameters import Hyperparameters, PrecisionName
 from lstmfcn.metrics_file import EpochMetrics
 from lstmfcn.task import Task, Totals
@@ -120,6 +120,7 @@ class Training:
 
         Raises:
             OutputError: it cannot be written.
+            StoppedError: training is to stop; the checkpoint has been written.
         """
         buffers = self.workers.gather(self._buffers())
         sums = self.workers.add_up(self.sums.clone())
@@ -134,6 +135,8 @@ class Training:
                 "best_weights": self.best_weights,
             }
             checkpoints.save(self.position, state)
+        if self.workers.agree(checkpoints.stopped()):
+            raise StoppedError(f"stopped after {self.position}; go on with --resume")
 
     def restore(self, position: Position, state: State) -> None:
         """Go on from a checkpoint, which another number of workers may have written."""
@@ -193,6 +196,7 @@ def fit(
     Raises:
         TrainingError: the loss is no longer finite.
         OutputError: a checkpoint cannot be written, or workers see different ones.
+        StoppedError: training is to stop, and can go on from its last checkpoint.
     """
     workers = workers or OneWorker()
     training = Training(model, hyperparameters.lr, workers)

@@ -1,3 +1,4 @@
+import threading
 import warnings
 from itertools import pairwise
 
@@ -15,7 +16,7 @@ from lstmfcn.batches import (
 )
 from lstmfcn.bounds import batch_bounds, refuse_small_batches
 from lstmfcn.errors import HyperparameterError
-from lstmfcn.rows import Rows
+from lstmfcn.rows import Rows, StoredValues
 
 
 def numbered(n_rows):
@@ -166,10 +167,102 @@ def test_a_tensor_over_a_read_only_array_warns_nothing_and_shares_memory():
 
 def test_batches_never_write_to_the_rows():
     rows = numbered(9)
-    for array in rows:
+    for array in (rows.values, rows.labels):
         array.setflags(write=False)
     for batch in training_batches(rows, 4, 0)(1):
         batch.x.zero_()
         batch.targets.zero_()
     np.testing.assert_array_equal(rows.values, numbered(9).values)
     np.testing.assert_array_equal(rows.labels, numbered(9).labels)
+
+
+def stored(n_rows, folder, n_timepoints=2):
+    """Rows that tell their own index, in a file."""
+    rows = numbered(n_rows)
+    values = np.repeat(rows.values[:, :1], n_timepoints, axis=1)
+    path = folder / f"{n_rows}x{n_timepoints}.f32"
+    values.tofile(path)
+    return Rows(StoredValues(path, n_rows, n_timepoints), rows.labels)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    return tmp_path_factory.mktemp("stored")
+
+
+@st.composite
+def streamed_sizes(draw):
+    """Rows, batch size, workers, bytes of a run and of a window."""
+    world_size = draw(st.integers(1, 3))
+    n_rows = draw(st.integers(200 * world_size, 3000))
+    batch_size = draw(st.integers(4 * world_size, 200))
+    return n_rows, batch_size, world_size, draw(st.integers(8, 400)), draw(st.integers(8, 9000))
+
+
+@given(streamed_sizes(), st.integers(0, 2**32 - 1), st.integers(1, 50))
+@settings(deadline=None, max_examples=60)
+def test_streamed_rows_are_seen_once_an_epoch_over_all_workers(folder, case, seed, epoch):
+    n_rows, batch_size, world_size, run_bytes, window_bytes = case
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("lstmfcn.batches._RUN_BYTES", run_bytes)
+        patch.setattr("lstmfcn.batches._WINDOW_BYTES", window_bytes)
+        rows = stored(n_rows, folder)
+        shares = [Share(rank, world_size) for rank in range(world_size)]
+        workers = [list(training_batches(rows, batch_size, seed, s)(epoch)) for s in shares]
+    bounds = batch_bounds(n_rows, batch_size, world_size)
+    seen = []
+    for parts in zip(*workers, strict=True):
+        for part in parts:
+            torch.testing.assert_close(part.x[:, 0], part.targets.float())
+            assert part.n_rows_global == sum(len(other.x) for other in parts)
+            assert len(part.x) >= 2
+            seen += indices(part)
+    assert sorted(seen) == list(range(n_rows))
+    assert {len(batches) for batches in workers} == {len(bounds)}
+    for parts, (start, stop) in zip(zip(*workers, strict=True), bounds, strict=True):
+        assert abs(parts[0].n_rows_global - (stop - start)) <= world_size
+
+
+@pytest.mark.parametrize("stream", [False, True])
+@pytest.mark.parametrize("first", [0, 1, 7, 30, 33, 34])
+def test_batches_from_one_on_are_those_of_the_whole_epoch(folder, monkeypatch, stream, first):
+    monkeypatch.setattr("lstmfcn.batches._WINDOW_BYTES", 2000)
+    rows = stored(1000, folder) if stream else numbered(1000)
+    batches = training_batches(rows, 30, 5)
+    whole = list(batches(3))
+    rest = list(batches(3, first))
+    assert [indices(batch) for batch in rest] == [indices(batch) for batch in whole[first:]]
+
+
+def test_streamed_rows_are_shuffled_anew_in_each_epoch(folder):
+    rows = stored(5000, folder)
+    epochs = {}
+    for seed, epoch in [(0, 1), (0, 2), (1, 1)]:
+        batches = training_batches(rows, 100, seed)(epoch)
+        epochs[seed, epoch] = [i for batch in batches for i in indices(batch)]
+    first = np.array(epochs[0, 1])
+    assert len({tuple(order) for order in epochs.values()}) == 3
+    assert np.mean(np.abs(np.diff(first)) == 1) < 0.01
+    assert abs(np.corrcoef(first, np.arange(5000))[0, 1]) < 0.05
+    again = training_batches(rows, 100, 0)(1)
+    assert [i for batch in again for i in indices(batch)] == epochs[0, 1]
+
+
+def test_a_stream_that_is_left_early_leaves_no_thread(folder):
+    threads = set(threading.enumerate())
+    batches = training_batches(stored(5000, folder), 10, 0)(1)
+    next(batches)
+    batches.close()
+    assert set(threading.enumerate()) <= threads
+
+
+@pytest.mark.parametrize("world_size", [1, 2])
+def test_stored_rows_are_evaluated_as_those_in_memory(folder, world_size):
+    for rank in range(world_size):
+        share = Share(rank, world_size)
+        in_memory = EvaluationBatches(numbered(2500), share)
+        streamed = EvaluationBatches(stored(2500, folder), share)
+        for one, other in zip(in_memory, streamed, strict=True):
+            assert indices(one) == indices(other)
+            torch.testing.assert_close(one.x[:, 0], other.x[:, 0])
+        assert len(list(streamed)) == len(list(streamed))

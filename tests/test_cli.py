@@ -140,7 +140,8 @@ def test_help_lists_every_hyperparameter_once():
     assert (ended.returncode, ended.stderr) == (0, "")
     listed = re.findall(r"--([a-z0-9_-]+)", ended.stdout.split("\n", 1)[1])  # below the usage
     hyperparameters = [flag(field) for field in Hyperparameters.model_fields]
-    own = {"train", "output", "validation", "model", "num-workers", "cpus-per-worker", "use-gpu"}
+    own = {"train", "output", "validation", "model", "resume", "memory-gb", "checkpoint-every-s"}
+    own |= {"num-workers", "min-workers", "cpus-per-worker", "use-gpu", "no-use-gpu"}
     assert sorted(listed) == sorted([*hyperparameters, *own])
 
 
@@ -173,6 +174,7 @@ def test_every_hyperparameter_is_taken_as_a_flag():
         },
         task="multilabel",
         scaling="timestep",
+        class_weight="balanced",
         precision="bf16",
     )
     unchanged = Hyperparameters().flags().items() & other.flags().items()

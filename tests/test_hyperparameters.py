@@ -56,6 +56,7 @@ def test_defaults_are_the_papers():
         "epochs": 200,
         "task": "multiclass",
         "scaling": "global",
+        "class-weight": "none",
         "precision": "auto",
         "seed": 0,
     }

@@ -3,9 +3,10 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from sklearn.utils.class_weight import compute_sample_weight
 from small_models import KINDS, tiny_schema, tiny_task
 
-from lstmfcn.task import Binary, Multiclass, Multilabel, Totals, task_of
+from lstmfcn.task import Binary, Multiclass, Multilabel, Totals, balanced_weights, task_of
 
 LOGITS = np.random.default_rng(0).normal(0, 3, (40, 3))
 
@@ -162,3 +163,30 @@ def test_a_schema_has_its_task(kind, cls, n_outputs, targets_per_row):
     task = task_of(tiny_schema(kind))
     assert type(task) is cls
     assert (task.n_outputs, task.targets_per_row) == (n_outputs, targets_per_row)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_balanced_weights_give_every_class_the_same_say(kind):
+    """The loss is the one that scikit-learn's balanced weights of each row, or answer, give."""
+    schema, targets, logits = tiny_schema(kind), targets_of(kind), logits_of(kind)
+    targets[:25] = targets[0]
+    weights = balanced_weights(schema, targets)
+    plain, weighted = task_of(schema), task_of(schema, weights)
+    columns = targets[:, None] if targets.ndim == 1 else targets
+    each = np.stack([compute_sample_weight("balanced", column) for column in columns.T], axis=1)
+    rows = range(len(targets))
+    if schema.task == "multilabel":
+        losses = torch.nn.functional.binary_cross_entropy_with_logits(
+            logits, torch.tensor(targets), reduction="none"
+        )
+        expected = (losses.numpy() * each).sum() / targets.shape[1]
+    else:
+        one = [plain.loss_sum(logits[i : i + 1], torch.tensor(targets[i : i + 1])) for i in rows]
+        expected = sum(float(loss) * weight for loss, weight in zip(one, each[:, 0], strict=True))
+    assert float(weighted.loss_sum(logits, torch.tensor(targets))) == pytest.approx(expected, 1e-5)
+    assert each.sum() == pytest.approx(each.size)
+
+
+def test_a_class_without_rows_weighs_something_finite():
+    weights = balanced_weights(tiny_schema("multiclass"), np.array([0, 0, 1]))
+    assert torch.isfinite(weights).all()

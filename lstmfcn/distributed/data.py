@@ -23,7 +23,6 @@ from lstmfcn.reading import ShardSet
 from lstmfcn.rows import PIECE_ROWS, Rows, StoredValues, ValuesCollector
 from lstmfcn.schema import SeriesSchema
 
-
 _BYTES_WORTH_A_PROCESS = 16 << 20
 """A process takes as long to start as it does to parse so many bytes."""
 
@@ -87,7 +86,7 @@ def _dataset(shard_set: ShardSet) -> Dataset:
     return ray.data.read_datasource(
         ShardSource(shard_set),
         override_num_blocks=n_shards,
-        ray_remote_args={"num_cpus": 0},
+        num_cpus=0,
         concurrency=at_once,
     )
 

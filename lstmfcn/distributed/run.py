@@ -7,39 +7,45 @@ import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import Future
-from typing import TypeVar, cast
+from typing import NoReturn, TypeVar, cast
 
 import ray
 
 from lstmfcn.bounds import refuse_small_batches
-from lstmfcn.checkpoints import find_newest
+from lstmfcn.checkpoints import Position, find_newest
 from lstmfcn.distributed.prepare import Prepared, PreparedRefs, Summary, Wanted, start_preparing
 from lstmfcn.distributed.runtime import Node, most_cpus_each, nodes, own_error, places
 from lstmfcn.distributed.storage import refuse_unshared
 from lstmfcn.distributed.train import Request, Resources
 from lstmfcn.distributed.trainer import Allotment, train_until_done
 from lstmfcn.distributed.worker import TrainingRun
-from lstmfcn.errors import ResourceError
+from lstmfcn.errors import LstmfcnError, ResourceError, StoppedError
 from lstmfcn.metrics_file import EpochMetrics, following, read_metrics
 from lstmfcn.progress import Progress
-from lstmfcn.run_folder import CHECKPOINTS, CURVE, METRICS, MODEL, ROWS
+from lstmfcn.run_folder import CHECKPOINTS, CURVE, METRICS, MODEL, ROWS, STOP
 
 _SHARE_OF_OBJECT_STORE = 0.5
 """Rows in memory lie in the object store of each machine, beside what is being read."""
 
 _SHOWN_CLASSES = 12
+_SECONDS_TO_STOP = 2.5
+"""Ray gives a job that is stopped 3 seconds (RAY_JOB_STOP_WAIT_TIME_S)."""
 
 T = TypeVar("T")
 
 logger = logging.getLogger(__name__)
 
 
-def run(request: Request) -> EpochMetrics:
+def run(request: Request, ray_stays: bool) -> EpochMetrics:
     """Train as requested.
+
+    Args:
+        ray_stays: whether workers that still run at the end would stay too.
 
     Raises:
         UserError: data, output or cluster do not allow it.
         TrainingError: the loss became infinite or nan.
+        StoppedError: the user stopped it.
     """
     there = nodes()
     allotment = _allot(there, request.resources)
@@ -51,12 +57,16 @@ def run(request: Request) -> EpochMetrics:
     training = _in_thread(
         lambda: train_until_done(_training_run(request, allotment), data, allotment)
     )
-    prepared = _resolved(data)
-    _tell("training", prepared.training)
-    if prepared.validation:
-        _tell("validation", prepared.validation)
-    _tell_memory(prepared, memory, request)
-    best = _follow(request, training)
+    try:
+        prepared = _resolved(data)
+        _tell_data(prepared, memory, request)
+        best = _follow(request, training)
+    except (KeyboardInterrupt, SystemExit) as stop:
+        _stop(request, training, stop)
+    except LstmfcnError:
+        if ray_stays:  # the workers get the same error from the data; leave none behind
+            training.exception()
+        raise
     logger.info("model: %s", request.folder / MODEL)
     return best
 
@@ -102,6 +112,24 @@ def _follow(request: Request, training: Future[EpochMetrics]) -> EpochMetrics:
 
     save_learning_curve(read_metrics(path), best["epoch"], request.folder / CURVE)
     return best
+
+
+def _stop(
+    request: Request, training: Future[EpochMetrics], stop: KeyboardInterrupt | SystemExit
+) -> NoReturn:
+    """Give the workers a moment to write a checkpoint.
+
+    Raises:
+        StoppedError: tells where the training can go on.
+    """
+    (request.folder / STOP).touch()
+    try:
+        training.exception(_SECONDS_TO_STOP)
+    except TimeoutError:
+        logger.info("the workers did not stop in %g s", _SECONDS_TO_STOP)
+    found = find_newest(request.folder / CHECKPOINTS)
+    position = found[0] if found else Position()
+    raise StoppedError(f"stopped after {position}; go on with --resume") from stop
 
 
 def _resolved(data: PreparedRefs) -> Prepared:
@@ -184,7 +212,11 @@ def _tell(purpose: str, data: Summary) -> None:
     )
 
 
-def _tell_memory(prepared: Prepared, memory_bytes: int, request: Request) -> None:
+def _tell_data(prepared: Prepared, memory_bytes: int, request: Request) -> None:
+    """Rows and classes, whether rows are in memory or streamed, and why."""
+    _tell("training", prepared.training)
+    if prepared.validation:
+        _tell("validation", prepared.validation)
     for purpose, data in (("training", prepared.training), ("validation", prepared.validation)):
         if data and data.streamed:
             logger.info(

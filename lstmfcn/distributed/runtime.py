@@ -34,11 +34,14 @@ logger = logging.getLogger(__name__)
 
 
 @contextmanager
-def ray_runtime(meanwhile: str | None = None) -> Iterator[None]:
+def ray_runtime(meanwhile: str | None = None) -> Iterator[bool]:
     """Use Ray inside this block; a Ray that was there before stays, one of our own is shut down.
 
     Args:
         meanwhile: a module to import while Ray starts, which for the most part is waiting.
+
+    Yields:
+        Whether Ray stays, with all that still runs in it.
 
     Raises:
         ResourceError: RAY_ADDRESS names a cluster that does not answer.
@@ -47,7 +50,7 @@ def ray_runtime(meanwhile: str | None = None) -> Iterator[None]:
     if meanwhile:
         threading.Thread(target=import_module, args=(meanwhile,), daemon=True).start()
     if ray.is_initialized():
-        yield
+        yield True
         return
     address = os.environ.get("RAY_ADDRESS")
     if address:
@@ -64,7 +67,7 @@ def ray_runtime(meanwhile: str | None = None) -> Iterator[None]:
     cpus = sum(node.cpus for node in nodes())
     logger.info("Ray is up: %d CPUs, %.1f s", cpus, time.perf_counter() - started)
     try:
-        yield
+        yield False
     finally:
         ray.shutdown()
 

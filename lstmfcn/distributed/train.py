@@ -106,10 +106,10 @@ def train(
         if done := _done_already(folder, record):
             return done
     request = _request(record, folder, resources, checkpoint_every_s, began)
-    with run_folder(folder), ray_runtime(meanwhile="lstmfcn.distributed.run"):
+    with run_folder(folder), ray_runtime(meanwhile="lstmfcn.distributed.run") as ray_stays:
         from lstmfcn.distributed.run import run  # imports PyTorch, while Ray started
 
-        return run(request)
+        return run(request, ray_stays)
 
 
 def _request(

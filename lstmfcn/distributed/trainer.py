@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-import uuid
+import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,7 +19,7 @@ from lstmfcn.distributed.runtime import own_error
 from lstmfcn.distributed.worker import TrainingRun, train_worker
 from lstmfcn.errors import ResourceError
 from lstmfcn.metrics_file import EpochMetrics
-from lstmfcn.run_folder import CHECKPOINTS, RAY_TRAIN
+from lstmfcn.run_folder import CHECKPOINTS
 
 _LOSSES_WITHOUT_PROGRESS = 3
 _START_ATTEMPTS = 10
@@ -77,7 +77,7 @@ def train_until_done(
     losses, before = 0, _position(checkpoints, tell)
     while True:
         try:
-            return cast(EpochMetrics, _trainer(config, allotment, run.output).fit().return_value)
+            return _fit(config, allotment)
         except ray.train.TrainingFailedError as error:
             if own := own_error(error):
                 raise own from None
@@ -100,7 +100,13 @@ def train_until_done(
         tell(f"a worker was lost ({reason}); starting again from {now}")
 
 
-def _trainer(config: dict[str, Any], allotment: Allotment, output: Path) -> Trainer:
+def _fit(config: dict[str, Any], allotment: Allotment) -> EpochMetrics:
+    """Run the workers once. What Ray Train stores beside is of no use: checkpoints are our own."""
+    with tempfile.TemporaryDirectory(prefix="lstmfcn-", ignore_cleanup_errors=True) as storage:
+        return cast(EpochMetrics, _trainer(config, allotment, storage).fit().return_value)
+
+
+def _trainer(config: dict[str, Any], allotment: Allotment, storage: str) -> Trainer:
     num_workers: int | tuple[int, int] = allotment.num_workers
     if allotment.min_workers < allotment.num_workers:
         num_workers = (allotment.min_workers, allotment.num_workers)
@@ -112,8 +118,8 @@ def _trainer(config: dict[str, Any], allotment: Allotment, output: Path) -> Trai
             num_workers=num_workers, use_gpu=allotment.use_gpu, resources_per_worker=resources
         ),
         run_config=ray.train.RunConfig(
-            storage_path=str(output / RAY_TRAIN),
-            name=uuid.uuid4().hex[:8],
+            storage_path=storage,
+            name="lstmfcn",
             failure_config=ray.train.FailureConfig(
                 max_failures=0, controller_failure_limit=_START_ATTEMPTS
             ),

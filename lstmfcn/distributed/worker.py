@@ -23,7 +23,7 @@ from lstmfcn.hyperparameters import Hyperparameters
 from lstmfcn.metrics_file import EpochMetrics, MetricsWriter
 from lstmfcn.model import LSTMFCN
 from lstmfcn.rows import Rows
-from lstmfcn.run_folder import CHECKPOINTS, METRICS, MODEL
+from lstmfcn.run_folder import CHECKPOINTS, METRICS, MODEL, STOP
 from lstmfcn.task import Task, balanced_weights, task_of
 from lstmfcn.training import Report, choose_precision, fit
 
@@ -82,7 +82,10 @@ def _train(run: TrainingRun, data: PreparedRefs) -> EpochMetrics | None:
     weights = balanced_weights(prepared.schema, rows.labels) if balanced else None
     task = task_of(prepared.schema, weights)
     checkpoints = Checkpoints(
-        run.output / CHECKPOINTS, run.checkpoint_every_s, sync_first=run.output / METRICS
+        run.output / CHECKPOINTS,
+        run.checkpoint_every_s,
+        sync_first=run.output / METRICS,
+        stop_file=run.output / STOP,
     )
     start = checkpoints.newest()
     with _report(run.output / METRICS, start, workers) as report:

@@ -1,4 +1,5 @@
 import gzip
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -12,8 +13,8 @@ from lstmfcn.reading import survey
 pytestmark = pytest.mark.usefixtures("cluster")
 
 
-def load_all(data, **options):
-    return load(survey(str(data), **options))
+def load_all(data, memory_bytes=10**9, store=Path("unused"), **options):
+    return load(survey(str(data), **options), memory_bytes, store)
 
 
 @pytest.mark.parametrize("n_shards", [1, 2, 3, 7])
@@ -78,3 +79,16 @@ def test_an_unknown_class_of_a_validation_shard_is_named_with_its_row(tmp_path):
 
     with pytest.raises(DataError, match=r"row 8, column y: found the class 'c'; .* a, b"):
         load_all(folder, schema=schema)
+
+
+def test_rows_that_do_not_fit_are_packed_in_a_file_and_are_the_same(tmp_path):
+    folder = write(tmp_path / "data", waves(50), 3)
+    kept = load_all(folder)
+    packed = load_all(folder, memory_bytes=40 * 12 * 4, store=tmp_path / "rows" / "values.f32")
+
+    assert not kept.streamed
+    assert packed.streamed
+    np.testing.assert_array_equal(packed.rows.values[0:50], kept.rows.values)
+    np.testing.assert_array_equal(packed.rows.labels, kept.rows.labels)
+    assert packed.fingerprint() == kept.fingerprint()
+    assert (tmp_path / "rows" / "values.f32").stat().st_size == 50 * 12 * 4

@@ -8,7 +8,7 @@ from problems import TINY, waves, write
 from lstmfcn.artifact import Artifact
 from lstmfcn.classifier import Classifier
 from lstmfcn.distributed.predict import predict
-from lstmfcn.distributed.train import train
+from lstmfcn.distributed.train import Resources, train
 from lstmfcn.errors import DataError, OutputError, ResourceError, TrainingError
 from lstmfcn.hyperparameters import Hyperparameters
 from lstmfcn.metrics_file import read_metrics
@@ -29,7 +29,7 @@ def test_rows_in_are_rows_trained_and_rows_predicted(tmp_path, num_workers):
     weights = []
     for n_shards in (1, 2, 3, 7):
         data = write(tmp_path / f"data{n_shards}", table, n_shards)
-        output, _ = run(tmp_path, data, f"run{n_shards}", num_workers=num_workers)
+        output, _ = run(tmp_path, data, f"run{n_shards}", resources=Resources(num_workers))
         history = read_metrics(output / "metrics.jsonl")
         assert [epoch["rows"] for epoch in history] == [ROWS] * TINY.epochs
 
@@ -57,6 +57,8 @@ def test_a_run_learns_keeps_its_best_epoch_and_writes_what_it_promises(tmp_path,
         "model",
         "metrics.jsonl",
         "learning_curve.png",
+        "run.json",
+        "checkpoints",
     }
     history = read_metrics(output / "metrics.jsonl")
     assert [epoch["epoch"] for epoch in history] == list(range(1, 13))
@@ -81,7 +83,7 @@ def test_the_kept_weights_score_what_the_metrics_say(tmp_path):
         tmp_path,
         write(tmp_path / "train", waves(90)),
         validation=str(write(tmp_path / "validation", validation)),
-        num_workers=2,
+        resources=Resources(2),
     )
     classifier = Classifier.load(output / "model")
     probabilities = classifier.predict_proba(validation.filter(like="x_"))
@@ -162,23 +164,23 @@ def test_a_diverging_training_ends_with_one_line_and_no_model(tmp_path):
     wild = TINY.model_copy(update={"lr": 1e38, "epochs": 20})
     with pytest.raises(TrainingError, match=r"train_loss became .* in epoch \d+; try a smaller"):
         run(tmp_path, data, hyperparameters=wild)
-    assert {path.name for path in (tmp_path / "run").iterdir()} <= {"metrics.jsonl"}
+    assert {path.name for path in (tmp_path / "run").iterdir()} <= {"metrics.jsonl", "run.json"}
 
 
 def test_a_used_output_and_too_large_a_wish_are_refused(tmp_path):
     data = write(tmp_path / "data", waves(30))
     (tmp_path / "run").mkdir()
     (tmp_path / "run" / "metrics.jsonl").write_text(json.dumps({"epoch": 1}) + "\n")
-    with pytest.raises(OutputError, match=r"found metrics.jsonl of an earlier run; name another"):
+    with pytest.raises(OutputError, match=r"found metrics.jsonl of an earlier run; add --resume"):
         run(tmp_path, data)
     with pytest.raises(
         ResourceError, match=r"3 workers of 2 CPUs do not fit .* \(4 CPUs and 0 GPUs\)"
     ):
-        run(tmp_path, data, "other", num_workers=3, cpus_per_worker=2)
+        run(tmp_path, data, "other", resources=Resources(3, cpus_per_worker=2))
     with pytest.raises(
-        ResourceError, match=r"1 workers of 1 CPUs and a GPU .* leave out --use-gpu"
+        ResourceError, match=r"1 workers of 1 CPUs and a GPU .* or add --no-use-gpu"
     ):
-        run(tmp_path, data, "other", use_gpu=True)
+        run(tmp_path, data, "other", resources=Resources(use_gpu=True))
     with pytest.raises(DataError, match=r"found 3 rows for 2 workers"):
-        run(tmp_path, write(tmp_path / "few", waves(3)), "other", num_workers=2)
+        run(tmp_path, write(tmp_path / "few", waves(3)), "other", resources=Resources(2))
     assert not (tmp_path / "other").exists()
