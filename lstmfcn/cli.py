@@ -1,7 +1,7 @@
 """The commands. Flags come from the functions' signatures and from `Hyperparameters`.
 
 The one place where errors become exit codes: what the user can mend is one line on stderr, with
-exit code 2 (1 where a training failed); a bug of ours keeps its traceback.
+exit code 2 (1 where a training failed, 130 where it was stopped); a bug keeps its traceback.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from cyclopts.validators import Number
 from pydantic import ValidationError as PydanticValidationError
 
 import lstmfcn
-from lstmfcn.errors import LstmfcnError
+from lstmfcn.errors import LstmfcnError, StoppedError
 from lstmfcn.files import whole_file
 from lstmfcn.hyperparameters import Hyperparameters, explain
 
@@ -191,6 +191,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return _refuse(_usage(error), 2)
     except LstmfcnError as error:
         return _refuse(str(error), error.exit_code)
+    except KeyboardInterrupt:
+        return _refuse("stopped", StoppedError.exit_code)
     return 0
 
 

@@ -12,6 +12,12 @@ from typing import Any, cast
 import ray
 import ray.train
 from ray.train.torch import TorchConfig, TorchTrainer
+from ray.train.v2._internal.exceptions import (
+    WorkerGroupStartupFailedError,
+    WorkerGroupStartupTimeoutError,
+    WorkerHealthCheckFailedError,
+    WorkerHealthCheckTimeoutError,
+)
 
 from lstmfcn.checkpoints import Position, find_newest
 from lstmfcn.distributed.prepare import PreparedRefs
@@ -25,6 +31,21 @@ _LOSSES_WITHOUT_PROGRESS = 3
 _START_ATTEMPTS = 10
 """Each waits for a minute; a machine that a cluster starts anew takes a few."""
 _COLLECTIVE_TIMEOUT_S = 300
+
+_LOST = (
+    WorkerGroupStartupFailedError,
+    WorkerGroupStartupTimeoutError,
+    WorkerHealthCheckFailedError,
+    WorkerHealthCheckTimeoutError,
+)
+_REASONS = {
+    "running low on memory": "Ray ended it, because its machine ran low on memory",
+    "node has died": "its machine is gone",
+    "startup timed out": "the cluster has no room for all of them",
+    "health check hangs": "it does not answer",
+    "": "its process was killed or crashed",
+}
+"""What to say, by a part of Ray's own long text; the first that fits."""
 
 logger = logging.getLogger(__name__)
 
@@ -139,20 +160,12 @@ def _why_lost(error: ray.train.TrainingFailedError) -> str | None:
     Workers that wait for a lost one fail too, by an error of the network.
     """
     failures = [*getattr(error, "worker_failures", {}).values()]
-    if controller_failure := getattr(error, "controller_failure", None):
-        failures.append(controller_failure)
-    lost = (ray.exceptions.RayActorError, ray.exceptions.NodeDiedError)
-    for failure in failures:
-        seen: BaseException | None = failure
-        while seen is not None:
-            if isinstance(seen, lost) or type(seen).__name__.startswith("WorkerGroupStartup"):
-                return _first_line(seen)
-            seen = seen.__cause__
-    return None
+    failures += [getattr(error, "controller_failure", None)]
+    lost = [str(failure) for failure in failures if isinstance(failure, _LOST)]
+    if not lost:
+        return None
+    return next((why for sign, why in _REASONS.items() if any(sign in text for text in lost)), "")
 
 
 def _first_line(error: BaseException) -> str:
-    """The telling line of one of Ray's long messages."""
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    telling = [line for line in lines if "died" in line or "memory" in line.lower()]
-    return (telling or lines or [type(error).__name__])[0][:300]
+    return str(error).strip().partition("\n")[0]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
@@ -77,7 +78,7 @@ def _train(run: TrainingRun, data: PreparedRefs) -> EpochMetrics | None:
     hyperparameters = run.hyperparameters
     workers, device = RayWorkers(), get_device()
     share = Share(workers.rank, workers.world_size, device)
-    torch.set_num_threads(run.threads)
+    torch.set_num_threads(min(run.threads, os.cpu_count() or 1))  # Ray's CPUs may be imagined
     balanced = hyperparameters.class_weight == "balanced"
     weights = balanced_weights(prepared.schema, rows.labels) if balanced else None
     task = task_of(prepared.schema, weights)
