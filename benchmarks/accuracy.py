@@ -11,23 +11,14 @@ saw. All runs share one local Ray.
 from __future__ import annotations
 
 import argparse
-import json
-import os
-import subprocess
-import sys
 import tempfile
-import time
 from collections.abc import Sequence
 from pathlib import Path
 
 import pandas as pd
-import ray
+from commands import TINY_NET, command, evaluated, job, local_ray, train
 
-from lstmfcn.distributed.runtime import prepare_environment
-
-REPOSITORY = Path(__file__).parents[1]
-TINY = "--hidden-size 8 --filters-1 4 --filters-2 4 --filters-3 4 --kernel-size-1 3 "
-TINY += "--kernel-size-2 3 --kernel-size-3 3 --dropout 0.8 --lr 0.001 --batch-size 64 --epochs 60"
+TINY = f"{TINY_NET} --dropout 0.8 --lr 0.001 --batch-size 64 --epochs 60"
 PAPER = "--epochs 30"
 UCR = "--epochs 1000"
 UCR_SETS = ("ItalyPowerDemand", "GunPoint", "Coffee", "TwoLeadECG", "ECG200")
@@ -41,15 +32,9 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=3, help="seeds of each UCR set")
     arguments = parser.parse_args()
     data = arguments.data.absolute()
-    prepare_environment()
-    context = ray.init(
-        address="local", include_dashboard=False, log_to_driver=False, logging_level="ERROR"
-    )
-    os.environ["RAY_ADDRESS"] = context.address_info["gcs_address"]
-    with tempfile.TemporaryDirectory() as folder:
+    with local_ray(), tempfile.TemporaryDirectory() as folder:
         seed_sample(data / "seed_sample", Path(folder))
         ucr(data / "ucr", Path(folder), arguments.seeds)
-    ray.shutdown()
 
 
 def seed_sample(data: Path, folder: Path) -> None:
@@ -61,12 +46,12 @@ def seed_sample(data: Path, folder: Path) -> None:
         for seed in range(SEED_SAMPLE_SEEDS):
             run = folder / f"{name}-{seed}"
             files = ["--train", data / "train.csv", "--validation", data / "valid.csv"]
-            epochs_s, total_s = train(*files, "--output", run, "--seed", seed, *flags.split())
+            done = train(*files, "--output", run, "--seed", seed, *flags.split())
             job("predict", "--model", run / "model", "--input", data / "test_data.csv",
                 "--output", run / "predictions")  # fmt: skip
             predicted = pd.read_csv(run / "predictions" / "test_data.csv").filter(like="y_")
             accuracies.append(float((predicted.to_numpy().argmax(axis=1) == truth).mean()))
-            show(f"  seed {seed}", accuracies[-1:], epochs_s, total_s)
+            show(f"  seed {seed}", accuracies[-1:], done.epochs_s, done.total_s)
         show("  all", accuracies)
 
 
@@ -82,37 +67,11 @@ def ucr(data: Path, folder: Path, seeds: int) -> None:
         for seed in range(seeds):
             run = folder / name / f"run-{seed}"
             flags = ["--train", folder / name / "TRAIN", "--output", run, "--seed", seed]
-            seconds.append(train(*flags, *UCR.split()))
-            found = job("evaluate", "--model", run / "model", "--data", folder / name / "TEST")
-            accuracies.append(json.loads(found.splitlines()[-1])["accuracy"])
+            done = train(*flags, *UCR.split())
+            seconds.append((done.epochs_s, done.total_s))
+            accuracies.append(evaluated(run / "model", folder / name / "TEST")["accuracy"])
         epochs_s, total_s = (sum(times) / seeds for times in zip(*seconds, strict=True))
         show(f"  {name:17} published {published[name]:.4f}", accuracies, epochs_s, total_s)
-
-
-def train(*flags: object) -> tuple[float, float]:
-    """Run jobs/train.py; returns the epochs' seconds and the whole command's."""
-    started = time.perf_counter()
-    job("train", *flags)
-    output = Path(str(flags[flags.index("--output") + 1]))
-    metrics = [json.loads(line) for line in (output / "metrics.jsonl").read_text().splitlines()]
-    return sum(epoch["seconds"] for epoch in metrics), time.perf_counter() - started
-
-
-def job(name: str, *flags: object) -> str:
-    """Run a job; returns what it printed."""
-    return _run([sys.executable, str(REPOSITORY / "jobs" / f"{name}.py"), *map(str, flags)])
-
-
-def command(name: str, *flags: object) -> str:
-    """Run an lstmfcn command; returns what it printed."""
-    return _run([sys.executable, "-m", "lstmfcn", name, *map(str, flags)])
-
-
-def _run(arguments: list[str]) -> str:
-    done = subprocess.run(arguments, capture_output=True, text=True, check=False)
-    if done.returncode:
-        sys.exit(f"{' '.join(arguments)}\n{done.stdout}{done.stderr}")
-    return done.stdout
 
 
 def show(

@@ -10,7 +10,6 @@ bit for bit, as one that was never interrupted.
 
 from __future__ import annotations
 
-import copy
 import hashlib
 import math
 import time
@@ -112,8 +111,9 @@ class Training:
         self.sums, self.seconds = torch.zeros_like(self.sums), 0.0
         if not self.best or deciding_loss(metrics) < deciding_loss(self.best):
             self.best = metrics
-            weights = copy.deepcopy(self.model.state_dict())
-            self.best_weights = {name: tensor.cpu() for name, tensor in weights.items()}
+            for name, tensor in self.model.state_dict().items():
+                kept = self.best_weights.setdefault(name, torch.empty_like(tensor, device="cpu"))
+                kept.copy_(tensor)
 
     def save(self, checkpoints: Checkpoints) -> None:
         """Write a checkpoint; every worker calls this, the first one writes.
@@ -246,7 +246,7 @@ def train_epoch(
     started = time.perf_counter() - training.seconds
     epoch, first = training.position.epoch + 1, training.position.step
     for step, batch in enumerate(batches(epoch, first), start=first + 1):
-        torch.manual_seed(_step_seed(seed, epoch, step, workers.rank))
+        _seed_step(training.device, f"{seed}/{epoch}/{step}/{workers.rank}")
         training.sums += train_step(
             step_model, task, training.optimizer, batch, precision, workers.world_size
         )
@@ -312,10 +312,17 @@ def autocast(precision: PrecisionName, device: torch.device) -> Iterator[None]:
         yield
 
 
-def _step_seed(seed: int, epoch: int, step: int, rank: int) -> int:
-    """The seed of one step's dropout on one worker."""
-    name = f"{seed}/{epoch}/{step}/{rank}".encode()
-    return int.from_bytes(hashlib.blake2b(name, digest_size=4).digest())
+def _seed_step(device: torch.device, name: str) -> None:
+    """Seed one step's dropout by the step's name.
+
+    Not by ``torch.manual_seed``, which without a GPU notes a call stack for each absent device,
+    every time, and keeps them all.
+    """
+    seed = int.from_bytes(hashlib.blake2b(name.encode(), digest_size=4).digest())
+    if device.type == "cuda":
+        torch.cuda.manual_seed(seed)
+    else:
+        torch.default_generator.manual_seed(seed)
 
 
 def _sums(task: Task, logits: Tensor, loss: Tensor, targets: Tensor) -> Tensor:
