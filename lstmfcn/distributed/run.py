@@ -14,7 +14,14 @@ import ray
 from lstmfcn.bounds import refuse_small_batches
 from lstmfcn.checkpoints import Position, find_newest
 from lstmfcn.distributed.prepare import Prepared, PreparedRefs, Summary, Wanted, start_preparing
-from lstmfcn.distributed.runtime import Node, most_cpus_each, nodes, own_error, places
+from lstmfcn.distributed.runtime import (
+    Node,
+    may_grow_to,
+    most_cpus_each,
+    nodes,
+    own_error,
+    places,
+)
 from lstmfcn.distributed.storage import refuse_unshared
 from lstmfcn.distributed.train import Request, Resources
 from lstmfcn.distributed.trainer import Allotment, train_until_done
@@ -167,16 +174,19 @@ def _allot(there: list[Node], wanted: Resources) -> Allotment:
     use_gpu = any(node.gpus for node in there) if wanted.use_gpu is None else wanted.use_gpu
     gpus, num_workers = int(use_gpu), wanted.num_workers
     each = wanted.cpus_per_worker or most_cpus_each(there, num_workers, gpus)
-    if places(there, each, gpus) < num_workers:
+    fewest = num_workers if wanted.min_workers is None else wanted.min_workers
+    if fewest > num_workers:
+        raise ResourceError(f"--min-workers {fewest} is more than --num-workers {num_workers}")
+    if places(there, each, gpus) >= num_workers:
+        return Allotment(num_workers, fewest, each, use_gpu)
+    if not may_grow_to(each * num_workers, gpus * num_workers):
         machines = ", ".join(f"{node.cpus} CPUs and {node.gpus} GPUs" for node in there)
         raise ResourceError(
             f"{num_workers} workers of {each} CPUs{' and a GPU' if use_gpu else ''} do not fit "
             f"the cluster's machines ({machines}); lower --num-workers or --cpus-per-worker"
             + (", or add --no-use-gpu" if use_gpu else "")
         )
-    fewest = num_workers if wanted.min_workers is None else wanted.min_workers
-    if fewest > num_workers:
-        raise ResourceError(f"--min-workers {fewest} is more than --num-workers {num_workers}")
+    logger.info("the machines that are up do not hold %d workers; asking for more", num_workers)
     return Allotment(num_workers, fewest, each, use_gpu)
 
 

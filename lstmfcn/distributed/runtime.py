@@ -107,6 +107,12 @@ def most_cpus_each(there: list[Node], num_workers: int, gpus: int = 0) -> int:
     return next(fitting, 1)
 
 
+def may_grow_to(cpus: int, gpus: int) -> bool:
+    """Whether the cluster's autoscaler may start machines up to so many CPUs and GPUs in all."""
+    most = ray._private.state.state.get_max_resources_from_cluster_config()
+    return most is not None and most.get("CPU", 0) >= cpus and most.get("GPU", 0) >= gpus
+
+
 def _refuse_dead(address: str) -> None:
     """Refuse at once an address that nothing listens on; Ray would try for minutes."""
     if address.startswith("ray://"):

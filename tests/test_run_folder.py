@@ -1,0 +1,105 @@
+import os
+import signal
+import subprocess
+import sys
+
+import pytest
+
+from lstmfcn.errors import DataError, HyperparameterError, OutputError
+from lstmfcn.hyperparameters import Hyperparameters
+from lstmfcn.run_folder import RunRecord, refuse_used, run_folder
+
+RECORD = RunRecord(
+    train="data/train",
+    validation=None,
+    model=None,
+    hyperparameters=Hyperparameters(lr=0.01, epochs=5),
+    train_sha256="abc",
+)
+
+
+def test_a_record_is_read_back(tmp_path):
+    RECORD.save(tmp_path)
+    assert RunRecord.load(tmp_path) == RECORD
+    assert RunRecord.load(tmp_path / "none") is None
+
+
+@pytest.mark.parametrize("text", ["", "{", '{"train": 3}', "[]"])
+def test_a_record_that_cannot_be_read_is_told_in_a_line(tmp_path, text):
+    (tmp_path / "run.json").write_text(text)
+    with pytest.raises(OutputError) as refusal:
+        RunRecord.load(tmp_path)
+    assert str(refusal.value).startswith(f"{tmp_path}/run.json: ")
+    assert "\n" not in str(refusal.value)
+
+
+def test_a_run_goes_on_with_its_own_hyperparameters_and_more_epochs_if_asked():
+    assert RECORD.resumed_with(Hyperparameters()) == RECORD.hyperparameters
+    assert RECORD.resumed_with(Hyperparameters(lr=0.01)).lr == 0.01
+    more = RECORD.resumed_with(Hyperparameters(epochs=9))
+    assert (more.epochs, more.lr) == (9, 0.01)
+
+
+def test_a_run_does_not_go_on_with_other_hyperparameters():
+    with pytest.raises(HyperparameterError) as refusal:
+        RECORD.resumed_with(Hyperparameters(epochs=9, batch_size=64))
+    assert str(refusal.value) == (
+        "batch-size: found 64, the run to resume has 128; "
+        "leave the flag out, or name another --output"
+    )
+
+
+def test_a_run_does_not_go_on_with_other_rows():
+    RECORD.refuse_other_rows("abc", "data")
+    RECORD.model_copy(update={"train_sha256": ""}).refuse_other_rows("new", "data")
+    with pytest.raises(DataError, match="data: found other training rows"):
+        RECORD.refuse_other_rows("new", "data")
+
+
+@pytest.mark.parametrize("name", ["model", "metrics.jsonl", "run.json", "checkpoints"])
+def test_a_folder_that_holds_a_run_is_refused(tmp_path, name):
+    refuse_used(tmp_path)
+    refuse_used(tmp_path / "none")
+    (tmp_path / name).mkdir()
+    with pytest.raises(OutputError, match=rf"found {name} of an earlier run; add --resume"):
+        refuse_used(tmp_path)
+
+
+def test_a_folder_into_which_nothing_came_is_removed_and_others_stay(tmp_path):
+    with run_folder(tmp_path / "a" / "run"):
+        assert (tmp_path / "a" / "run").is_dir()
+    assert not (tmp_path / "a" / "run").exists()
+    (tmp_path / "run" / ".rows").mkdir(parents=True)
+    (tmp_path / "run" / ".stop").touch()
+    with run_folder(tmp_path / "run"):
+        assert [path.name for path in (tmp_path / "run").iterdir()] == [".lock"]
+        (tmp_path / "run" / "metrics.jsonl").touch()
+    assert [path.name for path in (tmp_path / "run").iterdir()] == ["metrics.jsonl"]
+
+
+HOLDER = """
+import sys, time
+from pathlib import Path
+from lstmfcn.run_folder import run_folder
+with run_folder(Path(sys.argv[1])):
+    print("held", flush=True)
+    time.sleep(60)
+"""
+
+
+def test_a_folder_is_held_by_one_process_until_it_ends_however_it_ends(tmp_path):
+    with subprocess.Popen(
+        [sys.executable, "-c", HOLDER, tmp_path / "run"], stdout=subprocess.PIPE
+    ) as holder:
+        assert holder.stdout.readline() == b"held\n"
+        with pytest.raises(OutputError, match="another training runs there"):
+            run_folder(tmp_path / "run").__enter__()
+        os.kill(holder.pid, signal.SIGKILL)
+    with run_folder(tmp_path / "run"):
+        pass
+
+
+def test_a_folder_that_cannot_be_written_to_is_refused(tmp_path):
+    (tmp_path / "file").touch()
+    with pytest.raises(OutputError, match="cannot be written to"), run_folder(tmp_path / "file"):
+        pass
