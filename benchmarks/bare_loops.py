@@ -7,18 +7,26 @@ from __future__ import annotations
 
 import time
 from itertools import pairwise
+from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import ray
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from lstmfcn.batches import EvaluationBatches, training_batches
 from lstmfcn.hyperparameters import Hyperparameters
 from lstmfcn.model import LSTMFCN
-from lstmfcn.training import ADAM_EPSILON, autocast, choose_precision
+from lstmfcn.rows import Rows
+from lstmfcn.scaling import Scaler
+from lstmfcn.task import Multiclass
+from lstmfcn.training import autocast, choose_precision, evaluate, fit
+from lstmfcn.training_state import ADAM_EPSILON
 
 CPU = torch.device("cpu")
+SPLITS = ("TRAIN", "TEST")
 
 
 class PlainLSTMFCN(nn.Module):
@@ -43,6 +51,16 @@ class PlainLSTMFCN(nn.Module):
         """Logits (N, K) of series (N, T)."""
         lstm = self.dropout(self.lstm(x.unsqueeze(1))[0].squeeze(1))
         return self.head(torch.cat([lstm, self.fcn(x.unsqueeze(1)).mean(dim=2)], dim=1))
+
+    @torch.no_grad()
+    def start_as(self, other: LSTMFCN) -> PlainLSTMFCN:
+        """Take over the weights of the engine's net."""
+        self.lstm.load_state_dict(other.lstm.layers[0].state_dict())
+        self.head.load_state_dict(other.head.state_dict())
+        for mine, theirs in zip(self.fcn, other.fcn.blocks, strict=True):
+            mine[0].weight.copy_(theirs.convolution.weight.squeeze(2))
+            mine[0].bias.copy_(theirs.convolution.bias)
+        return self
 
 
 def bare_loop_s(
@@ -106,3 +124,29 @@ def _plain_loop(
             optimizer.step()
         seconds.append(time.perf_counter() - started)
     return seconds
+
+
+def accuracy_on(folder: Path, kind: str, seed: int, epochs: int) -> float:
+    """Test accuracy of the epoch with the least training loss, on a set of the UCR archive.
+
+    Args:
+        folder: holds TRAIN.tsv and TEST.tsv.
+        kind: ``plain``, the net as usually written in fp32; else the precision of the engine's.
+    """
+    train, test = (pd.read_csv(folder / f"{split}.tsv", sep="\t", header=None) for split in SPLITS)
+    classes, codes = np.unique(train[0], return_inverse=True)
+    values = [table.iloc[:, 1:].to_numpy(np.float32) for table in (train, test)]
+    scaler = Scaler.fit("global", values[0])
+    x, x_test = (scaler.transform(part) for part in values)
+    h = Hyperparameters(epochs=epochs, seed=seed, precision="fp32" if kind == "plain" else kind)
+    torch.manual_seed(seed)
+    net: nn.Module = LSTMFCN(h, x.shape[1], len(classes))
+    if kind == "plain":
+        net = PlainLSTMFCN(h, x.shape[1], len(classes)).start_as(net)
+    task = Multiclass(len(classes))
+    batches = training_batches(Rows(x, codes), h.batch_size, seed)
+    trained = fit(net, task, batches, None, h, lambda _: None)
+    net.load_state_dict(trained.best_weights)
+    right = Rows(x_test, np.searchsorted(classes, test[0]))
+    totals = evaluate(net, task, EvaluationBatches(right))
+    return totals.right / totals.rows

@@ -32,7 +32,8 @@ from lstmfcn.hyperparameters import Hyperparameters
 from lstmfcn.metrics_file import MetricsWriter
 from lstmfcn.model import LSTMFCN
 from lstmfcn.reading import read_tables, survey
-from lstmfcn.training import OneWorker, Training
+from lstmfcn.training_state import Training
+from lstmfcn.workers import OneWorker
 
 N_TIMEPOINTS, N_CLASSES, BATCH = 100, 3, 128
 STEPS_BETWEEN_LOOKS = 16

@@ -17,8 +17,8 @@ from pathlib import Path
 from statistics import mean, median
 from typing import NamedTuple
 
-import numpy as np
-from bare_loops import bare_loop_s
+import torch
+from bare_loops import accuracy_on, bare_loop_s
 from commands import TINY_NET, Training, command, evaluated, local_ray, train
 from csv_shards import write_random_shards
 from peak_memory import peak_memory
@@ -189,23 +189,17 @@ def workers(place: Place) -> None:
 
 
 def precision(place: Place) -> None:
-    """Test accuracy in bf16 and in fp32."""
-    seeds, epochs = 3, 300
-    with local_ray():
-        for name in ("ItalyPowerDemand", "GunPoint", "Coffee", "TwoLeadECG", "ECG200"):
-            data = converted(place, name)
-            found: dict[str, list[float]] = {"fp32": [], "bf16": []}
-            for kind, accuracies in found.items():
-                for seed in range(seeds):
-                    run = place.folder / f"{name}-{kind}-{seed}"
-                    train("--train", data / "TRAIN", "--output", run, "--epochs", epochs,
-                          "--seed", seed, "--precision", kind)  # fmt: skip
-                    accuracies.append(evaluated(run / "model", data / "TEST")["accuracy"])
-            shown = "  ".join(
-                f"{kind} {mean(a):.4f} ({min(a):.4f} to {max(a):.4f})" for kind, a in found.items()
-            )
-            difference = np.subtract(found["bf16"], found["fp32"])
-            print(f"  {name:17} {shown}  difference {difference.mean():+.4f}", flush=True)
+    """Test accuracy of the engine's loop in bf16 and in fp32, and of the plain fp32 Conv1d loop."""
+    torch.set_num_threads(CPUS)
+    for name in ("ItalyPowerDemand", "GunPoint", "Coffee", "TwoLeadECG", "ECG200"):
+        found: dict[str, list[float]] = {"plain": [], "fp32": [], "bf16": []}
+        for kind, accuracies in found.items():
+            for seed in range(ROUNDS):
+                accuracies.append(accuracy_on(place.data / "ucr" / name, kind, seed, epochs=300))
+        shown = "  ".join(
+            f"{kind} {mean(a):.4f} ({min(a):.4f} to {max(a):.4f})" for kind, a in found.items()
+        )
+        print(f"  {name:17} {shown}", flush=True)
 
 
 def heartbeats(place: Place) -> None:
@@ -213,8 +207,8 @@ def heartbeats(place: Place) -> None:
     data = place.data / "mitbih"
     print("  reference: 536 s, accuracy 0.928, macro F1 0.742")
     for name, train_data, flags in (
-        ("balanced cut", data / "train_balanced.csv.gz", "--epochs 100"),
-        ("full set", data / "train", "--epochs 10 --class-weight balanced"),
+        ("balanced cut", data / "train_balanced.csv.gz", "--epochs 100 --schedule cosine"),
+        ("full set", data / "train", "--epochs 6 --class-weight sqrt --schedule cosine"),
     ):
         run = place.folder / name.replace(" ", "-")
         done = train("--train", train_data, "--output", run, *flags.split())

@@ -18,7 +18,8 @@ from lstmfcn.errors import HyperparameterError
 TaskName = Literal["binary", "multiclass", "multilabel"]
 ScalingName = Literal["global", "series", "timestep", "none"]
 PrecisionName = Literal["auto", "fp32", "bf16"]
-ClassWeightName = Literal["none", "balanced"]
+ClassWeightName = Literal["none", "sqrt", "balanced"]
+ScheduleName = Literal["constant", "cosine"]
 
 APPLY_TO_A_LOADED_MODEL = ("lr", "batch_size", "epochs")
 """What still applies when training continues from a model; the rest comes from the model."""
@@ -61,8 +62,14 @@ class Hyperparameters(BaseModel):
     )
     class_weight: ClassWeightName = Field(
         "none",
-        description="What a row weighs in the loss: the same each, or balanced, by which every "
-        "class has the same say however few rows it has.",
+        description="What a row weighs in the loss: the same each; balanced, by which every class "
+        "has the same say however few rows it has; or the square root of that, which costs the "
+        "frequent classes less.",
+    )
+    schedule: ScheduleName = Field(
+        "constant",
+        description="The learning rate over epochs: constant, or falling along a half cosine from "
+        "lr towards nothing, which ends the jumps from epoch to epoch.",
     )
     precision: PrecisionName = Field(
         "auto",

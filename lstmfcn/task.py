@@ -14,6 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from lstmfcn.hyperparameters import ClassWeightName
 from lstmfcn.schema import Array, FloatArray, SeriesSchema
 
 _THRESHOLD = 0.5
@@ -155,21 +156,27 @@ def task_of(schema: SeriesSchema, weights: Tensor | None = None) -> Task:
     return Multilabel(len(schema.label_columns), weights)
 
 
-def balanced_weights(schema: SeriesSchema, labels: Array) -> Tensor:
-    """Weights by which every class has the same say in the loss, as scikit-learn's ``balanced``.
+def class_weights(name: ClassWeightName, schema: SeriesSchema, labels: Array) -> Tensor | None:
+    """What each class weighs in the loss; the weights of all rows add up to their number.
 
-    A class weighs the number of rows over (number of classes times its rows), so that the weights
-    of all rows add up to their number.
+    ``balanced`` is scikit-learn's: the number of rows over (number of classes times the class's
+    rows), by which every class has the same say.
 
     Returns:
+        None for ``none``;
         (C,) for multiclass; (2,) for binary, no and yes; (2, L) for multilabel.
     """
+    if name == "none":
+        return None
     if schema.task == "multiclass":
         counts = np.bincount(labels, minlength=len(schema.classes))
     else:
         yes = labels.sum(axis=0)
         counts = np.stack([len(labels) - yes, yes])
     weights = len(labels) / (len(counts) * np.maximum(counts, 1))
+    if name == "sqrt":
+        weights = np.sqrt(weights)
+        weights *= len(labels) / (weights * counts).sum(axis=0)
     return torch.from_numpy(weights.astype(np.float32))
 
 

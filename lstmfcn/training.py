@@ -15,158 +15,23 @@ import math
 import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from typing import Protocol
 
 import torch
 from torch import Tensor, nn
 
 from lstmfcn.batches import Batch, BatchSource
 from lstmfcn.checkpoints import Checkpoints, Position, State
-from lstmfcn.errors import OutputError, StoppedError, TrainingError
+from lstmfcn.errors import OutputError, TrainingError
 from lstmfcn.hyperparameters import Hyperparameters, PrecisionName
 from lstmfcn.metrics_file import EpochMetrics
 from lstmfcn.task import Task, Totals
-
-ADAM_EPSILON = 1e-7
-"""Keras 2.2.4's, which the paper's results were computed with (PyTorch's default is 1e-8)."""
+from lstmfcn.training_state import Training
+from lstmfcn.workers import OneWorker, Workers
 
 _STEPS_BETWEEN_LOOKS = 16
 """Steps after which workers look whether a checkpoint is due; they must agree, which costs time."""
 
 Report = Callable[[EpochMetrics], None]
-
-
-class Workers(Protocol):
-    """The workers that train one model together."""
-
-    rank: int
-    world_size: int
-
-    def wrap(self, model: nn.Module) -> nn.Module:
-        """The model as a training step calls it, gradients averaged over workers."""
-
-    def add_up(self, totals: Tensor) -> Tensor:
-        """The sum of every worker's totals."""
-
-    def average_buffers(self, model: nn.Module) -> None:
-        """Give every worker the mean of all workers' batch-norm statistics."""
-
-    def gather(self, numbers: Tensor) -> Tensor:
-        """Every worker's numbers (n,), as rows of (W, n)."""
-
-    def agree(self, wish: bool) -> bool:
-        """What the first worker wishes."""
-
-
-class OneWorker:
-    """Training alone: nothing to share."""
-
-    rank = 0
-    world_size = 1
-
-    def wrap(self, model: nn.Module) -> nn.Module:
-        """The model itself."""
-        return model
-
-    def add_up(self, totals: Tensor) -> Tensor:
-        """The totals themselves."""
-        return totals
-
-    def average_buffers(self, model: nn.Module) -> None:
-        """Nothing to do."""
-
-    def gather(self, numbers: Tensor) -> Tensor:
-        """The numbers, as the only row."""
-        return numbers.unsqueeze(0)
-
-    def agree(self, wish: bool) -> bool:
-        """The wish itself."""
-        return wish
-
-
-class Training:
-    """All that changes while a model is trained, and how it is written to a checkpoint.
-
-    Attributes:
-        position: epochs done, and steps done in the one after them.
-        sums: this worker's totals over these steps.
-        seconds: time spent on these steps.
-        best: metrics of the epoch with the least loss so far; empty before the first.
-        best_weights: its weights, on the CPU.
-    """
-
-    def __init__(self, model: nn.Module, lr: float, workers: Workers) -> None:
-        self.model, self.workers = model, workers
-        self.optimizer = torch.optim.Adam(model.parameters(), lr=lr, eps=ADAM_EPSILON, fused=True)
-        self.device = next(model.parameters()).device
-        self.position = Position()
-        self.sums = torch.zeros(4, dtype=torch.float64, device=self.device)
-        self.seconds = 0.0
-        self.best: EpochMetrics = {}
-        self.best_weights: dict[str, Tensor] = {}
-
-    def finish_epoch(self, metrics: EpochMetrics) -> None:
-        """Count the epoch, and keep its weights if its loss is the least."""
-        self.position = Position(self.position.epoch + 1)
-        self.sums, self.seconds = torch.zeros_like(self.sums), 0.0
-        if not self.best or deciding_loss(metrics) < deciding_loss(self.best):
-            self.best = metrics
-            for name, tensor in self.model.state_dict().items():
-                kept = self.best_weights.setdefault(name, torch.empty_like(tensor, device="cpu"))
-                kept.copy_(tensor)
-
-    def save(self, checkpoints: Checkpoints) -> None:
-        """Write a checkpoint; every worker calls this, the first one writes.
-
-        Raises:
-            OutputError: it cannot be written.
-            StoppedError: training is to stop; the checkpoint has been written.
-        """
-        buffers = self.workers.gather(self._buffers())
-        sums = self.workers.add_up(self.sums.clone())
-        if self.workers.rank == 0:
-            state: State = {
-                "model": self.model.state_dict(),
-                "optimizer": self.optimizer.state_dict(),
-                "buffers": buffers,
-                "sums": sums,
-                "seconds": self.seconds,
-                "best": self.best,
-                "best_weights": self.best_weights,
-            }
-            checkpoints.save(self.position, state)
-        if self.workers.agree(checkpoints.stopped()):
-            raise StoppedError(f"stopped after {self.position}; go on with --resume")
-
-    def restore(self, position: Position, state: State) -> None:
-        """Go on from a checkpoint, which another number of workers may have written."""
-        self.position, self.seconds = position, state["seconds"]
-        self.best, self.best_weights = state["best"], state["best_weights"]
-        self.model.load_state_dict(state["model"])
-        self.optimizer.load_state_dict(state["optimizer"])
-        if self.workers.rank == 0:
-            self.sums = state["sums"].to(self.device)
-        buffers = state["buffers"]
-        same = len(buffers) == self.workers.world_size
-        self._set_buffers(buffers[self.workers.rank] if same else buffers.mean(dim=0))
-
-    def _buffers(self) -> Tensor:
-        """This worker's batch-norm statistics, (n,)."""
-        floats = [buffer for buffer in self.model.buffers() if buffer.is_floating_point()]
-        return torch.cat([buffer.flatten() for buffer in floats])
-
-    def _set_buffers(self, numbers: Tensor) -> None:
-        start = 0
-        for buffer in self.model.buffers():
-            if buffer.is_floating_point():
-                part = numbers[start : start + buffer.numel()]
-                buffer.copy_(part.reshape(buffer.shape))
-                start += buffer.numel()
-
-
-def deciding_loss(metrics: EpochMetrics) -> float:
-    """The loss by which epochs are compared: valid_loss where there is one, else train_loss."""
-    return float(metrics["valid_loss" if "valid_loss" in metrics else "train_loss"])
 
 
 def fit(
@@ -208,6 +73,8 @@ def fit(
     while training.position.epoch < hyperparameters.epochs:
         epoch = training.position.epoch + 1
         started = time.perf_counter() - training.seconds
+        lr = learning_rate(hyperparameters, epoch)
+        training.optimizer.param_groups[0]["lr"] = lr
         totals = train_epoch(
             training, step_model, task, batches, precision, hyperparameters.seed, checkpoints
         )
@@ -217,7 +84,7 @@ def fit(
         if validation is not None:
             metrics |= evaluate(model, task, validation, workers).metrics("valid", task)
         metrics |= {
-            "lr": hyperparameters.lr,
+            "lr": lr,
             "rows": int(totals.rows),
             "rows_per_second": round(totals.rows / trained_in, 1),
             "seconds": round(time.perf_counter() - started, 4),
@@ -229,6 +96,14 @@ def fit(
         if checkpoints and workers.agree(checkpoints.due() or epoch == hyperparameters.epochs):
             training.save(checkpoints)
     return training
+
+
+def learning_rate(hyperparameters: Hyperparameters, epoch: int) -> float:
+    """Of one epoch, counted from 1."""
+    if hyperparameters.schedule == "constant":
+        return hyperparameters.lr
+    done = (epoch - 1) / hyperparameters.epochs
+    return hyperparameters.lr * (1 + math.cos(math.pi * done)) / 2
 
 
 def train_epoch(

@@ -175,6 +175,7 @@ def test_every_hyperparameter_is_taken_as_a_flag():
         task="multilabel",
         scaling="timestep",
         class_weight="balanced",
+        schedule="cosine",
         precision="bf16",
     )
     unchanged = Hyperparameters().flags().items() & other.flags().items()

@@ -57,6 +57,7 @@ def test_defaults_are_the_papers():
         "task": "multiclass",
         "scaling": "global",
         "class-weight": "none",
+        "schedule": "constant",
         "precision": "auto",
         "seed": 0,
     }

@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 from sklearn.utils.class_weight import compute_sample_weight
 from small_models import KINDS, tiny_schema, tiny_task
 
-from lstmfcn.task import Binary, Multiclass, Multilabel, Totals, balanced_weights, task_of
+from lstmfcn.task import Binary, Multiclass, Multilabel, Totals, class_weights, task_of
 
 LOGITS = np.random.default_rng(0).normal(0, 3, (40, 3))
 
@@ -170,7 +170,7 @@ def test_balanced_weights_give_every_class_the_same_say(kind):
     """The loss is the one that scikit-learn's balanced weights of each row, or answer, give."""
     schema, targets, logits = tiny_schema(kind), targets_of(kind), logits_of(kind)
     targets[:25] = targets[0]
-    weights = balanced_weights(schema, targets)
+    weights = class_weights("balanced", schema, targets)
     plain, weighted = task_of(schema), task_of(schema, weights)
     columns = targets[:, None] if targets.ndim == 1 else targets
     each = np.stack([compute_sample_weight("balanced", column) for column in columns.T], axis=1)
@@ -187,6 +187,30 @@ def test_balanced_weights_give_every_class_the_same_say(kind):
     assert each.sum() == pytest.approx(each.size)
 
 
-def test_a_class_without_rows_weighs_something_finite():
-    weights = balanced_weights(tiny_schema("multiclass"), np.array([0, 0, 1]))
+@pytest.mark.parametrize("name", ["balanced", "sqrt"])
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_weights_of_all_rows_add_up_to_their_number(kind, name):
+    """So that a weighted loss has the size of a plain one, and a rare class weighs more."""
+    schema, targets = tiny_schema(kind), targets_of(kind)
+    targets[:25] = targets[0]
+    weights = class_weights(name, schema, targets).numpy()
+    if schema.task == "multiclass":
+        counts = np.bincount(targets, minlength=3)
+    else:
+        counts = np.stack([len(targets) - targets.sum(axis=0), targets.sum(axis=0)])
+    np.testing.assert_allclose((weights * counts).sum(axis=0), len(targets), rtol=1e-5)
+    assert (weights.argmax(axis=0) == counts.argmin(axis=0)).all()
+
+
+def test_the_square_root_lies_between_balanced_and_none():
+    schema, targets = tiny_schema("multiclass"), np.array([0] * 16 + [1] * 4 + [2])
+    balanced, root = (class_weights(name, schema, targets) for name in ("balanced", "sqrt"))
+    assert (root / root[0]).tolist() == pytest.approx([1, 2, 4])
+    assert (balanced / balanced[0]).tolist() == pytest.approx([1, 4, 16])
+    assert class_weights("none", schema, targets) is None
+
+
+@pytest.mark.parametrize("name", ["balanced", "sqrt"])
+def test_a_class_without_rows_weighs_something_finite(name):
+    weights = class_weights(name, tiny_schema("multiclass"), np.array([0, 0, 1]))
     assert torch.isfinite(weights).all()

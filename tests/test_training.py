@@ -15,16 +15,15 @@ from lstmfcn.model import LSTMBranch
 from lstmfcn.rows import Rows
 from lstmfcn.task import Multilabel
 from lstmfcn.training import (
-    OneWorker,
-    Training,
     autocast,
     choose_precision,
-    deciding_loss,
     evaluate,
     fit,
     train_epoch,
     train_step,
 )
+from lstmfcn.training_state import Training, deciding_loss
+from lstmfcn.workers import OneWorker
 
 CPU = torch.device("cpu")
 
@@ -360,4 +359,19 @@ def test_workers_that_see_different_checkpoints_are_refused():
     assert str(refusal.value) == (
         "workers see checkpoints at ['epoch 0', 'epoch 1 and 1 steps']; "
         "--output must be storage that all of them share"
+    )
+
+
+def test_the_cosine_schedule_falls_from_lr_and_survives_a_cut(tmp_path):
+    changes = {"epochs": 4, "schedule": "cosine"}
+    whole = fitted(changes=changes)
+    rates = [metrics["lr"] for metrics in whole.history]
+    assert rates == pytest.approx(
+        [0.01, 0.01 * (1 + 0.5**0.5) / 2, 0.005, 0.01 * (1 - 0.5**0.5) / 2]
+    )
+    fit_until_cut(tmp_path, (3, 1), "multiclass", tiny_rows(), tiny_rows(seed=1), changes)
+    start = Checkpoints(tmp_path).newest()
+    assert_same_weights(
+        fitted(changes=changes, start=start, valid=tiny_rows(seed=1)),
+        fitted(changes=changes, valid=tiny_rows(seed=1)),
     )

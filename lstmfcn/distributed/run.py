@@ -227,7 +227,13 @@ def _tell_data(prepared: Prepared, memory_bytes: int, request: Request) -> None:
     _tell("training", prepared.training)
     if prepared.validation:
         _tell("validation", prepared.validation)
-    for purpose, data in (("training", prepared.training), ("validation", prepared.validation)):
+    purposes = {"training": prepared.training, "validation": prepared.validation}
+    kept = sum(data.value_bytes for data in purposes.values() if data and not data.streamed)
+    if kept:
+        logger.info(
+            "%.3g GB of rows kept in memory, of %.3g GB granted", kept / 1e9, memory_bytes / 1e9
+        )
+    for purpose, data in purposes.items():
         if data and data.streamed:
             logger.info(
                 "%s rows take %.3g GB, more than the %.3g GB granted: packed in %s and streamed, "
@@ -236,11 +242,4 @@ def _tell_data(prepared: Prepared, memory_bytes: int, request: Request) -> None:
                 data.value_bytes / 1e9,
                 memory_bytes / 1e9,
                 request.folder / ROWS,
-            )
-        elif data:
-            logger.info(
-                "%s rows take %.3g GB of the %.3g GB granted: kept in memory",
-                purpose,
-                data.value_bytes / 1e9,
-                memory_bytes / 1e9,
             )

@@ -25,8 +25,9 @@ from lstmfcn.metrics_file import EpochMetrics, MetricsWriter
 from lstmfcn.model import LSTMFCN
 from lstmfcn.rows import Rows
 from lstmfcn.run_folder import CHECKPOINTS, METRICS, MODEL, STOP
-from lstmfcn.task import Task, balanced_weights, task_of
+from lstmfcn.task import Task, class_weights, task_of
 from lstmfcn.training import Report, choose_precision, fit
+from lstmfcn.training_state import Training
 
 _ALLOCATION_FAILURES = ("can't allocate memory", "out of memory")
 
@@ -79,8 +80,7 @@ def _train(run: TrainingRun, data: PreparedRefs) -> EpochMetrics | None:
     workers, device = RayWorkers(), get_device()
     share = Share(workers.rank, workers.world_size, device)
     torch.set_num_threads(min(run.threads, os.cpu_count() or 1))  # Ray's CPUs may be imagined
-    balanced = hyperparameters.class_weight == "balanced"
-    weights = balanced_weights(prepared.schema, rows.labels) if balanced else None
+    weights = class_weights(hyperparameters.class_weight, prepared.schema, rows.labels)
     task = task_of(prepared.schema, weights)
     checkpoints = Checkpoints(
         run.output / CHECKPOINTS,
@@ -103,9 +103,17 @@ def _train(run: TrainingRun, data: PreparedRefs) -> EpochMetrics | None:
         )
     if workers.rank > 0:
         return None
-    precision = choose_precision(hyperparameters.precision, device)
-    Artifact(
-        hyperparameters=hyperparameters,
+    _artifact(run, prepared, trained, workers).save(run.output / MODEL)
+    return trained.best
+
+
+def _artifact(
+    run: TrainingRun, prepared: Prepared, trained: Training, workers: RayWorkers
+) -> Artifact:
+    """The kept epoch's model, and how it came to be."""
+    device = trained.device
+    return Artifact(
+        hyperparameters=run.hyperparameters,
         schema=prepared.schema,
         scaler=prepared.scaler,
         weights=trained.best_weights,
@@ -117,10 +125,9 @@ def _train(run: TrainingRun, data: PreparedRefs) -> EpochMetrics | None:
             "validation_rows": prepared.validation.rows if prepared.validation else 0,
             "num_workers": workers.world_size,
             "device": device.type,
-            "precision": precision,
+            "precision": choose_precision(run.hyperparameters.precision, device),
         },
-    ).save(run.output / MODEL)
-    return trained.best
+    )
 
 
 def _network(run: TrainingRun, prepared: Prepared, task: Task) -> LSTMFCN:

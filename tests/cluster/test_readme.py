@@ -44,8 +44,9 @@ def test_make_demo_runs_and_prints_where_everything_is(as_a_user, tmp_path):
 
 def test_the_commands_and_the_code_run_as_they_stand(as_a_user, tmp_path):
     commands = [line for line in blocks("sh")[1].splitlines() if line]
+    (resume,) = blocks("sh")[2].splitlines()
     assert len(commands) == 6
-    for line in commands:
+    for line in [*commands, resume]:
         as_a_user(line, tmp_path)
     (code,) = blocks("python")
     (tmp_path / "example.py").write_text(code)

@@ -1,0 +1,99 @@
+"""All that changes while a model is trained."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from lstmfcn.checkpoints import Checkpoints, Position, State
+from lstmfcn.errors import StoppedError
+from lstmfcn.metrics_file import EpochMetrics
+from lstmfcn.workers import Workers
+
+ADAM_EPSILON = 1e-7
+"""Keras 2.2.4's, which the paper's results were computed with (PyTorch's default is 1e-8)."""
+
+
+class Training:
+    """All that changes while a model is trained, and how it is written to a checkpoint.
+
+    Attributes:
+        position: epochs done, and steps done in the one after them.
+        sums: this worker's totals over these steps.
+        seconds: time spent on these steps.
+        best: metrics of the epoch with the least loss so far; empty before the first.
+        best_weights: its weights, on the CPU.
+    """
+
+    def __init__(self, model: nn.Module, lr: float, workers: Workers) -> None:
+        self.model, self.workers = model, workers
+        self.optimizer = torch.optim.Adam(model.parameters(), lr=lr, eps=ADAM_EPSILON, fused=True)
+        self.device = next(model.parameters()).device
+        self.position = Position()
+        self.sums = torch.zeros(4, dtype=torch.float64, device=self.device)
+        self.seconds = 0.0
+        self.best: EpochMetrics = {}
+        self.best_weights: dict[str, Tensor] = {}
+
+    def finish_epoch(self, metrics: EpochMetrics) -> None:
+        """Count the epoch, and keep its weights if its loss is the least."""
+        self.position = Position(self.position.epoch + 1)
+        self.sums, self.seconds = torch.zeros_like(self.sums), 0.0
+        if not self.best or deciding_loss(metrics) < deciding_loss(self.best):
+            self.best = metrics
+            for name, tensor in self.model.state_dict().items():
+                kept = self.best_weights.setdefault(name, torch.empty_like(tensor, device="cpu"))
+                kept.copy_(tensor)
+
+    def save(self, checkpoints: Checkpoints) -> None:
+        """Write a checkpoint; every worker calls this, the first one writes.
+
+        Raises:
+            OutputError: it cannot be written.
+            StoppedError: training is to stop; the checkpoint has been written.
+        """
+        buffers = self.workers.gather(self._buffers())
+        sums = self.workers.add_up(self.sums.clone())
+        if self.workers.rank == 0:
+            state: State = {
+                "model": self.model.state_dict(),
+                "optimizer": self.optimizer.state_dict(),
+                "buffers": buffers,
+                "sums": sums,
+                "seconds": self.seconds,
+                "best": self.best,
+                "best_weights": self.best_weights,
+            }
+            checkpoints.save(self.position, state)
+        if self.workers.agree(checkpoints.stopped()):
+            raise StoppedError(f"stopped after {self.position}; go on with --resume")
+
+    def restore(self, position: Position, state: State) -> None:
+        """Go on from a checkpoint, which another number of workers may have written."""
+        self.position, self.seconds = position, state["seconds"]
+        self.best, self.best_weights = state["best"], state["best_weights"]
+        self.model.load_state_dict(state["model"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        if self.workers.rank == 0:
+            self.sums = state["sums"].to(self.device)
+        buffers = state["buffers"]
+        same = len(buffers) == self.workers.world_size
+        self._set_buffers(buffers[self.workers.rank] if same else buffers.mean(dim=0))
+
+    def _buffers(self) -> Tensor:
+        """This worker's batch-norm statistics, (n,)."""
+        floats = [buffer for buffer in self.model.buffers() if buffer.is_floating_point()]
+        return torch.cat([buffer.flatten() for buffer in floats])
+
+    def _set_buffers(self, numbers: Tensor) -> None:
+        start = 0
+        for buffer in self.model.buffers():
+            if buffer.is_floating_point():
+                part = numbers[start : start + buffer.numel()]
+                buffer.copy_(part.reshape(buffer.shape))
+                start += buffer.numel()
+
+
+def deciding_loss(metrics: EpochMetrics) -> float:
+    """The loss by which epochs are compared: valid_loss where there is one, else train_loss."""
+    return float(metrics["valid_loss" if "valid_loss" in metrics else "train_loss"])
