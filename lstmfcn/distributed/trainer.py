@@ -20,9 +20,10 @@ from ray.train.v2._internal.exceptions import (
 )
 
 from lstmfcn.checkpoints import Position, find_newest
+from lstmfcn.distributed.lost_nodes import await_lost_nodes, living_nodes
 from lstmfcn.distributed.prepare import PreparedRefs
 from lstmfcn.distributed.runtime import own_error
-from lstmfcn.distributed.worker import TrainingRun, train_worker
+from lstmfcn.distributed.worker import LostConnectionError, TrainingRun, train_worker
 from lstmfcn.errors import ResourceError
 from lstmfcn.metrics_file import EpochMetrics
 from lstmfcn.run_folder import CHECKPOINTS
@@ -33,14 +34,16 @@ _START_ATTEMPTS = 10
 _COLLECTIVE_TIMEOUT_S = 300
 
 _LOST = (
+    LostConnectionError,
     WorkerGroupStartupFailedError,
     WorkerGroupStartupTimeoutError,
     WorkerHealthCheckFailedError,
     WorkerHealthCheckTimeoutError,
 )
+_MACHINE_GONE = "its machine is gone"
 _REASONS = {
     "running low on memory": "Ray ended it, because its machine ran low on memory",
-    "node has died": "its machine is gone",
+    "node has died": _MACHINE_GONE,
     "startup timed out": "the cluster has no room for all of them",
     "health check hangs": "it does not answer",
     "": "its process was killed or crashed",
@@ -97,6 +100,7 @@ def train_until_done(
     checkpoints = run.output / CHECKPOINTS
     losses, before = 0, _position(checkpoints, tell)
     while True:
+        nodes = living_nodes()
         try:
             return _fit(config, allotment)
         except ray.train.TrainingFailedError as error:
@@ -105,6 +109,8 @@ def train_until_done(
             reason = _why_lost(error)
             if reason is None:
                 raise
+            if await_lost_nodes(nodes):
+                reason = _MACHINE_GONE
         except ray.exceptions.RayActorError as error:
             raise ResourceError(
                 f"Ray Train's controller was lost ({_first_line(error)}); go on with --resume"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
@@ -30,6 +31,12 @@ from lstmfcn.training import Report, choose_precision, fit
 from lstmfcn.training_state import Training
 
 _ALLOCATION_FAILURES = ("can't allocate memory", "out of memory")
+_SECONDS_TO_NOTICE = 60.0
+"""Ray takes about 20 to notice that a machine is gone."""
+
+
+class LostConnectionError(Exception):
+    """The other workers cannot be reached, and Ray has not noticed why."""
 
 
 @dataclass(frozen=True)
@@ -60,6 +67,7 @@ def train_worker(config: dict[str, Any]) -> EpochMetrics | None:
 
     Raises:
         ResourceError: the worker's memory, or its device's, is too small.
+        LostConnectionError: the connection to the other workers broke.
     """
     try:
         return _train(ray.get(config["run"]), config["data"])
@@ -69,6 +77,11 @@ def train_worker(config: dict[str, Any]) -> EpochMetrics | None:
                 f"out of memory in a worker ({str(error).splitlines()[0][:200]}); "
                 "lower --batch-size or the net's sizes"
             ) from error
+        if isinstance(error, torch.distributed.DistError) or "gloo" in str(error):
+            # Some worker is lost, or failed by an error of its own, which is what has to be told:
+            # Ray ends this one as soon as it knows
+            time.sleep(_SECONDS_TO_NOTICE)
+            raise LostConnectionError(str(error).splitlines()[0]) from error
         raise
 
 
