@@ -112,11 +112,19 @@ def _follow(request: Request, training: Future[EpochMetrics]) -> EpochMetrics:
     found = find_newest(request.folder / CHECKPOINTS)
     done = found[0].epoch if found else 0
     progress = Progress(request.record.hyperparameters.epochs, done, request.began)
-    with progress, following(path, progress.show, done):
+    begun = threading.Event()
+    training.add_done_callback(lambda _: begun.set())
+
+    def show(metrics: EpochMetrics) -> None:
+        progress.show(metrics)
+        begun.set()
+
+    with progress, following(path, show, done):
+        begun.wait()
+        from lstmfcn.curves import save_learning_curve  # imports matplotlib, while workers train
+
         best = training.result()
     progress.summary(best)
-    from lstmfcn.curves import save_learning_curve  # imports matplotlib, which nothing else needs
-
     save_learning_curve(read_metrics(path), best["epoch"], request.folder / CURVE)
     return best
 
@@ -168,8 +176,9 @@ def _in_thread(work: Callable[[], T]) -> Future[T]:
 def _allot(there: list[Node], wanted: Resources) -> Allotment:
     """Settle what was left open, and refuse what the cluster does not have.
 
-    A worker takes a GPU where there are any, and by default all CPUs of a machine: one worker with
-    two threads trains 1.1 to 1.6 times as fast as two workers with one (benchmarks/train.py).
+    A worker takes a GPU where there are any, and by default all CPUs of a machine: on two, one
+    worker with two threads trained 0.98 to 2.5 times as fast as two workers with one, and 1.3 to 1.6
+    times as fast as one with one (benchmarks/train.py, workers).
     """
     use_gpu = any(node.gpus for node in there) if wanted.use_gpu is None else wanted.use_gpu
     gpus, num_workers = int(use_gpu), wanted.num_workers
