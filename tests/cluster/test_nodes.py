@@ -63,6 +63,11 @@ def driver(environment, *arguments):
             process.kill()
 
 
+def removed(folder):
+    shutil.rmtree(folder, ignore_errors=True)
+    return not folder.exists()
+
+
 def assert_the_rest_went_on(process, output):
     """The training ended well, by the one worker that was left."""
     _, told = process.communicate(timeout=120)
@@ -93,7 +98,7 @@ def test_training_goes_on_where_ray_s_own_cluster_loses_a_node(tmp_path, data, m
     finally:
         cluster.shutdown()
         signal.signal(signal.SIGTERM, on_sigterm)
-        shutil.rmtree(folder, ignore_errors=True)
+        wait_until(lambda: removed(folder), "the end of all that writes logs")
 
 
 def test_training_goes_on_where_a_machine_loses_its_power(tmp_path, data, head):
