@@ -177,8 +177,8 @@ def _allot(there: list[Node], wanted: Resources) -> Allotment:
     """Settle what was left open, and refuse what the cluster does not have.
 
     A worker takes a GPU where there are any, and by default all CPUs of a machine: on two, one
-    worker with two threads trained 0.98 to 2.5 times as fast as two workers with one, and 1.3 to 1.6
-    times as fast as one with one (benchmarks/train.py, workers).
+    worker of two threads trained 0.98 to 2.5 times as fast as two workers of one, and 1.3 to 1.6
+    times as fast as one of one but for tiny nets on tiny sets (benchmarks/train.py, workers).
     """
     use_gpu = any(node.gpus for node in there) if wanted.use_gpu is None else wanted.use_gpu
     gpus, num_workers = int(use_gpu), wanted.num_workers
