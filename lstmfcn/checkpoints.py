@@ -129,6 +129,12 @@ def find_newest(
     return None
 
 
+def newest_position(folder: Path, tell: Callable[[str], None] = logger.debug) -> Position:
+    """Where a training would go on: the newest whole checkpoint's position, else the beginning."""
+    found = find_newest(folder, tell)
+    return found[0] if found else Position()
+
+
 def _checksum(name: str, content: bytes) -> str:
     """Of a checkpoint's name, which tells its position, and its state."""
     return hashlib.sha256(name.encode() + b"\n" + content).hexdigest()

@@ -11,14 +11,16 @@ from ray.data._internal.cluster_autoscaler.default_autoscaling_coordinator impor
     get_or_create_autoscaling_coordinator,
 )
 
+from lstmfcn.distributed.runtime import living_nodes
+
 _CONNECT_TIMEOUT_S = 5.0
 _NOTICE_TIMEOUT_S = 60.0
 """Ray takes 15 seconds to notice that a machine is gone, and longer where nothing comes back."""
 
 
-def living_nodes() -> set[str]:
+def living_ids() -> set[str]:
     """The ids of the machines that Ray counts on."""
-    return {node["NodeID"] for node in _living()}
+    return {node["NodeID"] for node in living_nodes()}
 
 
 def await_lost_nodes(before: set[str]) -> bool:
@@ -27,23 +29,19 @@ def await_lost_nodes(before: set[str]) -> bool:
     It would else place workers there, and wait for them for a minute.
 
     Args:
-        before: `living_nodes` of a time when all was well.
+        before: `living_ids` of a time when all was well.
 
     Returns:
         Whether any of those are gone.
     """
-    silent = {node["NodeID"] for node in _living() if not _answers(node)}
+    silent = {node["NodeID"] for node in living_nodes() if not _answers(node)}
     deadline = time.monotonic() + _NOTICE_TIMEOUT_S
-    while silent & living_nodes() and time.monotonic() < deadline:
+    while silent & living_ids() and time.monotonic() < deadline:
         time.sleep(0.2)
     # Ray Train asks this actor for room, which looks at the machines every 20 seconds only
     coordinator = get_or_create_autoscaling_coordinator()
     ray.get(coordinator.get_reserved_resources.remote("lstmfcn", recompute=True))
-    return bool(before - living_nodes() | silent)
-
-
-def _living() -> list[dict[str, Any]]:
-    return [node for node in ray.nodes() if node["Alive"]]
+    return bool(before - living_ids() | silent)
 
 
 def _answers(node: dict[str, Any]) -> bool:

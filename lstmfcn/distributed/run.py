@@ -12,7 +12,7 @@ from typing import NoReturn, TypeVar, cast
 import ray
 
 from lstmfcn.bounds import refuse_small_batches
-from lstmfcn.checkpoints import Position, find_newest
+from lstmfcn.checkpoints import newest_position
 from lstmfcn.distributed.prepare import Prepared, PreparedRefs, Summary, Wanted, start_preparing
 from lstmfcn.distributed.runtime import (
     Node,
@@ -109,8 +109,7 @@ def _training_run(request: Request, allotment: Allotment) -> TrainingRun:
 def _follow(request: Request, training: Future[EpochMetrics]) -> EpochMetrics:
     """Show each epoch until the training ends; then the summary and the curve."""
     path = request.folder / METRICS
-    found = find_newest(request.folder / CHECKPOINTS)
-    done = found[0].epoch if found else 0
+    done = newest_position(request.folder / CHECKPOINTS).epoch
     progress = Progress(request.record.hyperparameters.epochs, done, request.began)
     begun = threading.Event()
     training.add_done_callback(lambda _: begun.set())
@@ -142,8 +141,7 @@ def _stop(
         training.exception(_SECONDS_TO_STOP)
     except TimeoutError:
         logger.info("the workers did not stop in %g s", _SECONDS_TO_STOP)
-    found = find_newest(request.folder / CHECKPOINTS)
-    position = found[0] if found else Position()
+    position = newest_position(request.folder / CHECKPOINTS)
     raise StoppedError(f"stopped after {position}; go on with --resume") from stop
 
 
@@ -233,17 +231,18 @@ def _tell(purpose: str, data: Summary) -> None:
 
 def _tell_data(prepared: Prepared, memory_bytes: int, request: Request) -> None:
     """Rows and classes, whether rows are in memory or streamed, and why."""
-    _tell("training", prepared.training)
+    purposes = {"training": prepared.training}
     if prepared.validation:
-        _tell("validation", prepared.validation)
-    purposes = {"training": prepared.training, "validation": prepared.validation}
-    kept = sum(data.value_bytes for data in purposes.values() if data and not data.streamed)
+        purposes["validation"] = prepared.validation
+    for purpose, data in purposes.items():
+        _tell(purpose, data)
+    kept = sum(data.value_bytes for data in purposes.values() if not data.streamed)
     if kept:
         logger.info(
             "%.3g GB of rows kept in memory, of %.3g GB granted", kept / 1e9, memory_bytes / 1e9
         )
     for purpose, data in purposes.items():
-        if data and data.streamed:
+        if data.streamed:
             logger.info(
                 "%s rows take %.3g GB, more than the %.3g GB granted: packed in %s and streamed, "
                 "shuffled in windows",

@@ -10,7 +10,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib import import_module
-from typing import NamedTuple, cast
+from typing import Any, NamedTuple, cast
 
 import ray
 
@@ -88,11 +88,16 @@ class Node(NamedTuple):
 
 def nodes() -> list[Node]:
     """The machines of the cluster."""
-    resources = [node["Resources"] for node in ray.nodes() if node["Alive"]]
+    resources = [node["Resources"] for node in living_nodes()]
     return [
         Node(int(has.get("CPU", 0)), int(has.get("GPU", 0)), int(has.get("object_store_memory", 0)))
         for has in resources
     ]
+
+
+def living_nodes() -> list[dict[str, Any]]:
+    """The machines that Ray counts on, as Ray describes them."""
+    return [node for node in ray.nodes() if node["Alive"]]
 
 
 def places(there: list[Node], cpus: int, gpus: int = 0) -> int:

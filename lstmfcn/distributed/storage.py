@@ -8,6 +8,7 @@ from pathlib import Path
 import ray
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
+from lstmfcn.distributed.runtime import living_nodes
 from lstmfcn.errors import OutputError
 
 
@@ -20,9 +21,8 @@ def refuse_unshared(folder: Path) -> None:
     Raises:
         OutputError: names the machines that do not see it.
     """
-    there = [node for node in ray.nodes() if node["Alive"]]
     here = ray.get_runtime_context().get_node_id()
-    others = [node for node in there if node["NodeID"] != here]
+    others = [node for node in living_nodes() if node["NodeID"] != here]
     if not others:
         return
     marker = folder / f".seen-by-all-{uuid.uuid4().hex[:8]}"

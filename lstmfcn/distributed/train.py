@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from lstmfcn.checkpoints import Position, find_newest
+from lstmfcn.checkpoints import newest_position
 from lstmfcn.distributed.runtime import ray_runtime
 from lstmfcn.errors import DataError
 from lstmfcn.hyperparameters import Hyperparameters, resume_with
@@ -139,8 +139,7 @@ def _request(
 
 def _done_already(folder: Path, record: RunRecord) -> EpochMetrics | None:
     """The metrics of a run that has nothing left to do; else tell where it goes on."""
-    found = find_newest(folder / CHECKPOINTS, logger.info)
-    position = found[0] if found else Position()
+    position = newest_position(folder / CHECKPOINTS, logger.info)
     epochs = record.hyperparameters.epochs
     if position.epoch >= epochs and (folder / MODEL).exists():
         from lstmfcn.artifact import Artifact

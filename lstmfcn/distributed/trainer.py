@@ -6,7 +6,6 @@ import logging
 import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, cast
 
 import ray
@@ -19,8 +18,8 @@ from ray.train.v2._internal.exceptions import (
     WorkerHealthCheckTimeoutError,
 )
 
-from lstmfcn.checkpoints import Position, find_newest
-from lstmfcn.distributed.lost_nodes import await_lost_nodes, living_nodes
+from lstmfcn.checkpoints import newest_position
+from lstmfcn.distributed.lost_nodes import await_lost_nodes, living_ids
 from lstmfcn.distributed.prepare import PreparedRefs
 from lstmfcn.distributed.runtime import own_error
 from lstmfcn.distributed.worker import LostConnectionError, TrainingRun, train_worker
@@ -98,9 +97,9 @@ def train_until_done(
     """
     config = {"run": ray.put(run), "data": data}
     checkpoints = run.output / CHECKPOINTS
-    losses, before = 0, _position(checkpoints, tell)
+    losses, before = 0, newest_position(checkpoints, tell)
     while True:
-        nodes = living_nodes()
+        nodes = living_ids()
         try:
             return _fit(config, allotment)
         except ray.train.TrainingFailedError as error:
@@ -115,7 +114,7 @@ def train_until_done(
             raise ResourceError(
                 f"Ray Train's controller was lost ({_first_line(error)}); go on with --resume"
             ) from error
-        now = _position(checkpoints, tell)
+        now = newest_position(checkpoints, tell)
         losses = losses + 1 if now == before else 1
         before = now
         if losses == _LOSSES_WITHOUT_PROGRESS:
@@ -153,11 +152,6 @@ def _trainer(config: dict[str, Any], allotment: Allotment, storage: str) -> Trai
         ),
         torch_config=TorchConfig(timeout_s=_COLLECTIVE_TIMEOUT_S),
     )
-
-
-def _position(checkpoints: Path, tell: Callable[[str], None]) -> Position:
-    found = find_newest(checkpoints, tell)
-    return found[0] if found else Position()
 
 
 def _why_lost(error: ray.train.TrainingFailedError) -> str | None:
