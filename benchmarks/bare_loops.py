@@ -73,8 +73,8 @@ def bare_loop_s(
         plain: the net and loop as usually written, in fp32; else the engine's net, precision,
             memory layout and fused optimiser.
     """
-    task = ray.remote(num_cpus=threads)(_plain_loop if plain else _same_loop)
-    seconds: list[float] = ray.get(task.remote(shape, h, epochs, threads))
+    task = ray.remote(num_cpus=threads)(_loop)
+    seconds: list[float] = ray.get(task.remote(shape, h, epochs, plain, threads))
     return seconds
 
 
@@ -85,14 +85,19 @@ def _rows(shape: tuple[int, int, int]) -> tuple[Tensor, Tensor]:
     return torch.from_numpy(values), torch.from_numpy(random.integers(0, n_classes, n_rows))
 
 
-def _same_loop(
-    shape: tuple[int, int, int], h: Hyperparameters, epochs: int, threads: int
+def _loop(
+    shape: tuple[int, int, int], h: Hyperparameters, epochs: int, plain: bool, threads: int
 ) -> list[float]:
     torch.set_num_threads(threads)
     x, y = _rows(shape)
-    model = LSTMFCN(h, shape[1], shape[2]).train()
-    optimizer = torch.optim.Adam(model.parameters(), lr=h.lr, eps=ADAM_EPSILON, fused=True)
-    precision = choose_precision(h.precision, CPU)
+    if plain:
+        model: nn.Module = PlainLSTMFCN(h, shape[1], shape[2])
+        optimizer = torch.optim.Adam(model.parameters(), lr=h.lr)
+    else:
+        model = LSTMFCN(h, shape[1], shape[2])
+        optimizer = torch.optim.Adam(model.parameters(), lr=h.lr, eps=ADAM_EPSILON, fused=True)
+    precision = "fp32" if plain else choose_precision(h.precision, CPU)
+    model.train()
     seconds = []
     for _ in range(epochs):
         started = time.perf_counter()
@@ -100,25 +105,6 @@ def _same_loop(
             with autocast(precision, CPU):
                 logits = model(x[rows])
             loss = F.cross_entropy(logits.float(), y[rows])
-            optimizer.zero_grad()
-            loss.backward()
-            optimizer.step()
-        seconds.append(time.perf_counter() - started)
-    return seconds
-
-
-def _plain_loop(
-    shape: tuple[int, int, int], h: Hyperparameters, epochs: int, threads: int
-) -> list[float]:
-    torch.set_num_threads(threads)
-    x, y = _rows(shape)
-    model = PlainLSTMFCN(h, shape[1], shape[2]).train()
-    optimizer = torch.optim.Adam(model.parameters(), lr=h.lr)
-    seconds = []
-    for _ in range(epochs):
-        started = time.perf_counter()
-        for rows in torch.randperm(len(x)).split(h.batch_size):
-            loss = F.cross_entropy(model(x[rows]), y[rows])
             optimizer.zero_grad()
             loss.backward()
             optimizer.step()

@@ -21,7 +21,7 @@ import torch
 from torch import Tensor
 
 from lstmfcn.bounds import batch_bounds
-from lstmfcn.rows import Rows, StoredValues
+from lstmfcn.rows import FLOAT_BYTES, Rows, StoredValues
 from lstmfcn.schema import Array, FloatArray
 
 _EVALUATION_ROWS = 1024
@@ -125,7 +125,7 @@ class StreamedBatches:
         share: Share = Share(),
     ) -> None:
         self._values, self._labels, self._seed, self._share = values, labels, seed, share
-        row_bytes = 4 * values.n_timepoints
+        row_bytes = FLOAT_BYTES * values.n_timepoints
         most = max(1, len(values) // (_RUNS_PER_WORKER * share.world_size))
         self._run_rows = min(most, max(1, _RUN_BYTES // row_bytes))
         self._window_runs = max(1, _WINDOW_BYTES // (row_bytes * self._run_rows))

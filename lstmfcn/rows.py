@@ -19,7 +19,7 @@ from lstmfcn.schema import Array, FloatArray
 PIECE_ROWS = 1 << 12
 """Rows looked at together where the order does not matter but memory does."""
 
-_FLOAT_BYTES = 4
+FLOAT_BYTES = 4
 UNSCALED = Scaler(kind="none")
 
 
@@ -46,7 +46,7 @@ class StoredValues:
             self.path,
             dtype=np.float32,
             count=(stop - start) * self.n_timepoints,
-            offset=start * self.n_timepoints * _FLOAT_BYTES,
+            offset=start * self.n_timepoints * FLOAT_BYTES,
         )
         return self.scaler.transform(values.reshape(stop - start, self.n_timepoints))
 
@@ -86,7 +86,7 @@ class ValuesCollector:
     """
 
     def __init__(self, n_timepoints: int, memory_bytes: int, path: Path) -> None:
-        self._memory_rows = memory_bytes // (n_timepoints * _FLOAT_BYTES)
+        self._memory_rows = memory_bytes // (n_timepoints * FLOAT_BYTES)
         self._path, self._n_timepoints = path, n_timepoints
         self._kept: FloatArray = np.empty((0, n_timepoints), dtype=np.float32)
         self._file: BinaryIO | None = None

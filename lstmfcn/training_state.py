@@ -41,9 +41,13 @@ class Training:
         self.sums, self.seconds = torch.zeros_like(self.sums), 0.0
         if not self.best or deciding_loss(metrics) < deciding_loss(self.best):
             self.best = metrics
-            for name, tensor in self.model.state_dict().items():
-                kept = self.best_weights.setdefault(name, torch.empty_like(tensor, device="cpu"))
-                kept.copy_(tensor)
+            weights = self.model.state_dict()
+            if not self.best_weights:
+                self.best_weights = {
+                    name: torch.empty_like(tensor, device="cpu") for name, tensor in weights.items()
+                }
+            for name, tensor in weights.items():
+                self.best_weights[name].copy_(tensor)
 
     def save(self, checkpoints: Checkpoints) -> None:
         """Write a checkpoint; every worker calls this, the first one writes.

@@ -16,7 +16,7 @@ from lstmfcn.bounds import FEWEST_ROWS
 from lstmfcn.distributed.data import LoadedData, load
 from lstmfcn.errors import DataError
 from lstmfcn.reading import ShardSet
-from lstmfcn.rows import Rows
+from lstmfcn.rows import FLOAT_BYTES, Rows
 from lstmfcn.run_folder import ROWS, RunRecord
 from lstmfcn.scaling import Scaler
 from lstmfcn.schema import SeriesSchema
@@ -47,8 +47,12 @@ class Summary(NamedTuple):
     n_timepoints: int
     shards: int
     classes: dict[str, int]
-    value_bytes: int
     streamed: bool
+
+    @property
+    def value_bytes(self) -> int:
+        """What all values take."""
+        return FLOAT_BYTES * self.rows * self.n_timepoints
 
 
 class Prepared(NamedTuple):
@@ -105,9 +109,7 @@ def _prepare(wanted: Wanted) -> tuple[Prepared, Rows, Rows | None]:
 def _summary(data: LoadedData) -> Summary:
     n_rows, n_timepoints = data.rows.values.shape
     counts = data.schema.class_counts(data.rows.labels)
-    return Summary(
-        n_rows, n_timepoints, data.n_shards, counts, 4 * n_rows * n_timepoints, data.streamed
-    )
+    return Summary(n_rows, n_timepoints, data.n_shards, counts, data.streamed)
 
 
 def _refuse_too_few(data: LoadedData, wanted: Wanted) -> None:
