@@ -16,6 +16,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from lstmfcn.adam import EPSILON
 from lstmfcn.batches import EvaluationBatches, training_batches
 from lstmfcn.hyperparameters import Hyperparameters
 from lstmfcn.model import LSTMFCN
@@ -23,7 +24,6 @@ from lstmfcn.rows import Rows
 from lstmfcn.scaling import Scaler
 from lstmfcn.task import Multiclass
 from lstmfcn.training import autocast, choose_precision, evaluate, fit
-from lstmfcn.training_state import ADAM_EPSILON
 
 CPU = torch.device("cpu")
 SPLITS = ("TRAIN", "TEST")
@@ -95,7 +95,7 @@ def _loop(
         optimizer = torch.optim.Adam(model.parameters(), lr=h.lr)
     else:
         model = LSTMFCN(h, shape[1], shape[2])
-        optimizer = torch.optim.Adam(model.parameters(), lr=h.lr, eps=ADAM_EPSILON, fused=True)
+        optimizer = torch.optim.Adam(model.parameters(), lr=h.lr, eps=EPSILON, fused=True)
     precision = "fp32" if plain else choose_precision(h.precision, CPU)
     model.train()
     seconds = []

@@ -25,7 +25,7 @@ from peak_memory import peak_memory
 
 from lstmfcn.hyperparameters import Hyperparameters
 
-ROUNDS = 2
+ROUNDS = 3
 PAPER = Hyperparameters()
 CPUS = os.cpu_count() or 1
 PARTS = (

@@ -1,8 +1,6 @@
 """`lstmfcn evaluate` as a job: `ray job submit --working-dir . -- python jobs/evaluate.py ...`."""
 
-import sys
-
-from lstmfcn.cli import main
+from lstmfcn.cli import run
 
 if __name__ == "__main__":
-    sys.exit(main(["evaluate", *sys.argv[1:]]))
+    run("evaluate")

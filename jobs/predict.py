@@ -1,8 +1,6 @@
 """`lstmfcn predict` as a job: `ray job submit --working-dir . -- python jobs/predict.py ...`."""
 
-import sys
-
-from lstmfcn.cli import main
+from lstmfcn.cli import run
 
 if __name__ == "__main__":
-    sys.exit(main(["predict", *sys.argv[1:]]))
+    run("predict")

@@ -1,8 +1,6 @@
 """`lstmfcn train` as a job: `ray job submit --working-dir . -- python jobs/train.py ...`."""
 
-import sys
-
-from lstmfcn.cli import main
+from lstmfcn.cli import run
 
 if __name__ == "__main__":
-    sys.exit(main(["train", *sys.argv[1:]]))
+    run("train")

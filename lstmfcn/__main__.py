@@ -1,8 +1,6 @@
 """``python -m lstmfcn`` is the command ``lstmfcn``."""
 
-import sys
-
-from lstmfcn.cli import main
+from lstmfcn.cli import run
 
 if __name__ == "__main__":
-    sys.exit(main())
+    run()

@@ -17,7 +17,7 @@ from lstmfcn.files import whole_file
 EpochMetrics = dict[str, Any]
 """A line of the file: epoch, train_loss, train_accuracy, valid_loss, ... as plain numbers."""
 
-_LOOK_EVERY_S = 0.1
+_LOOK_EVERY_S = 0.25
 
 
 class MetricsWriter:

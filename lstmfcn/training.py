@@ -19,6 +19,7 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor, nn
 
+from lstmfcn.adam import Adam
 from lstmfcn.batches import Batch, BatchSource
 from lstmfcn.checkpoints import Checkpoints, Position, State
 from lstmfcn.errors import OutputError, TrainingError
@@ -74,7 +75,7 @@ def fit(
         epoch = training.position.epoch + 1
         started = time.perf_counter() - training.seconds
         lr = learning_rate(hyperparameters, epoch)
-        training.optimizer.param_groups[0]["lr"] = lr
+        training.optimizer.lr = lr
         totals = train_epoch(
             training, step_model, task, batches, precision, hyperparameters.seed, checkpoints
         )
@@ -117,7 +118,8 @@ def train_epoch(
 ) -> Totals:
     """The rest of an epoch: a step a batch. Totals are over all workers' rows, as trained on."""
     workers = training.workers
-    step_model.train()
+    if not step_model.training:  # it goes through all modules
+        step_model.train()
     started = time.perf_counter() - training.seconds
     epoch, first = training.position.epoch + 1, training.position.step
     for step, batch in enumerate(batches(epoch, first), start=first + 1):
@@ -135,7 +137,7 @@ def train_epoch(
 def train_step(
     model: nn.Module,
     task: Task,
-    optimizer: torch.optim.Optimizer,
+    optimizer: Adam,
     batch: Batch,
     precision: PrecisionName,
     world_size: int,

@@ -5,13 +5,11 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from lstmfcn.adam import Adam
 from lstmfcn.checkpoints import Checkpoints, Position, State
 from lstmfcn.errors import StoppedError
 from lstmfcn.metrics_file import EpochMetrics
 from lstmfcn.workers import Workers
-
-ADAM_EPSILON = 1e-7
-"""Keras 2.2.4's, which the paper's results were computed with (PyTorch's default is 1e-8)."""
 
 
 class Training:
@@ -27,7 +25,7 @@ class Training:
 
     def __init__(self, model: nn.Module, lr: float, workers: Workers) -> None:
         self.model, self.workers = model, workers
-        self.optimizer = torch.optim.Adam(model.parameters(), lr=lr, eps=ADAM_EPSILON, fused=True)
+        self.optimizer = Adam(model.parameters(), lr)
         self.device = next(model.parameters()).device
         self.position = Position()
         self.sums = torch.zeros(4, dtype=torch.float64, device=self.device)

@@ -8,6 +8,7 @@ import torch
 from small_models import KINDS, tiny_hyperparameters, tiny_network, tiny_rows, tiny_task
 from torch import nn
 
+from lstmfcn.adam import Adam
 from lstmfcn.batches import Batch, EvaluationBatches, Share, training_batches
 from lstmfcn.checkpoints import Checkpoints
 from lstmfcn.errors import OutputError, TrainingError
@@ -147,7 +148,7 @@ def test_gradients_averaged_over_workers_are_those_of_the_whole_batch(kind, worl
     def step(share):
         """The gradients and sums of a single step over 13 rows."""
         copied = copy.deepcopy(model)
-        optimizer = torch.optim.SGD(copied.parameters(), lr=0.0)
+        optimizer = Adam(copied.parameters(), lr=0.0)
         (batch,) = training_batches(tiny_rows(kind, 13), 13, 0, share)(1)
         sums = train_step(copied, task, optimizer, batch, "fp32", share.world_size)
         return [parameter.grad for parameter in copied.parameters()], sums
@@ -166,7 +167,7 @@ def test_a_step_returns_the_sums_of_loss_right_exact_and_rows():
     nn.init.eye_(model.weight)
     logits = torch.tensor([[2.0, -1.0], [3.0, 1.0], [-1.0, 2.0]])
     targets = torch.tensor([[1.0, 0.0], [1.0, 0.0], [1.0, 0.0]])
-    optimizer = torch.optim.SGD(model.parameters(), lr=0.0)
+    optimizer = Adam(model.parameters(), lr=0.0)
     sums = train_step(model, Multilabel(2), optimizer, Batch(logits, targets, 3), "fp32", 1)
     losses = nn.functional.binary_cross_entropy_with_logits(logits, targets, reduction="none")
     assert sums.dtype == torch.float64

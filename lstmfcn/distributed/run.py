@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import tempfile
 import threading
 import time
 from collections.abc import Callable
@@ -61,19 +62,19 @@ def run(request: Request, ray_stays: bool) -> EpochMetrics:
     memory = _memory_bytes(there, request.resources)
     data = start_preparing(_wanted(request, allotment, memory))
     _tell_start(request, allotment)
-    training = _in_thread(
-        lambda: train_until_done(_training_run(request, allotment), data, allotment)
-    )
-    try:
-        prepared = _resolved(data)
-        _tell_data(prepared, memory, request)
-        best = _follow(request, training)
-    except (KeyboardInterrupt, SystemExit) as stop:
-        _stop(request, training, stop)
-    except LstmfcnError:
-        if ray_stays:  # the workers get the same error from the data; leave none behind
-            training.exception()
-        raise
+    with tempfile.TemporaryDirectory(prefix="lstmfcn-", ignore_cleanup_errors=True) as storage:
+        training_run = _training_run(request, allotment)
+        training = _in_thread(lambda: train_until_done(training_run, data, allotment, storage))
+        try:
+            prepared = _resolved(data)
+            _tell_data(prepared, memory, request)
+            best = _follow(request, training)
+        except (KeyboardInterrupt, SystemExit) as stop:
+            _stop(request, training, stop)
+        except LstmfcnError:
+            if ray_stays:  # the workers get the same error from the data; leave none behind
+                training.exception()
+            raise
     logger.info("model: %s", request.folder / MODEL)
     return best
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, cast
@@ -21,7 +20,7 @@ from ray.train.v2._internal.exceptions import (
 from lstmfcn.checkpoints import newest_position
 from lstmfcn.distributed.lost_nodes import await_lost_nodes, living_ids
 from lstmfcn.distributed.prepare import PreparedRefs
-from lstmfcn.distributed.runtime import own_error
+from lstmfcn.distributed.runtime import TRAINING_ENVIRONMENT, own_error
 from lstmfcn.distributed.worker import LostConnectionError, TrainingRun, train_worker
 from lstmfcn.errors import ResourceError
 from lstmfcn.metrics_file import EpochMetrics
@@ -84,9 +83,14 @@ def train_until_done(
     run: TrainingRun,
     data: PreparedRefs,
     allotment: Allotment,
+    storage: str,
     tell: Callable[[str], None] = logger.info,
 ) -> EpochMetrics:
     """Run the workers; where one is lost, all go on from the newest checkpoint.
+
+    Args:
+        storage: a folder for what Ray Train stores beside, which is of no use: checkpoints are our
+            own.
 
     Returns:
         The kept epoch's metrics.
@@ -101,7 +105,8 @@ def train_until_done(
     while True:
         nodes = living_ids()
         try:
-            return _fit(config, allotment)
+            result = _trainer(config, allotment, storage).fit()
+            return cast(EpochMetrics, result.return_value)
         except ray.train.TrainingFailedError as error:
             if own := own_error(error):
                 raise own from None
@@ -126,12 +131,6 @@ def train_until_done(
         tell(f"a worker was lost ({reason}); starting again from {now}")
 
 
-def _fit(config: dict[str, Any], allotment: Allotment) -> EpochMetrics:
-    """Run the workers once. What Ray Train stores beside is of no use: checkpoints are our own."""
-    with tempfile.TemporaryDirectory(prefix="lstmfcn-", ignore_cleanup_errors=True) as storage:
-        return cast(EpochMetrics, _trainer(config, allotment, storage).fit().return_value)
-
-
 def _trainer(config: dict[str, Any], allotment: Allotment, storage: str) -> Trainer:
     num_workers: int | tuple[int, int] = allotment.num_workers
     if allotment.min_workers < allotment.num_workers:
@@ -146,6 +145,7 @@ def _trainer(config: dict[str, Any], allotment: Allotment, storage: str) -> Trai
         run_config=ray.train.RunConfig(
             storage_path=storage,
             name="lstmfcn",
+            worker_runtime_env={"env_vars": TRAINING_ENVIRONMENT},
             failure_config=ray.train.FailureConfig(
                 max_failures=0, controller_failure_limit=_START_ATTEMPTS
             ),
