@@ -24,6 +24,7 @@ from lstmfcn.rows import Rows
 from lstmfcn.scaling import Scaler
 from lstmfcn.task import Multiclass
 from lstmfcn.training import autocast, choose_precision, evaluate, fit
+from lstmfcn.training_state import Training
 
 CPU = torch.device("cpu")
 SPLITS = ("TRAIN", "TEST")
@@ -131,7 +132,8 @@ def accuracy_on(folder: Path, kind: str, seed: int, epochs: int) -> float:
         net = PlainLSTMFCN(h, x.shape[1], len(classes)).start_as(net)
     task = Multiclass(len(classes))
     batches = training_batches(Rows(x, codes), h.batch_size, seed)
-    trained = fit(net, task, batches, None, h, lambda _: None)
+    trained = Training(net, h.lr)
+    fit(trained, task, batches, None, h, lambda _: None)
     net.load_state_dict(trained.best_weights)
     right = Rows(x_test, np.searchsorted(classes, test[0]))
     totals = evaluate(net, task, EvaluationBatches(right))

@@ -33,7 +33,6 @@ from lstmfcn.metrics_file import MetricsWriter
 from lstmfcn.model import LSTMFCN
 from lstmfcn.reading import read_tables, survey
 from lstmfcn.training_state import Training
-from lstmfcn.workers import OneWorker
 
 N_TIMEPOINTS, N_CLASSES, BATCH = 100, 3, 128
 STEPS_BETWEEN_LOOKS = 16
@@ -225,7 +224,7 @@ def _parse_rate(folder: Path) -> float:
 
 
 def _checkpoint_s(network: LSTMFCN, folder: Path) -> float:
-    training = Training(network, 1e-3, OneWorker())
+    training = Training(network, 1e-3)
     for parameter in network.parameters():
         parameter.grad = torch.zeros_like(parameter)
     training.optimizer.step()

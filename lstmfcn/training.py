@@ -21,7 +21,7 @@ from torch import Tensor, nn
 
 from lstmfcn.adam import Adam
 from lstmfcn.batches import Batch, BatchSource
-from lstmfcn.checkpoints import Checkpoints, Position, State
+from lstmfcn.checkpoints import Checkpoints, Position
 from lstmfcn.errors import OutputError, TrainingError
 from lstmfcn.hyperparameters import Hyperparameters, PrecisionName
 from lstmfcn.metrics_file import EpochMetrics
@@ -36,38 +36,32 @@ Report = Callable[[EpochMetrics], None]
 
 
 def fit(
-    model: nn.Module,
+    training: Training,
     task: Task,
     batches: BatchSource,
     validation: Iterable[Batch] | None,
     hyperparameters: Hyperparameters,
     report: Report,
-    workers: Workers | None = None,
     checkpoints: Checkpoints | None = None,
-    start: tuple[Position, State] | None = None,
-) -> Training:
-    """Train for all epochs, and keep the best.
+) -> None:
+    """Train for all epochs that are left, and keep the best.
 
     Args:
-        model: on its device already; left with the last epoch's weights.
+        training: where it begins, the same on every worker; left with the last epoch's weights and
+            those of the best one.
         task: loss and counts.
         batches: this worker's batches of any epoch.
         validation: this worker's share of the validation rows; None where there are none.
         hyperparameters: lr, epochs, precision and seed apply here.
         report: called once an epoch with its metrics, the same on every worker.
-        workers: who trains along; nobody by default.
         checkpoints: where the state is written, on a clock and at the end.
-        start: the checkpoint to go on from, the same on every worker.
 
     Raises:
         TrainingError: the loss is no longer finite.
         OutputError: a checkpoint cannot be written, or workers see different ones.
         StoppedError: training is to stop, and can go on from its last checkpoint.
     """
-    workers = workers or OneWorker()
-    training = Training(model, hyperparameters.lr, workers)
-    if start:
-        training.restore(*start)
+    model, workers = training.model, training.workers
     _refuse_different_starts(training)
     precision = choose_precision(hyperparameters.precision, training.device)
     step_model = workers.wrap(model)
@@ -96,7 +90,6 @@ def fit(
         report(metrics)
         if checkpoints and workers.agree(checkpoints.due() or epoch == hyperparameters.epochs):
             training.save(checkpoints)
-    return training
 
 
 def learning_rate(hyperparameters: Hyperparameters, epoch: int) -> float:

@@ -9,11 +9,16 @@ from lstmfcn.adam import Adam
 from lstmfcn.checkpoints import Checkpoints, Position, State
 from lstmfcn.errors import StoppedError
 from lstmfcn.metrics_file import EpochMetrics
-from lstmfcn.workers import Workers
+from lstmfcn.workers import OneWorker, Workers
 
 
 class Training:
     """All that changes while a model is trained, and how it is written to a checkpoint.
+
+    Args:
+        model: on its device already.
+        lr: learning rate to begin with.
+        workers: who trains along; nobody by default.
 
     Attributes:
         position: epochs done, and steps done in the one after them.
@@ -23,8 +28,8 @@ class Training:
         best_weights: its weights, on the CPU.
     """
 
-    def __init__(self, model: nn.Module, lr: float, workers: Workers) -> None:
-        self.model, self.workers = model, workers
+    def __init__(self, model: nn.Module, lr: float, workers: Workers | None = None) -> None:
+        self.model, self.workers = model, workers or OneWorker()
         self.optimizer = Adam(model.parameters(), lr)
         self.device = next(model.parameters()).device
         self.position = Position()

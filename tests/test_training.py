@@ -37,7 +37,17 @@ class Fitted(NamedTuple):
     history: list
 
 
-def fitted(kind="multiclass", rows=None, valid=None, seed=0, history=None, changes=None, **run):
+def fitted(
+    kind="multiclass",
+    rows=None,
+    valid=None,
+    seed=0,
+    history=None,
+    changes=None,
+    workers=None,
+    start=None,
+    checkpoints=None,
+):
     """A model fitted to the tiny problem."""
     changes = {"seed": seed, **(changes or {})}
     h = tiny_hyperparameters(kind, **changes)
@@ -45,8 +55,11 @@ def fitted(kind="multiclass", rows=None, valid=None, seed=0, history=None, chang
     batches = training_batches(rows or tiny_rows(kind), h.batch_size, seed)
     validation = None if valid is None else EvaluationBatches(valid)
     history = [] if history is None else history
-    trained = fit(model, tiny_task(kind), batches, validation, h, history.append, **run)
-    return Fitted(model, trained, history)
+    training = Training(model, h.lr, workers)
+    if start:
+        training.restore(*start)
+    fit(training, tiny_task(kind), batches, validation, h, history.append, checkpoints)
+    return Fitted(model, training, history)
 
 
 def with_nan(rows):
@@ -89,7 +102,7 @@ def test_without_validation_the_best_epoch_has_the_least_training_loss():
 
 def test_of_equal_losses_the_first_epoch_is_kept_and_later_steps_leave_it_alone():
     model = nn.Linear(1, 1)
-    trained, before = Training(model, 0.1, OneWorker()), model.weight.item()
+    trained, before = Training(model, 0.1), model.weight.item()
     first = {"epoch": 1, "train_loss": 0.5, "valid_loss": 1.0}
     second = {"epoch": 2, "train_loss": 0.1, "valid_loss": 1.0}
     trained.finish_epoch(first)
@@ -275,13 +288,13 @@ def fit_until_cut(folder, at, kind, rows, valid, changes):
     batches = CutBatches(rows, h.batch_size, h.seed, at)
     with pytest.raises(CutError):
         fit(
-            tiny_network(kind, **changes),
+            Training(tiny_network(kind, **changes), h.lr),
             tiny_task(kind),
             batches,
             EvaluationBatches(valid),
             h,
             history.append,
-            checkpoints=Checkpoints(folder, every_s=0),
+            Checkpoints(folder, every_s=0),
         )
     return history
 

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from lstmfcn.artifact import Artifact
 from lstmfcn.batches import EvaluationBatches, Share, training_batches
-from lstmfcn.checkpoints import Checkpoints, Position, State
+from lstmfcn.checkpoints import Checkpoints
 from lstmfcn.distributed.prepare import Prepared, PreparedRefs
 from lstmfcn.errors import ResourceError
 from lstmfcn.hyperparameters import Hyperparameters
@@ -101,42 +101,41 @@ def _train(run: TrainingRun, data: PreparedRefs) -> EpochMetrics | None:
         sync_first=run.output / METRICS,
         stop_file=run.output / STOP,
     )
+    training = Training(_network(run, prepared, task).to(device), hyperparameters.lr, workers)
     start = checkpoints.newest()
-    with _report(run.output / METRICS, start, workers) as report:
-        trained = fit(
-            _network(run, prepared, task).to(device),
+    if start:
+        training.restore(*start)
+    with _report(run.output / METRICS, training) as report:
+        fit(
+            training,
             task,
             training_batches(rows, hyperparameters.batch_size, hyperparameters.seed, share),
             EvaluationBatches(held_out, share) if held_out else None,
             hyperparameters,
             report,
-            workers,
             checkpoints,
-            start,
         )
     if workers.rank > 0:
         return None
-    _artifact(run, prepared, trained, workers).save(run.output / MODEL)
-    return trained.best
+    _artifact(run, prepared, training).save(run.output / MODEL)
+    return training.best
 
 
-def _artifact(
-    run: TrainingRun, prepared: Prepared, trained: Training, workers: RayWorkers
-) -> Artifact:
+def _artifact(run: TrainingRun, prepared: Prepared, training: Training) -> Artifact:
     """The kept epoch's model, and how it came to be."""
-    device = trained.device
+    device = training.device
     return Artifact(
         hyperparameters=run.hyperparameters,
         schema=prepared.schema,
         scaler=prepared.scaler,
-        weights=trained.best_weights,
-        metrics=trained.best,
+        weights=training.best_weights,
+        metrics=training.best,
         training={
             **run.record,
             "train_rows": prepared.training.rows,
             "train_sha256": prepared.train_sha256,
             "validation_rows": prepared.validation.rows if prepared.validation else 0,
-            "num_workers": workers.world_size,
+            "num_workers": training.workers.world_size,
             "device": device.type,
             "precision": choose_precision(run.hyperparameters.precision, device),
         },
@@ -152,13 +151,11 @@ def _network(run: TrainingRun, prepared: Prepared, task: Task) -> LSTMFCN:
     return network
 
 
-def _report(
-    path: Path, start: tuple[Position, State] | None, workers: RayWorkers
-) -> AbstractContextManager[Report]:
+def _report(path: Path, training: Training) -> AbstractContextManager[Report]:
     """What writes the epochs' metrics; nothing, but on the first worker."""
-    if workers.rank > 0:
+    if training.workers.rank > 0:
         return nullcontext(lambda _: None)
-    return MetricsWriter(path, epochs_done=start[0].epoch if start else 0)
+    return MetricsWriter(path, epochs_done=training.position.epoch)
 
 
 class RayWorkers:
