@@ -16,7 +16,7 @@ from __future__ import annotations
 import fcntl
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Set
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -78,15 +78,25 @@ class RunRecord(BaseModel):
         Raises:
             HyperparameterError: something else was given that is not what the run has.
         """
-        for name in sorted(given.model_fields_set - _MAY_CHANGE):
+        self.refuse_other_hyperparameters(given, _MAY_CHANGE)
+        changes = {name: getattr(given, name) for name in _MAY_CHANGE & given.model_fields_set}
+        return self.hyperparameters.model_copy(update=changes)
+
+    def refuse_other_hyperparameters(
+        self, given: Hyperparameters, may_change: Set[str] = frozenset()
+    ) -> None:
+        """Refuse hyperparameters that are given and are not what the run has.
+
+        Raises:
+            HyperparameterError: they differ.
+        """
+        for name in sorted(given.model_fields_set - may_change):
             theirs, ours = getattr(self.hyperparameters, name), getattr(given, name)
             if theirs != ours:
                 raise HyperparameterError(
                     f"{flag(name)}: found {ours!r}, the run to resume has {theirs!r}; "
                     "leave the flag out, or name another --output"
                 )
-        changes = {name: getattr(given, name) for name in _MAY_CHANGE & given.model_fields_set}
-        return self.hyperparameters.model_copy(update=changes)
 
     def refuse_other_rows(self, train_sha256: str, file: str) -> None:
         """Refuse training rows that are not those that the run began with.

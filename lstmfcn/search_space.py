@@ -93,6 +93,15 @@ class SearchSpace:
             mark = getattr(error, "problem_mark", None)
             line = f", line {mark.line + 1}" if mark else ""
             raise HyperparameterError(f"{source}{line}: is not YAML; {_HELP}") from error
+        return cls.of(written, source)
+
+    @classmethod
+    def of(cls, written: object, source: str) -> SearchSpace:
+        """The space that a mapping describes.
+
+        Raises:
+            HyperparameterError: it is no such mapping, or allows impossible values.
+        """
         if not isinstance(written, dict) or not written:
             raise HyperparameterError(f"{source}: names no hyperparameter; {_HELP} for each")
         values: dict[str, Values] = {}
@@ -105,6 +114,10 @@ class SearchSpace:
             except HyperparameterError as error:
                 raise HyperparameterError(f"{source}: {error}") from error
         return cls(values)
+
+    def written(self) -> dict[str, Any]:
+        """The space as it would stand in a file."""
+        return {flag(name): _written(name, values) for name, values in self.values.items()}
 
     def without(self, fixed: set[str], source: str) -> SearchSpace:
         """What is left to search where some hyperparameters are given.
@@ -160,6 +173,15 @@ def _distribution(name: str, values: Values) -> BaseDistribution:
     if _is_integer(name):
         return IntDistribution(int(values.low), int(values.high), log=values.log)
     return FloatDistribution(values.low, values.high, log=values.log)
+
+
+def _written(name: str, values: Values) -> dict[str, Any]:
+    if isinstance(values, Choice):
+        return {"choice": list(values.values)}
+    bounds = [values.low, values.high]
+    if _is_integer(name):
+        return {"int": bounds, "log": values.log}
+    return {"loguniform" if values.log else "uniform": bounds}
 
 
 def _values(field: str, domain: object) -> Values:

@@ -22,6 +22,8 @@ from lstmfcn.metrics_file import EpochMetrics
 
 EVENTS, TRIALS = "sweep.jsonl", "trials.csv"
 
+_FOLDER = "trials"
+
 Status = Literal["done", "stopped early", "out of time", "failed"]
 
 _MINIMISED = "_loss"
@@ -96,6 +98,11 @@ class Objective(NamedTuple):
         sign = 1 if self.mode == "min" else -1
         counting = [trial for trial in trials if trial.counts]
         return min(counting, key=lambda t: (sign * (t.objective or 0.0), t.number), default=None)
+
+
+def trial_folder(folder: Path, number: int) -> Path:
+    """Where a trial of the sweep in a folder writes."""
+    return folder / _FOLDER / f"{number:04d}"
 
 
 class SweepLog:

@@ -81,7 +81,7 @@ def start_preparing(wanted: Wanted) -> PreparedRefs:
 
 
 def _prepare(wanted: Wanted) -> tuple[Prepared, Rows, Rows | None]:
-    store = wanted.folder / ROWS
+    store = wanted.folder / ROWS / wanted.record.hyperparameters.scaling
     data = load(wanted.training, wanted.memory_bytes, store / "training.f32")
     data.schema.refuse_absent_classes(data.rows.labels, wanted.training.data)
     _refuse_too_few(data, wanted)

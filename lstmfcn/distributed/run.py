@@ -8,6 +8,7 @@ import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import Future
+from pathlib import Path
 from typing import NoReturn, TypeVar, cast
 
 import ray
@@ -59,15 +60,15 @@ def run(request: Request, ray_stays: bool) -> EpochMetrics:
     allotment = _allot(there, request.resources)
     refuse_small_batches(request.record.hyperparameters.batch_size, allotment.num_workers)
     refuse_unshared(request.folder)
-    memory = _memory_bytes(there, request.resources)
+    memory = memory_bytes(there, request.resources)
     data = start_preparing(_wanted(request, allotment, memory))
     _tell_start(request, allotment)
     with tempfile.TemporaryDirectory(prefix="lstmfcn-", ignore_cleanup_errors=True) as storage:
         training_run = _training_run(request, allotment)
         training = _in_thread(lambda: train_until_done(training_run, data, allotment, storage))
         try:
-            prepared = _resolved(data)
-            _tell_data(prepared, memory, request)
+            prepared = resolved(data)
+            tell_data(prepared, memory, request.folder)
             best = _follow(request, training)
         except (KeyboardInterrupt, SystemExit) as stop:
             _stop(request, training, stop)
@@ -146,7 +147,7 @@ def _stop(
     raise StoppedError(f"stopped after {position}; go on with --resume") from stop
 
 
-def _resolved(data: PreparedRefs) -> Prepared:
+def resolved(data: PreparedRefs) -> Prepared:
     """What is known of the data, once all of it has been read and checked.
 
     Raises:
@@ -198,7 +199,7 @@ def _allot(there: list[Node], wanted: Resources) -> Allotment:
     return Allotment(num_workers, fewest, each, use_gpu)
 
 
-def _memory_bytes(there: list[Node], wanted: Resources) -> int:
+def memory_bytes(there: list[Node], wanted: Resources) -> int:
     """The most that all rows may take in memory: by default half of the least object store."""
     if wanted.memory_gb is not None:
         return int(wanted.memory_gb * 1e9)
@@ -230,7 +231,7 @@ def _tell(purpose: str, data: Summary) -> None:
     )
 
 
-def _tell_data(prepared: Prepared, memory_bytes: int, request: Request) -> None:
+def tell_data(prepared: Prepared, granted_bytes: int, folder: Path) -> None:
     """Rows and classes, whether rows are in memory or streamed, and why."""
     purposes = {"training": prepared.training}
     if prepared.validation:
@@ -240,7 +241,7 @@ def _tell_data(prepared: Prepared, memory_bytes: int, request: Request) -> None:
     kept = sum(data.value_bytes for data in purposes.values() if not data.streamed)
     if kept:
         logger.info(
-            "%.3g GB of rows kept in memory, of %.3g GB granted", kept / 1e9, memory_bytes / 1e9
+            "%.3g GB of rows kept in memory, of %.3g GB granted", kept / 1e9, granted_bytes / 1e9
         )
     for purpose, data in purposes.items():
         if data.streamed:
@@ -249,6 +250,6 @@ def _tell_data(prepared: Prepared, memory_bytes: int, request: Request) -> None:
                 "shuffled in windows",
                 purpose,
                 data.value_bytes / 1e9,
-                memory_bytes / 1e9,
-                request.folder / ROWS,
+                granted_bytes / 1e9,
+                folder / ROWS,
             )

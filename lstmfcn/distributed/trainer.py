@@ -164,7 +164,12 @@ def _why_lost(error: ray.train.TrainingFailedError) -> str | None:
     lost = [str(failure) for failure in failures if isinstance(failure, _LOST)]
     if not lost:
         return None
-    return next((why for sign, why in _REASONS.items() if any(sign in text for text in lost)), "")
+    return reason_of_loss(lost)
+
+
+def reason_of_loss(told: list[str]) -> str:
+    """Why a process ended, by Ray's own long texts."""
+    return next((why for sign, why in _REASONS.items() if any(sign in text for text in told)), "")
 
 
 def _first_line(error: BaseException) -> str:

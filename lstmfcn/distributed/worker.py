@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 import time
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
@@ -70,19 +71,33 @@ def train_worker(config: dict[str, Any]) -> EpochMetrics | None:
         LostConnectionError: the connection to the other workers broke.
     """
     try:
-        return _train(ray.get(config["run"]), config["data"])
+        with refusing_memory_errors():
+            return _train(ray.get(config["run"]), config["data"])
     except RuntimeError as error:
-        if any(sign in str(error) for sign in _ALLOCATION_FAILURES):
-            raise ResourceError(
-                f"out of memory in a worker ({str(error).splitlines()[0][:200]}); "
-                "lower --batch-size or the net's sizes"
-            ) from error
         if isinstance(error, torch.distributed.DistError) or "gloo" in str(error):
             # Some worker is lost, or failed by an error of its own, which is what has to be told:
             # Ray ends this one as soon as it knows
             time.sleep(_SECONDS_TO_NOTICE)
             raise LostConnectionError(str(error).splitlines()[0]) from error
         raise
+
+
+@contextmanager
+def refusing_memory_errors() -> Iterator[None]:
+    """Tell PyTorch's failures to allocate from its other errors.
+
+    Raises:
+        ResourceError: memory, or the device's, is too small.
+    """
+    try:
+        yield
+    except RuntimeError as error:
+        if not any(sign in str(error) for sign in _ALLOCATION_FAILURES):
+            raise
+        raise ResourceError(
+            f"out of memory in a worker ({str(error).splitlines()[0][:200]}); "
+            "lower --batch-size or the net's sizes"
+        ) from error
 
 
 def _train(run: TrainingRun, data: PreparedRefs) -> EpochMetrics | None:
@@ -101,7 +116,7 @@ def _train(run: TrainingRun, data: PreparedRefs) -> EpochMetrics | None:
         sync_first=run.output / METRICS,
         stop_file=run.output / STOP,
     )
-    training = Training(_network(run, prepared, task).to(device), hyperparameters.lr, workers)
+    training = Training(network_of(run, prepared, task).to(device), hyperparameters.lr, workers)
     start = checkpoints.newest()
     if start:
         training.restore(*start)
@@ -117,11 +132,11 @@ def _train(run: TrainingRun, data: PreparedRefs) -> EpochMetrics | None:
         )
     if workers.rank > 0:
         return None
-    _artifact(run, prepared, training).save(run.output / MODEL)
+    artifact_of(run, prepared, training).save(run.output / MODEL)
     return training.best
 
 
-def _artifact(run: TrainingRun, prepared: Prepared, training: Training) -> Artifact:
+def artifact_of(run: TrainingRun, prepared: Prepared, training: Training) -> Artifact:
     """The kept epoch's model, and how it came to be."""
     device = training.device
     return Artifact(
@@ -142,7 +157,7 @@ def _artifact(run: TrainingRun, prepared: Prepared, training: Training) -> Artif
     )
 
 
-def _network(run: TrainingRun, prepared: Prepared, task: Task) -> LSTMFCN:
+def network_of(run: TrainingRun, prepared: Prepared, task: Task) -> LSTMFCN:
     """The network to begin with, the same on every worker."""
     torch.manual_seed(run.hyperparameters.seed)
     network = LSTMFCN(run.hyperparameters, prepared.schema.n_timepoints, task.n_outputs)

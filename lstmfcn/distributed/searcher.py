@@ -1,0 +1,138 @@
+"""Suggests the hyperparameters of each trial to Ray Tune, and keeps the record of the sweep."""
+
+from __future__ import annotations
+
+import logging
+import warnings
+from typing import Any
+
+import optuna
+from ray.tune.search import Searcher
+from ray.tune.search.optuna import OptunaSearch
+
+from lstmfcn.errors import OutputError
+from lstmfcn.search_space import SearchSpace
+from lstmfcn.sweep import Began, Objective, Status, SweepLog, Trial
+from lstmfcn.sweep_progress import SweepProgress
+from lstmfcn.sweep_record import SearcherName
+
+NUMBER, HYPERPARAMETERS = "number", "hyperparameters"
+"""Names in a trial's configuration."""
+
+logger = logging.getLogger(__name__)
+
+
+class RecordingSearcher(Searcher):
+    """Optuna's sampler, brought to where the record ends, and a line in the record for each event.
+
+    A trial that began and did not end is the first to be suggested again.
+
+    Args:
+        name: ``optuna`` samples by TPE (Bergstra et al. 2011), ``random`` independently.
+        space: what is searched.
+        objective: what is to be reached.
+        seed: of the sampler.
+        log: of the sweep so far.
+        progress: is told of each trial that begins and ends.
+
+    Raises:
+        OutputError: the record is that of another sweep.
+    """
+
+    def __init__(
+        self,
+        name: SearcherName,
+        space: SearchSpace,
+        objective: Objective,
+        seed: int,
+        log: SweepLog,
+        progress: SweepProgress,
+    ) -> None:
+        super().__init__(metric=objective.metric, mode=objective.mode)
+        optuna.logging.set_verbosity(optuna.logging.WARNING)
+        samplers = optuna.samplers
+        sampler = samplers.TPESampler(seed=seed) if name == "optuna" else None
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+            self._inner = OptunaSearch(
+                space.distributions(),
+                metric=objective.metric,
+                mode=objective.mode,
+                sampler=sampler or samplers.RandomSampler(seed=seed),
+            )
+        self._objective, self._log, self._progress = objective, log, progress
+        self._running: dict[str, Began] = {}
+        self._interrupted = self._replay()
+
+    def _replay(self) -> list[Began]:
+        """Ask and tell all that was asked and told before; returns what was never told."""
+        asked: dict[int, Began] = {}
+        for event in self._log.events:
+            if isinstance(event, Trial):
+                asked.pop(event.number, None)
+                self._tell(event)
+            elif self._inner.suggest(_name(event.number)) == event.hyperparameters:
+                asked[event.number] = event
+            elif event.number not in asked:
+                raise OutputError(
+                    "the sweep to resume searched something else; give it the same space, "
+                    "searcher and seed, or name another --output"
+                )
+        return list(asked.values())
+
+    def _tell(self, trial: Trial) -> None:
+        result = {self.metric: trial.objective} if trial.counts else None
+        self._inner.on_trial_complete(_name(trial.number), result, error=not trial.counts)
+
+    def suggest(self, trial_id: str) -> dict[str, Any]:
+        """The next trial's configuration."""
+        if self._interrupted:
+            began = self._interrupted.pop(0)
+        else:
+            number = self._log.began + 1
+            began = Began(number, self._inner.suggest(_name(number)))
+            self._log.add(began)
+        self._running[trial_id] = began
+        self._progress.began()
+        return {NUMBER: began.number, HYPERPARAMETERS: began.hyperparameters}
+
+    def on_trial_complete(
+        self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False
+    ) -> None:
+        """Nothing: `end` knows more."""
+
+    def runs(self, trial_id: str) -> bool:
+        """Whether a trial has begun, and not ended."""
+        return trial_id in self._running
+
+    def end(self, trial_id: str, status: Status, result: dict[str, Any], reason: str) -> None:
+        """A trial has ended; the sampler learns of it, and the record."""
+        began = self._running.pop(trial_id)
+        best = result.get("best", {})
+        trial = Trial(
+            number=began.number,
+            hyperparameters=began.hyperparameters,
+            status=status,
+            objective=best.get(self._objective.metric),
+            metrics=best,
+            epochs=result.get("epoch", 0),
+            seconds=result.get("seconds", 0.0),
+            reason=reason,
+        )
+        self._tell(trial)
+        self._log.add(trial)
+        self._progress.ended(trial)
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Nothing: Ray Tune pickles what it is given, and the record has all."""
+        return {}
+
+    def save(self, checkpoint_path: str) -> None:
+        """Nothing: the record has all."""
+
+    def restore(self, checkpoint_path: str) -> None:
+        """Nothing: the record has all."""
+
+
+def _name(number: int) -> str:
+    return f"{number:04d}"

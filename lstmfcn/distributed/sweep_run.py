@@ -1,0 +1,233 @@
+"""With Ray up: read the data once, let Ray Tune run the trials, keep the best one's model."""
+
+from __future__ import annotations
+
+import logging
+import os
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import ray
+from ray import tune
+from ray.tune.experiment import Trial as TuneTrial
+from ray.tune.schedulers import ASHAScheduler, FIFOScheduler, TrialScheduler
+
+from lstmfcn.artifact import Artifact
+from lstmfcn.distributed.prepare import Prepared, PreparedRefs, Wanted, start_preparing
+from lstmfcn.distributed.run import memory_bytes, resolved, tell_data
+from lstmfcn.distributed.runtime import nodes, places
+from lstmfcn.distributed.searcher import RecordingSearcher
+from lstmfcn.distributed.storage import refuse_unshared
+from lstmfcn.distributed.trainer import reason_of_loss
+from lstmfcn.distributed.trial import FAILURE, FINISHED, TrialPlan, run_trial
+from lstmfcn.distributed.tune import SweepRequest
+from lstmfcn.errors import ResourceError, StoppedError, TrainingError
+from lstmfcn.run_folder import MODEL
+from lstmfcn.search_space import Choice
+from lstmfcn.sweep import Objective, Status, SweepLog, Trial, trial_folder
+from lstmfcn.sweep_plots import save_sweep_plots
+from lstmfcn.sweep_progress import SweepProgress
+
+_REDUCTION = 3
+"""A third of the trials goes on at each milestone; ASHA (Li et al. 2020) suggests 3 or 4."""
+
+_ENVIRONMENT = {
+    "RAY_AIR_NEW_OUTPUT": "0",  # the sweep has its own progress
+    "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",  # the sweep has its own record
+    "TUNE_DISABLE_STRICT_METRIC_CHECKING": "1",  # a trial that failed has no metric
+    "TUNE_DISABLE_SIGINT_HANDLER": "1",  # Ctrl-C ends the command as any other
+    "TUNE_GLOBAL_CHECKPOINT_S": "1000000",  # nor does it need Tune's
+    "TUNE_FUNCTION_THREAD_TIMEOUT_S": "60",  # before a trial's process is used again
+    "TUNE_PRINT_ALL_TRIAL_ERRORS": "0",  # they are in the record
+}
+
+logger = logging.getLogger(__name__)
+
+
+def run(request: SweepRequest) -> Trial:
+    """Sweep as requested.
+
+    Raises:
+        UserError: data, output or cluster do not allow it.
+        TrainingError: no trial finished.
+        StoppedError: the user stopped it.
+    """
+    cpus = request.resources.cpus_per_worker or 1
+    if places(nodes(), cpus) < 1:
+        raise ResourceError(f"no machine has {cpus} CPUs; lower --cpus-per-worker")
+    refuse_unshared(request.folder)
+    request.sweep.save(request.folder)
+    data = _prepare(request)
+    log = SweepLog(request.folder)
+    log.start()
+    try:
+        with SweepProgress(request.sweep.num_samples, request.objective, log.trials) as progress:
+            _sweep(request, data, log, progress, cpus)
+    except KeyboardInterrupt as stop:
+        done = len(log.trials)
+        raise StoppedError(f"stopped after {done} trials; go on with --resume") from stop
+    return _finish(request, log)
+
+
+def _prepare(request: SweepRequest) -> dict[str, PreparedRefs]:
+    """The rows, read once for each scaling that trials may ask for.
+
+    Raises:
+        UserError: the data does not allow the sweep.
+    """
+    granted = memory_bytes(nodes(), request.resources)
+    fixed = request.record.hyperparameters
+    searched = request.space.values.get("scaling")
+    scalings = searched.values if isinstance(searched, Choice) else (fixed.scaling,)
+    found: dict[str, PreparedRefs] = {}
+    for scaling in scalings:
+        changed = fixed.model_copy(update={"scaling": scaling})
+        found[scaling] = start_preparing(
+            Wanted(
+                record=request.record.model_copy(update={"hyperparameters": changed}),
+                training=request.training,
+                validation=request.validation,
+                scaler=request.start.scaler if request.start else None,
+                num_workers=1,
+                memory_bytes=granted // len(scalings),
+                folder=request.folder,
+            )
+        )
+        prepared: Prepared = resolved(found[scaling])
+    tell_data(prepared, granted, request.folder)
+    return found
+
+
+def _sweep(
+    request: SweepRequest,
+    data: dict[str, PreparedRefs],
+    log: SweepLog,
+    progress: SweepProgress,
+    cpus: int,
+) -> None:
+    """Run the trials that are left."""
+    left = request.sweep.num_samples - len(log.trials)
+    if left <= 0:
+        return
+    at_once = request.limits.max_concurrent or places(nodes(), cpus)
+    scheduler, milestones = _scheduler(request)
+    objective = request.objective
+    searcher = RecordingSearcher(
+        request.sweep.searcher,
+        request.space,
+        objective,
+        request.record.hyperparameters.seed,
+        log,
+        progress,
+    )
+    plan = TrialPlan(
+        fixed=request.record.hyperparameters,
+        data=data,
+        start=request.start,
+        folder=request.folder,
+        metric=objective.metric,
+        milestones=milestones,
+        threads=cpus,
+    )
+    os.environ.update(_ENVIRONMENT)
+    trainable = tune.with_resources(tune.with_parameters(run_trial, plan=plan), {"cpu": cpus})
+    budget = request.limits.time_budget_s
+    with tempfile.TemporaryDirectory(prefix="lstmfcn-", ignore_cleanup_errors=True) as storage:
+        results = tune.Tuner(
+            trainable,
+            tune_config=tune.TuneConfig(
+                search_alg=searcher,
+                scheduler=scheduler,
+                num_samples=left,
+                max_concurrent_trials=min(at_once, left),
+                time_budget_s=budget,
+                reuse_actors=True,
+            ),
+            run_config=tune.RunConfig(
+                name="sweep",
+                storage_path=storage,
+                verbose=0,
+                callbacks=[_Events(searcher)],
+            ),
+        ).fit()
+    for result in results:  # Tune tells nothing of those that it ends because time is up
+        last = result.metrics or {}
+        if searcher.runs(last.get("trial_id", "")):
+            searcher.end(last["trial_id"], "out of time", last, "")
+
+
+def _scheduler(request: SweepRequest) -> tuple[TrialScheduler, frozenset[int]]:
+    """What stops trials early, and the epochs after which it decides."""
+    if request.sweep.scheduler == "none":
+        return FIFOScheduler(), frozenset()
+    most = request.space.largest("epochs", request.record.hyperparameters.epochs)
+    first = max(1, round(most / _REDUCTION**2))
+    milestones = [first]
+    while milestones[-1] * _REDUCTION < most:
+        milestones.append(milestones[-1] * _REDUCTION)
+    objective = request.objective
+    scheduler = ASHAScheduler(
+        time_attr="epoch",
+        metric=objective.metric,
+        mode=objective.mode,
+        max_t=most + 1,  # its own end is not an early stop
+        grace_period=first,
+        reduction_factor=_REDUCTION,
+    )
+    return scheduler, frozenset(milestones)
+
+
+class _Events(tune.Callback):
+    """Tells the searcher what becomes of the trials."""
+
+    def __init__(self, searcher: RecordingSearcher) -> None:
+        self._searcher = searcher
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {}  # Ray Tune pickles what it is given
+
+    def on_trial_complete(self, trial: TuneTrial, **info: Any) -> None:  # noqa: ARG002
+        result = trial.last_result or {}
+        status: Status = "stopped early"
+        if result.get(FAILURE):
+            status = "failed"
+        elif result.get(FINISHED):
+            status = "done"
+        self._searcher.end(trial.trial_id, status, result, result.get(FAILURE, ""))
+
+    def on_trial_error(self, trial: TuneTrial, **info: Any) -> None:  # noqa: ARG002
+        error = ray.cloudpickle.loads(Path(trial.pickled_error_file).read_bytes())
+        if isinstance(error, ray.exceptions.RayActorError):
+            reason = reason_of_loss([str(error)])
+        else:
+            reason = str(error).strip().splitlines()[-1]
+            logger.error("a trial failed by a bug:\n%s", error)
+        self._searcher.end(trial.trial_id, "failed", trial.last_result or {}, reason)
+
+
+def _finish(request: SweepRequest, log: SweepLog) -> Trial:
+    """Keep the best trial's model, and draw.
+
+    Raises:
+        TrainingError: no trial finished.
+    """
+    trials, objective = log.trials, request.objective
+    best = objective.best(trials)
+    if best is None:
+        reasons = dict.fromkeys(trial.reason or trial.status for trial in trials)
+        raise TrainingError(f"no trial finished: {'; '.join(reasons) or 'out of time'}")
+    Artifact.load(trial_folder(request.folder, best.number) / MODEL).save(request.folder / MODEL)
+    save_sweep_plots(trials, request.space, objective, request.folder)
+    _tell_best(best, objective)
+    logger.info("model: %s", request.folder / MODEL)
+    return best
+
+
+def _tell_best(best: Trial, objective: Objective) -> None:
+    from lstmfcn.hyperparameters import flag
+
+    flags = " ".join(f"--{flag(name)} {value}" for name, value in best.hyperparameters.items())
+    print(f"best: trial {best.number}, {objective.metric} {best.objective:.8f}, epoch "
+          f"{best.metrics['epoch']}")  # fmt: skip
+    print(flags, flush=True)

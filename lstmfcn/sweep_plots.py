@@ -1,0 +1,144 @@
+"""What a sweep found, as PNGs.
+
+``objective.png``    each trial's objective, and the best so far
+``slices.png``       the objective over each hyperparameter
+``importance.png``   how much of the objective's variance each hyperparameter explains (fANOVA,
+                     Hutter et al. 2014, by Optuna); drawn where trials differ
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from itertools import accumulate
+from pathlib import Path
+
+import optuna
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
+from optuna.study import StudyDirection
+
+from lstmfcn.files import whole_file
+from lstmfcn.hyperparameters import flag
+from lstmfcn.search_space import Choice, SearchSpace, Values
+from lstmfcn.sweep import Objective, Trial
+
+OBJECTIVE, SLICES, IMPORTANCE = "objective.png", "slices.png", "importance.png"
+
+_COLOURS = {"done": "tab:blue", "stopped early": "tab:orange", "out of time": "tab:grey"}
+_COLUMNS = 4
+
+
+def save_sweep_plots(
+    trials: Sequence[Trial], space: SearchSpace, objective: Objective, folder: Path
+) -> None:
+    """Draw the trials that have an objective; at least one has."""
+    counting = [trial for trial in trials if trial.counts]
+    _save(_history(counting, objective), folder / OBJECTIVE)
+    _save(_slices(counting, space, objective), folder / SLICES)
+    if len({trial.objective for trial in counting}) > 1:
+        _save(_importance(counting, space, objective), folder / IMPORTANCE)
+
+
+def _history(trials: Sequence[Trial], objective: Objective) -> Figure:
+    figure = Figure(figsize=(7, 4), layout="constrained")
+    axes = figure.subplots()
+    numbers = [trial.number for trial in trials]
+    best = accumulate((_value(t) for t in trials), min if objective.mode == "min" else max)
+    axes.step(numbers, list(best), where="post", color="tab:green", label="best so far")
+    _scatter(axes, trials, numbers)
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    axes.set_xlabel("trial")
+    axes.set_ylabel(objective.metric)
+    axes.legend()
+    return figure
+
+
+def _slices(trials: Sequence[Trial], space: SearchSpace, objective: Objective) -> Figure:
+    names = list(space.values)
+    columns = min(_COLUMNS, len(names))
+    rows = -(-len(names) // columns)
+    figure = Figure(figsize=(3 * columns, 2.6 * rows + 0.4), layout="constrained")
+    grid = figure.subplots(rows, columns, sharey=True, squeeze=False)
+    for axes, name in zip(grid.flat, names, strict=False):
+        values = [trial.hyperparameters[name] for trial in trials]
+        _scatter(axes, trials, _positions(axes, space.values[name], values))
+        axes.set_xlabel(flag(name))
+    for axes in grid.flat[len(names) :]:
+        axes.set_axis_off()
+    for axes in grid[:, 0]:
+        axes.set_ylabel(objective.metric)
+    handles, labels = grid[0, 0].get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside upper right", ncols=len(labels))
+    return figure
+
+
+def _positions(axes: Axes, values: Values, found: list[object]) -> list[float]:
+    """Where each value lies on the axis: choices at equal distances, by their names."""
+    if isinstance(values, Choice):
+        axes.set_xticks(range(len(values.values)), [str(value) for value in values.values])
+        axes.set_xlim(-0.5, len(values.values) - 0.5)
+        return [float(values.values.index(value)) for value in found]
+    if values.log:
+        ticks = [values.low, math.sqrt(values.low * values.high), values.high]
+        axes.set_xscale("log")
+        axes.set_xticks(ticks, [f"{tick:.2g}" for tick in ticks])
+        axes.set_xticks([], minor=True)
+    else:
+        axes.xaxis.set_major_locator(MaxNLocator(5, integer=isinstance(values.low, int)))
+    return [float(str(value)) for value in found]
+
+
+def _scatter(axes: Axes, trials: Sequence[Trial], positions: Sequence[float]) -> None:
+    for status, colour in _COLOURS.items():
+        here = [i for i, trial in enumerate(trials) if trial.status == status]
+        if here:
+            axes.scatter(
+                [positions[i] for i in here],
+                [_value(trials[i]) for i in here],
+                s=18,
+                color=colour,
+                label=status,
+                alpha=0.7,
+            )
+    axes.grid(alpha=0.3)
+
+
+def _importance(trials: Sequence[Trial], space: SearchSpace, objective: Objective) -> Figure:
+    found = optuna.importance.get_param_importances(
+        _study(trials, space, objective),
+        evaluator=optuna.importance.FanovaImportanceEvaluator(seed=0),
+    )
+    names = sorted(found, key=lambda name: found[name])
+    figure = Figure(figsize=(7, 0.35 * len(names) + 1.2), layout="constrained")
+    axes = figure.subplots()
+    bars = axes.barh([flag(name) for name in names], [found[name] for name in names])
+    axes.bar_label(bars, fmt="%.2f", padding=3)
+    axes.margins(x=0.1)
+    axes.set_xlabel(f"share of the variance of {objective.metric}, {len(trials)} trials")
+    return figure
+
+
+def _study(trials: Sequence[Trial], space: SearchSpace, objective: Objective) -> optuna.Study:
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    direction = StudyDirection.MINIMIZE if objective.mode == "min" else StudyDirection.MAXIMIZE
+    study = optuna.create_study(direction=direction)
+    for trial in trials:
+        study.add_trial(
+            optuna.trial.create_trial(
+                params=trial.hyperparameters,
+                distributions=space.distributions(),
+                value=_value(trial),
+            )
+        )
+    return study
+
+
+def _value(trial: Trial) -> float:
+    return float("nan") if trial.objective is None else trial.objective
+
+
+def _save(figure: Figure, path: Path) -> None:
+    with whole_file(path) as unfinished:
+        figure.savefig(unfinished, dpi=120, format="png")

@@ -1,0 +1,107 @@
+"""A sweep's progress: a line on stdout for each trial that ends, a bar on a terminal."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections import Counter
+from collections.abc import Callable, Iterable
+from types import TracebackType
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+from lstmfcn.hyperparameters import flag
+from lstmfcn.sweep import Objective, Trial
+
+
+class SweepProgress:
+    """Shows each trial that ends: what it reached and with what, and how the sweep stands.
+
+    Args:
+        num_samples: trials in all.
+        objective: what they are compared by.
+        before: trials of the sweep that ended before it was interrupted.
+        clock: seconds, from any origin.
+    """
+
+    def __init__(
+        self,
+        num_samples: int,
+        objective: Objective,
+        before: Iterable[Trial] = (),
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._num_samples, self._objective, self._clock = num_samples, objective, clock
+        self._trials = list(before)
+        self._before, self._running = len(self._trials), 0
+        self._started = clock()
+        self._bar = Progress(
+            TextColumn("trial"),
+            MofNCompleteColumn(),
+            BarColumn(),
+            TextColumn("{task.fields[standing]}"),
+            TimeElapsedColumn(),
+            console=Console(stderr=True),
+            disable=not sys.stderr.isatty(),
+            transient=True,
+            redirect_stdout=sys.stdout.isatty(),
+        )
+        self._task = self._bar.add_task(
+            "sweep", total=num_samples, completed=self._before, standing=self.standing()
+        )
+
+    def __enter__(self) -> SweepProgress:
+        self._bar.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._bar.stop()
+
+    def began(self) -> None:
+        """A trial has begun."""
+        self._running += 1
+        self._bar.update(self._task, standing=self.standing())
+
+    def ended(self, trial: Trial) -> None:
+        """A trial has ended."""
+        self._running -= 1
+        self._trials.append(trial)
+        print(trial_line(trial, self._objective), f"[{self.standing()}]", flush=True)
+        self._bar.update(self._task, completed=len(self._trials), standing=self.standing())
+
+    def standing(self) -> str:
+        """How the sweep stands: ``12 of 32 ended (3 stopped early), 2 running, best ...``."""
+        counts = Counter(trial.status for trial in self._trials)
+        others = [f"{n} {status}" for status, n in sorted(counts.items()) if status != "done"]
+        parts = [f"{len(self._trials)} of {self._num_samples} ended"]
+        parts[0] += f" ({', '.join(others)})" if others else ""
+        parts.append(f"{self._running} running")
+        if best := self._objective.best(self._trials):
+            parts.append(f"best {best.objective:.6g} by trial {best.number}")
+        ended_here = len(self._trials) - self._before
+        if ended_here:
+            each = (self._clock() - self._started) / ended_here
+            parts.append(f"{each * (self._num_samples - len(self._trials)):.0f} s left")
+        return ", ".join(parts)
+
+
+def trial_line(trial: Trial, objective: Objective) -> str:
+    """``trial 7 done: valid_accuracy 0.9533, epoch 18 of 20, 3.2 s (lr 0.003, ...)``."""
+    given = ", ".join(f"{flag(name)} {_short(v)}" for name, v in trial.hyperparameters.items())
+    if trial.objective is None:
+        return f"trial {trial.number} {trial.status}: {trial.reason} ({given})"
+    failed = f", {trial.reason}" if trial.reason else ""
+    return (
+        f"trial {trial.number} {trial.status}: {objective.metric} {trial.objective:.6g}, epoch "
+        f"{trial.metrics['epoch']} of {trial.epochs}, {trial.seconds:.1f} s{failed} ({given})"
+    )
+
+
+def _short(value: object) -> str:
+    return f"{value:.4g}" if isinstance(value, float) else str(value)

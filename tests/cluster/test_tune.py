@@ -1,0 +1,244 @@
+"""Sweeps as users run them: what they write, how they fail, and how they go on."""
+
+import csv
+import json
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from killing import wait_until
+from problems import TINY, waves, write
+
+from lstmfcn.artifact import Artifact
+from lstmfcn.hyperparameters import flag
+from lstmfcn.metrics_file import read_metrics
+from lstmfcn.sweep import EVENTS, SweepLog
+from lstmfcn.sweep_plots import IMPORTANCE, OBJECTIVE, SLICES
+
+REPOSITORY = Path(__file__).parents[2]
+SPACE = """\
+lr: {loguniform: [0.001, 0.1]}
+hidden-size: {int: [2, 8]}
+scaling: {choice: [global, series]}"""
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("sweep")
+    write(folder / "train", waves(60), 2)
+    write(folder / "valid", waves(30, seed=1))
+    return folder
+
+
+def flags(data, output, space=SPACE, space_file=None, **changes):
+    """A sweep one trial at a time, of the tiny net but for what is searched."""
+    file = space_file or Path(output).with_suffix(".yaml")
+    if space_file is None:
+        file.write_text(space)
+    searched = {line.split(":")[0].replace("-", "_") for line in space.splitlines()}
+    fixed = TINY.model_dump(exclude=searched) | {"epochs": 4, "seed": 3}
+    options = {"space": file, "max_concurrent": 1, "num_samples": 5, "scheduler": "none"}
+    given = {"train": data / "train", "validation": data / "valid", "output": output}
+    values = given | fixed | options | changes
+    return [part for name, value in values.items() for part in (f"--{flag(name)}", str(value))]
+
+
+def trials(output):
+    return SweepLog(Path(output)).trials
+
+
+def told(output):
+    """What must not depend on how a sweep was run: all but seconds and times."""
+    return [
+        (t.number, t.hyperparameters, t.status, t.objective, t.metrics.get("epoch"), t.epochs)
+        for t in trials(output)
+    ]
+
+
+@pytest.fixture(scope="module")
+def swept(job, data, tmp_path_factory):
+    output = tmp_path_factory.mktemp("swept") / "sweep"
+    return job("tune", *flags(data, output)), output
+
+
+def test_a_sweep_writes_a_row_a_trial_the_best_model_and_plots(swept):
+    done, output = swept
+    assert done.returncode == 0, done.stderr
+    with (output / "trials.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert [row["trial"] for row in rows] == ["1", "2", "3", "4", "5"]
+    assert {row["status"] for row in rows} == {"done"}
+    best = max(rows, key=lambda row: (float(row["objective"]), -int(row["trial"])))
+    artifact = Artifact.load(output / "model")
+    assert artifact.training["trial"] == int(best["trial"])
+    assert artifact.metrics["valid_accuracy"] == float(best["objective"])
+    assert artifact.hyperparameters.lr == float(best["lr"])
+    assert artifact.hyperparameters.scaling == artifact.scaler.kind == best["scaling"]
+    for name in (OBJECTIVE, SLICES, IMPORTANCE):
+        assert (output / name).stat().st_size > 5000
+    for row in rows:
+        history = read_metrics(output / "trials" / f"{int(row['trial']):04d}" / "metrics.jsonl")
+        assert [metrics["epoch"] for metrics in history] == [1, 2, 3, 4]
+    assert done.stdout.count("trial ") >= 5
+    assert f"best: trial {best['trial']}, valid_accuracy" in done.stdout
+    assert done.stderr.splitlines()[-1] == f"model: {output / 'model'}"
+    assert not (output / ".rows").exists()
+
+
+def test_the_best_model_evaluates_as_its_trial_did(swept, data, job):
+    _, output = swept
+    done = job("evaluate", "--model", output / "model", "--data", data / "valid")
+    found = json.loads(done.stdout.splitlines()[-1])
+    assert found["accuracy"] == Artifact.load(output / "model").metrics["valid_accuracy"]
+
+
+def test_the_same_seed_gives_the_same_trials_and_another_gives_others(swept, data, job, tmp_path):
+    _, output = swept
+    assert job("tune", *flags(data, tmp_path / "same")).returncode == 0
+    assert told(tmp_path / "same") == told(output)
+    assert job("tune", *flags(data, tmp_path / "other", seed=4, num_samples=2)).returncode == 0
+    assert told(tmp_path / "other")[0][1] != told(output)[0][1]
+
+
+def test_a_sweep_whose_driver_was_killed_goes_on_as_if_it_never_was(
+    swept, data, job, cluster, tmp_path
+):
+    _, uninterrupted = swept
+    output = tmp_path / "killed"
+    command = [sys.executable, REPOSITORY / "jobs" / "tune.py", *flags(data, output)]
+    environment = os.environ | {"RAY_ADDRESS": cluster}
+    with subprocess.Popen(
+        command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+    ) as driver:
+        wait_until(lambda: (output / EVENTS).exists() and len(trials(output)) >= 2, "two trials")
+        os.kill(driver.pid, signal.SIGKILL)
+    before = (output / EVENTS).read_text().splitlines()
+    models = {p: p.stat().st_mtime_ns for p in (output / "trials").glob("*/model/model.json")}
+    ended = {f"{trial.number:04d}" for trial in trials(output)}
+    assert len(ended) < 5
+    done = job("tune", "--resume", "--output", output, "--max-concurrent", "1")
+    assert done.returncode == 0, done.stderr
+    assert told(output) == told(uninterrupted)
+    assert (output / EVENTS).read_text().splitlines()[: len(before)] == before
+    for path, time_ns in models.items():
+        if path.parts[-3] in ended:
+            assert path.stat().st_mtime_ns == time_ns  # it was not trained again
+
+
+def test_a_finished_sweep_can_be_given_more_trials_but_no_other_space(swept, data, job, tmp_path):
+    output = tmp_path / "more"
+    assert job("tune", *flags(data, output, num_samples=2)).returncode == 0
+    done = job("tune", "--resume", "--output", output, "--metric", "valid_loss")
+    assert done.returncode == 2
+    assert done.stderr.splitlines()[-1] == (
+        "lstmfcn: metric: found 'valid_loss', the sweep to resume has 'valid_accuracy'; "
+        "leave the flag out, or name another --output"
+    )
+    done = job("tune", "--resume", "--output", output, "--num-samples", 5, "--max-concurrent", 1)
+    assert done.returncode == 0, done.stderr
+    assert told(output) == told(swept[1])
+
+
+def test_trials_that_fail_are_recorded_and_do_not_end_the_sweep(data, job, tmp_path):
+    space = "lr: {choice: [0.01, 1.0e+30]}"
+    output = tmp_path / "partly"
+    done = job("tune", *flags(data, output, space, num_samples=4, searcher="random", seed=0))
+    assert done.returncode == 0, done.stderr
+    found = {t.hyperparameters["lr"]: (t.status, t.reason) for t in trials(output)}
+    assert found[0.01] == ("done", "")
+    assert found[1e30][0] == "failed"
+    assert found[1e30][1].startswith("train_loss became nan in epoch 1; try a smaller --lr")
+    assert Artifact.load(output / "model").hyperparameters.lr == 0.01
+    assert "Traceback" not in done.stderr
+
+
+def test_a_sweep_without_any_finished_trial_ends_with_its_reasons(data, job, tmp_path):
+    output = tmp_path / "none"
+    space = "lr: {loguniform: [1.0e+30, 1.0e+31]}"
+    done = job("tune", *flags(data, output, space, num_samples=2))
+    assert done.returncode == 1
+    last = done.stderr.splitlines()[-1]
+    assert last.startswith("lstmfcn: no trial finished: train_loss became nan in epoch 1; try a sm")
+    assert not (output / "model").exists()
+
+
+def test_a_trial_whose_process_is_killed_fails_alone(data, cluster, tmp_path):
+    output = tmp_path / "killed"
+    command = [sys.executable, REPOSITORY / "jobs" / "tune.py"]
+    command += flags(data, output, num_samples=2, epochs=1500, max_concurrent=2)
+    environment = os.environ | {"RAY_ADDRESS": cluster}
+    with subprocess.Popen(
+        command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as driver:
+        wait_until(lambda: (output / "trials" / "0001" / "metrics.jsonl").exists(), "a trial")
+        (pid, *_) = wait_until(trial_processes, "a trial's process")
+        os.kill(pid, signal.SIGKILL)
+        _, told_on_stderr = driver.communicate(timeout=240)
+    assert driver.returncode == 0, told_on_stderr
+    by_status = {trial.status: trial for trial in trials(output)}
+    assert set(by_status) == {"done", "failed"}
+    assert by_status["failed"].reason == "its process was killed or crashed"
+
+
+def trial_processes():
+    """Process ids of the trials that run."""
+    names = {}
+    for process in Path("/proc").iterdir():
+        try:
+            names[process.name] = (process / "cmdline").read_bytes()
+        except OSError:
+            continue
+    return [int(pid) for pid, name in names.items() if name.startswith(b"ray::ImplicitFunc.train")]
+
+
+def test_time_that_is_up_ends_the_trials_and_keeps_the_best(data, job, tmp_path):
+    output = tmp_path / "budget"
+    done = job(
+        "tune", *flags(data, output, num_samples=50, epochs=100_000, time_budget_s=15)
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert [trial.status for trial in trials(output)] == ["out of time"]
+    assert Artifact.load(output / "model").metrics["epoch"] <= trials(output)[0].epochs
+
+
+def test_asha_stops_the_worse_trials_early(data, job, tmp_path):
+    output, space = tmp_path / "asha", "lr: {loguniform: [1.0e-6, 0.1]}"
+    changes = {"num_samples": 9, "epochs": 27, "scheduler": "asha", "metric": "train_loss"}
+    done = job("tune", *flags(data, output, space, **changes))
+    assert done.returncode == 0, done.stderr
+    found = trials(output)
+    assert {trial.status for trial in found} == {"done", "stopped early"}
+    assert {trial.epochs for trial in found} <= {3, 9, 27}
+    assert sum(trial.epochs for trial in found) < 0.8 * 9 * 27
+
+
+def test_a_model_to_continue_from_allows_few_hyperparameters(swept, data, job, tmp_path):
+    model = swept[1] / "model"
+    output = tmp_path / "continued"
+    done = job("tune", *flags(data, output, model=model))
+    assert done.returncode == 2
+    assert done.stderr.splitlines()[-1].endswith(
+        ": hidden-size is the model's where training continues from one; "
+        "search lr, batch-size, epochs, or leave --model out"
+    )
+    done = job("tune", *flags(data, output, "lr: {choice: [0.001]}", model=model, num_samples=1))
+    assert done.returncode == 0, done.stderr
+    assert Artifact.load(output / "model").hyperparameters.lr == 0.001
+
+
+def test_a_users_mistake_is_one_line_and_nothing_is_written(data, job, tmp_path):
+    output = tmp_path / "out"
+    for changes, message in {
+        ("space_file", tmp_path / "none"): f"{tmp_path / 'none'}: cannot be read (No such file or",
+        ("metric", "valid_f1"): "metric: found 'valid_f1'; write one of train_loss, train_acc",
+        ("num_samples", 0): "num-samples: found '0'; it must be greater than or equal to 1",
+        ("train", tmp_path / "gone"): f"{tmp_path / 'gone'}: found nothing; check the path",
+        ("cpus_per_worker", 64): "no machine has 64 CPUs; lower --cpus-per-worker",
+    }.items():
+        done = job("tune", *flags(data, output, **dict([changes])))
+        assert done.returncode == 2, done.stderr
+        assert done.stderr.splitlines()[-1].startswith(f"lstmfcn: {message}")
+        assert not output.exists()

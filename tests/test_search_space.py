@@ -1,0 +1,125 @@
+import math
+
+import pytest
+import yaml
+from hypothesis import given
+from hypothesis import strategies as st
+
+from lstmfcn.errors import HyperparameterError
+from lstmfcn.hyperparameters import Hyperparameters
+from lstmfcn.search_space import PRESETS, Choice, Range, SearchSpace
+
+
+def parsed(text):
+    return SearchSpace.parse(text, "space.yaml")
+
+
+@pytest.mark.parametrize("name", PRESETS)
+def test_every_value_of_a_preset_is_a_hyperparameters(name):
+    import optuna
+
+    space = SearchSpace.load(name)
+    study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=0))
+    for _ in range(50):
+        Hyperparameters.parse(study.ask(space.distributions()).params)
+
+
+def test_kinds_of_values():
+    space = parsed(
+        """
+        lr: {loguniform: [1e-4, 1e-2]}
+        dropout: {uniform: [0.2, 0.9]}
+        hidden-size: {int: [8, 128], log: true}
+        filters_1: {int: [3, 7]}
+        schedule: {choice: [constant, cosine]}
+        batch-size: {choice: [16, "32"]}
+        """
+    )
+    assert space.values == {
+        "lr": Range(1e-4, 1e-2, log=True),
+        "dropout": Range(0.2, 0.9),
+        "hidden_size": Range(8, 128, log=True),
+        "filters_1": Range(3, 7),
+        "schedule": Choice(("constant", "cosine")),
+        "batch_size": Choice((16, 32)),
+    }
+
+
+@given(low=st.integers(1, 1000), more=st.integers(1, 1000), log=st.booleans())
+def test_both_bounds_of_a_range_are_searched(low, more, log):
+    space = parsed(yaml.dump({"hidden-size": {"int": [low, low + more], "log": log}}))
+    domain = space.distributions()["hidden_size"]
+    assert (domain.low, domain.high, domain.log) == (low, low + more, log)
+    assert space.largest("hidden_size", 0) == low + more
+
+
+@pytest.mark.parametrize("name", PRESETS)
+def test_a_space_is_the_same_after_it_was_written(name):
+    space = SearchSpace.load(name)
+    assert parsed(yaml.dump(space.written())) == space
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("lr: {loguniform: [0, 1]}", "lr: found 0; it must be greater than 0"),
+        ("dropout: {uniform: [0.5, 1.5]}", "dropout: found 1.5; it must be less than 1"),
+        ("dropout: {uniform: [0.9, 0.5]}", "dropout: found [0.9, 0.5]; write the smaller number f"),
+        ("dropout: {loguniform: [0, 0.5]}", "dropout: found [0, 0.5]; a logarithm needs numbers a"),
+        ("hidden-size: {int: [1, 2, 3]}", "hidden-size: found [1, 2, 3]; write two numbers, low a"),
+        ("hidden-size: {uniform: [1, 9]}", "hidden-size: found uniform; write int or choice"),
+        ("lr: {int: [1, 9]}", "lr: found int; write uniform, loguniform or choice"),
+        ("schedule: {int: [1, 9]}", "schedule: found int; write choice"),
+        ("schedule: {choice: [cosine, sine]}", "schedule: found 'sine'; it must be 'constant' or "),
+        ("schedule: {choice: [cosine, cosine]}", "schedule: found a choice twice in ['cosine', 'c"),
+        ("schedule: {choice: []}", "schedule: found {'choice': []}; write {choice: [...]}"),
+        ("lr: 0.1", "lr: found 0.1; write {choice: [...]}"),
+        ("lr: {uniform: [0.1, 0.2], log: true}", "lr: found log beside uniform; leave it out"),
+        ("task: {choice: [binary]}", "task: cannot be searched, it is a fact about the labels"),
+        ("width: {int: [1, 2]}", "width is not a hyperparameter"),
+        ("batch-size: {int: [1, 2]}\nbatch_size: {int: [1, 2]}", "batch-size stands there twice"),
+        ("", "names no hyperparameter; write {choice: [...]}"),
+        ("- lr", "names no hyperparameter; write {choice: [...]}"),
+    ],
+)
+def test_what_is_wrong_is_told_in_one_line_with_the_field(text, message):
+    with pytest.raises(HyperparameterError) as refused:
+        parsed(text)
+    assert str(refused.value).startswith(f"space.yaml: {message}")
+    assert "\n" not in str(refused.value)
+
+
+def test_what_is_no_yaml_is_told_with_its_line():
+    with pytest.raises(HyperparameterError, match=r"^space.yaml, line 2: is not YAML; write"):
+        parsed("lr: {uniform: [1, 2]}\n  x: {:\n")
+
+
+def test_a_file_that_is_not_there(tmp_path):
+    with pytest.raises(HyperparameterError) as refused:
+        SearchSpace.load(str(tmp_path / "none.yaml"))
+    assert str(refused.value) == (
+        f"{tmp_path / 'none.yaml'}: cannot be read (No such file or directory); "
+        "name a YAML file, or one of the presets: paper, published"
+    )
+
+
+def test_what_is_given_is_not_searched():
+    space = SearchSpace.load("published")
+    assert "lr" not in space.without({"lr"}, "published").values
+    with pytest.raises(HyperparameterError, match=r"^lr: is given and also searched in my.yaml"):
+        space.without({"lr"}, "my.yaml")
+    with pytest.raises(HyperparameterError, match="all of its hyperparameters are given"):
+        space.without(set(space.values), "published")
+
+
+def test_a_model_to_continue_from_allows_lr_batch_size_and_epochs():
+    parsed("lr: {uniform: [0.1, 0.2]}\nepochs: {int: [1, 3]}").refuse_for_loaded_model("my.yaml")
+    with pytest.raises(HyperparameterError, match=r"^my.yaml: dropout is the model's"):
+        parsed("dropout: {uniform: [0.1, 0.2]}").refuse_for_loaded_model("my.yaml")
+
+
+def test_the_published_ranges():
+    values = SearchSpace.load("published").values
+    assert math.isclose(values["lr"].low, 1e-4)
+    assert values["epochs"] == Range(10, 50)
+    assert values["batch_size"] == Choice((32, 64, 128, 512))
