@@ -107,7 +107,9 @@ def tune(
     resume: Annotated[bool, Parameter(negative="")] = False,
     max_concurrent: Count | None = None,
     time_budget_s: Amount | None = None,
+    num_workers: Count = 1,
     cpus_per_worker: Count | None = None,
+    use_gpu: bool | None = None,
     memory_gb: Amount | None = None,
     search: Annotated[Search, Parameter(name="*", group="Search")] = Search(),
     hyperparameters: Annotated[
@@ -134,8 +136,12 @@ def tune(
         Trials at a time; by default as many as the cluster has room for.
     time_budget_s
         Seconds in which trials may run.
+    num_workers
+        Workers of each trial, which share its batches.
     cpus_per_worker
-        CPUs of each trial; by default 1.
+        CPUs of each worker; by default 1 where a trial has one worker.
+    use_gpu
+        Give each worker a GPU; by default where the cluster has any.
     memory_gb
         The most that all rows may take in memory; what takes more is streamed. By default half of
         the least object store.
@@ -151,7 +157,12 @@ def tune(
         model=model,
         hyperparameters=hyperparameters,
         search=search,
-        resources=Resources(cpus_per_worker=cpus_per_worker, memory_gb=memory_gb),
+        resources=Resources(
+            num_workers=num_workers,
+            cpus_per_worker=cpus_per_worker,
+            use_gpu=use_gpu,
+            memory_gb=memory_gb,
+        ),
         limits=Limits(max_concurrent, time_budget_s),
         resume=resume,
     )

@@ -6,15 +6,15 @@ import logging
 import tempfile
 import threading
 import time
-from collections.abc import Callable
 from concurrent.futures import Future
 from pathlib import Path
-from typing import NoReturn, TypeVar, cast
+from typing import NoReturn, cast
 
 import ray
 
 from lstmfcn.bounds import refuse_small_batches
 from lstmfcn.checkpoints import newest_position
+from lstmfcn.distributed.background import in_thread
 from lstmfcn.distributed.prepare import Prepared, PreparedRefs, Summary, Wanted, start_preparing
 from lstmfcn.distributed.runtime import (
     Node,
@@ -40,8 +40,6 @@ _SHOWN_CLASSES = 12
 _SECONDS_TO_STOP = 2.5
 """Ray gives a job that is stopped 3 seconds (RAY_JOB_STOP_WAIT_TIME_S)."""
 
-T = TypeVar("T")
-
 logger = logging.getLogger(__name__)
 
 
@@ -57,7 +55,7 @@ def run(request: Request, ray_stays: bool) -> EpochMetrics:
         StoppedError: the user stopped it.
     """
     there = nodes()
-    allotment = _allot(there, request.resources)
+    allotment = allot(there, request.resources)
     refuse_small_batches(request.record.hyperparameters.batch_size, allotment.num_workers)
     refuse_unshared(request.folder)
     memory = memory_bytes(there, request.resources)
@@ -65,7 +63,7 @@ def run(request: Request, ray_stays: bool) -> EpochMetrics:
     _tell_start(request, allotment)
     with tempfile.TemporaryDirectory(prefix="lstmfcn-", ignore_cleanup_errors=True) as storage:
         training_run = _training_run(request, allotment)
-        training = _in_thread(lambda: train_until_done(training_run, data, allotment, storage))
+        training = in_thread(lambda: train_until_done(training_run, data, allotment, storage))
         try:
             prepared = resolved(data)
             tell_data(prepared, memory, request.folder)
@@ -159,21 +157,7 @@ def resolved(data: PreparedRefs) -> Prepared:
         raise own_error(error) or error from None
 
 
-def _in_thread(work: Callable[[], T]) -> Future[T]:
-    """Work that is not waited for where the program ends before it."""
-    future: Future[T] = Future()
-
-    def run() -> None:
-        try:
-            future.set_result(work())
-        except BaseException as error:
-            future.set_exception(error)
-
-    threading.Thread(target=run, daemon=True).start()
-    return future
-
-
-def _allot(there: list[Node], wanted: Resources) -> Allotment:
+def allot(there: list[Node], wanted: Resources) -> Allotment:
     """Settle what was left open, and refuse what the cluster does not have.
 
     A worker takes a GPU where there are any, and by default all CPUs of a machine: on two, one

@@ -15,12 +15,14 @@ from ray.tune.schedulers import ASHAScheduler, FIFOScheduler, TrialScheduler
 
 from lstmfcn.artifact import Artifact
 from lstmfcn.distributed.prepare import Prepared, PreparedRefs, Wanted, start_preparing
-from lstmfcn.distributed.run import memory_bytes, resolved, tell_data
-from lstmfcn.distributed.runtime import nodes, places
+from lstmfcn.distributed.run import allot, memory_bytes, resolved, tell_data
+from lstmfcn.distributed.runtime import Node, nodes, places
 from lstmfcn.distributed.searcher import RecordingSearcher
 from lstmfcn.distributed.storage import refuse_unshared
-from lstmfcn.distributed.trainer import reason_of_loss
-from lstmfcn.distributed.trial import FAILURE, FINISHED, TrialPlan, run_trial
+from lstmfcn.distributed.train import Resources
+from lstmfcn.distributed.trainer import Allotment, reason_of_loss
+from lstmfcn.distributed.trial import run_trial
+from lstmfcn.distributed.trial_plan import FAILURE, FINISHED, TrialPlan
 from lstmfcn.distributed.tune import SweepRequest
 from lstmfcn.errors import ResourceError, StoppedError, TrainingError
 from lstmfcn.run_folder import MODEL
@@ -31,6 +33,9 @@ from lstmfcn.sweep_progress import SweepProgress
 
 _REDUCTION = 3
 """A third of the trials goes on at each milestone; ASHA (Li et al. 2020) suggests 3 or 4."""
+
+_WATCHING = {"cpu": 0, "memory": 1 << 20}
+"""What a trial takes that only watches its workers: no CPU, for they may need all of them."""
 
 _ENVIRONMENT = {
     "RAY_AIR_NEW_OUTPUT": "0",  # the sweep has its own progress
@@ -53,8 +58,10 @@ def run(request: SweepRequest) -> Trial:
         TrainingError: no trial finished.
         StoppedError: the user stopped it.
     """
-    cpus = request.resources.cpus_per_worker or 1
-    if places(nodes(), cpus) < 1:
+    there = nodes()
+    allotment = _allotment(there, request.resources)
+    cpus = allotment.cpus_per_worker if allotment else request.resources.cpus_per_worker or 1
+    if places(there, cpus) < 1:
         raise ResourceError(f"no machine has {cpus} CPUs; lower --cpus-per-worker")
     refuse_unshared(request.folder)
     request.sweep.save(request.folder)
@@ -63,7 +70,7 @@ def run(request: SweepRequest) -> Trial:
     log.start()
     try:
         with SweepProgress(request.sweep.num_samples, request.objective, log.trials) as progress:
-            _sweep(request, data, log, progress, cpus)
+            _sweep(request, _plan(request, data, cpus, allotment), log, progress)
     except KeyboardInterrupt as stop:
         done = len(log.trials)
         raise StoppedError(f"stopped after {done} trials; go on with --resume") from stop
@@ -99,49 +106,61 @@ def _prepare(request: SweepRequest) -> dict[str, PreparedRefs]:
     return found
 
 
-def _sweep(
-    request: SweepRequest,
-    data: dict[str, PreparedRefs],
-    log: SweepLog,
-    progress: SweepProgress,
-    cpus: int,
-) -> None:
-    """Run the trials that are left."""
-    left = request.sweep.num_samples - len(log.trials)
-    if left <= 0:
-        return
-    at_once = request.limits.max_concurrent or places(nodes(), cpus)
-    scheduler, milestones = _scheduler(request)
-    objective = request.objective
-    searcher = RecordingSearcher(
-        request.sweep.searcher,
-        request.space,
-        objective,
-        request.record.hyperparameters.seed,
-        log,
-        progress,
-    )
-    plan = TrialPlan(
+def _allotment(there: list[Node], wanted: Resources) -> Allotment | None:
+    """The workers of each trial; None where a trial trains alone, on CPUs, as most should."""
+    has_gpu = any(node.gpus for node in there)
+    use_gpu = has_gpu if wanted.use_gpu is None else wanted.use_gpu
+    return allot(there, wanted) if use_gpu or wanted.num_workers > 1 else None
+
+
+def _plan(
+    request: SweepRequest, data: dict[str, PreparedRefs], cpus: int, allotment: Allotment | None
+) -> TrialPlan:
+    return TrialPlan(
         fixed=request.record.hyperparameters,
         data=data,
         start=request.start,
         folder=request.folder,
-        metric=objective.metric,
-        milestones=milestones,
+        metric=request.objective.metric,
+        milestones=frozenset(_milestones(request)),
         threads=cpus,
+        allotment=allotment,
+    )
+
+
+def _at_once(plan: TrialPlan) -> int:
+    """Trials that the cluster has room for, at a time."""
+    allotment = plan.allotment
+    gpus = int(allotment.use_gpu) if allotment else 0
+    workers = allotment.num_workers if allotment else 1
+    return max(1, places(nodes(), plan.threads, gpus) // workers)
+
+
+def _sweep(request: SweepRequest, plan: TrialPlan, log: SweepLog, progress: SweepProgress) -> None:
+    """Run the trials that are left."""
+    left = request.sweep.num_samples - len(log.trials)
+    if left <= 0:
+        return
+    searcher = RecordingSearcher(
+        request.sweep.searcher,
+        request.space,
+        request.objective,
+        request.record.hyperparameters.seed,
+        log,
+        progress,
     )
     os.environ.update(_ENVIRONMENT)
-    trainable = tune.with_resources(tune.with_parameters(run_trial, plan=plan), {"cpu": cpus})
-    budget = request.limits.time_budget_s
+    resources = _WATCHING if plan.allotment else {"cpu": plan.threads}
+    trainable = tune.with_resources(tune.with_parameters(run_trial, plan=plan), resources)
     with tempfile.TemporaryDirectory(prefix="lstmfcn-", ignore_cleanup_errors=True) as storage:
         results = tune.Tuner(
             trainable,
             tune_config=tune.TuneConfig(
                 search_alg=searcher,
-                scheduler=scheduler,
+                scheduler=_scheduler(request),
                 num_samples=left,
-                max_concurrent_trials=min(at_once, left),
-                time_budget_s=budget,
+                max_concurrent_trials=min(request.limits.max_concurrent or _at_once(plan), left),
+                time_budget_s=request.limits.time_budget_s,
                 reuse_actors=True,
             ),
             run_config=tune.RunConfig(
@@ -154,28 +173,32 @@ def _sweep(
     for result in results:  # Tune tells nothing of those that it ends because time is up
         last = result.metrics or {}
         if searcher.runs(last.get("trial_id", "")):
-            searcher.end(last["trial_id"], "out of time", last, "")
+            reason = "" if "best" in last else "it had reported no epoch"
+            searcher.end(last["trial_id"], "out of time", last, reason)
 
 
-def _scheduler(request: SweepRequest) -> tuple[TrialScheduler, frozenset[int]]:
-    """What stops trials early, and the epochs after which it decides."""
+def _milestones(request: SweepRequest) -> list[int]:
+    """The epochs after which ASHA decides: a ninth and a third of the most that a trial has."""
     if request.sweep.scheduler == "none":
-        return FIFOScheduler(), frozenset()
+        return []
     most = request.space.largest("epochs", request.record.hyperparameters.epochs)
     first = max(1, round(most / _REDUCTION**2))
-    milestones = [first]
-    while milestones[-1] * _REDUCTION < most:
-        milestones.append(milestones[-1] * _REDUCTION)
-    objective = request.objective
-    scheduler = ASHAScheduler(
+    return [epoch for epoch in (first, first * _REDUCTION) if epoch < most]
+
+
+def _scheduler(request: SweepRequest) -> TrialScheduler:
+    milestones = _milestones(request)
+    if not milestones:
+        return FIFOScheduler()
+    return ASHAScheduler(
         time_attr="epoch",
-        metric=objective.metric,
-        mode=objective.mode,
-        max_t=most + 1,  # its own end is not an early stop
-        grace_period=first,
+        metric=request.objective.metric,
+        mode=request.objective.mode,
+        max_t=_REDUCTION * milestones[-1] - 1,
+        grace_period=milestones[0],
         reduction_factor=_REDUCTION,
+        stop_last_trials=False,
     )
-    return scheduler, frozenset(milestones)
 
 
 class _Events(tune.Callback):

@@ -132,27 +132,35 @@ def _train(run: TrainingRun, data: PreparedRefs) -> EpochMetrics | None:
         )
     if workers.rank > 0:
         return None
-    artifact_of(run, prepared, training).save(run.output / MODEL)
+    artifact_of(
+        run, prepared, training.best_weights, training.best, workers.world_size, device.type
+    ).save(run.output / MODEL)
     return training.best
 
 
-def artifact_of(run: TrainingRun, prepared: Prepared, training: Training) -> Artifact:
+def artifact_of(
+    run: TrainingRun,
+    prepared: Prepared,
+    weights: dict[str, Tensor],
+    best: EpochMetrics,
+    num_workers: int,
+    device_type: str,
+) -> Artifact:
     """The kept epoch's model, and how it came to be."""
-    device = training.device
     return Artifact(
         hyperparameters=run.hyperparameters,
         schema=prepared.schema,
         scaler=prepared.scaler,
-        weights=training.best_weights,
-        metrics=training.best,
+        weights=weights,
+        metrics=best,
         training={
             **run.record,
             "train_rows": prepared.training.rows,
             "train_sha256": prepared.train_sha256,
             "validation_rows": prepared.validation.rows if prepared.validation else 0,
-            "num_workers": training.workers.world_size,
-            "device": device.type,
-            "precision": choose_precision(run.hyperparameters.precision, device),
+            "num_workers": num_workers,
+            "device": device_type,
+            "precision": choose_precision(run.hyperparameters.precision, torch.device(device_type)),
         },
     )
 

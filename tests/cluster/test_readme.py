@@ -8,6 +8,8 @@ from pathlib import Path
 import pytest
 from conftest import REPOSITORY
 
+from lstmfcn.search_space import SearchSpace
+
 README = (REPOSITORY / "README.md").read_text()
 
 
@@ -44,9 +46,9 @@ def test_make_demo_runs_and_prints_where_everything_is(as_a_user, tmp_path):
 
 def test_the_commands_and_the_code_run_as_they_stand(as_a_user, tmp_path):
     commands = [line for line in blocks("sh")[1].splitlines() if line]
-    (resume,) = blocks("sh")[2].splitlines()
+    (resume,), (tune,) = (block.splitlines() for block in blocks("sh")[2:])
     assert len(commands) == 6
-    for line in [*commands, resume]:
+    for line in [*commands, resume, tune]:
         as_a_user(line, tmp_path)
     (code,) = blocks("python")
     (tmp_path / "example.py").write_text(code)
@@ -55,9 +57,14 @@ def test_the_commands_and_the_code_run_as_they_stand(as_a_user, tmp_path):
 
 
 def test_every_module_stands_in_the_file_tree():
-    tree = blocks("text")[-1]
+    tree = (REPOSITORY / "CONTRIBUTING.md").read_text()
     for path in [*(REPOSITORY / "lstmfcn").glob("*.py"), *(REPOSITORY / "jobs").glob("*.py")]:
         if not path.name.startswith("__"):
             assert path.name in tree, path.name
     for path in (REPOSITORY / "lstmfcn" / "distributed").glob("[a-z]*.py"):
         assert path.stem in tree, path.stem
+
+
+def test_the_search_space_can_be_searched():
+    (text,) = blocks("yaml")
+    assert len(SearchSpace.parse(text, "README.md").values) == 4

@@ -215,6 +215,24 @@ def test_asha_stops_the_worse_trials_early(data, job, tmp_path):
     assert sum(trial.epochs for trial in found) < 0.8 * 9 * 27
 
 
+def test_a_trial_on_several_workers_trains_as_train_does(data, job, tmp_path):
+    output, space = tmp_path / "two", "lr: {choice: [0.02]}"
+    workers = {"num_workers": 2, "cpus_per_worker": 1}
+    done = job("tune", *flags(data, output, space, num_samples=1, **workers))
+    assert done.returncode == 0, done.stderr
+    (trial,) = trials(output)
+    assert (trial.status, trial.epochs) == ("done", 4)
+    found = Artifact.load(output / "model")
+    assert found.training["num_workers"] == 2
+    chosen = ["--train", data / "train", "--validation", data / "valid"]
+    fixed = TINY.model_copy(update={"lr": 0.02, "epochs": 4, "seed": 3}).flags()
+    chosen += [part for name, value in fixed.items() for part in (f"--{name}", str(value))]
+    chosen += ["--num-workers", "2", "--cpus-per-worker", "1", "--output", tmp_path / "one"]
+    assert job("train", *chosen).returncode == 0
+    weights = Artifact.load(tmp_path / "one" / "model").weights
+    assert all(bool((found.weights[name] == weights[name]).all()) for name in weights)
+
+
 def test_a_model_to_continue_from_allows_few_hyperparameters(swept, data, job, tmp_path):
     model = swept[1] / "model"
     output = tmp_path / "continued"

@@ -1,0 +1,166 @@
+"""What a sweep costs beside what its trainings cost.
+
+    python benchmarks/tune.py --data DATA [--only marginal ...]
+
+DATA holds ``seed_sample`` (train.csv, valid.csv: the LSTM-FCN SageMaker algorithm's own example)
+and ``ucr`` (NAME/TRAIN.tsv). A bare loop is the same model, precision and number of steps over
+tensors in memory, inside a Ray task of one CPU. Everything is searched by ``jobs/tune.py``.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import tempfile
+import time
+from pathlib import Path
+from typing import NamedTuple
+
+from bare_loops import bare_loop_s
+from commands import TINY_NET, command, job, local_ray
+
+from lstmfcn.hyperparameters import Hyperparameters
+from lstmfcn.metrics_file import read_metrics
+
+PARTS = ("marginal", "published", "asha", "same_seed")
+
+
+class Sweep(NamedTuple):
+    """One run of jobs/tune.py, timed from outside."""
+
+    total_s: float
+    start_up_s: float
+    rows: list[dict[str, str]]
+    folder: Path
+
+    @property
+    def best(self) -> float:
+        """The best objective of all trials."""
+        return max(float(row["objective"]) for row in self.rows if row["objective"])
+
+    @property
+    def epochs(self) -> int:
+        """Epochs of all trials together."""
+        return sum(int(row["epochs"]) for row in self.rows)
+
+
+class Place(NamedTuple):
+    """Where the data lies, and where to write."""
+
+    data: Path
+    folder: Path
+
+
+def main() -> None:
+    """Print one table a part."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--data", type=Path, required=True)
+    parser.add_argument("--only", nargs="*", choices=PARTS, default=PARTS)
+    arguments = parser.parse_args()
+    for part in arguments.only:
+        with tempfile.TemporaryDirectory() as folder:
+            print(f"\n{part}", flush=True)
+            globals()[part](Place(arguments.data.absolute(), Path(folder)))
+
+
+def marginal(place: Place) -> None:
+    """32 trials of the tiny net, 5 epochs, two at a time, against the sum of the bare loops."""
+    space = place.folder / "space.yaml"
+    space.write_text("lr: {loguniform: [0.0001, 0.01]}\n")
+    flags = ["--space", space, *TINY_NET.split(), "--batch-size", 64, "--epochs", 5]
+    flags += ["--scheduler", "none", "--max-concurrent", 2]
+    h = Hyperparameters(hidden_size=8, filters_1=4, filters_2=4, filters_3=4, kernel_size_1=3,
+                        kernel_size_2=3, kernel_size_3=3, batch_size=64)  # fmt: skip
+    with local_ray():
+        two = seed_sample_sweep(place, "two", "--num-samples", 2, *flags)
+        many = seed_sample_sweep(place, "many", "--num-samples", 32, *flags)
+        bare_s = sum(sum(bare_loop_s((700, 100, 3), h, 5, False, 1)) for _ in range(32))
+    allowed = 1.35 * bare_s / 2 + many.start_up_s
+    print(
+        f"  32 trials: {many.total_s:.1f} s, of it start-up {many.start_up_s:.1f} s; bare loops "
+        f"{bare_s:.1f} s in all; target 1.35 * {bare_s / 2:.1f} + {many.start_up_s:.1f} = "
+        f"{allowed:.1f} s, ratio {many.total_s / allowed:.2f}\n"
+        f"  marginal cost of a trial {(many.total_s - two.total_s) / 30:.2f} s (target 0.5)"
+    )
+
+
+def published(place: Place) -> None:
+    """The ranges of the SageMaker algorithm's own tuning example, seed 100: 4 and 40 trials."""
+    with local_ray():
+        for n_trials in (4, 40):
+            done = seed_sample_sweep(
+                place, f"{n_trials}", "--space", "published", "--seed", 100,
+                "--num-samples", n_trials, "--scheduler", "none",
+            )  # fmt: skip
+            print(
+                f"  {n_trials} trials: {done.total_s:.0f} s, best valid accuracy {done.best:.4f} "
+                "(40 in under 600 s; a trial of the example took 230 s)",
+                flush=True,
+            )
+
+
+def asha(place: Place) -> None:
+    """ASHA against none: the best objective and the epochs it took, on SwedishLeaf.
+
+    A fifth of its training rows validates; the test rows are not touched.
+    """
+    source, data = place.data / "ucr" / "SwedishLeaf" / "TRAIN.tsv", place.folder / "data"
+    command("convert", "--input", source, "--output", data, "--shards", 5)
+    space = place.folder / "space.yaml"
+    space.write_text(
+        "lr: {loguniform: [0.0001, 0.1]}\nhidden-size: {choice: [8, 64]}\n"
+        "filters-1: {choice: [16, 32]}\nfilters-2: {choice: [16, 32]}\n"
+        "filters-3: {choice: [16, 32]}\nbatch-size: {choice: [16, 64]}\n"
+    )
+    found = {}
+    with local_ray():
+        for scheduler in ("none", "asha"):
+            found[scheduler] = done = sweep(
+                place.folder / scheduler,
+                "--train", data / "part-00[0-3].csv", "--validation", data / "part-004.csv",
+                "--space", space, "--num-samples", 18, "--epochs", 27, "--scheduler", scheduler,
+                "--searcher", "random",
+            )  # fmt: skip
+            print(
+                f"  {scheduler}: best {done.best:.4f}, {done.epochs} epochs, {done.total_s:.0f} s",
+                flush=True,
+            )
+    share = found["asha"].epochs / found["none"].epochs
+    print(f"  epochs asha / none {share:.2f} (target 0.40)")
+
+
+def same_seed(place: Place) -> None:
+    """The same seed, one trial at a time: the same trials, and the same best."""
+    with local_ray():
+        tables = []
+        for turn in range(2):
+            done = seed_sample_sweep(
+                place, f"{turn}", "--space", "published", "--num-samples", 6, "--seed", 1,
+                "--max-concurrent", 1,
+            )  # fmt: skip
+            tables.append([{**row, "seconds": ""} for row in done.rows])
+    print(
+        f"  6 trials, twice: {'equal' if tables[0] == tables[1] else 'DIFFERENT'} in all but time"
+    )
+
+
+def seed_sample_sweep(place: Place, name: str, *flags: object) -> Sweep:
+    """A sweep over the SageMaker algorithm's own example data."""
+    data = place.data / "seed_sample"
+    return sweep(place.folder / name, "--train", data / "train.csv", "--validation",
+                 data / "valid.csv", *flags)  # fmt: skip
+
+
+def sweep(folder: Path, *flags: object) -> Sweep:
+    """Run jobs/tune.py to its end."""
+    began = time.time()
+    job("tune", "--output", folder, *flags)
+    total_s = time.time() - began
+    firsts = (read_metrics(path)[0] for path in folder.glob("trials/*/metrics.jsonl"))
+    start_up_s = min(first["time"] - first["seconds"] for first in firsts) - began
+    with (folder / "trials.csv").open(newline="") as file:
+        return Sweep(total_s, start_up_s, list(csv.DictReader(file)), folder)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,78 @@
+"""A trial on several workers, or on GPUs: Ray Train inside it, whose epochs it passes on."""
+
+from __future__ import annotations
+
+import tempfile
+import time
+
+import ray
+from ray import tune
+
+from lstmfcn.checkpoints import Checkpoints, newest_position
+from lstmfcn.distributed.background import in_thread
+from lstmfcn.distributed.prepare import Prepared, PreparedRefs
+from lstmfcn.distributed.trainer import Allotment, train_until_done
+from lstmfcn.distributed.trial_plan import TrialPlan, report_of
+from lstmfcn.distributed.worker import TrainingRun, artifact_of
+from lstmfcn.metrics_file import read_metrics
+from lstmfcn.run_folder import CHECKPOINTS, METRICS, MODEL, STOP
+
+_LOOK_EVERY_S = 0.5
+
+
+def train_on_workers(
+    run: TrainingRun, data: PreparedRefs, plan: TrialPlan, allotment: Allotment
+) -> None:
+    """Train as `lstmfcn train` does, and report until the end, or until Ray Tune stops the trial.
+
+    Raises:
+        LstmfcnError: what the training ended with.
+    """
+    prepared: Prepared = ray.get(data.prepared)
+    relay = _Relay(run, prepared, plan, allotment)
+    with tempfile.TemporaryDirectory(prefix="lstmfcn-", ignore_cleanup_errors=True) as storage:
+        training = in_thread(lambda: train_until_done(run, data, allotment, storage))
+        try:
+            while not training.done():
+                time.sleep(_LOOK_EVERY_S)
+                relay.look()
+        except SystemExit:  # Ray Tune has heard enough
+            (run.output / STOP).touch()
+            training.exception()
+            raise
+        best = training.result()
+    tune.report(report_of(read_metrics(run.output / METRICS), best, plan, finished=True))
+
+
+class _Relay:
+    """Reports what the newest checkpoint holds, whose best weights it saves as a model first."""
+
+    def __init__(
+        self, run: TrainingRun, prepared: Prepared, plan: TrialPlan, allotment: Allotment
+    ) -> None:
+        self._run, self._prepared, self._plan = run, prepared, plan
+        self._allotment, self._reported = allotment, 0
+
+    def look(self) -> None:
+        """Report, where there is an epoch more."""
+        folder = self._run.output / CHECKPOINTS
+        if newest_position(folder).epoch <= self._reported:
+            return
+        found = Checkpoints(folder).newest()
+        if found is None or not found[1]["best"]:
+            return
+        (epoch, _), state = found
+        if epoch >= self._run.hyperparameters.epochs:
+            return  # the first worker saves the model and the last report is `train_on_workers`'
+        artifact = artifact_of(
+            self._run,
+            self._prepared,
+            state["best_weights"],
+            state["best"],
+            self._allotment.num_workers,
+            "cuda" if self._allotment.use_gpu else "cpu",
+        )
+        artifact.save(self._run.output / MODEL)
+        self._reported = epoch
+        history = read_metrics(self._run.output / METRICS)[:epoch]
+        tune.report(report_of(history, state["best"], self._plan, finished=False))
