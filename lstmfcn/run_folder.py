@@ -16,15 +16,13 @@ from __future__ import annotations
 import fcntl
 import os
 import shutil
-from collections.abc import Iterator, Set
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from pydantic import BaseModel, ConfigDict, ValidationError
-
-from lstmfcn.errors import DataError, HyperparameterError, OutputError
-from lstmfcn.files import whole_file
-from lstmfcn.hyperparameters import Hyperparameters, explain, flag
+from lstmfcn.errors import DataError, OutputError
+from lstmfcn.hyperparameters import Hyperparameters
+from lstmfcn.records import Record, refuse_changes
 
 MODEL, CHECKPOINTS = "model", "checkpoints"
 METRICS, CURVE, RUN = "metrics.jsonl", "learning_curve.png", "run.json"
@@ -35,10 +33,10 @@ _MAY_CHANGE = {"epochs"}
 """Hyperparameters that may differ when a run goes on: more epochs are just more of the same."""
 
 
-class RunRecord(BaseModel):
+class RunRecord(Record):
     """What was asked for, and the fingerprint of the training rows."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    file_name = RUN
 
     train: str
     validation: str | None
@@ -46,57 +44,14 @@ class RunRecord(BaseModel):
     hyperparameters: Hyperparameters
     train_sha256: str = ""
 
-    def save(self, folder: Path) -> None:
-        """Write ``run.json``.
-
-        Raises:
-            OutputError: it cannot be written.
-        """
-        with whole_file(folder / RUN) as path:
-            path.write_text(self.model_dump_json(indent=2) + "\n", encoding="utf-8")
-
-    @classmethod
-    def load(cls, folder: Path) -> RunRecord | None:
-        """The record of the run in a folder; None where there is none.
-
-        Raises:
-            OutputError: there is one, but it cannot be read.
-        """
-        path = folder / RUN
-        try:
-            return cls.model_validate_json(path.read_bytes())
-        except FileNotFoundError:
-            return None
-        except ValidationError as error:
-            raise OutputError(f"{path}: {explain(error)}; name another --output") from error
-        except OSError as error:
-            raise OutputError(f"{path}: cannot be read ({error.strerror})") from error
-
     def resumed_with(self, given: Hyperparameters) -> Hyperparameters:
         """The run's hyperparameters, with more epochs where they were given.
 
         Raises:
             HyperparameterError: something else was given that is not what the run has.
         """
-        self.refuse_other_hyperparameters(given, _MAY_CHANGE)
-        changes = {name: getattr(given, name) for name in _MAY_CHANGE & given.model_fields_set}
+        changes = refuse_changes(self.hyperparameters, given, _MAY_CHANGE)
         return self.hyperparameters.model_copy(update=changes)
-
-    def refuse_other_hyperparameters(
-        self, given: Hyperparameters, may_change: Set[str] = frozenset()
-    ) -> None:
-        """Refuse hyperparameters that are given and are not what the run has.
-
-        Raises:
-            HyperparameterError: they differ.
-        """
-        for name in sorted(given.model_fields_set - may_change):
-            theirs, ours = getattr(self.hyperparameters, name), getattr(given, name)
-            if theirs != ours:
-                raise HyperparameterError(
-                    f"{flag(name)}: found {ours!r}, the run to resume has {theirs!r}; "
-                    "leave the flag out, or name another --output"
-                )
 
     def refuse_other_rows(self, train_sha256: str, file: str) -> None:
         """Refuse training rows that are not those that the run began with.

@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field
 
-from lstmfcn.errors import HyperparameterError, OutputError
-from lstmfcn.files import whole_file
-from lstmfcn.hyperparameters import explain, flag
+from lstmfcn.records import Record, refuse_changes
 from lstmfcn.search_space import SearchSpace
 
 SWEEP = "sweep.json"
@@ -45,12 +42,14 @@ class Search(BaseModel):
     )
 
 
-class SweepRecord(Search):
+class SweepRecord(Search, Record):
     """What was asked for, and what its space holds.
 
     Attributes:
         written: the space without the hyperparameters that are given.
     """
+
+    file_name = SWEEP
 
     written: dict[str, Any]
 
@@ -69,44 +68,10 @@ class SweepRecord(Search):
         """The space, as it was when the sweep began."""
         return SearchSpace.of(self.written, self.space)
 
-    def save(self, folder: Path) -> None:
-        """Write ``sweep.json``.
-
-        Raises:
-            OutputError: it cannot be written.
-        """
-        with whole_file(folder / SWEEP) as path:
-            path.write_text(self.model_dump_json(indent=2) + "\n", encoding="utf-8")
-
-    @classmethod
-    def load(cls, folder: Path) -> SweepRecord | None:
-        """The record of the sweep in a folder; None where there is none.
-
-        Raises:
-            OutputError: there is one, but it cannot be read.
-        """
-        path = folder / SWEEP
-        try:
-            return cls.model_validate_json(path.read_bytes())
-        except FileNotFoundError:
-            return None
-        except ValidationError as error:
-            raise OutputError(f"{path}: {explain(error)}; name another --output") from error
-        except OSError as error:
-            raise OutputError(f"{path}: cannot be read ({error.strerror})") from error
-
     def resumed_with(self, given: Search) -> SweepRecord:
         """This record, with more trials where they were given.
 
         Raises:
             HyperparameterError: something else was given that is not what the sweep has.
         """
-        for name in sorted(given.model_fields_set - _MAY_CHANGE):
-            theirs, ours = getattr(self, name), getattr(given, name)
-            if theirs != ours:
-                raise HyperparameterError(
-                    f"{flag(name)}: found {ours!r}, the sweep to resume has {theirs!r}; "
-                    "leave the flag out, or name another --output"
-                )
-        changes = {name: getattr(given, name) for name in _MAY_CHANGE & given.model_fields_set}
-        return self.model_copy(update=changes)
+        return self.model_copy(update=refuse_changes(self, given, _MAY_CHANGE))

@@ -32,6 +32,7 @@ from lstmfcn.errors import LstmfcnError, ResourceError, StoppedError
 from lstmfcn.metrics_file import EpochMetrics, following, read_metrics
 from lstmfcn.progress import Progress
 from lstmfcn.run_folder import CHECKPOINTS, CURVE, METRICS, MODEL, ROWS, STOP
+from lstmfcn.training_state import deciding_loss
 
 _SHARE_OF_OBJECT_STORE = 0.5
 """Rows in memory lie in the object store of each machine, beside what is being read."""
@@ -107,24 +108,32 @@ def _training_run(request: Request, allotment: Allotment) -> TrainingRun:
 
 
 def _follow(request: Request, training: Future[EpochMetrics]) -> EpochMetrics:
-    """Show each epoch until the training ends; then the summary and the curve."""
+    """Show each epoch; after the last one draw the curve, while the workers save the model."""
     path = request.folder / METRICS
     done = newest_position(request.folder / CHECKPOINTS).epoch
     progress = Progress(request.record.hyperparameters.epochs, done, request.began)
-    begun = threading.Event()
+    begun, ended = threading.Event(), threading.Event()
     training.add_done_callback(lambda _: begun.set())
+    training.add_done_callback(lambda _: ended.set())
 
     def show(metrics: EpochMetrics) -> None:
         progress.show(metrics)
         begun.set()
+        if metrics["epoch"] == request.record.hyperparameters.epochs:
+            ended.set()
 
     with progress, following(path, show, done):
         begun.wait()
         from lstmfcn.curves import save_learning_curve  # imports matplotlib, while workers train
 
+        ended.wait()
+        if training.done():
+            training.result()  # raises what it ended with
+        history = read_metrics(path)
+        kept = min(history, key=deciding_loss)["epoch"]
+        save_learning_curve(history, kept, request.folder / CURVE)
         best = training.result()
     progress.summary(best)
-    save_learning_curve(read_metrics(path), best["epoch"], request.folder / CURVE)
     return best
 
 

@@ -25,6 +25,7 @@ from lstmfcn.distributed.trial import run_trial
 from lstmfcn.distributed.trial_plan import FAILURE, FINISHED, TrialPlan
 from lstmfcn.distributed.tune import SweepRequest
 from lstmfcn.errors import ResourceError, StoppedError, TrainingError
+from lstmfcn.hyperparameters import flag
 from lstmfcn.run_folder import MODEL
 from lstmfcn.search_space import Choice
 from lstmfcn.sweep import Objective, Status, SweepLog, Trial, trial_folder
@@ -71,7 +72,7 @@ def run(request: SweepRequest) -> Trial:
     try:
         with SweepProgress(request.sweep.num_samples, request.objective, log.trials) as progress:
             _sweep(request, _plan(request, data, cpus, allotment), log, progress)
-    except KeyboardInterrupt as stop:
+    except (KeyboardInterrupt, SystemExit) as stop:
         done = len(log.trials)
         raise StoppedError(f"stopped after {done} trials; go on with --resume") from stop
     return _finish(request, log)
@@ -248,8 +249,6 @@ def _finish(request: SweepRequest, log: SweepLog) -> Trial:
 
 
 def _tell_best(best: Trial, objective: Objective) -> None:
-    from lstmfcn.hyperparameters import flag
-
     flags = " ".join(f"--{flag(name)} {value}" for name, value in best.hyperparameters.items())
     print(f"best: trial {best.number}, {objective.metric} {best.objective:.8f}, epoch "
           f"{best.metrics['epoch']}")  # fmt: skip

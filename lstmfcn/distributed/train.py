@@ -10,10 +10,11 @@ from typing import TYPE_CHECKING
 
 from lstmfcn.checkpoints import newest_position
 from lstmfcn.distributed.runtime import ray_runtime
-from lstmfcn.errors import DataError
+from lstmfcn.errors import DataError, OutputError
 from lstmfcn.hyperparameters import Hyperparameters, resume_with
 from lstmfcn.reading import ShardSet, survey
 from lstmfcn.run_folder import CHECKPOINTS, MODEL, RunRecord, refuse_used, run_folder
+from lstmfcn.sweep_record import SweepRecord
 
 if TYPE_CHECKING:
     from lstmfcn.artifact import Artifact
@@ -89,6 +90,8 @@ def train(
     began = time.time()
     folder = Path(output).absolute()
     record = RunRecord.load(folder) if resume else None
+    if record and SweepRecord.load(folder):
+        raise OutputError(f"{folder}: holds a sweep, not a training; name another --output")
     if record is None:
         if train is None:
             raise DataError("no training data", "name it with --train")

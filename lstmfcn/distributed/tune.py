@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING
 
 from lstmfcn.distributed.runtime import ray_runtime
 from lstmfcn.distributed.train import Resources
-from lstmfcn.errors import DataError
+from lstmfcn.errors import DataError, OutputError
 from lstmfcn.hyperparameters import Hyperparameters, resume_with
 from lstmfcn.reading import ShardSet, survey
+from lstmfcn.records import refuse_changes
 from lstmfcn.run_folder import RunRecord, refuse_used, run_folder
 from lstmfcn.search_space import SearchSpace
 from lstmfcn.sweep import Objective, Trial
@@ -94,6 +95,8 @@ def tune(
     folder = Path(output).absolute()
     record = RunRecord.load(folder) if resume else None
     known = SweepRecord.load(folder) if resume else None
+    if record and not known:
+        raise OutputError(f"{folder}: holds a training, not a sweep; name another --output")
     if record is None or known is None:
         if train is None:
             raise DataError("no training data", "name it with --train")
@@ -107,7 +110,7 @@ def tune(
     else:
         given = {"train": train, "validation": validation, "model": model}
         changes = {name: value for name, value in given.items() if value is not None}
-        record.refuse_other_hyperparameters(hyperparameters)
+        refuse_changes(record.hyperparameters, hyperparameters)
         record = record.model_copy(update=changes)
         sweep = known.resumed_with(search)
     request = _request(record, sweep, folder, resources, limits, began)

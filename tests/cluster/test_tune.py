@@ -13,8 +13,12 @@ from killing import wait_until
 from problems import TINY, waves, write
 
 from lstmfcn.artifact import Artifact
+from lstmfcn.distributed.train import train
+from lstmfcn.distributed.tune import tune
+from lstmfcn.errors import OutputError
 from lstmfcn.hyperparameters import flag
 from lstmfcn.metrics_file import read_metrics
+from lstmfcn.run_folder import RunRecord
 from lstmfcn.sweep import EVENTS, SweepLog
 from lstmfcn.sweep_plots import IMPORTANCE, OBJECTIVE, SLICES
 
@@ -134,7 +138,7 @@ def test_a_finished_sweep_can_be_given_more_trials_but_no_other_space(swept, dat
     done = job("tune", "--resume", "--output", output, "--metric", "valid_loss")
     assert done.returncode == 2
     assert done.stderr.splitlines()[-1] == (
-        "lstmfcn: metric: found 'valid_loss', the sweep to resume has 'valid_accuracy'; "
+        "lstmfcn: metric: found 'valid_loss', the run to resume has 'valid_accuracy'; "
         "leave the flag out, or name another --output"
     )
     done = job("tune", "--resume", "--output", output, "--num-samples", 5, "--max-concurrent", 1)
@@ -260,3 +264,12 @@ def test_a_users_mistake_is_one_line_and_nothing_is_written(data, job, tmp_path)
         assert done.returncode == 2, done.stderr
         assert done.stderr.splitlines()[-1].startswith(f"lstmfcn: {message}")
         assert not output.exists()
+
+
+def test_a_sweep_and_a_training_do_not_go_on_with_each_other(swept, tmp_path):
+    _, sweep = swept
+    with pytest.raises(OutputError, match="holds a sweep, not a training; name another --output"):
+        train(None, str(sweep), resume=True)
+    RunRecord.load(sweep).save(tmp_path)
+    with pytest.raises(OutputError, match="holds a training, not a sweep; name another --output"):
+        tune(None, str(tmp_path), resume=True)
