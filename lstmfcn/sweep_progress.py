@@ -48,7 +48,7 @@ class SweepProgress:
             redirect_stdout=sys.stdout.isatty(),
         )
         self._task = self._bar.add_task(
-            "sweep", total=num_samples, completed=self._before, standing=self.standing()
+            "sweep", total=num_samples, completed=self._before, standing=self._standing_with_best()
         )
 
     def __enter__(self) -> SweepProgress:
@@ -66,14 +66,18 @@ class SweepProgress:
     def began(self) -> None:
         """A trial has begun."""
         self._running += 1
-        self._bar.update(self._task, standing=self.standing())
+        self._bar.update(self._task, standing=self._standing_with_best())
 
     def ended(self, trial: Trial) -> None:
         """A trial has ended."""
         self._running -= 1
         self._trials.append(trial)
-        print(trial_line(trial, self._objective), f"[{self.standing()}]", flush=True)
-        self._bar.update(self._task, completed=len(self._trials), standing=self.standing())
+        line = trial_line(trial, self._objective)
+        if self._objective.best(self._trials) is trial:
+            line += " best so far"
+        print(line, f"[{self.standing()}]", flush=True)
+        standing = self._standing_with_best()
+        self._bar.update(self._task, completed=len(self._trials), standing=standing)
 
     def standing(self) -> str:
         """How the sweep stands: ``12 of 32 ended (3 stopped early), 2 running, best ...``."""
@@ -90,10 +94,18 @@ class SweepProgress:
             parts.append(f"{each * (self._num_samples - len(self._trials)):.0f} s left")
         return ", ".join(parts)
 
+    def _standing_with_best(self) -> str:
+        best = self._objective.best(self._trials)
+        return self.standing() + (f"\nbest: {_given(best)}" if best else "")
+
+
+def _given(trial: Trial) -> str:
+    return ", ".join(f"{flag(name)} {_short(v)}" for name, v in trial.hyperparameters.items())
+
 
 def trial_line(trial: Trial, objective: Objective) -> str:
     """``trial 7 done: valid_accuracy 0.9533, epoch 18 of 20, 3.2 s (lr 0.003, ...)``."""
-    given = ", ".join(f"{flag(name)} {_short(v)}" for name, v in trial.hyperparameters.items())
+    given = _given(trial)
     if trial.objective is None:
         return f"trial {trial.number} {trial.status}: {trial.reason} ({given})"
     failed = f", {trial.reason}" if trial.reason else ""

@@ -101,7 +101,7 @@ def test_progress_tells_how_the_sweep_stands(capsys):
     progress.ended(trial(2, 0.8, "stopped early"))
     assert capsys.readouterr().out == (
         "trial 2 stopped early: valid_accuracy 0.8, epoch 3 of 5, 1.5 s (lr 0.01, batch-size 32) "
-        "[2 of 5 ended (1 stopped early), 1 running, best 0.8 by trial 2, 30 s left]\n"
+        "best so far [2 of 5 ended (1 stopped early), 1 running, best 0.8 by trial 2, 30 s left]\n"
     )
 
 

@@ -101,9 +101,10 @@ class RecordingSearcher(Searcher):
     ) -> None:
         """Nothing: `end` knows more."""
 
-    def runs(self, trial_id: str) -> bool:
-        """Whether a trial has begun, and not ended."""
-        return trial_id in self._running
+    def running(self, trial_id: str) -> int | None:
+        """The number of a trial that has begun, and not ended."""
+        began = self._running.get(trial_id)
+        return began.number if began else None
 
     def end(self, trial_id: str, status: Status, result: dict[str, Any], reason: str) -> None:
         """A trial has ended; the sampler learns of it, and the record."""

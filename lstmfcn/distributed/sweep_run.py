@@ -26,7 +26,8 @@ from lstmfcn.distributed.trial_plan import FAILURE, FINISHED, TrialPlan
 from lstmfcn.distributed.tune import SweepRequest
 from lstmfcn.errors import ResourceError, StoppedError, TrainingError
 from lstmfcn.hyperparameters import flag
-from lstmfcn.run_folder import MODEL
+from lstmfcn.metrics_file import read_metrics
+from lstmfcn.run_folder import METRICS, MODEL
 from lstmfcn.search_space import Choice
 from lstmfcn.sweep import Objective, Status, SweepLog, Trial, trial_folder
 from lstmfcn.sweep_plots import save_sweep_plots
@@ -173,9 +174,23 @@ def _sweep(request: SweepRequest, plan: TrialPlan, log: SweepLog, progress: Swee
         ).fit()
     for result in results:  # Tune tells nothing of those that it ends because time is up
         last = result.metrics or {}
-        if searcher.runs(last.get("trial_id", "")):
-            reason = "" if "best" in last else "it had reported no epoch"
-            searcher.end(last["trial_id"], "out of time", last, reason)
+        number = searcher.running(last.get("trial_id", ""))
+        if number is not None:
+            written = _written(trial_folder(request.folder, number))
+            reason = "" if written else "it had saved no epoch"
+            searcher.end(last["trial_id"], "out of time", written, reason)
+
+
+def _written(folder: Path) -> dict[str, Any]:
+    """What a trial that was cut off has saved, as it would have reported it: Tune knows less."""
+    if not (folder / MODEL).exists():
+        return {}
+    history = read_metrics(folder / METRICS)
+    return {
+        "best": Artifact.load(folder / MODEL).metrics,
+        "epoch": history[-1]["epoch"],
+        "seconds": sum(metrics["seconds"] for metrics in history),
+    }
 
 
 def _milestones(request: SweepRequest) -> list[int]:

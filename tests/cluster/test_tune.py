@@ -205,7 +205,9 @@ def test_time_that_is_up_ends_the_trials_and_keeps_the_best(data, job, tmp_path)
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     assert [trial.status for trial in trials(output)] == ["out of time"]
-    assert Artifact.load(output / "model").metrics["epoch"] <= trials(output)[0].epochs
+    (trial,) = trials(output)
+    assert Artifact.load(output / "model").metrics == trial.metrics
+    assert trial.metrics["epoch"] <= trial.epochs
 
 
 def test_asha_stops_the_worse_trials_early(data, job, tmp_path):
