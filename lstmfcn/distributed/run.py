@@ -7,7 +7,6 @@ import tempfile
 import threading
 import time
 from concurrent.futures import Future
-from importlib import import_module
 from pathlib import Path
 from typing import NoReturn, cast
 
@@ -125,15 +124,12 @@ def _follow(request: Request, training: Future[EpochMetrics]) -> EpochMetrics:
 
     with progress, following(path, show, done):
         begun.wait()
-        # matplotlib, while workers train; in a thread, for Python drops a Ctrl-C that comes while
-        # the main thread imports
-        in_thread(lambda: import_module("lstmfcn.curves"))
+        from lstmfcn.curves import save_learning_curve  # imports matplotlib, while workers train
+
         ended.wait()
         if training.done():
             training.result()  # raises what it ended with
         history = read_metrics(path)
-        from lstmfcn.curves import save_learning_curve
-
         kept = min(history, key=deciding_loss)["epoch"]
         save_learning_curve(history, kept, request.folder / CURVE)
         best = training.result()

@@ -49,7 +49,9 @@ def start_job(cluster):
     started = []
 
     def start(*flags):
-        command = [sys.executable, REPOSITORY / "jobs" / "train.py", *CPU_FLAGS, *map(str, flags)]
+        # a shell's background jobs ignore Ctrl-C, and so would what the tests start in one
+        command = ["env", "--default-signal=INT", sys.executable, REPOSITORY / "jobs" / "train.py"]
+        command += [*CPU_FLAGS, *map(str, flags)]
         process = subprocess.Popen(
             command,
             env=os.environ | {"RAY_ADDRESS": cluster},
