@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import warnings
 from typing import Any
 
@@ -18,8 +17,6 @@ from lstmfcn.sweep_record import SearcherName
 
 NUMBER, HYPERPARAMETERS = "number", "hyperparameters"
 """Names in a trial's configuration."""
-
-logger = logging.getLogger(__name__)
 
 
 class RecordingSearcher(Searcher):
@@ -50,15 +47,14 @@ class RecordingSearcher(Searcher):
     ) -> None:
         super().__init__(metric=objective.metric, mode=objective.mode)
         optuna.logging.set_verbosity(optuna.logging.WARNING)
-        samplers = optuna.samplers
-        sampler = samplers.TPESampler(seed=seed) if name == "optuna" else None
+        samplers = {"optuna": optuna.samplers.TPESampler, "random": optuna.samplers.RandomSampler}
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
             self._inner = OptunaSearch(
                 space.distributions(),
                 metric=objective.metric,
                 mode=objective.mode,
-                sampler=sampler or samplers.RandomSampler(seed=seed),
+                sampler=samplers[name](seed=seed),
             )
         self._objective, self._log, self._progress = objective, log, progress
         self._running: dict[str, Began] = {}
@@ -71,9 +67,9 @@ class RecordingSearcher(Searcher):
             if isinstance(event, Trial):
                 asked.pop(event.number, None)
                 self._tell(event)
-            elif self._inner.suggest(_name(event.number)) == event.hyperparameters:
+            elif self._inner.suggest(str(event.number)) == event.hyperparameters:
                 asked[event.number] = event
-            elif event.number not in asked:
+            else:
                 raise OutputError(
                     "the sweep to resume searched something else; give it the same space, "
                     "searcher and seed, or name another --output"
@@ -82,7 +78,7 @@ class RecordingSearcher(Searcher):
 
     def _tell(self, trial: Trial) -> None:
         result = {self.metric: trial.objective} if trial.counts else None
-        self._inner.on_trial_complete(_name(trial.number), result, error=not trial.counts)
+        self._inner.on_trial_complete(str(trial.number), result, error=not trial.counts)
 
     def suggest(self, trial_id: str) -> dict[str, Any]:
         """The next trial's configuration."""
@@ -90,7 +86,7 @@ class RecordingSearcher(Searcher):
             began = self._interrupted.pop(0)
         else:
             number = self._log.began + 1
-            began = Began(number, self._inner.suggest(_name(number)))
+            began = Began(number, self._inner.suggest(str(number)))
             self._log.add(began)
         self._running[trial_id] = began
         self._progress.began()
@@ -133,7 +129,3 @@ class RecordingSearcher(Searcher):
 
     def restore(self, checkpoint_path: str) -> None:
         """Nothing: the record has all."""
-
-
-def _name(number: int) -> str:
-    return f"{number:04d}"

@@ -8,7 +8,7 @@ import time
 import ray
 from ray import tune
 
-from lstmfcn.checkpoints import Checkpoints, newest_position
+from lstmfcn.checkpoints import Checkpoints
 from lstmfcn.distributed.background import in_thread
 from lstmfcn.distributed.prepare import Prepared, PreparedRefs
 from lstmfcn.distributed.trainer import Allotment, train_until_done
@@ -55,15 +55,12 @@ class _Relay:
 
     def look(self) -> None:
         """Report, where there is an epoch more."""
-        folder = self._run.output / CHECKPOINTS
-        if newest_position(folder).epoch <= self._reported:
-            return
-        found = Checkpoints(folder).newest()
-        if found is None or not found[1]["best"]:
+        found = Checkpoints(self._run.output / CHECKPOINTS).newest()
+        if found is None:
             return
         (epoch, _), state = found
-        if epoch >= self._run.hyperparameters.epochs:
-            return  # the first worker saves the model and the last report is `train_on_workers`'
+        if not self._reported < epoch < self._run.hyperparameters.epochs:
+            return  # after the last one the first worker saves, and `train_on_workers` reports
         artifact = artifact_of(
             self._run,
             self._prepared,

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -51,7 +50,6 @@ class SweepRequest:
     folder: Path
     resources: Resources
     limits: Limits
-    began: float
 
     @property
     def objective(self) -> Objective:
@@ -91,7 +89,6 @@ def tune(
         UserError: data, output, space, model or cluster do not allow it.
         TrainingError: no trial finished.
     """
-    began = time.time()
     folder = Path(output).absolute()
     record = RunRecord.load(folder) if resume else None
     known = SweepRecord.load(folder) if resume else None
@@ -113,7 +110,7 @@ def tune(
         refuse_changes(record.hyperparameters, hyperparameters)
         record = record.model_copy(update=changes)
         sweep = known.resumed_with(search)
-    request = _request(record, sweep, folder, resources, limits, began)
+    request = _request(record, sweep, folder, resources, limits)
     with run_folder(folder), ray_runtime(meanwhile="lstmfcn.distributed.sweep_run"):
         from lstmfcn.distributed.sweep_run import run  # imports PyTorch, while Ray started
 
@@ -126,7 +123,6 @@ def _request(
     folder: Path,
     resources: Resources,
     limits: Limits,
-    began: float,
 ) -> SweepRequest:
     """Read the headers, and the model to continue from.
 
@@ -148,5 +144,5 @@ def _request(
     if ignored := training.ignored_columns():
         logger.info("columns not used: %s", ", ".join(ignored))
     return SweepRequest(
-        record, sweep, space, training, validation, start, folder, resources, limits, began
+        record, sweep, space, training, validation, start, folder, resources, limits
     )
