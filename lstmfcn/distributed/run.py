@@ -57,7 +57,7 @@ def run(request: Request, ray_stays: bool) -> EpochMetrics:
     """
     there = nodes()
     allotment = allot(there, request.resources)
-    refuse_small_batches(request.record.hyperparameters.batch_size, allotment.num_workers)
+    refuse_small_batches(request.inputs.record.hyperparameters.batch_size, allotment.num_workers)
     refuse_unshared(request.folder)
     memory = memory_bytes(there, request.resources)
     data = start_preparing(_wanted(request, allotment, memory))
@@ -81,10 +81,10 @@ def run(request: Request, ray_stays: bool) -> EpochMetrics:
 
 def _wanted(request: Request, allotment: Allotment, memory_bytes: int) -> Wanted:
     return Wanted(
-        record=request.record,
-        training=request.training,
-        validation=request.validation,
-        scaler=request.start.scaler if request.start else None,
+        record=request.inputs.record,
+        training=request.inputs.training,
+        validation=request.inputs.validation,
+        scaler=request.inputs.start.scaler if request.inputs.start else None,
         num_workers=allotment.num_workers,
         memory_bytes=memory_bytes,
         folder=request.folder,
@@ -92,9 +92,9 @@ def _wanted(request: Request, allotment: Allotment, memory_bytes: int) -> Wanted
 
 
 def _training_run(request: Request, allotment: Allotment) -> TrainingRun:
-    start = request.start
+    start = request.inputs.start
     return TrainingRun(
-        hyperparameters=request.record.hyperparameters,
+        hyperparameters=request.inputs.record.hyperparameters,
         initial_weights=start.weights if start else None,
         record={
             "started": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(request.began)),
@@ -111,7 +111,7 @@ def _follow(request: Request, training: Future[EpochMetrics]) -> EpochMetrics:
     """Show each epoch; after the last one draw the curve, while the workers save the model."""
     path = request.folder / METRICS
     done = newest_position(request.folder / CHECKPOINTS).epoch
-    progress = Progress(request.record.hyperparameters.epochs, done, request.began)
+    progress = Progress(request.inputs.record.hyperparameters.epochs, done, request.began)
     begun, ended = threading.Event(), threading.Event()
     training.add_done_callback(lambda _: begun.set())
     training.add_done_callback(lambda _: ended.set())
@@ -119,7 +119,7 @@ def _follow(request: Request, training: Future[EpochMetrics]) -> EpochMetrics:
     def show(metrics: EpochMetrics) -> None:
         progress.show(metrics)
         begun.set()
-        if metrics["epoch"] == request.record.hyperparameters.epochs:
+        if metrics["epoch"] == request.inputs.record.hyperparameters.epochs:
             ended.set()
 
     with progress, following(path, show, done):
@@ -202,7 +202,7 @@ def memory_bytes(there: list[Node], wanted: Resources) -> int:
 def _tell_start(request: Request, allotment: Allotment) -> None:
     logger.info(
         "reading %d shards, starting %d worker%s of %d CPU%s%s",
-        len(request.training.shards),
+        len(request.inputs.training.shards),
         allotment.num_workers,
         "s" if allotment.num_workers > 1 else "",
         allotment.cpus_per_worker,

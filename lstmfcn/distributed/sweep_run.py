@@ -86,7 +86,7 @@ def _prepare(request: SweepRequest) -> dict[str, PreparedRefs]:
         UserError: the data does not allow the sweep.
     """
     granted = memory_bytes(nodes(), request.resources)
-    fixed = request.record.hyperparameters
+    fixed = request.inputs.record.hyperparameters
     searched = request.space.values.get("scaling")
     scalings = searched.values if isinstance(searched, Choice) else (fixed.scaling,)
     found: dict[str, PreparedRefs] = {}
@@ -94,10 +94,10 @@ def _prepare(request: SweepRequest) -> dict[str, PreparedRefs]:
         changed = fixed.model_copy(update={"scaling": scaling})
         found[scaling] = start_preparing(
             Wanted(
-                record=request.record.model_copy(update={"hyperparameters": changed}),
-                training=request.training,
-                validation=request.validation,
-                scaler=request.start.scaler if request.start else None,
+                record=request.inputs.record.model_copy(update={"hyperparameters": changed}),
+                training=request.inputs.training,
+                validation=request.inputs.validation,
+                scaler=request.inputs.start.scaler if request.inputs.start else None,
                 num_workers=1,
                 memory_bytes=granted // len(scalings),
                 folder=request.folder,
@@ -119,9 +119,9 @@ def _plan(
     request: SweepRequest, data: dict[str, PreparedRefs], cpus: int, allotment: Allotment | None
 ) -> TrialPlan:
     return TrialPlan(
-        fixed=request.record.hyperparameters,
+        fixed=request.inputs.record.hyperparameters,
         data=data,
-        start=request.start,
+        start=request.inputs.start,
         folder=request.folder,
         metric=request.objective.metric,
         milestones=frozenset(_milestones(request)),
@@ -147,7 +147,7 @@ def _sweep(request: SweepRequest, plan: TrialPlan, log: SweepLog, progress: Swee
         request.sweep.searcher,
         request.space,
         request.objective,
-        request.record.hyperparameters.seed,
+        request.inputs.record.hyperparameters.seed,
         log,
         progress,
     )
@@ -197,7 +197,7 @@ def _milestones(request: SweepRequest) -> list[int]:
     """The epochs after which ASHA decides: a ninth and a third of the most that a trial has."""
     if request.sweep.scheduler == "none":
         return []
-    most = request.space.largest("epochs", request.record.hyperparameters.epochs)
+    most = request.space.largest("epochs", request.inputs.record.hyperparameters.epochs)
     first = max(1, round(most / _REDUCTION**2))
     return [epoch for epoch in (first, first * _REDUCTION) if epoch < most]
 

@@ -9,15 +9,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from lstmfcn.checkpoints import newest_position
+from lstmfcn.distributed.inputs import Asked, Inputs, read_inputs
 from lstmfcn.distributed.runtime import ray_runtime
-from lstmfcn.errors import DataError, OutputError
-from lstmfcn.hyperparameters import Hyperparameters, resume_with
-from lstmfcn.reading import ShardSet, survey
-from lstmfcn.run_folder import CHECKPOINTS, MODEL, RunRecord, refuse_used, run_folder
+from lstmfcn.errors import OutputError
+from lstmfcn.hyperparameters import Hyperparameters
+from lstmfcn.run_folder import CHECKPOINTS, MODEL, RunRecord, run_folder
 from lstmfcn.sweep_record import SweepRecord
 
 if TYPE_CHECKING:
-    from lstmfcn.artifact import Artifact
     from lstmfcn.metrics_file import EpochMetrics
 
 logger = logging.getLogger(__name__)
@@ -46,10 +45,7 @@ class Resources:
 class Request:
     """A training that may begin: its headers were read and agree, its output folder may be used."""
 
-    record: RunRecord
-    training: ShardSet
-    validation: ShardSet | None
-    start: Artifact | None
+    inputs: Inputs
     folder: Path
     resources: Resources
     checkpoint_every_s: float
@@ -89,55 +85,22 @@ def train(
     """
     began = time.time()
     folder = Path(output).absolute()
+    asked = Asked(train, validation, model, hyperparameters)
     record = RunRecord.load(folder) if resume else None
     if record and SweepRecord.load(folder):
         raise OutputError(f"{folder}: holds a sweep, not a training; name another --output")
     if record is None:
-        if train is None:
-            raise DataError("no training data", "name it with --train")
-        refuse_used(folder)
-        if resume:
-            logger.info("%s: nothing to resume there; starting anew", folder)
-        record = RunRecord(
-            train=train, validation=validation, model=model, hyperparameters=hyperparameters
-        )
+        record = asked.begin(folder, resume)
     else:
-        given = {"train": train, "validation": validation, "model": model}
-        changes = {name: value for name, value in given.items() if value is not None}
-        resumed = {"hyperparameters": record.resumed_with(hyperparameters)}
-        record = record.model_copy(update=changes | resumed)
+        resumed = record.resumed_with(hyperparameters)
+        record = asked.found_at(record).model_copy(update={"hyperparameters": resumed})
         if done := _done_already(folder, record):
             return done
-    request = _request(record, folder, resources, checkpoint_every_s, began)
+    request = Request(read_inputs(record), folder, resources, checkpoint_every_s, began)
     with run_folder(folder), ray_runtime(meanwhile="lstmfcn.distributed.run") as ray_stays:
         from lstmfcn.distributed.run import run  # imports PyTorch, while Ray started
 
         return run(request, ray_stays)
-
-
-def _request(
-    record: RunRecord, folder: Path, resources: Resources, checkpoint_every_s: float, began: float
-) -> Request:
-    """Read the headers, and the model to continue from.
-
-    Raises:
-        UserError: they do not fit.
-    """
-    start = None
-    if record.model:
-        from lstmfcn.artifact import Artifact  # imports PyTorch
-
-        start = Artifact.load(record.model)
-        continued = resume_with(start.hyperparameters, record.hyperparameters, logger.info)
-        record = record.model_copy(update={"hyperparameters": continued})
-    schema = start.schema if start else None
-    training = survey(record.train, record.hyperparameters.task, schema)
-    validation = survey(record.validation, schema=training.schema) if record.validation else None
-    if ignored := training.ignored_columns():
-        logger.info("columns not used: %s", ", ".join(ignored))
-    return Request(
-        record, training, validation, start, folder, resources, checkpoint_every_s, began
-    )
 
 
 def _done_already(folder: Path, record: RunRecord) -> EpochMetrics | None:
