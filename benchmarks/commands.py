@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import argparse
 import json
 import os
 import subprocess
 import sys
+import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -22,6 +24,25 @@ TINY_NET = (
     "--hidden-size 8 --filters-1 4 --filters-2 4 --filters-3 4 "
     "--kernel-size-1 3 --kernel-size-2 3 --kernel-size-3 3"
 )
+
+
+class Place(NamedTuple):
+    """Where the data lies, and where to write."""
+
+    data: Path
+    folder: Path
+
+
+def run_parts(purpose: str, functions: Mapping[str, Any], parts: Sequence[str]) -> None:
+    """Be a benchmark's process: print one table a part, for those that the user asks for."""
+    parser = argparse.ArgumentParser(description=purpose.splitlines()[0])
+    parser.add_argument("--data", type=Path, required=True)
+    parser.add_argument("--only", nargs="*", choices=parts, default=parts)
+    arguments = parser.parse_args()
+    for part in arguments.only:
+        with tempfile.TemporaryDirectory() as folder:
+            print(f"\n{part}", flush=True)
+            functions[part](Place(arguments.data.absolute(), Path(folder)))
 
 
 class Training(NamedTuple):

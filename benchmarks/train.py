@@ -9,17 +9,14 @@ Ray task with the same CPUs. Everything is trained by ``jobs/train.py``.
 
 from __future__ import annotations
 
-import argparse
 import os
-import tempfile
 import time
 from pathlib import Path
 from statistics import mean, median
-from typing import NamedTuple
 
 import torch
 from bare_loops import accuracy_on, bare_loop_s
-from commands import TINY_NET, Training, command, evaluated, local_ray, train
+from commands import TINY_NET, Place, Training, command, evaluated, local_ray, run_parts, train
 from csv_shards import write_random_shards
 from peak_memory import peak_memory
 
@@ -38,25 +35,6 @@ PARTS = (
     "precision",
     "heartbeats",
 )
-
-
-class Place(NamedTuple):
-    """Where the data lies, and where to write."""
-
-    data: Path
-    folder: Path
-
-
-def main() -> None:
-    """Print one table a part."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--data", type=Path, required=True)
-    parser.add_argument("--only", nargs="*", choices=PARTS, default=PARTS)
-    arguments = parser.parse_args()
-    for part in arguments.only:
-        with tempfile.TemporaryDirectory() as folder:
-            print(f"\n{part}", flush=True)
-            globals()[part](Place(arguments.data.absolute(), Path(folder)))
 
 
 def throughput(place: Place) -> None:
@@ -232,4 +210,4 @@ def converted(place: Place, name: str) -> Path:
 
 
 if __name__ == "__main__":
-    main()
+    run_parts(__doc__, globals(), PARTS)

@@ -9,15 +9,13 @@ tensors in memory, inside a Ray task of one CPU. Everything is searched by ``job
 
 from __future__ import annotations
 
-import argparse
 import csv
-import tempfile
 import time
 from pathlib import Path
 from typing import NamedTuple
 
 from bare_loops import bare_loop_s
-from commands import TINY_NET, command, job, local_ray
+from commands import TINY_NET, Place, command, job, local_ray, run_parts
 
 from lstmfcn.hyperparameters import Hyperparameters
 from lstmfcn.metrics_file import read_metrics
@@ -42,25 +40,6 @@ class Sweep(NamedTuple):
     def epochs(self) -> int:
         """Epochs of all trials together."""
         return sum(int(row["epochs"]) for row in self.rows)
-
-
-class Place(NamedTuple):
-    """Where the data lies, and where to write."""
-
-    data: Path
-    folder: Path
-
-
-def main() -> None:
-    """Print one table a part."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--data", type=Path, required=True)
-    parser.add_argument("--only", nargs="*", choices=PARTS, default=PARTS)
-    arguments = parser.parse_args()
-    for part in arguments.only:
-        with tempfile.TemporaryDirectory() as folder:
-            print(f"\n{part}", flush=True)
-            globals()[part](Place(arguments.data.absolute(), Path(folder)))
 
 
 def marginal(place: Place) -> None:
@@ -163,4 +142,4 @@ def sweep(folder: Path, *flags: object) -> Sweep:
 
 
 if __name__ == "__main__":
-    main()
+    run_parts(__doc__, globals(), PARTS)

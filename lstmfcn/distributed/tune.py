@@ -14,6 +14,7 @@ from lstmfcn.records import refuse_changes
 from lstmfcn.run_folder import RunRecord, run_folder
 from lstmfcn.search_space import SearchSpace
 from lstmfcn.sweep import Objective, Trial
+from lstmfcn.sweep_plotter import SweepPlotter
 from lstmfcn.sweep_record import Search, SweepRecord
 
 
@@ -97,7 +98,11 @@ def tune(
     if record.model:
         space.refuse_for_loaded_model(sweep.space)
     request = SweepRequest(read_inputs(record), sweep, space, folder, resources, limits)
-    with run_folder(folder), ray_runtime(meanwhile="lstmfcn.distributed.sweep_run"):
+    with (
+        run_folder(folder),
+        SweepPlotter() as plotter,
+        ray_runtime(meanwhile="lstmfcn.distributed.sweep_run"),
+    ):
         from lstmfcn.distributed.sweep_run import run  # imports PyTorch, while Ray started
 
-        return run(request)
+        return run(request, plotter)

@@ -1,0 +1,80 @@
+"""Draw a sweep's plots in a process of its own, which begins with the sweep.
+
+What the plots need takes longer to import (scikit-learn, for the importance) than a small sweep's
+trials to run. So it is imported meanwhile, at the lowest priority, when nothing else wants the CPU.
+"""
+
+from __future__ import annotations
+
+import gc
+import io
+import os
+import subprocess
+import sys
+from contextlib import suppress
+from pathlib import Path
+from types import TracebackType
+
+
+class SweepPlotter:
+    """The process: inside this block it waits for what it is to draw."""
+
+    def __enter__(self) -> SweepPlotter:
+        self._process = subprocess.Popen(
+            [sys.executable, "-m", __name__],
+            stdin=subprocess.PIPE,
+            text=True,
+            start_new_session=True,  # Ctrl-C is for the sweep; this ends with it, as its pipe does
+        )
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        if self._process.poll() is None:
+            self._process.kill()
+        self._process.communicate()
+
+    def draw(self, folder: Path) -> None:
+        """Draw the plots of the sweep in a folder into it, and wait for them.
+
+        Raises:
+            RuntimeError: the process failed; its traceback is on stderr.
+        """
+        self._process.communicate(f"{folder}\n")
+        if self._process.returncode:
+            raise RuntimeError(f"the plots' process ended with {self._process.returncode}")
+
+
+def _main() -> None:
+    _yield_to_others()
+    from matplotlib.figure import Figure
+    from optuna.importance import FanovaImportanceEvaluator
+
+    from lstmfcn.sweep import Objective, SweepLog
+    from lstmfcn.sweep_plots import save_sweep_plots
+    from lstmfcn.sweep_record import SweepRecord
+
+    FanovaImportanceEvaluator()  # imports scikit-learn
+    Figure(layout="constrained").savefig(io.BytesIO())  # loads fonts
+    gc.freeze()  # else Python looks through all of that once more before it ends, for half a second
+    if line := sys.stdin.readline():
+        folder = Path(line.removesuffix("\n"))
+        record = SweepRecord.load(folder)
+        assert record is not None
+        save_sweep_plots(
+            SweepLog(folder).trials, record.search_space(), Objective(record.metric), folder
+        )
+
+
+def _yield_to_others() -> None:
+    os.nice(19)
+    with suppress(OSError):  # Linux may divide the CPU among sessions first, then by niceness
+        Path("/proc/self/autogroup").write_text("19")
+
+
+if __name__ == "__main__":
+    _main()
