@@ -6,6 +6,7 @@ Shapes: N rows, T timepoints, L label columns.
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -13,32 +14,52 @@ import torch
 
 from lstmfcn.artifact import Artifact
 from lstmfcn.errors import DataError
+from lstmfcn.folded import FoldedNetwork
 from lstmfcn.schema import FloatArray, Source
 from lstmfcn.task import task_of
 
-CHUNK_ROWS = 512
-"""Rows computed at a time. Counted from the first row, so that equal input gives equal output."""
+_CHUNK_VALUES = 16384
+_MOST_ROWS, _FEWEST_ROWS = 128, 8
+
+
+def chunk_rows(n_timepoints: int) -> int:
+    """Rows computed at a time, counted from the first, so that equal input gives equal output.
+
+    128 rows of up to 128 timepoints. More were no faster: their tensors leave the processor's
+    caches.
+    """
+    return max(_FEWEST_ROWS, min(_MOST_ROWS, _CHUNK_VALUES // n_timepoints))
+
+
+InferencePrecision = Literal["fp32", "bf16"]
+_DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
 
 
 class Classifier:
-    """A model directory, loaded for prediction on the CPU in fp32."""
+    """A model directory, loaded for prediction on the CPU.
 
-    def __init__(self, artifact: Artifact) -> None:
+    Args:
+        artifact: the model.
+        precision: fp32, whose probabilities are within 1e-6 of the network that was trained; or
+            bf16, about twice as fast on processors with instructions for it, whose probabilities
+            differ by up to 0.01 (docs/benchmarks.md).
+    """
+
+    def __init__(self, artifact: Artifact, precision: InferencePrecision = "fp32") -> None:
         self.artifact = artifact
         self.schema = artifact.schema
         self._task = task_of(artifact.schema)
-        self._network = artifact.network().eval()
+        self._network = FoldedNetwork.of(artifact.network().eval(), _DTYPES[precision])
 
     @classmethod
-    def load(cls, directory: Path | str) -> Classifier:
+    def load(cls, directory: Path | str, precision: InferencePrecision = "fp32") -> Classifier:
         """Read and verify a model directory.
 
         Raises:
             ModelError: it is missing, incomplete or damaged.
         """
-        return cls(Artifact.load(directory))
+        return cls(Artifact.load(directory), precision)
 
-    @torch.inference_mode()
     def predict_proba(self, values: npt.ArrayLike, source: Source = Source()) -> FloatArray:
         """Probabilities, float32 (N, L), of unscaled series (N, T).
 
@@ -50,14 +71,22 @@ class Classifier:
             DataError: another number of timepoints, a value that is not finite, or one so large
                 that computing overflows.
         """
-        x = self._checked(values, source)
+        probabilities = self.compute(self.checked(values, source))
+        self.refuse_overflow(probabilities, source)
+        return probabilities
+
+    @torch.inference_mode()
+    def compute(self, x: FloatArray) -> FloatArray:
+        """Probabilities (N, L) of series (N, T) that `checked` has passed; nan for overflows."""
         found = np.empty((len(x), len(self.schema.probability_columns)), dtype=np.float32)
-        for start in range(0, len(x), CHUNK_ROWS):
-            scaled = self.artifact.scaler.transform(x[start : start + CHUNK_ROWS])
-            self._refuse_overflow(scaled, source, start)
-            logits = self._network(torch.tensor(scaled))
-            found[start : start + CHUNK_ROWS] = self._task.probabilities(logits).numpy()
-        self._refuse_overflow(found, source)
+        step = chunk_rows(self.schema.n_timepoints)
+        for start in range(0, len(x), step):
+            scaled = self.artifact.scaler.transform(x[start : start + step])
+            logits = self._network.logits(torch.tensor(scaled))
+            chunk = found[start : start + step]
+            chunk[:] = self._task.probabilities(logits).numpy()
+            if not np.isfinite(scaled).all():  # an infinite value may vanish in a ReLU
+                chunk[~np.isfinite(scaled).all(axis=1)] = np.nan
         return found
 
     def decide(self, probabilities: FloatArray) -> npt.NDArray[np.int8]:
@@ -73,7 +102,12 @@ class Classifier:
             return names
         return self.decide(probabilities)
 
-    def _checked(self, values: npt.ArrayLike, source: Source) -> FloatArray:
+    def checked(self, values: npt.ArrayLike, source: Source = Source()) -> FloatArray:
+        """Series (N, T) as float32.
+
+        Raises:
+            DataError: they are no such array, or not finite.
+        """
         try:
             with np.errstate(over="ignore"):  # what is too large becomes infinite, and is refused
                 x = np.asarray(values, dtype=np.float32)
@@ -99,12 +133,17 @@ class Classifier:
             )
         return x
 
-    def _refuse_overflow(self, computed: FloatArray, source: Source, start: int = 0) -> None:
-        finite = np.isfinite(computed).all(axis=1)
+    def refuse_overflow(self, probabilities: FloatArray, source: Source = Source()) -> None:
+        """Refuse rows whose computing overflowed.
+
+        Raises:
+            DataError: names the first.
+        """
+        finite = np.isfinite(probabilities).all(axis=1)
         if not finite.all():
             raise DataError(
                 "values too large to compute with",
                 "give values of the training data's magnitude",
                 file=source.file,
-                row=source.rows_before + start + int(np.argmin(finite)) + 1,
+                row=source.rows_before + int(np.argmin(finite)) + 1,
             )

@@ -7,18 +7,17 @@ from __future__ import annotations
 
 import gzip
 import io
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple, TextIO
 
-import numpy as np
-import pandas as pd
+import pyarrow as pa
 
 from lstmfcn.classifier import Classifier
 from lstmfcn.files import whole_file
 from lstmfcn.reading import read_header, read_tables
-from lstmfcn.schema import Array, FloatArray
+from lstmfcn.schema import Array, FloatArray, SeriesSchema
 from lstmfcn.shards import Shard
 
 
@@ -62,27 +61,43 @@ def predict_shard(classifier: Classifier, shard: Shard, output: Path) -> int:
         whole_file(output) as unfinished,
         _opened(unfinished, compressed=output.name.endswith(".gz")) as file,
     ):
+        file.write(csv_line(prediction_columns(classifier.schema)))
         for part in predictions(classifier, shard, labels=False):
-            table = prediction_table(classifier, part.probabilities)
-            table.to_csv(file, index=False, header=rows == 0, lineterminator="\n")
-            rows += len(table)
+            file.writelines(map(csv_line, prediction_rows(classifier, part.probabilities)))
+            rows += len(part.probabilities)
     return rows
 
 
-def prediction_table(classifier: Classifier, probabilities: FloatArray) -> pd.DataFrame:
-    """Labels and probabilities as a prediction file shows them.
+def prediction_columns(schema: SeriesSchema) -> list[str]:
+    """The columns of a prediction: labels, then probabilities."""
+    return [*schema.label_columns, *schema.probability_columns]
 
-    Probabilities are written with the fewest digits that give back the same 32-bit number.
+
+def prediction_rows(classifier: Classifier, probabilities: FloatArray) -> list[list[str]]:
+    """Predictions (N, L) as text, a cell for each of `prediction_columns`.
+
+    Labels are 0 or 1, or a class name. Probabilities have the fewest digits that give back the same
+    32-bit number, in a form that is a number in JSON too.
     """
     schema = classifier.schema
     if schema.holds_names:
-        names = np.array(schema.classes)[probabilities.argmax(axis=1)]
-        labels = pd.DataFrame({schema.label_columns[0]: names})
+        labels = [[schema.classes[i]] for i in probabilities.argmax(axis=1).tolist()]
     else:
-        decided = classifier.decide(probabilities)
-        labels = pd.DataFrame(decided, columns=list(schema.label_columns))
-    shares = pd.DataFrame(probabilities, columns=list(schema.probability_columns))
-    return pd.concat([labels, shares], axis=1)
+        labels = [list(map(str, row)) for row in classifier.decide(probabilities).tolist()]
+    cells = pa.array(probabilities.ravel()).cast(pa.string()).to_pylist()
+    width = probabilities.shape[1]
+    return [[*row, *cells[i * width : (i + 1) * width]] for i, row in enumerate(labels)]
+
+
+def csv_line(cells: Sequence[str]) -> str:
+    """A line of CSV; cells are quoted where they must be."""
+    return ",".join(map(_quoted, cells)) + "\n"
+
+
+def _quoted(cell: str) -> str:
+    if any(mark in cell for mark in ',"\r\n'):
+        return '"' + cell.replace('"', '""') + '"'
+    return cell
 
 
 @contextmanager

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from typing import NamedTuple
@@ -182,25 +182,49 @@ def _refuse_first_fault(shard: Shard, schema: SeriesSchema, types: dict[str, pa.
     """Read a CSV shard cell by cell and raise for the first row or cell that cannot be parsed."""
     with shard.open() as stream, io.TextIOWrapper(stream, "utf-8-sig") as text:
         lines = csv.reader(text)
-        header = next(lines)
-        numbers = [(i, name) for i, name in enumerate(header) if types.get(name) == pa.float32()]
-        rows = (cells for cells in lines if cells)
-        row = 0
-        for row, cells in enumerate(rows, start=1):
-            if len(cells) != len(header):
-                raise DataError(
-                    f"{len(cells)} cells",
-                    f"the header has {len(header)} columns: give the row as many",
-                    file=shard.path,
-                    row=row,
-                )
-            for i, name in numbers:
-                if not _is_number(cells[i]):
-                    raise DataError(
-                        repr(cells[i]), schema.fix_for(name), file=shard.path, row=row, column=name
-                    )
-        if row == 0:
+        numbers = [name for name, kind in types.items() if kind == pa.float32()]
+        if refuse_first_fault(lines, next(lines), numbers, schema, shard.path) == 0:
             raise _without_rows(shard)
+
+
+def refuse_first_fault(
+    lines: Iterable[Sequence[str]],
+    header: Sequence[str],
+    numbers: Sequence[str],
+    schema: SeriesSchema,
+    file: str | None = None,
+) -> int:
+    """Look for the first row or cell that cannot be parsed.
+
+    Args:
+        lines: the cells of each line below the header; empty lines do not count.
+        header: the columns.
+        numbers: those that must hold numbers.
+        schema: knows what to do about a cell that holds none.
+        file: for the message.
+
+    Returns:
+        The number of rows, where all can be parsed.
+
+    Raises:
+        DataError: a row with another number of cells, or a cell that is no number.
+    """
+    places = [(i, name) for i, name in enumerate(header) if name in set(numbers)]
+    row = 0
+    for row, cells in enumerate(filter(None, lines), start=1):
+        if len(cells) != len(header):
+            raise DataError(
+                f"{len(cells)} cells",
+                f"the header has {len(header)} columns: give the row as many",
+                file=file,
+                row=row,
+            )
+        for i, name in places:
+            if not _is_number(cells[i]):
+                raise DataError(
+                    repr(cells[i]), schema.fix_for(name), file=file, row=row, column=name
+                )
+    return row
 
 
 def _is_number(cell: str) -> bool:

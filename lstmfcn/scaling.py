@@ -17,7 +17,7 @@ from lstmfcn.schema import FloatArray
 _CHUNK_ROWS = 1 << 12
 """Rows summed at a time: fixed, so that statistics do not depend on how rows lie in shards."""
 
-_SMALLEST_STD = 1e-8
+SMALLEST_STD = 1e-8
 """Added to each series' own deviation, as in the authors' code (titu1994/LSTM-FCN, utils)."""
 
 
@@ -83,7 +83,7 @@ class Scaler(BaseModel):
             variance = np.array([variance.mean() + mean.var()])
             mean = np.array([mean.mean()])
         std = np.sqrt(variance)
-        std[std <= _SMALLEST_STD * np.abs(mean)] = 1.0
+        std[std <= SMALLEST_STD * np.abs(mean)] = 1.0
         return cls(kind=kind, mean=tuple(mean.tolist()), std=tuple(std.tolist()))
 
     def transform(self, values: FloatArray) -> FloatArray:
@@ -100,7 +100,7 @@ class Scaler(BaseModel):
         if self.kind == "series":
             mean = values.mean(axis=1, keepdims=True, dtype=np.float64).astype(np.float32)
             std = values.std(axis=1, keepdims=True, dtype=np.float64).astype(np.float32)
-            scaled: FloatArray = (values - mean) / (std + np.float32(_SMALLEST_STD))
+            scaled: FloatArray = (values - mean) / (std + np.float32(SMALLEST_STD))
             return scaled
         mean = np.array(self.mean, dtype=np.float32)
         std = np.array(self.std, dtype=np.float32)

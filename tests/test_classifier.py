@@ -5,7 +5,7 @@ import pytest
 import torch
 from small_models import KINDS, N_TIMEPOINTS, tiny_artifact, tiny_rows, tiny_schema, tiny_task
 
-from lstmfcn.classifier import CHUNK_ROWS, Classifier
+from lstmfcn.classifier import Classifier, chunk_rows
 from lstmfcn.errors import DataError
 from lstmfcn.scaling import Scaler
 from lstmfcn.schema import Source
@@ -94,7 +94,7 @@ def test_a_missing_value_is_refused():
 
 
 @pytest.mark.parametrize("kind", KINDS)
-@pytest.mark.parametrize("row", [0, 3, CHUNK_ROWS + 1])
+@pytest.mark.parametrize("row", [0, 3, chunk_rows(N_TIMEPOINTS) + 1])
 def test_values_that_overflow_while_scaling_are_refused(kind, row):
     scaler = Scaler(kind="global", mean=(0.0,), std=(1e-3,))
     values = with_value(3e38, row=row, n_rows=row + 3)
@@ -188,11 +188,19 @@ def test_no_rows_give_no_predictions(kind):
     assert len(using.predict(none)) == 0
 
 
-@pytest.mark.parametrize("n_rows", [CHUNK_ROWS - 1, CHUNK_ROWS, CHUNK_ROWS + 1, 2 * CHUNK_ROWS + 3])
+@pytest.mark.parametrize(
+    "n_rows",
+    [
+        chunk_rows(N_TIMEPOINTS) - 1,
+        chunk_rows(N_TIMEPOINTS),
+        chunk_rows(N_TIMEPOINTS) + 1,
+        2 * chunk_rows(N_TIMEPOINTS) + 3,
+    ],
+)
 def test_rows_are_answered_in_order_over_chunks(n_rows):
     using, values = classifier(), tiny_rows(n_rows=n_rows).values
     found = using.predict_proba(values)
-    for row in (0, CHUNK_ROWS - 2, n_rows - 1):
+    for row in (0, chunk_rows(N_TIMEPOINTS) - 2, n_rows - 1):
         np.testing.assert_allclose(found[[row]], using.predict_proba(values[[row]]), atol=1e-6)
 
 

@@ -1,0 +1,81 @@
+import numpy as np
+import pytest
+import torch
+from small_models import KINDS, N_TIMEPOINTS, tiny_artifact, tiny_rows
+
+from lstmfcn.classifier import Classifier, chunk_rows
+from lstmfcn.folded import FoldedNetwork
+from lstmfcn.hyperparameters import Hyperparameters
+from lstmfcn.model import LSTMFCN, BatchNorm
+from lstmfcn.task import task_of
+
+
+def trained_looking(network):
+    """Give a fresh network the statistics and weights that training would leave."""
+    torch.manual_seed(1)
+    with torch.no_grad():
+        for module in network.modules():
+            if isinstance(module, BatchNorm):
+                module.running_mean.normal_()
+                module.running_var.uniform_(0.1, 3)
+                module.weight.uniform_(0.5, 1.5)
+                module.bias.normal_(std=0.3)
+    return network.eval()
+
+
+@pytest.mark.parametrize("kernels", [(8, 5, 3), (3, 3, 3), (1, 2, 7), (2, 4, 6)])
+@pytest.mark.parametrize("num_layers", [1, 2])
+def test_folded_and_trained_network_agree(kernels, num_layers):
+    sizes = dict(zip(("kernel_size_1", "kernel_size_2", "kernel_size_3"), kernels, strict=True))
+    hyperparameters = Hyperparameters(
+        hidden_size=16, filters_1=8, filters_2=16, filters_3=8, num_layers=num_layers, **sizes
+    )
+    torch.manual_seed(0)
+    network = trained_looking(LSTMFCN(hyperparameters, 30, 4))
+    x = torch.randn(200, 30) * 3
+    with torch.inference_mode():
+        expected, found = network(x), FoldedNetwork.of(network).logits(x)
+    assert (expected.softmax(1) - found.softmax(1)).abs().max() < 1e-6
+    assert (expected.argmax(1) == found.argmax(1)).all()
+
+
+def test_the_papers_net_agrees_too():
+    torch.manual_seed(0)
+    network = trained_looking(LSTMFCN(Hyperparameters(), 140, 5))
+    x = torch.randn(300, 140)
+    with torch.inference_mode():
+        expected, found = network(x).softmax(1), FoldedNetwork.of(network).logits(x).softmax(1)
+    assert (expected - found).abs().max() < 1e-6
+    assert (expected.argmax(1) == found.argmax(1)).all()
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("scaling", ["global", "series", "timestep", "none"])
+def test_the_classifier_agrees_with_the_trained_network(kind, scaling):
+    artifact = tiny_artifact(kind, scaling=scaling)
+    values = tiny_rows(kind, n_rows=chunk_rows(N_TIMEPOINTS) + 9, seed=3).values
+    network = artifact.network().eval()
+    with torch.inference_mode():
+        logits = network(torch.tensor(artifact.scaler.transform(values)))
+        expected = task_of(artifact.schema).probabilities(logits).numpy()
+    found = Classifier(artifact).predict_proba(values)
+    assert np.abs(found - expected).max() < 1e-6
+
+
+def test_bf16_is_near_and_returns_float32():
+    artifact = tiny_artifact()
+    values = tiny_rows(n_rows=300, seed=3).values
+    exact = Classifier(artifact).predict_proba(values)
+    near = Classifier(artifact, "bf16").predict_proba(values)
+    assert near.dtype == np.float32
+    assert 0 < np.abs(near - exact).max() < 0.02
+
+
+def test_an_infinite_scaled_value_does_not_vanish_in_a_relu():
+    artifact = tiny_artifact(scaling="global")
+    values = tiny_rows(n_rows=5).values.copy()
+    classifier = Classifier(artifact)
+    values[3] = -3.4e38
+    found = classifier.compute(values)
+    assert np.isnan(found[3]).all()
+    assert np.isfinite(np.delete(found, 3, axis=0)).all()

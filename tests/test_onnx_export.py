@@ -1,0 +1,38 @@
+import json
+
+import numpy as np
+import onnx
+import onnxruntime
+import pytest
+from small_models import KINDS, tiny_artifact, tiny_rows
+
+from lstmfcn.classifier import Classifier
+from lstmfcn.errors import OutputError
+from lstmfcn.onnx_export import export_onnx
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("scaling", ["global", "series", "timestep", "none"])
+def test_onnx_runtime_gives_the_same_probabilities(kind, scaling, tmp_path):
+    artifact = tiny_artifact(kind, scaling=scaling, num_layers=2, kernel_size_1=8)
+    export_onnx(artifact, tmp_path / "model.onnx")
+    values = tiny_rows(kind, n_rows=60, seed=5).values
+    session = onnxruntime.InferenceSession(tmp_path / "model.onnx")
+    (found,) = session.run(["probabilities"], {"series": values})
+    expected = Classifier(artifact).predict_proba(values)
+    assert found.shape == expected.shape
+    assert np.abs(found - expected).max() < 1e-6
+
+
+def test_the_file_names_its_columns_and_classes(tmp_path):
+    export_onnx(tiny_artifact("names"), tmp_path / "model.onnx")
+    written = {p.key: p.value for p in onnx.load(str(tmp_path / "model.onnx")).metadata_props}
+    assert written["task"] == "multiclass"
+    assert json.loads(written["classes"]) == ["cat", "dog", "emu"]
+    assert json.loads(written["columns"]) == ["p_cat", "p_dog", "p_emu"]
+
+
+def test_what_cannot_be_written_is_refused(tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(OutputError):
+        export_onnx(tiny_artifact(), tmp_path / "file" / "model.onnx")
