@@ -209,6 +209,24 @@ def predict(*, model: str, input: str, output: str) -> None:  # noqa: A002 - the
 
 
 @app.command
+def export(*, model: str, output: str) -> None:
+    """Write a model as one ONNX file: unscaled series in, probabilities out.
+
+    Parameters
+    ----------
+    model
+        Model directory.
+    output
+        File to write, such as model.onnx.
+    """
+    from lstmfcn.artifact import Artifact
+    from lstmfcn.onnx_export import export_onnx
+
+    export_onnx(Artifact.load(model), Path(output))
+    print(output)
+
+
+@app.command
 def convert(*, input: str, output: str, shards: Count = 1) -> None:  # noqa: A002
     """Convert a .tsv or .ts file of the UCR/UEA archive to CSV shards.
 

@@ -12,14 +12,19 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import onnx
-from onnx import TensorProto, helper, numpy_helper
 
 from lstmfcn.artifact import Artifact
+from lstmfcn.errors import ResourceError
 from lstmfcn.files import whole_file
 from lstmfcn.folded import FoldedLayer, FoldedNetwork
 from lstmfcn.scaling import SMALLEST_STD, Scaler
 from lstmfcn.schema import SeriesSchema
+
+try:
+    import onnx
+    from onnx import TensorProto, helper, numpy_helper
+except ImportError as error:
+    raise ResourceError("the package onnx is missing; pip install 'lstmfcn[onnx]'") from error
 
 OPSET = 17
 """ONNX Runtime has run it since 1.12 (2022), TensorRT and OpenVINO have too."""

@@ -12,6 +12,7 @@ from lstmfcn.schema import Source
 
 SOURCE = Source("shards/b.csv", 100)
 NUMBERS = [0.5] * N_TIMEPOINTS
+STEP = chunk_rows(N_TIMEPOINTS)
 
 
 def classifier(kind="multiclass", scaler=None, **changes):
@@ -190,12 +191,7 @@ def test_no_rows_give_no_predictions(kind):
 
 @pytest.mark.parametrize(
     "n_rows",
-    [
-        chunk_rows(N_TIMEPOINTS) - 1,
-        chunk_rows(N_TIMEPOINTS),
-        chunk_rows(N_TIMEPOINTS) + 1,
-        2 * chunk_rows(N_TIMEPOINTS) + 3,
-    ],
+    [STEP - 1, STEP, STEP + 1, 2 * STEP + 3],
 )
 def test_rows_are_answered_in_order_over_chunks(n_rows):
     using, values = classifier(), tiny_rows(n_rows=n_rows).values
