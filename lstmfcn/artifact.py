@@ -41,6 +41,7 @@ class Artifact:
         weights: the network's state, on the CPU.
         metrics: of the epoch that was kept.
         training: how it came to be: data, workers, precision, the model it began from.
+        sha256: of the description that was loaded, which holds the weights' own.
     """
 
     hyperparameters: Hyperparameters
@@ -49,6 +50,7 @@ class Artifact:
     weights: dict[str, Tensor]
     metrics: dict[str, Any] = field(default_factory=dict)
     training: dict[str, Any] = field(default_factory=dict)
+    sha256: str = ""
 
     def network(self) -> LSTMFCN:
         """The network with these weights.
@@ -118,6 +120,7 @@ class Artifact:
                 weights=safetensors.torch.load(weights),
                 metrics=description["metrics"],
                 training=description["training"],
+                sha256=_checksum(description),
             )
         except ValidationError as error:
             raise ModelError(f"{folder / DESCRIPTION_FILE}: {explain(error)}") from error

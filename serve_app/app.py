@@ -1,0 +1,104 @@
+"""The Serve application: `build` is what ``serve run`` and ``serve deploy`` import.
+
+``user_config`` holds the models, so a new model takes over in place::
+
+    user_config: {models: {default: /models/second}}
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from pydantic import BaseModel, ConfigDict, Field
+from ray import serve
+from starlette.types import ASGIApp
+
+from lstmfcn.classifier import InferencePrecision
+from lstmfcn.distributed.runtime import TRAINING_ENVIRONMENT
+from lstmfcn.errors import ModelError, ResourceError
+from serve_app.endpoint import Endpoint, Limits
+from serve_app.metrics import RayMetrics
+from serve_app.models import Models
+
+DEPLOYMENT = "endpoint"
+
+logger = logging.getLogger("ray.serve")
+
+
+class Arguments(BaseModel):
+    """What a replica is made with; the models are not among it, but in ``user_config``."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    precision: InferencePrecision = "fp32"
+    threads: int = Field(1, ge=1, description="CPU threads of a replica.")
+    max_body_bytes: int = Field(64 << 20, ge=1)
+    max_rows: int = Field(10_000, ge=1, description="Rows of a request.")
+    max_queued_rows: int = Field(4096, ge=1, description="Rows that wait in a replica.")
+    most_loaded: int = Field(8, ge=1, description="Models in a replica's memory.")
+    request_timeout_s: float = Field(30.0, gt=0)
+    token_file: str | None = Field(None, description="Clients send its content as Bearer token.")
+
+
+@serve.deployment(
+    name=DEPLOYMENT,
+    max_ongoing_requests=4096,  # the batcher counts rows; this only bounds open connections
+    health_check_period_s=2,
+    health_check_timeout_s=10,
+    graceful_shutdown_wait_loop_s=0.5,
+    graceful_shutdown_timeout_s=35,
+    ray_actor_options={"num_cpus": 1, "runtime_env": {"env_vars": TRAINING_ENVIRONMENT}},
+)
+@serve.ingress()
+class EndpointReplica:
+    """One process of the endpoint."""
+
+    def __init__(self, arguments: Arguments) -> None:
+        torch.set_num_threads(arguments.threads)
+        self._metrics = RayMetrics()
+        self._models = Models(
+            arguments.precision,
+            arguments.max_queued_rows,
+            arguments.most_loaded,
+            self._metrics.computed,
+        )
+        limits = Limits(arguments.max_body_bytes, arguments.max_rows, arguments.request_timeout_s)
+        self._endpoint = Endpoint(self._models, self._metrics, limits, _token(arguments))
+
+    def __serve_build_asgi_app__(self) -> ASGIApp:
+        return self._endpoint.app
+
+    async def reconfigure(self, config: dict[str, Any]) -> None:
+        """Serve the models of a ``user_config``; where one is refused, those before stay."""
+        try:
+            await self._models.replace(config["models"])
+        except ModelError as error:
+            if not self._models.names:
+                raise
+            logger.error("the models before stay: %s", error)
+
+
+def build(arguments: Arguments) -> serve.Application:
+    """The application, without models: ``user_config`` brings them."""
+    return EndpointReplica.bind(arguments)  # type: ignore[attr-defined]  # by the decorator
+
+
+def application(
+    arguments: Arguments, models: Mapping[str, str], num_replicas: int
+) -> serve.Application:
+    """The application with models, and as many replicas."""
+    options = {"num_replicas": num_replicas, "user_config": {"models": dict(models)}}
+    return EndpointReplica.options(**options).bind(arguments)  # type: ignore[attr-defined]
+
+
+def _token(arguments: Arguments) -> str:
+    if arguments.token_file is None:
+        return ""
+    token = Path(arguments.token_file).read_text(encoding="utf-8").strip()
+    if not token:
+        raise ResourceError(f"{arguments.token_file}: found no token; write one into it")
+    return token

@@ -1,0 +1,41 @@
+"""What Prometheus scrapes from Ray: requests, rows, latency, batch rows, refusals by status."""
+
+from __future__ import annotations
+
+from ray.util.metrics import Counter, Histogram
+
+_SECONDS = [0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 30.0]
+_ROWS = [1, 2, 4, 8, 16, 32, 64, 128]
+
+
+class RayMetrics:
+    """Counts into Ray's metrics; names as Prometheus sees them begin with ``ray_``."""
+
+    def __init__(self) -> None:
+        answered = ("endpoint", "version")
+        self._requests = Counter("lstmfcn_requests", "Requests answered.", answered)
+        self._rows = Counter("lstmfcn_rows", "Rows answered.", answered)
+        self._seconds = Histogram(
+            "lstmfcn_request_seconds", "From the whole body to the answer.", _SECONDS, answered
+        )
+        self._step_rows = Histogram(
+            "lstmfcn_step_rows", "Rows computed at a time.", _ROWS, ("endpoint",)
+        )
+        self._refused = Counter(
+            "lstmfcn_refused", "Requests refused, by status.", ("endpoint", "status")
+        )
+
+    def answered(self, endpoint: str, version: str, rows: int, seconds: float) -> None:
+        """A request was answered."""
+        tags = {"endpoint": endpoint, "version": version}
+        self._requests.inc(1, tags)
+        self._rows.inc(rows, tags)
+        self._seconds.observe(seconds, tags)
+
+    def refused(self, endpoint: str, status: int) -> None:
+        """A request was not."""
+        self._refused.inc(1, {"endpoint": endpoint, "status": str(status)})
+
+    def computed(self, endpoint: str, rows: int) -> None:
+        """A model has computed this many rows."""
+        self._step_rows.observe(rows, {"endpoint": endpoint})

@@ -1,0 +1,159 @@
+"""The models behind the endpoint: loaded when asked for, checked and warmed before they answer."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from lstmfcn.classifier import Classifier, InferencePrecision, chunk_rows
+from lstmfcn.errors import ModelError
+from serve_app.batching import Batcher
+from serve_app.request_errors import RequestError
+
+logger = logging.getLogger("ray.serve")
+
+_VERSION_DIGITS = 12
+
+
+class LoadedModel(NamedTuple):
+    """A model that answers.
+
+    Attributes:
+        version: the beginning of its description's checksum; equal models have equal versions.
+    """
+
+    name: str
+    directory: Path
+    version: str
+    classifier: Classifier
+    batcher: Batcher
+
+
+class Models:
+    """Names, and the model directory of each.
+
+    Args:
+        precision: to compute in.
+        max_queued_rows: rows that may wait for each model.
+        most_loaded: models in memory at a time; the one not used for longest makes room.
+        observe: told the name of a model and the rows of each of its steps.
+    """
+
+    def __init__(
+        self,
+        precision: InferencePrecision = "fp32",
+        max_queued_rows: int = 4096,
+        most_loaded: int = 8,
+        observe: Callable[[str, int], None] = lambda _name, _rows: None,
+    ) -> None:
+        self._precision, self._max_queued_rows = precision, max_queued_rows
+        self._most_loaded, self._observe = most_loaded, observe
+        self._directories: dict[str, Path] = {}
+        self._loaded: dict[str, LoadedModel] = {}  # the last was used last
+        self._loading: dict[str, asyncio.Task[LoadedModel]] = {}
+
+    @property
+    def names(self) -> list[str]:
+        """Models that can be asked for."""
+        return list(self._directories)
+
+    async def get(self, name: str) -> LoadedModel:
+        """The model of that name, loaded.
+
+        Raises:
+            RequestError: 404, there is none; 503, its directory cannot be read.
+        """
+        model = self._loaded.get(name)
+        if model is not None:
+            if len(self._loaded) > 1:
+                self._loaded[name] = self._loaded.pop(name)
+            return model
+        if name not in self._directories:
+            raise RequestError(404, f"found no endpoint {name!r}; there is {', '.join(self.names)}")
+        try:
+            return await asyncio.shield(self._load_once(name))
+        except ModelError as error:
+            logger.error("%s", error)
+            raise RequestError(503, f"the model of {name!r} cannot be read now") from error
+
+    async def replace(self, directories: Mapping[str, str]) -> None:
+        """Serve these models, and no others.
+
+        Each is read, checked and warmed before it takes the place of another; requests that have
+        begun are answered by the model that they began with.
+
+        Raises:
+            ModelError: one cannot be read, or answers other columns than the model in its place;
+                nothing has changed.
+        """
+        wanted = {name: Path(directory) for name, directory in directories.items()}
+        first = next(iter(wanted), None)
+        kept = [name for name in self._loaded if name in wanted]
+        news = {}
+        for name in dict.fromkeys([first, *kept] if first else kept):
+            news[name] = await asyncio.to_thread(self._load, name, wanted[name])
+            if name in self._loaded:
+                _refuse_other_columns(self._loaded[name], news[name])
+        self._directories, self._loading = wanted, {}
+        for name, model in news.items():
+            before = self._loaded.get(name)
+            if before is None or before.version != model.version:
+                logger.info("%s: serving %s, version %s", name, model.directory, model.version)
+        self._loaded = news
+
+    def _load_once(self, name: str) -> asyncio.Task[LoadedModel]:
+        if name not in self._loading:
+            self._loading[name] = asyncio.create_task(self._load_and_keep(name))
+        return self._loading[name]
+
+    async def _load_and_keep(self, name: str) -> LoadedModel:
+        directory = self._directories[name]
+        try:
+            model = await asyncio.to_thread(self._load, name, directory)
+        finally:
+            self._loading.pop(name, None)
+        if self._directories.get(name) == directory:
+            self._loaded[name] = model
+            while len(self._loaded) > self._most_loaded:
+                evicted = self._loaded.pop(next(iter(self._loaded)))
+                logger.info("%s: left memory", evicted.name)
+        return model
+
+    def _load(self, name: str, directory: Path) -> LoadedModel:
+        """Read, check and warm a model."""
+        classifier = Classifier.load(directory, self._precision)
+        n_timepoints = classifier.schema.n_timepoints
+        most_rows = chunk_rows(n_timepoints)
+        for n_rows in (1, most_rows):
+            classifier.compute(np.zeros((n_rows, n_timepoints), dtype=np.float32))
+        return LoadedModel(
+            name,
+            directory,
+            classifier.artifact.sha256[:_VERSION_DIGITS],
+            classifier,
+            Batcher(
+                classifier.compute,
+                most_rows,
+                self._max_queued_rows,
+                lambda rows: self._observe(name, rows),
+            ),
+        )
+
+
+def _refuse_other_columns(before: LoadedModel, after: LoadedModel) -> None:
+    """Refuse a model that would break the clients of the one whose place it takes."""
+    ours, theirs = before.classifier.schema, after.classifier.schema
+    for kind, old, new in (
+        ("value columns", ours.value_columns, theirs.value_columns),
+        ("labels", ours.probability_columns, theirs.probability_columns),
+    ):
+        if old != new:
+            raise ModelError(
+                f"{after.directory}: found other {kind} than those of {before.directory}, which "
+                f"{before.name!r} serves; serve it under another name"
+            )

@@ -1,0 +1,138 @@
+"""The endpoint's OpenAPI description, and a page that shows it without any network."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import lstmfcn
+from lstmfcn.classifier import Classifier
+from lstmfcn.prediction import prediction_columns
+
+_REFUSALS = {
+    "400": "the body breaks the data contract; `row` and `column` say where",
+    "401": "a token is needed",
+    "404": "no endpoint of that name",
+    "406": "no such answer type",
+    "413": "too many bytes or rows",
+    "415": "no such content type",
+    "503": "too many rows wait; Retry-After says when to come again",
+}
+
+
+def describe(classifier: Classifier, needs_token: bool) -> dict[str, Any]:
+    """OpenAPI 3.1, for a model's series and labels."""
+    n_timepoints = classifier.schema.n_timepoints
+    series = {
+        "type": "array",
+        "items": {"type": "number", "minimum": -1e30, "maximum": 1e30},
+        "minItems": n_timepoints,
+        "maxItems": n_timepoints,
+    }
+    columns = prediction_columns(classifier.schema)
+    labels = len(classifier.schema.label_columns)
+    label = {"type": "string"} if classifier.schema.holds_names else {"enum": [0, 1]}
+    cells = [label] * labels + [{"type": "number", "minimum": 0, "maximum": 1}] * len(
+        columns[labels:]
+    )
+    prediction = {
+        "type": "object",
+        "properties": dict(zip(columns, cells, strict=True)),
+        "required": columns,
+    }
+    instances = {
+        "type": "object",
+        "properties": {"instances": {"type": "array", "items": series, "minItems": 1}},
+        "required": ["instances"],
+    }
+    predictions = {
+        "type": "object",
+        "properties": {"predictions": {"type": "array", "items": prediction}},
+        "required": ["predictions"],
+    }
+    invocation = {
+        "summary": "Class probabilities of series",
+        "requestBody": {
+            "required": True,
+            "content": {
+                "application/json": {"schema": instances},
+                "text/csv": {"schema": {"type": "string"}},
+                "application/jsonlines": {"schema": {"type": "string"}},
+            },
+        },
+        "responses": {
+            "200": {
+                "description": "labels and probabilities, in the order of the series",
+                "content": {
+                    "application/json": {"schema": predictions},
+                    "text/csv": {"schema": {"type": "string"}},
+                    "application/jsonlines": {"schema": {"type": "string"}},
+                },
+            },
+            **_refusals(*_REFUSALS),
+        },
+    }
+    named = {"name": "name", "in": "path", "required": True, "schema": {"type": "string"}}
+    described: dict[str, Any] = {
+        "openapi": "3.1.0",
+        "info": {"title": "lstmfcn", "version": lstmfcn.__version__},
+        "paths": {
+            "/invocations": {"post": invocation},
+            "/endpoints/{name}/invocations": {"post": {**invocation, "parameters": [named]}},
+            "/endpoints": {"get": _simple("Names of the endpoints", "401")},
+            "/model": {"get": _simple("What the model is", "401", "503")},
+            "/endpoints/{name}/model": {
+                "get": {**_simple("What a model is", "401", "404", "503"), "parameters": [named]}
+            },
+            "/ping": {"get": _simple("Whether the endpoint answers", "503")},
+        },
+    }
+    if needs_token:
+        described["components"] = {
+            "securitySchemes": {"token": {"type": "http", "scheme": "bearer"}}
+        }
+        described["security"] = [{"token": []}]
+    return described
+
+
+def docs_page() -> str:
+    """A page that lists what `describe` says; it fetches openapi.json from where it came."""
+    return _PAGE
+
+
+def _simple(summary: str, *refusals: str) -> dict[str, Any]:
+    return {
+        "summary": summary,
+        "responses": {"200": {"description": "as asked"}, **_refusals(*refusals)},
+    }
+
+
+def _refusals(*statuses: str) -> dict[str, Any]:
+    return {status: {"description": _REFUSALS[status]} for status in statuses}
+
+
+_PAGE = """<!doctype html>
+<html lang="en"><meta charset="utf-8"><title>lstmfcn</title>
+<style>body{font:16px/1.5 system-ui,sans-serif;max-width:50rem;margin:2rem auto;padding:0 1rem}
+code,pre{background:#f3f3f3;padding:.1rem .3rem}pre{overflow:auto;padding:.6rem}
+td{padding:.1rem .8rem .1rem 0;vertical-align:top}</style>
+<h1>lstmfcn</h1><p>Described in full by <a href="openapi.json">openapi.json</a>.</p>
+<main id="paths"></main>
+<script>
+const text = (kind, content) => Object.assign(document.createElement(kind), {textContent: content});
+fetch("openapi.json").then(reply => reply.json()).then(api => {
+  if (!api.paths) { document.getElementById("paths").append(text("p", api.error)); return; }
+  for (const [path, methods] of Object.entries(api.paths))
+    for (const [method, operation] of Object.entries(methods)) {
+      const types = Object.keys(operation.requestBody?.content ?? {}).join(", ");
+      const table = document.createElement("table");
+      for (const [status, reply] of Object.entries(operation.responses)) {
+        const row = table.insertRow();
+        row.append(text("td", status), text("td", reply.description));
+      }
+      document.getElementById("paths").append(
+        text("h2", `${method.toUpperCase()} ${path}`), text("p", operation.summary),
+        text("p", types && `Content types: ${types}`), table);
+    }
+});
+</script></html>
+"""

@@ -1,0 +1,227 @@
+"""What a request and its answer look like in bytes: CSV, JSON and JSON lines.
+
+=========================  =======================================  ============================
+content type               request                                  answer
+=========================  =======================================  ============================
+``text/csv``               rows, with or without a header           header, labels, probabilities
+``application/json``       ``{"instances": [[1.5, ...], ...]}``     ``{"predictions": [{...}]}``
+``application/jsonlines``  ``[1.5, ...]`` a line                    ``{...}`` a line
+=========================  =======================================  ============================
+
+Rows count from 1. With a CSV header, values are matched by name and other columns are ignored.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.csv
+
+from lstmfcn.classifier import Classifier
+from lstmfcn.errors import DataError
+from lstmfcn.prediction import csv_line, prediction_columns, prediction_rows
+from lstmfcn.reading import refuse_first_fault
+from lstmfcn.schema import FloatArray, SeriesSchema
+from serve_app.request_errors import RequestError
+
+CSV, JSON, JSON_LINES = "text/csv", "application/json", "application/jsonlines"
+TYPES = (CSV, JSON, JSON_LINES)
+
+Matrix = npt.NDArray[Any]
+
+_HALF_WAY = 0x10000000
+"""The bits of a 64-bit number, below those of a 32-bit one, where it lies between two of them."""
+
+
+def content_type_of(header: str | None) -> str:
+    """The type of a request's body.
+
+    Raises:
+        RequestError: 415 for a type that is not among `TYPES`.
+    """
+    name = (header or "").partition(";")[0].strip().lower()
+    if name not in TYPES:
+        found = repr(name) if name else "no content type"
+        raise RequestError(415, f"found {found}; send Content-Type {', '.join(TYPES)}")
+    return name
+
+
+def answer_type_of(accept: str | None, content_type: str) -> str:
+    """The type of the answer: the first that the client names, else the request's own.
+
+    Raises:
+        RequestError: 406 where the client accepts none.
+    """
+    for part in (accept or "*/*").split(","):
+        name = part.partition(";")[0].strip().lower()
+        if name in TYPES:
+            return name
+        if name in ("*/*", ""):
+            return content_type
+        if name.endswith("/*"):
+            matching = (kind for kind in (content_type, *TYPES) if kind.startswith(name[:-1]))
+            if found := next(matching, None):
+                return found
+    raise RequestError(406, f"found Accept {accept!r}; answers are {', '.join(TYPES)}")
+
+
+def decode(content_type: str, body: bytes, schema: SeriesSchema, max_rows: int) -> Matrix:
+    """The series of a request, numbers (N, T).
+
+    Raises:
+        DataError: the body cannot be read as that.
+        RequestError: 413 where it holds more than ``max_rows``.
+    """
+    try:
+        text = body.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise DataError("bytes that are no UTF-8", "send the body as UTF-8") from error
+    return _DECODERS[content_type](text, schema, max_rows)
+
+
+def encode(content_type: str, classifier: Classifier, probabilities: FloatArray) -> bytes:
+    """The answer to series with these probabilities (N, L)."""
+    columns = prediction_columns(classifier.schema)
+    rows = prediction_rows(classifier, probabilities)
+    if content_type == CSV:
+        return "".join(map(csv_line, [columns, *rows])).encode()
+    names = [json.dumps(column) for column in columns]
+    if classifier.schema.holds_names:
+        rows = [[json.dumps(name), *shares] for name, *shares in rows]
+    objects = [
+        "{" + ", ".join(map("{}: {}".format, names, row)) + "}"  # the cells are numbers already
+        for row in rows
+    ]
+    if content_type == JSON_LINES:
+        return "".join(f"{line}\n" for line in objects).encode()
+    return ('{"predictions": [' + ", ".join(objects) + "]}\n").encode()
+
+
+def _decode_csv(text: str, schema: SeriesSchema, max_rows: int) -> Matrix:
+    text = text.lstrip("\r\n")
+    first, _, below = text.partition("\n")
+    header = None
+    if "x" in first or "y" in first:  # as in the names of columns, and in no number
+        header = _cells(first)
+        schema.check_header(header, None, labels=False)
+        text = below
+    if not text.strip():
+        raise DataError("no rows", "send at least one series")
+    _refuse_too_many(text.rstrip("\r\n").count("\n") + 1, max_rows)
+    columns = header or schema.value_columns
+    try:
+        return _parse_csv(text, columns, schema)
+    except ValueError:
+        refuse_first_fault(csv.reader(io.StringIO(text)), columns, schema.value_columns, schema)
+        raise DataError("rows that cannot be read", "send numbers separated by commas") from None
+
+
+def _parse_csv(text: str, columns: Any, schema: SeriesSchema) -> Matrix:
+    """Values (N, T), in the schema's order; ValueError where a row is not as it should be."""
+    usecols = None
+    if tuple(columns) != schema.value_columns:
+        usecols = [columns.index(name) for name in schema.value_columns]
+        if any(len(row) not in (0, len(columns)) for row in csv.reader(io.StringIO(text))):
+            raise ValueError("ragged")  # which the parser does not mind in columns not used
+    exact = np.loadtxt(
+        io.StringIO(text),
+        np.float64,
+        comments=None,
+        delimiter=",",
+        quotechar='"',
+        usecols=usecols,
+        ndmin=2,
+    )
+    if exact.shape[1] != schema.n_timepoints:
+        raise ValueError("too few or too many cells")
+    if ((exact.view(np.int64) & (2 * _HALF_WAY - 1)) == _HALF_WAY).any():
+        return _parse_csv_once_rounded(text, columns, schema)
+    return exact
+
+
+def _parse_csv_once_rounded(text: str, columns: Any, schema: SeriesSchema) -> Matrix:
+    """The same straight to 32 bits, as shards are read: numbers half way are not rounded twice."""
+    table = pa.csv.read_csv(
+        pa.py_buffer(text.encode()),
+        read_options=pa.csv.ReadOptions(column_names=list(columns), use_threads=False),
+        convert_options=pa.csv.ConvertOptions(
+            column_types=schema.column_types(labels=False),
+            include_columns=list(schema.value_columns),
+        ),
+    )
+    return np.column_stack([column.to_numpy() for column in table.columns])
+
+
+def _cells(line: str) -> list[str]:
+    return next(csv.reader([line.rstrip("\r")]), [])
+
+
+def _decode_json(text: str, schema: SeriesSchema, max_rows: int) -> Matrix:
+    content = _loaded(text)
+    if not isinstance(content, dict) or not isinstance(content.get("instances"), list):
+        raise DataError("no list of instances", 'send {"instances": [[...], ...]}')
+    return _series(content["instances"], text, schema, max_rows)
+
+
+def _decode_json_lines(text: str, schema: SeriesSchema, max_rows: int) -> Matrix:
+    lines = [line for line in text.splitlines() if line.strip()]
+    _refuse_too_many(len(lines), max_rows)
+    rows = [_loaded(line, row) for row, line in enumerate(lines, start=1)]
+    return _series(rows, text, schema, max_rows)
+
+
+def _loaded(text: str, row: int | None = None) -> Any:
+    try:
+        return json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise DataError(f"what is no JSON ({error})", "correct it", row=row) from error
+
+
+def _series(rows: list[Any], text: str, schema: SeriesSchema, max_rows: int) -> Matrix:
+    if not rows:
+        raise DataError("no rows", "send at least one series")
+    _refuse_too_many(len(rows), max_rows)
+    if not ("true" in text or "false" in text):  # which would pass for 1 and 0
+        try:
+            found: Matrix = np.array(rows)
+        except ValueError:
+            found = np.array(None)
+        if found.dtype.kind in "fiu" and found.shape == (len(rows), schema.n_timepoints):
+            return found
+    for row, series in enumerate(rows, start=1):
+        _refuse_no_series(row, series, schema)
+    return np.array(rows, dtype=np.float64)
+
+
+def _refuse_no_series(row: int, series: Any, schema: SeriesSchema) -> None:
+    fix = f"send a list of {schema.n_timepoints} numbers"
+    if not isinstance(series, list):
+        raise DataError(f"{type(series).__name__} for a series", fix, row=row)
+    if len(series) != schema.n_timepoints:
+        raise DataError(f"a series of {len(series)} values", fix, row=row)
+    for value, name in zip(series, schema.value_columns, strict=True):
+        number = isinstance(value, int | float) and not isinstance(value, bool)
+        if not number or abs(value) > np.finfo(np.float32).max:
+            found = json.dumps(value) if len(repr(value)) < 40 else type(value).__name__
+            raise DataError(found, "send a number there", row=row, column=name)
+
+
+def _refuse_too_many(n_rows: int, max_rows: int) -> None:
+    if n_rows > max_rows:
+        raise RequestError(
+            413, f"found {n_rows} rows; send at most {max_rows} a request, or use lstmfcn predict"
+        )
+
+
+_DECODERS: dict[str, Callable[[str, SeriesSchema, int], Matrix]] = {
+    CSV: _decode_csv,
+    JSON: _decode_json,
+    JSON_LINES: _decode_json_lines,
+}

