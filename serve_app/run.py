@@ -33,6 +33,8 @@ _ENVIRONMENT = {
     # how long a replica that is to end stays reachable; HAProxy knows of it after 0.1 s
     "RAY_SERVE_DIRECT_INGRESS_MIN_DRAINING_PERIOD_S": "2",
     "RAY_SERVE_HAPROXY_NBTHREAD": "1",
+    # HAProxy's own count of each request took a tenth of a core; the replicas count theirs
+    "RAY_SERVE_HAPROXY_METRICS_ENABLED": "0",
 }
 
 logger = logging.getLogger(__name__)
@@ -120,7 +122,7 @@ def _environment(proxy: ProxyName) -> Iterator[None]:
     """Set what Ray Serve reads when its processes start."""
     for name, value in _ENVIRONMENT.items():
         os.environ.setdefault(name, value)
-    # for this user alone; short, because a socket's path has at most 107 bytes, of which Ray takes 68
+    # for this user alone; short, for a socket's path has at most 107 bytes, and Ray takes 68
     folder = tempfile.mkdtemp(prefix="lf-", dir="/tmp")
     try:
         if proxy == "haproxy":
