@@ -21,6 +21,9 @@ _BALANCE = """    balance hash src_port
     hash-type consistent sdbm avalanche
     hash-balance-factor 125
 """
+_REQUESTS = """frontend http_frontend
+    http-request set-header x-request-disconnect-disabled ?1
+"""
 
 
 def main() -> None:
@@ -41,9 +44,11 @@ def adapted(config: str) -> str:
     """Ray Serve's configuration, with statistics and metrics on 127.0.0.1, the socket ours only.
 
     A client's connection goes to one replica, unless that has more than 1.25 times its share to do:
-    a process that has just answered is awake, and answers sooner.
+    a process that has just answered is awake, and answers sooner. Replicas do not watch for clients
+    that leave, which took longer than the few milliseconds that it may save.
     """
     config = _OURS.sub(r"\g<1>127.0.0.1:", config).replace(" mode 666 ", " mode 600 ")
+    config = config.replace("frontend http_frontend\n", _REQUESTS, 1)
     return re.sub(r"^    balance .*\n", _BALANCE, config, count=1, flags=re.MULTILINE)
 
 

@@ -36,6 +36,7 @@ TYPES = (CSV, JSON, JSON_LINES)
 
 Matrix = npt.NDArray[Any]
 
+_LARGEST = float(np.finfo(np.float32).max)
 _HALF_WAY = 0x10000000
 """The bits of a 64-bit number, below those of a 32-bit one, where it lies between two of them."""
 
@@ -105,26 +106,37 @@ def encode(content_type: str, classifier: Classifier, probabilities: FloatArray)
 
 
 def _decode_csv(text: str, schema: SeriesSchema, max_rows: int) -> Matrix:
-    text = text.lstrip("\r\n")
+    text = text.replace("\r\n", "\n").replace("\r", "\n").lstrip("\n")
+    try:
+        return _decode_lines(text, schema, max_rows)
+    except csv.Error as error:
+        raise DataError(f"what is no CSV ({error})", "correct it") from error
+
+
+def _decode_lines(text: str, schema: SeriesSchema, max_rows: int) -> Matrix:
     first, _, below = text.partition("\n")
     header = None
     if "x" in first or "y" in first:  # as in the names of columns, and in no number
-        header = _cells(first)
+        header = next(csv.reader([first]), [])
         schema.check_header(header, None, labels=False)
         text = below
     if not text.strip():
         raise DataError("no rows", "send at least one series")
-    _refuse_too_many(text.rstrip("\r\n").count("\n") + 1, max_rows)
-    columns = header or schema.value_columns
+    _refuse_too_many(text.rstrip("\n").count("\n") + 1, max_rows)
+    columns = header or list(schema.value_columns)
     try:
         return _parse_csv(text, columns, schema)
     except ValueError:
         refuse_first_fault(csv.reader(io.StringIO(text)), columns, schema.value_columns, schema)
-        raise DataError("rows that cannot be read", "send numbers separated by commas") from None
+        return _parse_as_shards(text, columns, schema)
 
 
-def _parse_csv(text: str, columns: Any, schema: SeriesSchema) -> Matrix:
-    """Values (N, T), in the schema's order; ValueError where a row is not as it should be."""
+def _parse_csv(text: str, columns: list[str], schema: SeriesSchema) -> Matrix:
+    """Values (N, T), in the schema's order; ValueError where a row is not as it should be.
+
+    64-bit numbers that lie half way between two 32-bit ones were rounded already, and would be a
+    second time: such bodies, next to none, are read as shards are.
+    """
     usecols = None
     if tuple(columns) != schema.value_columns:
         usecols = [columns.index(name) for name in schema.value_columns]
@@ -142,25 +154,25 @@ def _parse_csv(text: str, columns: Any, schema: SeriesSchema) -> Matrix:
     if exact.shape[1] != schema.n_timepoints:
         raise ValueError("too few or too many cells")
     if ((exact.view(np.int64) & (2 * _HALF_WAY - 1)) == _HALF_WAY).any():
-        return _parse_csv_once_rounded(text, columns, schema)
+        return _parse_as_shards(text, columns, schema)
     return exact
 
 
-def _parse_csv_once_rounded(text: str, columns: Any, schema: SeriesSchema) -> Matrix:
-    """The same straight to 32 bits, as shards are read: numbers half way are not rounded twice."""
-    table = pa.csv.read_csv(
-        pa.py_buffer(text.encode()),
-        read_options=pa.csv.ReadOptions(column_names=list(columns), use_threads=False),
-        convert_options=pa.csv.ConvertOptions(
-            column_types=schema.column_types(labels=False),
-            include_columns=list(schema.value_columns),
-        ),
-    )
-    return np.column_stack([column.to_numpy() for column in table.columns])
-
-
-def _cells(line: str) -> list[str]:
-    return next(csv.reader([line.rstrip("\r")]), [])
+def _parse_as_shards(text: str, columns: list[str], schema: SeriesSchema) -> Matrix:
+    """The same slowly, straight to 32 bits; faults are named."""
+    try:
+        table = pa.csv.read_csv(
+            pa.py_buffer(text.encode()),
+            read_options=pa.csv.ReadOptions(column_names=columns, use_threads=False),
+            convert_options=pa.csv.ConvertOptions(
+                column_types=schema.column_types(labels=False),
+                include_columns=list(schema.value_columns),
+                null_values=[""],
+            ),
+        )
+    except pa.ArrowInvalid as error:
+        raise DataError("rows that cannot be read", "send numbers, separated by commas") from error
+    return schema.encode_values(table)
 
 
 def _decode_json(text: str, schema: SeriesSchema, max_rows: int) -> Matrix:
@@ -208,7 +220,7 @@ def _refuse_no_series(row: int, series: Any, schema: SeriesSchema) -> None:
         raise DataError(f"a series of {len(series)} values", fix, row=row)
     for value, name in zip(series, schema.value_columns, strict=True):
         number = isinstance(value, int | float) and not isinstance(value, bool)
-        if not number or abs(value) > np.finfo(np.float32).max:
+        if not number or abs(value) > _LARGEST:
             found = json.dumps(value) if len(repr(value)) < 40 else type(value).__name__
             raise DataError(found, "send a number there", row=row, column=name)
 

@@ -1,0 +1,130 @@
+import asyncio
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from serve_app.batching import Batcher
+from serve_app.request_errors import RequestError
+
+MOST = 8
+
+
+class Steps:
+    """Doubles each value, and remembers the rows of each step."""
+
+    def __init__(self):
+        self.rows = []
+
+    def __call__(self, x):
+        self.rows.append(len(x))
+        if (x == 13).any():
+            raise ZeroDivisionError("a bug")
+        return 2 * x
+
+
+def rows(n, start=0):
+    return np.arange(start, start + n, dtype=np.float32).reshape(n, 1)
+
+
+def run(*sizes, max_queued_rows=10**6):
+    """Answers to requests that come at once, and the rows of each step."""
+    steps = Steps()
+
+    async def all_at_once():
+        batcher = Batcher(steps, MOST, max_queued_rows)
+        requests = [batcher.predict(rows(n, 1000 * i + 20)) for i, n in enumerate(sizes)]
+        return await asyncio.gather(*requests, return_exceptions=True)
+
+    return asyncio.run(all_at_once()), steps.rows
+
+
+@given(st.lists(st.integers(1, 40), min_size=1, max_size=12))
+def test_everyone_gets_their_own_answer(sizes):
+    answers, steps = run(*sizes)
+    for i, (n, answer) in enumerate(zip(sizes, answers, strict=True)):
+        assert np.array_equal(answer, 2 * rows(n, 1000 * i + 20))
+    assert sum(steps) == sum(sizes)
+    assert steps == [MOST] * (sum(sizes) // MOST) + [sum(sizes) % MOST] * (sum(sizes) % MOST > 0)
+
+
+def test_a_request_alone_is_cut_from_its_first_row():
+    _, steps = run(19)
+    assert steps == [8, 8, 3]
+
+
+def test_small_requests_do_not_wait_for_a_large_one():
+    done = []
+
+    async def race():
+        batcher = Batcher(Steps(), MOST, 10**6)
+
+        async def ask(name, n):
+            await batcher.predict(rows(n, 100))
+            done.append(name)
+
+        large = asyncio.create_task(ask("large", 400))
+        await asyncio.sleep(0)
+        await asyncio.gather(*(ask(f"small {i}", 1) for i in range(5)))
+        assert not large.done()
+        await large
+
+    asyncio.run(race())
+    assert done[-1] == "large"
+
+
+def test_a_large_request_goes_on_under_small_ones():
+    async def race():
+        batcher = Batcher(Steps(), MOST, 10**6)
+        large = asyncio.create_task(batcher.predict(rows(80, 100)))
+
+        async def keep_asking():
+            while not large.done():
+                await batcher.predict(rows(1, 100))
+
+        await asyncio.wait_for(asyncio.gather(large, *(keep_asking() for _ in range(30))), 10)
+
+    asyncio.run(race())
+
+
+def test_a_bug_fails_its_step_and_no_other():
+    steps = Steps()
+
+    async def ask():
+        batcher = Batcher(steps, MOST, 10**6)
+        first = await asyncio.gather(batcher.predict(rows(1, 13)), return_exceptions=True)
+        assert isinstance(first[0], ZeroDivisionError)
+        assert (await batcher.predict(rows(2, 20))).tolist() == [[40], [42]]
+
+    asyncio.run(ask())
+
+
+def test_the_queue_is_bounded_in_rows():
+    answers, _ = run(100, 5, 3, max_queued_rows=107)
+    refused = [answer for answer in answers if isinstance(answer, RequestError)]
+    assert [type(answer) for answer in answers[:2]] == [np.ndarray, np.ndarray]
+    assert len(refused) == 1
+    assert refused[0].status == 503
+    assert int(refused[0].headers["Retry-After"]) >= 1
+
+
+def test_a_request_that_finds_the_queue_empty_is_taken_however_large():
+    answers, _ = run(50, max_queued_rows=10)
+    assert len(answers[0]) == 50
+
+
+def test_who_leaves_is_forgotten():
+    steps = Steps()
+
+    async def leave():
+        batcher = Batcher(steps, MOST, 10**6)
+        with pytest.raises(TimeoutError):
+            async with asyncio.timeout(0):
+                await batcher.predict(rows(80))
+        await asyncio.sleep(0.01)
+        assert batcher.queued_rows == 0
+        await batcher.predict(rows(1, 20))
+
+    asyncio.run(leave())
+    assert sum(steps.rows) < 80

@@ -1,0 +1,146 @@
+import json
+
+import numpy as np
+import pytest
+from small_models import KINDS, N_TIMEPOINTS
+
+from lstmfcn.classifier import Classifier
+from lstmfcn.prediction import predict_shard
+from lstmfcn.shards import find_shards
+from serve_app.endpoint import Limits
+
+JSON = {"Content-Type": "application/json"}
+CSV = {"Content-Type": "text/csv"}
+
+
+def csv(rows):
+    return "\n".join(",".join(map(str, row)) for row in rows)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_file_and_a_request_give_the_same_bytes(served, kind, values, tmp_path):
+    client = served(kind)
+    classifier = Classifier.load(tmp_path / "model")
+    header = ",".join(classifier.schema.value_columns)
+    (tmp_path / "in.csv").write_text(f"{header}\n{csv(values)}\n")
+    predict_shard(classifier, find_shards(str(tmp_path / "in.csv"))[0], tmp_path / "out.csv")
+    for body in (csv(values), (tmp_path / "in.csv").read_text()):
+        answer = client.post("/invocations", content=body, headers=CSV)
+        assert answer.status_code == 200
+        assert answer.content == (tmp_path / "out.csv").read_bytes()
+
+
+def test_an_answer_says_which_model_gave_it(served, values):
+    client = served()
+    answer = client.post("/invocations", json={"instances": values})
+    version = client.get("/model").json()["version"]
+    assert answer.headers["x-model-version"] == version
+    assert answer.headers["x-amzn-invoked-production-variant"] == "default"
+    assert client.metrics.answers == [("default", version, 7)]
+
+
+def test_many_models_answer_by_name(served, saved, values):
+    directories = {"first": saved("1", seed=1), "second": saved("2", seed=2)}
+    client = served(models=directories)
+    assert client.get("/endpoints").json() == {"endpoints": ["first", "second"]}
+    answers = {
+        name: client.post(f"/endpoints/{name}/invocations", json={"instances": values}).json()
+        for name in directories
+    }
+    assert answers["first"] != answers["second"]
+    assert client.post("/invocations", json={"instances": values}).json() == answers["first"]
+    unknown = client.post("/endpoints/third/invocations", json={"instances": values})
+    assert unknown.status_code == 404
+    assert unknown.json() == {"error": "found no endpoint 'third'; there is first, second"}
+    assert client.metrics.refusals == [("unknown", 404)]
+
+
+def test_the_model_is_described(served):
+    found = served("names").get("/model").json()
+    assert found["schema"]["classes"] == ["cat", "dog", "emu"]
+    assert found["hyperparameters"]["filters-1"] == 4
+    assert found["metrics"]["epoch"] == 2
+    assert found["max_rows"] == 10_000
+
+
+@pytest.mark.parametrize(
+    ("body", "headers", "status", "error"),
+    [
+        ("", JSON, 400, "found what is no JSON"),
+        ('{"instances": [[1]]}', JSON, 400, "row 1: found a series of 1 values"),
+        ("1,2", CSV, 400, "row 1: found 2 cells"),
+        ("1", {"Content-Type": "text/html"}, 415, "found 'text/html'; send Content-Type text/csv"),
+        ("1", {**CSV, "Content-Encoding": "gzip"}, 415, "found Content-Encoding 'gzip'"),
+        ("1", {**CSV, "Accept": "image/png"}, 406, "found Accept 'image/png'"),
+        ("1," * 2000, CSV, 413, "found more than 1000 bytes; send fewer rows"),
+        ("1\n" * 5, CSV, 413, "found 5 rows; send at most 4 a request"),
+        (csv([[1.0] * 11 + [1e39]]), CSV, 400, "row 1, column x_11: found inf"),
+        (csv([[1.0] * 12, [3e38] * 12]), CSV, 400, "row 2: found values too large to compute"),
+    ],
+)
+def test_what_a_client_did_wrong_is_said(served, body, headers, status, error):
+    client = served(limits=Limits(max_body_bytes=1000, max_rows=4))
+    answer = client.post("/invocations", content=body, headers=headers)
+    assert answer.status_code == status
+    assert answer.json()["error"].startswith(error)
+    assert client.metrics.refusals == [("default", status)]
+
+
+def test_a_fault_has_its_place(served, values):
+    values[4][3] = None
+    answer = served().post("/invocations", json={"instances": values})
+    assert answer.json()["row"] == 5
+    assert answer.json()["column"] == "x_3"
+
+
+def test_a_body_without_stated_length_is_bounded_too(served):
+    def parts():
+        for _ in range(1000):
+            yield b"1," * 100
+
+    client = served(limits=Limits(max_body_bytes=10_000))
+    answer = client.post("/invocations", content=parts(), headers=CSV)
+    assert answer.status_code == 413
+
+
+def test_long_bodies_are_read_beside_the_loop(served):
+    rows = np.random.default_rng(0).standard_normal((3000, N_TIMEPOINTS)).round(8).tolist()
+    client = served()
+    answer = client.post("/invocations", content=csv(rows), headers=CSV)
+    assert answer.status_code == 200
+    assert answer.text.count("\n") == 3001
+
+
+def test_a_token_guards_all_but_the_health_check(served, values):
+    client = served(token="s3cret")
+    body = {"instances": values}
+    for headers in ({}, {"Authorization": "Bearer wrong"}, {"Authorization": "Basic s3cret"}):
+        answer = client.post("/invocations", json=body, headers=headers)
+        assert answer.status_code == 401
+        assert answer.headers["WWW-Authenticate"] == "Bearer"
+        assert "s3cret" not in answer.text
+    right = {"Authorization": "Bearer s3cret"}
+    assert client.post("/invocations", json=body, headers=right).status_code == 200
+    assert client.get("/model").status_code == 401
+    assert client.get("/ping").status_code == 200
+
+
+def test_an_answer_that_takes_too_long_is_given_up(served, values):
+    client = served(limits=Limits(request_timeout_s=0))
+    answer = client.post("/invocations", json={"instances": values})
+    assert answer.status_code == 503
+    assert answer.headers["Retry-After"] == "1"
+
+
+def test_the_description_is_openapi(served):
+    client = served()
+    found = client.get("/openapi.json").json()
+    assert found["openapi"].startswith("3.1")
+    series = found["paths"]["/invocations"]["post"]["requestBody"]["content"]
+    items = series["application/json"]["schema"]["properties"]["instances"]["items"]
+    assert items["minItems"] == items["maxItems"] == N_TIMEPOINTS
+    page = client.get("/docs").text
+    assert "openapi.json" in page
+    assert "http://" not in page
+    assert "https://" not in page
+    assert json.loads(client.get("/openapi.json").text) == found

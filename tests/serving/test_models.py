@@ -1,0 +1,140 @@
+import asyncio
+
+import numpy as np
+import pytest
+from small_models import N_TIMEPOINTS, tiny_rows
+
+from lstmfcn.classifier import Classifier
+from lstmfcn.errors import ModelError
+from serve_app.models import Models
+from serve_app.request_errors import RequestError
+
+VALUES = tiny_rows(n_rows=3).values
+
+
+async def probabilities(models, name="default"):
+    model = await models.get(name)
+    return await model.batcher.predict(VALUES)
+
+
+def test_the_first_model_is_loaded_at_once_and_others_when_asked_for(saved):
+    directories = {"a": saved("1", seed=1), "b": saved("2", seed=2)}
+
+    async def ask():
+        models = Models()
+        await models.replace(directories)
+        assert models.names == ["a", "b"]
+        for name, directory in directories.items():
+            expected = Classifier.load(directory).predict_proba(VALUES)
+            assert np.array_equal(await probabilities(models, name), expected)
+        with pytest.raises(RequestError) as refused:
+            await models.get("c")
+        assert refused.value.status == 404
+        assert "there is a, b" in str(refused.value)
+
+    asyncio.run(ask())
+
+
+def test_a_model_takes_over_in_place(saved):
+    first, second = saved("1", seed=1), saved("2", seed=2)
+
+    async def swap():
+        models = Models()
+        await models.replace({"default": first})
+        before = await models.get("default")
+        begun = asyncio.create_task(before.batcher.predict(VALUES))
+        await models.replace({"default": second})
+        after = await models.get("default")
+        assert after.version != before.version
+        assert np.array_equal(await begun, Classifier.load(first).predict_proba(VALUES))
+        expected = Classifier.load(second).predict_proba(VALUES)
+        assert np.array_equal(await probabilities(models), expected)
+        await models.replace({"default": second})
+        assert (await models.get("default")).version == after.version
+
+    asyncio.run(swap())
+
+
+def damage_weights(saved, tmp_path):
+    path = tmp_path / saved("broken") / "model.safetensors"
+    content = bytearray(path.read_bytes())
+    content[-1] ^= 1
+    path.write_bytes(bytes(content))
+    return "broken"
+
+
+@pytest.mark.parametrize(
+    ("broken", "message"),
+    [
+        (damage_weights, "its checksum differs"),
+        (lambda *_: "nowhere", "found no readable model.json"),
+        (lambda saved, _: saved("other", kind="binary"), "found other labels than those of"),
+    ],
+    ids=["damaged", "missing", "other labels"],
+)
+def test_a_broken_model_is_refused_and_the_one_before_stays(saved, tmp_path, broken, message):
+    first = saved("1")
+    second = str(tmp_path / broken(saved, tmp_path))
+
+    async def swap():
+        models = Models()
+        await models.replace({"default": first})
+        version = (await models.get("default")).version
+        with pytest.raises(ModelError, match=message):
+            await models.replace({"default": second})
+        assert (await models.get("default")).version == version
+
+    asyncio.run(swap())
+
+
+def test_the_model_not_used_for_longest_leaves_memory(saved):
+    directories = {name: saved(name) for name in "abc"}
+
+    async def ask():
+        models = Models(most_loaded=2)
+        await models.replace(directories)
+        kept = await models.get("a")
+        first_b = await models.get("b")
+        assert await models.get("a") is kept
+        await models.get("c")  # b leaves
+        assert await models.get("a") is kept
+        assert await models.get("b") is not first_b
+
+    asyncio.run(ask())
+
+
+def test_requests_that_come_together_load_a_model_once(saved):
+    directories = {"a": saved("a"), "b": saved("b")}
+
+    async def ask():
+        models = Models()
+        await models.replace(directories)
+        found = await asyncio.gather(*(models.get("b") for _ in range(5)))
+        assert len({id(model) for model in found}) == 1
+
+    asyncio.run(ask())
+
+
+def test_a_model_that_vanished_is_an_answer_of_its_own(saved, tmp_path):
+    async def ask():
+        models = Models()
+        await models.replace({"a": saved("a"), "b": str(tmp_path / "gone")})
+        with pytest.raises(RequestError) as refused:
+            await models.get("b")
+        assert refused.value.status == 503
+        assert str(tmp_path) not in str(refused.value)
+
+    asyncio.run(ask())
+
+
+def test_steps_are_observed(saved):
+    seen = []
+
+    async def ask():
+        models = Models(observe=lambda name, rows: seen.append((name, rows)))
+        await models.replace({"a": saved("a")})
+        model = await models.get("a")
+        await model.batcher.predict(np.zeros((200, N_TIMEPOINTS), dtype=np.float32))
+
+    asyncio.run(ask())
+    assert seen == [("a", 128), ("a", 72)]

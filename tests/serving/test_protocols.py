@@ -1,0 +1,199 @@
+import json
+
+import numpy as np
+import pyarrow as pa
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from small_models import KINDS, N_TIMEPOINTS, tiny_artifact, tiny_rows, tiny_schema
+
+from lstmfcn.classifier import Classifier
+from lstmfcn.errors import DataError
+from serve_app.protocols import (
+    CSV,
+    JSON,
+    JSON_LINES,
+    answer_type_of,
+    content_type_of,
+    decode,
+    encode,
+)
+from serve_app.request_errors import RequestError
+
+SCHEMA = tiny_schema()
+ROW = [0.5, -1.25, 3, 1e-3, 2e5, 0, 7, 8, 9, 10, 11, 12.75]
+LINE = ",".join(map(str, ROW))
+HEADER = ",".join(SCHEMA.value_columns)
+NUMBERS = st.floats(width=32, allow_nan=False, allow_infinity=False)
+SERIES = st.lists(NUMBERS, min_size=N_TIMEPOINTS, max_size=N_TIMEPOINTS)
+
+
+def decoded(content_type, body, max_rows=10):
+    body = body if isinstance(body, bytes) else body.encode()
+    return np.asarray(decode(content_type, body, SCHEMA, max_rows), dtype=np.float32)
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        LINE,
+        LINE + "\n",
+        LINE + "\r\n",
+        "\n" + LINE + "\n\n",
+        "\ufeff" + LINE,
+        f"{HEADER}\n{LINE}",
+        f"{HEADER}\r\n{LINE}\r\n",
+        ",".join(f'"{value}"' for value in ROW),
+        ",".join(f" {value} " for value in ROW),
+        f"id,{HEADER},y_a\nbeat 7,{LINE},1\n",
+        ",".join(reversed(SCHEMA.value_columns)) + "\n" + ",".join(map(str, reversed(ROW))),
+        f'id,{HEADER}\n"a, b",{LINE}\n',
+    ],
+)
+def test_csv(body):
+    assert decoded(CSV, body).tolist() == [np.array(ROW, dtype=np.float32).tolist()]
+
+
+@given(st.lists(SERIES, min_size=1, max_size=5))
+def test_every_type_carries_every_32_bit_number(rows):
+    expected = np.array(rows, dtype=np.float32)
+    lines = [",".join(map(repr, row)) for row in rows]
+    assert np.array_equal(decoded(CSV, "\n".join(lines)), expected)
+    assert np.array_equal(decoded(JSON, json.dumps({"instances": rows})), expected)
+    assert np.array_equal(decoded(JSON_LINES, "\n".join(map(json.dumps, rows))), expected)
+
+
+@given(st.lists(st.decimals(allow_nan=False, allow_infinity=False, min_value=-9, max_value=9),
+                min_size=N_TIMEPOINTS, max_size=N_TIMEPOINTS))  # fmt: skip
+def test_numbers_are_rounded_once_as_in_shards(numbers):
+    cells = [f"{number:f}" for number in numbers]
+    expected = pa.array(cells).cast(pa.float32()).to_numpy()
+    assert np.array_equal(decoded(CSV, ",".join(cells))[0], expected)
+
+
+def test_a_number_half_way_between_two_is_rounded_once():
+    cell = "1.000000059604644775390625000001"  # above half way, which 64 bits do not hold
+    found = decoded(CSV, ",".join([cell] * N_TIMEPOINTS))
+    assert found[0, 0] == np.float32(1) + np.finfo(np.float32).eps
+
+
+@pytest.mark.parametrize(
+    ("content_type", "body", "message"),
+    [
+        (CSV, "", "found no rows; send at least one series"),
+        (CSV, HEADER, "found no rows; send at least one series"),
+        (CSV, b"\xff\xfe", "found bytes that are no UTF-8; send the body as UTF-8"),
+        (CSV, "1,2", "row 1: found 2 cells; the header has 12 columns: give the row as many"),
+        (CSV, f"{LINE}\n{LINE},1", "row 2: found 13 cells; the header has 12 columns: give the"),
+        (CSV, LINE.replace("3", "three", 1), "row 1, column x_2: found 'three'; write a number"),
+        (
+            CSV,
+            f"{HEADER}\n{LINE}\n{LINE.replace('7', '', 1)}",
+            "row 2, column x_6: found an em",
+        ),
+        (CSV, f"id,{HEADER}\na,{LINE},5", "row 1: found 14 cells; the header has 13 columns"),
+        (CSV, f"x_1,x_2\n{LINE}", "found 2 value columns, without x_0, x_3, ... x_11 (10"),
+        (JSON, "", "found what is no JSON"),
+        (JSON, "[" * 100_000, "found what is no JSON"),
+        (JSON, "[1]", "found no list of instances"),
+        (JSON, '{"instances": []}', "found no rows"),
+        (JSON, '{"instances": [1]}', "row 1: found int for a series; send a list of 12 numbers"),
+        (JSON, '{"instances": [[1, 2]]}', "row 1: found a series of 2 values; send a list of 12"),
+        (JSON, json.dumps({"instances": [ROW, ROW[1:]]}), "row 2: found a series of 11 values"),
+        (JSON, json.dumps({"instances": [[*ROW[:-1], "1"]]}), 'row 1, column x_11: found "1"'),
+        (JSON, json.dumps({"instances": [[True, *ROW[1:]]]}), "row 1, column x_0: found true"),
+        (JSON, json.dumps({"instances": [[None, *ROW[1:]]]}), "row 1, column x_0: found null"),
+        (JSON, json.dumps({"instances": [[10**400, *ROW[1:]]]}), "row 1, column x_0: found int"),
+        (JSON_LINES, f"{ROW}\n{{", "row 2: found what is no JSON"),
+        (JSON_LINES, f"{ROW}\n7", "row 2: found int for a series"),
+    ],
+)
+def test_a_faulty_body_is_refused_by_its_place(content_type, body, message):
+    with pytest.raises(DataError) as refused:
+        decoded(content_type, body)
+    assert str(refused.value).startswith(message)
+
+
+@pytest.mark.parametrize(
+    ("content_type", "body"),
+    [
+        (CSV, f"{LINE}\n" * 11),
+        (JSON, json.dumps({"instances": [ROW] * 11})),
+        (JSON_LINES, f"{ROW}\n" * 11),
+    ],
+)
+def test_too_many_rows_are_refused(content_type, body):
+    with pytest.raises(RequestError) as refused:
+        decoded(content_type, body)
+    assert refused.value.status == 413
+    assert "found 11 rows; send at most 10" in str(refused.value)
+
+
+@given(st.binary(max_size=300), st.sampled_from([CSV, JSON, JSON_LINES]))
+def test_no_bytes_surprise_the_decoder(body, content_type):
+    try:
+        found = decode(content_type, body, SCHEMA, 10)
+    except (DataError, RequestError):
+        return
+    assert found.shape[1] == N_TIMEPOINTS
+
+
+@given(
+    st.lists(
+        st.lists(st.sampled_from(["1", "-2.5", "", "x", "1e400", '"', "nan", "true", "0x1", "1_0"]),
+                 max_size=14), max_size=4)
+)  # fmt: skip
+def test_no_cells_surprise_the_decoder(rows):
+    body = "\n".join(",".join(row) for row in rows).encode()
+    try:
+        found = decode(CSV, body, SCHEMA, 10)
+    except (DataError, RequestError):
+        return
+    assert found.shape == (len([row for row in rows if ",".join(row)]), N_TIMEPOINTS)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_answers_carry_the_probabilities_exactly(kind):
+    classifier = Classifier(tiny_artifact(kind))
+    probabilities = classifier.predict_proba(tiny_rows(kind, n_rows=5).values)
+    columns = [*classifier.schema.label_columns, *classifier.schema.probability_columns]
+    n_labels = len(classifier.schema.label_columns)
+    header, *lines = encode(CSV, classifier, probabilities).decode().splitlines()
+    assert header.split(",") == columns
+    from_json = json.loads(encode(JSON, classifier, probabilities))["predictions"]
+    from_lines = list(map(json.loads, encode(JSON_LINES, classifier, probabilities).splitlines()))
+    assert from_json == from_lines
+    for line, row, expected in zip(lines, from_json, probabilities, strict=True):
+        cells = line.split(",")
+        assert np.array_equal(np.array(cells[n_labels:], dtype=np.float32), expected)
+        assert list(row) == columns
+        shares = [row[name] for name in columns[n_labels:]]
+        assert np.array_equal(np.array(shares, dtype=np.float32), expected)
+        assert [str(row[name]) for name in columns[:n_labels]] == cells[:n_labels]
+
+
+@pytest.mark.parametrize(
+    ("accept", "content_type", "expected"),
+    [
+        (None, CSV, CSV),
+        ("*/*", JSON, JSON),
+        ("application/json", CSV, JSON),
+        ("text/html, text/csv;q=0.9", JSON, CSV),
+        ("text/*", JSON, CSV),
+        ("application/*", JSON_LINES, JSON_LINES),
+        ("", JSON, JSON),
+    ],
+)
+def test_the_answer_has_the_type_that_the_client_accepts(accept, content_type, expected):
+    assert answer_type_of(accept, content_type) == expected
+
+
+def test_other_types_are_refused():
+    with pytest.raises(RequestError) as refused:
+        answer_type_of("image/png", CSV)
+    assert refused.value.status == 406
+    for header in (None, "", "application/x-npy"):
+        with pytest.raises(RequestError) as refused:
+            content_type_of(header)
+        assert refused.value.status == 415
+    assert content_type_of("Text/CSV; charset=utf-8") == CSV
