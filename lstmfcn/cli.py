@@ -219,7 +219,7 @@ def serve(
     precision: Literal["fp32", "bf16"] = "fp32",
     token_file: str | None = None,
 ) -> None:
-    """Answer HTTP requests with a model, until Ctrl-C.
+    """Answer HTTP requests with a model, until Ctrl-C. SIGHUP reads the model again, under load.
 
     Parameters
     ----------

@@ -17,6 +17,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from ray import serve
 from starlette.types import ASGIApp
 
+import lstmfcn
 from lstmfcn.classifier import InferencePrecision
 from lstmfcn.distributed.runtime import TRAINING_ENVIRONMENT
 from lstmfcn.errors import ModelError, ResourceError
@@ -88,11 +89,21 @@ def build(arguments: Arguments) -> serve.Application:
 
 
 def application(
-    arguments: Arguments, models: Mapping[str, str], num_replicas: int
+    arguments: Arguments, models: Mapping[str, str], num_replicas: int, generation: int = 0
 ) -> serve.Application:
-    """The application with models, and as many replicas."""
-    options = {"num_replicas": num_replicas, "user_config": {"models": dict(models)}}
-    return EndpointReplica.options(**options).bind(arguments)  # type: ignore[attr-defined]
+    """The application with models, and as many replicas.
+
+    Args:
+        generation: another one than before makes the replicas read the models again.
+    """
+    options = {
+        "num_replicas": num_replicas,
+        "user_config": {"models": dict(models), "generation": generation},
+        # the same for all generations, else Serve takes each for new code and starts new replicas
+        "version": f"{lstmfcn.__version__} {arguments.model_dump_json()}",
+    }
+    deployment = EndpointReplica.options(**options, _internal=True)  # type: ignore[attr-defined]
+    return deployment.bind(arguments)
 
 
 def _token(arguments: Arguments) -> str:

@@ -120,7 +120,7 @@ td{padding:.1rem .8rem .1rem 0;vertical-align:top}</style>
 <script>
 const text = (kind, content) => Object.assign(document.createElement(kind), {textContent: content});
 fetch("openapi.json").then(reply => reply.json()).then(api => {
-  if (!api.paths) { document.getElementById("paths").append(text("p", api.error)); return; }
+  if (!api.paths) { document.getElementById("paths").append(text("p", api.message)); return; }
   for (const [path, methods] of Object.entries(api.paths))
     for (const [method, operation] of Object.entries(methods)) {
       const types = Object.keys(operation.requestBody?.content ?? {}).join(", ");

@@ -26,7 +26,7 @@ class RequestError(Exception):
     ) -> None:
         super().__init__(error)
         self.status, self.headers = status, headers or {}
-        self.body = {"error": error, **(place or {})}
+        self.body = {"message": error, **(place or {})}
 
     @classmethod
     def of(cls, error: DataError) -> RequestError:

@@ -9,12 +9,11 @@ import signal
 import socket
 import sysconfig
 import tempfile
-import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from importlib.util import find_spec
 from pathlib import Path
-from types import FrameType
+from queue import SimpleQueue
 from typing import Literal
 
 from lstmfcn.artifact import Artifact
@@ -33,6 +32,9 @@ _ENVIRONMENT = {
     # how long a replica that is to end stays reachable; HAProxy knows of it after 0.1 s
     "RAY_SERVE_DIRECT_INGRESS_MIN_DRAINING_PERIOD_S": "2",
     "RAY_SERVE_HAPROXY_NBTHREAD": "1",
+    # predicting twice is harmless: a replica that dies over a request leaves it to another one
+    # (where the request fits into HAProxy's buffer of 16 KiB)
+    "RAY_SERVE_HAPROXY_RETRY_ON": "conn-failure empty-response",
     # HAProxy's own count of each request took a tenth of a core; the replicas count theirs
     "RAY_SERVE_HAPROXY_METRICS_ENABLED": "0",
 }
@@ -50,7 +52,7 @@ def serve_models(
     precision: Literal["fp32", "bf16"] = "fp32",
     token_file: str | None = None,
 ) -> None:
-    """Serve model directories until Ctrl-C or SIGTERM.
+    """Serve model directories until Ctrl-C or SIGTERM; SIGHUP reads them again, under load.
 
     Args:
         models: directories, each as ``DIR`` or ``NAME=DIR``.
@@ -65,8 +67,7 @@ def serve_models(
         UserError: a model cannot be read, or the port is taken.
     """
     directories = named(models)
-    for directory in directories.values():
-        Artifact.load(directory)
+    _refuse_unreadable(directories)
     if token_file is not None and not Path(token_file).is_file():
         raise ResourceError(f"--token-file {token_file}: found no file; write a token into one")
     _refuse_taken(host, port)
@@ -85,14 +86,25 @@ def serve_models(
                 precision=precision,
                 token_file=str(Path(token_file).absolute()) if token_file else None,
             )
-            try:
+
+            def deploy(generation: int) -> None:
                 serve.run(
-                    application(arguments, directories, replicas),
+                    application(arguments, directories, replicas, generation),
                     name=APPLICATION,
                     logging_config=_LOGGING,
                 )
+
+            try:
+                deploy(0)
                 _tell(directories, f"http://{host}:{port}", replicas, chosen)
-                _wait_for_stop()
+                for generation in _reloads():
+                    try:
+                        _refuse_unreadable(directories)
+                    except ModelError as error:
+                        logger.error("the models before stay: %s", error)
+                        continue
+                    deploy(generation)
+                    logger.info("read the models again")
             finally:
                 serve.shutdown()
 
@@ -151,6 +163,11 @@ def _free_port() -> int:
         return int(probe.getsockname()[1])
 
 
+def _refuse_unreadable(directories: dict[str, str]) -> None:
+    for directory in directories.values():
+        Artifact.load(directory)
+
+
 def _refuse_taken(host: str, port: int) -> None:
     with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET) as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -169,12 +186,12 @@ def _tell(directories: dict[str, str], address: str, replicas: int, proxy: Proxy
     print(f"serving at {address} (Ctrl-C ends it)", flush=True)
 
 
-def _wait_for_stop() -> None:
-    stop = threading.Event()
-
-    def ask(_signal: int, _frame: FrameType | None) -> None:
-        stop.set()
-
-    signal.signal(signal.SIGINT, ask)
-    signal.signal(signal.SIGTERM, ask)
-    stop.wait()
+def _reloads() -> Iterator[int]:
+    """Counts SIGHUPs as they come, until Ctrl-C or SIGTERM."""
+    received: SimpleQueue[int] = SimpleQueue()
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, lambda number, _frame: received.put(number))
+    generation = 0
+    while received.get() == signal.SIGHUP:
+        generation += 1
+        yield generation

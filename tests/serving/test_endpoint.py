@@ -51,7 +51,7 @@ def test_many_models_answer_by_name(served, saved, values):
     assert client.post("/invocations", json={"instances": values}).json() == answers["first"]
     unknown = client.post("/endpoints/third/invocations", json={"instances": values})
     assert unknown.status_code == 404
-    assert unknown.json() == {"error": "found no endpoint 'third'; there is first, second"}
+    assert unknown.json() == {"message": "found no endpoint 'third'; there is first, second"}
     assert client.metrics.refusals == [("unknown", 404)]
 
 
@@ -82,7 +82,7 @@ def test_what_a_client_did_wrong_is_said(served, body, headers, status, error):
     client = served(limits=Limits(max_body_bytes=1000, max_rows=4))
     answer = client.post("/invocations", content=body, headers=headers)
     assert answer.status_code == status
-    assert answer.json()["error"].startswith(error)
+    assert answer.json()["message"].startswith(error)
     assert client.metrics.refusals == [("default", status)]
 
 

@@ -56,7 +56,7 @@ def test_haproxy_ends_with_its_parent(tmp_path):
     config.write_text(
         f"global\n    stats socket {tmp_path}/admin.sock mode 666 level admin\n"
         "defaults\n    mode http\n    timeout client 5s\n    timeout server 5s\n"
-        "    timeout connect 5s\nfrontend http_frontend\n    bind 127.0.0.1:{free_port()}\n"
+        f"    timeout connect 5s\nfrontend http_frontend\n    bind 127.0.0.1:{free_port()}\n"
     )
     parent = (
         "import subprocess, sys, time\n"

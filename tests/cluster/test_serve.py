@@ -1,0 +1,222 @@
+"""The endpoint as users start it: real HTTP, real HAProxy, real kills."""
+
+import http.client
+import json
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import boto3
+import numpy as np
+import pytest
+from botocore.config import Config
+from endpoints import Server, steady_load
+from killing import wait_until
+from small_models import N_TIMEPOINTS, tiny_artifact, tiny_rows
+
+from lstmfcn.artifact import Artifact
+from lstmfcn.classifier import Classifier
+from lstmfcn.prediction import predict_shard
+from lstmfcn.shards import find_shards
+
+HEADER = ",".join(f"x_{i}" for i in range(N_TIMEPOINTS))
+
+
+def csv(rows):
+    return "\n".join(",".join(map(str, row)) for row in rows)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """Two models, and a shard."""
+    folder = tmp_path_factory.mktemp("serve")
+    for name, seed in (("first", 1), ("second", 2)):
+        tiny_artifact(seed=seed).save(folder / name)
+    rows = np.round(tiny_rows(n_rows=40, seed=7).values.astype(np.float64), 4).tolist()
+    (folder / "in.csv").write_text(f"{HEADER}\n{csv(rows)}\n")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def server(folder):
+    """Both models, two replicas."""
+    models = [f"first={folder / 'first'}", f"second={folder / 'second'}"]
+    server = Server(models, folder / "serve.log", "--num-replicas", "2")
+    yield server
+    server.kill_all()
+
+
+@pytest.mark.parametrize("name", ["first", "second"])
+def test_an_answer_is_the_predicted_file(server, folder, name):
+    shard = find_shards(str(folder / "in.csv"))[0]
+    predict_shard(Classifier.load(folder / name), shard, folder / f"{name}.csv")
+    body = (folder / "in.csv").read_bytes()
+    status, headers, answer = server.ask(body, path=f"/endpoints/{name}/invocations")
+    assert status == 200
+    assert headers["x-amzn-invoked-production-variant"] == name
+    assert answer == (folder / f"{name}.csv").read_bytes()
+
+
+def test_boto3_invokes_it_unchanged(server, folder):
+    client = boto3.client(
+        "sagemaker-runtime",
+        endpoint_url=f"http://127.0.0.1:{server.port}",
+        region_name="eu-west-1",
+        aws_access_key_id="none",
+        aws_secret_access_key="none",
+        config=Config(retries={"max_attempts": 1}),
+    )
+    body = (folder / "in.csv").read_bytes()
+    answer = client.invoke_endpoint(EndpointName="second", ContentType="text/csv", Body=body)
+    assert answer["InvokedProductionVariant"] == "second"
+    assert answer["Body"].read().count(b"\n") == 41
+    wrong = client.exceptions.ClientError
+    with pytest.raises(wrong, match="found no endpoint"):
+        client.invoke_endpoint(EndpointName="third", ContentType="text/csv", Body=body)
+
+
+def test_what_is_wrong_comes_through_the_proxy(server):
+    status, _, answer = server.ask("1,2,3")
+    assert status == 400
+    assert json.loads(answer)["row"] == 1
+    status, _, _ = server.ask("{}", content_type="image/png")
+    assert status == 415
+
+
+def test_nothing_but_loopback_answers(server):
+    listening = set()
+    for pid in server.processes("haproxy"):
+        inodes = set()
+        for descriptor in Path(f"/proc/{pid}/fd").iterdir():
+            target = str(descriptor.readlink())
+            if target.startswith("socket:"):
+                inodes.add(target[8:-1])
+        for line in Path(f"/proc/{pid}/net/tcp").read_text().splitlines()[1:]:
+            cells = line.split()
+            if cells[3] == "0A" and cells[9] in inodes:
+                listening.add(cells[1])
+    assert len(listening) == 3
+    assert all(address.startswith("0100007F:") for address in listening)
+
+
+def test_no_answer_is_lost_when_replicas_are_killed(server, folder):
+    lines = (folder / "in.csv").read_text().splitlines()[1:]
+    classifier = Classifier.load(folder / "first")
+    expected = [alone(classifier, line) for line in lines]
+    with steady_load(server, lines) as answers:
+        for _ in range(2):
+            begun = len(answers)
+            wait_until(lambda n=begun: len(answers) > n + 200, "answers")
+            replica, *_ = server.processes("ray::ServeReplica")
+            os.kill(replica, signal.SIGKILL)
+            wait_until(
+                lambda dead=replica: (
+                    len(now := server.processes("ray::ServeReplica")) == 2 and dead not in now
+                ),
+                "another replica",
+            )
+    failed = [answer for answer in answers if answer[1] is None]
+    assert not failed
+    for index, _, answer in answers:
+        near(answer, expected[index])
+
+
+def test_a_model_takes_over_under_load(server, folder):
+    lines = (folder / "in.csv").read_text().splitlines()[1:]
+    expected = {}
+    for name in ("first", "second"):
+        classifier = Classifier.load(folder / name)
+        answers = [alone(classifier, line) for line in lines]
+        expected[classifier.artifact.sha256[:12]] = answers
+    before, after = expected
+    replicas = server.processes("ray::ServeReplica")
+    with steady_load(server, lines) as answers:
+        wait_until(lambda: len(answers) > 100, "answers")
+        Artifact.load(folder / "second").save(folder / "first")
+        server.process.send_signal(signal.SIGHUP)
+        wait_until(lambda: "read the models again" in server.log.read_text(), "the new model")
+        begun = len(answers)
+        wait_until(lambda: len(answers) > begun + 200, "answers")
+    assert {version for _, version, _ in answers[begun + 10 :]} == {after}
+    assert server.processes("ray::ServeReplica") == replicas
+    assert not [answer for answer in answers if answer[1] is None]
+    assert {version for _, version, _ in answers} == {before, after}
+    for index, version, answer in answers:
+        near(answer, expected[version][index])
+
+
+def test_a_broken_model_does_not_take_over(server, folder):
+    version = server.described()["version"]
+    weights = folder / "first" / "model.safetensors"
+    content = weights.read_bytes()
+    weights.write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
+    server.process.send_signal(signal.SIGHUP)
+    wait_until(lambda: "the models before stay" in server.log.read_text(), "a refusal")
+    lines = (folder / "in.csv").read_text().splitlines()[1:]
+    with steady_load(server, lines) as answers:
+        wait_until(lambda: len(answers) > 500, "answers")
+    assert {found for _, found, _ in answers} == {version}
+    assert "its checksum differs" in server.log.read_text()
+    weights.write_bytes(content)
+
+
+def test_haproxy_ends_with_a_server_that_is_killed_and_the_next_one_starts(server, folder):
+    assert server.processes("haproxy")
+    server.kill()
+    wait_until(lambda: not server.processes("haproxy"), "the end of HAProxy", 30)
+    token = folder / "token"
+    token.write_text("s3cret\n")
+    log = folder / "second-serve.log"
+    flags = ("--num-replicas", "1", "--token-file", str(token), "--proxy", "python")
+    second = Server([folder / "second"], log, *flags)
+    try:
+        body = (folder / "in.csv").read_bytes()
+        assert second.ask(body)[0] == 401
+        assert second.ask(body, Authorization="Bearer s3cret")[0] == 200
+        assert second.stop() == 0
+        wait_until(lambda: not second.processes(""), "the end of all", 30)
+        assert "s3cret" not in log.read_text()
+        assert "Traceback" not in log.read_text()
+    finally:
+        second.kill_all()
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        (["--model", "nowhere"], "found no readable model.json"),
+        (["--model", "MODEL", "--model", "MODEL"], "--model: found 'default' twice; name each"),
+        (["--model", "MODEL", "--port", "PORT"], "cannot listen there (Address already in use)"),
+        (["--model", "MODEL", "--token-file", "nowhere"], "--token-file nowhere: found no file"),
+    ],
+)
+def test_what_cannot_be_served_is_one_line(folder, flags, message):
+    with http.client.socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        places = {"MODEL": str(folder / "second"), "PORT": str(taken.getsockname()[1])}
+        done = subprocess.run(
+            [sys.executable, "-m", "lstmfcn", "serve", *(places.get(f, f) for f in flags)],
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+    assert done.returncode == 2
+    (line,) = done.stderr.splitlines()
+    assert line.startswith("lstmfcn: ")
+    assert message in line
+
+
+def alone(classifier, line):
+    values = np.array([line.split(",")], dtype=np.float64)
+    return classifier.predict_proba(values)[0]
+
+
+def near(answer, expected):
+    """Rows of several requests are computed together, so the last bits may differ."""
+    cells = answer.decode().splitlines()[1].split(",")
+    found = np.array(cells[-len(expected) :], dtype=np.float32)
+    assert np.abs(found - expected).max() < 1e-6
+    assert cells[: len(expected)][int(expected.argmax())] == "1"
