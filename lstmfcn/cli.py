@@ -191,8 +191,16 @@ def evaluate(*, model: str, data: str, output: str | None = None) -> None:
 
 
 @app.command
-def predict(*, model: str, input: str, output: str) -> None:  # noqa: A002 - the flag's name
+def predict(
+    *,
+    model: str,
+    input: str,  # noqa: A002 - the flag's name
+    output: str,
+    keep_columns: Annotated[tuple[str, ...], Parameter(consume_multiple=True, negative="")] = (),
+) -> None:
     """Write one prediction file for each input shard: same name, same row order.
+
+    Files that an earlier run has finished, with the same model and of the same shards, stay.
 
     Parameters
     ----------
@@ -202,10 +210,12 @@ def predict(*, model: str, input: str, output: str) -> None:  # noqa: A002 - the
         Shards: a file, folder, glob or URI. Label columns are not needed.
     output
         Folder of the prediction files.
+    keep_columns
+        Other columns of the shards, such as an id, to stand first in the prediction files.
     """
     from lstmfcn.distributed.predict import predict as predict_on_ray
 
-    predict_on_ray(model, input, output)
+    predict_on_ray(model, input, output, keep_columns)
 
 
 @app.command

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import NamedTuple, TextIO
 
 from lstmfcn.classifier import Classifier
+from lstmfcn.errors import DataError
 from lstmfcn.files import whole_file
 from lstmfcn.reading import read_header, read_tables
 from lstmfcn.schema import Array, FloatArray, SeriesSchema
@@ -20,23 +21,36 @@ from lstmfcn.shards import Shard
 
 
 class Predicted(NamedTuple):
-    """Probabilities, float32 (N, L), and, where asked for, encoded labels of the same rows."""
+    """Probabilities, float32 (N, L), and what else was asked for of the same rows.
+
+    Attributes:
+        labels: encoded.
+        others: a list of N texts for each further column.
+    """
 
     probabilities: FloatArray
     labels: Array | None
+    others: list[list[str]]
 
 
-def predictions(classifier: Classifier, shard: Shard, labels: bool) -> Iterator[Predicted]:
+def predictions(
+    classifier: Classifier, shard: Shard, labels: bool, others: Sequence[str] = ()
+) -> Iterator[Predicted]:
     """A shard's predictions in row order, a few thousand rows at a time.
+
+    Args:
+        labels: whether the shard has labels, and they are wanted.
+        others: further columns of the shard, wanted as text.
 
     Raises:
         DataError: the shard breaks the data contract or has other columns than the model.
     """
     schema = classifier.schema
-    for table, source in read_tables(shard, schema, labels, read_header(shard)):
+    for table, source in read_tables(shard, schema, labels, read_header(shard), others):
         values = schema.encode_values(table, source)
         targets = schema.encode_labels(table, source) if labels else None
-        yield Predicted(classifier.predict_proba(values, source), targets)
+        texts = [table[name].fill_null("").to_pylist() for name in others]
+        yield Predicted(classifier.predict_proba(values, source), targets, texts)
 
 
 def output_name(shard: Shard) -> str:
@@ -44,12 +58,14 @@ def output_name(shard: Shard) -> str:
     return shard.name.removesuffix(".parquet") + ".csv" if shard.is_parquet else shard.name
 
 
-def predict_shard(classifier: Classifier, shard: Shard, output: Path) -> int:
+def predict_shard(
+    classifier: Classifier, shard: Shard, output: Path, keep: Sequence[str] = ()
+) -> int:
     """Write the predictions of one shard as a CSV file. Returns its number of rows.
 
-    The header is the label columns, then the same with p for y; labels are 0 or 1. Where the model
-    was trained on one column of class names: that column, then ``p_NAME`` for each class. The file
-    appears whole or not at all, and is compressed where its name ends in .gz.
+    The header is the columns to keep, the label columns, then the same with p for y; labels are 0
+    or 1. Where the model was trained on one column of class names: that column, then ``p_NAME`` for
+    each class. The file appears whole or not at all, and is compressed where its name ends in .gz.
 
     Raises:
         DataError: the shard breaks the data contract. OutputError: the file cannot be written.
@@ -59,9 +75,12 @@ def predict_shard(classifier: Classifier, shard: Shard, output: Path) -> int:
         whole_file(output) as unfinished,
         _opened(unfinished, compressed=output.name.endswith(".gz")) as file,
     ):
-        file.write(csv_line(prediction_columns(classifier.schema)))
-        for part in predictions(classifier, shard, labels=False):
-            file.writelines(map(csv_line, prediction_rows(classifier, part.probabilities)))
+        file.write(csv_line([*keep, *prediction_columns(classifier.schema)]))
+        for part in predictions(classifier, shard, labels=False, others=keep):
+            found = prediction_rows(classifier, part.probabilities)
+            if keep:
+                found = [[*kept, *row] for *kept, row in zip(*part.others, found, strict=True)]
+            file.writelines(map(csv_line, found))
             rows += len(part.probabilities)
     return rows
 
@@ -94,6 +113,21 @@ def _quoted(cell: str) -> str:
     if any(mark in cell for mark in ',"\r\n'):
         return '"' + cell.replace('"', '""') + '"'
     return cell
+
+
+def refuse_kept_twice(schema: SeriesSchema, keep: Sequence[str]) -> None:
+    """Refuse columns to keep that are values, are predicted anew, or are named twice.
+
+    Raises:
+        DataError: names the first.
+    """
+    known = {*schema.value_columns, *prediction_columns(schema)}
+    for i, name in enumerate(keep):
+        if name in known or name in keep[:i]:
+            raise DataError(
+                f"--keep-columns {name}",
+                "name other columns than values and those that are predicted, each once",
+            )
 
 
 @contextmanager

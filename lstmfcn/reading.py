@@ -93,19 +93,28 @@ def read_header(shard: Shard) -> list[str]:
 
 
 def read_tables(
-    shard: Shard, schema: SeriesSchema, labels: bool, header: Sequence[str]
+    shard: Shard,
+    schema: SeriesSchema,
+    labels: bool,
+    header: Sequence[str],
+    others: Sequence[str] = (),
 ) -> Iterator[tuple[pa.Table, Source]]:
     """A shard's rows, in order, as tables of the schema's columns; each with where it begins.
 
     Args:
         labels: whether to read the label columns too.
         header: the shard's own columns, as `read_header` gave them.
+        others: further columns, to read as text.
 
     Raises:
         DataError: other columns, a ragged row, a cell that is no number, no row at all.
     """
     schema.check_header(header, shard.path, labels)
-    types = schema.column_types(labels)
+    if missing := [name for name in others if name not in header]:
+        raise DataError(
+            f"no column {missing[0]!r}", "name one that the header has", file=shard.path
+        )
+    types = schema.column_types(labels) | dict.fromkeys(others, pa.string())
     tables = _parquet_tables(shard, types) if shard.is_parquet else _csv_tables(shard, types)
     rows = 0
     with _readable(shard):

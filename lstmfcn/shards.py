@@ -27,12 +27,14 @@ class Shard:
         path: where its filesystem finds it.
         name: its path below the folder that the data argument named; outputs take this name.
         size: bytes.
+        modified_ns: when it was last written, in nanoseconds; 0 where its filesystem does not know.
         filesystem: the pyarrow filesystem that opens it.
     """
 
     path: str
     name: str
     size: int
+    modified_ns: int = field(default=0, compare=False)
     filesystem: fs.FileSystem = field(default_factory=fs.LocalFileSystem, compare=False)
 
     @property
@@ -78,12 +80,16 @@ def _found(data: str) -> list[Shard]:
     filesystem, path = _locate(data)
     info = filesystem.get_file_info(path)
     if info.type == fs.FileType.File:
-        return [Shard(path, PurePosixPath(path).name, info.size, filesystem)]
+        return [_shard(info, PurePosixPath(path).name, filesystem)]
     if info.type == fs.FileType.Directory:
         return _in_folder(filesystem, path)
     if any(mark in path for mark in _WILDCARDS):
         return _matching(filesystem, path)
     raise DataError("nothing", "check the path", file=data)
+
+
+def _shard(info: fs.FileInfo, name: str, filesystem: fs.FileSystem) -> Shard:
+    return Shard(info.path, name, info.size, info.mtime_ns or 0, filesystem)
 
 
 def _locate(data: str) -> tuple[fs.FileSystem, str]:
@@ -144,7 +150,7 @@ def _listed(filesystem: fs.FileSystem, folder: str) -> list[Shard]:
     found = filesystem.get_file_info(fs.FileSelector(folder, recursive=True))
     files = [info for info in found if info.type == fs.FileType.File]
     shards = [
-        Shard(info.path, str(PurePosixPath(info.path).relative_to(folder)), info.size, filesystem)
+        _shard(info, str(PurePosixPath(info.path).relative_to(folder)), filesystem)
         for info in sorted(files, key=lambda info: info.path)
     ]
     return [

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -13,7 +13,13 @@ from ray.util import ActorPool
 
 from lstmfcn.artifact import Artifact
 from lstmfcn.classifier import Classifier
-from lstmfcn.distributed.runtime import most_cpus_each, nodes, own_error, places
+from lstmfcn.distributed.runtime import (
+    TRAINING_ENVIRONMENT,
+    most_cpus_each,
+    nodes,
+    own_error,
+    places,
+)
 from lstmfcn.prediction import Predicted, predict_shard, predictions
 from lstmfcn.shards import Shard
 
@@ -25,9 +31,9 @@ class Predictor:
         torch.set_num_threads(threads)
         self._classifier = Classifier(artifact)
 
-    def write(self, shard: Shard, output: Path) -> int:
+    def write(self, shard: Shard, output: Path, keep: Sequence[str]) -> int:
         """Write one shard's predictions; returns its rows."""
-        return predict_shard(self._classifier, shard, output)
+        return predict_shard(self._classifier, shard, output, keep)
 
     def collect(self, shard: Shard) -> list[Predicted]:
         """One shard's probabilities and labels."""
@@ -41,7 +47,7 @@ def predictors(artifact: Artifact, n_shards: int) -> Iterator[ActorPool]:
     n_actors = min(n_shards, max(1, places(there, cpus=1)))
     threads = most_cpus_each(there, n_actors)
     shared = ray.put(artifact)
-    actor = ray.remote(num_cpus=threads)(Predictor)
+    actor = ray.remote(num_cpus=threads, runtime_env={"env_vars": TRAINING_ENVIRONMENT})(Predictor)
     actors = [actor.remote(shared, threads) for _ in range(n_actors)]
     try:
         yield ActorPool(actors)

@@ -45,7 +45,8 @@ def test_a_rerun_writes_the_same_and_leaves_nothing_else(tmp_path, model):
         assert predict(str(model), str(data), str(tmp_path / "out")) == 90
         contents.append({p.name: p.read_bytes() for p in (tmp_path / "out").iterdir()})
     assert contents[0] == contents[1]
-    assert set(contents[0]) == {"part-000.csv", "part-001.csv.gz", "part-002.csv"}
+    names = {"part-000.csv", "part-001.csv.gz", "part-002.csv", "_predicted.json"}
+    assert set(contents[0]) == names
     assert gzip.decompress(contents[0]["part-001.csv.gz"]) == contents[0]["part-002.csv"]
 
 
@@ -57,7 +58,41 @@ def test_a_bad_shard_is_named_and_leaves_no_file_of_its_own(tmp_path, model):
     table.to_csv(shard, index=False)
     with pytest.raises(DataError, match=r"part-001.csv, row 4, column x_7: found an empty cell"):
         predict(str(model), str(data), str(tmp_path / "out"))
-    assert {path.name for path in (tmp_path / "out").iterdir()} <= {"part-000.csv"}
+    left = {path.name for path in (tmp_path / "out").iterdir()}
+    assert left <= {"part-000.csv", "_predicted.json"}
+
+
+def test_finished_shards_are_not_predicted_again(tmp_path, model):
+    data, out = write(tmp_path / "data", waves(60, seed=1), 3), tmp_path / "out"
+    assert predict(str(model), str(data), str(out)) == 60
+    written = {path.name: path.stat().st_mtime_ns for path in out.glob("*.csv")}
+    (out / "part-000.csv").unlink()
+    table = pd.read_csv(data / "part-001.csv")
+    table.to_csv(data / "part-001.csv", index=False)
+    assert predict(str(model), str(data), str(out)) == 60
+    again = {path.name: path.stat().st_mtime_ns for path in out.glob("*.csv")}
+    assert {name for name in written if again[name] == written[name]} == {"part-002.csv"}
+    predict(str(model), str(data), str(out))
+    assert {path.name: path.stat().st_mtime_ns for path in out.glob("*.csv")} == again
+
+
+def test_columns_are_kept_as_they_are(tmp_path, model):
+    data = write(tmp_path / "data", waves(20, seed=1), 1)
+    table = pd.read_csv(data / "part-000.csv")
+    table.insert(3, "id", [f"beat, {i:03}" for i in range(len(table))])
+    table.insert(0, "where", "Køge")
+    table.to_csv(data / "part-000.csv", index=False)
+    table.to_parquet(data / "part-001.parquet")
+    predict(str(model), str(data), str(tmp_path / "out"), ["id", "where"])
+    predict(str(model), str(data), str(tmp_path / "plain"))
+    for name in ("part-000.csv", "part-001.csv"):
+        found = pd.read_csv(tmp_path / "out" / name)
+        assert list(found.columns[:2]) == ["id", "where"]
+        assert found[["id", "where"]].equals(table[["id", "where"]])
+        assert found.iloc[:, 2:].equals(pd.read_csv(tmp_path / "plain" / name))
+    for keep, message in (("x_1", "--keep-columns x_1"), ("elsewhere", "no column 'elsewhere'")):
+        with pytest.raises(DataError, match=message):
+            predict(str(model), str(data), str(tmp_path / "refused"), [keep])
 
 
 def test_other_lengths_are_refused_before_any_prediction(tmp_path, model):
@@ -80,7 +115,7 @@ def test_evaluation_agrees_with_the_predictions(tmp_path, model):
     data = write(tmp_path / "data", table, 3)
     found = evaluate(str(model), str(data))
     predict(str(model), str(data), str(tmp_path / "out"))
-    files = sorted((tmp_path / "out").iterdir())
+    files = sorted((tmp_path / "out").glob("*.csv"))
     predicted = pd.concat([pd.read_csv(path) for path in files], ignore_index=True)
     labels = ["y_1", "y_2", "y_3"]
     right = (predicted[labels] == table[labels]).all(axis=1)
