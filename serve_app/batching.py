@@ -84,7 +84,7 @@ class Batcher:
         started = time.perf_counter()
         try:
             found = self._compute(rows[0] if len(rows) == 1 else np.concatenate(rows))
-        except Exception as error:
+        except Exception as error:  # a bug, which those who wait must hear of; all others go on
             for job, _ in pieces:
                 self._jobs.remove(job)
                 job.fail(error)

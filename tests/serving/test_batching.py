@@ -83,7 +83,8 @@ def test_a_large_request_goes_on_under_small_ones():
             while not large.done():
                 await batcher.predict(rows(1, 100))
 
-        await asyncio.wait_for(asyncio.gather(large, *(keep_asking() for _ in range(30))), 10)
+        await asyncio.wait_for(asyncio.gather(*(keep_asking() for _ in range(30))), 10)
+        assert np.array_equal(await large, 2 * rows(80, 100))
 
     asyncio.run(race())
 
