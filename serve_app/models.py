@@ -12,6 +12,7 @@ import numpy as np
 
 from lstmfcn.classifier import Classifier, InferencePrecision, chunk_rows
 from lstmfcn.errors import ModelError
+from lstmfcn.schema import SeriesSchema
 from serve_app.batching import Batcher
 from serve_app.request_errors import RequestError
 
@@ -98,11 +99,12 @@ class Models:
         for name in dict.fromkeys([first, *kept] if first else kept):
             news[name] = await asyncio.to_thread(self._load, name, wanted[name])
             if name in self._loaded:
-                _refuse_other_columns(self._loaded[name], news[name])
+                before = self._loaded[name].classifier.schema
+                refuse_other_columns(name, before, news[name].classifier.schema)
         self._directories, self._loading = wanted, {}
         for name, model in news.items():
-            before = self._loaded.get(name)
-            if before is None or before.version != model.version:
+            former = self._loaded.get(name)
+            if former is None or former.version != model.version:
                 logger.info("%s: serving %s, version %s", name, model.directory, model.version)
         self._loaded = news
 
@@ -145,15 +147,18 @@ class Models:
         )
 
 
-def _refuse_other_columns(before: LoadedModel, after: LoadedModel) -> None:
-    """Refuse a model that would break the clients of the one whose place it takes."""
-    ours, theirs = before.classifier.schema, after.classifier.schema
+def refuse_other_columns(name: str, before: SeriesSchema, after: SeriesSchema) -> None:
+    """Refuse a model that would break the clients of the one whose place it takes.
+
+    Raises:
+        ModelError: it reads or answers other columns.
+    """
     for kind, old, new in (
-        ("value columns", ours.value_columns, theirs.value_columns),
-        ("labels", ours.probability_columns, theirs.probability_columns),
+        ("value columns", before.value_columns, after.value_columns),
+        ("labels", before.probability_columns, after.probability_columns),
     ):
         if old != new:
             raise ModelError(
-                f"{after.directory}: found other {kind} than those of {before.directory}, which "
-                f"{before.name!r} serves; serve it under another name"
+                f"{name}: found a model with other {kind} than the one that serves; serve it under "
+                "another name"
             )

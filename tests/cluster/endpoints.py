@@ -21,12 +21,15 @@ class Server:
         models: of `--model`.
         log: file for what it prints.
         flags: further ones.
+        ray_address: of a Ray that runs, instead of one of its own.
     """
 
-    def __init__(self, models, log, *flags):
+    def __init__(self, models, log, *flags, ray_address=None):
         (self.port,) = free_ports(1)
         self.log = log
         environment = {k: v for k, v in os.environ.items() if not k.startswith("RAY_")}
+        if ray_address:
+            environment["RAY_ADDRESS"] = ray_address
         with log.open("w") as output:
             self.process = subprocess.Popen(
                 [

@@ -1,6 +1,7 @@
 """The endpoint as users start it: real HTTP, real HAProxy, real kills."""
 
 import http.client
+import importlib
 import json
 import os
 import signal
@@ -11,15 +12,20 @@ from pathlib import Path
 import boto3
 import numpy as np
 import pytest
+import yaml
 from botocore.config import Config
+from conftest import REPOSITORY
 from endpoints import Server, steady_load
 from killing import wait_until
+from ray import serve
+from ray.serve.schema import ServeDeploySchema
 from small_models import N_TIMEPOINTS, tiny_artifact, tiny_rows
 
 from lstmfcn.artifact import Artifact
 from lstmfcn.classifier import Classifier
 from lstmfcn.prediction import predict_shard
 from lstmfcn.shards import find_shards
+from serve_app.app import DEPLOYMENT, Arguments
 
 HEADER = ",".join(f"x_{i}" for i in range(N_TIMEPOINTS))
 
@@ -181,6 +187,30 @@ def test_haproxy_ends_with_a_server_that_is_killed_and_the_next_one_starts(serve
         assert "Traceback" not in log.read_text()
     finally:
         second.kill_all()
+
+
+def test_on_a_running_ray_only_the_application_comes_and_goes(folder, cluster):
+    log = folder / "third-serve.log"
+    third = Server([folder / "second"], log, "--num-replicas", "1", ray_address=cluster)
+    try:
+        assert third.ask((folder / "in.csv").read_bytes())[0] == 200
+        assert third.stop() == 0
+        assert "behind the cluster's proxy" in log.read_text()
+        assert "Traceback" not in log.read_text()
+    finally:
+        third.kill_all()
+        serve.shutdown()
+
+
+def test_the_configuration_is_one_that_serve_deploys():
+    config = yaml.safe_load((REPOSITORY / "serve_app" / "config.yaml").read_text())
+    checked = ServeDeploySchema.model_validate(config)
+    assert checked.http_options.host == "127.0.0.1"
+    (application,) = checked.applications
+    module, _, builder = application.import_path.partition(":")
+    build = getattr(importlib.import_module(module), builder)
+    built = build(Arguments(**application.args))
+    assert built._bound_deployment.name == application.deployments[0].name == DEPLOYMENT
 
 
 @pytest.mark.parametrize(

@@ -68,7 +68,7 @@ def damage_weights(saved, tmp_path):
     [
         (damage_weights, "its checksum differs"),
         (lambda *_: "nowhere", "found no readable model.json"),
-        (lambda saved, _: saved("other", kind="binary"), "found other labels than those of"),
+        (lambda saved, _: saved("other", kind="binary"), "found a model with other labels than"),
     ],
     ids=["damaged", "missing", "other labels"],
 )

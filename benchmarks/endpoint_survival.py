@@ -1,0 +1,145 @@
+"""What clients lose while the endpoint's models, replicas and controller come and go.
+
+    python benchmarks/endpoint_survival.py [--only swaps ...]
+
+Four clients ask one row at a time, each answer is compared with the model that it names. Small
+models; two replicas behind HAProxy.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import signal
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from commands import REPOSITORY
+
+sys.path[:0] = [str(REPOSITORY / "tests" / "cluster"), str(REPOSITORY / "tests")]
+from endpoints import Server, steady_load  # noqa: E402 - the tests' own server and clients
+from killing import wait_until  # noqa: E402
+from small_models import tiny_artifact, tiny_rows  # noqa: E402
+
+from lstmfcn.artifact import Artifact  # noqa: E402
+from lstmfcn.classifier import Classifier  # noqa: E402
+
+PARTS = ("swaps", "kills", "kills_without_retry", "controller")
+TIMES = 10
+REPLICA = "ray::ServeReplica"
+
+
+def main() -> None:
+    """Print a line a part."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--only", nargs="*", choices=PARTS, default=PARTS)
+    parser.add_argument("--requests", type=int, default=20_000)
+    arguments = parser.parse_args()
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        for seed in (1, 2):
+            tiny_artifact(seed=seed).save(folder / str(seed))
+        tiny_artifact(seed=1).save(folder / "served")
+        server = Server([folder / "served"], folder / "log.txt", "--num-replicas", "2")
+        try:
+            for part in arguments.only:
+                globals()[part](server, folder, arguments.requests)
+        finally:
+            server.stop()
+
+
+def swaps(server: Server, folder: Path, requests: int) -> None:
+    """The model is trained anew in its directory, and SIGHUP sent."""
+
+    def swap(turn: int) -> None:
+        Artifact.load(folder / str(2 - turn % 2)).save(folder / "served")
+        server.process.send_signal(signal.SIGHUP)
+        wait_until(
+            lambda: server.log.read_text().count("read the models again") == turn + 1, "a swap"
+        )
+
+    under_load(f"{TIMES} swaps", server, folder, requests, swap, TIMES)
+
+
+def kills(server: Server, folder: Path, requests: int, retries: int = 1) -> None:
+    """A replica is killed, and the next one when there are two again."""
+
+    def kill(_turn: int) -> None:
+        wait_until(lambda: len(server.processes(REPLICA)) == 2, "two replicas")
+        time.sleep(3)
+        os.kill(server.processes(REPLICA)[0], signal.SIGKILL)
+        time.sleep(1)
+
+    name = f"{TIMES} replicas killed, {retries} retries by the client"
+    under_load(name, server, folder, requests, kill, TIMES, retries)
+    wait_until(lambda: len(server.processes(REPLICA)) == 2, "two replicas")
+
+
+def kills_without_retry(server: Server, folder: Path, requests: int) -> None:
+    """The same, and clients ask once."""
+    kills(server, folder, requests, retries=0)
+
+
+def controller(server: Server, folder: Path, requests: int) -> None:
+    """Ray Serve's controller is killed."""
+
+    def kill(_turn: int) -> None:
+        (pid,) = server.processes("ray::ServeController")
+        os.kill(pid, signal.SIGKILL)
+        wait_until(
+            lambda: (found := server.processes("ray::ServeController")) and pid not in found,
+            "another controller",
+        )
+        time.sleep(5)
+
+    under_load("the controller killed", server, folder, requests, kill, 1)
+
+
+def under_load(
+    name: str,
+    server: Server,
+    folder: Path,
+    requests: int,
+    disturb: Callable[[int], None],
+    times: int,
+    retries: int = 1,
+) -> None:
+    """Disturb it so many times while clients ask, and say what they got."""
+    rows = np.round(tiny_rows(n_rows=40, seed=7).values.astype(np.float64), 4)
+    bodies = [",".join(map(str, row)) for row in rows.tolist()]
+    expected: dict[str, Any] = {}
+    for seed in (1, 2):
+        model = Classifier.load(folder / str(seed))
+        expected[model.artifact.sha256[:12]] = np.vstack(
+            [model.predict_proba(rows[i : i + 1]) for i in range(len(rows))]
+        )
+    began = time.perf_counter()
+    with steady_load(server, bodies, retries) as answers:
+        for turn in range(times):
+            disturb(turn)
+        wait_until(lambda: len(answers) >= requests, "the clients", 300, 0.1)
+    failed = sum(version is None for _, version, _ in answers)
+    wrong = sum(
+        version is not None and not _is(answer, expected[version][index])
+        for index, version, answer in answers
+    )
+    print(
+        f"{name}: {len(answers)} requests in {time.perf_counter() - began:.0f} s, {failed} failed, "
+        f"{wrong} wrong, {len({v for _, v, _ in answers if v})} versions answered",
+        flush=True,
+    )
+
+
+def _is(answer: bytes, expected: Any) -> bool:
+    cells = answer.decode().splitlines()[1].split(",")
+    found = np.array(cells[-len(expected) :], dtype=np.float32)
+    return bool(np.abs(found - expected).max() < 1e-6)
+
+
+if __name__ == "__main__":
+    main()
