@@ -66,7 +66,7 @@ def test_the_dashboard_is_on_loopback_and_nothing_on_every_interface(text, confi
 
 def test_what_is_copied_to_the_machines_is_there_and_enough_to_install(config):
     mounted = {path for path in config["file_mounts"].values() if not path.startswith("~")}
-    assert mounted == {"pyproject.toml", "README.md", "lstmfcn"}
+    assert mounted == {"pyproject.toml", "README.md", "lstmfcn", "serve_app"}
     assert all((REPOSITORY / path).exists() for path in mounted)
 
 

@@ -3,11 +3,9 @@
 import os
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
-
-REPOSITORY = Path(__file__).parents[2]
+from checkout import REPOSITORY
 
 
 @pytest.fixture(scope="session")

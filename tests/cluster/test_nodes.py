@@ -8,7 +8,7 @@ import sys
 from contextlib import contextmanager
 
 import pytest
-from conftest import REPOSITORY
+from checkout import REPOSITORY
 from heads import BIN, NOTICE_SOON, Head
 from killing import epochs_in, train_workers, wait_until
 from problems import TINY, waves, write

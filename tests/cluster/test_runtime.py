@@ -4,7 +4,7 @@ import sys
 
 import pytest
 import ray
-from conftest import REPOSITORY
+from checkout import REPOSITORY
 from hypothesis import given
 from hypothesis import strategies as st
 

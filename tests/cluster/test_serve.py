@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 import yaml
 from botocore.config import Config
-from conftest import REPOSITORY
+from checkout import REPOSITORY
 from endpoints import Server, steady_load
 from killing import wait_until
 from ray import serve
