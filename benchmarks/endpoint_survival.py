@@ -22,7 +22,7 @@ import numpy as np
 from commands import REPOSITORY
 
 sys.path[:0] = [str(REPOSITORY / "tests" / "cluster"), str(REPOSITORY / "tests")]
-from endpoints import Server, steady_load  # noqa: E402 - the tests' own server and clients
+from endpoints import Server, alone, is_near, steady_load  # noqa: E402 - the tests' own server and clients
 from killing import wait_until  # noqa: E402
 from small_models import tiny_artifact, tiny_rows  # noqa: E402
 
@@ -115,9 +115,7 @@ def under_load(
     expected: dict[str, Any] = {}
     for seed in (1, 2):
         model = Classifier.load(folder / str(seed))
-        expected[model.artifact.sha256[:12]] = np.vstack(
-            [model.predict_proba(rows[i : i + 1]) for i in range(len(rows))]
-        )
+        expected[model.artifact.sha256[:12]] = alone(model, bodies)
     began = time.perf_counter()
     with steady_load(server, bodies, retries) as answers:
         for turn in range(times):
@@ -125,7 +123,7 @@ def under_load(
         wait_until(lambda: len(answers) >= requests, "the clients", 300, 0.1)
     failed = sum(version is None for _, version, _ in answers)
     wrong = sum(
-        version is not None and not _is(answer, expected[version][index])
+        version is not None and not is_near(answer, expected[version][index])
         for index, version, answer in answers
     )
     print(
@@ -133,12 +131,6 @@ def under_load(
         f"{wrong} wrong, {len({v for _, v, _ in answers if v})} versions answered",
         flush=True,
     )
-
-
-def _is(answer: bytes, expected: Any) -> bool:
-    cells = answer.decode().splitlines()[1].split(",")
-    found = np.array(cells[-len(expected) :], dtype=np.float32)
-    return bool(np.abs(found - expected).max() < 1e-6)
 
 
 if __name__ == "__main__":

@@ -92,8 +92,11 @@ def _block(layer: FoldedLayer, n_timepoints: int) -> Callable[[Tensor], Tensor]:
     padding = (left, right) if left != right else (0, 0)
     inside = [0, left] if left == right else [0, 0]
 
+    def padded(x: Tensor) -> Tensor:
+        return F.pad(x, padding) if any(padding) else x  # padding by nothing would copy all of x
+
     def plain(x: Tensor) -> Tensor:
-        return F.conv2d(F.pad(x, padding), weight, bias, padding=inside).relu_()
+        return F.conv2d(padded(x), weight, bias, padding=inside).relu_()
 
     if not torch.backends.mkldnn.is_available():  # type: ignore[no-untyped-call]
         return plain
@@ -105,7 +108,7 @@ def _block(layer: FoldedLayer, n_timepoints: int) -> Callable[[Tensor], Tensor]:
 
     def packed_block(x: Tensor) -> Tensor:
         found: Tensor = torch.ops.mkldnn._convolution_pointwise(
-            F.pad(x, padding), packed, bias, inside, strides, strides, 1, "relu", [], ""
+            padded(x), packed, bias, inside, strides, strides, 1, "relu", [], ""
         )
         return found
 

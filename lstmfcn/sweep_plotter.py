@@ -11,42 +11,39 @@ import io
 import os
 import subprocess
 import sys
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
-from types import TracebackType
+
+Draw = Callable[[Path], None]
 
 
-class SweepPlotter:
-    """The process: inside this block it waits for what it is to draw."""
+@contextmanager
+def sweep_plotter() -> Iterator[Draw]:
+    """Start the process; inside this block it waits for what it is to draw.
 
-    def __enter__(self) -> SweepPlotter:
-        self._process = subprocess.Popen(
-            [sys.executable, "-m", __name__],
-            stdin=subprocess.PIPE,
-            text=True,
-            start_new_session=True,  # Ctrl-C is for the sweep; this ends with it, as its pipe does
-        )
-        return self
+    Yields:
+        A function that draws the plots of the sweep in a folder into it, and waits for them. It
+        raises RuntimeError where the process failed; its traceback is on stderr.
+    """
+    process = subprocess.Popen(
+        [sys.executable, "-m", __name__],
+        stdin=subprocess.PIPE,
+        text=True,
+        start_new_session=True,  # Ctrl-C is for the sweep; this ends with it, as its pipe does
+    )
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        if self._process.poll() is None:
-            self._process.kill()
-        self._process.communicate()
+    def draw(folder: Path) -> None:
+        process.communicate(f"{folder}\n")
+        if process.returncode:
+            raise RuntimeError(f"the plots' process ended with {process.returncode}")
 
-    def draw(self, folder: Path) -> None:
-        """Draw the plots of the sweep in a folder into it, and wait for them.
-
-        Raises:
-            RuntimeError: the process failed; its traceback is on stderr.
-        """
-        self._process.communicate(f"{folder}\n")
-        if self._process.returncode:
-            raise RuntimeError(f"the plots' process ended with {self._process.returncode}")
+    try:
+        yield draw
+    finally:
+        if process.poll() is None:
+            process.kill()
+        process.communicate()
 
 
 def _main() -> None:

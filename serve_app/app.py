@@ -23,7 +23,7 @@ from lstmfcn.distributed.runtime import TRAINING_ENVIRONMENT
 from lstmfcn.errors import ModelError, ResourceError
 from serve_app.endpoint import Endpoint, Limits
 from serve_app.metrics import RayMetrics
-from serve_app.models import Models
+from serve_app.models import MAX_QUEUED_ROWS, MOST_LOADED, Models
 
 DEPLOYMENT = "endpoint"
 
@@ -37,11 +37,11 @@ class Arguments(BaseModel):
 
     precision: InferencePrecision = "fp32"
     threads: int = Field(1, ge=1, description="CPU threads of a replica.")
-    max_body_bytes: int = Field(64 << 20, ge=1)
-    max_rows: int = Field(10_000, ge=1, description="Rows of a request.")
-    max_queued_rows: int = Field(4096, ge=1, description="Rows that wait in a replica.")
-    most_loaded: int = Field(8, ge=1, description="Models in a replica's memory.")
-    request_timeout_s: float = Field(30.0, gt=0)
+    max_body_bytes: int = Field(Limits.max_body_bytes, ge=1)
+    max_rows: int = Field(Limits.max_rows, ge=1, description="Rows of a request.")
+    max_queued_rows: int = Field(MAX_QUEUED_ROWS, ge=1, description="Rows that wait in a replica.")
+    most_loaded: int = Field(MOST_LOADED, ge=1, description="Models in a replica's memory.")
+    request_timeout_s: float = Field(Limits.request_timeout_s, gt=0)
     token_file: str | None = Field(None, description="Clients send its content as Bearer token.")
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import hmac
-import logging
 import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
@@ -17,7 +16,7 @@ from starlette.routing import Route
 
 from lstmfcn.errors import DataError
 from serve_app.models import LoadedModel, Models
-from serve_app.openapi import describe, docs_page
+from serve_app.openapi import DOCS_PAGE, describe
 from serve_app.protocols import TYPES, answer_type_of, content_type_of, decode, encode
 from serve_app.request_errors import RequestError
 
@@ -25,8 +24,6 @@ Handler = Callable[[Request], Awaitable[Response]]
 
 _LONG_BODY = 1 << 18
 """Bytes from which on a body is read, and its answer written, beside the event loop."""
-
-logger = logging.getLogger("ray.serve")
 
 
 @dataclass(frozen=True)
@@ -195,4 +192,4 @@ class Endpoint:
         return JSONResponse(describe(model.classifier, bool(self._token)))
 
     async def _docs(self, request: Request) -> Response:  # noqa: ARG002
-        return HTMLResponse(docs_page())
+        return HTMLResponse(DOCS_PAGE)

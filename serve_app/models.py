@@ -18,6 +18,9 @@ from serve_app.request_errors import RequestError
 
 logger = logging.getLogger("ray.serve")
 
+MAX_QUEUED_ROWS, MOST_LOADED = 4096, 8
+"""Rows that wait for a model, and models in memory, unless told otherwise."""
+
 _VERSION_DIGITS = 12
 
 
@@ -48,8 +51,8 @@ class Models:
     def __init__(
         self,
         precision: InferencePrecision = "fp32",
-        max_queued_rows: int = 4096,
-        most_loaded: int = 8,
+        max_queued_rows: int = MAX_QUEUED_ROWS,
+        most_loaded: int = MOST_LOADED,
         observe: Callable[[str, int], None] = lambda _name, _rows: None,
     ) -> None:
         self._precision, self._max_queued_rows = precision, max_queued_rows

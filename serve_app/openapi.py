@@ -94,11 +94,6 @@ def describe(classifier: Classifier, needs_token: bool) -> dict[str, Any]:
     return described
 
 
-def docs_page() -> str:
-    """A page that lists what `describe` says; it fetches openapi.json from where it came."""
-    return _PAGE
-
-
 def _simple(summary: str, *refusals: str) -> dict[str, Any]:
     return {
         "summary": summary,
@@ -110,7 +105,7 @@ def _refusals(*statuses: str) -> dict[str, Any]:
     return {status: {"description": _REFUSALS[status]} for status in statuses}
 
 
-_PAGE = """<!doctype html>
+DOCS_PAGE = """<!doctype html>
 <html lang="en"><meta charset="utf-8"><title>lstmfcn</title>
 <style>body{font:16px/1.5 system-ui,sans-serif;max-width:50rem;margin:2rem auto;padding:0 1rem}
 code,pre{background:#f3f3f3;padding:.1rem .3rem}pre{overflow:auto;padding:.6rem}
@@ -136,3 +131,4 @@ fetch("openapi.json").then(reply => reply.json()).then(api => {
 });
 </script></html>
 """
+"""Lists what `describe` says; it fetches openapi.json from where it came."""

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import os
-import shutil
 import signal
 import socket
 import sysconfig
@@ -17,6 +16,7 @@ from queue import SimpleQueue
 from typing import Literal
 
 from lstmfcn.artifact import Artifact
+from lstmfcn.classifier import InferencePrecision
 from lstmfcn.errors import ModelError, ResourceError
 from lstmfcn.schema import SeriesSchema
 from serve_app.models import refuse_other_columns
@@ -52,7 +52,7 @@ def serve_models(
     port: int = 8000,
     num_replicas: int | None = None,
     proxy: ProxyName | None = None,
-    precision: Literal["fp32", "bf16"] = "fp32",
+    precision: InferencePrecision = "fp32",
     token_file: str | None = None,
 ) -> None:
     """Serve model directories until Ctrl-C or SIGTERM; SIGHUP reads them again, under load.
@@ -147,27 +147,27 @@ def _environment(proxy: ProxyName) -> Iterator[None]:
     """Set what Ray Serve reads when its processes start."""
     for name, value in _ENVIRONMENT.items():
         os.environ.setdefault(name, value)
-    # for this user alone; short, for a socket's path has at most 107 bytes, and Ray takes 68
-    folder = tempfile.mkdtemp(prefix="lf-", dir="/tmp")
-    try:
-        if proxy == "haproxy":
-            os.environ["RAY_SERVE_ENABLE_HA_PROXY"] = "1"
-            os.environ["RAY_SERVE_HAPROXY_BINARY_PATH"] = str(
-                Path(sysconfig.get_path("scripts")) / "lstmfcn-haproxy"
-            )
-            for name, file in (
-                ("CONFIG_FILE_LOC", "haproxy.cfg"),
-                ("SOCKET_PATH", "admin.sock"),
-                ("METRICS_SOCKET_PATH", "metrics.sock"),
-                ("SERVER_STATE_BASE", ""),
-                ("SERVER_STATE_FILE", "server-state"),
-            ):
-                os.environ[f"RAY_SERVE_HAPROXY_{name}"] = str(Path(folder) / file)
-            for name in ("METRICS_PORT", "STATS_PORT"):
-                os.environ.setdefault(f"RAY_SERVE_HAPROXY_{name}", str(_free_port()))
+    if proxy == "python":
         yield
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
+        return
+    # for this user alone; short, for a socket's path has at most 107 bytes, and Ray takes 68
+    with tempfile.TemporaryDirectory(
+        prefix="lf-", dir="/tmp", ignore_cleanup_errors=True
+    ) as folder:
+        scripts = Path(sysconfig.get_path("scripts"))
+        os.environ["RAY_SERVE_ENABLE_HA_PROXY"] = "1"
+        os.environ["RAY_SERVE_HAPROXY_BINARY_PATH"] = str(scripts / "lstmfcn-haproxy")
+        for name, file in (
+            ("CONFIG_FILE_LOC", "haproxy.cfg"),
+            ("SOCKET_PATH", "admin.sock"),
+            ("METRICS_SOCKET_PATH", "metrics.sock"),
+            ("SERVER_STATE_BASE", ""),
+            ("SERVER_STATE_FILE", "server-state"),
+        ):
+            os.environ[f"RAY_SERVE_HAPROXY_{name}"] = str(Path(folder) / file)
+        for name in ("METRICS_PORT", "STATS_PORT"):
+            os.environ.setdefault(f"RAY_SERVE_HAPROXY_{name}", str(_free_port()))
+        yield
 
 
 def _free_port() -> int:

@@ -30,7 +30,7 @@ from lstmfcn.metrics_file import read_metrics
 from lstmfcn.run_folder import METRICS, MODEL
 from lstmfcn.search_space import Choice
 from lstmfcn.sweep import Objective, Status, SweepLog, Trial, trial_folder
-from lstmfcn.sweep_plotter import SweepPlotter
+from lstmfcn.sweep_plotter import Draw
 from lstmfcn.sweep_progress import SweepProgress
 
 _REDUCTION = 3
@@ -52,7 +52,7 @@ _ENVIRONMENT = {
 logger = logging.getLogger(__name__)
 
 
-def run(request: SweepRequest, plotter: SweepPlotter) -> Trial:
+def run(request: SweepRequest, draw: Draw) -> Trial:
     """Sweep as requested.
 
     Raises:
@@ -76,7 +76,7 @@ def run(request: SweepRequest, plotter: SweepPlotter) -> Trial:
     except (KeyboardInterrupt, SystemExit) as stop:
         done = len(log.trials)
         raise StoppedError(f"stopped after {done} trials; go on with --resume") from stop
-    return _finish(request, log, plotter)
+    return _finish(request, log, draw)
 
 
 def _prepare(request: SweepRequest) -> dict[str, PreparedRefs]:
@@ -245,7 +245,7 @@ class _Events(tune.Callback):
         self._searcher.end(trial.trial_id, "failed", trial.last_result or {}, reason)
 
 
-def _finish(request: SweepRequest, log: SweepLog, plotter: SweepPlotter) -> Trial:
+def _finish(request: SweepRequest, log: SweepLog, draw: Draw) -> Trial:
     """Keep the best trial's model, and draw.
 
     Raises:
@@ -257,7 +257,7 @@ def _finish(request: SweepRequest, log: SweepLog, plotter: SweepPlotter) -> Tria
         reasons = dict.fromkeys(trial.reason or trial.status for trial in trials)
         raise TrainingError(f"no trial finished: {'; '.join(reasons) or 'out of time'}")
     Artifact.load(trial_folder(request.folder, best.number) / MODEL).save(request.folder / MODEL)
-    plotter.draw(request.folder)
+    draw(request.folder)
     _tell_best(best, objective)
     logger.info("model: %s", request.folder / MODEL)
     return best

@@ -14,7 +14,7 @@ from lstmfcn.records import refuse_changes
 from lstmfcn.run_folder import RunRecord, run_folder
 from lstmfcn.search_space import SearchSpace
 from lstmfcn.sweep import Objective, Trial
-from lstmfcn.sweep_plotter import SweepPlotter
+from lstmfcn.sweep_plotter import sweep_plotter
 from lstmfcn.sweep_record import Search, SweepRecord
 
 
@@ -100,9 +100,9 @@ def tune(
     request = SweepRequest(read_inputs(record), sweep, space, folder, resources, limits)
     with (
         run_folder(folder),
-        SweepPlotter() as plotter,
+        sweep_plotter() as draw,
         ray_runtime(meanwhile="lstmfcn.distributed.sweep_run"),
     ):
         from lstmfcn.distributed.sweep_run import run  # imports PyTorch, while Ray started
 
-        return run(request, plotter)
+        return run(request, draw)

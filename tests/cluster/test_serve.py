@@ -15,7 +15,7 @@ import pytest
 import yaml
 from botocore.config import Config
 from checkout import REPOSITORY
-from endpoints import Server, steady_load
+from endpoints import Server, alone, is_near, steady_load
 from killing import wait_until
 from ray import serve
 from ray.serve.schema import ServeDeploySchema
@@ -110,7 +110,7 @@ def test_nothing_but_loopback_answers(server):
 def test_no_answer_is_lost_when_replicas_are_killed(server, folder):
     lines = (folder / "in.csv").read_text().splitlines()[1:]
     classifier = Classifier.load(folder / "first")
-    expected = [alone(classifier, line) for line in lines]
+    expected = alone(classifier, lines)
     with steady_load(server, lines) as answers:
         for _ in range(2):
             begun = len(answers)
@@ -126,7 +126,7 @@ def test_no_answer_is_lost_when_replicas_are_killed(server, folder):
     failed = [answer for answer in answers if answer[1] is None]
     assert not failed
     for index, _, answer in answers:
-        near(answer, expected[index])
+        assert is_near(answer, expected[index])
 
 
 def test_a_model_takes_over_under_load(server, folder):
@@ -134,7 +134,7 @@ def test_a_model_takes_over_under_load(server, folder):
     expected = {}
     for name in ("first", "second"):
         classifier = Classifier.load(folder / name)
-        answers = [alone(classifier, line) for line in lines]
+        answers = alone(classifier, lines)
         expected[classifier.artifact.sha256[:12]] = answers
     before, after = expected
     replicas = server.processes("ray::ServeReplica")
@@ -150,7 +150,7 @@ def test_a_model_takes_over_under_load(server, folder):
     assert not [answer for answer in answers if answer[1] is None]
     assert {version for _, version, _ in answers} == {before, after}
     for index, version, answer in answers:
-        near(answer, expected[version][index])
+        assert is_near(answer, expected[version][index])
 
 
 def test_a_broken_model_does_not_take_over(server, folder):
@@ -237,16 +237,3 @@ def test_what_cannot_be_served_is_one_line(folder, flags, message):
     (line,) = done.stderr.splitlines()
     assert line.startswith("lstmfcn: ")
     assert message in line
-
-
-def alone(classifier, line):
-    values = np.array([line.split(",")], dtype=np.float64)
-    return classifier.predict_proba(values)[0]
-
-
-def near(answer, expected):
-    """Rows of several requests are computed together, so the last bits may differ."""
-    cells = answer.decode().splitlines()[1].split(",")
-    found = np.array(cells[-len(expected) :], dtype=np.float32)
-    assert np.abs(found - expected).max() < 1e-6
-    assert cells[: len(expected)][int(expected.argmax())] == "1"
