@@ -3,7 +3,7 @@
     python benchmarks/endpoint_survival.py [--only swaps ...]
 
 Four clients ask one row at a time, each answer is compared with the model that it names. Small
-models; two replicas behind HAProxy.
+models; two replicas behind HAProxy. The last part is by `serve deploy` on a Ray of its own.
 """
 
 from __future__ import annotations
@@ -22,7 +22,14 @@ import numpy as np
 from commands import REPOSITORY
 
 sys.path[:0] = [str(REPOSITORY / "tests" / "cluster"), str(REPOSITORY / "tests")]
-from endpoints import Server, alone, is_near, steady_load  # noqa: E402 - the tests' own server and clients
+from endpoints import (  # noqa: E402 - the tests' own servers and clients
+    Deployed,
+    Endpoint,
+    Server,
+    alone,
+    is_near,
+    steady_load,
+)
 from killing import wait_until  # noqa: E402
 from small_models import tiny_artifact, tiny_rows  # noqa: E402
 
@@ -30,6 +37,7 @@ from lstmfcn.artifact import Artifact  # noqa: E402
 from lstmfcn.classifier import Classifier  # noqa: E402
 
 PARTS = ("swaps", "kills", "kills_without_retry", "controller")
+REDEPLOY = "redeploy"
 TIMES = 10
 REPLICA = "ray::ServeReplica"
 
@@ -37,7 +45,7 @@ REPLICA = "ray::ServeReplica"
 def main() -> None:
     """Print a line a part."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--only", nargs="*", choices=PARTS, default=PARTS)
+    parser.add_argument("--only", nargs="*", choices=(*PARTS, REDEPLOY), default=(*PARTS, REDEPLOY))
     parser.add_argument("--requests", type=int, default=20_000)
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as name:
@@ -45,12 +53,16 @@ def main() -> None:
         for seed in (1, 2):
             tiny_artifact(seed=seed).save(folder / str(seed))
         tiny_artifact(seed=1).save(folder / "served")
-        server = Server([folder / "served"], folder / "log.txt", "--num-replicas", "2")
-        try:
-            for part in arguments.only:
-                globals()[part](server, folder, arguments.requests)
-        finally:
-            server.stop()
+        parts = [part for part in arguments.only if part != REDEPLOY]
+        if parts:
+            server = Server([folder / "served"], folder / "log.txt", "--num-replicas", "2")
+            try:
+                for part in parts:
+                    globals()[part](server, folder, arguments.requests)
+            finally:
+                server.stop()
+        if REDEPLOY in arguments.only:
+            redeploy(folder, arguments.requests)
 
 
 def swaps(server: Server, folder: Path, requests: int) -> None:
@@ -100,9 +112,25 @@ def controller(server: Server, folder: Path, requests: int) -> None:
     under_load("the controller killed", server, folder, requests, kill, 1)
 
 
+def redeploy(folder: Path, requests: int) -> None:
+    """All replicas give way to new ones, as for a new release or other arguments; no retries."""
+    deployed = Deployed(folder, cpus=4)
+    try:
+        deployed.deploy(folder / "1", replicas=2)
+
+        def change(turn: int) -> None:
+            before = set(deployed.replicas())
+            deployed.deploy(folder / "1", replicas=2, max_rows=100 + turn)
+            wait_until(lambda: not before & set(deployed.replicas()), "the end of those before")
+
+        under_load("3 rolling redeploys", deployed, folder, requests, change, 3, retries=0)
+    finally:
+        deployed.stop()
+
+
 def under_load(
     name: str,
-    server: Server,
+    server: Endpoint,
     folder: Path,
     requests: int,
     disturb: Callable[[int], None],

@@ -3,8 +3,9 @@
     python benchmarks/serve.py --litserve-python PATH [--only one_row ...]
 
 PATH is the Python of an environment that has litserve and lstmfcn's core. Needs wrk. The model is
-the paper's net with random weights, T = 100, 3 classes, in each server as many processes as CPUs, a
-thread each. Servers take turns; each figure is the median of the rounds.
+the paper's net with random weights, T = 100, 3 classes, a thread a process; the endpoint and
+uvicorn with as many processes as CPUs, and with one. Servers take turns; each figure is the
+median of the rounds.
 """
 
 from __future__ import annotations
@@ -68,10 +69,12 @@ def main() -> None:
 
 def one_row(model: Path, arguments: argparse.Namespace) -> None:
     """Requests of one row, by wrk: 32 connections and 1."""
-    servers: dict[str, list[Any]] = {
-        "endpoint": lstmfcn_command(model, arguments.precision),
-        "uvicorn": [sys.executable, "uvicorn_server.py", model, PORT, arguments.precision],
-    }
+    servers: dict[str, list[Any]] = {}
+    for count in (CPUS, 1):
+        servers[f"endpoint, {count}"] = lstmfcn_command(model, arguments.precision, count)
+        servers[f"uvicorn, {count}"] = [
+            sys.executable, "uvicorn_server.py", model, PORT, arguments.precision, count,
+        ]  # fmt: skip
     for workers, batch in ((CPUS, 1), (1, 32), (CPUS, 32)):
         servers[f"LitServe, {workers} workers, batch {batch}"] = [
             arguments.litserve_python, "litserve_server.py", model, PORT, arguments.precision,
@@ -99,11 +102,14 @@ def one_row(model: Path, arguments: argparse.Namespace) -> None:
         )
     peers = [name for name in found if name.startswith("LitServe")]
     best, quickest = max(rates[n] for n in peers), min(delays[n] for n in peers)
+    ours = f"endpoint, {CPUS}"
     print(
-        f"  endpoint / best LitServe {rates['endpoint'] / best:.2f} (target 1.3); "
-        f"latency / quickest LitServe {delays['endpoint'] / quickest:.2f} (target 0.5); "
-        f"endpoint / uvicorn {rates['endpoint'] / rates['uvicorn']:.2f} (target 0.7)"
+        f"  endpoint / best LitServe {rates[ours] / best:.2f} (target 1.3); "
+        f"latency / quickest LitServe {delays[ours] / quickest:.2f} (target 0.5)"
     )
+    for count in (CPUS, 1):
+        share = rates[f"endpoint, {count}"] / rates[f"uvicorn, {count}"]
+        print(f"  endpoint / uvicorn, {count} processes each: {share:.2f} (target 0.7)")
 
 
 def many_rows(model: Path, arguments: argparse.Namespace) -> None:
@@ -183,10 +189,10 @@ def series(n_rows: int) -> Any:
     return random.standard_normal((n_rows, N_TIMEPOINTS)).astype(np.float32).round(6)
 
 
-def lstmfcn_command(model: Path, precision: str) -> list[Any]:
+def lstmfcn_command(model: Path, precision: str, num_replicas: int = CPUS) -> list[Any]:
     """The endpoint as users start it."""
     return [sys.executable, "-m", "lstmfcn", "serve", "--model", model, "--port", PORT,
-            "--precision", precision]  # fmt: skip
+            "--precision", precision, "--num-replicas", num_replicas]  # fmt: skip
 
 
 @contextmanager

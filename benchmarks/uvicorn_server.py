@@ -1,6 +1,6 @@
 """The endpoint's application on bare uvicorn, without Ray, for benchmarks/serve.py to compare with.
 
-python benchmarks/uvicorn_server.py MODEL PORT PRECISION
+python benchmarks/uvicorn_server.py MODEL PORT PRECISION PROCESSES
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ if __name__ == "__main__":
     uvicorn.run(
         "uvicorn_server:application",
         factory=True,
-        workers=os.cpu_count(),
+        workers=int(sys.argv[4]),
         port=int(sys.argv[2]),
         log_level="warning",
         access_log=False,

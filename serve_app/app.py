@@ -5,7 +5,7 @@
     user_config: {models: {default: /models/second}}
 """
 
-from __future__ import annotations
+# no "from __future__ import annotations": Serve reads from `build` what class its argument has
 
 import logging
 from collections.abc import Mapping

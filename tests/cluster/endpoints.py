@@ -1,21 +1,52 @@
-"""A real `lstmfcn serve`, and clients that keep asking it."""
+"""A real `lstmfcn serve` or `serve deploy`, and clients that keep asking it."""
 
 import http.client
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
 import threading
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import numpy as np
-from heads import free_ports
+import yaml
+from checkout import REPOSITORY
+from heads import BIN, Head, free_ports
 from killing import wait_until
 
+CONFIG = REPOSITORY / "serve_app" / "config.yaml"
 
-class Server:
+
+class Endpoint:
+    """What answers at a port of this machine."""
+
+    def __init__(self, port):
+        self.port = port
+
+    def ask(self, body, content_type="text/csv", path="/invocations", connection=None, **headers):
+        """One request; returns status, headers and body."""
+        asking = connection or http.client.HTTPConnection("127.0.0.1", self.port, timeout=30)
+        try:
+            asking.request("POST", path, body, {"Content-Type": content_type, **headers})
+            answer = asking.getresponse()
+            return answer.status, dict(answer.getheaders()), answer.read()
+        finally:
+            if connection is None:
+                asking.close()
+
+    def described(self):
+        """What it says of its model."""
+        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=30)
+        connection.request("GET", "/model")
+        found = json.loads(connection.getresponse().read())
+        connection.close()
+        return found
+
+
+class Server(Endpoint):
     """One `lstmfcn serve` with a Ray of its own.
 
     Args:
@@ -87,24 +118,88 @@ class Server:
             os.kill(pid, signal.SIGKILL)
         self.process.wait()
 
-    def ask(self, body, content_type="text/csv", path="/invocations", connection=None, **headers):
-        """One request; returns status, headers and body."""
-        asking = connection or http.client.HTTPConnection("127.0.0.1", self.port, timeout=30)
-        try:
-            asking.request("POST", path, body, {"Content-Type": content_type, **headers})
-            answer = asking.getresponse()
-            return answer.status, dict(answer.getheaders()), answer.read()
-        finally:
-            if connection is None:
-                asking.close()
 
-    def described(self):
-        """What it says of its model."""
-        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=30)
-        connection.request("GET", "/model")
-        found = json.loads(connection.getresponse().read())
-        connection.close()
-        return found
+class Deployed(Endpoint):
+    """`serve_app/config.yaml` by `serve deploy`, on a Ray of its own with HAProxy.
+
+    Attributes:
+        metrics_port: where Prometheus would scrape.
+    """
+
+    def __init__(self, folder, cpus):
+        (port, self.metrics_port, *ports) = free_ports(4)
+        super().__init__(port)
+        self._config = folder / "config.yaml"
+        self._head = Head(
+            folder,
+            ("--num-cpus", cpus, "--metrics-export-port", self.metrics_port),
+            haproxy_environment()
+            | {
+                "RAY_SERVE_HAPROXY_STATS_PORT": str(ports[0]),
+                "RAY_SERVE_HAPROXY_METRICS_PORT": str(ports[1]),
+            },
+        )
+
+    def deploy(self, model, replicas=None, **arguments):
+        """Put a model there, with other arguments than the file's where given, and wait."""
+        config = yaml.safe_load(CONFIG.read_text())
+        config["http_options"]["port"] = self.port
+        (application,) = config["applications"]
+        application["args"] |= arguments
+        (deployment,) = application["deployments"]
+        deployment["user_config"]["models"] = {"default": str(model)}
+        if replicas:
+            del deployment["autoscaling_config"]
+            deployment["num_replicas"] = replicas
+        self._config.write_text(yaml.safe_dump(config))
+        self._serve("deploy", self._config)
+        wait_until(lambda: self._state() == "RUNNING", "the deployment", 120, 0.2)
+
+    def replicas(self):
+        """Process ids of those that live."""
+        return sorted(pid for pid in self._head.processes() if _is_replica(pid))
+
+    def stop(self):
+        """End it, and its Ray."""
+        self._head.stop()
+
+    def _state(self):
+        applications = yaml.safe_load(self._serve("status"))["applications"]
+        state = applications["lstmfcn"]["status"] if "lstmfcn" in applications else None
+        assert state != "DEPLOY_FAILED", applications
+        return state
+
+    def _serve(self, command, *arguments):
+        done = subprocess.run(
+            [BIN / "serve", command, *arguments, "--address", self._head.dashboard],
+            env=self._head.environment,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert done.returncode == 0, done.stdout + done.stderr
+        return done.stdout
+
+
+def haproxy_environment():
+    """What docs/endpoint.md has users export before `ray start`."""
+    text = (REPOSITORY / "docs" / "endpoint.md").read_text()
+    (exports,) = re.findall(r"^```text\n(export .*?)^```", text, re.DOTALL | re.MULTILINE)
+    exported = subprocess.run(
+        ["bash", "-ec", f"{exports}\nenv"],
+        env={"PATH": f"{BIN}:{os.environ['PATH']}"},
+        capture_output=True,
+        text=True,
+        check=True,
+    ).stdout
+    variables = dict(line.split("=", 1) for line in exported.splitlines())
+    return {name: value for name, value in variables.items() if name.startswith("RAY_")}
+
+
+def _is_replica(pid):
+    with suppress(OSError):  # it ended
+        return (Path("/proc") / str(pid) / "cmdline").read_bytes().startswith(b"ray::ServeReplica")
+    return False
 
 
 @contextmanager

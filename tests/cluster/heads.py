@@ -117,13 +117,18 @@ class Node:
 class Head(Node):
     """A head with token authentication, whose dashboard takes jobs.
 
+    Args:
+        folder: for its token.
+        flags: further ones of `ray start`.
+        environment: further variables of its processes.
+
     Attributes:
         address: of the cluster.
         dashboard: its URL.
         without_token: the environment of someone who has none.
     """
 
-    def __init__(self, folder):
+    def __init__(self, folder, flags=(), environment=None):
         gcs, dashboard, client, autoscaler, metrics = map(str, free_ports(5))
         token = folder / "token"
         token.write_text(uuid.uuid4().hex * 2)
@@ -139,6 +144,7 @@ class Head(Node):
                 *("--head", "--port", gcs, "--ray-client-server-port", client),
                 *("--dashboard-host", "127.0.0.1", "--dashboard-port", dashboard),
                 *("--system-config", json.dumps(NOTICE_SOON)),
+                *flags,
             ],
             others
             | {
@@ -148,7 +154,8 @@ class Head(Node):
                 "RAY_GRACEFUL_SHUTDOWN_DRAIN_TIMEOUT_S": "0",
                 "AUTOSCALER_METRIC_PORT": autoscaler,
                 "DASHBOARD_METRIC_PORT": metrics,
-            },
+            }
+            | (environment or {}),
         )
 
     @contextmanager

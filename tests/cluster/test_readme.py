@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 from checkout import REPOSITORY
+from endpoints import Server
 
 from lstmfcn.search_space import SearchSpace
 
@@ -50,10 +51,28 @@ def test_the_commands_and_the_code_run_as_they_stand(as_a_user, tmp_path):
     assert len(commands) == 6
     for line in [*commands, resume, tune]:
         as_a_user(line, tmp_path)
-    (code,) = blocks("python")
-    (tmp_path / "example.py").write_text(code)
+    asking, predicting = blocks("python")
+    (tmp_path / "example.py").write_text(predicting)
     printed = as_a_user("python example.py", tmp_path).stdout
     assert re.search(r"'(cylinder|bell|funnel)'", printed)
+    assert_the_clients_are_answered(as_a_user, asking, tmp_path)
+
+
+def assert_the_clients_are_answered(as_a_user, code, folder):
+    (lines,) = (block for block in blocks("text") if block.startswith("lstmfcn serve"))
+    serving, asking = lines.splitlines()
+    (model,) = re.findall(r"--model (\S+)", serving)
+    server = Server([folder / model], folder / "serve.log", "--num-replicas", "1")
+    try:
+        here = f"127.0.0.1:{server.port}"
+        by_curl = as_a_user(asking.replace("127.0.0.1:8000", here), folder).stdout
+        (folder / "client.py").write_text(code.replace("127.0.0.1:8000", here))
+        first, *others = as_a_user("python client.py", folder).stdout.splitlines()
+    finally:
+        server.stop()
+    assert by_curl.splitlines()[0] == "y,p_bell,p_cylinder,p_funnel"
+    assert by_curl.splitlines() == [line for line in others if line]
+    assert "'p_bell'" in first
 
 
 def test_every_module_stands_in_the_file_tree():

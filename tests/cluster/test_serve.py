@@ -1,7 +1,6 @@
 """The endpoint as users start it: real HTTP, real HAProxy, real kills."""
 
 import http.client
-import importlib
 import json
 import os
 import signal
@@ -12,20 +11,16 @@ from pathlib import Path
 import boto3
 import numpy as np
 import pytest
-import yaml
 from botocore.config import Config
-from checkout import REPOSITORY
 from endpoints import Server, alone, is_near, steady_load
 from killing import wait_until
 from ray import serve
-from ray.serve.schema import ServeDeploySchema
 from small_models import N_TIMEPOINTS, tiny_artifact, tiny_rows
 
 from lstmfcn.artifact import Artifact
 from lstmfcn.classifier import Classifier
 from lstmfcn.prediction import predict_shard
 from lstmfcn.shards import find_shards
-from serve_app.app import DEPLOYMENT, Arguments
 
 HEADER = ",".join(f"x_{i}" for i in range(N_TIMEPOINTS))
 
@@ -200,17 +195,6 @@ def test_on_a_running_ray_only_the_application_comes_and_goes(folder, cluster):
     finally:
         third.kill_all()
         serve.shutdown()
-
-
-def test_the_configuration_is_one_that_serve_deploys():
-    config = yaml.safe_load((REPOSITORY / "serve_app" / "config.yaml").read_text())
-    checked = ServeDeploySchema.model_validate(config)
-    assert checked.http_options.host == "127.0.0.1"
-    (application,) = checked.applications
-    module, _, builder = application.import_path.partition(":")
-    build = getattr(importlib.import_module(module), builder)
-    built = build(Arguments(**application.args))
-    assert built._bound_deployment.name == application.deployments[0].name == DEPLOYMENT
 
 
 @pytest.mark.parametrize(
