@@ -1,4 +1,5 @@
 import asyncio
+import time
 
 import numpy as np
 import pytest
@@ -129,3 +130,26 @@ def test_who_leaves_is_forgotten():
 
     asyncio.run(leave())
     assert sum(steps.rows) < 80
+
+
+def test_the_event_loop_turns_many_times_after_a_long_step():
+    """Each of its turns accepts one connection, and clients may come all at once."""
+
+    async def ask():
+        def slow(x):
+            time.sleep(0.02)
+            return x
+
+        batcher = Batcher(slow, 4, 100)
+        turns = 0
+
+        async def turn():
+            nonlocal turns
+            while batcher.queued_rows or not turns:
+                turns += 1
+                await asyncio.sleep(0)
+
+        await asyncio.gather(batcher.predict(rows(12, 1)), turn())
+        return turns
+
+    assert asyncio.run(ask()) >= 2 * 10

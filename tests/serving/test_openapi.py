@@ -1,0 +1,60 @@
+"""openapi.json is true: requests made from it, right ones and wrong ones, get what it says."""
+
+import asyncio
+
+import pytest
+import schemathesis
+from hypothesis import HealthCheck, given, settings
+from schemathesis import GenerationMode
+from small_models import tiny_artifact
+
+from serve_app.endpoint import Endpoint
+from serve_app.models import Models
+
+OPERATIONS = [
+    ("/invocations", "post"),
+    ("/endpoints/{name}/invocations", "post"),
+    ("/endpoints/{name}/model", "get"),
+    ("/endpoints", "get"),
+    ("/model", "get"),
+    ("/ping", "get"),
+]
+
+
+class Uncounted:
+    def answered(self, *_): ...
+
+    def refused(self, *_): ...
+
+
+@pytest.fixture(scope="module", params=["names", "multilabel"])
+def api(request, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("model")
+    tiny_artifact(request.param).save(folder)
+    models = Models()
+    asyncio.run(models.replace({"default": str(folder)}))
+    return schemathesis.openapi.from_asgi("/openapi.json", Endpoint(models, Uncounted()).app)
+
+
+def test_every_operation_is_tried(api):
+    assert {(op.ok().path, op.ok().method) for op in api.get_all_operations()} == set(OPERATIONS)
+
+
+def try_all(cases):
+    @given(case=cases)
+    @settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
+    def ask(case):
+        case.call_and_validate()
+
+    ask()
+
+
+@pytest.mark.parametrize(("path", "method"), OPERATIONS)
+def test_right_requests_get_what_is_described(api, path, method):
+    cases = api[path][method].as_strategy(generation_mode=GenerationMode.POSITIVE)
+    try_all(cases.filter(lambda case: case.media_type != "text/csv"))  # which no schema describes
+
+
+@pytest.mark.parametrize("path", [path for path, method in OPERATIONS if method == "post"])
+def test_wrong_bodies_are_refused_as_described(api, path):
+    try_all(api[path]["post"].as_strategy(generation_mode=GenerationMode.NEGATIVE))
