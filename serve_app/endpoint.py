@@ -145,10 +145,11 @@ class Endpoint:
         answer = await asyncio.to_thread(encode, *found) if is_long else encode(*found)
         self._metrics.answered(model.name, model.version, len(x), time.perf_counter() - began)
         headers = {
+            "content-type": answer_type,  # and no charset, which SageMaker's SDK does not read
             "x-amzn-invoked-production-variant": model.name,
             "x-model-version": model.version,
         }
-        return Response(answer, 200, headers, answer_type)
+        return Response(answer, 200, headers)
 
     async def _body(self, request: Request) -> bytes:
         most = self._limits.max_body_bytes

