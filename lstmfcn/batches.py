@@ -10,6 +10,7 @@ Shapes: N rows, T timepoints, B rows of one global batch, W workers.
 
 from __future__ import annotations
 
+import math
 import warnings
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -61,11 +62,17 @@ class BatchSource(Protocol):
         """This worker's batches of an epoch, counted from 1, leaving out those before ``first``."""
 
 
-def training_batches(rows: Rows, batch_size: int, seed: int, share: Share = Share()) -> BatchSource:
-    """Shuffled batches of rows, wherever they lie."""
+def training_batches(
+    rows: Rows, batch_size: int, seed: int, share: Share = Share(), rows_per_epoch: int = 0
+) -> BatchSource:
+    """Shuffled batches of rows, wherever they lie.
+
+    Rows in memory that are fewer than ``rows_per_epoch`` are gone over several times an epoch.
+    """
     if isinstance(rows.values, StoredValues):
         return StreamedBatches(rows.values, rows.labels, batch_size, seed, share)
-    return MemoryBatches(rows.values, rows.labels, batch_size, seed, share)
+    passes = max(1, math.ceil(rows_per_epoch / len(rows.values)))
+    return MemoryBatches(rows.values, rows.labels, batch_size, seed, share, passes)
 
 
 class MemoryBatches:
@@ -77,6 +84,7 @@ class MemoryBatches:
         batch_size: rows of a global batch.
         seed: decides the order, together with the epoch.
         share: what of each batch this worker takes, and where it keeps the rows.
+        passes: over the rows in an epoch, each in an order of its own.
     """
 
     def __init__(
@@ -86,15 +94,17 @@ class MemoryBatches:
         batch_size: int,
         seed: int,
         share: Share = Share(),
+        passes: int = 1,
     ) -> None:
         self._x = as_tensor(values).to(share.device)
         self._targets = as_tensor(labels).to(share.device)
-        self._seed, self._share = seed, share
-        self._bounds = batch_bounds(len(values), batch_size, share.world_size)
+        self._seed, self._share, self._passes = seed, share, passes
+        self._bounds = batch_bounds(len(values) * passes, batch_size, share.world_size)
 
     def __call__(self, epoch: int, first: int = 0) -> Iterator[Batch]:
         """This worker's batches of an epoch, in order, from batch ``first`` on."""
-        order = np.random.default_rng([self._seed, epoch]).permutation(len(self._x))
+        random = np.random.default_rng([self._seed, epoch])
+        order = np.concatenate([random.permutation(len(self._x)) for _ in range(self._passes)])
         device_order = torch.from_numpy(order).to(self._x.device)
         for start, stop in self._bounds[first:]:
             taken = device_order[start:stop][self._share.rows]

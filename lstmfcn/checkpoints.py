@@ -19,7 +19,7 @@ from typing import Any, NamedTuple
 from lstmfcn.files import remove_folder, sync, whole_folder
 
 STATE_FILE, DESCRIPTION_FILE = "state.pt", "checkpoint.json"
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 _KEPT = 2
 _NAME = re.compile(r"epoch-\d+-step-\d+")
 

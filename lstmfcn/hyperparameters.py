@@ -19,7 +19,24 @@ TaskName = Literal["binary", "multiclass", "multilabel"]
 ScalingName = Literal["global", "series", "timestep", "none"]
 PrecisionName = Literal["auto", "fp32", "bf16"]
 ClassWeightName = Literal["none", "sqrt", "balanced"]
-ScheduleName = Literal["constant", "cosine"]
+ScheduleName = Literal["constant", "cosine", "one-cycle", "plateau"]
+
+RecipeName = Literal["default", "paper"]
+
+RECIPES: Mapping[str, Mapping[str, Any]] = {
+    "default": {},
+    # the authors' code (titu1994/LSTM-FCN: generate_lstmfcn's NUM_CELLS, utils/keras_utils.py)
+    "paper": {
+        "hidden_size": 8,
+        "batch_size": 128,
+        "epochs": 2000,
+        "lr": 1e-3,
+        "schedule": "plateau",
+        "scaling": "series",
+        "precision": "fp32",
+    },
+}
+"""What each recipe changes of the defaults."""
 
 APPLY_TO_A_LOADED_MODEL = ("lr", "batch_size", "epochs")
 """What still applies when training continues from a model; the rest comes from the model."""
@@ -37,6 +54,10 @@ class Hyperparameters(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
+    recipe: RecipeName = Field(
+        "default",
+        description="What is not given otherwise: the defaults, or the paper's training.",
+    )
     num_layers: int = Field(1, ge=1, description="LSTM layers, one on the other.")
     hidden_size: int = Field(128, ge=1, description="Units of each LSTM layer.")
     dropout: float = Field(0.8, ge=0, lt=1, description="Dropout after each LSTM layer.")
@@ -51,6 +72,12 @@ class Hyperparameters(BaseModel):
         128, ge=1, description="Rows of one step, over all workers; the same at any number of them."
     )
     epochs: int = Field(200, ge=1, description="Passes over the training rows.")
+    rows_per_epoch: int = Field(
+        0,
+        ge=0,
+        description="An epoch goes over fewer rows than these several times, for sets of a few "
+        "dozen rows need steps; not where rows are streamed.",
+    )
     task: TaskName = Field(
         "multiclass",
         description="multiclass: one class a row; binary: yes or no; multilabel: any labels.",
@@ -68,8 +95,21 @@ class Hyperparameters(BaseModel):
     )
     schedule: ScheduleName = Field(
         "constant",
-        description="The learning rate over epochs: constant, or falling along a half cosine from "
-        "lr towards nothing, which ends the jumps from epoch to epoch.",
+        description="The learning rate over epochs: constant; falling along a half cosine from lr "
+        "towards nothing, which ends the jumps from epoch to epoch; one-cycle, which rises to lr "
+        "first; plateau, lowered whenever train_loss has not improved for 100 epochs.",
+    )
+    weight_decay: float = Field(
+        0.0,
+        ge=0,
+        le=1,
+        description="What a step takes off each weight, times the learning rate (AdamW).",
+    )
+    label_smoothing: float = Field(
+        0.0,
+        ge=0,
+        lt=1,
+        description="The share of a training label that is spread over all classes.",
     )
     precision: PrecisionName = Field(
         "auto",
@@ -82,10 +122,11 @@ class Hyperparameters(BaseModel):
 
     @model_validator(mode="before")
     @classmethod
-    def _accept_hyphens(cls, values: Any) -> Any:
+    def _accept_hyphens_and_recipes(cls, values: Any) -> Any:
         if not isinstance(values, Mapping):
             return values
-        return {str(name).replace("-", "_"): value for name, value in values.items()}
+        given = {str(name).replace("-", "_"): value for name, value in values.items()}
+        return {**RECIPES.get(str(given.get("recipe")), {}), **given}
 
     @classmethod
     def parse(cls, values: Mapping[str, Any]) -> Hyperparameters:

@@ -51,13 +51,17 @@ class Task(ABC):
 class Multiclass(Task):
     """One of C classes: softmax; the class of the largest probability. Targets int64 (N,)."""
 
-    def __init__(self, n_classes: int, weights: Tensor | None = None) -> None:
-        self.n_outputs, self._weights = n_classes, weights
+    def __init__(
+        self, n_classes: int, weights: Tensor | None = None, smoothing: float = 0.0
+    ) -> None:
+        self.n_outputs, self._weights, self._smoothing = n_classes, weights, smoothing
 
     def loss_sum(self, logits: Tensor, targets: Tensor) -> Tensor:
         """Cross-entropy times the class's weight, summed over rows."""
         weights = None if self._weights is None else self._weights.to(logits.device)
-        return F.cross_entropy(logits, targets, weights, reduction="sum")
+        return F.cross_entropy(
+            logits, targets, weights, reduction="sum", label_smoothing=self._smoothing
+        )
 
     def right(self, logits: Tensor, targets: Tensor) -> Tensor:
         """1 where the largest logit is the row's class."""
@@ -82,12 +86,15 @@ class Binary(Task):
 
     n_outputs = 1
 
-    def __init__(self, n_label_columns: int, weights: Tensor | None = None) -> None:
-        self._n_label_columns, self._weights = n_label_columns, weights
+    def __init__(
+        self, n_label_columns: int, weights: Tensor | None = None, smoothing: float = 0.0
+    ) -> None:
+        self._n_label_columns = n_label_columns
+        self._weights, self._smoothing = weights, smoothing
 
     def loss_sum(self, logits: Tensor, targets: Tensor) -> Tensor:
         """Binary cross-entropy times the answer's weight, summed over rows."""
-        return _binary_loss_sum(logits[:, 0], targets, self._weights)
+        return _binary_loss_sum(logits[:, 0], targets, self._weights, self._smoothing)
 
     def right(self, logits: Tensor, targets: Tensor) -> Tensor:
         """1 where the probability is on the side of the row's label."""
@@ -107,13 +114,16 @@ class Binary(Task):
 class Multilabel(Task):
     """Any of L labels: a sigmoid and a threshold of 0.5 for each. Targets float32 (N, L)."""
 
-    def __init__(self, n_labels: int, weights: Tensor | None = None) -> None:
+    def __init__(
+        self, n_labels: int, weights: Tensor | None = None, smoothing: float = 0.0
+    ) -> None:
         self.n_outputs = self.targets_per_row = n_labels
-        self._weights = weights
+        self._weights, self._smoothing = weights, smoothing
 
     def loss_sum(self, logits: Tensor, targets: Tensor) -> Tensor:
         """Binary cross-entropy times the answer's weight: mean over labels, sum over rows."""
-        return _binary_loss_sum(logits, targets, self._weights) / self.n_outputs
+        loss = _binary_loss_sum(logits, targets, self._weights, self._smoothing)
+        return loss / self.n_outputs
 
     def right(self, logits: Tensor, targets: Tensor) -> Tensor:
         """Labels decided right in each row."""
@@ -147,13 +157,19 @@ class Totals(NamedTuple):
         return found
 
 
-def task_of(schema: SeriesSchema, weights: Tensor | None = None) -> Task:
-    """The task of a schema whose classes are known, with what each class weighs in the loss."""
+def task_of(schema: SeriesSchema, weights: Tensor | None = None, smoothing: float = 0.0) -> Task:
+    """The task of a schema whose classes are known.
+
+    Args:
+        schema: of the shards.
+        weights: what each class weighs in the loss.
+        smoothing: the share of each label that is spread over all classes in the loss.
+    """
     if schema.task == "multiclass":
-        return Multiclass(len(schema.classes), weights)
+        return Multiclass(len(schema.classes), weights, smoothing)
     if schema.task == "binary":
-        return Binary(len(schema.label_columns), weights)
-    return Multilabel(len(schema.label_columns), weights)
+        return Binary(len(schema.label_columns), weights, smoothing)
+    return Multilabel(len(schema.label_columns), weights, smoothing)
 
 
 def class_weights(name: ClassWeightName, schema: SeriesSchema, labels: Array) -> Tensor | None:
@@ -180,9 +196,12 @@ def class_weights(name: ClassWeightName, schema: SeriesSchema, labels: Array) ->
     return torch.from_numpy(weights.astype(np.float32))
 
 
-def _binary_loss_sum(logits: Tensor, targets: Tensor, weights: Tensor | None) -> Tensor:
+def _binary_loss_sum(
+    logits: Tensor, targets: Tensor, weights: Tensor | None, smoothing: float
+) -> Tensor:
+    smooth = targets * (1 - smoothing) + smoothing / 2 if smoothing else targets
     if weights is None:
-        return F.binary_cross_entropy_with_logits(logits, targets, reduction="sum")
+        return F.binary_cross_entropy_with_logits(logits, smooth, reduction="sum")
     no, yes = weights.to(logits.device)
     each = no + (yes - no) * targets
-    return F.binary_cross_entropy_with_logits(logits, targets, each, reduction="sum")
+    return F.binary_cross_entropy_with_logits(logits, smooth, each, reduction="sum")

@@ -25,6 +25,7 @@ from lstmfcn.checkpoints import Checkpoints, Position
 from lstmfcn.errors import OutputError, TrainingError
 from lstmfcn.hyperparameters import Hyperparameters, PrecisionName
 from lstmfcn.metrics_file import EpochMetrics
+from lstmfcn.schedules import learning_rate
 from lstmfcn.task import Task, Totals
 from lstmfcn.training_state import Training
 from lstmfcn.workers import OneWorker, Workers
@@ -68,7 +69,7 @@ def fit(
     while training.position.epoch < hyperparameters.epochs:
         epoch = training.position.epoch + 1
         started = time.perf_counter() - training.seconds
-        lr = learning_rate(hyperparameters, epoch)
+        lr = learning_rate(hyperparameters, training.losses)
         training.optimizer.lr = lr
         totals = train_epoch(
             training, step_model, task, batches, precision, hyperparameters.seed, checkpoints
@@ -90,14 +91,6 @@ def fit(
         report(metrics)
         if checkpoints and workers.agree(checkpoints.due() or epoch == hyperparameters.epochs):
             training.save(checkpoints)
-
-
-def learning_rate(hyperparameters: Hyperparameters, epoch: int) -> float:
-    """Of one epoch, counted from 1."""
-    if hyperparameters.schedule == "constant":
-        return hyperparameters.lr
-    done = (epoch - 1) / hyperparameters.epochs
-    return hyperparameters.lr * (1 + math.cos(math.pi * done)) / 2
 
 
 def train_epoch(

@@ -19,22 +19,31 @@ class Training:
         model: on its device already.
         lr: learning rate to begin with.
         workers: who trains along; nobody by default.
+        weight_decay: of the optimiser.
 
     Attributes:
         position: epochs done, and steps done in the one after them.
         sums: this worker's totals over these steps.
         seconds: time spent on these steps.
+        losses: train_loss of the epochs done.
         best: metrics of the epoch with the least loss so far; empty before the first.
         best_weights: its weights, on the CPU.
     """
 
-    def __init__(self, model: nn.Module, lr: float, workers: Workers | None = None) -> None:
+    def __init__(
+        self,
+        model: nn.Module,
+        lr: float,
+        workers: Workers | None = None,
+        weight_decay: float = 0.0,
+    ) -> None:
         self.model, self.workers = model, workers or OneWorker()
-        self.optimizer = Adam(model.parameters(), lr)
+        self.optimizer = Adam(model.parameters(), lr, weight_decay)
         self.device = next(model.parameters()).device
         self.position = Position()
         self.sums = torch.zeros(4, dtype=torch.float64, device=self.device)
         self.seconds = 0.0
+        self.losses: list[float] = []
         self.best: EpochMetrics = {}
         self.best_weights: dict[str, Tensor] = {}
 
@@ -42,6 +51,7 @@ class Training:
         """Count the epoch, and keep its weights if its loss is the least."""
         self.position = Position(self.position.epoch + 1)
         self.sums, self.seconds = torch.zeros_like(self.sums), 0.0
+        self.losses.append(float(metrics["train_loss"]))
         if not self.best or deciding_loss(metrics) < deciding_loss(self.best):
             self.best = metrics
             weights = self.model.state_dict()
@@ -68,6 +78,7 @@ class Training:
                 "buffers": buffers,
                 "sums": sums,
                 "seconds": self.seconds,
+                "losses": self.losses,
                 "best": self.best,
                 "best_weights": self.best_weights,
             }
@@ -78,6 +89,7 @@ class Training:
     def restore(self, position: Position, state: State) -> None:
         """Go on from a checkpoint, which another number of workers may have written."""
         self.position, self.seconds = position, state["seconds"]
+        self.losses = list(state["losses"])
         self.best, self.best_weights = state["best"], state["best_weights"]
         self.model.load_state_dict(state["model"])
         self.optimizer.load_state_dict(state["optimizer"])

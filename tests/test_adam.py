@@ -39,6 +39,18 @@ def weights(model):
 
 
 @settings(deadline=None, max_examples=25)
+@given(lr=st.floats(1e-5, 0.1), weight_decay=st.floats(1e-4, 1.0), steps=st.integers(1, 8))
+def test_weights_decay_as_by_torchs_adamw_and_vectors_do_not(lr, weight_decay, steps):
+    ours, theirs = net(), net()
+    train(ours, Adam(ours.parameters(), lr, weight_decay), 0, steps)
+    decaying = [p for p in theirs.parameters() if p.ndim > 1]
+    others = [p for p in theirs.parameters() if p.ndim == 1]
+    groups = [{"params": decaying}, {"params": others, "weight_decay": 0.0}]
+    train(theirs, torch.optim.AdamW(groups, lr, eps=EPSILON, weight_decay=weight_decay), 0, steps)
+    torch.testing.assert_close(weights(ours), weights(theirs))
+
+
+@settings(deadline=None, max_examples=25)
 @given(lr=st.floats(1e-5, 1.0), steps=st.integers(1, 8))
 def test_it_gives_what_torch_gives_bit_for_bit(lr, steps):
     ours, theirs = net(), net()

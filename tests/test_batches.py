@@ -52,6 +52,27 @@ def test_every_row_is_seen_once_an_epoch_over_all_workers(case, seed, epoch):
     assert sorted(seen) == list(range(n_rows))
 
 
+@given(sizes(), st.integers(0, 600))
+@settings(deadline=None, max_examples=60)
+def test_few_rows_are_gone_over_several_times_an_epoch(case, rows_per_epoch):
+    n_rows, batch_size, world_size = case
+    passes = max(1, -(-rows_per_epoch // n_rows))
+    shares = [Share(rank, world_size) for rank in range(world_size)]
+    workers = [
+        list(training_batches(numbered(n_rows), batch_size, 3, share, rows_per_epoch)(1))
+        for share in shares
+    ]
+    order = []
+    for parts in zip(*workers, strict=True):
+        batch = [0] * parts[0].n_rows_global
+        for share, part in zip(shares, parts, strict=True):
+            batch[share.rows] = indices(part)
+        order += batch
+    assert len(order) == n_rows * passes
+    for start in range(0, len(order), n_rows):
+        assert sorted(order[start : start + n_rows]) == list(range(n_rows))
+
+
 @given(sizes())
 @settings(deadline=None, max_examples=60)
 def test_order_does_not_depend_on_workers(case):

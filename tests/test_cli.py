@@ -168,10 +168,11 @@ def test_both_spellings_of_a_flag_are_taken(given):
 def test_every_hyperparameter_is_taken_as_a_flag():
     other = Hyperparameters(
         **{
-            name: field.default + 1 if isinstance(field.default, int) else field.default / 2
+            name: field.default + 1 if isinstance(field.default, int) else field.default / 2 or 0.5
             for name, field in Hyperparameters.model_fields.items()
             if not isinstance(field.default, str)
         },
+        recipe="paper",
         task="multilabel",
         scaling="timestep",
         class_weight="balanced",

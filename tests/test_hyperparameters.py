@@ -2,7 +2,7 @@ import pytest
 from pydantic import ValidationError
 
 from lstmfcn.errors import HyperparameterError
-from lstmfcn.hyperparameters import Hyperparameters, flag, resume_with
+from lstmfcn.hyperparameters import RECIPES, Hyperparameters, flag, resume_with
 
 REFERENCE = {
     "num-layers": ("2", 2),
@@ -42,6 +42,7 @@ def test_names_with_underscores_and_numbers_are_the_same():
 
 def test_defaults_are_the_papers():
     assert Hyperparameters().flags() == {
+        "recipe": "default",
         "num-layers": 1,
         "hidden-size": 128,
         "dropout": 0.8,
@@ -54,13 +55,24 @@ def test_defaults_are_the_papers():
         "lr": 1e-3,
         "batch-size": 128,
         "epochs": 200,
+        "rows-per-epoch": 0,
         "task": "multiclass",
         "scaling": "global",
         "class-weight": "none",
         "schedule": "constant",
+        "weight-decay": 0.0,
+        "label-smoothing": 0.0,
         "precision": "auto",
         "seed": 0,
     }
+
+
+def test_a_recipe_changes_what_is_not_given():
+    paper = Hyperparameters.parse({"recipe": "paper", "epochs": "7"})
+    assert (paper.epochs, paper.hidden_size, paper.schedule) == (7, 8, "plateau")
+    assert Hyperparameters.parse(paper.model_dump()) == paper
+    changed = {name for name, value in paper if value != getattr(Hyperparameters(), name)}
+    assert changed - {"recipe"} <= set(RECIPES["paper"])
 
 
 @pytest.mark.parametrize(
@@ -87,6 +99,7 @@ def test_defaults_are_the_papers():
         ("batch-size", "1.5", "batch-size: found '1.5'; it must be a valid integer"),
         ("task", "regression", f"task: found 'regression'; it must be {TASKS}"),
         ("scaling", "minmax", f"scaling: found 'minmax'; it must be {SCALINGS}"),
+        ("recipe", "best", "recipe: found 'best'; it must be 'default' or 'paper'"),
         ("precision", "fp16", "precision: found 'fp16'; it must be 'auto', 'fp32' or 'bf16'"),
         ("seed", -1, "seed: found -1; it must be greater than or equal to 0"),
         ("seed", 2**32, "seed: found 4294967296; it must be less than 4294967296"),

@@ -71,7 +71,7 @@ def test_a_space_is_the_same_after_it_was_written(name):
         ("hidden-size: {uniform: [1, 9]}", "hidden-size: found uniform; write int or choice"),
         ("lr: {int: [1, 9]}", "lr: found int; write uniform, loguniform or choice"),
         ("schedule: {int: [1, 9]}", "schedule: found int; write choice"),
-        ("schedule: {choice: [cosine, sine]}", "schedule: found 'sine'; it must be 'constant' or "),
+        ("schedule: {choice: [cosine, sine]}", "schedule: found 'sine'; it must be 'constant', "),
         ("schedule: {choice: [cosine, cosine]}", "schedule: found a choice twice in ['cosine', 'c"),
         ("schedule: {choice: []}", "schedule: found {'choice': []}; write {choice: [...]}"),
         ("lr: 0.1", "lr: found 0.1; write {choice: [...]}"),

@@ -214,3 +214,15 @@ def test_the_square_root_lies_between_balanced_and_none():
 def test_a_class_without_rows_weighs_something_finite(name):
     weights = class_weights(name, tiny_schema("multiclass"), np.array([0, 0, 1]))
     assert torch.isfinite(weights).all()
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_smoothed_label_is_spread_over_all_classes(kind):
+    """The loss is linear in the label, so that of each class, averaged, takes its share."""
+    schema, logits = tiny_schema(kind), logits_of(kind)
+    targets = torch.tensor(targets_of(kind))
+    plain, smoothed = task_of(schema), task_of(schema, smoothing=0.3)
+    classes = range(len(schema.classes)) if schema.task == "multiclass" else (0, 1)
+    others = [float(plain.loss_sum(logits, torch.full_like(targets, c))) for c in classes]
+    expected = 0.7 * float(plain.loss_sum(logits, targets)) + 0.3 * np.mean(others)
+    assert float(smoothed.loss_sum(logits, targets)) == pytest.approx(expected, 1e-5)

@@ -71,13 +71,22 @@ def _train_here(run: TrainingRun, data: PreparedRefs, plan: TrialPlan) -> None:
     held_out: Rows | None = ray.get(data.validation)
     hyperparameters = run.hyperparameters
     weights = class_weights(hyperparameters.class_weight, prepared.schema, rows.labels)
-    task = task_of(prepared.schema, weights)
-    training = Training(network_of(run, prepared, task), hyperparameters.lr)
+    task = task_of(prepared.schema, weights, hyperparameters.label_smoothing)
+    training = Training(
+        network_of(run, prepared, task),
+        hyperparameters.lr,
+        weight_decay=hyperparameters.weight_decay,
+    )
     with MetricsWriter(run.output / METRICS) as writer:
         fit(
             training,
             task,
-            training_batches(rows, hyperparameters.batch_size, hyperparameters.seed),
+            training_batches(
+                rows,
+                hyperparameters.batch_size,
+                hyperparameters.seed,
+                rows_per_epoch=hyperparameters.rows_per_epoch,
+            ),
             EvaluationBatches(held_out) if held_out else None,
             hyperparameters,
             _Reporter(run, prepared, training, plan, writer),

@@ -109,14 +109,19 @@ def _train(run: TrainingRun, data: PreparedRefs) -> EpochMetrics | None:
     share = Share(workers.rank, workers.world_size, device)
     torch.set_num_threads(min(run.threads, os.cpu_count() or 1))  # Ray's CPUs may be imagined
     weights = class_weights(hyperparameters.class_weight, prepared.schema, rows.labels)
-    task = task_of(prepared.schema, weights)
+    task = task_of(prepared.schema, weights, hyperparameters.label_smoothing)
     checkpoints = Checkpoints(
         run.output / CHECKPOINTS,
         run.checkpoint_every_s,
         sync_first=run.output / METRICS,
         stop_file=run.output / STOP,
     )
-    training = Training(network_of(run, prepared, task).to(device), hyperparameters.lr, workers)
+    training = Training(
+        network_of(run, prepared, task).to(device),
+        hyperparameters.lr,
+        workers,
+        hyperparameters.weight_decay,
+    )
     start = checkpoints.newest()
     if start:
         training.restore(*start)
@@ -124,7 +129,13 @@ def _train(run: TrainingRun, data: PreparedRefs) -> EpochMetrics | None:
         fit(
             training,
             task,
-            training_batches(rows, hyperparameters.batch_size, hyperparameters.seed, share),
+            training_batches(
+                rows,
+                hyperparameters.batch_size,
+                hyperparameters.seed,
+                share,
+                hyperparameters.rows_per_epoch,
+            ),
             EvaluationBatches(held_out, share) if held_out else None,
             hyperparameters,
             report,

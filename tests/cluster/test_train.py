@@ -3,6 +3,7 @@ import json
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 from problems import TINY, waves, write
 
 from lstmfcn.artifact import Artifact
@@ -12,6 +13,7 @@ from lstmfcn.distributed.train import Resources, train
 from lstmfcn.errors import DataError, OutputError, ResourceError, TrainingError
 from lstmfcn.hyperparameters import Hyperparameters
 from lstmfcn.metrics_file import read_metrics
+from lstmfcn.train_arrays import train_arrays
 
 pytestmark = pytest.mark.usefixtures("cluster")
 
@@ -45,6 +47,29 @@ def test_rows_in_are_rows_trained_and_rows_predicted(tmp_path, num_workers):
     for other in weights[1:]:
         for name, tensor in weights[0].items():
             assert tensor.equal(other[name]), f"{name} depends on the shard layout"
+
+
+def test_training_on_arrays_gives_the_same_weights(tmp_path):
+    table = waves(ROWS)
+    table["y"] = ["first", "second", "third"] * (ROWS // 3) + ["first"] * (ROWS % 3)
+    table = table[["y", *(name for name in table if name.startswith("x"))]]
+    hyperparameters = TINY.model_copy(
+        update={
+            "rows_per_epoch": 150,
+            "schedule": "one-cycle",
+            "weight_decay": 0.01,
+            "label_smoothing": 0.1,
+        }
+    )
+    data = write(tmp_path / "data", table, 2)
+    output, _ = run(
+        tmp_path, data, hyperparameters=hyperparameters, resources=Resources(cpus_per_worker=1)
+    )
+    values = table.drop(columns="y").to_numpy(np.float32)
+    torch.set_num_threads(1)
+    expected = train_arrays((values, table["y"].to_numpy(str)), hyperparameters).weights
+    for name, tensor in Artifact.load(output / "model").weights.items():
+        assert tensor.equal(expected[name]), name
 
 
 def test_a_run_learns_keeps_its_best_epoch_and_writes_what_it_promises(tmp_path, capsys):
