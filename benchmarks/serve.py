@@ -200,7 +200,7 @@ def server(command: list[Any]) -> Iterator[None]:
     """Run a server until it answers, and stop it after."""
     environment = {**os.environ, "PYTHONPATH": str(REPOSITORY)}
     with subprocess.Popen(
-        ["env", "--default-signal=INT", "--", *map(str, command)],  # what runs behind a shell's &
+        ["env", "--default-signal=INT", "--", *map(str, command)],  # ignored behind a shell's &
         cwd=REPOSITORY / "benchmarks",
         env=environment,
         stdout=subprocess.DEVNULL,
