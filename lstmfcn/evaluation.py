@@ -1,4 +1,4 @@
-"""How good predictions are: accuracy, F1, ROC AUC, confusion matrix. Computed by scikit-learn.
+"""How good predictions are: accuracy, F1, ROC AUC, confusion matrix, by scikit-learn; calibration.
 
 Shapes: N rows, L label columns, C classes.
 """
@@ -19,6 +19,8 @@ from sklearn.metrics import (
 
 from lstmfcn.schema import Array, FloatArray, SeriesSchema
 
+_BINS = 15
+
 
 def evaluation(
     schema: SeriesSchema,
@@ -35,7 +37,8 @@ def evaluation(
 
     Returns:
         task, rows, accuracy (for multilabel the mean over labels, with exact_match beside it),
-        macro_f1 (mean over the classes that occur), classes (precision, recall, f1, roc_auc and
+        macro_f1 (mean over the classes that occur), expected_calibration_error (how far confidence
+        and accuracy of decisions lie apart), classes (precision, recall, f1, roc_auc and
         support of each), and for one class a row the confusion_matrix: true classes in rows,
         predicted ones in columns.
     """
@@ -56,6 +59,10 @@ def evaluation(
     occurs = [bool(column.any()) for column in (true | decided).T]
     counted = [score["f1"] for score, counts in zip(scores, occurs, strict=True) if counts]
     found["macro_f1"] = float(np.mean(counted)) if counted else None
+    sure = np.where(decided == 1, probabilities, 1 - probabilities)
+    if schema.task == "multiclass":
+        sure, right = sure[decided == 1], right.all(axis=1)
+    found["expected_calibration_error"] = calibration_error(sure.ravel(), right.ravel())
     found["classes"] = dict(zip(schema.classes, scores, strict=True))
     if schema.task != "multilabel":
         matrix = confusion_matrix(
@@ -63,6 +70,21 @@ def evaluation(
         )
         found["confusion_matrix"] = matrix.tolist()
     return found
+
+
+def calibration_error(sure: FloatArray, right: npt.NDArray[np.bool_]) -> float:
+    """Expected calibration error of decisions, from 0 to 1.
+
+    The mean of the distance between confidence and accuracy in 15 bins of equal width, weighed by
+    their decisions (Guo et al. 2017, "On Calibration of Modern Neural Networks", section 2).
+
+    Args:
+        sure: the probability that each decision is given, (n,), n at least 1.
+        right: whether it is right, (n,).
+    """
+    bins = np.clip(np.ceil(sure.astype(np.float64) * _BINS).astype(np.int64) - 1, 0, _BINS - 1)
+    surplus = np.bincount(bins, sure - right, minlength=_BINS)
+    return float(np.abs(surplus).sum() / len(sure))
 
 
 def _indicators(schema: SeriesSchema, labels: Array) -> npt.NDArray[np.int8]:

@@ -5,7 +5,7 @@ import pytest
 from sklearn.metrics import accuracy_score, confusion_matrix, f1_score, roc_auc_score
 from small_shards import KINDS, schema_of
 
-from lstmfcn.evaluation import evaluation
+from lstmfcn.evaluation import calibration_error, evaluation
 from lstmfcn.task import task_of
 
 
@@ -54,6 +54,7 @@ def test_multiclass_numbers_are_those_computed_by_hand(kind, names):
         "task": "multiclass",
         "rows": 6,
         "accuracy": pytest.approx(4 / 6),
+        "expected_calibration_error": pytest.approx((0.8 + 1.0 + 0.3 + 0.2) / 6),
         "macro_f1": pytest.approx((1 / 2 + 4 / 5 + 2 / 3) / 3),
         "classes": dict(zip(names, expected, strict=True)),
         "confusion_matrix": [[1, 1, 0], [0, 2, 0], [1, 0, 1]],
@@ -72,6 +73,7 @@ def test_binary_numbers_are_those_computed_by_hand(kind, names):
         "task": "binary",
         "rows": 5,
         "accuracy": pytest.approx(3 / 5),
+        "expected_calibration_error": pytest.approx((0.2 + 1.2 + 0.3 + 0.1) / 5),
         "macro_f1": pytest.approx((1 / 2 + 2 / 3) / 2),
         "classes": {names[0]: no_scores, names[1]: yes_scores},
         "confusion_matrix": [[1, 1], [1, 2]],
@@ -89,6 +91,7 @@ def test_multilabel_numbers_are_those_computed_by_hand():
         "rows": 4,
         "accuracy": pytest.approx(6 / 8),
         "exact_match": pytest.approx(2 / 4),
+        "expected_calibration_error": pytest.approx((0.2 + 0.6 + 0.3 + 1.2) / 8),
         "macro_f1": pytest.approx((1 / 2 + 1) / 2),
         "classes": {
             "y_a": scores(1 / 2, 1 / 2, 1 / 2, 3 / 4, 2),
@@ -103,6 +106,7 @@ def test_a_single_label_of_multilabel_is_scored_alone():
         "rows": 3,
         "accuracy": pytest.approx(2 / 3),
         "exact_match": pytest.approx(2 / 3),
+        "expected_calibration_error": pytest.approx((0.1 + 0.3 + 0.6) / 3),
         "macro_f1": pytest.approx(2 / 3),
         "classes": {"y_1": scores(1, 1 / 2, 2 / 3, 1, 2)},
     }
@@ -191,3 +195,11 @@ def test_macro_f1_is_null_where_no_label_occurs(kind):
     found = scored(kind, np.zeros((3, columns)), np.full((3, columns), 0.1))
     assert found["macro_f1"] is None
     assert (found["accuracy"], found["exact_match"]) == (1.0, 1.0)
+
+
+def test_decisions_that_are_as_often_right_as_they_are_sure_are_calibrated():
+    random = np.random.default_rng(0)
+    sure = random.uniform(0.5, 1, 100_000)
+    assert calibration_error(sure, random.uniform(size=len(sure)) < sure) < 0.01
+    half = random.uniform(size=len(sure)) < 0.5
+    assert calibration_error(np.full(len(sure), 0.95), half) == pytest.approx(0.45, abs=0.01)
