@@ -59,7 +59,7 @@ def main() -> None:
 
 def hyperparameters_of(flags: Sequence[str]) -> Hyperparameters:
     """What `lstmfcn train` would make of these flags."""
-    command = ["train", "--train", "-", "--output", "-", *flags]
+    command = ["train", "--train", "data", "--output", "run", *flags]
     _, bound, _ = app.parse_args(command, exit_on_error=True, print_error=True)
     found = bound.arguments.get("hyperparameters", Hyperparameters())
     assert isinstance(found, Hyperparameters)
@@ -73,7 +73,7 @@ def run_missing(
     hyperparameters: Hyperparameters,
     path: Path,
 ) -> None:
-    """Train what the results do not have yet; the longest first, a row as each ends."""
+    """Train what the results do not have yet, seed by seed; a row as each ends."""
     known: set[tuple[str, int]] = set()
     if path.exists():
         before = pd.read_csv(path)

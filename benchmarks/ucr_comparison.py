@@ -8,7 +8,6 @@ import matplotlib
 
 matplotlib.use("Agg")
 import matplotlib.pyplot as plt
-import numpy as np
 import pandas as pd
 from scipy.stats import friedmanchisquare, wilcoxon
 
@@ -60,9 +59,8 @@ def draw_scatter(found: pd.DataFrame, index: pd.DataFrame, path: Path) -> None:
     axes.scatter(together["LSTM-FCN"], together[OURS], s=24)
     for name, row in together.iterrows():
         if abs(row[OURS] - row["LSTM-FCN"]) > 0.02:
-            axes.annotate(
-                str(name), (row["LSTM-FCN"], row[OURS]), (4, 4), textcoords="offset points", size=8
-            )
+            place, shift = (row["LSTM-FCN"], row[OURS]), (-5, -3)
+            axes.annotate(name, place, shift, textcoords="offset points", size=8, ha="right")
     axes.set(xlim=(low, 1.01), ylim=(low, 1.01), aspect="equal")
     axes.set(xlabel="published LSTM-FCN", ylabel="lstmfcn, mean over seeds")
     axes.set_title(f"Test accuracy, {len(together)} sets of the UCR archive")
@@ -90,7 +88,7 @@ def draw_ranks(found: pd.DataFrame, index: pd.DataFrame, path: Path) -> None:
         depth = -0.35 - 0.25 * (place if left else len(names) - 1 - place)
         x = 0.8 if left else len(names) + 0.2
         axes.plot([ranks[name], ranks[name], x], [0, depth, depth], color="black", linewidth=0.8)
-        label = f"{name} {ranks[name]:.2f}"
+        label = f" {name} {ranks[name]:.2f} "
         axes.text(x, depth, label, ha="right" if left else "left", va="center")
     depth = -0.12
     for first, last in _cliques(names, different):
@@ -133,8 +131,3 @@ def _cliques(names: list[str], different: set[tuple[int, int]]) -> list[tuple[in
         if last > first and (not runs or last > runs[-1][1]):
             runs.append((first, last))
     return runs
-
-
-def spread(found: pd.DataFrame) -> float:
-    """The mean over sets of the standard deviation over seeds."""
-    return float(np.nanmean(found.groupby("set").accuracy.std()))
