@@ -6,7 +6,6 @@ Shapes: N rows, T timepoints, L label columns.
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -15,6 +14,7 @@ import torch
 from lstmfcn.artifact import Artifact
 from lstmfcn.errors import DataError
 from lstmfcn.folded import FoldedNetwork
+from lstmfcn.hyperparameters import InferencePrecision
 from lstmfcn.schema import FloatArray, Source
 from lstmfcn.task import task_of
 
@@ -31,7 +31,6 @@ def chunk_rows(n_timepoints: int) -> int:
     return max(_FEWEST_ROWS, min(_MOST_ROWS, _CHUNK_VALUES // n_timepoints))
 
 
-InferencePrecision = Literal["fp32", "bf16"]
 _DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
 
 

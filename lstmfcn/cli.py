@@ -12,7 +12,7 @@ import logging
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Literal, NoReturn
+from typing import Annotated, NoReturn
 
 from cyclopts import App, CycloptsError, Parameter, ValidationError
 from cyclopts.validators import Number
@@ -21,8 +21,9 @@ from pydantic import ValidationError as PydanticValidationError
 import lstmfcn
 from lstmfcn.errors import LstmfcnError, StoppedError
 from lstmfcn.files import whole_file
-from lstmfcn.hyperparameters import Hyperparameters, explain
+from lstmfcn.hyperparameters import Hyperparameters, InferencePrecision, explain
 from lstmfcn.sweep_record import Search
+from serve_app.serve_environment import ProxyName
 
 Count = Annotated[int, Parameter(validator=Number(gte=1))]
 Amount = Annotated[float, Parameter(validator=Number(gte=0))]
@@ -225,8 +226,8 @@ def serve(
     host: str = "127.0.0.1",
     port: Count = 8000,
     num_replicas: Count | None = None,
-    proxy: Literal["haproxy", "python"] | None = None,
-    precision: Literal["fp32", "bf16"] = "fp32",
+    proxy: ProxyName | None = None,
+    precision: InferencePrecision = "fp32",
     token_file: str | None = None,
 ) -> None:
     """Answer HTTP requests with a model, until Ctrl-C. SIGHUP reads the model again, under load.

@@ -18,6 +18,7 @@ from lstmfcn.errors import HyperparameterError
 TaskName = Literal["binary", "multiclass", "multilabel"]
 ScalingName = Literal["global", "series", "timestep", "none"]
 PrecisionName = Literal["auto", "fp32", "bf16"]
+InferencePrecision = Literal["fp32", "bf16"]
 ClassWeightName = Literal["none", "sqrt", "balanced"]
 ScheduleName = Literal["constant", "cosine", "one-cycle", "plateau"]
 

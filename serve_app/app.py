@@ -18,9 +18,9 @@ from ray import serve
 from starlette.types import ASGIApp
 
 import lstmfcn
-from lstmfcn.classifier import InferencePrecision
 from lstmfcn.distributed.runtime import TRAINING_ENVIRONMENT
 from lstmfcn.errors import ModelError, ResourceError
+from lstmfcn.hyperparameters import InferencePrecision
 from serve_app.endpoint import Endpoint, Limits
 from serve_app.metrics import RayMetrics
 from serve_app.models import MAX_QUEUED_ROWS, MOST_LOADED, Models

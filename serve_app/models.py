@@ -10,8 +10,9 @@ from typing import NamedTuple
 
 import numpy as np
 
-from lstmfcn.classifier import Classifier, InferencePrecision, chunk_rows
+from lstmfcn.classifier import Classifier, chunk_rows
 from lstmfcn.errors import ModelError
+from lstmfcn.hyperparameters import InferencePrecision
 from lstmfcn.schema import SeriesSchema
 from serve_app.batching import Batcher
 from serve_app.request_errors import RequestError

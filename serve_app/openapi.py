@@ -7,6 +7,8 @@ from typing import Any
 import lstmfcn
 from lstmfcn.classifier import Classifier
 from lstmfcn.prediction import prediction_columns
+from lstmfcn.schema import SeriesSchema
+from serve_app.protocols import CSV, JSON, JSON_LINES
 
 _REFUSALS = {
     "400": "the body breaks the data contract; `row` and `column` say where",
@@ -21,56 +23,7 @@ _REFUSALS = {
 
 def describe(classifier: Classifier, needs_token: bool) -> dict[str, Any]:
     """OpenAPI 3.1, for a model's series and labels."""
-    n_timepoints = classifier.schema.n_timepoints
-    series = {
-        "type": "array",
-        "items": {"type": "number", "minimum": -1e30, "maximum": 1e30},
-        "minItems": n_timepoints,
-        "maxItems": n_timepoints,
-    }
-    columns = prediction_columns(classifier.schema)
-    labels = len(classifier.schema.label_columns)
-    label = {"type": "string"} if classifier.schema.holds_names else {"enum": [0, 1]}
-    cells = [label] * labels + [{"type": "number", "minimum": 0, "maximum": 1}] * len(
-        columns[labels:]
-    )
-    prediction = {
-        "type": "object",
-        "properties": dict(zip(columns, cells, strict=True)),
-        "required": columns,
-    }
-    instances = {
-        "type": "object",
-        "properties": {"instances": {"type": "array", "items": series, "minItems": 1}},
-        "required": ["instances"],
-    }
-    predictions = {
-        "type": "object",
-        "properties": {"predictions": {"type": "array", "items": prediction}},
-        "required": ["predictions"],
-    }
-    invocation = {
-        "summary": "Class probabilities of series",
-        "requestBody": {
-            "required": True,
-            "content": {
-                "application/json": {"schema": instances},
-                "text/csv": {"schema": {"type": "string"}},
-                "application/jsonlines": {"schema": {"type": "string"}},
-            },
-        },
-        "responses": {
-            "200": {
-                "description": "labels and probabilities, in the order of the series",
-                "content": {
-                    "application/json": {"schema": predictions},
-                    "text/csv": {"schema": {"type": "string"}},
-                    "application/jsonlines": {"schema": {"type": "string"}},
-                },
-            },
-            **_refusals(*_REFUSALS),
-        },
-    }
+    invocation = _invocation(_instances(classifier.schema), _predictions(classifier.schema))
     named = {"name": "name", "in": "path", "required": True, "schema": {"type": "string"}}
     described: dict[str, Any] = {
         "openapi": "3.1.0",
@@ -92,6 +45,49 @@ def describe(classifier: Classifier, needs_token: bool) -> dict[str, Any]:
         }
         described["security"] = [{"token": []}]
     return described
+
+
+def _invocation(instances: dict[str, Any], predictions: dict[str, Any]) -> dict[str, Any]:
+    text = {"schema": {"type": "string"}}
+    return {
+        "summary": "Class probabilities of series",
+        "requestBody": {"required": True, "content": _content(instances, text)},
+        "responses": {
+            "200": {
+                "description": "labels and probabilities, in the order of the series",
+                "content": _content(predictions, text),
+            },
+            **_refusals(*_REFUSALS),
+        },
+    }
+
+
+def _content(json_schema: dict[str, Any], text: dict[str, Any]) -> dict[str, Any]:
+    return {JSON: {"schema": json_schema}, CSV: text, JSON_LINES: text}
+
+
+def _instances(schema: SeriesSchema) -> dict[str, Any]:
+    series = {
+        "type": "array",
+        "items": {"type": "number", "minimum": -1e30, "maximum": 1e30},
+        "minItems": schema.n_timepoints,
+        "maxItems": schema.n_timepoints,
+    }
+    return _object_of({"instances": {"type": "array", "items": series, "minItems": 1}})
+
+
+def _predictions(schema: SeriesSchema) -> dict[str, Any]:
+    columns = prediction_columns(schema)
+    n_labels = len(schema.label_columns)
+    label = {"type": "string"} if schema.holds_names else {"enum": [0, 1]}
+    probability = {"type": "number", "minimum": 0, "maximum": 1}
+    cells = [label] * n_labels + [probability] * (len(columns) - n_labels)
+    prediction = _object_of(dict(zip(columns, cells, strict=True)))
+    return _object_of({"predictions": {"type": "array", "items": prediction}})
+
+
+def _object_of(properties: dict[str, Any]) -> dict[str, Any]:
+    return {"type": "object", "properties": properties, "required": list(properties)}
 
 
 def _simple(summary: str, *refusals: str) -> dict[str, Any]:

@@ -6,42 +6,26 @@ import logging
 import os
 import signal
 import socket
-import sysconfig
-import tempfile
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, redirect_stdout
+from contextlib import redirect_stdout
 from importlib.util import find_spec
 from io import StringIO
 from pathlib import Path
 from queue import SimpleQueue
-from typing import Any, Literal
+from typing import Any
 
 from lstmfcn.artifact import Artifact
-from lstmfcn.classifier import InferencePrecision
 from lstmfcn.errors import ModelError, ResourceError
+from lstmfcn.hyperparameters import InferencePrecision
 from lstmfcn.schema import SeriesSchema
 from serve_app.models import refuse_other_columns
-
-ProxyName = Literal["haproxy", "python"]
+from serve_app.serve_environment import ProxyName, environment_of
 
 APPLICATION = "lstmfcn"
 DEFAULT_NAME = "default"
 
 _MOST_REPLICAS = 8
 _LOOPBACK = ("127.0.0.1", "::1", "localhost")
-
-_ENVIRONMENT = {
-    # requests on the replica's own event loop, logs written some hundreds of lines at a time
-    "RAY_SERVE_THROUGHPUT_OPTIMIZED": "1",
-    # how long a replica that is to end stays reachable; HAProxy knows of it after 0.1 s
-    "RAY_SERVE_DIRECT_INGRESS_MIN_DRAINING_PERIOD_S": "2",
-    "RAY_SERVE_HAPROXY_NBTHREAD": "1",
-    # predicting twice is harmless: a replica that dies over a request leaves it to another one
-    # (where the request fits into HAProxy's buffer of 16 KiB)
-    "RAY_SERVE_HAPROXY_RETRY_ON": "conn-failure empty-response",
-    # HAProxy's own count of each request took a tenth of a core; the replicas count theirs
-    "RAY_SERVE_HAPROXY_METRICS_ENABLED": "0",
-}
 
 logger = logging.getLogger(__name__)
 
@@ -93,7 +77,7 @@ def serve_models(
     if _on_cluster():
         _serve(directories, arguments, num_replicas, place, "the cluster's proxy")
     else:
-        with _environment(chosen):
+        with environment_of(chosen):
             _serve(directories, arguments, num_replicas, place, chosen)
 
 
@@ -162,40 +146,6 @@ def named(models: Sequence[str]) -> dict[str, str]:
 _LOGGING = {"encoding": "JSON", "enable_access_log": False}
 _REPLICA_LOGGING = _LOGGING | {"log_level": "WARNING"}
 """At INFO a replica makes a record of each request, a twentieth of its work, and discards it."""
-
-
-@contextmanager
-def _environment(proxy: ProxyName) -> Iterator[None]:
-    """Set what Ray Serve reads when its processes start."""
-    for name, value in _ENVIRONMENT.items():
-        os.environ.setdefault(name, value)
-    if proxy == "python":
-        yield
-        return
-    # for this user alone; short, for a socket's path has at most 107 bytes, and Ray takes 68
-    with tempfile.TemporaryDirectory(
-        prefix="lf-", dir="/tmp", ignore_cleanup_errors=True
-    ) as folder:
-        scripts = Path(sysconfig.get_path("scripts"))
-        os.environ["RAY_SERVE_ENABLE_HA_PROXY"] = "1"
-        os.environ["RAY_SERVE_HAPROXY_BINARY_PATH"] = str(scripts / "lstmfcn-haproxy")
-        for name, file in (
-            ("CONFIG_FILE_LOC", "haproxy.cfg"),
-            ("SOCKET_PATH", "admin.sock"),
-            ("METRICS_SOCKET_PATH", "metrics.sock"),
-            ("SERVER_STATE_BASE", ""),
-            ("SERVER_STATE_FILE", "server-state"),
-        ):
-            os.environ[f"RAY_SERVE_HAPROXY_{name}"] = str(Path(folder) / file)
-        for name in ("METRICS_PORT", "STATS_PORT"):
-            os.environ.setdefault(f"RAY_SERVE_HAPROXY_{name}", str(_free_port()))
-        yield
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 def _on_cluster() -> bool:

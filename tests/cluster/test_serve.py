@@ -167,6 +167,12 @@ def test_a_broken_model_does_not_take_over(server, folder):
     weights.write_bytes(content)
 
 
+def folders_of(server):
+    """Those with HAProxy's files that a server made."""
+    owners = Path("/tmp").glob("lf-*/server.pid")
+    return [owner.parent for owner in owners if owner.read_text() == str(server.process.pid)]
+
+
 def test_haproxy_ends_with_a_server_that_is_killed_and_the_next_one_starts(server, folder):
     assert server.processes("haproxy")
     server.kill()
@@ -174,14 +180,18 @@ def test_haproxy_ends_with_a_server_that_is_killed_and_the_next_one_starts(serve
     token = folder / "token"
     token.write_text("s3cret\n")
     log = folder / "second-serve.log"
-    flags = ("--num-replicas", "1", "--token-file", str(token), "--proxy", "python")
+    flags = ("--num-replicas", "1", "--token-file", str(token))
+    (left,) = folders_of(server)
     second = Server([folder / "second"], log, *flags)
     try:
+        assert not left.exists()
+        assert len(folders_of(second)) == 1
         body = (folder / "in.csv").read_bytes()
         assert second.ask(body)[0] == 401
         assert second.ask(body, Authorization="Bearer s3cret")[0] == 200
         assert second.stop() == 0
         wait_until(lambda: not second.processes(""), "the end of all", 30)
+        assert folders_of(second) == []
         assert "s3cret" not in log.read_text()
         assert "Traceback" not in log.read_text()
     finally:
