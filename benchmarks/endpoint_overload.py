@@ -19,7 +19,7 @@ from typing import NamedTuple
 
 import aiohttp
 import numpy as np
-from serve import PORT, lstmfcn_command, random_model, series, server
+from serve import PORT, csv_text, lstmfcn_command, random_model, server
 
 URL = f"http://127.0.0.1:{PORT}/invocations"
 ROWS = 100
@@ -43,8 +43,7 @@ def main() -> None:
 
 
 async def _measure() -> None:
-    lines = [",".join(f"{v:.6f}" for v in row) for row in series(ROWS).tolist()]
-    body = ("\n".join(lines) + "\n").encode()
+    body = csv_text(ROWS).encode()
     limits = {"connector": aiohttp.TCPConnector(limit=0)}
     async with aiohttp.ClientSession(**limits, timeout=aiohttp.ClientTimeout(60)) as session:
         before = await _closed_loop(session, body, 8)

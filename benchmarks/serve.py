@@ -135,9 +135,8 @@ def many_rows(model: Path, arguments: argparse.Namespace) -> None:
 
 
 def _csv_script(folder: Path, rows: int) -> Path:
-    lines = [",".join(f"{v:.6f}" for v in row) for row in series(rows).tolist()]
     script, body = folder / f"post-{rows}.lua", folder / f"{rows}.csv"
-    body.write_text("\n".join(lines) + "\n")
+    body.write_text(csv_text(rows))
     script.write_text(
         f"local f = io.open('{body}'); wrk.body = f:read('*a'); f:close(); "
         "wrk.method='POST'; wrk.headers['Content-Type']='text/csv'\n"
@@ -187,6 +186,11 @@ def series(n_rows: int) -> Any:
     """Random values."""
     random = np.random.default_rng(0)
     return random.standard_normal((n_rows, N_TIMEPOINTS)).astype(np.float32).round(6)
+
+
+def csv_text(n_rows: int) -> str:
+    """Random values, as users send them."""
+    return "".join(",".join(f"{v:.6f}" for v in row) + "\n" for row in series(n_rows).tolist())
 
 
 def lstmfcn_command(model: Path, precision: str, num_replicas: int = CPUS) -> list[Any]:

@@ -48,8 +48,8 @@ class Adam:
     @torch.no_grad()
     def step(self) -> None:
         """Update the parameters by their gradients."""
-        if self._decaying:
-            torch._foreach_mul_(self._decaying, 1 - self.lr * self._weight_decay)
+        for parameter in self._decaying:
+            parameter.mul_(1 - self.lr * self._weight_decay)
         adam(
             self._parameters,
             [cast(Tensor, parameter.grad) for parameter in self._parameters],

@@ -4,18 +4,15 @@ from __future__ import annotations
 
 import numpy as np
 import numpy.typing as npt
-import torch
 
 from lstmfcn.artifact import Artifact
-from lstmfcn.batches import EvaluationBatches, training_batches
+from lstmfcn.batches import EvaluationBatches
 from lstmfcn.hyperparameters import Hyperparameters
-from lstmfcn.model import LSTMFCN
 from lstmfcn.rows import Rows
 from lstmfcn.scaling import Scaler
 from lstmfcn.schema import FloatArray, SeriesSchema
-from lstmfcn.task import class_weights, task_of
 from lstmfcn.training import Report, fit
-from lstmfcn.training_state import Training
+from lstmfcn.training_start import start_of
 
 Labelled = tuple[FloatArray, npt.NDArray[np.str_]]
 """Series, float32 (N, T), and their class names (N,)."""
@@ -45,17 +42,7 @@ def train_arrays(
     )
     scaler = Scaler.fit(hyperparameters.scaling, values)
     rows = _rows(train, schema, scaler)
-    weights = class_weights(hyperparameters.class_weight, schema, rows.labels)
-    task = task_of(schema, weights, hyperparameters.label_smoothing)
-    torch.manual_seed(hyperparameters.seed)
-    network = LSTMFCN(hyperparameters, schema.n_timepoints, task.n_outputs)
-    training = Training(network, hyperparameters.lr, weight_decay=hyperparameters.weight_decay)
-    batches = training_batches(
-        rows,
-        hyperparameters.batch_size,
-        hyperparameters.seed,
-        rows_per_epoch=hyperparameters.rows_per_epoch,
-    )
+    training, task, batches = start_of(rows, schema, hyperparameters)
     held_out = EvaluationBatches(_rows(validation, schema, scaler)) if validation else None
     fit(training, task, batches, held_out, hyperparameters, report)
     return Artifact(hyperparameters, schema, scaler, training.best_weights, training.best)
@@ -63,5 +50,4 @@ def train_arrays(
 
 def _rows(labelled: Labelled, schema: SeriesSchema, scaler: Scaler) -> Rows:
     values, names = labelled
-    places = {name: place for place, name in enumerate(schema.classes)}
-    return Rows(scaler.transform(values), np.array([places[name] for name in names.tolist()]))
+    return Rows(scaler.transform(values), schema.encode_names(names.tolist()))

@@ -77,14 +77,13 @@ class Batcher:
     async def _work(self) -> None:
         try:
             while self._jobs:
-                started = time.perf_counter()
-                self._step()
-                for _ in range(1 + int((time.perf_counter() - started) / _LOOP_S)):
+                for _ in range(1 + int(self._step() / _LOOP_S)):
                     await asyncio.sleep(0)  # let requests come in, and answers go out
         finally:
             self._worker = None
 
-    def _step(self) -> None:
+    def _step(self) -> float:
+        """Compute one step's rows; returns the seconds that it took."""
         pieces = self._next_pieces()
         rows = [job.x[job.done : job.done + n] for job, n in pieces]
         started = time.perf_counter()
@@ -94,8 +93,9 @@ class Batcher:
             for job, _ in pieces:
                 self._jobs.remove(job)
                 job.fail(error)
-            return
-        self._measure(len(found), time.perf_counter() - started)
+            return 0.0
+        seconds = time.perf_counter() - started
+        self._measure(len(found), seconds)
         start = 0
         for job, n in pieces:
             job.take(found[start : start + n])
@@ -103,6 +103,7 @@ class Batcher:
             if not job.left:
                 self._jobs.remove(job)
         self._observe(len(found))
+        return seconds
 
     def _next_pieces(self) -> list[_Piece]:
         """Even shares of the step for the requests that came first; small ones leave theirs."""

@@ -7,7 +7,7 @@ import os
 import signal
 import socket
 from collections.abc import Iterator, Sequence
-from contextlib import redirect_stdout
+from contextlib import nullcontext, redirect_stdout
 from importlib.util import find_spec
 from io import StringIO
 from pathlib import Path
@@ -56,7 +56,7 @@ def serve_models(
             RAY_ADDRESS names, has its proxy already.
     """
     directories = named(models)
-    _schemas(directories)  # a model that cannot be read is refused before Ray starts
+    schemas = _schemas(directories)
     if token_file is not None and not Path(token_file).is_file():
         raise ResourceError(f"--token-file {token_file}: found no file; write a token into one")
     if _on_cluster() and proxy:
@@ -73,16 +73,14 @@ def serve_models(
         "precision": precision,
         "token_file": str(Path(token_file).absolute()) if token_file else None,
     }
-    place = (host, port)
-    if _on_cluster():
-        _serve(directories, arguments, num_replicas, place, "the cluster's proxy")
-    else:
-        with environment_of(chosen):
-            _serve(directories, arguments, num_replicas, place, chosen)
+    with nullcontext() if _on_cluster() else environment_of(chosen):
+        behind = "the cluster's proxy" if _on_cluster() else chosen
+        _serve(directories, schemas, arguments, num_replicas, (host, port), behind)
 
 
 def _serve(
     directories: dict[str, str],
+    schemas: dict[str, SeriesSchema],
     arguments: dict[str, Any],
     num_replicas: int | None,
     place: tuple[str, int],
@@ -91,7 +89,6 @@ def _serve(
     """Deploy, and deploy again on each SIGHUP; leave a Ray that was there as it was."""
     from lstmfcn.distributed.runtime import nodes, ray_runtime
 
-    schemas = _schemas(directories)
     with ray_runtime():
         import ray
         from ray import serve

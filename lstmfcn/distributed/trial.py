@@ -11,7 +11,7 @@ import ray
 import torch
 from ray import tune
 
-from lstmfcn.batches import EvaluationBatches, training_batches
+from lstmfcn.batches import EvaluationBatches
 from lstmfcn.distributed.prepare import Prepared, PreparedRefs
 from lstmfcn.distributed.searcher import HYPERPARAMETERS, NUMBER
 from lstmfcn.distributed.trial_on_workers import train_on_workers
@@ -19,7 +19,6 @@ from lstmfcn.distributed.trial_plan import FAILURE, FINISHED, TrialPlan, report_
 from lstmfcn.distributed.worker import (
     TrainingRun,
     artifact_of,
-    network_of,
     refusing_memory_errors,
 )
 from lstmfcn.errors import LstmfcnError
@@ -27,8 +26,8 @@ from lstmfcn.metrics_file import EpochMetrics, MetricsWriter
 from lstmfcn.rows import Rows
 from lstmfcn.run_folder import METRICS, MODEL
 from lstmfcn.sweep import trial_folder
-from lstmfcn.task import class_weights, task_of
 from lstmfcn.training import fit
+from lstmfcn.training_start import start_of
 from lstmfcn.training_state import Training
 
 _REPORT_EVERY_S = 1.0
@@ -70,23 +69,12 @@ def _train_here(run: TrainingRun, data: PreparedRefs, plan: TrialPlan) -> None:
     rows: Rows = ray.get(data.training)
     held_out: Rows | None = ray.get(data.validation)
     hyperparameters = run.hyperparameters
-    weights = class_weights(hyperparameters.class_weight, prepared.schema, rows.labels)
-    task = task_of(prepared.schema, weights, hyperparameters.label_smoothing)
-    training = Training(
-        network_of(run, prepared, task),
-        hyperparameters.lr,
-        weight_decay=hyperparameters.weight_decay,
-    )
+    training, task, batches = start_of(rows, prepared.schema, hyperparameters, run.initial_weights)
     with MetricsWriter(run.output / METRICS) as writer:
         fit(
             training,
             task,
-            training_batches(
-                rows,
-                hyperparameters.batch_size,
-                hyperparameters.seed,
-                rows_per_epoch=hyperparameters.rows_per_epoch,
-            ),
+            batches,
             EvaluationBatches(held_out) if held_out else None,
             hyperparameters,
             _Reporter(run, prepared, training, plan, writer),

@@ -18,17 +18,16 @@ from ray.train.torch import get_device, prepare_model
 from torch import Tensor, nn
 
 from lstmfcn.artifact import Artifact
-from lstmfcn.batches import EvaluationBatches, Share, training_batches
+from lstmfcn.batches import EvaluationBatches, Share
 from lstmfcn.checkpoints import Checkpoints
 from lstmfcn.distributed.prepare import Prepared, PreparedRefs
 from lstmfcn.errors import ResourceError
 from lstmfcn.hyperparameters import Hyperparameters
 from lstmfcn.metrics_file import EpochMetrics, MetricsWriter
-from lstmfcn.model import LSTMFCN
 from lstmfcn.rows import Rows
 from lstmfcn.run_folder import CHECKPOINTS, METRICS, MODEL, STOP
-from lstmfcn.task import Task, class_weights, task_of
 from lstmfcn.training import Report, choose_precision, fit
+from lstmfcn.training_start import start_of
 from lstmfcn.training_state import Training
 
 _ALLOCATION_FAILURES = ("can't allocate memory", "out of memory")
@@ -108,19 +107,14 @@ def _train(run: TrainingRun, data: PreparedRefs) -> EpochMetrics | None:
     workers, device = RayWorkers(), get_device()
     share = Share(workers.rank, workers.world_size, device)
     torch.set_num_threads(min(run.threads, os.cpu_count() or 1))  # Ray's CPUs may be imagined
-    weights = class_weights(hyperparameters.class_weight, prepared.schema, rows.labels)
-    task = task_of(prepared.schema, weights, hyperparameters.label_smoothing)
+    training, task, batches = start_of(
+        rows, prepared.schema, hyperparameters, run.initial_weights, workers, share
+    )
     checkpoints = Checkpoints(
         run.output / CHECKPOINTS,
         run.checkpoint_every_s,
         sync_first=run.output / METRICS,
         stop_file=run.output / STOP,
-    )
-    training = Training(
-        network_of(run, prepared, task).to(device),
-        hyperparameters.lr,
-        workers,
-        hyperparameters.weight_decay,
     )
     start = checkpoints.newest()
     if start:
@@ -129,13 +123,7 @@ def _train(run: TrainingRun, data: PreparedRefs) -> EpochMetrics | None:
         fit(
             training,
             task,
-            training_batches(
-                rows,
-                hyperparameters.batch_size,
-                hyperparameters.seed,
-                share,
-                hyperparameters.rows_per_epoch,
-            ),
+            batches,
             EvaluationBatches(held_out, share) if held_out else None,
             hyperparameters,
             report,
@@ -174,15 +162,6 @@ def artifact_of(
             "precision": choose_precision(run.hyperparameters.precision, torch.device(device_type)),
         },
     )
-
-
-def network_of(run: TrainingRun, prepared: Prepared, task: Task) -> LSTMFCN:
-    """The network to begin with, the same on every worker."""
-    torch.manual_seed(run.hyperparameters.seed)
-    network = LSTMFCN(run.hyperparameters, prepared.schema.n_timepoints, task.n_outputs)
-    if run.initial_weights is not None:
-        network.load_state_dict(run.initial_weights)
-    return network
 
 
 def _report(path: Path, training: Training) -> AbstractContextManager[Report]:
