@@ -16,25 +16,23 @@ import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
-import numpy as np
 from commands import REPOSITORY
 
 sys.path[:0] = [str(REPOSITORY / "tests" / "cluster"), str(REPOSITORY / "tests")]
 from endpoints import (  # noqa: E402 - the tests' own servers and clients
+    LINES,
     Deployed,
     Endpoint,
     Server,
-    alone,
+    alone_by_version,
     is_near,
     steady_load,
 )
 from killing import wait_until  # noqa: E402
-from small_models import tiny_artifact, tiny_rows  # noqa: E402
+from small_models import tiny_artifact  # noqa: E402
 
 from lstmfcn.artifact import Artifact  # noqa: E402
-from lstmfcn.classifier import Classifier  # noqa: E402
 
 PARTS = ("swaps", "kills", "kills_without_retry", "controller")
 REDEPLOY = "redeploy"
@@ -138,14 +136,9 @@ def under_load(
     retries: int = 1,
 ) -> None:
     """Disturb it so many times while clients ask, and say what they got."""
-    rows = np.round(tiny_rows(n_rows=40, seed=7).values.astype(np.float64), 4)
-    bodies = [",".join(map(str, row)) for row in rows.tolist()]
-    expected: dict[str, Any] = {}
-    for seed in (1, 2):
-        model = Classifier.load(folder / str(seed))
-        expected[model.artifact.sha256[:12]] = alone(model, bodies)
+    expected = alone_by_version([folder / "1", folder / "2"])
     began = time.perf_counter()
-    with steady_load(server, bodies, retries) as answers:
+    with steady_load(server, LINES, retries) as answers:
         for turn in range(times):
             disturb(turn)
         wait_until(lambda: len(answers) >= requests, "the clients", 300, 0.1)

@@ -8,7 +8,8 @@ import signal
 import subprocess
 import sys
 import threading
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, closing, contextmanager, suppress
+from itertools import cycle, islice
 from pathlib import Path
 
 import numpy as np
@@ -16,8 +17,14 @@ import yaml
 from checkout import REPOSITORY
 from heads import BIN, Head, free_ports
 from killing import wait_until
+from small_models import tiny_rows
+
+from lstmfcn.classifier import Classifier
 
 CONFIG = REPOSITORY / "serve_app" / "config.yaml"
+ROWS = np.round(tiny_rows(n_rows=40, seed=7).values.astype(np.float64), 4).tolist()
+LINES = [",".join(map(str, row)) for row in ROWS]
+"""Rows as CSV, which every tiny model reads."""
 
 
 class Endpoint:
@@ -203,14 +210,34 @@ def _is_replica(pid):
 
 
 @contextmanager
-def steady_load(server, bodies, retries=1, clients=4):
+def clients(asks):
+    """Inside this block each of these functions is called without pause, in a thread of its own."""
+    stop = threading.Event()
+
+    def keep_asking(ask):
+        while not stop.is_set():
+            ask()
+
+    threads = [threading.Thread(target=keep_asking, args=(ask,)) for ask in asks]
+    for thread in threads:
+        thread.start()
+    try:
+        yield
+    finally:
+        stop.set()
+        for thread in threads:
+            thread.join()
+
+
+@contextmanager
+def steady_load(server, bodies, retries=1, n_clients=4):
     """Keep asking inside this block.
 
     Yields:
         A list that grows by (index of the body, model's version, answer) with each answer, and by
         (index, None, what went wrong) with each request that failed for good.
     """
-    found, stop = [], threading.Event()
+    found = []
 
     def ask_once(connection, body):
         try:
@@ -220,34 +247,34 @@ def steady_load(server, bodies, retries=1, clients=4):
             return None, repr(error)
         return (headers.get("x-model-version"), answer) if status == 200 else (None, answer)
 
-    def client(first):
-        connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=30)
-        number = first
-        while not stop.is_set():
-            index = number % len(bodies)
+    def client(connection, indices):
+        def ask():
+            index = next(indices)
             for _ in range(retries + 1):
                 version, answer = ask_once(connection, bodies[index])
                 if version is not None:
                     break
             found.append((index, version, answer))
-            number += 1
-        connection.close()
 
-    threads = [threading.Thread(target=client, args=(i,)) for i in range(clients)]
-    for thread in threads:
-        thread.start()
-    try:
-        yield found
-    finally:
-        stop.set()
-        for thread in threads:
-            thread.join()
+        return ask
+
+    with ExitStack() as stack:
+        asks = []
+        for first in range(n_clients):
+            connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=30)
+            stack.enter_context(closing(connection))
+            asks.append(client(connection, islice(cycle(range(len(bodies))), first, None)))
+        with clients(asks):
+            yield found
 
 
-def alone(classifier, lines):
-    """The probabilities of each line of CSV, computed on its own."""
-    values = np.array([line.split(",") for line in lines], dtype=np.float64)
-    return [classifier.predict_proba(values[i : i + 1])[0] for i in range(len(values))]
+def alone_by_version(folders):
+    """For the version of each model, the probabilities of each of `LINES`, computed on its own."""
+    classifiers = [Classifier.load(folder) for folder in folders]
+    return {
+        classifier.artifact.sha256[:12]: [classifier.predict_proba([row])[0] for row in ROWS]
+        for classifier in classifiers
+    }
 
 
 def is_near(answer, expected):

@@ -11,14 +11,13 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import boto3
-import numpy as np
 import pandas as pd
 import pytest
 from botocore.config import Config
-from endpoints import Server, alone, is_near, steady_load
+from endpoints import LINES, Server, alone_by_version, is_near, steady_load
 from killing import wait_until
 from ray import serve
-from small_models import N_TIMEPOINTS, tiny_artifact, tiny_rows
+from small_models import N_TIMEPOINTS, tiny_artifact
 
 from lstmfcn.artifact import Artifact
 from lstmfcn.classifier import Classifier
@@ -28,18 +27,13 @@ from lstmfcn.shards import find_shards
 HEADER = ",".join(f"x_{i}" for i in range(N_TIMEPOINTS))
 
 
-def csv(rows):
-    return "\n".join(",".join(map(str, row)) for row in rows)
-
-
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
     """Two models, and a shard."""
     folder = tmp_path_factory.mktemp("serve")
     for name, seed in (("first", 1), ("second", 2)):
         tiny_artifact(seed=seed).save(folder / name)
-    rows = np.round(tiny_rows(n_rows=40, seed=7).values.astype(np.float64), 4).tolist()
-    (folder / "in.csv").write_text(f"{HEADER}\n{csv(rows)}\n")
+    (folder / "in.csv").write_text("\n".join([HEADER, *LINES, ""]))
     return folder
 
 
@@ -107,10 +101,8 @@ def test_nothing_but_loopback_answers(server):
 
 
 def test_no_answer_is_lost_when_replicas_are_killed(server, folder):
-    lines = (folder / "in.csv").read_text().splitlines()[1:]
-    classifier = Classifier.load(folder / "first")
-    expected = alone(classifier, lines)
-    with steady_load(server, lines) as answers:
+    (expected,) = alone_by_version([folder / "first"]).values()
+    with steady_load(server, LINES) as answers:
         for _ in range(2):
             begun = len(answers)
             wait_until(lambda n=begun: len(answers) > n + 200, "answers")
@@ -129,15 +121,10 @@ def test_no_answer_is_lost_when_replicas_are_killed(server, folder):
 
 
 def test_a_model_takes_over_under_load(server, folder):
-    lines = (folder / "in.csv").read_text().splitlines()[1:]
-    expected = {}
-    for name in ("first", "second"):
-        classifier = Classifier.load(folder / name)
-        answers = alone(classifier, lines)
-        expected[classifier.artifact.sha256[:12]] = answers
+    expected = alone_by_version([folder / "first", folder / "second"])
     before, after = expected
     replicas = server.processes("ray::ServeReplica")
-    with steady_load(server, lines) as answers:
+    with steady_load(server, LINES) as answers:
         wait_until(lambda: len(answers) > 100, "answers")
         Artifact.load(folder / "second").save(folder / "first")
         server.process.send_signal(signal.SIGHUP)
@@ -159,8 +146,7 @@ def test_a_broken_model_does_not_take_over(server, folder):
     weights.write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
     server.process.send_signal(signal.SIGHUP)
     wait_until(lambda: "the models before stay" in server.log.read_text(), "a refusal")
-    lines = (folder / "in.csv").read_text().splitlines()[1:]
-    with steady_load(server, lines) as answers:
+    with steady_load(server, LINES) as answers:
         wait_until(lambda: len(answers) > 500, "answers")
     assert {found for _, found, _ in answers} == {version}
     assert "its checksum differs" in server.log.read_text()
@@ -201,7 +187,7 @@ def test_haproxy_ends_with_a_server_that_is_killed_and_the_next_one_starts(serve
 @pytest.mark.parametrize("proxy", ["haproxy", "python"])
 def test_a_request_that_has_begun_is_answered_when_the_server_is_stopped(tmp_path, proxy):
     tiny_artifact(filters_1=512, filters_2=512, filters_3=512).save(tmp_path / "large")
-    body = csv(np.zeros((10_000, N_TIMEPOINTS)))
+    body = "\n".join(LINES * 250)
     log = tmp_path / "serve.log"
     server = Server([tmp_path / "large"], log, "--num-replicas", "1", "--proxy", proxy)
     try:
