@@ -24,7 +24,7 @@ import lstmfcn
 from lstmfcn.errors import ModelError
 from lstmfcn.files import whole_folder
 from lstmfcn.hyperparameters import Hyperparameters, explain
-from lstmfcn.model import LSTMFCN
+from lstmfcn.model import LSTMFCN, Ensemble, network_of
 from lstmfcn.scaling import Scaler
 from lstmfcn.schema import SeriesSchema
 from lstmfcn.task import task_of
@@ -52,14 +52,14 @@ class Artifact:
     training: dict[str, Any] = field(default_factory=dict)
     sha256: str = ""
 
-    def network(self) -> LSTMFCN:
+    def network(self) -> LSTMFCN | Ensemble:
         """The network with these weights.
 
         Raises:
             ModelError: the weights are not those of the described network.
         """
         n_outputs = task_of(self.schema).n_outputs
-        network = LSTMFCN(self.hyperparameters, self.schema.n_timepoints, n_outputs)
+        network = network_of(self.hyperparameters, self.schema.n_timepoints, n_outputs)
         try:
             network.load_state_dict(self.weights)
         except RuntimeError as error:

@@ -13,7 +13,7 @@ import torch
 
 from lstmfcn.artifact import Artifact
 from lstmfcn.errors import DataError
-from lstmfcn.folded import FoldedNetwork
+from lstmfcn.folded import FoldedEnsemble
 from lstmfcn.hyperparameters import InferencePrecision
 from lstmfcn.schema import FloatArray, Source
 from lstmfcn.task import task_of
@@ -48,7 +48,7 @@ class Classifier:
         self.artifact = artifact
         self.schema = artifact.schema
         self._task = task_of(artifact.schema)
-        self._network = FoldedNetwork.of(artifact.network().eval(), _DTYPES[precision])
+        self._network = FoldedEnsemble.of(artifact.network().eval(), _DTYPES[precision])
 
     @classmethod
     def load(cls, directory: Path | str, precision: InferencePrecision = "fp32") -> Classifier:

@@ -17,7 +17,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from lstmfcn.model import LSTMFCN, ConvolutionBlock
+from lstmfcn.model import LSTMFCN, ConvolutionBlock, Ensemble
 
 
 class FoldedLayer(NamedTuple):
@@ -79,6 +79,23 @@ class FoldedNetwork(NamedTuple):
         for block in self.blocks:
             image = block(image)
         return image.mean(dim=(2, 3))
+
+
+class FoldedEnsemble(NamedTuple):
+    """Folded networks that answer as one."""
+
+    members: list[FoldedNetwork]
+
+    @classmethod
+    def of(cls, network: LSTMFCN | Ensemble, dtype: torch.dtype = torch.float32) -> FoldedEnsemble:
+        """Fold a network, or each member of an ensemble, as `FoldedNetwork.of` does."""
+        members = network.members if isinstance(network, Ensemble) else [network]
+        return cls([FoldedNetwork.of(cast(LSTMFCN, member), dtype) for member in members])
+
+    def logits(self, x: Tensor) -> Tensor:
+        """The mean of the members' logits, float32 (N, K), of scaled series (N, T)."""
+        first, *others = (member.logits(x) for member in self.members)
+        return torch.stack([first, *others]).mean(dim=0) if others else first
 
 
 def _block(layer: FoldedLayer, n_timepoints: int) -> Callable[[Tensor], Tensor]:

@@ -79,6 +79,13 @@ class Hyperparameters(BaseModel):
         description="An epoch goes over fewer rows than these several times, for sets of a few "
         "dozen rows need steps; not where rows are streamed.",
     )
+    members: int = Field(
+        1,
+        ge=1,
+        le=100,
+        description="Networks that answer as one, by the mean of their logits; each is trained on "
+        "its own, with seed, seed + 1, and so on.",
+    )
     task: TaskName = Field(
         "multiclass",
         description="multiclass: one class a row; binary: yes or no; multilabel: any labels.",
@@ -140,6 +147,15 @@ class Hyperparameters(BaseModel):
             return cls.model_validate(values)
         except ValidationError as error:
             raise HyperparameterError(explain(error)) from error
+
+    def of_members(self) -> list[Hyperparameters]:
+        """Those that each member is trained with: a single network's are these."""
+        if self.members == 1:
+            return [self]
+        return [
+            self.model_copy(update={"members": 1, "seed": (self.seed + k) % 2**32})
+            for k in range(self.members)
+        ]
 
     def flags(self) -> dict[str, Any]:
         """The values under the names that users write, with hyphens."""

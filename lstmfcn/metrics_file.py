@@ -5,9 +5,10 @@ from __future__ import annotations
 import json
 import os
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from statistics import fmean
 from types import TracebackType
 from typing import Any, TextIO
 
@@ -68,6 +69,16 @@ def read_metrics(path: Path) -> list[EpochMetrics]:
     """Every epoch's metrics, in order; a last line that was cut off is left out."""
     *lines, _ = path.read_text(encoding="utf-8").split("\n")
     return [json.loads(line) for line in lines]
+
+
+def mean_metrics(histories: Sequence[Sequence[EpochMetrics]]) -> list[EpochMetrics]:
+    """The means over an ensemble's members, epoch by epoch; of a single history, itself."""
+    if len(histories) == 1:
+        return list(histories[0])
+    return [
+        {name: fmean(each[name] for each in same) for name in same[0]} | {"epoch": epoch}
+        for epoch, same in enumerate(zip(*histories, strict=True), start=1)
+    ]
 
 
 @contextmanager

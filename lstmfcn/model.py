@@ -24,6 +24,7 @@ Shapes: N rows, T timepoints, H hidden units, C filters, K outputs.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from itertools import pairwise
 from typing import Any, cast
 
@@ -148,6 +149,28 @@ class LSTMFCN(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Logits of scaled series."""
         return cast(Tensor, self.head(torch.cat([self.lstm(x), self.fcn(x)], dim=1)))
+
+
+class Ensemble(nn.Module):
+    """Several networks that answer as one: the mean of their logits."""
+
+    def __init__(self, members: Iterable[LSTMFCN]) -> None:
+        super().__init__()
+        self.members = nn.ModuleList(members)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Logits (N, K) of scaled series (N, T)."""
+        return torch.stack([member(x) for member in self.members]).mean(dim=0)
+
+
+def network_of(
+    hyperparameters: Hyperparameters, n_timepoints: int, n_outputs: int
+) -> LSTMFCN | Ensemble:
+    """The network of hyperparameters, with initial weights: an ensemble where it has members."""
+    members = [
+        LSTMFCN(hyperparameters, n_timepoints, n_outputs) for _ in range(hyperparameters.members)
+    ]
+    return Ensemble(members) if len(members) > 1 else members[0]
 
 
 def _initialise_lstm(layer: nn.LSTM) -> None:

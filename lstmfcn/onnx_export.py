@@ -16,7 +16,7 @@ import numpy as np
 from lstmfcn.artifact import Artifact
 from lstmfcn.errors import ResourceError
 from lstmfcn.files import whole_file
-from lstmfcn.folded import FoldedLayer, FoldedNetwork
+from lstmfcn.folded import FoldedEnsemble, FoldedLayer, FoldedNetwork
 from lstmfcn.scaling import SMALLEST_STD, Scaler
 from lstmfcn.schema import SeriesSchema
 
@@ -38,7 +38,10 @@ def export_onnx(artifact: Artifact, path: Path) -> None:
         ModelError: the weights are not those of the described network.
     """
     graph = _Graph()
-    _network(graph, _scaled(graph, artifact.scaler), FoldedNetwork.of(artifact.network().eval()))
+    scaled = _scaled(graph, artifact.scaler)
+    folded = FoldedEnsemble.of(artifact.network().eval())
+    logits = [_network(graph, scaled, member) for member in folded.members]
+    graph.node("Mean", *logits, output="logits")
     _probabilities(graph, artifact.schema)
     model = graph.model(artifact.schema)
     onnx.checker.check_model(model, full_check=True)
@@ -103,7 +106,7 @@ def _scaled(graph: _Graph, scaler: Scaler) -> str:
     return graph.node("Div", centred, graph.constant(scaler.std))
 
 
-def _network(graph: _Graph, x: str, network: FoldedNetwork) -> None:
+def _network(graph: _Graph, x: str, network: FoldedNetwork) -> str:
     hidden = x
     for layer in network.lstm:
         gates = [
@@ -120,12 +123,12 @@ def _network(graph: _Graph, x: str, network: FoldedNetwork) -> None:
         image = graph.node("Relu", image)
     pooled = graph.node("ReduceMean", image, axes=[2], keepdims=0)
     both = graph.node("Concat", hidden, pooled, axis=1)
-    _linear(graph, both, network.head, output="logits")
+    return _linear(graph, both, network.head)
 
 
-def _linear(graph: _Graph, x: str, layer: FoldedLayer, output: str = "") -> str:
+def _linear(graph: _Graph, x: str, layer: FoldedLayer) -> str:
     weight, bias = graph.constant(layer.weight.numpy()), graph.constant(layer.bias.numpy())
-    return graph.node("Gemm", x, weight, bias, output=output, transB=1)
+    return graph.node("Gemm", x, weight, bias, transB=1)
 
 
 def _probabilities(graph: _Graph, schema: SeriesSchema) -> None:

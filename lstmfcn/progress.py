@@ -36,12 +36,15 @@ class Progress:
     The bar is drawn on a terminal only; log files get the lines, with speed and time left in them.
 
     Args:
-        epochs: of the whole training.
+        epochs: of the whole training, over all members of an ensemble.
         done: epochs that were done before.
+        at_once: members that are trained at a time.
         began: when the command began, as `time.time` tells it.
     """
 
-    def __init__(self, epochs: int, done: int = 0, began: float | None = None) -> None:
+    def __init__(
+        self, epochs: int, done: int = 0, began: float | None = None, at_once: int = 1
+    ) -> None:
         console = Console(stderr=True)
         self._bar = Bar(
             TextColumn("epoch"),
@@ -56,8 +59,8 @@ class Progress:
             transient=True,
             redirect_stdout=sys.stdout.isatty(),
         )
-        self._epochs, self._done, self._began = epochs, done, began
-        self._seconds = 0.0
+        self._epochs, self._done, self._began, self._at_once = epochs, done, began, at_once
+        self._seconds, self._shown = 0.0, 0
         self._task = self._bar.add_task("training", total=epochs, completed=done, speed="")
 
     def __enter__(self) -> Progress:
@@ -72,17 +75,19 @@ class Progress:
     ) -> None:
         self._bar.stop()
 
-    def show(self, metrics: EpochMetrics) -> None:
-        """One epoch is done."""
+    def show(self, metrics: EpochMetrics, member: int | None = None) -> None:
+        """One epoch is done, of that member of an ensemble."""
         if self._began is not None and not self._seconds:
             start_up = metrics["time"] - metrics["seconds"] - self._began
             logger.info("the first step began %.1f s after the command", start_up)
         self._seconds += metrics["seconds"]
         speed = f"{metrics['rows_per_second']:,.0f} rows/s"
-        shown = metrics["epoch"] - self._done
-        left = self._seconds / shown * (self._epochs - metrics["epoch"])
-        print(f"{log_line(metrics)} ({speed}, {left:.0f} s left)", flush=True)
-        self._bar.update(self._task, completed=metrics["epoch"], speed=speed)
+        self._shown += 1
+        to_do = self._epochs - self._done - self._shown
+        left = self._seconds / self._shown * to_do / self._at_once
+        of = "" if member is None else f"member: {member} "
+        print(f"{of}{log_line(metrics)} ({speed}, {left:.0f} s left)", flush=True)
+        self._bar.update(self._task, completed=self._epochs - to_do, speed=speed)
 
     def summary(self, best: EpochMetrics) -> None:
         """The kept epoch's figures, in the reference's form."""

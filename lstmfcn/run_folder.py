@@ -6,6 +6,7 @@
 ``learning_curve.png``        drawn at the end
 ``run.json``                  what was asked for, to go on from after an interruption
 ``checkpoints/``              the newest two
+``members/NN/``               for an ensemble: model, metrics and checkpoints of each member
 ``.rows/``, ``.lock``         only while the training runs
 ``.stop``                     asks the workers to write a checkpoint and stop
 ============================  =====================================================================
@@ -14,23 +15,28 @@
 from __future__ import annotations
 
 import fcntl
+import logging
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from lstmfcn.checkpoints import Position, newest_position
 from lstmfcn.errors import DataError, OutputError
 from lstmfcn.hyperparameters import Hyperparameters
 from lstmfcn.records import Record, refuse_changes
 
-MODEL, CHECKPOINTS = "model", "checkpoints"
+MODEL, CHECKPOINTS, MEMBERS = "model", "checkpoints", "members"
 METRICS, CURVE, RUN = "metrics.jsonl", "learning_curve.png", "run.json"
 ROWS, STOP = ".rows", ".stop"
 
 _LOCK = ".lock"
 _MAY_CHANGE = {"epochs"}
 """Hyperparameters that may differ when a run goes on: more epochs are just more of the same."""
+
+
+logger = logging.getLogger(__name__)
 
 
 class RunRecord(Record):
@@ -98,13 +104,28 @@ def run_folder(folder: Path) -> Iterator[None]:
             folder.rmdir()
 
 
+def member_folders(folder: Path, members: int) -> list[Path]:
+    """Where each member of an ensemble is trained; a single network, in the run's own folder."""
+    if members == 1:
+        return [folder]
+    return [folder / MEMBERS / f"{k:02d}" for k in range(members)]
+
+
+def run_position(
+    folder: Path, members: int, tell: Callable[[str], None] = logger.debug
+) -> Position:
+    """Where a run would go on: of an ensemble, its member that is least far."""
+    folders = member_folders(folder, members)
+    return min(newest_position(path / CHECKPOINTS, tell) for path in folders)
+
+
 def refuse_used(folder: Path) -> None:
     """Refuse a folder that holds a run already.
 
     Raises:
         OutputError: names what was found.
     """
-    for name in (MODEL, METRICS, RUN, CHECKPOINTS):
+    for name in (MODEL, METRICS, RUN, CHECKPOINTS, MEMBERS):
         if (folder / name).exists():
             raise OutputError(
                 f"{folder}: found {name} of an earlier run; add --resume to go on with it, "

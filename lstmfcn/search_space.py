@@ -32,7 +32,11 @@ _KINDS = ("choice", "uniform", "loguniform", "int")
 _HELP = (
     "write {choice: [...]}, {uniform: [low, high]}, {loguniform: [low, high]} or {int: [low, high]}"
 )
-_NOT_SEARCHED = {"task": "it is a fact about the labels", "seed": "it is no property of a model"}
+_NOT_SEARCHED = {
+    "task": "it is a fact about the labels",
+    "seed": "it is no property of a model",
+    "members": "more are better and cost more; give it to lstmfcn train",
+}
 
 
 @dataclass(frozen=True)

@@ -7,6 +7,7 @@ import numpy.typing as npt
 
 from lstmfcn.artifact import Artifact
 from lstmfcn.batches import EvaluationBatches
+from lstmfcn.ensemble import ensemble_of
 from lstmfcn.hyperparameters import Hyperparameters
 from lstmfcn.rows import Rows
 from lstmfcn.scaling import Scaler
@@ -42,10 +43,18 @@ def train_arrays(
     )
     scaler = Scaler.fit(hyperparameters.scaling, values)
     rows = _rows(train, schema, scaler)
-    training, task, batches = start_of(rows, schema, hyperparameters)
     held_out = EvaluationBatches(_rows(validation, schema, scaler)) if validation else None
-    fit(training, task, batches, held_out, hyperparameters, report)
-    return Artifact(hyperparameters, schema, scaler, training.best_weights, training.best)
+
+    def trained(member: Hyperparameters) -> Artifact:
+        training, task, batches = start_of(rows, schema, member)
+        fit(training, task, batches, held_out, member, report)
+        return Artifact(member, schema, scaler, training.best_weights, training.best)
+
+    members = [trained(member) for member in hyperparameters.of_members()]
+    if len(members) == 1:
+        return members[0]
+    judged = {"train": EvaluationBatches(rows)} | ({"valid": held_out} if held_out else {})
+    return ensemble_of(members, hyperparameters, judged)
 
 
 def _rows(labelled: Labelled, schema: SeriesSchema, scaler: Scaler) -> Rows:

@@ -7,6 +7,8 @@ import tempfile
 import threading
 import time
 from concurrent.futures import Future
+from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 from typing import NoReturn, cast
 
@@ -14,28 +16,29 @@ import ray
 
 from lstmfcn.bounds import refuse_small_batches
 from lstmfcn.checkpoints import newest_position
+from lstmfcn.distributed.allotment import Allotment, allot, members_at_once, memory_bytes
 from lstmfcn.distributed.background import in_thread
+from lstmfcn.distributed.members import train_members
 from lstmfcn.distributed.prepare import Prepared, PreparedRefs, Summary, Wanted, start_preparing
-from lstmfcn.distributed.runtime import (
-    Node,
-    may_grow_to,
-    most_cpus_each,
-    nodes,
-    own_error,
-    places,
-)
+from lstmfcn.distributed.runtime import nodes, own_error
 from lstmfcn.distributed.storage import refuse_unshared
-from lstmfcn.distributed.train import Request, Resources
-from lstmfcn.distributed.trainer import Allotment, train_until_done
+from lstmfcn.distributed.train import Request
+from lstmfcn.distributed.trainer import train_until_done
 from lstmfcn.distributed.worker import TrainingRun
-from lstmfcn.errors import LstmfcnError, ResourceError, StoppedError
-from lstmfcn.metrics_file import EpochMetrics, following, read_metrics
+from lstmfcn.errors import LstmfcnError, StoppedError
+from lstmfcn.metrics_file import EpochMetrics, following, mean_metrics, read_metrics
 from lstmfcn.progress import Progress
-from lstmfcn.run_folder import CHECKPOINTS, CURVE, METRICS, MODEL, ROWS, STOP
+from lstmfcn.run_folder import (
+    CHECKPOINTS,
+    CURVE,
+    METRICS,
+    MODEL,
+    ROWS,
+    STOP,
+    member_folders,
+    run_position,
+)
 from lstmfcn.training_state import deciding_loss
-
-_SHARE_OF_OBJECT_STORE = 0.5
-"""Rows in memory lie in the object store of each machine, beside what is being read."""
 
 _SHOWN_CLASSES = 12
 _SECONDS_TO_STOP = 2.5
@@ -56,7 +59,9 @@ def run(request: Request, ray_stays: bool) -> EpochMetrics:
         StoppedError: the user stopped it.
     """
     there = nodes()
-    allotment = allot(there, request.resources)
+    members = request.inputs.record.hyperparameters.members
+    allotment = allot(there, request.resources, members)
+    at_once = members_at_once(there, allotment, members)
     refuse_small_batches(request.inputs.record.hyperparameters.batch_size, allotment.num_workers)
     refuse_unshared(request.folder)
     memory = memory_bytes(there, request.resources)
@@ -64,11 +69,11 @@ def run(request: Request, ray_stays: bool) -> EpochMetrics:
     _tell_start(request, allotment)
     with tempfile.TemporaryDirectory(prefix="lstmfcn-", ignore_cleanup_errors=True) as storage:
         training_run = _training_run(request, allotment)
-        training = in_thread(lambda: train_until_done(training_run, data, allotment, storage))
+        training = in_thread(lambda: _train(training_run, data, allotment, storage))
         try:
             prepared = resolved(data)
             tell_data(prepared, memory, request.folder)
-            best = _follow(request, training)
+            best = _follow(request, training, at_once)
         except (KeyboardInterrupt, SystemExit) as stop:
             _stop(request, training, stop)
         except LstmfcnError:
@@ -77,6 +82,14 @@ def run(request: Request, ray_stays: bool) -> EpochMetrics:
             raise
     logger.info("model: %s", request.folder / MODEL)
     return best
+
+
+def _train(
+    run: TrainingRun, data: PreparedRefs, allotment: Allotment, storage: str
+) -> EpochMetrics:
+    if run.hyperparameters.members > 1:
+        return train_members(run, data, allotment)
+    return train_until_done(run, data, allotment, storage)
 
 
 def _wanted(request: Request, allotment: Allotment, memory_bytes: int) -> Wanted:
@@ -104,32 +117,45 @@ def _training_run(request: Request, allotment: Allotment) -> TrainingRun:
         output=request.folder,
         threads=allotment.cpus_per_worker,
         checkpoint_every_s=request.checkpoint_every_s,
+        stop_file=request.folder / STOP,
     )
 
 
-def _follow(request: Request, training: Future[EpochMetrics]) -> EpochMetrics:
-    """Show each epoch; after the last one draw the curve, while the workers save the model."""
-    path = request.folder / METRICS
-    done = newest_position(request.folder / CHECKPOINTS).epoch
-    progress = Progress(request.inputs.record.hyperparameters.epochs, done, request.began)
+def _follow(request: Request, training: Future[EpochMetrics], at_once: int) -> EpochMetrics:
+    """Show each epoch; after the last one draw the curve, while the workers save the model.
+
+    Args:
+        at_once: members of an ensemble that are trained at a time.
+    """
+    hyperparameters = request.inputs.record.hyperparameters
+    epochs, members = hyperparameters.epochs, hyperparameters.members
+    folders = member_folders(request.folder, members)
+    done = [newest_position(folder / CHECKPOINTS).epoch for folder in folders]
+    progress = Progress(epochs * members, sum(done), request.began, at_once)
     begun, ended = threading.Event(), threading.Event()
     training.add_done_callback(lambda _: begun.set())
     training.add_done_callback(lambda _: ended.set())
+    running = set(range(members))
 
-    def show(metrics: EpochMetrics) -> None:
-        progress.show(metrics)
+    def show(member: int, metrics: EpochMetrics) -> None:
+        progress.show(metrics, member if members > 1 else None)
         begun.set()
-        if metrics["epoch"] == request.inputs.record.hyperparameters.epochs:
+        if metrics["epoch"] == epochs:
+            running.discard(member)
+        if not running:
             ended.set()
 
-    with progress, following(path, show, done):
+    with progress, ExitStack() as followed:
+        for member, folder in enumerate(folders):
+            shower = partial(show, member)
+            followed.enter_context(following(folder / METRICS, shower, done[member]))
         begun.wait()
         from lstmfcn.curves import save_learning_curve  # imports matplotlib, while workers train
 
         ended.wait()
         if training.done():
             training.result()  # raises what it ended with
-        history = read_metrics(path)
+        history = mean_metrics([read_metrics(folder / METRICS) for folder in folders])
         kept = min(history, key=deciding_loss)["epoch"]
         save_learning_curve(history, kept, request.folder / CURVE)
         best = training.result()
@@ -150,7 +176,7 @@ def _stop(
         training.exception(_SECONDS_TO_STOP)
     except TimeoutError:
         logger.info("the workers did not stop in %g s", _SECONDS_TO_STOP)
-    position = newest_position(request.folder / CHECKPOINTS)
+    position = run_position(request.folder, request.inputs.record.hyperparameters.members)
     raise StoppedError(f"stopped after {position}; go on with --resume") from stop
 
 
@@ -166,45 +192,15 @@ def resolved(data: PreparedRefs) -> Prepared:
         raise own_error(error) or error from None
 
 
-def allot(there: list[Node], wanted: Resources) -> Allotment:
-    """Settle what was left open, and refuse what the cluster does not have.
-
-    A worker takes a GPU where there are any, and by default all CPUs of a machine: on two, one
-    worker of two threads trained 0.98 to 2.5 times as fast as two workers of one, and 1.3 to 1.6
-    times as fast as one of one but for tiny nets on tiny sets (benchmarks/train.py, workers).
-    """
-    use_gpu = any(node.gpus for node in there) if wanted.use_gpu is None else wanted.use_gpu
-    gpus, num_workers = int(use_gpu), wanted.num_workers
-    each = wanted.cpus_per_worker or most_cpus_each(there, num_workers, gpus)
-    fewest = num_workers if wanted.min_workers is None else wanted.min_workers
-    if fewest > num_workers:
-        raise ResourceError(f"--min-workers {fewest} is more than --num-workers {num_workers}")
-    if places(there, each, gpus) >= num_workers:
-        return Allotment(num_workers, fewest, each, use_gpu)
-    if not may_grow_to(each * num_workers, gpus * num_workers):
-        machines = ", ".join(f"{node.cpus} CPUs and {node.gpus} GPUs" for node in there)
-        raise ResourceError(
-            f"{num_workers} workers of {each} CPUs{' and a GPU' if use_gpu else ''} do not fit "
-            f"the cluster's machines ({machines}); lower --num-workers or --cpus-per-worker"
-            + (", or add --no-use-gpu" if use_gpu else "")
-        )
-    logger.info("the machines that are up do not hold %d workers; asking for more", num_workers)
-    return Allotment(num_workers, fewest, each, use_gpu)
-
-
-def memory_bytes(there: list[Node], wanted: Resources) -> int:
-    """The most that all rows may take in memory: by default half of the least object store."""
-    if wanted.memory_gb is not None:
-        return int(wanted.memory_gb * 1e9)
-    return int(_SHARE_OF_OBJECT_STORE * min(node.object_store_bytes for node in there))
-
-
 def _tell_start(request: Request, allotment: Allotment) -> None:
+    members = request.inputs.record.hyperparameters.members
+    count, one = (members, "member") if members > 1 else (allotment.num_workers, "worker")
     logger.info(
-        "reading %d shards, starting %d worker%s of %d CPU%s%s",
+        "reading %d shards, starting %d %s%s of %d CPU%s%s",
         len(request.inputs.training.shards),
-        allotment.num_workers,
-        "s" if allotment.num_workers > 1 else "",
+        count,
+        one,
+        "s" if count > 1 else "",
         allotment.cpus_per_worker,
         "s" if allotment.cpus_per_worker > 1 else "",
         " and a GPU" if allotment.use_gpu else "",

@@ -14,13 +14,14 @@ from ray.tune.experiment import Trial as TuneTrial
 from ray.tune.schedulers import ASHAScheduler, FIFOScheduler, TrialScheduler
 
 from lstmfcn.artifact import Artifact
+from lstmfcn.distributed.allotment import Allotment, allot, memory_bytes
 from lstmfcn.distributed.prepare import Prepared, PreparedRefs, Wanted, start_preparing
-from lstmfcn.distributed.run import allot, memory_bytes, resolved, tell_data
+from lstmfcn.distributed.run import resolved, tell_data
 from lstmfcn.distributed.runtime import Node, nodes, places
 from lstmfcn.distributed.searcher import RecordingSearcher
 from lstmfcn.distributed.storage import refuse_unshared
 from lstmfcn.distributed.train import Resources
-from lstmfcn.distributed.trainer import Allotment, reason_of_loss
+from lstmfcn.distributed.trainer import reason_of_loss
 from lstmfcn.distributed.trial import run_trial
 from lstmfcn.distributed.trial_plan import FAILURE, FINISHED, TrialPlan
 from lstmfcn.distributed.tune import SweepRequest

@@ -8,12 +8,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from lstmfcn.checkpoints import newest_position
 from lstmfcn.distributed.inputs import Asked, Inputs, read_inputs
 from lstmfcn.distributed.runtime import ray_runtime
 from lstmfcn.errors import OutputError
 from lstmfcn.hyperparameters import Hyperparameters
-from lstmfcn.run_folder import CHECKPOINTS, MODEL, RunRecord, run_folder
+from lstmfcn.run_folder import MODEL, RunRecord, run_folder, run_position
 from lstmfcn.sweep_record import SweepRecord
 
 if TYPE_CHECKING:
@@ -105,8 +104,8 @@ def train(
 
 def _done_already(folder: Path, record: RunRecord) -> EpochMetrics | None:
     """The metrics of a run that has nothing left to do; else tell where it goes on."""
-    position = newest_position(folder / CHECKPOINTS, logger.info)
-    epochs = record.hyperparameters.epochs
+    epochs, members = record.hyperparameters.epochs, record.hyperparameters.members
+    position = run_position(folder, members, logger.info)
     if position.epoch >= epochs and (folder / MODEL).exists():
         from lstmfcn.artifact import Artifact
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any, cast
 
 import ray
@@ -18,6 +17,7 @@ from ray.train.v2._internal.exceptions import (
 )
 
 from lstmfcn.checkpoints import newest_position
+from lstmfcn.distributed.allotment import Allotment
 from lstmfcn.distributed.lost_nodes import await_lost_nodes, living_ids
 from lstmfcn.distributed.prepare import PreparedRefs
 from lstmfcn.distributed.runtime import TRAINING_ENVIRONMENT, own_error
@@ -26,7 +26,7 @@ from lstmfcn.errors import ResourceError
 from lstmfcn.metrics_file import EpochMetrics
 from lstmfcn.run_folder import CHECKPOINTS
 
-_LOSSES_WITHOUT_PROGRESS = 3
+LOSSES_WITHOUT_PROGRESS = 3
 _START_ATTEMPTS = 10
 """Each waits for a minute; a machine that a cluster starts anew takes a few."""
 _COLLECTIVE_TIMEOUT_S = 300
@@ -49,20 +49,6 @@ _REASONS = {
 """What to say, by a part of Ray's own long text; the first that fits."""
 
 logger = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True)
-class Allotment:
-    """What of the cluster a training takes.
-
-    Attributes:
-        min_workers: the fewest that training goes on with where others were lost.
-    """
-
-    num_workers: int
-    min_workers: int
-    cpus_per_worker: int
-    use_gpu: bool
 
 
 class Trainer(TorchTrainer):
@@ -122,7 +108,7 @@ def train_until_done(
         now = newest_position(checkpoints, tell)
         losses = losses + 1 if now == before else 1
         before = now
-        if losses == _LOSSES_WITHOUT_PROGRESS:
+        if losses == LOSSES_WITHOUT_PROGRESS:
             raise ResourceError(
                 f"workers were lost {losses} times without progress, the last time because: "
                 f"{reason}; if memory is short, lower --batch-size, --memory-gb or the net's "

@@ -24,7 +24,7 @@ from lstmfcn.distributed.worker import (
 from lstmfcn.errors import LstmfcnError
 from lstmfcn.metrics_file import EpochMetrics, MetricsWriter
 from lstmfcn.rows import Rows
-from lstmfcn.run_folder import METRICS, MODEL
+from lstmfcn.run_folder import METRICS, MODEL, STOP
 from lstmfcn.sweep import trial_folder
 from lstmfcn.training import fit
 from lstmfcn.training_start import start_of
@@ -51,6 +51,7 @@ def run_trial(config: dict[str, Any], plan: TrialPlan) -> None:
             output=trial_folder(plan.folder, number),
             threads=plan.threads,
             checkpoint_every_s=_REPORT_EVERY_S,
+            stop_file=trial_folder(plan.folder, number) / STOP,
         )
         run.output.mkdir(parents=True, exist_ok=True)
         data = plan.data[hyperparameters.scaling]

@@ -9,13 +9,14 @@ import ray
 from ray import tune
 
 from lstmfcn.checkpoints import Checkpoints
+from lstmfcn.distributed.allotment import Allotment
 from lstmfcn.distributed.background import in_thread
 from lstmfcn.distributed.prepare import Prepared, PreparedRefs
-from lstmfcn.distributed.trainer import Allotment, train_until_done
+from lstmfcn.distributed.trainer import train_until_done
 from lstmfcn.distributed.trial_plan import TrialPlan, report_of
 from lstmfcn.distributed.worker import TrainingRun, artifact_of
 from lstmfcn.metrics_file import read_metrics
-from lstmfcn.run_folder import CHECKPOINTS, METRICS, MODEL, STOP
+from lstmfcn.run_folder import CHECKPOINTS, METRICS, MODEL
 
 _LOOK_EVERY_S = 0.5
 
@@ -37,7 +38,7 @@ def train_on_workers(
                 time.sleep(_LOOK_EVERY_S)
                 relay.look()
         except SystemExit:  # Ray Tune has heard enough
-            (run.output / STOP).touch()
+            run.stop_file.touch()
             training.exception()
             raise
         best = training.result()

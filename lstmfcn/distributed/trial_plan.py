@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from lstmfcn.artifact import Artifact
+from lstmfcn.distributed.allotment import Allotment
 from lstmfcn.distributed.prepare import PreparedRefs
-from lstmfcn.distributed.trainer import Allotment
 from lstmfcn.hyperparameters import Hyperparameters
 from lstmfcn.metrics_file import EpochMetrics
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from lstmfcn.distributed.inputs import Asked, Inputs, read_inputs
 from lstmfcn.distributed.runtime import ray_runtime
 from lstmfcn.distributed.train import Resources
-from lstmfcn.errors import OutputError
+from lstmfcn.errors import HyperparameterError, OutputError
 from lstmfcn.hyperparameters import Hyperparameters
 from lstmfcn.records import refuse_changes
 from lstmfcn.run_folder import RunRecord, run_folder
@@ -97,7 +97,9 @@ def tune(
     space = sweep.search_space()
     if record.model:
         space.refuse_for_loaded_model(sweep.space)
-    request = SweepRequest(read_inputs(record), sweep, space, folder, resources, limits)
+    inputs = read_inputs(record)
+    refuse_members(inputs.record.hyperparameters)
+    request = SweepRequest(inputs, sweep, space, folder, resources, limits)
     with (
         run_folder(folder),
         sweep_plotter() as draw,
@@ -106,3 +108,16 @@ def tune(
         from lstmfcn.distributed.sweep_run import run  # imports PyTorch, while Ray started
 
         return run(request, draw)
+
+
+def refuse_members(hyperparameters: Hyperparameters) -> None:
+    """Refuse to sweep over ensembles.
+
+    Raises:
+        HyperparameterError: there are several members.
+    """
+    if hyperparameters.members > 1:
+        raise HyperparameterError(
+            f"members: found {hyperparameters.members}; a sweep trains single networks: leave it "
+            "out, and give it to lstmfcn train together with what the sweep finds"
+        )

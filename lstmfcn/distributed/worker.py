@@ -25,10 +25,11 @@ from lstmfcn.errors import ResourceError
 from lstmfcn.hyperparameters import Hyperparameters
 from lstmfcn.metrics_file import EpochMetrics, MetricsWriter
 from lstmfcn.rows import Rows
-from lstmfcn.run_folder import CHECKPOINTS, METRICS, MODEL, STOP
+from lstmfcn.run_folder import CHECKPOINTS, METRICS, MODEL
 from lstmfcn.training import Report, choose_precision, fit
 from lstmfcn.training_start import start_of
 from lstmfcn.training_state import Training
+from lstmfcn.workers import Workers
 
 _ALLOCATION_FAILURES = ("can't allocate memory", "out of memory")
 _SECONDS_TO_NOTICE = 60.0
@@ -48,6 +49,7 @@ class TrainingRun:
         record: how the model comes to be, for model.json.
         threads: of each worker.
         checkpoint_every_s: seconds between checkpoints.
+        stop_file: training is to stop once it is there.
     """
 
     hyperparameters: Hyperparameters
@@ -56,6 +58,7 @@ class TrainingRun:
     output: Path
     threads: int
     checkpoint_every_s: float
+    stop_file: Path
 
 
 def train_worker(config: dict[str, Any]) -> EpochMetrics | None:
@@ -71,7 +74,7 @@ def train_worker(config: dict[str, Any]) -> EpochMetrics | None:
     """
     try:
         with refusing_memory_errors():
-            return _train(ray.get(config["run"]), config["data"])
+            return train_model(ray.get(config["run"]), config["data"], RayWorkers(), get_device())
     except RuntimeError as error:
         if isinstance(error, torch.distributed.DistError) or "gloo" in str(error):
             # Some worker is lost, or failed by an error of its own, which is what has to be told:
@@ -99,12 +102,14 @@ def refusing_memory_errors() -> Iterator[None]:
         ) from error
 
 
-def _train(run: TrainingRun, data: PreparedRefs) -> EpochMetrics | None:
+def train_model(
+    run: TrainingRun, data: PreparedRefs, workers: Workers, device: torch.device
+) -> EpochMetrics | None:
+    """Go on from the newest checkpoint, and train; the first worker saves the model."""
     prepared: Prepared = ray.get(data.prepared)
     rows: Rows = ray.get(data.training)
     held_out: Rows | None = ray.get(data.validation)
     hyperparameters = run.hyperparameters
-    workers, device = RayWorkers(), get_device()
     share = Share(workers.rank, workers.world_size, device)
     torch.set_num_threads(min(run.threads, os.cpu_count() or 1))  # Ray's CPUs may be imagined
     training, task, batches = start_of(
@@ -114,7 +119,7 @@ def _train(run: TrainingRun, data: PreparedRefs) -> EpochMetrics | None:
         run.output / CHECKPOINTS,
         run.checkpoint_every_s,
         sync_first=run.output / METRICS,
-        stop_file=run.output / STOP,
+        stop_file=run.stop_file,
     )
     start = checkpoints.newest()
     if start:

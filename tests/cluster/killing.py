@@ -23,23 +23,23 @@ def epochs_in(output):
     return len(read_metrics(path)) if path.exists() else 0
 
 
-def train_workers(session=""):
-    """Process ids of the Train workers of the Ray whose temporary folder is named."""
+def train_workers(session="", name="ray::RayTrainWorker"):
+    """Process ids of the Train workers, or others, of the Ray whose temporary folder is named."""
     found = []
     for process in Path("/proc").iterdir():
         try:
-            name = (process / "cmdline").read_bytes()
+            command = (process / "cmdline").read_bytes()
             log = str((process / "fd" / "1").readlink())
         except OSError:
             continue
-        if name.startswith(b"ray::RayTrainWorker") and session in log:
+        if command.startswith(name.encode()) and session in log:
             found.append(int(process.name))
     return found
 
 
-def kill_train_worker(session=""):
-    """SIGKILL one Train worker; returns its process id."""
-    (pid, *_) = wait_until(lambda: train_workers(session), "a training worker")
+def kill_train_worker(session="", name="ray::RayTrainWorker"):
+    """SIGKILL one Train worker, or another process; returns its id."""
+    (pid, *_) = wait_until(lambda: train_workers(session, name), "a training worker")
     os.kill(pid, signal.SIGKILL)
-    wait_until(lambda: pid not in train_workers(session), "the end of the worker")
+    wait_until(lambda: pid not in train_workers(session, name), "the end of the worker")
     return pid
