@@ -16,12 +16,10 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import pandas as pd
-from commands import TINY_NET, command, evaluated, job, local_ray, train
+from commands import TINY_NET, job, local_ray, train
 
 TINY = f"{TINY_NET} --dropout 0.8 --lr 0.001 --batch-size 64 --epochs 60"
 PAPER = "--epochs 30"
-UCR = "--epochs 1000"
-UCR_SETS = ("ItalyPowerDemand", "GunPoint", "Coffee", "TwoLeadECG", "ECG200")
 SEED_SAMPLE_SEEDS = 5
 
 
@@ -29,12 +27,10 @@ def main() -> None:
     """Print one table a problem."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--data", type=Path, required=True)
-    parser.add_argument("--seeds", type=int, default=3, help="seeds of each UCR set")
     arguments = parser.parse_args()
     data = arguments.data.absolute()
     with local_ray(), tempfile.TemporaryDirectory() as folder:
         seed_sample(data / "seed_sample", Path(folder))
-        ucr(data / "ucr", Path(folder), arguments.seeds)
 
 
 def seed_sample(data: Path, folder: Path) -> None:
@@ -53,25 +49,6 @@ def seed_sample(data: Path, folder: Path) -> None:
             accuracies.append(float((predicted.to_numpy().argmax(axis=1) == truth).mean()))
             show(f"  seed {seed}", accuracies[-1:], done.epochs_s, done.total_s)
         show("  all", accuracies)
-
-
-def ucr(data: Path, folder: Path, seeds: int) -> None:
-    """Five sets of the UCR archive, converted to three CSV shards each."""
-    published = pd.read_csv(data / "INDEX.tsv", sep="\t", index_col="name").published_lstm_fcn
-    print(f"UCR, paper net: {UCR}   (target: at most 0.02 below the published accuracy)")
-    for name in UCR_SETS:
-        for split in ("TRAIN", "TEST"):
-            command("convert", "--input", data / name / f"{split}.tsv",
-                    "--output", folder / name / split, "--shards", 3)  # fmt: skip
-        accuracies, seconds = [], []
-        for seed in range(seeds):
-            run = folder / name / f"run-{seed}"
-            flags = ["--train", folder / name / "TRAIN", "--output", run, "--seed", seed]
-            done = train(*flags, *UCR.split())
-            seconds.append((done.epochs_s, done.total_s))
-            accuracies.append(evaluated(run / "model", folder / name / "TEST")["accuracy"])
-        epochs_s, total_s = (sum(times) / seeds for times in zip(*seconds, strict=True))
-        show(f"  {name:17} published {published[name]:.4f}", accuracies, epochs_s, total_s)
 
 
 def show(

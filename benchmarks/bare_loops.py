@@ -14,6 +14,7 @@ import pandas as pd
 import ray
 import torch
 import torch.nn.functional as F
+from commands import PLAIN
 from torch import Tensor, nn
 
 from lstmfcn.adam import EPSILON
@@ -125,7 +126,8 @@ def accuracy_on(folder: Path, kind: str, seed: int, epochs: int) -> float:
     values = [table.iloc[:, 1:].to_numpy(np.float32) for table in (train, test)]
     scaler = Scaler.fit("global", values[0])
     x, x_test = (scaler.transform(part) for part in values)
-    h = Hyperparameters(epochs=epochs, seed=seed, precision="fp32" if kind == "plain" else kind)
+    precision = "fp32" if kind == "plain" else kind
+    h = PLAIN.model_copy(update={"epochs": epochs, "seed": seed, "precision": precision})
     torch.manual_seed(seed)
     net: nn.Module = LSTMFCN(h, x.shape[1], len(classes))
     if kind == "plain":

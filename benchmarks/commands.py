@@ -17,6 +17,7 @@ from typing import Any, NamedTuple
 import ray
 
 from lstmfcn.distributed.runtime import prepare_environment
+from lstmfcn.hyperparameters import Hyperparameters, flag
 
 REPOSITORY = Path(__file__).parents[1]
 
@@ -24,6 +25,20 @@ TINY_NET = (
     "--hidden-size 8 --filters-1 4 --filters-2 4 --filters-3 4 "
     "--kernel-size-1 3 --kernel-size-2 3 --kernel-size-3 3"
 )
+
+
+PLAIN = Hyperparameters(
+    hidden_size=128,
+    lr=1e-3,
+    batch_size=128,
+    rows_per_epoch=0,
+    schedule="constant",
+    weight_decay=0.0,
+    label_smoothing=0.0,
+)
+"""The paper's net by plain Adam, as loops outside of lstmfcn run it."""
+
+PLAIN_FLAGS = [f"--{flag(name)}={getattr(PLAIN, name)}" for name in sorted(PLAIN.model_fields_set)]
 
 
 class Place(NamedTuple):

@@ -24,11 +24,10 @@ import ray
 import torch
 import torch.distributed
 from bare_loops import bare_loop_s
-from commands import local_ray, train
+from commands import PLAIN, local_ray, train
 from csv_shards import write_random_shards
 
 from lstmfcn.checkpoints import Checkpoints, Position
-from lstmfcn.hyperparameters import Hyperparameters
 from lstmfcn.metrics_file import MetricsWriter
 from lstmfcn.model import LSTMFCN
 from lstmfcn.reading import read_tables, survey
@@ -153,7 +152,7 @@ def check(costs: Costs, folder: Path) -> None:
 
 def measure(folder: Path) -> Costs:
     """All constants, one after the other."""
-    h = Hyperparameters()
+    h = PLAIN
     network = LSTMFCN(h, N_TIMEPOINTS, N_CLASSES)
     gradient_bytes = sum(4 * parameter.numel() for parameter in network.parameters())
     step_s, row_s = _step_costs()
@@ -175,7 +174,7 @@ def _step_costs() -> tuple[float, float]:
     """Seconds of a step and of a row in it: a straight line through three batch sizes."""
     sizes, seconds = (32, 64, 128), []
     for size in sizes:
-        h = Hyperparameters(batch_size=size)
+        h = PLAIN.model_copy(update={"batch_size": size})
         epochs = bare_loop_s((1024, N_TIMEPOINTS, N_CLASSES), h, 4, plain=False, threads=1)
         seconds.append(median(epochs[1:]) * size / 1024)
     row_s, step_s = np.polyfit(sizes, seconds, 1)

@@ -28,11 +28,10 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import torch
-from commands import REPOSITORY
+from commands import PLAIN, REPOSITORY
 
 from lstmfcn.artifact import Artifact
 from lstmfcn.classifier import Classifier
-from lstmfcn.hyperparameters import Hyperparameters
 from lstmfcn.model import LSTMFCN
 from lstmfcn.scaling import Scaler
 from lstmfcn.schema import SeriesSchema
@@ -170,7 +169,7 @@ def random_model(folder: Path) -> Path:
     """The paper's net with random weights."""
     torch.manual_seed(0)
     columns = ["y_1", "y_2", "y_3", *(f"x_{i}" for i in range(1, N_TIMEPOINTS + 1))]
-    hyperparameters = Hyperparameters()
+    hyperparameters = PLAIN
     network = LSTMFCN(hyperparameters, N_TIMEPOINTS, 3)
     Artifact(
         hyperparameters,

@@ -16,14 +16,22 @@ from statistics import mean, median
 
 import torch
 from bare_loops import accuracy_on, bare_loop_s
-from commands import TINY_NET, Place, Training, command, evaluated, local_ray, run_parts, train
+from commands import (
+    PLAIN,
+    PLAIN_FLAGS,
+    TINY_NET,
+    Place,
+    Training,
+    command,
+    evaluated,
+    local_ray,
+    run_parts,
+    train,
+)
 from csv_shards import write_random_shards
 from peak_memory import peak_memory
 
-from lstmfcn.hyperparameters import Hyperparameters
-
 ROUNDS = 3
-PAPER = Hyperparameters()
 CPUS = os.cpu_count() or 1
 PARTS = (
     "throughput",
@@ -46,11 +54,11 @@ def throughput(place: Place) -> None:
             engine, bare, plain = [], [], []
             for turn in range(ROUNDS):
                 run = place.folder / f"run-{n_timepoints}-{turn}"
-                done = train("--train", data, "--output", run, "--epochs", 9)
+                done = train("--train", data, "--output", run, "--epochs", 9, *PLAIN_FLAGS)
                 engine += [epoch["seconds"] for epoch in done.epochs[1:]]
                 shape = (n_rows, n_timepoints, 3)
-                bare += bare_loop_s(shape, PAPER, 9, plain=False, threads=CPUS)[1:]
-                plain += bare_loop_s(shape, PAPER, 5, plain=True, threads=CPUS)[1:]
+                bare += bare_loop_s(shape, PLAIN, 9, plain=False, threads=CPUS)[1:]
+                plain += bare_loop_s(shape, PLAIN, 5, plain=True, threads=CPUS)[1:]
             rates = [n_rows / median(seconds) for seconds in (engine, bare, plain)]
             print(
                 f"  {n_rows} x {n_timepoints}: engine {rates[0]:.0f} rows/s, "
@@ -69,10 +77,12 @@ def small(place: Place) -> None:
         engine, bare = [], []
         for turn in range(ROUNDS):
             run = place.folder / f"run-{turn}"
-            done = train("--train", data / "TRAIN", "--output", run, "--epochs", epochs)
+            done = train(
+                "--train", data / "TRAIN", "--output", run, "--epochs", epochs, *PLAIN_FLAGS
+            )
             assert [epoch["epoch"] for epoch in done.epochs] == list(range(1, epochs + 1))
             engine.append(done.total_s - done.start_up_s)
-            bare.append(sum(bare_loop_s((67, 24, 2), PAPER, epochs, False, CPUS)))
+            bare.append(sum(bare_loop_s((67, 24, 2), PLAIN, epochs, False, CPUS)))
         print(
             f"  ItalyPowerDemand, {epochs} epochs: engine without start-up {median(engine):.1f} s, "
             f"bare loop {median(bare):.1f} s; ratio {median(engine) / median(bare):.3f} "
@@ -86,7 +96,7 @@ def start_up(place: Place) -> None:
     write_random_shards(place.folder / "data", 600, 128, n_shards=3)
 
     def runs(kind: str) -> list[Training]:
-        flags = ("--train", place.folder / "data", "--epochs", 1)
+        flags = ("--train", place.folder / "data", "--epochs", 1, *PLAIN_FLAGS)
         return [train(*flags, "--output", place.folder / f"{kind}-{i}") for i in range(ROUNDS)]
 
     alone = runs("alone")
@@ -110,10 +120,10 @@ def large(place: Place) -> None:
     csv_bytes = write_random_shards(data, n_rows, n_timepoints, n_shards=23, digits=17)
     store = int(granted_gb * 1e9)
     with local_ray(object_store_memory=store), peak_memory() as peaks:
-        bare = bare_loop_s((4096, n_timepoints, 3), PAPER, 6, plain=False, threads=CPUS)[1:]
+        bare = bare_loop_s((4096, n_timepoints, 3), PLAIN, 6, plain=False, threads=CPUS)[1:]
         done = train(
             "--train", data, "--output", place.folder / "run", "--epochs", 1,
-            "--memory-gb", granted_gb,
+            "--memory-gb", granted_gb, *PLAIN_FLAGS,
         )  # fmt: skip
     told = next(line for _, line in done.stages if "rows take" in line)
     read_s = next(t for t, line in done.stages if line.startswith("training: "))
@@ -135,7 +145,7 @@ def growth(place: Place) -> None:
             data, run = place.folder / f"data-{n_rows}", place.folder / f"run-{n_rows}"
             csv_bytes = write_random_shards(data, n_rows, 100, n_shards=10)
             done = train("--train", data, "--output", run, "--epochs", 1,
-                         "--batch-size", 1024, *TINY_NET.split())  # fmt: skip
+                         *PLAIN_FLAGS, "--batch-size", 1024, *TINY_NET.split())  # fmt: skip
             start = next(t for t, line in done.stages if line.startswith("reading"))
             read = next(t for t, line in done.stages if line.startswith("training: ")) - start
             print(
@@ -160,7 +170,7 @@ def workers(place: Place) -> None:
                     run = place.folder / f"{net}-{n_rows}-{num_workers}-{threads}"
                     done = train("--train", data, "--output", run, "--epochs", epochs,
                                  "--num-workers", num_workers, "--cpus-per-worker", threads,
-                                 *flags.split())  # fmt: skip
+                                 *PLAIN_FLAGS, *flags.split())  # fmt: skip
                     rate = n_rows / median(epoch["seconds"] for epoch in done.epochs[1:])
                     print(f"  {num_workers} x {threads} threads {rate:.0f} rows/s", end="")
                 print(flush=True)
@@ -189,7 +199,16 @@ def heartbeats(place: Place) -> None:
         ("full set", data / "train", "--epochs 4 --class-weight sqrt"),
     ):
         run = place.folder / name.replace(" ", "-")
-        done = train("--train", train_data, "--output", run, *flags.split(), "--schedule", "cosine")
+        done = train(
+            "--train",
+            train_data,
+            "--output",
+            run,
+            *PLAIN_FLAGS,
+            *flags.split(),
+            "--schedule",
+            "cosine",
+        )
         began = time.perf_counter()
         found = evaluated(run / "model", data / "test")
         print(

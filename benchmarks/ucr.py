@@ -1,11 +1,14 @@
 """Accuracy on sets of the UCR archive, beside the published figures.
 
-    python benchmarks/ucr.py --data DATA --name NAME [--seeds 5] [--sets ...] [-- flags of train]
+    python benchmarks/ucr.py --data DATA --name NAME [--seeds 5] [--sets ...] [--models FOLDER]
+        [-- flags of train]
 
 DATA holds ``ucr`` (NAME/TRAIN.tsv, NAME/TEST.tsv, INDEX.tsv with published accuracies). Trains each
 set with each seed through `lstmfcn.train_arrays`, a run a CPU side by side on Ray, and judges the
 kept model on the test file, which decides nothing. Rows of results are added to
-``benchmarks/results/NAME.csv`` as they come; those that are there are not run again. At the end it
+``benchmarks/results/NAME.csv`` as they come; those that are there are not run again. Networks are
+kept in FOLDER, and one that is there is not trained again: the members of an ensemble are those
+that their seeds train alone. Empty the folder where the code of training has changed. At the end it
 prints the table and draws ``NAME-scatter.png`` and ``NAME-ranks.png`` beside it.
 """
 
@@ -13,9 +16,11 @@ from __future__ import annotations
 
 import argparse
 import csv
+import hashlib
 import sys
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +30,7 @@ import ray
 from commands import local_ray
 from ucr_comparison import draw_ranks, draw_scatter, print_comparison
 
+from lstmfcn.artifact import Artifact
 from lstmfcn.cli import app
 from lstmfcn.distributed.runtime import TRAINING_ENVIRONMENT
 from lstmfcn.hyperparameters import Hyperparameters
@@ -43,13 +49,15 @@ def main() -> None:
     parser.add_argument("--name", required=True, help="of the results")
     parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("--sets", nargs="*")
+    parser.add_argument("--models", type=Path, help="folder of networks to keep")
     arguments = parser.parse_args(own)
     folder = arguments.data.absolute() / "ucr"
     index = pd.read_csv(folder / "INDEX.tsv", sep="\t", index_col="name")
     small = index[index.published_lstm_fcn.notna() & (index.n_train <= MOST_ROWS)]
     sets = arguments.sets or small.index.tolist()
     path = RESULTS / f"{arguments.name}.csv"
-    run_missing(folder, sets, range(arguments.seeds), hyperparameters_of(flags), path)
+    models = arguments.models and arguments.models.absolute()
+    run_missing(folder, sets, range(arguments.seeds), hyperparameters_of(flags), path, models)
     found = pd.read_csv(path)
     found = found[found.set.isin(sets) & (found.seed < arguments.seeds)]
     print_comparison(found, index)
@@ -72,6 +80,7 @@ def run_missing(
     seeds: Sequence[int],
     hyperparameters: Hyperparameters,
     path: Path,
+    models: Path | None,
 ) -> None:
     """Train what the results do not have yet, seed by seed; a row as each ends."""
     known: set[tuple[str, int]] = set()
@@ -89,7 +98,7 @@ def run_missing(
         environment = {"env_vars": TRAINING_ENVIRONMENT}
         remote = ray.remote(num_cpus=1, runtime_env=environment)(run)
         pending = [
-            remote.remote(folder / name, hyperparameters.model_copy(update={"seed": seed}))
+            remote.remote(folder / name, hyperparameters.model_copy(update={"seed": seed}), models)
             for name, seed in wanted
         ]
         for count in range(1, len(pending) + 1):
@@ -100,17 +109,16 @@ def run_missing(
             print(f"{count} of {len(wanted)}: {row}", flush=True)
 
 
-def run(folder: Path, hyperparameters: Hyperparameters) -> dict[str, Any]:
-    """One set with one seed, on one thread."""
+def run(folder: Path, hyperparameters: Hyperparameters, models: Path | None) -> dict[str, Any]:
+    """One set with one seed, on one thread; the members of an ensemble one after the other."""
     import torch
 
     from lstmfcn.classifier import Classifier
-    from lstmfcn.train_arrays import train_arrays
+    from lstmfcn.ensemble import ensemble_of
 
     torch.set_num_threads(1)
-    began = time.perf_counter()
-    artifact = train_arrays(read(folder / "TRAIN.tsv"), hyperparameters)
-    seconds = time.perf_counter() - began
+    members = [network(folder, member, models) for member in hyperparameters.of_members()]
+    artifact = members[0] if len(members) == 1 else ensemble_of(members, hyperparameters, {})
     values, names = read(folder / "TEST.tsv")
     predicted = Classifier(artifact).predict(values)
     return {
@@ -118,9 +126,25 @@ def run(folder: Path, hyperparameters: Hyperparameters) -> dict[str, Any]:
         "seed": hyperparameters.seed,
         "accuracy": round(float((np.array(predicted) == names).mean()), 6),
         "epochs": hyperparameters.epochs,
-        "seconds": round(seconds, 1),
+        "seconds": round(sum(member.training["seconds"] for member in members), 1),
         "parameters": sum(parameter.numel() for parameter in artifact.network().parameters()),
     }
+
+
+def network(folder: Path, hyperparameters: Hyperparameters, models: Path | None) -> Artifact:
+    """One network, trained now or before."""
+    from lstmfcn.train_arrays import train_arrays
+
+    asked = f"{folder.name} {hyperparameters.model_copy(update={'recipe': 'default'})!r}"
+    kept = models and models / f"{folder.name}-{hashlib.sha256(asked.encode()).hexdigest()[:16]}"
+    if kept and kept.exists():
+        return Artifact.load(kept)
+    began = time.perf_counter()
+    artifact = train_arrays(read(folder / "TRAIN.tsv"), hyperparameters)
+    artifact = replace(artifact, training={"seconds": time.perf_counter() - began})
+    if kept:
+        artifact.save(kept)
+    return artifact
 
 
 def read(path: Path) -> tuple[Any, Any]:

@@ -3,13 +3,14 @@
 Flags, search spaces and model files all derive from `Hyperparameters`. The first thirteen carry the
 names of the LSTM-FCN SageMaker algorithm, which writes them with hyphens and passes them as
 strings; both spellings and both types are accepted. Defaults of the net are the paper's
-(Karim et al. 2018, "LSTM Fully Convolutional Networks for Time Series Classification", section IV).
+(Karim et al. 2018, "LSTM Fully Convolutional Networks for Time Series Classification", section IV);
+those of its training were found on training rows (docs/accuracy.md).
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
@@ -22,7 +23,7 @@ InferencePrecision = Literal["fp32", "bf16"]
 ClassWeightName = Literal["none", "sqrt", "balanced"]
 ScheduleName = Literal["constant", "cosine", "one-cycle", "plateau"]
 
-RecipeName = Literal["default", "paper"]
+RecipeName = Literal["default", "paper", "best"]
 
 RECIPES: Mapping[str, Mapping[str, Any]] = {
     "default": {},
@@ -32,10 +33,14 @@ RECIPES: Mapping[str, Mapping[str, Any]] = {
         "batch_size": 128,
         "epochs": 2000,
         "lr": 1e-3,
+        "rows_per_epoch": 0,
         "schedule": "plateau",
+        "weight_decay": 0.0,
+        "label_smoothing": 0.0,
         "scaling": "series",
         "precision": "fp32",
     },
+    "best": {"members": 5},
 }
 """What each recipe changes of the defaults."""
 
@@ -57,10 +62,11 @@ class Hyperparameters(BaseModel):
 
     recipe: RecipeName = Field(
         "default",
-        description="What is not given otherwise: the defaults, or the paper's training.",
+        description="What is not given otherwise: the defaults; the paper's training; or best, the "
+        "defaults and five members.",
     )
     num_layers: int = Field(1, ge=1, description="LSTM layers, one on the other.")
-    hidden_size: int = Field(128, ge=1, description="Units of each LSTM layer.")
+    hidden_size: int = Field(8, ge=1, description="Units of each LSTM layer.")
     dropout: float = Field(0.8, ge=0, lt=1, description="Dropout after each LSTM layer.")
     filters_1: int = Field(128, ge=1, description="Filters of the first convolution.")
     filters_2: int = Field(256, ge=1, description="Filters of the second convolution.")
@@ -68,13 +74,15 @@ class Hyperparameters(BaseModel):
     kernel_size_1: int = Field(8, ge=1, description="Kernel of the first convolution, timepoints.")
     kernel_size_2: int = Field(5, ge=1, description="Kernel of the second convolution, timepoints.")
     kernel_size_3: int = Field(3, ge=1, description="Kernel of the third convolution, timepoints.")
-    lr: float = Field(1e-3, gt=0, description="Learning rate of Adam.")
-    batch_size: int = Field(
-        128, ge=1, description="Rows of one step, over all workers; the same at any number of them."
+    lr: float = Field(3e-3, gt=0, description="Learning rate of Adam, at its highest.")
+    batch_size: Annotated[int, Field(ge=1)] | Literal["auto"] = Field(
+        "auto",
+        description="Rows of one step, over all workers; the same at any number of them. auto: 16, "
+        "and for more than 512 rows a 32nd of them, up to 128.",
     )
     epochs: int = Field(200, ge=1, description="Passes over the training rows.")
     rows_per_epoch: int = Field(
-        0,
+        100,
         ge=0,
         description="An epoch goes over fewer rows than these several times, for sets of a few "
         "dozen rows need steps; not where rows are streamed.",
@@ -102,19 +110,19 @@ class Hyperparameters(BaseModel):
         "frequent classes less.",
     )
     schedule: ScheduleName = Field(
-        "constant",
+        "one-cycle",
         description="The learning rate over epochs: constant; falling along a half cosine from lr "
         "towards nothing, which ends the jumps from epoch to epoch; one-cycle, which rises to lr "
         "first; plateau, lowered whenever train_loss has not improved for 100 epochs.",
     )
     weight_decay: float = Field(
-        0.0,
+        0.01,
         ge=0,
         le=1,
         description="What a step takes off each weight, times the learning rate (AdamW).",
     )
     label_smoothing: float = Field(
-        0.0,
+        0.1,
         ge=0,
         lt=1,
         description="The share of a training label that is spread over all classes.",
@@ -169,15 +177,15 @@ def flag(field: str) -> str:
 
 def explain(error: ValidationError) -> str:
     """One line for what pydantic found wrong, naming each field, the value, and what is allowed."""
-    parts = []
+    faults: dict[str, list[str]] = {}
     for problem in error.errors():
         name = flag(str(problem["loc"][0])) if problem["loc"] else "hyperparameters"
         if problem["type"] == "extra_forbidden":
-            parts.append(f"{name} is not a hyperparameter")
+            faults[f"{name} is not a hyperparameter"] = []
             continue
         message = problem["msg"].removeprefix("Input should be ").split(", unable")[0]
-        parts.append(f"{name}: found {problem['input']!r}; it must be {message}")
-    return "; ".join(parts)
+        faults.setdefault(f"{name}: found {problem['input']!r}; it must be ", []).append(message)
+    return "; ".join(fault + " or ".join(allowed) for fault, allowed in faults.items())
 
 
 def resume_with(

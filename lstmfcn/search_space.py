@@ -238,8 +238,8 @@ def _valid(field: str, value: object) -> Any:
 
 
 def _is_integer(field: str) -> bool:
-    return Hyperparameters.model_fields[field].annotation is int
+    return Hyperparameters.model_fields[field].annotation is int or field == "batch_size"
 
 
 def _is_number(field: str) -> bool:
-    return Hyperparameters.model_fields[field].annotation in (int, float)
+    return _is_integer(field) or Hyperparameters.model_fields[field].annotation is float

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from lstmfcn.batches import BatchSource, Share, training_batches
+from lstmfcn.bounds import batch_size_for
 from lstmfcn.hyperparameters import Hyperparameters
 from lstmfcn.model import LSTMFCN
 from lstmfcn.rows import Rows
@@ -51,5 +52,6 @@ def start_of(
     if weights is not None:
         network.load_state_dict(weights)
     training = Training(network.to(share.device), h.lr, workers, h.weight_decay)
-    batches = training_batches(rows, h.batch_size, h.seed, share, h.rows_per_epoch)
+    batch_size = batch_size_for(h.batch_size, len(rows))
+    batches = training_batches(rows, batch_size, h.seed, share, h.rows_per_epoch)
     return Start(training, task, batches)

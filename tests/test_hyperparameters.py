@@ -40,11 +40,11 @@ def test_names_with_underscores_and_numbers_are_the_same():
     assert Hyperparameters(**values) == hyphens
 
 
-def test_defaults_are_the_papers():
+def test_defaults_are_the_papers_net_and_the_default_recipe():
     assert Hyperparameters().flags() == {
         "recipe": "default",
         "num-layers": 1,
-        "hidden-size": 128,
+        "hidden-size": 8,
         "dropout": 0.8,
         "filters-1": 128,
         "filters-2": 256,
@@ -52,16 +52,17 @@ def test_defaults_are_the_papers():
         "kernel-size-1": 8,
         "kernel-size-2": 5,
         "kernel-size-3": 3,
-        "lr": 1e-3,
-        "batch-size": 128,
+        "lr": 3e-3,
+        "batch-size": "auto",
         "epochs": 200,
-        "rows-per-epoch": 0,
+        "rows-per-epoch": 100,
+        "members": 1,
         "task": "multiclass",
         "scaling": "global",
         "class-weight": "none",
-        "schedule": "constant",
-        "weight-decay": 0.0,
-        "label-smoothing": 0.0,
+        "schedule": "one-cycle",
+        "weight-decay": 0.01,
+        "label-smoothing": 0.1,
         "precision": "auto",
         "seed": 0,
     }
@@ -86,7 +87,7 @@ def test_a_recipe_changes_what_is_not_given():
         ("kernel-size-1", 0, f"kernel-size-1: found 0; {AT_LEAST_1}"),
         ("kernel_size_2", 0, f"kernel-size-2: found 0; {AT_LEAST_1}"),
         ("kernel-size-3", 0, f"kernel-size-3: found 0; {AT_LEAST_1}"),
-        ("batch-size", 0, f"batch-size: found 0; {AT_LEAST_1}"),
+        ("batch-size", 0, f"batch-size: found 0; {AT_LEAST_1} or 'auto'"),
         ("epochs", 0, f"epochs: found 0; {AT_LEAST_1}"),
         ("dropout", -0.1, "dropout: found -0.1; it must be greater than or equal to 0"),
         ("dropout", "1", "dropout: found '1'; it must be less than 1"),
@@ -95,8 +96,8 @@ def test_a_recipe_changes_what_is_not_given():
         ("lr", "nan", "lr: found 'nan'; it must be a finite number"),
         ("lr", "inf", "lr: found 'inf'; it must be a finite number"),
         ("lr", "fast", "lr: found 'fast'; it must be a valid number"),
-        ("batch-size", "many", "batch-size: found 'many'; it must be a valid integer"),
-        ("batch-size", "1.5", "batch-size: found '1.5'; it must be a valid integer"),
+        ("batch-size", "many", "batch-size: found 'many'; it must be a valid integer or 'auto'"),
+        ("batch-size", "1.5", "batch-size: found '1.5'; it must be a valid integer or 'auto'"),
         ("task", "regression", f"task: found 'regression'; it must be {TASKS}"),
         ("scaling", "minmax", f"scaling: found 'minmax'; it must be {SCALINGS}"),
         ("recipe", "best", "recipe: found 'best'; it must be 'default' or 'paper'"),

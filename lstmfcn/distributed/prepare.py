@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 import ray
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-from lstmfcn.bounds import FEWEST_ROWS
+from lstmfcn.bounds import FEWEST_ROWS, batch_size_for, refuse_small_batches
 from lstmfcn.distributed.data import LoadedData, load
 from lstmfcn.errors import DataError
 from lstmfcn.reading import ShardSet
@@ -119,3 +119,5 @@ def _refuse_too_few(data: LoadedData, wanted: Wanted) -> None:
             "give each worker at least two rows",
             file=wanted.training.data,
         )
+    batch_size = wanted.record.hyperparameters.batch_size
+    refuse_small_batches(batch_size_for(batch_size, len(data.rows)), wanted.num_workers)

@@ -62,7 +62,9 @@ def run(request: Request, ray_stays: bool) -> EpochMetrics:
     members = request.inputs.record.hyperparameters.members
     allotment = allot(there, request.resources, members)
     at_once = members_at_once(there, allotment, members)
-    refuse_small_batches(request.inputs.record.hyperparameters.batch_size, allotment.num_workers)
+    batch_size = request.inputs.record.hyperparameters.batch_size
+    if batch_size != "auto":  # which the rows decide
+        refuse_small_batches(batch_size, allotment.num_workers)
     refuse_unshared(request.folder)
     memory = memory_bytes(there, request.resources)
     data = start_preparing(_wanted(request, allotment, memory))
