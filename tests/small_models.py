@@ -15,6 +15,9 @@ torch.set_num_threads(1)
 
 N_TIMEPOINTS = 12
 
+PLAIN = {"schedule": "constant", "weight_decay": 0.0, "label_smoothing": 0.0, "rows_per_epoch": 0}
+"""Training whose epochs are all alike, each over all rows once."""
+
 LABELS = {
     "multiclass": ("multiclass", ["y_a", "y_b", "y_c"]),
     "names": ("multiclass", ["y"]),
@@ -35,7 +38,7 @@ def tiny_schema(kind="multiclass", n_timepoints=N_TIMEPOINTS):
 
 def tiny_hyperparameters(kind="multiclass", **changes):
     sizes = {"hidden_size": 4, "filters_1": 4, "filters_2": 4, "filters_3": 4, "dropout": 0.1}
-    training = {"lr": 0.01, "batch_size": 16, "epochs": 3, "precision": "fp32"}
+    training = {"lr": 0.01, "batch_size": 16, "epochs": 3, "precision": "fp32", **PLAIN}
     return Hyperparameters(**{"task": LABELS[kind][0], **sizes, **training, **changes})
 
 

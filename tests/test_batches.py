@@ -14,7 +14,7 @@ from lstmfcn.batches import (
     as_tensor,
     training_batches,
 )
-from lstmfcn.bounds import batch_bounds, refuse_small_batches
+from lstmfcn.bounds import batch_bounds, batch_size_for, refuse_small_batches
 from lstmfcn.errors import HyperparameterError
 from lstmfcn.rows import Rows, StoredValues
 
@@ -118,6 +118,15 @@ def test_a_last_batch_of_one_row_joins_the_one_before(n_rows, expected):
     batches = epoch_of(n_rows, 4)
     assert [len(batch.x) for batch in batches] == expected
     assert [batch.n_rows_global for batch in batches] == expected
+
+
+@pytest.mark.parametrize(
+    ("n_rows", "expected"),
+    [(2, 16), (30, 16), (1023, 16), (1024, 32), (2047, 32), (4096, 128), (10**7, 128)],
+)
+def test_an_automatic_batch_grows_with_the_rows(n_rows, expected):
+    assert batch_size_for("auto", n_rows) == expected
+    assert batch_size_for(7, n_rows) == 7
 
 
 def test_order_depends_on_seed_and_epoch_only():

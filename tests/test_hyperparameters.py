@@ -100,7 +100,7 @@ def test_a_recipe_changes_what_is_not_given():
         ("batch-size", "1.5", "batch-size: found '1.5'; it must be a valid integer or 'auto'"),
         ("task", "regression", f"task: found 'regression'; it must be {TASKS}"),
         ("scaling", "minmax", f"scaling: found 'minmax'; it must be {SCALINGS}"),
-        ("recipe", "best", "recipe: found 'best'; it must be 'default' or 'paper'"),
+        ("recipe", "worst", "recipe: found 'worst'; it must be 'default', 'paper' or 'best'"),
         ("precision", "fp16", "precision: found 'fp16'; it must be 'auto', 'fp32' or 'bf16'"),
         ("seed", -1, "seed: found -1; it must be greater than or equal to 0"),
         ("seed", 2**32, "seed: found 4294967296; it must be less than 4294967296"),
@@ -142,7 +142,7 @@ def test_hyperparameters_are_frozen():
     parsed = Hyperparameters()
     with pytest.raises(ValidationError, match="frozen"):
         parsed.lr = 1.0
-    assert parsed.lr == 1e-3
+    assert parsed.lr == 3e-3
 
 
 def test_hyperparameters_round_trip_through_flags_and_json():

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from lstmfcn.errors import OutputError
-from lstmfcn.metrics_file import MetricsWriter, following, read_metrics
+from lstmfcn.metrics_file import MetricsWriter, following, mean_metrics, read_metrics
 
 EPOCHS = [{"epoch": i, "train_loss": 1 / i, "seconds": 0.5} for i in range(1, 6)]
 
@@ -152,3 +152,15 @@ def test_following_ends_when_its_block_fails(tmp_path):
         fail_after_one_epoch()
     assert seen == EPOCHS[:1]
     assert set(threading.enumerate()) <= threads
+
+
+def test_the_mean_over_members_is_taken_epoch_by_epoch():
+    histories = [
+        [{"epoch": 1, "train_loss": 1.0}, {"epoch": 2, "train_loss": 0.5}],
+        [{"epoch": 1, "train_loss": 3.0}, {"epoch": 2, "train_loss": 1.5}],
+    ]
+    assert mean_metrics(histories) == [
+        {"epoch": 1, "train_loss": 2.0},
+        {"epoch": 2, "train_loss": 1.0},
+    ]
+    assert mean_metrics(histories[:1]) == histories[0]

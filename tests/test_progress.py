@@ -107,3 +107,14 @@ def test_stderr_stays_empty_where_it_is_no_terminal(capsys, monkeypatch, variabl
     assert captured.err == ""
     assert "\x1b" not in captured.out
     assert captured.out.startswith("epoch: 1 train_loss: 1.08076429 ")
+
+
+def test_members_are_named_and_their_epochs_counted_together(capsys):
+    with Progress(epochs=4, done=1, at_once=2) as progress:
+        progress.show(EPOCH | {"epoch": 2}, member=0)
+        progress.show(EPOCH, member=1)
+    first, second = capsys.readouterr().out.splitlines()
+    assert first.startswith("member: 0 epoch: 2 train_loss: ")
+    assert first.endswith("(1,235 rows/s, 2 s left)")
+    assert second.startswith("member: 1 epoch: 1 train_loss: ")
+    assert second.endswith("(1,235 rows/s, 1 s left)")

@@ -44,7 +44,7 @@ def test_a_run_does_not_go_on_with_other_hyperparameters():
     with pytest.raises(HyperparameterError) as refusal:
         RECORD.resumed_with(Hyperparameters(epochs=9, batch_size=64))
     assert str(refusal.value) == (
-        "batch-size: found 64, the run to resume has 128; "
+        "batch-size: found 64, the run to resume has 'auto'; "
         "leave the flag out, or name another --output"
     )
 

@@ -77,6 +77,10 @@ def test_a_space_is_the_same_after_it_was_written(name):
         ("lr: 0.1", "lr: found 0.1; write {choice: [...]}"),
         ("lr: {uniform: [0.1, 0.2], log: true}", "lr: found log beside uniform; leave it out"),
         ("task: {choice: [binary]}", "task: cannot be searched, it is a fact about the labels"),
+        (
+            "members: {int: [1, 5]}",
+            "members: cannot be searched, more are better and cost more; give it to lstmfcn train",
+        ),
         ("width: {int: [1, 2]}", "width is not a hyperparameter"),
         ("batch-size: {int: [1, 2]}\nbatch_size: {int: [1, 2]}", "batch-size stands there twice"),
         ("", "names no hyperparameter; write {choice: [...]}"),

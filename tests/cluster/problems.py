@@ -16,6 +16,10 @@ TINY = Hyperparameters(
     batch_size=16,
     epochs=2,
     lr=0.01,
+    rows_per_epoch=0,
+    schedule="constant",
+    weight_decay=0.0,
+    label_smoothing=0.0,
     precision="fp32",
 )
 
