@@ -78,7 +78,7 @@ class Hyperparameters(BaseModel):
     batch_size: Annotated[int, Field(ge=1)] | Literal["auto"] = Field(
         "auto",
         description="Rows of one step, over all workers; the same at any number of them. auto: 16, "
-        "and for more than 512 rows a 32nd of them, up to 128.",
+        "and from 1,024 rows on a 32nd of them, as a power of two, up to 128.",
     )
     epochs: int = Field(200, ge=1, description="Passes over the training rows.")
     rows_per_epoch: int = Field(

@@ -137,7 +137,7 @@ def _follow(request: Request, training: Future[EpochMetrics], at_once: int) -> E
     begun, ended = threading.Event(), threading.Event()
     training.add_done_callback(lambda _: begun.set())
     training.add_done_callback(lambda _: ended.set())
-    running = set(range(members))
+    running = {member for member in range(members) if done[member] < epochs}
 
     def show(member: int, metrics: EpochMetrics) -> None:
         progress.show(metrics, member if members > 1 else None)

@@ -1,0 +1,144 @@
+"""What each default of the training is worth: accuracy on training rows that were held out.
+
+    python benchmarks/defaults.py --data DATA [--seeds 1]
+
+Each change is one flag set against the default recipe. No row of a test file is read. Large sets
+are cut to a few rows a class, as small sets are; of others a half or more trains. Rows of results
+are added to ``benchmarks/results/defaults.csv``; those that are there are not run again. At the end
+it prints accuracy and cross-entropy on the held-out rows, mean over sets, and beside the default's.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import ray
+from commands import local_ray
+from ucr import RESULTS, hyperparameters_of, read
+
+from lstmfcn.distributed.runtime import TRAINING_ENVIRONMENT
+from lstmfcn.hyperparameters import Hyperparameters
+
+SETS: dict[str, float | int] = {
+    "Adiac": 0.6,
+    "SwedishLeaf": 0.5,
+    "MedicalImages": 0.5,
+    "ElectricDevices": 20,
+    "MelbournePedestrian": 20,
+    "mitbih": 20,
+}
+"""The share of the training rows that trains, or the rows of each class that do."""
+
+CHANGES = (
+    "",
+    "--lr 0.001",
+    "--lr 0.01",
+    "--schedule constant",
+    "--schedule cosine",
+    "--label-smoothing 0",
+    "--weight-decay 0",
+    "--batch-size 64",
+    "--hidden-size 128",
+    "--epochs 100",
+    "--scaling series",
+)
+MOST_HELD_OUT = 1000
+COLUMNS = ("change", "set", "seed", "accuracy", "cross_entropy")
+
+
+def main() -> None:
+    """Run what is missing, then print the table."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--data", type=Path, required=True)
+    parser.add_argument("--seeds", type=int, default=1)
+    arguments = parser.parse_args()
+    path = RESULTS / "defaults.csv"
+    run_missing(arguments.data.absolute(), arguments.seeds, path)
+    show(pd.read_csv(path, keep_default_na=False))
+
+
+def run_missing(data: Path, seeds: int, path: Path) -> None:
+    """Train what the results do not have yet; a row as each ends."""
+    known = set()
+    if path.exists():
+        before = pd.read_csv(path, keep_default_na=False)
+        known = set(zip(before.change, before.set, before.seed, strict=True))
+    wanted = [(c, s, seed) for seed in range(seeds) for c in CHANGES for s in SETS]
+    wanted = [key for key in wanted if key not in known]
+    if not wanted:
+        return
+    path.parent.mkdir(exist_ok=True)
+    with local_ray(), path.open("a", newline="") as file:
+        writer = csv.writer(file)
+        if not known:
+            writer.writerow(COLUMNS)
+        remote = ray.remote(num_cpus=1, runtime_env={"env_vars": TRAINING_ENVIRONMENT})(run)
+        pending = [
+            remote.remote(data, key, hyperparameters_of([*key[0].split(), "--seed", str(key[2])]))
+            for key in wanted
+        ]
+        for count in range(1, len(pending) + 1):
+            (done,), pending = ray.wait(pending)
+            row = ray.get(done)
+            writer.writerow(row)
+            file.flush()
+            print(f"{count} of {len(wanted)}: {row}", flush=True)
+
+
+def run(data: Path, key: tuple[str, str, int], hyperparameters: Hyperparameters) -> list[Any]:
+    """One change on one set, on one thread; a row of the results."""
+    import torch
+
+    from lstmfcn.classifier import Classifier
+    from lstmfcn.train_arrays import train_arrays
+
+    torch.set_num_threads(1)
+    change, name, seed = key
+    values, names = training_rows(data, name)
+    trains, held_out = split(names, SETS[name], seed)
+    classifier = Classifier(train_arrays((values[trains], names[trains]), hyperparameters))
+    probabilities = classifier.predict_proba(values[held_out])
+    right = classifier.schema.encode_names(names[held_out].tolist())
+    accuracy = float((probabilities.argmax(axis=1) == right).mean())
+    likelihood = np.maximum(probabilities[np.arange(len(right)), right], 1e-12)
+    return [change, name, seed, round(accuracy, 6), round(float(-np.log(likelihood).mean()), 6)]
+
+
+def training_rows(data: Path, name: str) -> tuple[Any, Any]:
+    """Series and class names of a set's training file."""
+    if name != "mitbih":
+        return read(data / "ucr" / name / "TRAIN.tsv")
+    table = pd.read_csv(data / "mitbih" / "train_balanced.csv.gz")
+    names = table.filter(regex="^y").to_numpy().argmax(axis=1).astype(str)
+    return table.filter(regex="^x").to_numpy(np.float32), names
+
+
+def split(names: Any, share: float, seed: int) -> tuple[Any, Any]:
+    """Indices of the rows that train and of those that are held out, each class shared alike."""
+    random = np.random.default_rng(seed)
+    trains, others = [], []
+    for name in np.unique(names):
+        rows = random.permutation(np.flatnonzero(names == name))
+        count = share if isinstance(share, int) else max(1, round(len(rows) * share))
+        trains.append(rows[:count])
+        others.append(rows[count:])
+    return np.concatenate(trains), random.permutation(np.concatenate(others))[:MOST_HELD_OUT]
+
+
+def show(found: pd.DataFrame) -> None:
+    """Means over sets of each change, and how they differ from the default's."""
+    table = found.pivot_table(index="change", columns="set", values="accuracy")
+    mean = found.groupby("change")[["accuracy", "cross_entropy"]].mean()
+    table = table.join(mean.rename(columns={"accuracy": "mean"}))
+    table["difference"] = table["mean"] - table.loc["", "mean"]
+    order = [change for change in CHANGES if change in table.index]
+    print(table.loc[order].rename(index={"": "default"}).round(4).to_string())
+
+
+if __name__ == "__main__":
+    main()
