@@ -59,7 +59,10 @@ class Artifact:
             ModelError: the weights are not those of the described network.
         """
         n_outputs = task_of(self.schema).n_outputs
-        network = network_of(self.hyperparameters, self.schema.n_timepoints, n_outputs)
+        schema = self.schema
+        network = network_of(
+            self.hyperparameters, schema.n_timepoints, n_outputs, schema.n_channels
+        )
         try:
             network.load_state_dict(self.weights)
         except RuntimeError as error:

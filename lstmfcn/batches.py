@@ -5,7 +5,7 @@ rows in memory not on the number of workers either. Each worker takes its share 
 batch, so that the batch size means the same at any number of workers and no row is dropped or seen
 twice.
 
-Shapes: N rows, T timepoints, B rows of one global batch, W workers.
+Shapes: N rows, V values of all channels, B rows of one global batch, W workers.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ _RUNS_PER_WORKER = 64
 
 
 class Batch(NamedTuple):
-    """One worker's share of a batch: scaled series (n, T), targets (n, ...), B over all workers."""
+    """One worker's share of a batch: scaled series (n, V), targets (n, ...), B over all workers."""
 
     x: Tensor
     targets: Tensor
@@ -79,7 +79,7 @@ class MemoryBatches:
     """Batches of rows that lie in memory, in an entirely random order.
 
     Args:
-        values: all scaled values, float32 (N, T), the same on every worker.
+        values: all scaled values, float32 (N, V), the same on every worker.
         labels: all targets, (N, ...).
         batch_size: rows of a global batch.
         seed: decides the order, together with the epoch.
@@ -135,7 +135,7 @@ class StreamedBatches:
         share: Share = Share(),
     ) -> None:
         self._values, self._labels, self._seed, self._share = values, labels, seed, share
-        row_bytes = FLOAT_BYTES * values.n_timepoints
+        row_bytes = FLOAT_BYTES * values.n_values
         most = max(1, len(values) // (_RUNS_PER_WORKER * share.world_size))
         self._run_rows = min(most, max(1, _RUN_BYTES // row_bytes))
         self._window_runs = max(1, _WINDOW_BYTES // (row_bytes * self._run_rows))
@@ -195,7 +195,7 @@ class StreamedBatches:
         self, runs: npt.NDArray[np.int64], places: npt.NDArray[np.int64], skipped_rows: int
     ) -> tuple[Tensor, Tensor]:
         """The rows of some runs, each at its place, without the first ones."""
-        values = np.empty((len(places), self._values.n_timepoints), dtype=np.float32)
+        values = np.empty((len(places), self._values.n_values), dtype=np.float32)
         labels = np.empty((len(places), *self._labels.shape[1:]), dtype=self._labels.dtype)
         done = 0
         for run in runs:

@@ -1,11 +1,12 @@
 """A trained model that answers: series in, probabilities and labels out. No Ray, no shards.
 
-Shapes: N rows, T timepoints, L label columns.
+Shapes: N rows, C channels of T timepoints, V = C * T values, L label columns.
 """
 
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -22,13 +23,13 @@ _CHUNK_VALUES = 16384
 _MOST_ROWS, _FEWEST_ROWS = 128, 8
 
 
-def chunk_rows(n_timepoints: int) -> int:
+def chunk_rows(n_values: int) -> int:
     """Rows computed at a time, counted from the first, so that equal input gives equal output.
 
-    128 rows of up to 128 timepoints. More were no faster: their tensors leave the processor's
+    128 rows of up to 128 values. More were no faster: their tensors leave the processor's
     caches.
     """
-    return max(_FEWEST_ROWS, min(_MOST_ROWS, _CHUNK_VALUES // n_timepoints))
+    return max(_FEWEST_ROWS, min(_MOST_ROWS, _CHUNK_VALUES // n_values))
 
 
 _DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
@@ -60,14 +61,14 @@ class Classifier:
         return cls(Artifact.load(directory), precision)
 
     def predict_proba(self, values: npt.ArrayLike, source: Source = Source()) -> FloatArray:
-        """Probabilities, float32 (N, L), of unscaled series (N, T).
+        """Probabilities, float32 (N, L), of unscaled series, (N, V) or (N, C, T).
 
         Args:
             values: anything that makes an array of numbers of that shape.
             source: where the rows come from, for messages.
 
         Raises:
-            DataError: another number of timepoints, a value that is not finite, or one so large
+            DataError: another number of values, a value that is not finite, or one so large
                 that computing overflows.
         """
         probabilities = self.compute(self.checked(values, source))
@@ -76,9 +77,9 @@ class Classifier:
 
     @torch.inference_mode()
     def compute(self, x: FloatArray) -> FloatArray:
-        """Probabilities (N, L) of series (N, T) that `checked` has passed; nan for overflows."""
+        """Probabilities (N, L) of series (N, V) that `checked` has passed; nan for overflows."""
         found = np.empty((len(x), len(self.schema.probability_columns)), dtype=np.float32)
-        step = chunk_rows(self.schema.n_timepoints)
+        step = chunk_rows(self.schema.n_values)
         for start in range(0, len(x), step):
             scaled = self.artifact.scaler.transform(x[start : start + step])
             logits = self._network.logits(torch.tensor(scaled))
@@ -93,7 +94,11 @@ class Classifier:
         return self._task.decide(probabilities)
 
     def predict(self, values: npt.ArrayLike) -> npt.NDArray[np.int8] | npt.NDArray[np.str_]:
-        """Labels of unscaled series (N, T): class names (N,) for multiclass, else 0/1 (N, L)."""
+        """Labels of unscaled series, (N, V) or (N, C, T).
+
+        Returns:
+            Class names (N,) for multiclass, else 0/1 (N, L).
+        """
         probabilities = self.predict_proba(values)
         if self.schema.task == "multiclass":
             classes = np.array(self.schema.classes)
@@ -102,11 +107,16 @@ class Classifier:
         return self.decide(probabilities)
 
     def checked(self, values: npt.ArrayLike, source: Source = Source()) -> FloatArray:
-        """Series (N, T) as float32.
+        """Series, (N, V) or (N, C, T), as float32 (N, V), channel after channel.
+
+        A table with the schema's value columns is matched by their names, whatever their order.
 
         Raises:
             DataError: they are no such array, or not finite.
         """
+        columns = getattr(values, "columns", None)
+        if columns is not None and set(columns) == set(self.schema.value_columns):
+            values = cast(Any, values)[list(self.schema.value_columns)]
         try:
             with np.errstate(over="ignore"):  # what is too large becomes infinite, and is refused
                 x = np.asarray(values, dtype=np.float32)
@@ -114,11 +124,15 @@ class Classifier:
             raise DataError(
                 "what is no array of numbers", "give a list of series of numbers, all of one length"
             ) from error
-        n_timepoints = self.schema.n_timepoints
-        if x.ndim != 2 or x.shape[1] != n_timepoints:
+        schema, n_values = self.schema, self.schema.n_values
+        if x.shape[1:] == (schema.n_channels, schema.n_timepoints):
+            x = x.reshape(len(x), n_values)
+        if x.ndim != 2 or x.shape[1] != n_values:
+            nested = f" or (N, {schema.n_channels}, {schema.n_timepoints})"
             raise DataError(
                 f"an array of shape {x.shape}",
-                f"give a list of series of {n_timepoints} values, shape (N, {n_timepoints})",
+                f"give a list of series of {n_values} values, shape (N, {n_values})"
+                + (nested if schema.n_channels > 1 else ""),
             )
         finite = np.isfinite(x)
         if not finite.all():

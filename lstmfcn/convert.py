@@ -2,8 +2,8 @@
 
 .tsv: a row a series, its class first, separated by tabs, no header. .ts (sktime's format): lines
 that start with @ describe the set, then a row a series: values separated by commas, then a colon
-and the class. Only univariate series of equal length without gaps are converted; others are
-refused by row.
+and the class; several dimensions are separated by colons. Only series of equal length without gaps
+are converted; others are refused by row.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from lstmfcn.channels import value_names
 from lstmfcn.errors import DataError
 from lstmfcn.shard_writing import write_shards
 
@@ -20,17 +21,23 @@ SUFFIXES = (".tsv", ".ts")
 
 
 class Series(NamedTuple):
-    """One series as the archive file writes it: its row, its class and its values as text."""
+    """One series as the archive file writes it: its row, class, and channels' values as text."""
 
     row: int
     label: str
-    values: list[str]
+    channels: list[list[str]]
+
+    @property
+    def values(self) -> list[str]:
+        """Those of all channels, one after the other."""
+        return [value for channel in self.channels for value in channel]
 
 
 def convert(input: str, output: str, shards: int = 1) -> int:  # noqa: A002 - the flag's name
     """Write an archive file as CSV shards: ``part-000.csv``, ... with columns y, x_1, x_2, ...
 
-    Values are copied digit by digit, classes by name.
+    Of several channels y, x1_1, x1_2, ... (channel, timepoint). Values are copied digit by digit,
+    classes by name.
 
     Args:
         input: a .tsv or .ts file.
@@ -57,13 +64,19 @@ def convert(input: str, output: str, shards: int = 1) -> int:  # noqa: A002 - th
         raise DataError(f"a file that cannot be read ({error})", "check it", file=input) from error
     series = _tsv(lines) if path.suffix == ".tsv" else _ts(lines, input)
     _check(series, input)
-    write_shards(Path(output), [s.label for s in series], [s.values for s in series], shards)
+    write_shards(
+        Path(output),
+        [s.label for s in series],
+        [s.values for s in series],
+        shards,
+        len(series[0].channels),
+    )
     return len(series)
 
 
 def _tsv(lines: list[str]) -> list[Series]:
     rows = [(row, line.split("\t")) for row, line in enumerate(lines, start=1) if line.strip()]
-    return [Series(row, label, values) for row, (label, *values) in rows]
+    return [Series(row, label, [values]) for row, (label, *values) in rows]
 
 
 def _ts(lines: list[str], file: str) -> list[Series]:
@@ -76,39 +89,47 @@ def _ts(lines: list[str], file: str) -> list[Series]:
         *dimensions, label = line.split(":")
         if not dimensions:
             raise DataError("no class", "end the row with : and its class", file=file, row=row)
-        if len(dimensions) != 1:
-            raise DataError(
-                f"{len(dimensions)} dimensions", "only univariate sets convert", file=file, row=row
-            )
-        series.append(
-            Series(row, label.strip(), [cell.strip() for cell in dimensions[0].split(",")])
-        )
+        channels = [[cell.strip() for cell in cells.split(",")] for cells in dimensions]
+        series.append(Series(row, label.strip(), channels))
     return series
 
 
 def _check(series: list[Series], file: str) -> None:
     if not series:
         raise DataError("no series", "name a file that holds some", file=file)
-    length = max(1, len(series[0].values))
-    for row, label, values in series:
-        if len(values) != length:
-            raise DataError(
-                f"{len(values)} values",
-                f"the first series has {length}, and only equal lengths convert",
-                file=file,
-                row=row,
-            )
-        if not label:
-            raise DataError("no class", "name the series' class", file=file, row=row)
-        for i, value in enumerate(values, start=1):
+    n_channels, length = len(series[0].channels), max(1, len(series[0].channels[0]))
+    names = value_names(n_channels, length)
+    for one in series:
+        _check_lengths(one, n_channels, length, file)
+        if not one.label:
+            raise DataError("no class", "name the series' class", file=file, row=one.row)
+        for name, value in zip(names, one.values, strict=True):
             if not _is_finite(value):
                 raise DataError(
                     repr(value),
                     "only series of numbers without gaps convert",
                     file=file,
-                    row=row,
-                    column=f"x_{i}",
+                    row=one.row,
+                    column=name,
                 )
+
+
+def _check_lengths(series: Series, n_channels: int, length: int, file: str) -> None:
+    if len(series.channels) != n_channels:
+        raise DataError(
+            f"{len(series.channels)} dimensions",
+            f"the first series has {n_channels}, and only equal numbers convert",
+            file=file,
+            row=series.row,
+        )
+    for number, values in enumerate(series.channels, start=1):
+        if len(values) != length:
+            raise DataError(
+                f"{len(values)} values" + (f" in dimension {number}" if n_channels > 1 else ""),
+                f"the first series has {length}, and only equal lengths convert",
+                file=file,
+                row=series.row,
+            )
 
 
 def _is_finite(text: str) -> bool:

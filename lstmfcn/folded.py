@@ -1,23 +1,31 @@
 """The trained network as prediction needs it: fewer operations, the same function.
 
 - Each batch norm is a fixed scale and shift by now, and is folded into its convolution.
-- The LSTM sees one step from a zero state. Its recurrent weights and its forget gate multiply that
-  zero, so they are left out: ``h = sigmoid(o) * tanh(sigmoid(i) * tanh(g))``.
+- Of one channel the LSTM sees one step from a zero state. Its recurrent weights and its forget gate
+  multiply that zero, so they are left out: ``h = sigmoid(o) * tanh(sigmoid(i) * tanh(g))``.
+  Attention has one step to attend to, so its kernel is added to that of the inputs.
 - Dropout is gone.
 
-Shapes: N rows, T timepoints, H hidden units, C filters, K outputs.
+Several steps of an LSTM, and the weights of filters, are computed by the network's own modules.
+
+Shapes: N rows, C channels of T timepoints, H hidden units, K outputs.
 """
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable
-from typing import NamedTuple, cast
+from typing import NamedTuple, TypeVar, cast
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from lstmfcn.model import LSTMFCN, ConvolutionBlock, Ensemble
+from lstmfcn.attention_lstm import AttentionLSTM
+from lstmfcn.model import LSTMFCN, ConvolutionBlock, Ensemble, LSTMBranch
+from lstmfcn.squeeze_excite import SqueezeExcite
+
+_Module = TypeVar("_Module", bound=nn.Module)
 
 
 class FoldedLayer(NamedTuple):
@@ -32,14 +40,22 @@ class FoldedNetwork(NamedTuple):
     """A trained network, folded.
 
     Attributes:
-        lstm: a layer's input weights (3H, T), of the input gate, the cell and the output gate.
+        n_channels, n_timepoints: of a series.
+        lstm: of one step, a layer's input weights (3H, features), of the input gate, the cell and
+            the output gate.
+        recurrence: of several steps, the branch itself.
         convolutions: those of the three blocks.
+        weightings: what weighs each block's filters, if anything.
         head: the linear layer.
-        blocks: each convolution and its ReLU, as `logits` computes them.
+        blocks: each convolution, its ReLU and weighting, as `logits` computes them.
     """
 
+    n_channels: int
+    n_timepoints: int
     lstm: list[FoldedLayer]
+    recurrence: LSTMBranch | None
     convolutions: list[FoldedLayer]
+    weightings: list[SqueezeExcite | None]
     head: FoldedLayer
     blocks: list[Callable[[Tensor], Tensor]]
 
@@ -50,32 +66,45 @@ class FoldedNetwork(NamedTuple):
         Args:
             dtype: to compute in; logits are float32 in any case.
         """
-        lstm = [_fold_lstm(cast(nn.LSTM, layer)) for layer in network.lstm.layers]
-        blocks = [_fold_block(cast(ConvolutionBlock, block)) for block in network.fcn.blocks]
+        n_channels, n_timepoints = network.n_channels, network.n_timepoints
+        one_step = (n_channels if network.lstm.shuffled else n_timepoints) == 1
+        lstm = [_fold_lstm(layer) for layer in network.lstm.layers] if one_step else []
+        trained = [cast(ConvolutionBlock, block) for block in network.fcn.blocks]
         head = FoldedLayer(network.head.weight.detach(), network.head.bias.detach())
-        n_timepoints = lstm[0].weight.shape[1]
-        convolutions = [_converted(layer, dtype) for layer in blocks]
+        convolutions = [_converted(_fold_block(block), dtype) for block in trained]
+        weightings = [b.squeeze_excite and _copied(b.squeeze_excite, dtype) for b in trained]
         return cls(
+            n_channels,
+            n_timepoints,
             [_converted(layer, dtype) for layer in lstm],
+            None if one_step else _copied(network.lstm, dtype),
             convolutions,
+            weightings,
             _converted(head, dtype),
-            [_block(layer, n_timepoints) for layer in convolutions],
+            [
+                _weighted(_block(layer, n_timepoints), weighting)
+                for layer, weighting in zip(convolutions, weightings, strict=True)
+            ],
         )
 
     def logits(self, x: Tensor) -> Tensor:
-        """Logits, float32 (N, K), of scaled series (N, T)."""
+        """Logits, float32 (N, K), of scaled series (N, C * T)."""
         x = x.to(self.head.weight.dtype)
         both = torch.cat([self._lstm(x), self._fcn(x)], dim=1)
         return F.linear(both, self.head.weight, self.head.bias).float()
 
     def _lstm(self, x: Tensor) -> Tensor:
+        if self.recurrence is not None:
+            found: Tensor = self.recurrence(x.reshape(len(x), self.n_channels, self.n_timepoints))
+            return found
         for layer in self.lstm:
             into, cell, out = F.linear(x, layer.weight, layer.bias).chunk(3, dim=1)
             x = out.sigmoid() * (into.sigmoid() * cell.tanh()).tanh()
         return x
 
     def _fcn(self, x: Tensor) -> Tensor:
-        image = x.reshape(len(x), 1, 1, x.shape[1]).to(memory_format=torch.channels_last)
+        image = x.reshape(len(x), self.n_channels, 1, self.n_timepoints)
+        image = image.to(memory_format=torch.channels_last)
         for block in self.blocks:
             image = block(image)
         return image.mean(dim=(2, 3))
@@ -93,7 +122,7 @@ class FoldedEnsemble(NamedTuple):
         return cls([FoldedNetwork.of(cast(LSTMFCN, member), dtype) for member in members])
 
     def logits(self, x: Tensor) -> Tensor:
-        """The mean of the members' logits, float32 (N, K), of scaled series (N, T)."""
+        """The mean of the members' logits, float32 (N, K), of scaled series (N, C * T)."""
         first, *others = (member.logits(x) for member in self.members)
         return torch.stack([first, *others]).mean(dim=0) if others else first
 
@@ -132,9 +161,24 @@ def _block(layer: FoldedLayer, n_timepoints: int) -> Callable[[Tensor], Tensor]:
     return packed_block
 
 
-def _fold_lstm(layer: nn.LSTM) -> FoldedLayer:
-    weight = cast(Tensor, layer.weight_ih_l0).detach().double()
-    bias = (cast(Tensor, layer.bias_ih_l0) + cast(Tensor, layer.bias_hh_l0)).detach().double()
+def _weighted(
+    block: Callable[[Tensor], Tensor], weighting: SqueezeExcite | None
+) -> Callable[[Tensor], Tensor]:
+    return block if weighting is None else lambda x: cast(Tensor, weighting(block(x)))
+
+
+def _copied(module: _Module, dtype: torch.dtype) -> _Module:
+    """A copy for prediction."""
+    return copy.deepcopy(module).to(dtype).eval().requires_grad_(False)
+
+
+def _fold_lstm(layer: nn.Module) -> FoldedLayer:
+    if isinstance(layer, AttentionLSTM):
+        weight = (layer.kernel.double() + layer.attention_kernel.double()).detach()
+        bias = layer.bias.detach().double()
+    else:
+        weight = cast(Tensor, layer.weight_ih_l0).detach().double()
+        bias = (cast(Tensor, layer.bias_ih_l0) + cast(Tensor, layer.bias_hh_l0)).detach().double()
     kept = [0, 2, 3]  # PyTorch's order is input gate, forget gate, cell, output gate
     return FoldedLayer(
         torch.cat([weight.chunk(4)[i] for i in kept]), torch.cat([bias.chunk(4)[i] for i in kept])

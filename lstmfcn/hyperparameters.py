@@ -21,6 +21,7 @@ ScalingName = Literal["global", "series", "timestep", "none"]
 PrecisionName = Literal["auto", "fp32", "bf16"]
 InferencePrecision = Literal["fp32", "bf16"]
 ClassWeightName = Literal["none", "sqrt", "balanced"]
+NetworkName = Literal["auto", "lstm-fcn", "alstm-fcn", "mlstm-fcn", "malstm-fcn"]
 ScheduleName = Literal["constant", "cosine", "one-cycle", "plateau"]
 
 RecipeName = Literal["default", "paper", "best"]
@@ -74,6 +75,11 @@ class Hyperparameters(BaseModel):
     kernel_size_1: int = Field(8, ge=1, description="Kernel of the first convolution, timepoints.")
     kernel_size_2: int = Field(5, ge=1, description="Kernel of the second convolution, timepoints.")
     kernel_size_3: int = Field(3, ge=1, description="Kernel of the third convolution, timepoints.")
+    network: NetworkName = Field(
+        "auto",
+        description="LSTM-FCN; with attention in the LSTM (alstm), with weights of the filters "
+        "(mlstm), or both (malstm). Auto is lstm-fcn for one channel, mlstm-fcn for several.",
+    )
     lr: float = Field(3e-3, gt=0, description="Learning rate of Adam, at its highest.")
     batch_size: Annotated[int, Field(ge=1)] | Literal["auto"] = Field(
         "auto",
@@ -164,6 +170,12 @@ class Hyperparameters(BaseModel):
             self.model_copy(update={"members": 1, "seed": (self.seed + k) % 2**32})
             for k in range(self.members)
         ]
+
+    def network_for(self, n_channels: int) -> NetworkName:
+        """The network for series of so many channels."""
+        if self.network != "auto":
+            return self.network
+        return "lstm-fcn" if n_channels == 1 else "mlstm-fcn"
 
     def flags(self) -> dict[str, Any]:
         """The values under the names that users write, with hyphens."""

@@ -1,10 +1,19 @@
-"""The LSTM-FCN network.
+"""The LSTM-FCN network and its family.
 
 Karim, Majumdar, Darabi, Chen (2018), "LSTM Fully Convolutional Networks for Time Series
 Classification", IEEE Access 6, section III and figure 2. An LSTM branch sees the dimension-shuffled
 series: one step whose T features are the timepoints. A fully convolutional branch sees the series
 itself: three blocks of convolution, batch norm and ReLU, then global average pooling. Both are
 concatenated, and one linear layer gives the logits.
+
+Karim, Majumdar, Darabi, Harford (2019), "Multivariate LSTM-FCNs for time series classification",
+Neural Networks 116, section 3: series of several channels. Where they have more timepoints than
+channels, the dimension shuffle makes each channel a step of the LSTM branch, whose features are
+that channel's timepoints; otherwise each timepoint is a step. The convolutions run over time and
+see all channels. MLSTM-FCN weighs the filters of the first two blocks (`SqueezeExcite`),
+ALSTM-FCN has attention in its LSTM (`AttentionLSTM`), MALSTM-FCN both. The authors' code masks
+steps that are all zero, which pads series of unequal length; series here have one length, and
+nothing is masked.
 
 Details that the paper leaves open follow the authors' code (titu1994/LSTM-FCN) on Keras 2.2.4:
 
@@ -19,7 +28,7 @@ LSTM                glorot_uniform input weights, orthogonal recurrent weights, 
 linear              glorot_uniform weights, zero bias
 ==================  =========================================================================
 
-Shapes: N rows, T timepoints, H hidden units, C filters, K outputs.
+Shapes: N rows, C channels of T timepoints, H hidden units, K outputs.
 """
 
 from __future__ import annotations
@@ -32,34 +41,53 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from lstmfcn.attention_lstm import AttentionLSTM
 from lstmfcn.hyperparameters import Hyperparameters
+from lstmfcn.squeeze_excite import SqueezeExcite
 
 _BATCH_NORM_MOMENTUM = 0.01
 _BATCH_NORM_EPSILON = 1e-3
+_LAST_BLOCK = 3
 
 
 class LSTMBranch(nn.Module):
-    """LSTM layers over one step of T features, dropout after each layer: (N, T) to (N, H).
+    """LSTM layers over some steps, dropout after each layer: (N, C, T) to (N, H).
 
     ``nn.LSTM(dropout=...)`` leaves out the last layer, so the layers stand one by one.
+
+    Args:
+        shuffled: whether the C channels are the steps, and not the T timepoints.
+        attention: whether the layers are `AttentionLSTM`.
     """
 
     def __init__(
-        self, n_timepoints: int, hidden_size: int, num_layers: int, dropout: float
+        self,
+        n_features: int,
+        hidden_size: int,
+        num_layers: int,
+        dropout: float,
+        shuffled: bool = True,
+        attention: bool = False,
     ) -> None:
         super().__init__()
-        sizes = [n_timepoints] + [hidden_size] * num_layers
-        self.layers = nn.ModuleList(nn.LSTM(a, b, batch_first=True) for a, b in pairwise(sizes))
+        self.shuffled = shuffled
+        sizes = pairwise([n_features] + [hidden_size] * num_layers)
+        if attention:
+            self.layers = nn.ModuleList(AttentionLSTM(a, b) for a, b in sizes)
+        else:
+            self.layers = nn.ModuleList(nn.LSTM(a, b, batch_first=True) for a, b in sizes)
         self.dropout = nn.Dropout(dropout)
         for layer in self.layers:
-            _initialise_lstm(cast(nn.LSTM, layer))
+            if isinstance(layer, nn.LSTM):
+                _initialise_lstm(layer)
 
     def forward(self, x: Tensor) -> Tensor:
-        """The last layer's output for the one step."""
-        steps = x.unsqueeze(1)
+        """The last layer's output for the last step."""
+        steps = x if self.shuffled else x.transpose(1, 2)
         for layer in self.layers:
-            steps = self.dropout(layer(steps)[0])
-        return steps.squeeze(1)
+            states = layer(steps)
+            steps = self.dropout(states[0] if isinstance(layer, nn.LSTM) else states)
+        return steps[:, -1]
 
 
 class BatchNorm(nn.BatchNorm2d):
@@ -89,57 +117,86 @@ class BatchNorm(nn.BatchNorm2d):
 
 
 class ConvolutionBlock(nn.Module):
-    """Convolution, batch norm, ReLU: (N, C_in, 1, T) to (N, C_out, 1, T).
+    """Convolution, batch norm, ReLU, and perhaps weights: (N, C_in, 1, T) to (N, C_out, 1, T).
 
     Convolutions are two-dimensional with a height of 1 because PyTorch keeps only those in
     channels-last order, which trained 1.13 to 1.16 times as fast as ``Conv1d`` on a CPU.
     """
 
-    def __init__(self, n_in: int, n_out: int, kernel_size: int) -> None:
+    def __init__(
+        self, n_in: int, n_out: int, kernel_size: int, squeeze_excite: bool = False
+    ) -> None:
         super().__init__()
         self.padding = ((kernel_size - 1) // 2, kernel_size // 2)
         self.convolution = nn.Conv2d(n_in, n_out, (1, kernel_size))
         self.batch_norm = BatchNorm(n_out)
         nn.init.kaiming_uniform_(self.convolution.weight, nonlinearity="relu")
         nn.init.zeros_(cast(Tensor, self.convolution.bias))
+        self.squeeze_excite = SqueezeExcite(n_out) if squeeze_excite else None
 
     def forward(self, x: Tensor) -> Tensor:
         """One block."""
-        return F.relu(self.batch_norm(self.convolution(F.pad(x, self.padding))))
+        found = F.relu(self.batch_norm(self.convolution(F.pad(x, self.padding))))
+        return self.squeeze_excite(found) if self.squeeze_excite else found
 
 
 class FCNBranch(nn.Module):
-    """Three convolution blocks and the mean over time: (N, T) to (N, filters of the last)."""
+    """Three convolution blocks and the mean over time: (N, C, T) to (N, filters of the last)."""
 
-    def __init__(self, filters: tuple[int, int, int], kernel_sizes: tuple[int, int, int]) -> None:
+    def __init__(
+        self,
+        filters: tuple[int, int, int],
+        kernel_sizes: tuple[int, int, int],
+        n_channels: int = 1,
+        squeeze_excite: bool = False,
+    ) -> None:
         super().__init__()
-        channels = pairwise((1, *filters))
+        sizes = zip(pairwise((n_channels, *filters)), kernel_sizes, strict=True)
         self.blocks = nn.Sequential(
-            *(ConvolutionBlock(a, b, k) for (a, b), k in zip(channels, kernel_sizes, strict=True))
+            *(
+                ConvolutionBlock(a, b, k, squeeze_excite and number < _LAST_BLOCK)
+                for number, ((a, b), k) in enumerate(sizes, start=1)
+            )
         )
 
     def forward(self, x: Tensor) -> Tensor:
         """Blocks, then global average pooling."""
-        n_rows, n_timepoints = x.shape
-        image = x.reshape(n_rows, 1, 1, n_timepoints)
-        image = image.to(memory_format=torch.channels_last)
+        image = x.unsqueeze(2).to(memory_format=torch.channels_last)
         return cast(Tensor, self.blocks(image)).mean(dim=(2, 3))
 
 
 class LSTMFCN(nn.Module):
-    """Scaled series (N, T) to logits (N, K), without the softmax.
+    """Scaled series (N, C * T), channel after channel, to logits (N, K), without the softmax.
 
-    The bare net has 3,703 parameters for T 100, hidden 8, filters 4/4/4, kernels 3/3/3 and 3
-    outputs, and 428,293 for T 187, the paper's sizes and 5 outputs.
+    The bare net has 3,703 parameters for one channel of T 100, hidden 8, filters 4/4/4, kernels
+    3/3/3 and 3 outputs, and 428,293 for T 187, the paper's sizes and 5 outputs.
     """
 
-    def __init__(self, hyperparameters: Hyperparameters, n_timepoints: int, n_outputs: int) -> None:
+    def __init__(
+        self,
+        hyperparameters: Hyperparameters,
+        n_timepoints: int,
+        n_outputs: int,
+        n_channels: int = 1,
+    ) -> None:
         super().__init__()
         h = hyperparameters
-        self.lstm = LSTMBranch(n_timepoints, h.hidden_size, h.num_layers, h.dropout)
+        self.n_channels, self.n_timepoints = n_channels, n_timepoints
+        network = h.network_for(n_channels)
+        shuffled = n_timepoints > n_channels
+        self.lstm = LSTMBranch(
+            n_timepoints if shuffled else n_channels,
+            h.hidden_size,
+            h.num_layers,
+            h.dropout,
+            shuffled,
+            attention=network in ("alstm-fcn", "malstm-fcn"),
+        )
         self.fcn = FCNBranch(
             (h.filters_1, h.filters_2, h.filters_3),
             (h.kernel_size_1, h.kernel_size_2, h.kernel_size_3),
+            n_channels,
+            squeeze_excite=network in ("mlstm-fcn", "malstm-fcn"),
         )
         self.head = nn.Linear(h.hidden_size + h.filters_3, n_outputs)
         nn.init.xavier_uniform_(self.head.weight)
@@ -148,7 +205,8 @@ class LSTMFCN(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Logits of scaled series."""
-        return cast(Tensor, self.head(torch.cat([self.lstm(x), self.fcn(x)], dim=1)))
+        channels = x.reshape(len(x), self.n_channels, self.n_timepoints)
+        return cast(Tensor, self.head(torch.cat([self.lstm(channels), self.fcn(channels)], dim=1)))
 
 
 class Ensemble(nn.Module):
@@ -159,16 +217,17 @@ class Ensemble(nn.Module):
         self.members = nn.ModuleList(members)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Logits (N, K) of scaled series (N, T)."""
+        """Logits (N, K) of scaled series (N, C * T)."""
         return torch.stack([member(x) for member in self.members]).mean(dim=0)
 
 
 def network_of(
-    hyperparameters: Hyperparameters, n_timepoints: int, n_outputs: int
+    hyperparameters: Hyperparameters, n_timepoints: int, n_outputs: int, n_channels: int = 1
 ) -> LSTMFCN | Ensemble:
     """The network of hyperparameters, with initial weights: an ensemble where it has members."""
     members = [
-        LSTMFCN(hyperparameters, n_timepoints, n_outputs) for _ in range(hyperparameters.members)
+        LSTMFCN(hyperparameters, n_timepoints, n_outputs, n_channels)
+        for _ in range(hyperparameters.members)
     ]
     return Ensemble(members) if len(members) > 1 else members[0]
 

@@ -1,6 +1,6 @@
 """Rows that have been read once: in memory where they fit, else packed in a file and streamed.
 
-Shapes: N rows, T timepoints.
+Shapes: N rows, V values, of all channels.
 """
 
 from __future__ import annotations
@@ -25,17 +25,17 @@ UNSCALED = Scaler(kind="none")
 
 @dataclass(frozen=True)
 class StoredValues:
-    """Values, float32 (N, T), packed in a file row after row; a slice of rows reads just those."""
+    """Values, float32 (N, V), packed in a file row after row; a slice of rows reads just those."""
 
     path: Path
     n_rows: int
-    n_timepoints: int
+    n_values: int
     scaler: Scaler = UNSCALED
 
     @property
     def shape(self) -> tuple[int, int]:
-        """(N, T)."""
-        return self.n_rows, self.n_timepoints
+        """(N, V)."""
+        return self.n_rows, self.n_values
 
     def __len__(self) -> int:
         return self.n_rows
@@ -45,10 +45,10 @@ class StoredValues:
         values: FloatArray = np.fromfile(
             self.path,
             dtype=np.float32,
-            count=(stop - start) * self.n_timepoints,
-            offset=start * self.n_timepoints * FLOAT_BYTES,
+            count=(stop - start) * self.n_values,
+            offset=start * self.n_values * FLOAT_BYTES,
         )
-        return self.scaler.transform(values.reshape(stop - start, self.n_timepoints))
+        return self.scaler.transform(values.reshape(stop - start, self.n_values))
 
 
 Values = FloatArray | StoredValues
@@ -56,7 +56,7 @@ Values = FloatArray | StoredValues
 
 @dataclass(frozen=True)
 class Rows:
-    """Values, float32 (N, T), and encoded labels, (N, ...), of the same rows."""
+    """Values, float32 (N, V), and encoded labels, (N, ...), of the same rows."""
 
     values: Values
     labels: Array
@@ -80,20 +80,20 @@ class ValuesCollector:
     """Takes values as they are read. What exceeds the memory granted goes to a file, all of it.
 
     Args:
-        n_timepoints: T.
+        n_values: V.
         memory_bytes: the most that the values may take in memory.
         path: the file, made only where it is needed.
     """
 
-    def __init__(self, n_timepoints: int, memory_bytes: int, path: Path) -> None:
-        self._memory_rows = memory_bytes // (n_timepoints * FLOAT_BYTES)
-        self._path, self._n_timepoints = path, n_timepoints
-        self._kept: FloatArray = np.empty((0, n_timepoints), dtype=np.float32)
+    def __init__(self, n_values: int, memory_bytes: int, path: Path) -> None:
+        self._memory_rows = memory_bytes // (n_values * FLOAT_BYTES)
+        self._path, self._n_values = path, n_values
+        self._kept: FloatArray = np.empty((0, n_values), dtype=np.float32)
         self._file: BinaryIO | None = None
         self._n_rows = 0
 
     def add(self, values: FloatArray) -> None:
-        """Take the next rows, (n, T).
+        """Take the next rows, (n, V).
 
         Raises:
             OutputError: the file cannot be written.
@@ -117,21 +117,21 @@ class ValuesCollector:
     def values(self) -> Values:
         """All rows taken."""
         if self._file is None:
-            self._kept.resize((self._n_rows, self._n_timepoints), refcheck=False)
+            self._kept.resize((self._n_rows, self._n_values), refcheck=False)
             return self._kept
         self._file.flush()
         os.fsync(self._file.fileno())
         self._file.close()
-        return StoredValues(self._path, self._n_rows, self._n_timepoints)
+        return StoredValues(self._path, self._n_rows, self._n_values)
 
     def _make_room(self, n_rows: int) -> None:
         """Grow by a half at a time, which the system does without copying large arrays."""
         if n_rows > len(self._kept):
             most = max(n_rows, min(self._memory_rows, n_rows + n_rows // 2))
-            self._kept.resize((most, self._n_timepoints), refcheck=False)
+            self._kept.resize((most, self._n_values), refcheck=False)
 
     def _move_to_file(self) -> None:
         self._path.parent.mkdir(parents=True, exist_ok=True)
         self._file = self._path.open("wb")
         self._file.write(self._kept[: self._n_rows].data)
-        self._kept = np.empty((0, self._n_timepoints), dtype=np.float32)
+        self._kept = np.empty((0, self._n_values), dtype=np.float32)

@@ -1,6 +1,6 @@
 """Centre and scale series by statistics of the training rows only.
 
-Shapes: N rows, T timepoints.
+Shapes: N rows, C channels, V values of a row, of all channels.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 import numpy.typing as npt
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field
 
 from lstmfcn.hyperparameters import ScalingName
 from lstmfcn.schema import FloatArray
@@ -22,7 +22,7 @@ SMALLEST_STD = 1e-8
 
 
 class Values(Protocol):
-    """Values, float32 (N, T), of which a slice of rows is an array."""
+    """Values, float32 (N, V), of which a slice of rows is an array."""
 
     def __len__(self) -> int: ...
 
@@ -30,7 +30,7 @@ class Values(Protocol):
 
 
 class Moments(NamedTuple):
-    """Count, mean (T,) and summed squared deviation (T,) of rows, per timestep, in float64."""
+    """Count, mean (V,) and summed squared deviation (V,) of rows, per value, in float64."""
 
     n_rows: int
     mean: npt.NDArray[np.float64]
@@ -38,7 +38,7 @@ class Moments(NamedTuple):
 
     @classmethod
     def of(cls, values: Values) -> Moments:
-        """Moments of values (N, T), N at least 1."""
+        """Moments of values (N, V), N at least 1."""
         total = cls._of_chunk(values[:_CHUNK_ROWS])
         for start in range(_CHUNK_ROWS, len(values), _CHUNK_ROWS):
             total = total.merge(cls._of_chunk(values[start : start + _CHUNK_ROWS]))
@@ -62,8 +62,9 @@ class Moments(NamedTuple):
 class Scaler(BaseModel):
     """``(x - mean) / std``, fitted once on training rows and kept with the model.
 
-    ``mean`` and ``std`` hold one number for ``global``, T for ``timestep``, and nothing for
-    ``series`` (each series has its own) and ``none``.
+    Channels are scaled each for itself, as they have units of their own. ``mean`` and ``std`` hold
+    a number a channel for ``global``, V for ``timestep``, and nothing for ``series`` (each row's
+    channel has its own) and ``none``.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -71,23 +72,27 @@ class Scaler(BaseModel):
     kind: ScalingName
     mean: tuple[float, ...] = ()
     std: tuple[float, ...] = ()
+    n_channels: int = Field(1, ge=1)
 
     @classmethod
-    def fit(cls, kind: ScalingName, values: Values) -> Scaler:
-        """The scaler of training values (N, T). A constant is centred and left unscaled."""
+    def fit(cls, kind: ScalingName, values: Values, n_channels: int = 1) -> Scaler:
+        """The scaler of training values (N, V). A constant is centred and left unscaled."""
         if kind in ("series", "none"):
-            return cls(kind=kind)
+            return cls(kind=kind, n_channels=n_channels)
         moments = Moments.of(values)
         mean, variance = moments.mean, moments.squares / moments.n_rows
         if kind == "global":
-            variance = np.array([variance.mean() + mean.var()])
-            mean = np.array([mean.mean()])
+            of_channels = mean.reshape(n_channels, -1)
+            mean = of_channels.mean(axis=1)
+            variance = variance.reshape(n_channels, -1).mean(axis=1) + of_channels.var(axis=1)
         std = np.sqrt(variance)
         std[std <= SMALLEST_STD * np.abs(mean)] = 1.0
-        return cls(kind=kind, mean=tuple(mean.tolist()), std=tuple(std.tolist()))
+        return cls(
+            kind=kind, mean=tuple(mean.tolist()), std=tuple(std.tolist()), n_channels=n_channels
+        )
 
     def transform(self, values: FloatArray) -> FloatArray:
-        """Scaled values, float32 (N, T); a new array unless the kind is ``none``.
+        """Scaled values, float32 (N, V); a new array unless the kind is ``none``.
 
         What is too large for 32 bits becomes infinite or nan, which the classifier refuses.
         """
@@ -97,12 +102,19 @@ class Scaler(BaseModel):
             return self._transform(values)
 
     def _transform(self, values: FloatArray) -> FloatArray:
+        if self.kind == "timestep":
+            return (values - _float32(self.mean)) / _float32(self.std)
+        n_rows, n_values = values.shape
+        channels = values.reshape(n_rows, self.n_channels, n_values // self.n_channels)
         if self.kind == "series":
-            mean = values.mean(axis=1, keepdims=True, dtype=np.float64).astype(np.float32)
-            std = values.std(axis=1, keepdims=True, dtype=np.float64).astype(np.float32)
-            scaled: FloatArray = (values - mean) / (std + np.float32(SMALLEST_STD))
-            return scaled
-        mean = np.array(self.mean, dtype=np.float32)
-        std = np.array(self.std, dtype=np.float32)
-        centred: FloatArray = (values - mean) / std
-        return centred
+            mean = channels.mean(axis=2, keepdims=True, dtype=np.float64).astype(np.float32)
+            std = channels.std(axis=2, keepdims=True, dtype=np.float64).astype(np.float32)
+            std += np.float32(SMALLEST_STD)
+        else:
+            mean, std = _float32(self.mean)[:, None], _float32(self.std)[:, None]
+        scaled: FloatArray = (channels - mean) / std
+        return scaled.reshape(n_rows, n_values)
+
+
+def _float32(numbers: tuple[float, ...]) -> FloatArray:
+    return np.array(numbers, dtype=np.float32)

@@ -3,7 +3,7 @@
 The one place that knows the data contract. Training, prediction and serving encode through the same
 `SeriesSchema`, and every fault of values or labels is a `DataError` raised here.
 
-Shapes: N rows, T timepoints (value columns), L label columns, C classes.
+Shapes: N rows, V values (of all channels), L label columns.
 """
 
 from __future__ import annotations
@@ -17,8 +17,9 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field
 
+from lstmfcn.channels import channels_of
 from lstmfcn.errors import DataError
 from lstmfcn.hyperparameters import TaskName
 
@@ -39,6 +40,9 @@ class Source(NamedTuple):
 class SeriesSchema(BaseModel):
     """Label columns, value columns and classes, in the order of the first training header.
 
+    A row is one flat vector of its values; with several channels (`lstmfcn.channels`) all of the
+    first channel, then all of the second.
+
     ``classes`` are the label columns' names, or, for a single label column that holds names, those
     names: numbers in numeric order, otherwise in alphabetical order. They are empty until
     `with_classes` has named them. A binary schema has two classes.
@@ -50,6 +54,7 @@ class SeriesSchema(BaseModel):
     label_columns: tuple[str, ...]
     value_columns: tuple[str, ...]
     classes: tuple[str, ...] = ()
+    n_channels: int = Field(1, ge=1)
 
     @classmethod
     def from_header(
@@ -58,8 +63,8 @@ class SeriesSchema(BaseModel):
         """Read the columns' roles off a header: ``y*`` are labels, ``x*`` are values.
 
         Raises:
-            DataError: no label or no value column, one name twice, or labels that the task
-                does not take.
+            DataError: no label or no value column, one name twice, labels that the task does
+                not take, or channels that do not fit together.
         """
         labels = tuple(name for name in header if name.startswith("y"))
         values = tuple(name for name in header if name.startswith("x"))
@@ -83,17 +88,29 @@ class SeriesSchema(BaseModel):
                 "use --task multiclass or multilabel, or keep one or two label columns",
                 file=file,
             )
+        n_channels, values = channels_of(values, file)
         classes = labels
         if task == "binary" and len(labels) == 1:
             classes = ("0", "1")
         elif task == "multiclass" and len(labels) == 1:
             classes = ()
-        return cls(task=task, label_columns=labels, value_columns=values, classes=classes)
+        return cls(
+            task=task,
+            label_columns=labels,
+            value_columns=values,
+            classes=classes,
+            n_channels=n_channels,
+        )
+
+    @property
+    def n_values(self) -> int:
+        """V, the values of a row: those of all channels."""
+        return len(self.value_columns)
 
     @property
     def n_timepoints(self) -> int:
-        """T, the length of a series."""
-        return len(self.value_columns)
+        """The length of a series, the same for each channel."""
+        return self.n_values // self.n_channels
 
     @property
     def holds_names(self) -> bool:
@@ -160,7 +177,7 @@ class SeriesSchema(BaseModel):
             )
 
     def encode_values(self, table: pa.Table, source: Source = Source()) -> FloatArray:
-        """The values as float32, shape (N, T), columns matched by name.
+        """The values as float32, shape (N, V), columns matched by name.
 
         Raises:
             DataError: the first value, by row, that is missing or not finite.

@@ -1,4 +1,4 @@
-"""Write series as CSV shards: a column ``y`` of class names, then ``x_1``, ``x_2``, ..."""
+"""Write series as CSV shards: a column ``y`` of class names, then the values'."""
 
 from __future__ import annotations
 
@@ -8,27 +8,34 @@ from pathlib import Path
 
 import numpy as np
 
+from lstmfcn.channels import value_names
 from lstmfcn.errors import OutputError
 from lstmfcn.files import new_folder, whole_folder
 
 
 def write_shards(
-    folder: Path, classes: Sequence[str], series: Sequence[Sequence[object]], n_shards: int
+    folder: Path,
+    classes: Sequence[str],
+    series: Sequence[Sequence[object]],
+    n_shards: int,
+    n_channels: int = 1,
 ) -> None:
     """Spread rows, in order, over ``part-000.csv``, ... in a new folder that appears whole.
 
     Args:
         folder: must not hold anything yet.
         classes: each row's class.
-        series: each row's values, all of one length, written as their text.
+        series: each row's values, all of one length, written as their text; one channel after the
+            other.
         n_shards: at most as many as there are rows.
+        n_channels: of each row; more than one are named ``x1_1``, ... instead of ``x_1``, ...
 
     Raises:
         OutputError: the folder holds something or cannot be written, or rows are too few.
     """
     if n_shards > len(series):
         raise OutputError(f"{folder}: {n_shards} shards for {len(series)} rows; use fewer shards")
-    header = ["y", *(f"x_{i}" for i in range(1, len(series[0]) + 1))]
+    header = ["y", *value_names(n_channels, len(series[0]) // n_channels)]
     with whole_folder(new_folder(folder)) as unfinished:
         for i, rows in enumerate(np.array_split(np.arange(len(series)), n_shards)):
             with (unfinished / f"part-{i:03d}.csv").open("w", newline="", encoding="utf-8") as file:

@@ -7,6 +7,7 @@ import numpy.typing as npt
 
 from lstmfcn.artifact import Artifact
 from lstmfcn.batches import EvaluationBatches
+from lstmfcn.channels import value_names
 from lstmfcn.ensemble import ensemble_of
 from lstmfcn.hyperparameters import Hyperparameters
 from lstmfcn.rows import Rows
@@ -16,7 +17,7 @@ from lstmfcn.training import Report, fit
 from lstmfcn.training_start import start_of
 
 Labelled = tuple[FloatArray, npt.NDArray[np.str_]]
-"""Series, float32 (N, T), and their class names (N,)."""
+"""Series, float32 (N, T) or (N, channels, T), and their class names (N,)."""
 
 
 def train_arrays(
@@ -37,11 +38,12 @@ def train_arrays(
         TrainingError: the loss is no longer finite.
     """
     values, names = train
-    columns = ["y", *(f"x_{i}" for i in range(1, values.shape[1] + 1))]
+    n_channels = values.shape[1] if values.ndim == 3 else 1
+    columns = ["y", *value_names(n_channels, values.shape[-1])]
     schema = SeriesSchema.from_header(columns, "multiclass").with_classes(
         sorted(set(names.tolist()))
     )
-    scaler = Scaler.fit(hyperparameters.scaling, values)
+    scaler = Scaler.fit(hyperparameters.scaling, _flat(values), n_channels)
     rows = _rows(train, schema, scaler)
     held_out = EvaluationBatches(_rows(validation, schema, scaler)) if validation else None
 
@@ -59,4 +61,8 @@ def train_arrays(
 
 def _rows(labelled: Labelled, schema: SeriesSchema, scaler: Scaler) -> Rows:
     values, names = labelled
-    return Rows(scaler.transform(values), schema.encode_names(names.tolist()))
+    return Rows(scaler.transform(_flat(values)), schema.encode_names(names.tolist()))
+
+
+def _flat(values: FloatArray) -> FloatArray:
+    return values.reshape(len(values), -1)

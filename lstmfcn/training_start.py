@@ -48,7 +48,7 @@ def start_of(
     h = hyperparameters
     task = task_of(schema, class_weights(h.class_weight, schema, rows.labels), h.label_smoothing)
     torch.manual_seed(h.seed)
-    network = LSTMFCN(h, schema.n_timepoints, task.n_outputs)
+    network = LSTMFCN(h, schema.n_timepoints, task.n_outputs, schema.n_channels)
     if weights is not None:
         network.load_state_dict(weights)
     training = Training(network.to(share.device), h.lr, workers, h.weight_decay)

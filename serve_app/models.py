@@ -133,10 +133,10 @@ class Models:
     def _load(self, name: str, directory: Path) -> LoadedModel:
         """Read, check and warm a model."""
         classifier = Classifier.load(directory, self._precision)
-        n_timepoints = classifier.schema.n_timepoints
-        most_rows = chunk_rows(n_timepoints)
+        n_values = classifier.schema.n_values
+        most_rows = chunk_rows(n_values)
         for n_rows in (1, most_rows):
-            classifier.compute(np.zeros((n_rows, n_timepoints), dtype=np.float32))
+            classifier.compute(np.zeros((n_rows, n_values), dtype=np.float32))
         return LoadedModel(
             name,
             directory,

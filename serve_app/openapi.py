@@ -67,13 +67,16 @@ def _content(json_schema: dict[str, Any], text: dict[str, Any]) -> dict[str, Any
 
 
 def _instances(schema: SeriesSchema) -> dict[str, Any]:
-    series = {
-        "type": "array",
-        "items": {"type": "number", "minimum": -1e30, "maximum": 1e30},
-        "minItems": schema.n_timepoints,
-        "maxItems": schema.n_timepoints,
-    }
+    number = {"type": "number", "minimum": -1e30, "maximum": 1e30}
+    series = _array_of(number, schema.n_values)
+    if schema.n_channels > 1:
+        channels = _array_of(_array_of(number, schema.n_timepoints), schema.n_channels)
+        series = {"anyOf": [series, channels]}
     return _object_of({"instances": {"type": "array", "items": series, "minItems": 1}})
+
+
+def _array_of(items: dict[str, Any], length: int) -> dict[str, Any]:
+    return {"type": "array", "items": items, "minItems": length, "maxItems": length}
 
 
 def _predictions(schema: SeriesSchema) -> dict[str, Any]:

@@ -8,6 +8,7 @@ content type               request                                  answer
 ``application/jsonlines``  ``[1.5, ...]`` a line                    ``{...}`` a line
 =========================  =======================================  ============================
 
+A series of several channels is a flat list, channel after channel, or a list of a list a channel.
 Rows count from 1. With a CSV header, values are matched by name and other columns are ignored.
 """
 
@@ -29,6 +30,7 @@ from lstmfcn.errors import DataError
 from lstmfcn.prediction import csv_line, prediction_columns, prediction_rows
 from lstmfcn.reading import refuse_first_fault
 from lstmfcn.schema import FloatArray, SeriesSchema
+from serve_app.json_series import series_of
 from serve_app.request_errors import RequestError
 
 CSV, JSON, JSON_LINES = "text/csv", "application/json", "application/jsonlines"
@@ -36,7 +38,6 @@ TYPES = (CSV, JSON, JSON_LINES)
 
 Matrix = npt.NDArray[Any]
 
-_LARGEST = float(np.finfo(np.float32).max)
 _HALF_WAY = 0x10000000
 """The bits of a 64-bit number, below those of a 32-bit one, where it lies between two of them."""
 
@@ -74,7 +75,7 @@ def answer_type_of(accept: str | None, content_type: str) -> str:
 
 
 def decode(content_type: str, body: bytes, schema: SeriesSchema, max_rows: int) -> Matrix:
-    """The series of a request, numbers (N, T).
+    """The series of a request, numbers (N, V).
 
     Raises:
         DataError: the body cannot be read as that.
@@ -132,7 +133,7 @@ def _decode_lines(text: str, schema: SeriesSchema, max_rows: int) -> Matrix:
 
 
 def _parse_csv(text: str, columns: list[str], schema: SeriesSchema) -> Matrix:
-    """Values (N, T), in the schema's order; ValueError where a row is not as it should be.
+    """Values (N, V), in the schema's order; ValueError where a row is not as it should be.
 
     64-bit numbers that lie half way between two 32-bit ones were rounded already, and would be a
     second time: such bodies, next to none, are read as shards are.
@@ -151,7 +152,7 @@ def _parse_csv(text: str, columns: list[str], schema: SeriesSchema) -> Matrix:
         usecols=usecols,
         ndmin=2,
     )
-    if exact.shape[1] != schema.n_timepoints:
+    if exact.shape[1] != schema.n_values:
         raise ValueError("too few or too many cells")
     if ((exact.view(np.int64) & (2 * _HALF_WAY - 1)) == _HALF_WAY).any():
         return _parse_as_shards(text, columns, schema)
@@ -179,14 +180,16 @@ def _decode_json(text: str, schema: SeriesSchema, max_rows: int) -> Matrix:
     content = _loaded(text)
     if not isinstance(content, dict) or not isinstance(content.get("instances"), list):
         raise DataError("no list of instances", 'send {"instances": [[...], ...]}')
-    return _series(content["instances"], text, schema, max_rows)
+    rows = content["instances"]
+    _refuse_too_many(len(rows), max_rows)
+    return series_of(rows, text, schema)
 
 
 def _decode_json_lines(text: str, schema: SeriesSchema, max_rows: int) -> Matrix:
     lines = [line for line in text.splitlines() if line.strip()]
     _refuse_too_many(len(lines), max_rows)
     rows = [_loaded(line, row) for row, line in enumerate(lines, start=1)]
-    return _series(rows, text, schema, max_rows)
+    return series_of(rows, text, schema)
 
 
 def _loaded(text: str, row: int | None = None) -> Any:
@@ -194,35 +197,6 @@ def _loaded(text: str, row: int | None = None) -> Any:
         return json.loads(text)
     except (ValueError, RecursionError) as error:
         raise DataError(f"what is no JSON ({error})", "correct it", row=row) from error
-
-
-def _series(rows: list[Any], text: str, schema: SeriesSchema, max_rows: int) -> Matrix:
-    if not rows:
-        raise DataError("no rows", "send at least one series")
-    _refuse_too_many(len(rows), max_rows)
-    if not ("true" in text or "false" in text):  # which would pass for 1 and 0
-        try:
-            found: Matrix = np.array(rows)
-        except ValueError:
-            found = np.array(None)
-        if found.dtype.kind in "fiu" and found.shape == (len(rows), schema.n_timepoints):
-            return found
-    for row, series in enumerate(rows, start=1):
-        _refuse_no_series(row, series, schema)
-    return np.array(rows, dtype=np.float64)
-
-
-def _refuse_no_series(row: int, series: Any, schema: SeriesSchema) -> None:
-    fix = f"send a list of {schema.n_timepoints} numbers"
-    if not isinstance(series, list):
-        raise DataError(f"{type(series).__name__} for a series", fix, row=row)
-    if len(series) != schema.n_timepoints:
-        raise DataError(f"a series of {len(series)} values", fix, row=row)
-    for value, name in zip(series, schema.value_columns, strict=True):
-        number = isinstance(value, int | float) and not isinstance(value, bool)
-        if not number or abs(value) > _LARGEST:
-            found = json.dumps(value) if len(repr(value)) < 40 else type(value).__name__
-            raise DataError(found, "send a number there", row=row, column=name)
 
 
 def _refuse_too_many(n_rows: int, max_rows: int) -> None:

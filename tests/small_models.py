@@ -4,6 +4,7 @@ import numpy as np
 import torch
 
 from lstmfcn.artifact import Artifact
+from lstmfcn.channels import value_names
 from lstmfcn.hyperparameters import Hyperparameters
 from lstmfcn.model import LSTMFCN
 from lstmfcn.rows import Rows
@@ -29,9 +30,12 @@ KINDS = tuple(LABELS)
 """Every way in which a shard can state its labels."""
 
 
-def tiny_schema(kind="multiclass", n_timepoints=N_TIMEPOINTS):
+def tiny_schema(kind="multiclass", n_values=N_TIMEPOINTS, n_channels=1):
     task, labels = LABELS[kind]
-    header = [*labels, *(f"x_{i}" for i in range(n_timepoints))]
+    names = [f"x_{i}" for i in range(n_values)]
+    if n_channels > 1:
+        names = value_names(n_channels, n_values // n_channels)
+    header = [*labels, *names]
     schema = SeriesSchema.from_header(header, task)
     return schema.with_classes(["cat", "dog", "emu"]) if kind == "names" else schema
 
@@ -60,23 +64,28 @@ def tiny_rows(kind="multiclass", n_rows=48, seed=0):
     return Rows(values.astype(np.float32), labels)
 
 
-def tiny_network(kind="multiclass", seed=0, **changes):
+def tiny_network(kind="multiclass", seed=0, n_channels=1, **changes):
     torch.manual_seed(seed)
-    return LSTMFCN(tiny_hyperparameters(kind, **changes), N_TIMEPOINTS, tiny_task(kind).n_outputs)
+    hyperparameters = tiny_hyperparameters(kind, **changes)
+    n_timepoints = N_TIMEPOINTS // n_channels
+    return LSTMFCN(hyperparameters, n_timepoints, tiny_task(kind).n_outputs, n_channels)
 
 
 def tiny_task(kind="multiclass"):
     return task_of(tiny_schema(kind))
 
 
-def tiny_artifact(kind="multiclass", seed=0, **changes):
-    """A model whose weights are random, with a scaler of the tiny problem's rows."""
+def tiny_artifact(kind="multiclass", seed=0, n_channels=1, **changes):
+    """A model whose weights are random, with a scaler of the tiny problem's rows.
+
+    Of several channels, the problem's 12 values are shared among them.
+    """
     hyperparameters = tiny_hyperparameters(kind, **changes)
     return Artifact(
         hyperparameters=hyperparameters,
-        schema=tiny_schema(kind),
-        scaler=Scaler.fit(hyperparameters.scaling, tiny_rows(kind).values),
-        weights=tiny_network(kind, seed, **changes).state_dict(),
+        schema=tiny_schema(kind, n_channels=n_channels),
+        scaler=Scaler.fit(hyperparameters.scaling, tiny_rows(kind).values, n_channels),
+        weights=tiny_network(kind, seed, n_channels, **changes).state_dict(),
         metrics={"epoch": 2, "train_loss": 0.1 + 0.2, "train_accuracy": 1.0},
         training={
             "workers": 1,

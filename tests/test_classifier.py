@@ -1,6 +1,7 @@
 from dataclasses import replace
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from small_models import KINDS, N_TIMEPOINTS, tiny_artifact, tiny_rows, tiny_schema, tiny_task
@@ -47,7 +48,7 @@ def with_value(value, row=3, column=7, n_rows=6):
         ([NUMBERS[:-1]], (1, 11)),
         ([[*NUMBERS, 1.0]] * 2, (2, 13)),
         (NUMBERS, (12,)),
-        ([[NUMBERS]], (1, 1, 12)),
+        ([[NUMBERS, NUMBERS]], (1, 2, 12)),
         (1.0, ()),
         ([], (0,)),
         ([[]], (1, 0)),
@@ -221,3 +222,24 @@ def test_one_and_two_threads_give_the_same_bits(sizes):
 def test_an_integer_too_large_for_any_float_is_refused():
     with pytest.raises(DataError, match="found what is no array of numbers"):
         classifier().predict_proba([[10**400] * N_TIMEPOINTS])
+
+
+def test_channels_may_be_nested_flat_or_named():
+    classifier = Classifier(tiny_artifact(n_channels=3))
+    values = tiny_rows(n_rows=9).values
+    expected = classifier.predict_proba(values)
+    np.testing.assert_array_equal(classifier.predict_proba(values.reshape(9, 3, 4)), expected)
+    table = pd.DataFrame(values, columns=list(classifier.schema.value_columns))
+    np.testing.assert_array_equal(classifier.predict_proba(table.iloc[:, ::-1]), expected)
+    assert not np.array_equal(classifier.predict_proba(values[:, ::-1]), expected)
+
+
+@pytest.mark.parametrize("shape", [(2, 4, 3), (2, 3, 4, 1), (2, 11), (2, 1, 12)])
+def test_other_channels_are_refused(shape):
+    classifier = Classifier(tiny_artifact(n_channels=3))
+    with pytest.raises(DataError) as refusal:
+        classifier.predict_proba(np.zeros(shape))
+    assert str(refusal.value) == (
+        f"found an array of shape {shape}; give a list of series of 12 values, "
+        "shape (N, 12) or (N, 3, 4)"
+    )

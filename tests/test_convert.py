@@ -53,6 +53,13 @@ def test_the_word_data_may_be_written_in_capitals(tmp_path):
     assert converted(tmp_path, "a.ts", "@DATA\n1,2:a\n") == {"part-000.csv": "y,x_1,x_2\na,1,2\n"}
 
 
+def test_several_dimensions_become_channels(tmp_path):
+    text = "@dimensions 3\n@data\n1,2: 3,4:5.0,6:a\n7,8:9,10:11,12:b\n"
+    assert converted(tmp_path, "a.ts", text) == {
+        "part-000.csv": "y,x1_1,x1_2,x2_1,x2_2,x3_1,x3_2\na,1,2,3,4,5.0,6\nb,7,8,9,10,11,12\n"
+    }
+
+
 @pytest.mark.parametrize(
     ("shards", "rows"), [(1, [7]), (2, [4, 3]), (3, [3, 2, 2]), (7, [1, 1, 1, 1, 1, 1, 1])]
 )
@@ -78,7 +85,11 @@ def test_rows_are_spread_in_order_over_the_shards(tmp_path, shards, rows):
         ("a.tsv", "\n\n", ": found no series; name a file that holds some"),
         ("a.ts", "@data\n1,2:a\n1,2,3:b\n", ", row 2: found 3 values; the first series has 2, and "
          "only equal lengths convert"),
-        ("a.ts", "@data\n1,2:3,4:a\n", ", row 1: found 2 dimensions; only univariate sets convert"),
+        ("a.ts", "@data\n1,2:3,4:a\n1,2:b\n", ", row 2: found 1 dimensions; the first series has "
+         "2, and only equal numbers convert"),
+        ("a.ts", "@data\n1,2:3,4,5:a\n", ", row 1: found 3 values in dimension 2; the first "
+         "series has 2, and only equal lengths convert"),
+        ("a.ts", "@data\n1,2:3,4:a\n1,2:3,?:a\n", f", row 2, column x2_2: found '?'; {NO_GAPS}"),
         ("a.ts", "@data\n1,2:a\n1,?:a\n", f", row 2, column x_2: found '?'; {NO_GAPS}"),
         ("a.ts", "@data\nNaN,2:a\n", f", row 1, column x_1: found 'NaN'; {NO_GAPS}"),
         ("a.ts", "@data\n1,,3:a\n", f", row 1, column x_2: found ''; {NO_GAPS}"),

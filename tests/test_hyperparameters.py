@@ -52,6 +52,7 @@ def test_defaults_are_the_papers_net_and_the_default_recipe():
         "kernel-size-1": 8,
         "kernel-size-2": 5,
         "kernel-size-3": 3,
+        "network": "auto",
         "lr": 3e-3,
         "batch-size": "auto",
         "epochs": 200,
@@ -197,3 +198,16 @@ def test_resuming_applies_a_batch_size_given_as_the_default():
     result, lines = resumed(Hyperparameters(batch_size=7), Hyperparameters(batch_size=128))
     assert result.batch_size == 128
     assert lines == ["batch-size 128 applies (the model was trained with 7)"]
+
+
+@pytest.mark.parametrize(
+    ("network", "n_channels", "expected"),
+    [
+        ("auto", 1, "lstm-fcn"),
+        ("auto", 2, "mlstm-fcn"),
+        ("malstm-fcn", 1, "malstm-fcn"),
+        ("lstm-fcn", 5, "lstm-fcn"),
+    ],
+)
+def test_the_network_follows_the_channels_unless_named(network, n_channels, expected):
+    assert Hyperparameters(network=network).network_for(n_channels) == expected

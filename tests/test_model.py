@@ -61,8 +61,8 @@ def test_any_length_and_kernel_give_one_row_of_logits_a_series(
     h = tiny_hyperparameters(num_layers=num_layers, filters_2=5, filters_3=6, **names)
     model = LSTMFCN(h, n_timepoints, n_outputs).eval()
     x = torch.randn(n_rows, n_timepoints)
-    assert model.lstm(x).shape == (n_rows, 4)
-    assert model.fcn(x).shape == (n_rows, 6)
+    assert model.lstm(x[:, None]).shape == (n_rows, 4)
+    assert model.fcn(x[:, None]).shape == (n_rows, 6)
     assert model(x).shape == (n_rows, n_outputs)
     assert model.fcn.blocks[0](x[:, None, None]).shape == (n_rows, 4, 1, n_timepoints)
 
@@ -86,7 +86,7 @@ def test_the_net_joins_lstm_and_pooled_convolutions():
     model = tiny_network().eval()
     x = torch.randn(5, 12)
     pooled = model.fcn.blocks(x[:, None, None]).mean(dim=(2, 3))
-    joined = torch.cat([model.lstm(x), pooled], dim=1)
+    joined = torch.cat([model.lstm(x[:, None]), pooled], dim=1)
     torch.testing.assert_close(model(x), joined @ model.head.weight.T + model.head.bias)
 
 
@@ -98,7 +98,7 @@ def test_the_lstm_at_one_step_needs_input_weights_only():
     x = torch.randn(4, 9)
     i, _, g, o = (x @ layer.weight_ih_l0.T + layer.bias_ih_l0 + layer.bias_hh_l0).chunk(4, dim=1)
     expected = o.sigmoid() * (i.sigmoid() * g.tanh()).tanh()
-    torch.testing.assert_close(branch(x), expected)
+    torch.testing.assert_close(branch(x[:, None]), expected)
 
 
 def test_dropout_follows_each_lstm_layer_in_training():
@@ -108,8 +108,8 @@ def test_dropout_follows_each_lstm_layer_in_training():
     for layer in branch.layers:
         layer.register_forward_pre_hook(lambda _, given: inputs.append(given[0]))
         layer.register_forward_hook(lambda *call: outputs.append(call[-1][0]))
-    last = branch(torch.randn(8, 10))
-    for before, after in [(outputs[0], inputs[1]), (outputs[1].squeeze(1), last)]:
+    last = branch(torch.randn(8, 1, 10))
+    for before, after in [(outputs[0], inputs[1]), (outputs[1][:, 0], last)]:
         dropped = after == 0
         assert 0.4 < dropped.float().mean() < 0.6
         torch.testing.assert_close(after[~dropped], 2 * before[~dropped])
@@ -117,7 +117,7 @@ def test_dropout_follows_each_lstm_layer_in_training():
 
 def test_dropout_does_nothing_in_evaluation():
     branch = LSTMBranch(10, 8, 2, 0.9).eval()
-    x = torch.randn(3, 10)
+    x = torch.randn(3, 1, 10)
     torch.testing.assert_close(branch(x), branch(x), rtol=0, atol=0)
     assert (branch(x) != 0).all()
 

@@ -164,3 +164,16 @@ def test_a_scaler_survives_json_bit_for_bit(values, kind):
     assert again == scaler
     np.testing.assert_array_equal(again.transform(values), scaler.transform(values))
     assert np.isfinite(scaler.transform(values)).all()
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("n_channels", [1, 2, 5])
+def test_channels_are_scaled_each_for_itself(kind, n_channels):
+    channels = [values_of(40, 6, seed, offset=100.0 * seed) for seed in range(n_channels)]
+    values = np.concatenate(channels, axis=1)
+    scaler = Scaler.fit(kind, values, n_channels)
+    apart = [Scaler.fit(kind, channel).transform(channel) for channel in channels]
+    np.testing.assert_array_equal(scaler.transform(values), np.concatenate(apart, axis=1))
+    again = Scaler.model_validate_json(scaler.model_dump_json())
+    np.testing.assert_array_equal(again.transform(values), scaler.transform(values))
+    assert scaler.transform(values[:0]).shape == (0, 6 * n_channels)

@@ -280,3 +280,22 @@ def test_a_single_class_is_refused_with_its_file():
     schema = SeriesSchema.from_header(["y", "x_1"], "multiclass")
     with pytest.raises(DataError, match=r"^train, column y: found only the class a; training"):
         schema.with_classes(["a"], "train")
+
+
+def test_channels_are_stored_one_after_the_other_and_matched_by_name():
+    schema = schema_of("y,x1_1,x2_1,x1_2,x2_2,x1_3,x2_3")
+    assert (schema.n_channels, schema.n_timepoints, schema.n_values) == (2, 3, 6)
+    assert schema.value_columns == ("x1_1", "x1_2", "x1_3", "x2_1", "x2_2", "x2_3")
+    schema.check_header(["x2_3", "x2_2", "x2_1", "x1_1", "x1_2", "x1_3"], "b.csv", labels=False)
+    table = pa.table({name: [float(name[1] + name[3])] for name in reversed(schema.value_columns)})
+    assert schema.encode_values(table).tolist() == [[11, 12, 13, 21, 22, 23]]
+
+
+def test_channels_that_do_not_fit_are_refused_by_the_file():
+    assert refused(schema_of, "y,x1_1,x2_2").startswith("a.csv: found channel 2 without x2_1")
+
+
+def test_a_description_without_channels_is_of_one():
+    described = schema_of("y,x_1,x_2").model_dump(mode="json")
+    del described["n_channels"]
+    assert SeriesSchema.model_validate(described) == schema_of("y,x_1,x_2")

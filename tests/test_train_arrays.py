@@ -1,4 +1,5 @@
 import numpy as np
+import pytest
 import torch
 from small_models import tiny_hyperparameters, tiny_rows
 
@@ -42,3 +43,26 @@ def test_every_hyperparameter_of_the_loss_and_of_the_optimiser_counts():
     for change in ({"weight_decay": 0.5}, {"label_smoothing": 0.2}, {"schedule": "one-cycle"}):
         changed = train_arrays(labelled(), tiny_hyperparameters(**change))
         assert not torch.equal(changed.weights["head.weight"], plain.weights["head.weight"])
+
+
+@pytest.mark.parametrize("scaling", ["global", "series", "timestep", "none"])
+def test_series_of_several_channels(scaling):
+    values, names = labelled()
+    channels = values.reshape(len(values), 3, -1)
+    hyperparameters = tiny_hyperparameters(epochs=30, scaling=scaling)
+    artifact = train_arrays((channels, names), hyperparameters, (channels, names))
+    assert artifact.schema.n_channels == 3
+    assert artifact.schema.value_columns[3:5] == ("x1_4", "x2_1")
+    assert any("squeeze_excite" in name for name in artifact.weights)
+    values, names = labelled(seed=5)
+    predicted = Classifier(artifact).predict(values.reshape(len(values), 3, -1))
+    assert (predicted == names).mean() > 0.9
+
+
+def test_one_channel_is_the_same_with_and_without_its_axis():
+    values, names = labelled()
+    flat = train_arrays((values, names), tiny_hyperparameters())
+    nested = train_arrays((values[:, None], names), tiny_hyperparameters())
+    assert nested.schema == flat.schema
+    for name, tensor in flat.weights.items():
+        assert torch.equal(nested.weights[name], tensor)

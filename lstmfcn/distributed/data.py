@@ -61,7 +61,7 @@ def load(shard_set: ShardSet, memory_bytes: int, store: Path) -> LoadedData:
         OutputError: the file cannot be written.
     """
     schema = shard_set.schema
-    collector = ValuesCollector(schema.n_timepoints, memory_bytes, store)
+    collector = ValuesCollector(schema.n_values, memory_bytes, store)
     parts = []
     for block in _blocks(_dataset(shard_set)):
         collector.add(block["x"])

@@ -44,6 +44,7 @@ class Summary(NamedTuple):
     """What is known of one data argument once it has been read."""
 
     rows: int
+    n_channels: int
     n_timepoints: int
     shards: int
     classes: dict[str, int]
@@ -52,7 +53,7 @@ class Summary(NamedTuple):
     @property
     def value_bytes(self) -> int:
         """What all values take."""
-        return FLOAT_BYTES * self.rows * self.n_timepoints
+        return FLOAT_BYTES * self.rows * self.n_channels * self.n_timepoints
 
 
 class Prepared(NamedTuple):
@@ -94,7 +95,7 @@ def _prepare(wanted: Wanted) -> tuple[Prepared, Rows, Rows | None]:
     fingerprint = data.fingerprint()  # of unscaled rows; scaling is in place
     wanted.record.refuse_other_rows(fingerprint, wanted.training.data)
     scaling = wanted.record.hyperparameters.scaling
-    scaler = wanted.scaler or Scaler.fit(scaling, data.rows.values)
+    scaler = wanted.scaler or Scaler.fit(scaling, data.rows.values, data.schema.n_channels)
     wanted.record.model_copy(update={"train_sha256": fingerprint}).save(wanted.folder)
     prepared = Prepared(
         data.schema, scaler, fingerprint, summary, _summary(held_out) if held_out else None
@@ -107,9 +108,16 @@ def _prepare(wanted: Wanted) -> tuple[Prepared, Rows, Rows | None]:
 
 
 def _summary(data: LoadedData) -> Summary:
-    n_rows, n_timepoints = data.rows.values.shape
-    counts = data.schema.class_counts(data.rows.labels)
-    return Summary(n_rows, n_timepoints, data.n_shards, counts, data.streamed)
+    schema = data.schema
+    counts = schema.class_counts(data.rows.labels)
+    return Summary(
+        len(data.rows),
+        schema.n_channels,
+        schema.n_timepoints,
+        data.n_shards,
+        counts,
+        data.streamed,
+    )
 
 
 def _refuse_too_few(data: LoadedData, wanted: Wanted) -> None:

@@ -212,9 +212,10 @@ def _tell_start(request: Request, allotment: Allotment) -> None:
 def _tell(purpose: str, data: Summary) -> None:
     shown = [f"{name} {count}" for name, count in data.classes.items()]
     logger.info(
-        "%s: %d rows of %d timepoints from %d shard%s (%s)",
+        "%s: %d rows of %s%d timepoints from %d shard%s (%s)",
         purpose,
         data.rows,
+        f"{data.n_channels} channels of " if data.n_channels > 1 else "",
         data.n_timepoints,
         data.shards,
         "s" if data.shards > 1 else "",

@@ -144,3 +144,28 @@ def test_the_description_is_openapi(served):
     assert "http://" not in page
     assert "https://" not in page
     assert json.loads(client.get("/openapi.json").text) == found
+
+
+def test_a_model_of_several_channels_answers_every_form_alike(served, values):
+    client = served(n_channels=3)
+    nested = [[row[:4], row[4:8], row[8:]] for row in values]
+    answers = [
+        client.post("/invocations", json={"instances": values}),
+        client.post("/invocations", json={"instances": nested}),
+        client.post(
+            "/invocations", content=csv(values), headers=CSV | {"Accept": JSON["Content-Type"]}
+        ),
+    ]
+    assert [answer.status_code for answer in answers] == [200] * 3
+    assert answers[0].content == answers[1].content == answers[2].content
+    described = client.get("/model").json()["schema"]
+    assert described["n_channels"] == 3
+    assert described["value_columns"][3:5] == ["x1_4", "x2_1"]
+
+
+def test_a_fault_in_a_channel_has_its_place(served, values):
+    nested = [[row[:4], row[4:8], row[8:]] for row in values]
+    nested[4][1][2] = None
+    answer = served(n_channels=3).post("/invocations", json={"instances": nested})
+    assert answer.status_code == 400
+    assert (answer.json()["row"], answer.json()["column"]) == (5, "x2_3")

@@ -27,10 +27,11 @@ class Uncounted:
     def refused(self, *_): ...
 
 
-@pytest.fixture(scope="module", params=["names", "multilabel"])
+@pytest.fixture(scope="module", params=[("names", 1), ("multilabel", 1), ("multiclass", 3)])
 def api(request, tmp_path_factory):
     folder = tmp_path_factory.mktemp("model")
-    tiny_artifact(request.param).save(folder)
+    kind, n_channels = request.param
+    tiny_artifact(kind, n_channels=n_channels).save(folder)
     models = Models()
     asyncio.run(models.replace({"default": str(folder)}))
     return schemathesis.openapi.from_asgi("/openapi.json", Endpoint(models, Uncounted()).app)

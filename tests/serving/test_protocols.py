@@ -28,9 +28,13 @@ NUMBERS = st.floats(width=32, allow_nan=False, allow_infinity=False)
 SERIES = st.lists(NUMBERS, min_size=N_TIMEPOINTS, max_size=N_TIMEPOINTS)
 
 
-def decoded(content_type, body, max_rows=10):
+CHANNELS = tiny_schema(n_channels=3)
+NESTED = [ROW[:4], ROW[4:8], ROW[8:]]
+
+
+def decoded(content_type, body, max_rows=10, schema=SCHEMA):
     body = body if isinstance(body, bytes) else body.encode()
-    return np.asarray(decode(content_type, body, SCHEMA, max_rows), dtype=np.float32)
+    return np.asarray(decode(content_type, body, schema, max_rows), dtype=np.float32)
 
 
 @pytest.mark.parametrize(
@@ -197,3 +201,51 @@ def test_other_types_are_refused():
             content_type_of(header)
         assert refused.value.status == 415
     assert content_type_of("Text/CSV; charset=utf-8") == CSV
+
+
+@pytest.mark.parametrize(
+    ("content_type", "body"),
+    [
+        (CSV, LINE),
+        (CSV, ",".join(reversed(CHANNELS.value_columns)) + "\n" + ",".join(map(str, ROW[::-1]))),
+        (JSON, json.dumps({"instances": [ROW]})),
+        (JSON, json.dumps({"instances": [NESTED]})),
+        (JSON_LINES, str(ROW)),
+        (JSON_LINES, str(NESTED)),
+    ],
+)
+def test_series_of_several_channels(content_type, body):
+    expected = [np.array(ROW, dtype=np.float32).tolist()]
+    assert decoded(content_type, body, schema=CHANNELS).tolist() == expected
+
+
+def test_nested_and_flat_series_may_stand_in_one_request():
+    found = decoded(JSON_LINES, f"{ROW}\n{NESTED}", schema=CHANNELS)
+    assert found.tolist() == [np.array(ROW, dtype=np.float32).tolist()] * 2
+
+
+@pytest.mark.parametrize(
+    ("series", "message"),
+    [
+        (7, "found int for a series; send a list of 12 numbers, or 3 lists of 4"),
+        (ROW[1:], "found a series of 11 values; send a list of 12 numbers, or 3 lists of 4"),
+        (NESTED[1:], "found a series of 2 channels; send a list of 12"),
+        ([*NESTED, []], "found a series of 4 channels"),
+        ([ROW[:4], ROW[4:7], ROW[8:]], "column x2_1 to x2_4: found 3 values for a channel; send a"),
+        ([ROW[:4], 5, ROW[8:]], "column x2_1 to x2_4: found int for a channel; send a list of 12"),
+        ([ROW[:4], ROW[4:8], [1, 2, None, 4]], "column x3_3: found null; send a number there"),
+        ([ROW[:4], ROW[4:8], [1, 2, [3], 4]], "column x3_3: found [3]; send a number there"),
+        ([*ROW[:11], [1]], "found a series of 12 channels"),
+        ([], "found a series of 0 values; send a list of 12"),
+    ],
+)
+def test_faulty_channels_are_refused_by_their_place(series, message):
+    with pytest.raises(DataError) as refused:
+        decoded(JSON, json.dumps({"instances": [ROW, series]}), schema=CHANNELS)
+    assert str(refused.value).removeprefix("row 2: ").removeprefix("row 2, ").startswith(message)
+    assert refused.value.row == 2
+
+
+def test_one_channel_is_not_nested():
+    with pytest.raises(DataError, match=r"row 1: found a series of 1 values; send a list of 12 n"):
+        decoded(JSON, json.dumps({"instances": [[ROW]]}))
