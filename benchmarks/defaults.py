@@ -18,8 +18,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import ray
+from archive_runs import RESULTS, hyperparameters_of, read
 from commands import local_ray
-from ucr import RESULTS, hyperparameters_of, read
 
 from lstmfcn.distributed.runtime import TRAINING_ENVIRONMENT
 from lstmfcn.hyperparameters import Hyperparameters

@@ -1,6 +1,8 @@
 import numpy as np
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from small_models import KINDS, N_TIMEPOINTS, tiny_artifact, tiny_rows
 
 from lstmfcn.classifier import Classifier, chunk_rows
@@ -79,3 +81,37 @@ def test_an_infinite_scaled_value_does_not_vanish_in_a_relu():
     found = classifier.compute(values)
     assert np.isnan(found[3]).all()
     assert np.isfinite(np.delete(found, 3, axis=0)).all()
+
+
+@given(
+    network=st.sampled_from(["lstm-fcn", "alstm-fcn", "mlstm-fcn", "malstm-fcn"]),
+    n_channels=st.integers(1, 7),
+    n_timepoints=st.integers(1, 20),
+    num_layers=st.integers(1, 2),
+    seed=st.integers(0, 99),
+)
+@settings(deadline=None, max_examples=60)
+def test_every_network_of_the_family_folds(network, n_channels, n_timepoints, num_layers, seed):
+    sizes = {"hidden_size": 8, "filters_1": 16, "filters_2": 32, "filters_3": 8}
+    h = Hyperparameters(network=network, num_layers=num_layers, **sizes)
+    torch.manual_seed(seed)
+    trained = trained_looking(LSTMFCN(h, n_timepoints, 3, n_channels))
+    with torch.no_grad():
+        for name, weights in trained.named_parameters():
+            if "attention" in name:
+                weights.normal_()
+    x = torch.randn(20, n_channels * n_timepoints) * 2
+    with torch.inference_mode():
+        expected, found = trained(x), FoldedNetwork.of(trained).logits(x)
+    assert (expected.softmax(1) - found.softmax(1)).abs().max() < 1e-5
+
+
+@pytest.mark.parametrize("network", ["alstm-fcn", "mlstm-fcn", "malstm-fcn"])
+@pytest.mark.parametrize("n_channels", [1, 3, 4])
+def test_bf16_of_the_family_is_near(network, n_channels):
+    artifact = tiny_artifact(n_channels=n_channels, network=network)
+    values = tiny_rows(n_rows=300, seed=3).values
+    exact = Classifier(artifact).predict_proba(values)
+    near = Classifier(artifact, "bf16").predict_proba(values)
+    assert near.dtype == np.float32
+    assert 0 < np.abs(near - exact).max() < 0.02

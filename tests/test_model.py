@@ -203,3 +203,90 @@ def test_evaluation_neither_uses_nor_counts_the_batch():
     torch.testing.assert_close(found, expected)
     norm.train()(batches[2])
     torch.testing.assert_close(norm.running_mean, means([batches[0], batches[2]]).mean(dim=0))
+
+
+def parts_of_the_papers_net(features, n_channels, n_outputs, hidden=128):
+    """Parameters by the architecture: gates, convolutions with batch norms, head; and the extras.
+
+    features: of a step of the LSTM.
+    """
+    lstm = 4 * hidden * (features + hidden + 2)  # PyTorch has two biases
+    attention = 4 * hidden * (2 * features + hidden + 1) + hidden * (features + hidden + 2)
+    kernels = 128 * 8 * n_channels + 256 * 5 * 128 + 128 * 3 * 256
+    fcn = kernels + (128 + 256 + 128) * 3  # bias, scale and shift of each filter
+    squeeze_excite = 2 * 128 * 8 + 2 * 256 * 16
+    head = (hidden + 128 + 1) * n_outputs
+    return {
+        "lstm-fcn": lstm + fcn + head,
+        "alstm-fcn": attention + fcn + head,
+        "mlstm-fcn": lstm + fcn + squeeze_excite + head,
+        "malstm-fcn": attention + fcn + squeeze_excite + head,
+    }
+
+
+@pytest.mark.parametrize("network", ["lstm-fcn", "alstm-fcn", "mlstm-fcn", "malstm-fcn"])
+@pytest.mark.parametrize(
+    ("n_channels", "n_timepoints", "features"), [(1, 187, 187), (6, 100, 100), (30, 20, 30)]
+)
+def test_each_network_has_the_parameters_of_its_parts(network, n_channels, n_timepoints, features):
+    expected = parts_of_the_papers_net(features, n_channels, 5)
+    assert expected["lstm-fcn"] == 428293 or n_channels > 1
+    found = LSTMFCN(Hyperparameters(network=network), n_timepoints, 5, n_channels)
+    assert count(found) == expected[network]
+
+
+def test_several_channels_are_an_mlstm_fcn_unless_named():
+    assert (
+        count(LSTMFCN(Hyperparameters(), 100, 4, 6))
+        == (parts_of_the_papers_net(100, 6, 4)["mlstm-fcn"])
+    )
+
+
+@given(
+    n_rows=st.integers(1, 3),
+    n_channels=st.integers(1, 6),
+    n_timepoints=st.integers(1, 6),
+    num_layers=st.integers(1, 2),
+    network=st.sampled_from(["auto", "lstm-fcn", "alstm-fcn", "malstm-fcn"]),
+)
+@settings(deadline=None, max_examples=40)
+def test_any_channels_give_one_row_of_logits_a_series(
+    n_rows, n_channels, n_timepoints, num_layers, network
+):
+    h = tiny_hyperparameters(num_layers=num_layers, network=network)
+    model = LSTMFCN(h, n_timepoints, 3, n_channels).eval()
+    x = torch.randn(n_rows, n_channels * n_timepoints)
+    assert model(x).shape == (n_rows, 3)
+    several = torch.cat([x, torch.randn(4, x.shape[1])])
+    torch.testing.assert_close(model(several)[:n_rows], model(x))
+
+
+@pytest.mark.parametrize(
+    ("n_channels", "n_timepoints", "shuffled"),
+    [(3, 4, True), (4, 3, False), (3, 3, False), (1, 9, True), (1, 1, False)],
+)
+def test_the_shuffle_is_for_series_longer_than_they_have_channels(
+    n_channels, n_timepoints, shuffled
+):
+    model = LSTMFCN(tiny_hyperparameters(), n_timepoints, 2, n_channels).eval()
+    layer = model.lstm.layers[0]
+    assert layer.input_size == (n_timepoints if shuffled else n_channels)
+    x = torch.randn(5, n_channels, n_timepoints)
+    steps = x if shuffled else x.transpose(1, 2)
+    h = c = torch.zeros(1, 5, 4)
+    for step in steps.unbind(dim=1):
+        _, (h, c) = layer(step[:, None], (h, c))
+    torch.testing.assert_close(model.lstm(x), h[0])
+
+
+def test_convolutions_see_all_channels_at_each_timepoint():
+    model = LSTMFCN(tiny_hyperparameters(network="lstm-fcn"), 6, 2, 3).eval()
+    block = model.fcn.blocks[0]
+    x = torch.randn(1, 3, 6)
+    weights, bias = block.convolution.weight.detach()[:, :, 0], block.convolution.bias
+    expected = torch.nn.functional.conv1d(torch.nn.functional.pad(x, (3, 4)), weights, bias)
+    expected = (expected / math.sqrt(1 + 1e-3)).relu()
+    torch.testing.assert_close(block(x[:, :, None])[:, :, 0], expected)
+    flat = torch.cat([x[0, 0], x[0, 1], x[0, 2]])[None]
+    both = torch.cat([model.lstm(x), model.fcn(x)], dim=1)
+    torch.testing.assert_close(model(flat), model.head(both))
