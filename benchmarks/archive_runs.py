@@ -116,7 +116,7 @@ def network(
     """One network, trained now or before."""
     from lstmfcn.train_arrays import train_arrays
 
-    asked = hyperparameters.model_copy(update={"recipe": "default"}).model_dump_json()
+    asked = hyperparameters.model_dump_json(exclude={"recipe"}, exclude_defaults=True)
     digest = hashlib.sha256(f"{folder.name} {asked}".encode()).hexdigest()[:16]
     kept = models and models / f"{folder.name}-{digest}"
     if kept and kept.exists():

@@ -53,14 +53,15 @@ class AttentionLSTM(nn.Module):
         nn.init.orthogonal_(self.attention_weights)
         nn.init.orthogonal_(self.attention_recurrent_weights)
 
-    def forward(self, x: Tensor) -> Tensor:
-        """The states h of all steps: (N, S, F) to (N, S, H)."""
+    def forward(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
+        """The states h of all steps: (N, S, F) to (N, S, H); no step attends to masked ones."""
+        hidden = None if mask is None else mask.reshape(len(x), -1, 1) == 0
         gates_of_inputs = F.linear(x, self.kernel, self.bias)
         keys = F.linear(x, self.attention_weights, self.attention_bias)
         h = c = x.new_zeros(len(x), self.hidden_size)
         states = []
         for t in range(x.shape[1]):
-            seen = F.linear(self._attended(x, keys, h), self.attention_kernel)
+            seen = F.linear(self._attended(x, keys, h, hidden), self.attention_kernel)
             gates = gates_of_inputs[:, t] + F.linear(h, self.recurrent_kernel) + seen
             i, f, new, o = gates.chunk(4, dim=1)
             c = f.sigmoid() * c + i.sigmoid() * new.tanh()
@@ -68,10 +69,12 @@ class AttentionLSTM(nn.Module):
             states.append(h)
         return torch.stack(states, dim=1)
 
-    def _attended(self, x: Tensor, keys: Tensor, h: Tensor) -> Tensor:
+    def _attended(self, x: Tensor, keys: Tensor, h: Tensor, hidden: Tensor | None) -> Tensor:
         """The mean of all inputs, (N, F), weighted by what fits the state h (N, H)."""
         query = F.linear(h, self.attention_recurrent_weights)
         energy = F.linear((query[:, None] + keys).tanh(), self.attention_vector)
+        if hidden is not None:
+            energy = energy.masked_fill(hidden, -torch.inf)
         return (energy.softmax(dim=1) * x).sum(dim=1)
 
 

@@ -16,7 +16,7 @@ from lstmfcn.artifact import Artifact
 from lstmfcn.errors import DataError
 from lstmfcn.folded import FoldedEnsemble
 from lstmfcn.hyperparameters import InferencePrecision
-from lstmfcn.schema import FloatArray, Source
+from lstmfcn.schema import FloatArray, SeriesSchema, Source
 from lstmfcn.task import task_of
 
 _CHUNK_VALUES = 16384
@@ -85,8 +85,9 @@ class Classifier:
             logits = self._network.logits(torch.tensor(scaled))
             chunk = found[start : start + step]
             chunk[:] = self._task.probabilities(logits).numpy()
-            if not np.isfinite(scaled).all():  # an infinite value may vanish in a ReLU
-                chunk[~np.isfinite(scaled).all(axis=1)] = np.nan
+            overflown = ~np.isfinite(scaled) & ~np.isnan(x[start : start + step])
+            if overflown.any():  # an infinite value may vanish in a ReLU
+                chunk[overflown.any(axis=1)] = np.nan
         return found
 
     def decide(self, probabilities: FloatArray) -> npt.NDArray[np.int8]:
@@ -110,6 +111,8 @@ class Classifier:
         """Series, (N, V) or (N, C, T), as float32 (N, V), channel after channel.
 
         A table with the schema's value columns is matched by their names, whatever their order.
+        Where values may be missing they are nan, and shorter series, (N, t) or (N, C, t), are
+        padded.
 
         Raises:
             DataError: they are no such array, or not finite.
@@ -125,6 +128,8 @@ class Classifier:
                 "what is no array of numbers", "give a list of series of numbers, all of one length"
             ) from error
         schema, n_values = self.schema, self.schema.n_values
+        if schema.missing == "mask":
+            x = _padded(x, schema)
         if x.shape[1:] == (schema.n_channels, schema.n_timepoints):
             x = x.reshape(len(x), n_values)
         if x.ndim != 2 or x.shape[1] != n_values:
@@ -134,9 +139,9 @@ class Classifier:
                 f"give a list of series of {n_values} values, shape (N, {n_values})"
                 + (nested if schema.n_channels > 1 else ""),
             )
-        finite = np.isfinite(x)
-        if not finite.all():
-            row, column = (int(i) for i in np.argwhere(~finite)[0])
+        usable = schema.usable(x)
+        if not usable.all():
+            row, column = (int(i) for i in np.argwhere(~usable)[0])
             raise DataError(
                 f"{x[row, column]}, which is no finite 32-bit number",
                 "give every series all its values",
@@ -144,6 +149,7 @@ class Classifier:
                 row=source.rows_before + row + 1,
                 column=self.schema.value_columns[column],
             )
+        schema.refuse_empty_rows(x, source)
         return x
 
     def refuse_overflow(self, probabilities: FloatArray, source: Source = Source()) -> None:
@@ -160,3 +166,15 @@ class Classifier:
                 file=source.file,
                 row=source.rows_before + int(np.argmin(finite)) + 1,
             )
+
+
+def _padded(x: FloatArray, schema: SeriesSchema) -> FloatArray:
+    """Series of fewer timepoints than the schema's, with missing values after their end."""
+    one_channel = schema.n_channels == 1 and x.ndim == 2
+    if not one_channel and (x.ndim != 3 or x.shape[1] != schema.n_channels):
+        return x
+    missing = schema.n_timepoints - x.shape[-1]
+    if missing <= 0 or missing == schema.n_timepoints:
+        return x
+    widths = [(0, 0)] * (x.ndim - 1) + [(0, missing)]
+    return np.pad(x, widths, constant_values=np.nan)

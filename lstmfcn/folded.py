@@ -22,6 +22,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from lstmfcn.attention_lstm import AttentionLSTM
+from lstmfcn.masking import Masked, mean_over_time
 from lstmfcn.model import LSTMFCN, ConvolutionBlock, Ensemble, LSTMBranch
 from lstmfcn.squeeze_excite import SqueezeExcite
 
@@ -47,7 +48,8 @@ class FoldedNetwork(NamedTuple):
         convolutions: those of the three blocks.
         weightings: what weighs each block's filters, if anything.
         head: the linear layer.
-        blocks: each convolution, its ReLU and weighting, as `logits` computes them.
+        blocks: each convolution and its ReLU, as `logits` computes them.
+        masks: whether missing values are masked (`lstmfcn.masking`).
     """
 
     n_channels: int
@@ -58,6 +60,7 @@ class FoldedNetwork(NamedTuple):
     weightings: list[SqueezeExcite | None]
     head: FoldedLayer
     blocks: list[Callable[[Tensor], Tensor]]
+    masks: bool
 
     @classmethod
     def of(cls, network: LSTMFCN, dtype: torch.dtype = torch.float32) -> FoldedNetwork:
@@ -81,33 +84,40 @@ class FoldedNetwork(NamedTuple):
             convolutions,
             weightings,
             _converted(head, dtype),
-            [
-                _weighted(_block(layer, n_timepoints), weighting)
-                for layer, weighting in zip(convolutions, weightings, strict=True)
-            ],
+            [_block(layer, n_timepoints) for layer in convolutions],
+            network.masks,
         )
 
     def logits(self, x: Tensor) -> Tensor:
         """Logits, float32 (N, K), of scaled series (N, C * T)."""
-        x = x.to(self.head.weight.dtype)
-        both = torch.cat([self._lstm(x), self._fcn(x)], dim=1)
+        channels, mask = x.reshape(len(x), self.n_channels, self.n_timepoints), None
+        dtype = self.head.weight.dtype
+        if self.masks:
+            channels, mask = Masked.of(channels)
+            mask = mask.to(dtype)
+        channels = channels.to(dtype)
+        both = torch.cat([self._lstm(channels, mask), self._fcn(channels, mask)], dim=1)
         return F.linear(both, self.head.weight, self.head.bias).float()
 
-    def _lstm(self, x: Tensor) -> Tensor:
+    def _lstm(self, channels: Tensor, mask: Tensor | None) -> Tensor:
         if self.recurrence is not None:
-            found: Tensor = self.recurrence(x.reshape(len(x), self.n_channels, self.n_timepoints))
+            found: Tensor = self.recurrence(channels, mask)
             return found
+        x = channels.flatten(1)
         for layer in self.lstm:
             into, cell, out = F.linear(x, layer.weight, layer.bias).chunk(3, dim=1)
             x = out.sigmoid() * (into.sigmoid() * cell.tanh()).tanh()
         return x
 
-    def _fcn(self, x: Tensor) -> Tensor:
-        image = x.reshape(len(x), self.n_channels, 1, self.n_timepoints)
-        image = image.to(memory_format=torch.channels_last)
-        for block in self.blocks:
+    def _fcn(self, channels: Tensor, mask: Tensor | None) -> Tensor:
+        image = channels.unsqueeze(2).to(memory_format=torch.channels_last)
+        for block, weighting in zip(self.blocks, self.weightings, strict=True):
             image = block(image)
-        return image.mean(dim=(2, 3))
+            if mask is not None:
+                image = image * mask
+            if weighting is not None:
+                image = weighting(image, mask)
+        return mean_over_time(image, mask)
 
 
 class FoldedEnsemble(NamedTuple):
@@ -159,12 +169,6 @@ def _block(layer: FoldedLayer, n_timepoints: int) -> Callable[[Tensor], Tensor]:
         return found
 
     return packed_block
-
-
-def _weighted(
-    block: Callable[[Tensor], Tensor], weighting: SqueezeExcite | None
-) -> Callable[[Tensor], Tensor]:
-    return block if weighting is None else lambda x: cast(Tensor, weighting(block(x)))
 
 
 def _copied(module: _Module, dtype: torch.dtype) -> _Module:

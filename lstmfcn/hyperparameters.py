@@ -21,6 +21,7 @@ ScalingName = Literal["global", "series", "timestep", "none"]
 PrecisionName = Literal["auto", "fp32", "bf16"]
 InferencePrecision = Literal["fp32", "bf16"]
 ClassWeightName = Literal["none", "sqrt", "balanced"]
+MissingName = Literal["refuse", "mask"]
 NetworkName = Literal["auto", "lstm-fcn", "alstm-fcn", "mlstm-fcn", "malstm-fcn"]
 ScheduleName = Literal["constant", "cosine", "one-cycle", "plateau"]
 
@@ -108,6 +109,11 @@ class Hyperparameters(BaseModel):
         "global",
         description="What values are centred and scaled by: all training values, each series, "
         "each timestep, or nothing. Global keeps both level and shape.",
+    )
+    missing: MissingName = Field(
+        "refuse",
+        description="Empty cells, of gaps or after the end of a shorter series: refused; or "
+        "masked, so that they take no part.",
     )
     class_weight: ClassWeightName = Field(
         "none",

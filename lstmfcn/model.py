@@ -43,6 +43,7 @@ from torch import Tensor, nn
 
 from lstmfcn.attention_lstm import AttentionLSTM
 from lstmfcn.hyperparameters import Hyperparameters
+from lstmfcn.masking import Masked, Statistics, last_step, mean_over_time
 from lstmfcn.squeeze_excite import SqueezeExcite
 
 _BATCH_NORM_MOMENTUM = 0.01
@@ -81,13 +82,14 @@ class LSTMBranch(nn.Module):
             if isinstance(layer, nn.LSTM):
                 _initialise_lstm(layer)
 
-    def forward(self, x: Tensor) -> Tensor:
-        """The last layer's output for the last step."""
+    def forward(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
+        """The last layer's output for the last step; where steps are timepoints, not masked."""
         steps = x if self.shuffled else x.transpose(1, 2)
+        mask = None if self.shuffled else mask
         for layer in self.layers:
-            states = layer(steps)
-            steps = self.dropout(states[0] if isinstance(layer, nn.LSTM) else states)
-        return steps[:, -1]
+            states = layer(steps, mask) if isinstance(layer, AttentionLSTM) else layer(steps)[0]
+            steps = self.dropout(states)
+        return last_step(steps, mask)
 
 
 class BatchNorm(nn.BatchNorm2d):
@@ -102,14 +104,27 @@ class BatchNorm(nn.BatchNorm2d):
         super().__init__(n_channels, momentum=_BATCH_NORM_MOMENTUM, eps=_BATCH_NORM_EPSILON)
         self._n_batches: int | None = None
 
-    def forward(self, x: Tensor) -> Tensor:
-        """Normalise; in training also update the statistics."""
+    def forward(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
+        """Normalise; in training also update the statistics, of timepoints not masked."""
         if self.training:
             if self._n_batches is None:  # read once: reading a tensor waits for the device
                 self._n_batches = int(cast(Tensor, self.num_batches_tracked))
             self._n_batches += 1
             self.momentum = max(_BATCH_NORM_MOMENTUM, 1 / self._n_batches)
+            if mask is not None:
+                return self._masked(x, mask)
         return super().forward(x)
+
+    def _masked(self, x: Tensor, mask: Tensor) -> Tensor:
+        found = Statistics.of(x.float(), mask)
+        with torch.no_grad():
+            momentum = cast(float, self.momentum)
+            cast(Tensor, self.running_mean).lerp_(found.mean, momentum)
+            cast(Tensor, self.running_var).lerp_(found.unbiased, momentum)
+            cast(Tensor, self.num_batches_tracked).add_(1)
+        scale = self.weight * (found.variance + self.eps).rsqrt()
+        shift = self.bias - found.mean * scale
+        return (x.float() * scale[:, None, None] + shift[:, None, None]).to(x.dtype)
 
     def _load_from_state_dict(self, *args: Any, **kwargs: Any) -> None:
         super()._load_from_state_dict(*args, **kwargs)
@@ -134,10 +149,12 @@ class ConvolutionBlock(nn.Module):
         nn.init.zeros_(cast(Tensor, self.convolution.bias))
         self.squeeze_excite = SqueezeExcite(n_out) if squeeze_excite else None
 
-    def forward(self, x: Tensor) -> Tensor:
-        """One block."""
-        found = F.relu(self.batch_norm(self.convolution(F.pad(x, self.padding))))
-        return self.squeeze_excite(found) if self.squeeze_excite else found
+    def forward(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
+        """One block; zeros where the mask is."""
+        found = F.relu(self.batch_norm(self.convolution(F.pad(x, self.padding)), mask))
+        if mask is not None:
+            found = found * mask.to(found.dtype)
+        return self.squeeze_excite(found, mask) if self.squeeze_excite else found
 
 
 class FCNBranch(nn.Module):
@@ -152,17 +169,17 @@ class FCNBranch(nn.Module):
     ) -> None:
         super().__init__()
         sizes = zip(pairwise((n_channels, *filters)), kernel_sizes, strict=True)
-        self.blocks = nn.Sequential(
-            *(
-                ConvolutionBlock(a, b, k, squeeze_excite and number < _LAST_BLOCK)
-                for number, ((a, b), k) in enumerate(sizes, start=1)
-            )
+        self.blocks = nn.ModuleList(
+            ConvolutionBlock(a, b, k, squeeze_excite and number < _LAST_BLOCK)
+            for number, ((a, b), k) in enumerate(sizes, start=1)
         )
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
         """Blocks, then global average pooling."""
         image = x.unsqueeze(2).to(memory_format=torch.channels_last)
-        return cast(Tensor, self.blocks(image)).mean(dim=(2, 3))
+        for block in self.blocks:
+            image = block(image, mask)
+        return mean_over_time(image, mask)
 
 
 class LSTMFCN(nn.Module):
@@ -182,6 +199,7 @@ class LSTMFCN(nn.Module):
         super().__init__()
         h = hyperparameters
         self.n_channels, self.n_timepoints = n_channels, n_timepoints
+        self.masks = h.missing == "mask"
         network = h.network_for(n_channels)
         shuffled = n_timepoints > n_channels
         self.lstm = LSTMBranch(
@@ -205,8 +223,11 @@ class LSTMFCN(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Logits of scaled series."""
-        channels = x.reshape(len(x), self.n_channels, self.n_timepoints)
-        return cast(Tensor, self.head(torch.cat([self.lstm(channels), self.fcn(channels)], dim=1)))
+        channels, mask = x.reshape(len(x), self.n_channels, self.n_timepoints), None
+        if self.masks:
+            channels, mask = Masked.of(channels)
+        both = torch.cat([self.lstm(channels, mask), self.fcn(channels, mask)], dim=1)
+        return cast(Tensor, self.head(both))
 
 
 class Ensemble(nn.Module):

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from lstmfcn.artifact import Artifact
-from lstmfcn.errors import ResourceError
+from lstmfcn.errors import ModelError, ResourceError
 from lstmfcn.files import whole_file
 from lstmfcn.folded import FoldedEnsemble, FoldedLayer, FoldedNetwork
 from lstmfcn.scaling import SMALLEST_STD, Scaler
@@ -35,8 +35,10 @@ def export_onnx(artifact: Artifact, path: Path) -> None:
 
     Raises:
         OutputError: it cannot be written.
-        ModelError: the weights are not those of the described network.
+        ModelError: the weights are not those of the described network, or it masks values.
     """
+    if artifact.schema.missing == "mask":
+        raise ModelError("export: found a model with --missing mask, which ONNX files cannot be")
     graph = _Graph()
     scaled = _scaled(graph, artifact.scaler)
     folded = FoldedEnsemble.of(artifact.network().eval())

@@ -30,9 +30,9 @@ class Values(Protocol):
 
 
 class Moments(NamedTuple):
-    """Count, mean (V,) and summed squared deviation (V,) of rows, per value, in float64."""
+    """Count, mean and summed squared deviation of the values that are there: (V,), float64."""
 
-    n_rows: int
+    counts: npt.NDArray[np.float64]
     mean: npt.NDArray[np.float64]
     squares: npt.NDArray[np.float64]
 
@@ -47,16 +47,40 @@ class Moments(NamedTuple):
     @classmethod
     def _of_chunk(cls, values: FloatArray) -> Moments:
         exact = values.astype(np.float64, order="C")
-        mean = exact.mean(axis=0)
-        return cls(len(values), mean, ((exact - mean) ** 2).sum(axis=0))
+        missing = np.isnan(exact)
+        counts = len(exact) - missing.sum(axis=0, dtype=np.float64)
+        exact[missing] = 0.0
+        mean = exact.sum(axis=0) / np.maximum(counts, 1)
+        centred = exact - mean
+        centred[missing] = 0.0
+        return cls(counts, mean, (centred**2).sum(axis=0))
 
     def merge(self, other: Moments) -> Moments:
         """Moments of both sets of rows together (Chan, Golub and LeVeque 1983)."""
-        n_rows = self.n_rows + other.n_rows
+        counts = self.counts + other.counts
+        at_least_1 = np.maximum(counts, 1)
         delta = other.mean - self.mean
-        mean = self.mean + delta * (other.n_rows / n_rows)
-        squares = self.squares + other.squares + delta**2 * (self.n_rows * other.n_rows / n_rows)
-        return Moments(n_rows, mean, squares)
+        mean = self.mean + delta * (other.counts / at_least_1)
+        between = delta**2 * (self.counts * other.counts / at_least_1)
+        return Moments(counts, mean, self.squares + other.squares + between)
+
+    @property
+    def variance(self) -> npt.NDArray[np.float64]:
+        """Mean squared deviation, (V,)."""
+        variance: npt.NDArray[np.float64] = self.squares / np.maximum(self.counts, 1)
+        return variance
+
+    def of_channels(self, n_channels: int) -> tuple[npt.NDArray[Any], npt.NDArray[Any]]:
+        """Mean and variance of all of a channel's values together, (C,)."""
+        mean, variance, counts = (
+            part.reshape(n_channels, -1) for part in (self.mean, self.variance, self.counts)
+        )
+        if (counts == counts[0, 0]).all():
+            return mean.mean(axis=1), variance.mean(axis=1) + mean.var(axis=1)
+        share = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
+        means = (mean * share).sum(axis=1)
+        between = (mean - means[:, None]) ** 2
+        return means, ((variance + between) * share).sum(axis=1)
 
 
 class Scaler(BaseModel):
@@ -80,11 +104,9 @@ class Scaler(BaseModel):
         if kind in ("series", "none"):
             return cls(kind=kind, n_channels=n_channels)
         moments = Moments.of(values)
-        mean, variance = moments.mean, moments.squares / moments.n_rows
+        mean, variance = moments.mean, moments.variance
         if kind == "global":
-            of_channels = mean.reshape(n_channels, -1)
-            mean = of_channels.mean(axis=1)
-            variance = variance.reshape(n_channels, -1).mean(axis=1) + of_channels.var(axis=1)
+            mean, variance = moments.of_channels(n_channels)
         std = np.sqrt(variance)
         std[std <= SMALLEST_STD * np.abs(mean)] = 1.0
         return cls(
@@ -107,13 +129,28 @@ class Scaler(BaseModel):
         n_rows, n_values = values.shape
         channels = values.reshape(n_rows, self.n_channels, n_values // self.n_channels)
         if self.kind == "series":
-            mean = channels.mean(axis=2, keepdims=True, dtype=np.float64).astype(np.float32)
-            std = channels.std(axis=2, keepdims=True, dtype=np.float64).astype(np.float32)
-            std += np.float32(SMALLEST_STD)
+            mean, std = _of_series(channels)
         else:
             mean, std = _float32(self.mean)[:, None], _float32(self.std)[:, None]
         scaled: FloatArray = (channels - mean) / std
         return scaled.reshape(n_rows, n_values)
+
+
+def _of_series(channels: FloatArray) -> tuple[FloatArray, FloatArray]:
+    """Mean and deviation of each row's channel, of values that are there: (N, C, 1)."""
+    missing = np.isnan(channels)
+    if not missing.any():
+        mean = channels.mean(axis=2, keepdims=True, dtype=np.float64)
+        std = channels.std(axis=2, keepdims=True, dtype=np.float64)
+        return mean.astype(np.float32), std.astype(np.float32) + np.float32(SMALLEST_STD)
+    exact = channels.astype(np.float64)
+    counts = np.maximum(channels.shape[2] - missing.sum(axis=2, keepdims=True), 1)
+    exact[missing] = 0.0
+    mean = exact.sum(axis=2, keepdims=True) / counts
+    centred = exact - mean
+    centred[missing] = 0.0
+    std = np.sqrt((centred**2).sum(axis=2, keepdims=True) / counts)
+    return mean.astype(np.float32), std.astype(np.float32) + np.float32(SMALLEST_STD)
 
 
 def _float32(numbers: tuple[float, ...]) -> FloatArray:

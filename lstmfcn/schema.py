@@ -21,13 +21,14 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from lstmfcn.channels import channels_of
 from lstmfcn.errors import DataError
-from lstmfcn.hyperparameters import TaskName
+from lstmfcn.hyperparameters import MissingName, TaskName
 
 Array = npt.NDArray[np.generic]
 FloatArray = npt.NDArray[np.float32]
 
 _VALUE_FIX = "write a number there or leave the row out"
 _LABEL_FIX = "write 0 or 1 there"
+_MASK = ", or train with --missing mask"
 
 
 class Source(NamedTuple):
@@ -46,6 +47,8 @@ class SeriesSchema(BaseModel):
     ``classes`` are the label columns' names, or, for a single label column that holds names, those
     names: numbers in numeric order, otherwise in alphabetical order. They are empty until
     `with_classes` has named them. A binary schema has two classes.
+
+    ``missing`` says whether values may be missing.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -55,6 +58,7 @@ class SeriesSchema(BaseModel):
     value_columns: tuple[str, ...]
     classes: tuple[str, ...] = ()
     n_channels: int = Field(1, ge=1)
+    missing: MissingName = "refuse"
 
     @classmethod
     def from_header(
@@ -177,12 +181,36 @@ class SeriesSchema(BaseModel):
             )
 
     def encode_values(self, table: pa.Table, source: Source = Source()) -> FloatArray:
-        """The values as float32, shape (N, V), columns matched by name.
+        """The values as float32, shape (N, V), columns matched by name; nan where one is missing.
 
         Raises:
-            DataError: the first value, by row, that is missing or not finite.
+            DataError: the first value, by row, that is not finite, or missing where that is not
+                allowed; or a row without any value.
         """
-        return _matrix(table, self.value_columns, source, _VALUE_FIX)
+        matrix = _matrix(table, self.value_columns)
+        _refuse_first(~self.usable(matrix), table, self.value_columns, source, _VALUE_FIX, _MASK)
+        self.refuse_empty_rows(matrix, source)
+        return matrix
+
+    def usable(self, values: FloatArray) -> npt.NDArray[np.bool_]:
+        """Whether each value is a finite number, or missing where that is allowed."""
+        usable: npt.NDArray[np.bool_] = np.isfinite(values)
+        return usable | np.isnan(values) if self.missing == "mask" else usable
+
+    def refuse_empty_rows(self, values: FloatArray, source: Source) -> None:
+        """Refuse rows (N, V) in which every value is missing.
+
+        Raises:
+            DataError: names the first.
+        """
+        empty = np.isnan(values).all(axis=1)
+        if empty.any():
+            raise DataError(
+                "no value at all",
+                "leave the row out",
+                file=source.file,
+                row=source.rows_before + int(np.argmax(empty)) + 1,
+            )
 
     def label_names(self, table: pa.Table, source: Source = Source()) -> list[str]:
         """The class names that the single label column holds, one a row.
@@ -235,7 +263,8 @@ class SeriesSchema(BaseModel):
         """
         if self.holds_names:
             return self.encode_names(self.label_names(table, source), source)
-        matrix = _matrix(table, self.label_columns, source, _LABEL_FIX)
+        matrix = _matrix(table, self.label_columns)
+        _refuse_first(~np.isfinite(matrix), table, self.label_columns, source, _LABEL_FIX)
         self._refuse_other_than_zero_or_one(matrix, source)
         if self.task == "multilabel":
             return matrix
@@ -299,25 +328,39 @@ class SeriesSchema(BaseModel):
         )
 
 
-def _matrix(table: pa.Table, columns: Sequence[str], source: Source, fix: str) -> FloatArray:
-    """The columns as one float32 matrix (N, len(columns)), refusing what is not finite."""
+def _matrix(table: pa.Table, columns: Sequence[str]) -> FloatArray:
+    """The columns as one float32 matrix (N, len(columns)); nan for empty cells."""
     matrix = np.empty((table.num_rows, len(columns)), dtype=np.float32)
     for i, name in enumerate(columns):
         column = pc.fill_null(table[name].cast(pa.float32(), safe=False), np.nan)
         matrix[:, i] = column.to_numpy()
-    finite = np.isfinite(matrix)
-    if not finite.all():
-        row, i = (int(k) for k in np.argwhere(~finite)[0])
+    return matrix
+
+
+def _refuse_first(
+    refused: npt.NDArray[np.bool_],
+    table: pa.Table,
+    columns: Sequence[str],
+    source: Source,
+    fix: str,
+    fix_of_empty: str = "",
+) -> None:
+    """Raise for the first cell, by row, of those that are refused (N, len(columns)).
+
+    Args:
+        fix_of_empty: what else helps an empty cell.
+    """
+    if refused.any():
+        row, i = (int(k) for k in np.argwhere(refused)[0])
         value = table[columns[i]][row].as_py()
         found = "an empty cell" if value is None else f"{value}, which is no finite 32-bit number"
         raise DataError(
             found,
-            fix,
+            fix + (fix_of_empty if value is None else ""),
             file=source.file,
             row=source.rows_before + row + 1,
             column=columns[i],
         )
-    return matrix
 
 
 def _refuse_blanks(header: Sequence[str], file: str | None) -> None:

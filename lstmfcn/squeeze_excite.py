@@ -12,6 +12,8 @@ import math
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from lstmfcn.masking import mean_over_time
+
 _REDUCTION = 16
 """Filters for each unit between (Karim et al. 2019, section 3.2: r = 16)."""
 
@@ -30,9 +32,9 @@ class SqueezeExcite(nn.Module):
         for layer in (self.squeeze, self.excite):
             _initialise_he_normal(layer)
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
         """The filters, each times its weight between 0 and 1."""
-        squeezed = F.relu(self.squeeze(x.mean(dim=(2, 3))))
+        squeezed = F.relu(self.squeeze(mean_over_time(x, mask).to(x.dtype)))
         weights = self.excite(squeezed).sigmoid()
         weighted: Tensor = x * weights[:, :, None, None]
         return weighted

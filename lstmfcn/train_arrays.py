@@ -43,6 +43,7 @@ def train_arrays(
     schema = SeriesSchema.from_header(columns, "multiclass").with_classes(
         sorted(set(names.tolist()))
     )
+    schema = schema.model_copy(update={"missing": hyperparameters.missing})
     scaler = Scaler.fit(hyperparameters.scaling, _flat(values), n_channels)
     rows = _rows(train, schema, scaler)
     held_out = EvaluationBatches(_rows(validation, schema, scaler)) if validation else None

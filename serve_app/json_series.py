@@ -1,4 +1,7 @@
-"""Series as JSON states them: lists of numbers, or, of several channels, lists of such lists."""
+"""Series as JSON states them: lists of numbers, or, of several channels, lists of such lists.
+
+Where values may be missing they are null, and a series or channel may end early.
+"""
 
 from __future__ import annotations
 
@@ -15,7 +18,7 @@ _LARGEST = float(np.finfo(np.float32).max)
 
 
 def series_of(rows: list[Any], text: str, schema: SeriesSchema) -> npt.NDArray[Any]:
-    """Numbers (N, V).
+    """Numbers (N, V), nan where one is missing.
 
     Args:
         rows: the series, as JSON.
@@ -53,6 +56,8 @@ def _flat_series(row: int, series: Any, schema: SeriesSchema) -> list[float]:
         raise DataError(f"{type(series).__name__} for a series", fix, row=row)
     if n_channels > 1 and any(isinstance(values, list) for values in series):
         series = _joined(row, series, schema, fix)
+    elif n_channels == 1:
+        series = _padded(series, schema)
     if len(series) != schema.n_values:
         raise DataError(f"a series of {len(series)} values", fix, row=row)
     _refuse_no_numbers(row, series, schema)
@@ -60,11 +65,19 @@ def _flat_series(row: int, series: Any, schema: SeriesSchema) -> list[float]:
     return found
 
 
+def _padded(values: Any, schema: SeriesSchema) -> Any:
+    """A channel's values, with nulls after its end where values may be missing."""
+    if schema.missing == "refuse" or not isinstance(values, list) or not values:
+        return values
+    return values + [None] * (schema.n_timepoints - len(values))
+
+
 def _joined(row: int, channels: list[Any], schema: SeriesSchema, fix: str) -> list[Any]:
     """The values of all channels of a series."""
     if len(channels) != schema.n_channels:
         raise DataError(f"a series of {len(channels)} channels", fix, row=row)
     n_timepoints, names = schema.n_timepoints, schema.value_columns
+    channels = [_padded(values, schema) for values in channels]
     for i, values in enumerate(channels):
         if not isinstance(values, list) or len(values) != n_timepoints:
             size = f"{len(values)} values" if isinstance(values, list) else type(values).__name__
@@ -75,6 +88,8 @@ def _joined(row: int, channels: list[Any], schema: SeriesSchema, fix: str) -> li
 
 def _refuse_no_numbers(row: int, series: list[Any], schema: SeriesSchema) -> None:
     for value, name in zip(series, schema.value_columns, strict=True):
+        if value is None and schema.missing == "mask":
+            continue
         number = isinstance(value, int | float) and not isinstance(value, bool)
         if not number or abs(value) > _LARGEST:
             found = json.dumps(value) if len(repr(value)) < 40 else type(value).__name__

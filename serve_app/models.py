@@ -159,6 +159,7 @@ def refuse_other_columns(name: str, before: SeriesSchema, after: SeriesSchema) -
     """
     for kind, old, new in (
         ("value columns", before.value_columns, after.value_columns),
+        ("missing values", before.missing, after.missing),
         ("labels", before.probability_columns, after.probability_columns),
     ):
         if old != new:

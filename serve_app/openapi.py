@@ -67,16 +67,21 @@ def _content(json_schema: dict[str, Any], text: dict[str, Any]) -> dict[str, Any
 
 
 def _instances(schema: SeriesSchema) -> dict[str, Any]:
-    number = {"type": "number", "minimum": -1e30, "maximum": 1e30}
-    series = _array_of(number, schema.n_values)
-    if schema.n_channels > 1:
-        channels = _array_of(_array_of(number, schema.n_timepoints), schema.n_channels)
-        series = {"anyOf": [series, channels]}
+    number: dict[str, Any] = {"type": "number", "minimum": -1e30, "maximum": 1e30}
+    shortest = schema.n_timepoints
+    if schema.missing == "mask":
+        number["type"], shortest = ["number", "null"], 1
+    if schema.n_channels == 1:
+        series = _array_of(number, schema.n_timepoints, shortest)
+    else:
+        channel = _array_of(number, schema.n_timepoints, shortest)
+        flat = _array_of(number, schema.n_values, schema.n_values)
+        series = {"anyOf": [flat, _array_of(channel, schema.n_channels, schema.n_channels)]}
     return _object_of({"instances": {"type": "array", "items": series, "minItems": 1}})
 
 
-def _array_of(items: dict[str, Any], length: int) -> dict[str, Any]:
-    return {"type": "array", "items": items, "minItems": length, "maxItems": length}
+def _array_of(items: dict[str, Any], longest: int, shortest: int) -> dict[str, Any]:
+    return {"type": "array", "items": items, "minItems": shortest, "maxItems": longest}
 
 
 def _predictions(schema: SeriesSchema) -> dict[str, Any]:

@@ -81,9 +81,10 @@ def tiny_artifact(kind="multiclass", seed=0, n_channels=1, **changes):
     Of several channels, the problem's 12 values are shared among them.
     """
     hyperparameters = tiny_hyperparameters(kind, **changes)
+    schema = tiny_schema(kind, n_channels=n_channels)
     return Artifact(
         hyperparameters=hyperparameters,
-        schema=tiny_schema(kind, n_channels=n_channels),
+        schema=schema.model_copy(update={"missing": hyperparameters.missing}),
         scaler=Scaler.fit(hyperparameters.scaling, tiny_rows(kind).values, n_channels),
         weights=tiny_network(kind, seed, n_channels, **changes).state_dict(),
         metrics={"epoch": 2, "train_loss": 0.1 + 0.2, "train_accuracy": 1.0},

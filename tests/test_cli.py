@@ -173,6 +173,9 @@ def test_every_hyperparameter_is_taken_as_a_flag():
             if not isinstance(field.default, str)
         },
         recipe="paper",
+        network="alstm-fcn",
+        batch_size=32,
+        missing="mask",
         task="multilabel",
         scaling="timestep",
         class_weight="balanced",

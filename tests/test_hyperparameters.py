@@ -60,6 +60,7 @@ def test_defaults_are_the_papers_net_and_the_default_recipe():
         "members": 1,
         "task": "multiclass",
         "scaling": "global",
+        "missing": "refuse",
         "class-weight": "none",
         "schedule": "one-cycle",
         "weight-decay": 0.01,

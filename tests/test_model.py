@@ -85,7 +85,10 @@ def test_a_block_pads_as_tensorflow_does_then_normalises_and_rectifies(kernel, l
 def test_the_net_joins_lstm_and_pooled_convolutions():
     model = tiny_network().eval()
     x = torch.randn(5, 12)
-    pooled = model.fcn.blocks(x[:, None, None]).mean(dim=(2, 3))
+    image = x[:, None, None]
+    for block in model.fcn.blocks:
+        image = block(image)
+    pooled = image.mean(dim=(2, 3))
     joined = torch.cat([model.lstm(x[:, None]), pooled], dim=1)
     torch.testing.assert_close(model(x), joined @ model.head.weight.T + model.head.bias)
 
@@ -231,13 +234,13 @@ def parts_of_the_papers_net(features, n_channels, n_outputs, hidden=128):
 def test_each_network_has_the_parameters_of_its_parts(network, n_channels, n_timepoints, features):
     expected = parts_of_the_papers_net(features, n_channels, 5)
     assert expected["lstm-fcn"] == 428293 or n_channels > 1
-    found = LSTMFCN(Hyperparameters(network=network), n_timepoints, 5, n_channels)
+    found = LSTMFCN(Hyperparameters(hidden_size=128, network=network), n_timepoints, 5, n_channels)
     assert count(found) == expected[network]
 
 
 def test_several_channels_are_an_mlstm_fcn_unless_named():
     assert (
-        count(LSTMFCN(Hyperparameters(), 100, 4, 6))
+        count(LSTMFCN(Hyperparameters(hidden_size=128), 100, 4, 6))
         == (parts_of_the_papers_net(100, 6, 4)["mlstm-fcn"])
     )
 

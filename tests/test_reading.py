@@ -15,6 +15,7 @@ from lstmfcn.reading import read_tables, survey
 
 NAMED, ONE_HOT = "y,x_1,x_2\n", "y_1,y_2,x_1,x_2\n"
 NUMBER = "write a number there or leave the row out"
+GAP = f"{NUMBER}, or train with --missing mask"
 CLASS = "write the row's class there or leave the row out"
 BIT = "write 0 or 1 there"
 SINGLE_1 = "put a single 1 in the row, or use --task multilabel"
@@ -61,8 +62,8 @@ def refusal_of(data, *args, **options):
 @pytest.mark.parametrize(
     ("task", "content", "place", "found", "fix"),
     [
-        ("multiclass", NAMED + "a,1,2\nb,,2\n", ", row 2, column x_1", "an empty cell", NUMBER),
-        ("multiclass", NAMED + 'a,1,""\n', ", row 1, column x_2", "an empty cell", NUMBER),
+        ("multiclass", NAMED + "a,1,2\nb,,2\n", ", row 2, column x_1", "an empty cell", GAP),
+        ("multiclass", NAMED + 'a,1,""\n', ", row 1, column x_2", "an empty cell", GAP),
         ("multiclass", NAMED + ",1,2\n", ", row 1, column y", "an empty cell", CLASS),
         ("multiclass", NAMED + "a,nan,2\n", ", row 1, column x_1", NAN, NUMBER),
         ("multiclass", NAMED + "a,1,inf\n", ", row 1, column x_2", INF, NUMBER),
@@ -108,7 +109,7 @@ def test_a_number_beyond_float32_is_refused(tmp_path, value):
     ("columns", "place", "found", "fix"),
     [
         ({"y": ["a", None], "x": [1, 2]}, ", row 2, column y", "an empty cell", CLASS),
-        ({"y": ["a", "b"], "x": [1, None]}, ", row 2, column x", "an empty cell", NUMBER),
+        ({"y": ["a", "b"], "x": [1, None]}, ", row 2, column x", "an empty cell", GAP),
         ({"y": ["a"], "x": [float("nan")]}, ", row 1, column x", NAN, NUMBER),
         ({"y_1": [1, 1], "y_2": [0, 1], "x": [1, 2]}, f", row 2, {BOTH}",
          "2 classes (y_1, y_2)", SINGLE_1),

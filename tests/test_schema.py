@@ -199,7 +199,20 @@ def test_a_value_that_is_missing_or_not_finite_is_refused(value, found):
     table = pa.table({"x_1": pa.array([1.0, 2.0]), "x_2": pa.array([3.0, value], pa.float64())})
     assert refused(schema_of("y,x_1,x_2").encode_values, table, SOURCE) == (
         f"a.csv, row 102, column x_2: found {found}; write a number there or leave the row out"
+        + (", or train with --missing mask" if value is None else "")
     )
+
+
+def test_missing_values_are_nan_where_they_may_be_missing():
+    table = pa.table({"x_1": pa.array([1.0, None]), "x_2": pa.array([None, 3.0], pa.float64())})
+    schema = schema_of("y,x_1,x_2").model_copy(update={"missing": "mask"})
+    np.testing.assert_array_equal(schema.encode_values(table), [[1.0, np.nan], [np.nan, 3.0]])
+    empty = pa.table({"x_1": pa.array([1.0, None]), "x_2": pa.array([None, None], pa.float64())})
+    assert refused(schema.encode_values, empty, SOURCE) == (
+        "a.csv, row 102: found no value at all; leave the row out"
+    )
+    infinite = pa.table({"x_1": [1.0, 2.0], "x_2": [1.0, float("inf")]})
+    assert "column x_2: found inf" in refused(schema.encode_values, infinite, SOURCE)
 
 
 def test_the_first_of_several_faults_by_row_is_told():

@@ -156,7 +156,9 @@ def test_a_loss_that_is_not_finite_ends_training(where):
 def test_gradients_averaged_over_workers_are_those_of_the_whole_batch(kind, world_size):
     torch.manual_seed(0)
     task = tiny_task(kind)
-    model = nn.Sequential(LSTMBranch(12, 5, 1, 0.0), nn.Linear(5, task.n_outputs))
+    model = nn.Sequential(
+        nn.Unflatten(1, (1, 12)), LSTMBranch(12, 5, 1, 0.0), nn.Linear(5, task.n_outputs)
+    )
 
     def step(share):
         """The gradients and sums of a single step over 13 rows."""

@@ -38,8 +38,8 @@ def saved(tmp_path):
 def served(saved):
     """A client of an endpoint in this process, and its metrics."""
 
-    def serve(kind="multiclass", limits=Limits(), token="", models=None, n_channels=1, **options):
-        directories = models or {"default": saved("model", kind, n_channels=n_channels)}
+    def serve(kind="multiclass", limits=Limits(), token="", models=None, model=None, **options):
+        directories = models or {"default": saved("model", kind, **(model or {}))}
         behind, metrics = Models(**options), Counted()
         asyncio.run(behind.replace(directories))
         client = TestClient(Endpoint(behind, metrics, limits, token).app)

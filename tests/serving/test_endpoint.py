@@ -147,7 +147,7 @@ def test_the_description_is_openapi(served):
 
 
 def test_a_model_of_several_channels_answers_every_form_alike(served, values):
-    client = served(n_channels=3)
+    client = served(model={"n_channels": 3})
     nested = [[row[:4], row[4:8], row[8:]] for row in values]
     answers = [
         client.post("/invocations", json={"instances": values}),
@@ -166,6 +166,37 @@ def test_a_model_of_several_channels_answers_every_form_alike(served, values):
 def test_a_fault_in_a_channel_has_its_place(served, values):
     nested = [[row[:4], row[4:8], row[8:]] for row in values]
     nested[4][1][2] = None
-    answer = served(n_channels=3).post("/invocations", json={"instances": nested})
+    answer = served(model={"n_channels": 3}).post("/invocations", json={"instances": nested})
     assert answer.status_code == 400
     assert (answer.json()["row"], answer.json()["column"]) == (5, "x2_3")
+
+
+def test_missing_values_may_be_null_empty_or_the_end_of_a_series(served, values):
+    client = served(model={"missing": "mask"})
+    gaps = [[None if i in (2, 10, 11) else value for i, value in enumerate(row)] for row in values]
+    short = [row[:10] for row in gaps]
+    cells = [["" if value is None else value for value in row] for row in gaps]
+    answers = [
+        client.post("/invocations", json={"instances": gaps}),
+        client.post("/invocations", json={"instances": short}),
+        client.post(
+            "/invocations", content=csv(cells), headers=CSV | {"Accept": JSON["Content-Type"]}
+        ),
+    ]
+    assert [answer.status_code for answer in answers] == [200] * 3
+    assert answers[0].content == answers[1].content == answers[2].content
+    for body in ([gaps[0], [None] * 12], [gaps[0], []], [gaps[0], [1.0] * 13]):
+        answer = client.post("/invocations", json={"instances": body})
+        assert (answer.status_code, answer.json()["row"]) == (400, 2)
+    items = client.get("/openapi.json").json()["paths"]["/invocations"]["post"]["requestBody"]
+    items = items["content"]["application/json"]["schema"]["properties"]["instances"]["items"]
+    assert (items["minItems"], items["items"]["type"]) == (1, ["number", "null"])
+
+
+def test_channels_may_end_early(served, values):
+    client = served(model={"missing": "mask", "n_channels": 3})
+    nested = [[row[:3], row[4:6], row[8:]] for row in values]
+    flat = [[*row[:3], None, *row[4:6], None, None, *row[8:]] for row in values]
+    answers = [client.post("/invocations", json={"instances": body}) for body in (nested, flat)]
+    assert [answer.status_code for answer in answers] == [200] * 2
+    assert answers[0].content == answers[1].content
