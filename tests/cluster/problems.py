@@ -23,7 +23,14 @@ TINY = Hyperparameters(
     precision="fp32",
 )
 
-TINY_FLAGS = [part for name, value in TINY.flags().items() for part in (f"--{name}", str(value))]
+
+def flags_of(hyperparameters, **changes):
+    """What a user types for hyperparameters."""
+    flags = hyperparameters.model_copy(update=changes).flags()
+    return [part for name, value in flags.items() for part in (f"--{name}", str(value))]
+
+
+TINY_FLAGS = flags_of(TINY)
 
 
 def waves(n_rows, seed=0):

@@ -6,7 +6,7 @@ import threading
 import pytest
 import ray
 from killing import epochs_in, kill_train_worker, wait_until
-from problems import TINY, waves, write
+from problems import TINY, flags_of, waves, write
 
 from lstmfcn.artifact import Artifact
 from lstmfcn.classifier import Classifier
@@ -154,8 +154,7 @@ def test_what_an_ensemble_cannot_be_given_is_refused(tmp_path, data, held_out):
 
 
 def test_the_command_tells_of_each_member(tmp_path, data, job):
-    flags = [part for name, value in MEMBERS.flags().items() for part in (f"--{name}", str(value))]
-    flags += ["--members", "2", "--epochs", "2", "--cpus-per-worker", "1"]
+    flags = [*flags_of(MEMBERS, members=2, epochs=2), "--cpus-per-worker", "1"]
     done = job("train", "--train", data, "--output", tmp_path / "run", *flags)
     assert done.returncode == 0, done.stderr
     for k in range(2):

@@ -4,7 +4,7 @@ import json
 
 import numpy as np
 import pandas as pd
-from problems import TINY_FLAGS, waves, write
+from problems import TINY, flags_of, waves, write
 
 
 def with_gaps(table, seed=0):
@@ -23,14 +23,14 @@ def test_gaps_are_trained_on_and_predicted_as_shorter_series_are(tmp_path, job):
     write(tmp_path / "train", with_gaps(waves(120)), 2)
     write(tmp_path / "test", with_gaps(waves(60, seed=1), seed=1))
     run = tmp_path / "run"
-    flags = [*TINY_FLAGS, "--epochs", "8", "--cpus-per-worker", "1"]
-    refused = job("train", "--train", tmp_path / "train", "--output", run, *flags)
+    asked = ["--train", tmp_path / "train", "--output", run, "--cpus-per-worker", "1"]
+    refused = job("train", *asked, *flags_of(TINY, epochs=8))
     assert refused.returncode == 2
     assert "found an empty cell; write a number there or leave the row out, or train" in (
         refused.stderr
     )
     assert not run.exists()
-    done = job("train", "--train", tmp_path / "train", "--output", run, *flags, "--missing", "mask")
+    done = job("train", *asked, *flags_of(TINY, epochs=8, missing="mask"))
     assert done.returncode == 0, done.stderr
     described = json.loads((run / "model" / "model.json").read_text())
     assert described["schema"]["missing"] == "mask"
