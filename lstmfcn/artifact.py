@@ -1,7 +1,8 @@
 """One model directory: ``model.safetensors`` and ``model.json``, nothing pickled.
 
-model.json holds the format version, hyperparameters, schema, scaler, the best epoch's metrics, how
-the model was trained, library versions, the checksum of the weights, and its own checksum.
+model.json holds the format version, hyperparameters, schema, scaler, the decision where one was
+fitted, the best epoch's metrics, how the model was trained, library versions, the checksum of the
+weights, and its own checksum.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from pydantic import ValidationError
 from torch import Tensor
 
 import lstmfcn
+from lstmfcn.decision import Decision
 from lstmfcn.errors import ModelError
 from lstmfcn.files import whole_folder
 from lstmfcn.hyperparameters import Hyperparameters, explain
@@ -42,6 +44,8 @@ class Artifact:
         metrics: of the epoch that was kept.
         training: how it came to be: data, workers, precision, the model it began from.
         sha256: of the description that was loaded, which holds the weights' own.
+        decision: temperature and thresholds; a model that was not calibrated has the default, and
+            does not write it.
     """
 
     hyperparameters: Hyperparameters
@@ -51,6 +55,7 @@ class Artifact:
     metrics: dict[str, Any] = field(default_factory=dict)
     training: dict[str, Any] = field(default_factory=dict)
     sha256: str = ""
+    decision: Decision = Decision()
 
     def network(self) -> LSTMFCN | Ensemble:
         """The network with these weights.
@@ -88,6 +93,7 @@ class Artifact:
             "hyperparameters": self.hyperparameters.flags(),
             "schema": self.schema.model_dump(mode="json"),
             "scaler": self.scaler.model_dump(mode="json"),
+            **self._fitted_decision(),
             "metrics": self.metrics,
             "training": self.training,
             "versions": {
@@ -102,6 +108,11 @@ class Artifact:
         (directory / WEIGHTS_FILE).write_bytes(weights)
         text = json.dumps(description, indent=2, allow_nan=False)
         (directory / DESCRIPTION_FILE).write_text(text + "\n", encoding="utf-8")
+
+    def _fitted_decision(self) -> dict[str, Any]:
+        if self.decision == Decision():
+            return {}
+        return {"decision": self.decision.model_dump(mode="json")}
 
     @classmethod
     def load(cls, directory: Path | str) -> Artifact:
@@ -124,6 +135,7 @@ class Artifact:
                 metrics=description["metrics"],
                 training=description["training"],
                 sha256=_checksum(description),
+                decision=Decision.model_validate(description.get("decision", {})),
             )
         except ValidationError as error:
             raise ModelError(f"{folder / DESCRIPTION_FILE}: {explain(error)}") from error

@@ -48,7 +48,7 @@ class Classifier:
     def __init__(self, artifact: Artifact, precision: InferencePrecision = "fp32") -> None:
         self.artifact = artifact
         self.schema = artifact.schema
-        self._task = task_of(artifact.schema)
+        self._task = task_of(artifact.schema, decision=artifact.decision)
         self._network = FoldedEnsemble.of(artifact.network().eval(), _DTYPES[precision])
 
     @classmethod

@@ -51,7 +51,7 @@ def train(
     memory_gb: Amount | None = None,
     checkpoint_every_s: Amount = 30.0,
     hyperparameters: Annotated[
-        Hyperparameters, Parameter(name="*", group="Hyperparameters")
+        Hyperparameters, Parameter(name="*", negative="", group="Hyperparameters")
     ] = Hyperparameters(),
 ) -> None:
     """Train a model on shards: OUTPUT/model, metrics.jsonl and learning_curve.png.
@@ -114,7 +114,8 @@ def tune(
     memory_gb: Amount | None = None,
     search: Annotated[Search, Parameter(name="*", group="Search")] = Search(),
     hyperparameters: Annotated[
-        Hyperparameters, Parameter(name="*", group="Hyperparameters that are not searched")
+        Hyperparameters,
+        Parameter(name="*", negative="", group="Hyperparameters that are not searched"),
     ] = Hyperparameters(),
 ) -> None:
     """Search hyperparameters: OUTPUT/model of the best trial, trials.csv, and plots.

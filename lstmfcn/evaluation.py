@@ -42,10 +42,10 @@ def evaluation(
         support of each), and for one class a row the confusion_matrix: true classes in rows,
         predicted ones in columns.
     """
+    error = expected_calibration_error(schema, labels, probabilities, decided)
     true = _indicators(schema, labels)
     if schema.task == "binary":
-        probabilities = np.column_stack([1 - probabilities[:, -1], probabilities[:, -1]])
-        decided = np.column_stack([1 - decided[:, -1], decided[:, -1]])
+        probabilities, decided = _no_and_yes(probabilities, decided)
     scores = [
         _class_scores(true[:, i], decided[:, i], probabilities[:, i])
         for i in range(len(schema.classes))
@@ -59,10 +59,7 @@ def evaluation(
     occurs = [bool(column.any()) for column in (true | decided).T]
     counted = [score["f1"] for score, counts in zip(scores, occurs, strict=True) if counts]
     found["macro_f1"] = float(np.mean(counted)) if counted else None
-    sure = np.where(decided == 1, probabilities, 1 - probabilities)
-    if schema.task == "multiclass":
-        sure, right = sure[decided == 1], right.all(axis=1)
-    found["expected_calibration_error"] = calibration_error(sure.ravel(), right.ravel())
+    found["expected_calibration_error"] = error
     found["classes"] = dict(zip(schema.classes, scores, strict=True))
     if schema.task != "multilabel":
         matrix = confusion_matrix(
@@ -70,6 +67,29 @@ def evaluation(
         )
         found["confusion_matrix"] = matrix.tolist()
     return found
+
+
+def expected_calibration_error(
+    schema: SeriesSchema,
+    labels: Array,
+    probabilities: FloatArray,
+    decided: npt.NDArray[np.int8],
+) -> float:
+    """The `calibration_error` of decisions: one a row, for multilabel one for each label.
+
+    Args:
+        labels: encoded true labels of all rows, at least one.
+        probabilities: of each label column, (N, L).
+        decided: the 0/1 labels that follow from them, (N, L).
+    """
+    true = _indicators(schema, labels)
+    if schema.task == "binary":
+        probabilities, decided = _no_and_yes(probabilities, decided)
+    right = true == decided
+    sure = np.where(decided == 1, probabilities, 1 - probabilities)
+    if schema.task == "multiclass":
+        sure, right = sure[decided == 1], right.all(axis=1)
+    return calibration_error(sure.ravel(), right.ravel())
 
 
 def calibration_error(sure: FloatArray, right: npt.NDArray[np.bool_]) -> float:
@@ -92,6 +112,16 @@ def _indicators(schema: SeriesSchema, labels: Array) -> npt.NDArray[np.int8]:
     if schema.task == "multilabel":
         return labels.astype(np.int8)
     return np.eye(len(schema.classes), dtype=np.int8)[labels.astype(np.int64)]
+
+
+def _no_and_yes(
+    probabilities: FloatArray, decided: npt.NDArray[np.int8]
+) -> tuple[FloatArray, npt.NDArray[np.int8]]:
+    """Binary columns, of yes alone or of both, as both."""
+    return (
+        np.column_stack([1 - probabilities[:, -1], probabilities[:, -1]]),
+        np.column_stack([1 - decided[:, -1], decided[:, -1]]),
+    )
 
 
 def _class_scores(

@@ -52,6 +52,9 @@ APPLY_TO_A_LOADED_MODEL = ("lr", "batch_size", "epochs")
 CHOOSE_THE_RUN = ("seed", "precision")
 """What describes a run rather than a model, and so applies to every run."""
 
+FIT_AFTER_TRAINING = ("calibrate", "fit_thresholds")
+"""What is fitted to the kept weights, and so is done anew by each run that asks for it, or not."""
+
 
 class Hyperparameters(BaseModel):
     """All that shapes a model and its training. Frozen, validated at construction.
@@ -139,6 +142,16 @@ class Hyperparameters(BaseModel):
         lt=1,
         description="The share of a training label that is spread over all classes.",
     )
+    calibrate: bool = Field(
+        False,
+        description="After training, divide logits by one temperature, fitted on the validation "
+        "rows, so that probabilities are as often right as they say; labels stay.",
+    )
+    fit_thresholds: bool = Field(
+        False,
+        description="After training, decide each label of a multilabel model above a threshold of "
+        "its own, the one of the best F1 on the validation rows, instead of 0.5.",
+    )
     precision: PrecisionName = Field(
         "auto",
         description="Arithmetic of convolutions and matrices in training; auto takes bf16 where "
@@ -169,11 +182,15 @@ class Hyperparameters(BaseModel):
             raise HyperparameterError(explain(error)) from error
 
     def of_members(self) -> list[Hyperparameters]:
-        """Those that each member is trained with: a single network's are these."""
+        """Those that each member is trained with: a single network's are these.
+
+        What `FIT_AFTER_TRAINING` says is done to the ensemble, not to its members.
+        """
         if self.members == 1:
             return [self]
+        alone = {"members": 1, **dict.fromkeys(FIT_AFTER_TRAINING, False)}
         return [
-            self.model_copy(update={"members": 1, "seed": (self.seed + k) % 2**32})
+            self.model_copy(update={**alone, "seed": (self.seed + k) % 2**32})
             for k in range(self.members)
         ]
 
@@ -182,6 +199,23 @@ class Hyperparameters(BaseModel):
         if self.network != "auto":
             return self.network
         return "lstm-fcn" if n_channels == 1 else "mlstm-fcn"
+
+    def refuse_fitting(self, has_validation: bool) -> None:
+        """Refuse `FIT_AFTER_TRAINING` where there is nothing to fit.
+
+        Raises:
+            HyperparameterError: there are no validation rows, or the task has no thresholds.
+        """
+        for name in FIT_AFTER_TRAINING:
+            if getattr(self, name) and not has_validation:
+                raise HyperparameterError(
+                    f"{flag(name)}: is fitted on validation rows, and there are none; "
+                    "name them with --validation"
+                )
+        if self.fit_thresholds and self.task != "multilabel":
+            raise HyperparameterError(
+                f"fit-thresholds: the task is {self.task}; only multilabel has thresholds"
+            )
 
     def flags(self) -> dict[str, Any]:
         """The values under the names that users write, with hyphens."""
@@ -212,14 +246,19 @@ def resume_with(
     """Hyperparameters of a training that continues from a model, each decision told in a line.
 
     Of what was given, `APPLY_TO_A_LOADED_MODEL` and `CHOOSE_THE_RUN` apply; what was not given, and
-    everything else, is the model's.
+    everything else, is the model's, except that what `FIT_AFTER_TRAINING` did to the model belongs
+    to its weights, and is left behind with them.
     """
+    fitted = {name: getattr(given, name) for name in FIT_AFTER_TRAINING}
+    for name, again in fitted.items():
+        if getattr(model, name) and not again:
+            tell("%s of the model is left behind; give the flag to fit anew", flag(name))
     apply = {*APPLY_TO_A_LOADED_MODEL, *CHOOSE_THE_RUN}
-    for name in sorted(given.model_fields_set):
+    for name in sorted(given.model_fields_set - fitted.keys()):
         new, old = getattr(given, name), getattr(model, name)
         if name in apply:
             tell("%s %s applies (the model was trained with %s)", flag(name), new, old)
         elif new != old:
             tell("%s %s is overridden by the model's %s", flag(name), new, old)
     kept = {name: getattr(given, name) for name in apply & given.model_fields_set}
-    return model.model_copy(update=kept)
+    return model.model_copy(update={**kept, **fitted})

@@ -1,7 +1,8 @@
 """A model as one ONNX file: unscaled series in, probabilities out.
 
 Input ``series``, float32 (N, T); output ``probabilities``, float32 (N, L), one for each of the
-label columns, whose names stand in the file's metadata (``columns``, ``classes``, ``task``).
+label columns, whose names stand in the file's metadata (``columns``, ``classes``, ``task``); so do
+fitted thresholds, above which a label is decided 1 (``thresholds``). A temperature is part of it.
 Needs the package ``onnx``: ``pip install 'lstmfcn[onnx]'``.
 """
 
@@ -14,6 +15,7 @@ from typing import Any
 import numpy as np
 
 from lstmfcn.artifact import Artifact
+from lstmfcn.decision import Decision
 from lstmfcn.errors import ModelError, ResourceError
 from lstmfcn.files import whole_file
 from lstmfcn.folded import FoldedEnsemble, FoldedLayer, FoldedNetwork
@@ -44,8 +46,8 @@ def export_onnx(artifact: Artifact, path: Path) -> None:
     folded = FoldedEnsemble.of(artifact.network().eval())
     logits = [_network(graph, scaled, member) for member in folded.members]
     graph.node("Mean", *logits, output="logits")
-    _probabilities(graph, artifact.schema)
-    model = graph.model(artifact.schema)
+    _probabilities(graph, artifact.schema, artifact.decision.temperature)
+    model = graph.model(artifact.schema, artifact.decision)
     onnx.checker.check_model(model, full_check=True)
     with whole_file(path) as unfinished:
         unfinished.write_bytes(model.SerializeToString())
@@ -68,7 +70,7 @@ class _Graph:
         self._nodes.append(helper.make_node(kind, inputs, [name], **attributes))
         return name
 
-    def model(self, schema: SeriesSchema) -> Any:
+    def model(self, schema: SeriesSchema, decision: Decision) -> Any:
         series = helper.make_tensor_value_info(
             "series", TensorProto.FLOAT, ["N", schema.n_timepoints]
         )
@@ -82,14 +84,14 @@ class _Graph:
             graph, opset_imports=[helper.make_opsetid("", OPSET)], producer_name="lstmfcn"
         )
         model.ir_version = 8  # that of the opset's time, for runtimes of that time
-        helper.set_model_props(
-            model,
-            {
-                "task": schema.task,
-                "classes": json.dumps(schema.classes),
-                "columns": json.dumps(schema.probability_columns),
-            },
-        )
+        properties = {
+            "task": schema.task,
+            "classes": json.dumps(schema.classes),
+            "columns": json.dumps(schema.probability_columns),
+        }
+        if decision.thresholds:
+            properties["thresholds"] = json.dumps(decision.thresholds)
+        helper.set_model_props(model, properties)
         return model
 
 
@@ -133,12 +135,15 @@ def _linear(graph: _Graph, x: str, layer: FoldedLayer) -> str:
     return graph.node("Gemm", x, weight, bias, transB=1)
 
 
-def _probabilities(graph: _Graph, schema: SeriesSchema) -> None:
+def _probabilities(graph: _Graph, schema: SeriesSchema, temperature: float) -> None:
+    logits = "logits"
+    if temperature != 1:
+        logits = graph.node("Div", logits, graph.constant(temperature))
     if schema.task == "multiclass":
-        graph.node("Softmax", "logits", axis=1, output="probabilities")
+        graph.node("Softmax", logits, axis=1, output="probabilities")
     elif len(schema.label_columns) == 2 and schema.task == "binary":
-        yes = graph.node("Sigmoid", "logits")
+        yes = graph.node("Sigmoid", logits)
         no = graph.node("Sub", graph.constant(1.0), yes)
         graph.node("Concat", no, yes, axis=1, output="probabilities")
     else:
-        graph.node("Sigmoid", "logits", output="probabilities")
+        graph.node("Sigmoid", logits, output="probabilities")

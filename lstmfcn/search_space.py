@@ -21,7 +21,12 @@ from typing import TYPE_CHECKING, Any
 import yaml
 
 from lstmfcn.errors import HyperparameterError
-from lstmfcn.hyperparameters import APPLY_TO_A_LOADED_MODEL, Hyperparameters, flag
+from lstmfcn.hyperparameters import (
+    APPLY_TO_A_LOADED_MODEL,
+    FIT_AFTER_TRAINING,
+    Hyperparameters,
+    flag,
+)
 
 if TYPE_CHECKING:
     from optuna.distributions import BaseDistribution
@@ -32,10 +37,12 @@ _KINDS = ("choice", "uniform", "loguniform", "int")
 _HELP = (
     "write {choice: [...]}, {uniform: [low, high]}, {loguniform: [low, high]} or {int: [low, high]}"
 )
+_AFTER_TRAINING = "it changes nothing that trials are compared by"
 _NOT_SEARCHED = {
     "task": "it is a fact about the labels",
     "seed": "it is no property of a model",
     "members": "more are better and cost more; give it to lstmfcn train",
+    **dict.fromkeys(FIT_AFTER_TRAINING, _AFTER_TRAINING),
 }
 
 

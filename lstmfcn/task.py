@@ -14,6 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from lstmfcn.decision import Decision
 from lstmfcn.hyperparameters import ClassWeightName
 from lstmfcn.schema import Array, FloatArray, SeriesSchema
 
@@ -23,6 +24,11 @@ _THRESHOLD = 0.5
 class Task(ABC):
     """One kind of classification.
 
+    Args:
+        weights: what each class weighs in the loss, as `class_weights` gives them.
+        smoothing: the share of each label that is spread over all classes in the loss.
+        decision: temperature and thresholds, which losses and accuracies in training leave out.
+
     Attributes:
         n_outputs: K, the logits of a row.
         targets_per_row: decisions counted in a row's accuracy.
@@ -30,6 +36,14 @@ class Task(ABC):
 
     n_outputs: int
     targets_per_row = 1
+
+    def __init__(
+        self,
+        weights: Tensor | None = None,
+        smoothing: float = 0.0,
+        decision: Decision = Decision(),
+    ) -> None:
+        self._weights, self._smoothing, self._decision = weights, smoothing, decision
 
     @abstractmethod
     def loss_sum(self, logits: Tensor, targets: Tensor) -> Tensor:
@@ -39,9 +53,13 @@ class Task(ABC):
     def right(self, logits: Tensor, targets: Tensor) -> Tensor:
         """Right decisions of each row, (N,), from 0 to ``targets_per_row``."""
 
-    @abstractmethod
     def probabilities(self, logits: Tensor) -> Tensor:
-        """Probabilities of each label column, float32 (N, L)."""
+        """Probabilities of each label column, (N, L), of logits over the temperature."""
+        return self._shares(logits / self._decision.temperature)
+
+    @abstractmethod
+    def _shares(self, logits: Tensor) -> Tensor:
+        """Probabilities (N, L) of logits (N, K)."""
 
     @abstractmethod
     def decide(self, probabilities: FloatArray) -> npt.NDArray[np.int8]:
@@ -52,9 +70,14 @@ class Multiclass(Task):
     """One of C classes: softmax; the class of the largest probability. Targets int64 (N,)."""
 
     def __init__(
-        self, n_classes: int, weights: Tensor | None = None, smoothing: float = 0.0
+        self,
+        n_classes: int,
+        weights: Tensor | None = None,
+        smoothing: float = 0.0,
+        decision: Decision = Decision(),
     ) -> None:
-        self.n_outputs, self._weights, self._smoothing = n_classes, weights, smoothing
+        super().__init__(weights, smoothing, decision)
+        self.n_outputs = n_classes
 
     def loss_sum(self, logits: Tensor, targets: Tensor) -> Tensor:
         """Cross-entropy times the class's weight, summed over rows."""
@@ -67,7 +90,7 @@ class Multiclass(Task):
         """1 where the largest logit is the row's class."""
         return logits.argmax(dim=1) == targets
 
-    def probabilities(self, logits: Tensor) -> Tensor:
+    def _shares(self, logits: Tensor) -> Tensor:
         """Softmax."""
         return logits.softmax(dim=1)
 
@@ -87,10 +110,14 @@ class Binary(Task):
     n_outputs = 1
 
     def __init__(
-        self, n_label_columns: int, weights: Tensor | None = None, smoothing: float = 0.0
+        self,
+        n_label_columns: int,
+        weights: Tensor | None = None,
+        smoothing: float = 0.0,
+        decision: Decision = Decision(),
     ) -> None:
+        super().__init__(weights, smoothing, decision)
         self._n_label_columns = n_label_columns
-        self._weights, self._smoothing = weights, smoothing
 
     def loss_sum(self, logits: Tensor, targets: Tensor) -> Tensor:
         """Binary cross-entropy times the answer's weight, summed over rows."""
@@ -100,7 +127,7 @@ class Binary(Task):
         """1 where the probability is on the side of the row's label."""
         return (logits[:, 0].sigmoid() > _THRESHOLD) == (targets > _THRESHOLD)
 
-    def probabilities(self, logits: Tensor) -> Tensor:
+    def _shares(self, logits: Tensor) -> Tensor:
         """Sigmoid, beside its complement where there are two label columns."""
         yes = logits.sigmoid()
         return yes if self._n_label_columns == 1 else torch.cat([1 - yes, yes], dim=1)
@@ -112,13 +139,18 @@ class Binary(Task):
 
 
 class Multilabel(Task):
-    """Any of L labels: a sigmoid and a threshold of 0.5 for each. Targets float32 (N, L)."""
+    """Any of L labels: a sigmoid and a threshold, usually 0.5, for each. Targets float32 (N, L)."""
 
     def __init__(
-        self, n_labels: int, weights: Tensor | None = None, smoothing: float = 0.0
+        self,
+        n_labels: int,
+        weights: Tensor | None = None,
+        smoothing: float = 0.0,
+        decision: Decision = Decision(),
     ) -> None:
+        super().__init__(weights, smoothing, decision)
         self.n_outputs = self.targets_per_row = n_labels
-        self._weights, self._smoothing = weights, smoothing
+        self._thresholds = np.array(decision.thresholds or _THRESHOLD, dtype=np.float32)
 
     def loss_sum(self, logits: Tensor, targets: Tensor) -> Tensor:
         """Binary cross-entropy times the answer's weight: mean over labels, sum over rows."""
@@ -129,13 +161,13 @@ class Multilabel(Task):
         """Labels decided right in each row."""
         return ((logits.sigmoid() > _THRESHOLD) == (targets > _THRESHOLD)).sum(dim=1)
 
-    def probabilities(self, logits: Tensor) -> Tensor:
+    def _shares(self, logits: Tensor) -> Tensor:
         """Sigmoid of each logit."""
         return logits.sigmoid()
 
     def decide(self, probabilities: FloatArray) -> npt.NDArray[np.int8]:
-        """1 where a probability is above 0.5."""
-        return (probabilities > _THRESHOLD).astype(np.int8)
+        """1 where a probability is above its label's threshold."""
+        return (probabilities > self._thresholds).astype(np.int8)
 
 
 class Totals(NamedTuple):
@@ -157,19 +189,25 @@ class Totals(NamedTuple):
         return found
 
 
-def task_of(schema: SeriesSchema, weights: Tensor | None = None, smoothing: float = 0.0) -> Task:
+def task_of(
+    schema: SeriesSchema,
+    weights: Tensor | None = None,
+    smoothing: float = 0.0,
+    decision: Decision = Decision(),
+) -> Task:
     """The task of a schema whose classes are known.
 
     Args:
         schema: of the shards.
         weights: what each class weighs in the loss.
         smoothing: the share of each label that is spread over all classes in the loss.
+        decision: of a model that was calibrated.
     """
     if schema.task == "multiclass":
-        return Multiclass(len(schema.classes), weights, smoothing)
+        return Multiclass(len(schema.classes), weights, smoothing, decision)
     if schema.task == "binary":
-        return Binary(len(schema.label_columns), weights, smoothing)
-    return Multilabel(len(schema.label_columns), weights, smoothing)
+        return Binary(len(schema.label_columns), weights, smoothing, decision)
+    return Multilabel(len(schema.label_columns), weights, smoothing, decision)
 
 
 def class_weights(name: ClassWeightName, schema: SeriesSchema, labels: Array) -> Tensor | None:

@@ -7,6 +7,7 @@ import numpy.typing as npt
 
 from lstmfcn.artifact import Artifact
 from lstmfcn.batches import EvaluationBatches
+from lstmfcn.calibration import calibrated
 from lstmfcn.channels import value_names
 from lstmfcn.ensemble import ensemble_of
 from lstmfcn.hyperparameters import Hyperparameters
@@ -31,12 +32,15 @@ def train_arrays(
     Args:
         train: training rows, in the order of the shards.
         hyperparameters: of the model and its training; the task must be multiclass.
-        validation: rows that decide which epoch is kept; the training loss does without them.
+        validation: rows that decide which epoch is kept, the training loss does without them; and
+            that the temperature is fitted on.
         report: called with each epoch's metrics.
 
     Raises:
+        HyperparameterError: they ask for what needs validation rows, and there are none.
         TrainingError: the loss is no longer finite.
     """
+    hyperparameters.refuse_fitting(validation is not None)
     values, names = train
     n_channels = values.shape[1] if values.ndim == 3 else 1
     columns = ["y", *value_names(n_channels, values.shape[-1])]
@@ -46,18 +50,20 @@ def train_arrays(
     schema = schema.model_copy(update={"missing": hyperparameters.missing})
     scaler = Scaler.fit(hyperparameters.scaling, _flat(values), n_channels)
     rows = _rows(train, schema, scaler)
-    held_out = EvaluationBatches(_rows(validation, schema, scaler)) if validation else None
+    held_out = _rows(validation, schema, scaler) if validation else None
+    watched = EvaluationBatches(held_out) if held_out else None
 
     def trained(member: Hyperparameters) -> Artifact:
         training, task, batches = start_of(rows, schema, member)
-        fit(training, task, batches, held_out, member, report)
+        fit(training, task, batches, watched, member, report)
         return Artifact(member, schema, scaler, training.best_weights, training.best)
 
     members = [trained(member) for member in hyperparameters.of_members()]
-    if len(members) == 1:
-        return members[0]
-    judged = {"train": EvaluationBatches(rows)} | ({"valid": held_out} if held_out else {})
-    return ensemble_of(members, hyperparameters, judged)
+    artifact = members[0]
+    if len(members) > 1:
+        judged = {"train": EvaluationBatches(rows)} | ({"valid": watched} if watched else {})
+        artifact = ensemble_of(members, hyperparameters, judged)
+    return calibrated(artifact, held_out) if held_out else artifact
 
 
 def _rows(labelled: Labelled, schema: SeriesSchema, scaler: Scaler) -> Rows:

@@ -34,7 +34,7 @@ def evaluate(model: str, data: str) -> dict[str, Any]:
         parts = [part for found in own_results(pool.map(_collect, shards)) for part in found]
     probabilities = np.concatenate([part.probabilities for part in parts])
     labels = np.concatenate([part.labels for part in parts])
-    decided = task_of(artifact.schema).decide(probabilities)
+    decided = task_of(artifact.schema, decision=artifact.decision).decide(probabilities)
     return evaluation(artifact.schema, labels, probabilities, decided)
 
 

@@ -86,6 +86,7 @@ def read_inputs(record: RunRecord) -> Inputs:
         start = Artifact.load(record.model)
         continued = resume_with(start.hyperparameters, record.hyperparameters, logger.info)
         record = record.model_copy(update={"hyperparameters": continued})
+    record.hyperparameters.refuse_fitting(record.validation is not None)
     schema = start.schema if start else None
     training = survey(record.train, record.hyperparameters.task, schema)
     if start is None:

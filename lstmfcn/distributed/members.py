@@ -11,6 +11,7 @@ import torch
 
 from lstmfcn.artifact import Artifact
 from lstmfcn.batches import EvaluationBatches
+from lstmfcn.calibration import calibrated
 from lstmfcn.checkpoints import newest_position
 from lstmfcn.distributed.allotment import Allotment
 from lstmfcn.distributed.prepare import PreparedRefs
@@ -139,6 +140,8 @@ def _combine(run: TrainingRun, data: PreparedRefs) -> EpochMetrics:
         batches["valid"] = EvaluationBatches(held_out)
     members = [Artifact.load(folder / MODEL) for folder in folders]
     ensemble = ensemble_of(members, run.hyperparameters, batches)
+    if held_out:
+        ensemble = calibrated(ensemble, held_out)
     with MetricsWriter(run.output / METRICS) as writer:
         for metrics in mean_metrics([read_metrics(folder / METRICS) for folder in folders]):
             writer(metrics)

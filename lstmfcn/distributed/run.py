@@ -14,7 +14,9 @@ from typing import NoReturn, cast
 
 import ray
 
+from lstmfcn.artifact import Artifact
 from lstmfcn.bounds import refuse_small_batches
+from lstmfcn.calibration import told
 from lstmfcn.checkpoints import newest_position
 from lstmfcn.distributed.allotment import Allotment, allot, members_at_once, memory_bytes
 from lstmfcn.distributed.background import in_thread
@@ -82,6 +84,8 @@ def run(request: Request, ray_stays: bool) -> EpochMetrics:
             if ray_stays:  # the workers get the same error from the data; leave none behind
                 training.exception()
             raise
+    for line in told(Artifact.load(request.folder / MODEL)):
+        logger.info(line)
     logger.info("model: %s", request.folder / MODEL)
     return best
 

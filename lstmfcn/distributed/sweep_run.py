@@ -14,6 +14,7 @@ from ray.tune.experiment import Trial as TuneTrial
 from ray.tune.schedulers import ASHAScheduler, FIFOScheduler, TrialScheduler
 
 from lstmfcn.artifact import Artifact
+from lstmfcn.calibration import calibrated, told
 from lstmfcn.distributed.allotment import Allotment, allot, memory_bytes
 from lstmfcn.distributed.prepare import Prepared, PreparedRefs, Wanted, start_preparing
 from lstmfcn.distributed.run import resolved, tell_data
@@ -77,7 +78,7 @@ def run(request: SweepRequest, draw: Draw) -> Trial:
     except (KeyboardInterrupt, SystemExit) as stop:
         done = len(log.trials)
         raise StoppedError(f"stopped after {done} trials; go on with --resume") from stop
-    return _finish(request, log, draw)
+    return _finish(request, log, draw, data)
 
 
 def _prepare(request: SweepRequest) -> dict[str, PreparedRefs]:
@@ -246,8 +247,10 @@ class _Events(tune.Callback):
         self._searcher.end(trial.trial_id, "failed", trial.last_result or {}, reason)
 
 
-def _finish(request: SweepRequest, log: SweepLog, draw: Draw) -> Trial:
-    """Keep the best trial's model, and draw.
+def _finish(
+    request: SweepRequest, log: SweepLog, draw: Draw, data: dict[str, PreparedRefs]
+) -> Trial:
+    """Keep the best trial's model, calibrated where that was asked for, and draw.
 
     Raises:
         TrainingError: no trial finished.
@@ -257,9 +260,15 @@ def _finish(request: SweepRequest, log: SweepLog, draw: Draw) -> Trial:
     if best is None:
         reasons = dict.fromkeys(trial.reason or trial.status for trial in trials)
         raise TrainingError(f"no trial finished: {'; '.join(reasons) or 'out of time'}")
-    Artifact.load(trial_folder(request.folder, best.number) / MODEL).save(request.folder / MODEL)
+    artifact = Artifact.load(trial_folder(request.folder, best.number) / MODEL)
+    if request.inputs.validation:
+        held_out = data[artifact.hyperparameters.scaling].validation
+        artifact = calibrated(artifact, ray.get(held_out))
+    artifact.save(request.folder / MODEL)
     draw(request.folder)
     _tell_best(best, objective)
+    for line in told(artifact):
+        logger.info(line)
     logger.info("model: %s", request.folder / MODEL)
     return best
 

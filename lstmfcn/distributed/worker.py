@@ -19,6 +19,7 @@ from torch import Tensor, nn
 
 from lstmfcn.artifact import Artifact
 from lstmfcn.batches import EvaluationBatches, Share
+from lstmfcn.calibration import calibrated
 from lstmfcn.checkpoints import Checkpoints
 from lstmfcn.distributed.prepare import Prepared, PreparedRefs
 from lstmfcn.errors import ResourceError
@@ -136,9 +137,12 @@ def train_model(
         )
     if workers.rank > 0:
         return None
-    artifact_of(
+    artifact = artifact_of(
         run, prepared, training.best_weights, training.best, workers.world_size, device.type
-    ).save(run.output / MODEL)
+    )
+    if held_out:
+        artifact = calibrated(artifact, held_out, device)
+    artifact.save(run.output / MODEL)
     return training.best
 
 
