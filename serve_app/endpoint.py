@@ -181,6 +181,7 @@ class Endpoint:
                 "version": model.version,
                 "schema": artifact.schema.model_dump(mode="json"),
                 "hyperparameters": artifact.hyperparameters.flags(),
+                "decision": artifact.decision.model_dump(mode="json"),
                 "metrics": artifact.metrics,
                 "content_types": TYPES,
                 "max_rows": self._limits.max_rows,

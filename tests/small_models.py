@@ -1,10 +1,13 @@
 """Small problems, and small models trained on them or not, that the tests of the core share."""
 
+from dataclasses import replace
+
 import numpy as np
 import torch
 
 from lstmfcn.artifact import Artifact
 from lstmfcn.channels import value_names
+from lstmfcn.decision import Decision
 from lstmfcn.hyperparameters import Hyperparameters
 from lstmfcn.model import LSTMFCN
 from lstmfcn.rows import Rows
@@ -95,3 +98,10 @@ def tiny_artifact(kind="multiclass", seed=0, n_channels=1, **changes):
             "began_from": None,
         },
     )
+
+
+def tiny_calibrated(kind="multiclass", **changes):
+    """The same with a temperature and, where the task has them, thresholds that differ from 0.5."""
+    thresholds = (0.25, 0.5625, 0.5) if kind == "multilabel" else ()
+    decision = Decision(temperature=0.25, thresholds=thresholds)
+    return replace(tiny_artifact(kind, **changes), decision=decision)

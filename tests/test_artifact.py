@@ -4,10 +4,11 @@ import json
 import numpy as np
 import pytest
 import torch
-from small_models import KINDS, tiny_artifact, tiny_rows
+from small_models import KINDS, tiny_artifact, tiny_calibrated, tiny_rows
 
 from lstmfcn.artifact import Artifact
 from lstmfcn.classifier import Classifier
+from lstmfcn.decision import Decision
 from lstmfcn.errors import ModelError, OutputError
 from lstmfcn.model import LSTMFCN
 
@@ -34,7 +35,7 @@ def refusal(folder):
 
 
 def assert_equal(found, expected):
-    for part in ("hyperparameters", "schema", "scaler", "metrics", "training"):
+    for part in ("hyperparameters", "schema", "scaler", "metrics", "training", "decision"):
         assert getattr(found, part) == getattr(expected, part)
     assert found.weights.keys() == expected.weights.keys()
     for name, tensor in expected.weights.items():
@@ -88,6 +89,33 @@ def test_a_model_directory_holds_two_files_and_no_pickle(tmp_path):
     assert description["weights_sha256"] == hashlib.sha256(weights).hexdigest()
     assert description["hyperparameters"]["batch-size"] == 16
     assert set(description["versions"]) == {"lstmfcn", "python", "torch", "numpy"}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_temperature_and_thresholds_are_kept(tmp_path, kind):
+    artifact = tiny_calibrated(kind)
+    artifact.save(tmp_path / "model")
+    assert_equal(Artifact.load(tmp_path / "model"), artifact)
+
+
+def test_a_model_that_was_not_calibrated_writes_no_decision_and_has_the_default(tmp_path):
+    folder = saved(tmp_path)
+    assert "decision" not in json.loads((folder / "model.json").read_text())
+    assert Artifact.load(folder).decision == Decision(temperature=1.0, thresholds=())
+
+
+def test_a_model_of_before_there_was_calibration_is_loaded(tmp_path):
+    folder = saved(tmp_path)
+    hyperparameters = json.loads((folder / "model.json").read_text())["hyperparameters"]
+    del hyperparameters["calibrate"], hyperparameters["fit-thresholds"]
+    rewritten(folder, hyperparameters=hyperparameters)
+    assert_equal(Artifact.load(folder), tiny_artifact())
+
+
+def test_an_impossible_temperature_is_explained(tmp_path):
+    folder = saved(tmp_path)
+    rewritten(folder, decision={"temperature": 0})
+    assert "temperature: found 0; it must be greater than 0" in refusal(folder)
 
 
 def test_equal_models_are_saved_as_equal_bytes(tmp_path):

@@ -4,7 +4,15 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from small_models import KINDS, N_TIMEPOINTS, tiny_artifact, tiny_rows, tiny_schema, tiny_task
+from small_models import (
+    KINDS,
+    N_TIMEPOINTS,
+    tiny_artifact,
+    tiny_calibrated,
+    tiny_rows,
+    tiny_schema,
+    tiny_task,
+)
 
 from lstmfcn.classifier import Classifier, chunk_rows
 from lstmfcn.errors import DataError
@@ -243,3 +251,23 @@ def test_other_channels_are_refused(shape):
         f"found an array of shape {shape}; give a list of series of 12 values, "
         "shape (N, 12) or (N, 3, 4)"
     )
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_logits_are_divided_by_the_temperature(kind):
+    values, artifact = tiny_rows(kind).values, tiny_calibrated(kind)
+    with torch.no_grad():
+        logits = artifact.network().eval()(torch.tensor(artifact.scaler.transform(values)))
+    expected = tiny_task(kind).probabilities(logits * 4).numpy()
+    found = Classifier(artifact).predict_proba(values)
+    np.testing.assert_allclose(found, expected, atol=1e-5)
+    assert np.abs(found - classifier(kind).predict_proba(values)).max() > 0.01
+
+
+def test_each_label_is_decided_by_its_threshold():
+    using, values = Classifier(tiny_calibrated("multilabel")), tiny_rows("multilabel").values
+    probabilities = np.array([[0.25, 0.5625, 0.5], [0.26, 0.57, 0.51]], dtype=np.float32)
+    assert using.decide(probabilities).tolist() == [[0, 0, 0], [1, 1, 1]]
+    found = using.predict(values)
+    np.testing.assert_array_equal(found, using.predict_proba(values) > [0.25, 0.5625, 0.5])
+    assert (found != (using.predict_proba(values) > 0.5)).any()

@@ -79,6 +79,24 @@ def test_a_missing_archive_file_is_refused(capsys, tmp_path, name):
     assert not output.exists()
 
 
+@pytest.mark.parametrize("command", ["train", "tune"])
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        (["--calibrate", "--metric=train_loss"], "calibrate: is fitted on validation rows, "),
+        (["--fit-thresholds", "--validation=v"], "fit-thresholds: the task is multiclass; "),
+    ],
+)
+def test_what_cannot_be_fitted_is_refused_before_data_is_looked_for(
+    capsys, tmp_path, monkeypatch, command, given, message
+):
+    monkeypatch.chdir(tmp_path)
+    given = [word for word in given if command == "tune" or not word.startswith("--metric")]
+    line = refusal(capsys, [command, *TRAIN[1:], *given])
+    assert line.startswith(f"lstmfcn: {message}")
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_a_refusal_is_the_exit_code_of_the_process(tmp_path):
     ended = run(["convert", "--input", str(tmp_path / "a.ts"), "--output", str(tmp_path / "b")])
     assert (ended.returncode, ended.stdout) == (2, "")
@@ -170,7 +188,7 @@ def test_every_hyperparameter_is_taken_as_a_flag():
         **{
             name: field.default + 1 if isinstance(field.default, int) else field.default / 2 or 0.5
             for name, field in Hyperparameters.model_fields.items()
-            if not isinstance(field.default, str)
+            if not isinstance(field.default, (str, bool))
         },
         recipe="paper",
         network="alstm-fcn",
@@ -181,10 +199,12 @@ def test_every_hyperparameter_is_taken_as_a_flag():
         class_weight="balanced",
         schedule="cosine",
         precision="bf16",
+        calibrate=True,
+        fit_thresholds=True,
     )
     unchanged = Hyperparameters().flags().items() & other.flags().items()
     assert unchanged == set()
-    flags = [text for name, value in other.flags().items() for text in (f"--{name}", str(value))]
+    flags = [f"--{name}={value}" for name, value in other.flags().items()]
     _, bound, _ = app.parse_args([*TRAIN, *flags], exit_on_error=False, print_error=False)
     assert bound.arguments["hyperparameters"] == other
 

@@ -65,6 +65,8 @@ def test_defaults_are_the_papers_net_and_the_default_recipe():
         "schedule": "one-cycle",
         "weight-decay": 0.01,
         "label-smoothing": 0.1,
+        "calibrate": False,
+        "fit-thresholds": False,
         "precision": "auto",
         "seed": 0,
     }
@@ -212,3 +214,20 @@ def test_resuming_applies_a_batch_size_given_as_the_default():
 )
 def test_the_network_follows_the_channels_unless_named(network, n_channels, expected):
     assert Hyperparameters(network=network).network_for(n_channels) == expected
+
+
+def test_what_was_fitted_to_a_model_is_left_behind_unless_asked_for_again():
+    model = Hyperparameters(task="multilabel", calibrate=True, fit_thresholds=True)
+    result, lines = resumed(model, Hyperparameters(calibrate=True))
+    assert (result.calibrate, result.fit_thresholds) == (True, False)
+    assert lines == ["fit-thresholds of the model is left behind; give the flag to fit anew"]
+
+
+def test_fitting_needs_validation_rows_and_thresholds_need_labels():
+    Hyperparameters().refuse_fitting(has_validation=False)
+    both = Hyperparameters(task="multilabel", calibrate=True, fit_thresholds=True)
+    both.refuse_fitting(has_validation=True)
+    with pytest.raises(HyperparameterError, match=r"^calibrate: is fitted on validation rows, .*"):
+        both.refuse_fitting(has_validation=False)
+    with pytest.raises(HyperparameterError, match=r"^fit-thresholds: the task is binary; only"):
+        Hyperparameters(task="binary", fit_thresholds=True).refuse_fitting(has_validation=True)

@@ -4,7 +4,7 @@ import numpy as np
 import onnx
 import onnxruntime
 import pytest
-from small_models import KINDS, tiny_artifact, tiny_rows
+from small_models import KINDS, tiny_artifact, tiny_calibrated, tiny_rows
 
 from lstmfcn.classifier import Classifier
 from lstmfcn.errors import OutputError
@@ -15,6 +15,19 @@ from lstmfcn.onnx_export import export_onnx
 @pytest.mark.parametrize("scaling", ["global", "series", "timestep", "none"])
 def test_onnx_runtime_gives_the_same_probabilities(kind, scaling, tmp_path):
     artifact = tiny_artifact(kind, scaling=scaling, num_layers=2, kernel_size_1=8)
+    assert_same_probabilities(artifact, kind, tmp_path)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_temperature_is_part_of_the_file_and_thresholds_stand_beside(kind, tmp_path):
+    artifact = tiny_calibrated(kind)
+    assert_same_probabilities(artifact, kind, tmp_path)
+    written = {p.key: p.value for p in onnx.load(str(tmp_path / "model.onnx")).metadata_props}
+    thresholds = list(artifact.decision.thresholds)
+    assert json.loads(written.get("thresholds", "[]")) == thresholds
+
+
+def assert_same_probabilities(artifact, kind, tmp_path):
     export_onnx(artifact, tmp_path / "model.onnx")
     values = tiny_rows(kind, n_rows=60, seed=5).values
     session = onnxruntime.InferenceSession(tmp_path / "model.onnx")

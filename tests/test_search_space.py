@@ -81,6 +81,7 @@ def test_a_space_is_the_same_after_it_was_written(name):
             "members: {int: [1, 5]}",
             "members: cannot be searched, more are better and cost more; give it to lstmfcn train",
         ),
+        ("calibrate: {choice: [true]}", "calibrate: cannot be searched, it changes nothing that"),
         ("width: {int: [1, 2]}", "width is not a hyperparameter"),
         ("batch-size: {int: [1, 2]}\nbatch_size: {int: [1, 2]}", "batch-size stands there twice"),
         ("", "names no hyperparameter; write {choice: [...]}"),

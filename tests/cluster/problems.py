@@ -3,7 +3,7 @@
 import numpy as np
 import pandas as pd
 
-from lstmfcn.hyperparameters import Hyperparameters
+from lstmfcn.hyperparameters import Hyperparameters, flag
 
 TINY = Hyperparameters(
     hidden_size=4,
@@ -24,10 +24,19 @@ TINY = Hyperparameters(
 )
 
 
+def as_flags(values):
+    """Names and values as words of a command line; what is off is left out."""
+    given = {name: value for name, value in values.items() if value is not False}
+    return [
+        part
+        for name, value in given.items()
+        for part in ([f"--{flag(name)}"] if value is True else [f"--{flag(name)}", str(value)])
+    ]
+
+
 def flags_of(hyperparameters, **changes):
     """What a user types for hyperparameters."""
-    flags = hyperparameters.model_copy(update=changes).flags()
-    return [part for name, value in flags.items() for part in (f"--{name}", str(value))]
+    return as_flags(hyperparameters.model_copy(update=changes).model_dump())
 
 
 TINY_FLAGS = flags_of(TINY)

@@ -11,7 +11,7 @@ import pytest
 from checkout import REPOSITORY
 from heads import BIN, NOTICE_SOON, Head
 from killing import epochs_in, train_workers, wait_until
-from problems import TINY, waves, write
+from problems import TINY, as_flags, waves, write
 from ray.cluster_utils import Cluster
 
 from lstmfcn.artifact import Artifact
@@ -27,8 +27,8 @@ SECOND = "127.0.0.2"
 
 
 def flags(hyperparameters, data, output):
-    given = hyperparameters.flags() | {"cpus-per-worker": 1, "train": data, "output": output}
-    return [part for name, value in given.items() for part in (f"--{name}", str(value))]
+    given = {"cpus_per_worker": 1, "train": data, "output": output}
+    return as_flags(hyperparameters.model_dump() | given)
 
 
 TWO_WORKERS = ["--num-workers", "2", "--min-workers", "1", "--checkpoint-every-s", "0"]

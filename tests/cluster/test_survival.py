@@ -10,7 +10,7 @@ import pytest
 import ray
 from checkout import REPOSITORY
 from killing import epochs_in, kill_train_worker, train_workers, wait_until
-from problems import TINY, waves, write
+from problems import TINY, as_flags, waves, write
 
 from lstmfcn.artifact import Artifact
 from lstmfcn.checkpoints import find_newest
@@ -23,7 +23,7 @@ LONG = TINY.model_copy(update={"epochs": 8, "batch_size": 8})
 """Epochs of about half a second on `long_data`."""
 
 CPU_FLAGS = ["--cpus-per-worker", "1"]
-LONG_FLAGS = [part for name, value in LONG.flags().items() for part in (f"--{name}", str(value))]
+LONG_FLAGS = as_flags(LONG.model_dump())
 
 ONE_CPU = Resources(cpus_per_worker=1)
 """Two threads on a net so small would only wait for each other."""

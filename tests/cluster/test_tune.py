@@ -10,13 +10,12 @@ from pathlib import Path
 
 import pytest
 from killing import wait_until
-from problems import TINY, waves, write
+from problems import TINY, as_flags, waves, write
 
 from lstmfcn.artifact import Artifact
 from lstmfcn.distributed.train import train
 from lstmfcn.distributed.tune import tune
 from lstmfcn.errors import OutputError
-from lstmfcn.hyperparameters import flag
 from lstmfcn.metrics_file import read_metrics
 from lstmfcn.run_folder import RunRecord
 from lstmfcn.sweep import EVENTS, SweepLog
@@ -46,8 +45,7 @@ def flags(data, output, space=SPACE, space_file=None, **changes):
     fixed = TINY.model_dump(exclude=searched) | {"epochs": 4, "seed": 3}
     options = {"space": file, "max_concurrent": 1, "num_samples": 5, "scheduler": "none"}
     given = {"train": data / "train", "validation": data / "valid", "output": output}
-    values = given | fixed | options | changes
-    return [part for name, value in values.items() for part in (f"--{flag(name)}", str(value))]
+    return as_flags(given | fixed | options | changes)
 
 
 def trials(output):
@@ -231,8 +229,8 @@ def test_a_trial_on_several_workers_trains_as_train_does(data, job, tmp_path):
     found = Artifact.load(output / "model")
     assert found.training["num_workers"] == 2
     chosen = ["--train", data / "train", "--validation", data / "valid"]
-    fixed = TINY.model_copy(update={"lr": 0.02, "epochs": 4, "seed": 3}).flags()
-    chosen += [part for name, value in fixed.items() for part in (f"--{name}", str(value))]
+    fixed = TINY.model_copy(update={"lr": 0.02, "epochs": 4, "seed": 3})
+    chosen += as_flags(fixed.model_dump())
     chosen += ["--num-workers", "2", "--cpus-per-worker", "1", "--output", tmp_path / "one"]
     assert job("train", *chosen).returncode == 0
     weights = Artifact.load(tmp_path / "one" / "model").weights

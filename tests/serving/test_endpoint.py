@@ -2,7 +2,7 @@ import json
 
 import numpy as np
 import pytest
-from small_models import KINDS, N_TIMEPOINTS
+from small_models import KINDS, N_TIMEPOINTS, tiny_calibrated
 
 from lstmfcn.classifier import Classifier
 from lstmfcn.prediction import predict_shard
@@ -18,8 +18,11 @@ def csv(rows):
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_a_file_and_a_request_give_the_same_bytes(served, kind, values, tmp_path):
-    client = served(kind)
+@pytest.mark.parametrize("calibrated", [False, True])
+def test_a_file_and_a_request_give_the_same_bytes(served, kind, calibrated, values, tmp_path):
+    if calibrated:
+        tiny_calibrated(kind).save(tmp_path / "model")
+    client = served(kind, models={"default": tmp_path / "model"} if calibrated else None)
     classifier = Classifier.load(tmp_path / "model")
     header = ",".join(classifier.schema.value_columns)
     (tmp_path / "in.csv").write_text(f"{header}\n{csv(values)}\n")
@@ -58,6 +61,7 @@ def test_many_models_answer_by_name(served, saved, values):
 def test_the_model_is_described(served):
     found = served("names").get("/model").json()
     assert found["schema"]["classes"] == ["cat", "dog", "emu"]
+    assert found["decision"] == {"temperature": 1.0, "thresholds": []}
     assert found["hyperparameters"]["filters-1"] == 4
     assert found["metrics"]["epoch"] == 2
     assert found["max_rows"] == 10_000
