@@ -26,7 +26,7 @@ from lstmfcn.classifier import Classifier
 from lstmfcn.decision import Decision
 from lstmfcn.errors import HyperparameterError
 from lstmfcn.evaluation import expected_calibration_error
-from lstmfcn.rows import Rows
+from lstmfcn.rows import Rows, StoredValues
 from lstmfcn.task import task_of
 from lstmfcn.train_arrays import train_arrays
 
@@ -178,6 +178,26 @@ def test_thresholds_are_those_of_calibrated_probabilities_and_an_absent_label_is
         f"thresholds fitted on 200 validation rows: mean F1 {before:.3f} -> {after:.3f} (y_1 "
     )
     assert absent == "no validation row has y_2; the threshold stays 0.5 there"
+
+
+def test_rows_in_a_file_give_the_same(tmp_path):
+    artifact, rows, scaled = model_and_rows("multiclass", 2500, calibrate=True)
+    rows.values.tofile(tmp_path / "values")
+    stored = StoredValues(tmp_path / "values", *rows.values.shape, artifact.scaler)
+    found = calibrated(artifact, Rows(stored, rows.labels))
+    assert found.decision == calibrated(artifact, scaled).decision
+
+
+def test_an_ensemble_has_one_temperature_for_the_mean_of_its_logits():
+    wanted = tiny_hyperparameters(calibrate=True, members=2, class_weight="balanced")
+    artifact = train_arrays(imbalanced(200, 0), wanted, imbalanced(300, 1))
+    assert artifact.decision.temperature != 1
+    values, _ = imbalanced(50, 2)
+    with torch.no_grad():
+        logits = artifact.network().eval()(torch.from_numpy(artifact.scaler.transform(values)))
+    expected = (logits / artifact.decision.temperature).softmax(dim=1).numpy()
+    np.testing.assert_allclose(Classifier(artifact).predict_proba(values), expected, atol=1e-5)
+    assert list(told(artifact))
 
 
 def test_thresholds_alone_leave_probabilities_as_they_are():
