@@ -66,7 +66,8 @@ def train(
     validation
         Validation shards. Given, they decide which epoch is kept.
     model
-        Model directory to continue from. Then only lr, batch-size, epochs, seed, precision apply.
+        Model directory to continue from. Then only lr, batch-size, epochs, seed, precision,
+        calibrate and fit-thresholds apply.
     resume
         Go on with the run in OUTPUT, from its newest checkpoint. Begins it where there is none.
     num_workers
