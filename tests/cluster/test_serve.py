@@ -4,9 +4,6 @@ import http.client
 import json
 import os
 import signal
-import subprocess
-import sys
-import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -21,6 +18,7 @@ from small_models import N_TIMEPOINTS, tiny_artifact
 
 from lstmfcn.artifact import Artifact
 from lstmfcn.classifier import Classifier
+from lstmfcn.cli import main
 from lstmfcn.prediction import predict_shard
 from lstmfcn.shards import find_shards
 
@@ -159,48 +157,75 @@ def folders_of(server):
     return [owner.parent for owner in owners if owner.read_text() == str(server.process.pid)]
 
 
-def test_haproxy_ends_with_a_server_that_is_killed_and_the_next_one_starts(server, folder):
+@pytest.fixture(scope="module")
+def token(folder):
+    """The file of a token."""
+    path = folder / "token"
+    path.write_text("s3cret\n")
+    return path
+
+
+@pytest.fixture(scope="module")
+def after_a_kill(server, folder, token):
+    """A server that starts when the one before was killed, and asks for a token."""
+    (left,) = folders_of(server)
     assert server.processes("haproxy")
     server.kill()
     wait_until(lambda: not server.processes("haproxy"), "the end of HAProxy", 30)
-    token = folder / "token"
-    token.write_text("s3cret\n")
-    log = folder / "second-serve.log"
+    tiny_artifact(filters_1=512, filters_2=512, filters_3=512).save(folder / "large")
     flags = ("--num-replicas", "1", "--token-file", str(token))
-    (left,) = folders_of(server)
-    second = Server([folder / "second"], log, *flags)
-    try:
-        assert not left.exists()
-        assert len(folders_of(second)) == 1
-        body = (folder / "in.csv").read_bytes()
-        assert second.ask(body)[0] == 401
-        assert second.ask(body, Authorization="Bearer s3cret")[0] == 200
-        assert second.stop() == 0
-        wait_until(lambda: not second.processes(""), "the end of all", 30)
-        assert folders_of(second) == []
-        assert "s3cret" not in log.read_text()
-        assert "Traceback" not in log.read_text()
-    finally:
-        second.kill_all()
+    models = [folder / "second", f"large={folder / 'large'}"]
+    second = Server(models, folder / "second-serve.log", *flags)
+    assert not left.exists()
+    assert len(folders_of(second)) == 1
+    yield second
+    second.kill_all()
 
 
-@pytest.mark.parametrize("proxy", ["haproxy", "python"])
-def test_a_request_that_has_begun_is_answered_when_the_server_is_stopped(tmp_path, proxy):
-    tiny_artifact(filters_1=512, filters_2=512, filters_3=512).save(tmp_path / "large")
-    body = "\n".join(LINES * 250)
-    log = tmp_path / "serve.log"
-    server = Server([tmp_path / "large"], log, "--num-replicas", "1", "--proxy", proxy)
+def test_the_server_after_one_that_was_killed_wants_the_token(after_a_kill, folder):
+    body = (folder / "in.csv").read_bytes()
+    assert after_a_kill.ask(body)[0] == 401
+    assert after_a_kill.ask(body, Authorization="Bearer s3cret")[0] == 200
+
+
+def test_a_stopped_server_answers_what_has_begun_and_leaves_nothing(after_a_kill):
+    path = "/endpoints/large/invocations"
+    stop_while_it_answers(after_a_kill, signal.SIGTERM, path, Authorization="Bearer s3cret")
+    wait_until(lambda: not after_a_kill.processes(""), "the end of all", 30)
+    assert folders_of(after_a_kill) == []
+    log = after_a_kill.log.read_text()
+    assert "s3cret" not in log
+    assert "Traceback" not in log
+
+
+@pytest.mark.usefixtures("after_a_kill")
+def test_what_has_begun_is_answered_behind_ray_s_own_proxy_too(folder):
+    flags = ("--num-replicas", "1", "--proxy", "python")
+    server = Server([folder / "large"], folder / "python-serve.log", *flags)
     try:
-        with ThreadPoolExecutor() as pool:
-            answer = pool.submit(server.ask, body)
-            time.sleep(0.5)
-            assert not answer.done()
-            assert server.stop(signal.SIGTERM) == 0
-            status, _, answer = answer.result()
-        assert status == 200
-        assert answer.count(b"\n") == 10_001
+        stop_while_it_answers(server, signal.SIGINT)
     finally:
         server.kill_all()
+
+
+def stop_while_it_answers(server, number, *path, **headers):
+    """Ask for many rows, stop the server as its replica computes, and find the answer whole."""
+    (replica,) = server.processes("ray::ServeReplica")
+    idle = cpu_seconds(replica)
+    with ThreadPoolExecutor() as pool:
+        asked = pool.submit(server.ask, "\n".join(LINES * 100), "text/csv", *path, **headers)
+        wait_until(lambda: cpu_seconds(replica) > idle + 0.2, "the computing")
+        assert not asked.done()
+        assert server.stop(number) == 0
+        status, _, answer = asked.result()
+    assert status == 200
+    assert answer.count(b"\n") == 4_001
+
+
+def cpu_seconds(pid):
+    """What a process has computed so far."""
+    user, system = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[11:13]
+    return (int(user) + int(system)) / os.sysconf("SC_CLK_TCK")
 
 
 def test_on_a_running_ray_only_the_application_comes_and_goes(folder, cluster):
@@ -225,18 +250,12 @@ def test_on_a_running_ray_only_the_application_comes_and_goes(folder, cluster):
         (["--model", "MODEL", "--token-file", "nowhere"], "--token-file nowhere: found no file"),
     ],
 )
-def test_what_cannot_be_served_is_one_line(folder, flags, message):
+def test_what_cannot_be_served_is_one_line(folder, capsys, flags, message):
     with http.client.socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         taken.listen()
         places = {"MODEL": str(folder / "second"), "PORT": str(taken.getsockname()[1])}
-        done = subprocess.run(
-            [sys.executable, "-m", "lstmfcn", "serve", *(places.get(f, f) for f in flags)],
-            capture_output=True,
-            text=True,
-            check=False,
-        )
-    assert done.returncode == 2
-    (line,) = done.stderr.splitlines()
+        assert main(["serve", *(places.get(flag, flag) for flag in flags)]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
     assert line.startswith("lstmfcn: ")
     assert message in line
