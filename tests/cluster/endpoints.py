@@ -159,7 +159,14 @@ class Deployed(Endpoint):
             del deployment["autoscaling_config"]
             deployment["num_replicas"] = replicas
         self._config.write_text(yaml.safe_dump(config))
-        self._serve("deploy", self._config)
+        done = subprocess.run(
+            [BIN / "serve", "deploy", self._config, "--address", self._head.dashboard],
+            env=self._head.environment,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert done.returncode == 0, done.stdout + done.stderr
         wait_until(lambda: self._state() == "RUNNING", "the deployment", 120, 0.2)
 
     def replicas(self):
@@ -171,21 +178,10 @@ class Deployed(Endpoint):
         self._head.stop()
 
     def _state(self):
-        applications = yaml.safe_load(self._serve("status"))["applications"]
+        applications = self._head.get("/api/serve/applications/")["applications"]
         state = applications["lstmfcn"]["status"] if "lstmfcn" in applications else None
         assert state != "DEPLOY_FAILED", applications
         return state
-
-    def _serve(self, command, *arguments):
-        done = subprocess.run(
-            [BIN / "serve", command, *arguments, "--address", self._head.dashboard],
-            env=self._head.environment,
-            capture_output=True,
-            text=True,
-            check=False,
-        )
-        assert done.returncode == 0, done.stdout + done.stderr
-        return done.stdout
 
 
 def haproxy_environment():

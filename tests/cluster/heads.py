@@ -170,10 +170,14 @@ class Head(Node):
             node.stop()
             wait_until(lambda: address not in self._addresses(), "its end to be known", 60, 0.1)
 
-    def _addresses(self):
-        request = urllib.request.Request(f"{self.dashboard}/api/v0/nodes", headers=self._headers)
+    def get(self, path):
+        """What the dashboard answers."""
+        request = urllib.request.Request(f"{self.dashboard}{path}", headers=self._headers)
         with urllib.request.urlopen(request, timeout=30) as answer:
-            nodes = json.load(answer)["data"]["result"]["result"]
+            return json.load(answer)
+
+    def _addresses(self):
+        nodes = self.get("/api/v0/nodes")["data"]["result"]["result"]
         return [node["node_ip"] for node in nodes if node["state"] == "ALIVE"]
 
     def jobs(self):
