@@ -5,6 +5,7 @@ PYTHON ?= python3.11
 VENV := .venv
 BIN := $(VENV)/bin
 DEMO := demo
+EPOCHS := 20
 
 .PHONY: demo test check clean
 .DEFAULT_GOAL := demo
@@ -20,7 +21,7 @@ demo: $(VENV)/ready
 	$(BIN)/lstmfcn sample --output $(DEMO)/data/validation --rows 300 --shards 1 --seed 2
 	$(BIN)/lstmfcn sample --output $(DEMO)/data/test --rows 900 --shards 2 --seed 3
 	$(BIN)/python jobs/train.py --train $(DEMO)/data/train --validation $(DEMO)/data/validation \
-	  --output $(DEMO)/run --epochs 20
+	  --output $(DEMO)/run --epochs $(EPOCHS)
 	$(BIN)/python jobs/evaluate.py --model $(DEMO)/run/model --data $(DEMO)/data/test --output $(DEMO)/evaluation
 	$(BIN)/python jobs/predict.py --model $(DEMO)/run/model --input $(DEMO)/data/test --output $(DEMO)/predictions
 	@echo

@@ -38,7 +38,7 @@ def test_the_readme_is_short():
 def test_make_demo_runs_and_prints_where_everything_is(as_a_user, tmp_path):
     demo, tests = (line.split("#")[0].strip() for line in blocks("sh")[0].splitlines())
     assert (demo, tests) == ("make demo", "make test")
-    printed = as_a_user(f"{demo} DEMO={tmp_path / 'demo'}", REPOSITORY).stdout
+    printed = as_a_user(f"{demo} DEMO={tmp_path / 'demo'} EPOCHS=2", REPOSITORY).stdout
     names = "data|model|metrics|learning curve|evaluation|predictions"
     places = dict(re.findall(rf"^({names}) +(\S+)$", printed, re.MULTILINE))
     assert len(places) == 6
