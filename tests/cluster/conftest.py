@@ -7,6 +7,8 @@ import sys
 import pytest
 from checkout import REPOSITORY
 
+from lstmfcn.cli import main
+
 
 @pytest.fixture(scope="session")
 def cluster():
@@ -42,6 +44,19 @@ def run_command(cluster):
             timeout=timeout,
             check=False,
         )
+
+    return run
+
+
+@pytest.fixture
+def refused(cluster, capsys):  # noqa: ARG001 - the Ray that it finds
+    """Run a command in this process that ends with exit code 2; returns its last line on stderr."""
+
+    def run(*arguments):
+        assert main([str(argument) for argument in arguments]) == 2
+        told = capsys.readouterr().err
+        assert "Traceback" not in told
+        return told.splitlines()[-1]
 
     return run
 
