@@ -213,13 +213,13 @@ def stop_while_it_answers(server, number, *path, **headers):
     (replica,) = server.processes("ray::ServeReplica")
     idle = cpu_seconds(replica)
     with ThreadPoolExecutor() as pool:
-        asked = pool.submit(server.ask, "\n".join(LINES * 100), "text/csv", *path, **headers)
+        asked = pool.submit(server.ask, "\n".join(LINES * 250), "text/csv", *path, **headers)
         wait_until(lambda: cpu_seconds(replica) > idle + 0.2, "the computing")
         assert not asked.done()
         assert server.stop(number) == 0
         status, _, answer = asked.result()
     assert status == 200
-    assert answer.count(b"\n") == 4_001
+    assert answer.count(b"\n") == 10_001
 
 
 def cpu_seconds(pid):
