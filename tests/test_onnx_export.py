@@ -4,6 +4,7 @@ import numpy as np
 import onnx
 import onnxruntime
 import pytest
+import torch
 from small_models import KINDS, tiny_artifact, tiny_calibrated, tiny_rows
 
 from lstmfcn.classifier import Classifier
@@ -49,3 +50,18 @@ def test_what_cannot_be_written_is_refused(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(OutputError):
         export_onnx(tiny_artifact(), tmp_path / "file" / "model.onnx")
+
+
+@pytest.mark.parametrize("network", ["lstm-fcn", "alstm-fcn", "mlstm-fcn", "malstm-fcn"])
+@pytest.mark.parametrize(("n_channels", "scaling"), [(1, "global"), (3, "series"), (4, "global")])
+def test_every_network_of_the_family_is_exported(network, n_channels, scaling, tmp_path):
+    artifact = tiny_artifact(n_channels=n_channels, scaling=scaling, num_layers=2, network=network)
+    torch.manual_seed(1)
+    for name, weights in artifact.weights.items():
+        if "attention" in name:
+            weights.normal_()
+    export_onnx(artifact, tmp_path / "model.onnx")
+    values = tiny_rows(n_rows=60, seed=5).values
+    session = onnxruntime.InferenceSession(tmp_path / "model.onnx")
+    (found,) = session.run(["probabilities"], {"series": values})
+    assert np.abs(found - Classifier(artifact).predict_proba(values)).max() < 2e-6
