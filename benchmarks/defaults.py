@@ -37,7 +37,7 @@ SETS: dict[str, float | int] = {
 CHANGES = (
     "",
     "--lr 0.001",
-    "--lr 0.01",
+    "--lr 0.003",
     "--schedule constant",
     "--schedule cosine",
     "--label-smoothing 0",
