@@ -234,14 +234,14 @@ def parts_of_the_papers_net(features, n_channels, n_outputs, hidden=128):
 def test_each_network_has_the_parameters_of_its_parts(network, n_channels, n_timepoints, features):
     expected = parts_of_the_papers_net(features, n_channels, 5)
     assert expected["lstm-fcn"] == 428293 or n_channels > 1
-    found = LSTMFCN(Hyperparameters(hidden_size=128, network=network), n_timepoints, 5, n_channels)
+    found = LSTMFCN(Hyperparameters(network=network, hidden_size=128), n_timepoints, 5, n_channels)
     assert count(found) == expected[network]
 
 
 def test_several_channels_are_an_mlstm_fcn_unless_named():
     assert (
-        count(LSTMFCN(Hyperparameters(hidden_size=128), 100, 4, 6))
-        == (parts_of_the_papers_net(100, 6, 4)["mlstm-fcn"])
+        count(LSTMFCN(Hyperparameters(), 100, 4, 6))
+        == (parts_of_the_papers_net(100, 6, 4, hidden=8)["mlstm-fcn"])
     )
 
 
