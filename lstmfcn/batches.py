@@ -22,8 +22,8 @@ import torch
 from torch import Tensor
 
 from lstmfcn.bounds import batch_bounds
+from lstmfcn.cells import Array, FloatArray
 from lstmfcn.rows import FLOAT_BYTES, Rows, StoredValues
-from lstmfcn.schema import Array, FloatArray
 
 _EVALUATION_ROWS = 1024
 _RUN_BYTES = 256 << 10

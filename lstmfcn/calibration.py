@@ -20,9 +20,10 @@ from torch import Tensor
 
 from lstmfcn.artifact import Artifact
 from lstmfcn.batches import EvaluationBatches, Share
+from lstmfcn.cells import Array, FloatArray
 from lstmfcn.decision import Decision
 from lstmfcn.rows import Rows
-from lstmfcn.schema import Array, FloatArray, SeriesSchema
+from lstmfcn.schema import SeriesSchema
 from lstmfcn.task import Task, task_of
 
 COLDEST, HOTTEST = 0.25, 100.0

@@ -13,10 +13,11 @@ import numpy.typing as npt
 import torch
 
 from lstmfcn.artifact import Artifact
+from lstmfcn.cells import FloatArray, Source
 from lstmfcn.errors import DataError
 from lstmfcn.folded import FoldedEnsemble
 from lstmfcn.hyperparameters import InferencePrecision
-from lstmfcn.schema import FloatArray, SeriesSchema, Source
+from lstmfcn.schema import SeriesSchema
 from lstmfcn.task import task_of
 
 _CHUNK_VALUES = 16384

@@ -17,7 +17,8 @@ from sklearn.metrics import (
     roc_auc_score,
 )
 
-from lstmfcn.schema import Array, FloatArray, SeriesSchema
+from lstmfcn.cells import Array, FloatArray
+from lstmfcn.schema import SeriesSchema
 
 _BINS = 15
 

@@ -12,11 +12,12 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple, TextIO
 
+from lstmfcn.cells import Array, FloatArray
 from lstmfcn.classifier import Classifier
 from lstmfcn.errors import DataError
 from lstmfcn.files import whole_file
 from lstmfcn.reading import read_header, read_tables
-from lstmfcn.schema import Array, FloatArray, SeriesSchema
+from lstmfcn.schema import SeriesSchema
 from lstmfcn.shards import Shard
 
 

@@ -17,9 +17,10 @@ import pyarrow as pa
 import pyarrow.csv
 import pyarrow.parquet
 
+from lstmfcn.cells import Source
 from lstmfcn.errors import DataError
 from lstmfcn.hyperparameters import TaskName
-from lstmfcn.schema import SeriesSchema, Source
+from lstmfcn.schema import SeriesSchema
 from lstmfcn.shards import Shard, find_shards
 
 BLOCK_BYTES = 16 << 20

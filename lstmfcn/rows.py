@@ -12,9 +12,9 @@ from typing import BinaryIO
 
 import numpy as np
 
+from lstmfcn.cells import Array, FloatArray
 from lstmfcn.errors import OutputError
 from lstmfcn.scaling import Scaler
-from lstmfcn.schema import Array, FloatArray
 
 PIECE_ROWS = 1 << 12
 """Rows looked at together where the order does not matter but memory does."""

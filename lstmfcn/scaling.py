@@ -11,8 +11,8 @@ import numpy as np
 import numpy.typing as npt
 from pydantic import BaseModel, ConfigDict, Field
 
+from lstmfcn.cells import FloatArray
 from lstmfcn.hyperparameters import ScalingName
-from lstmfcn.schema import FloatArray
 
 _CHUNK_ROWS = 1 << 12
 """Rows summed at a time: fixed, so that statistics do not depend on how rows lie in shards."""

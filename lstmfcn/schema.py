@@ -8,34 +8,30 @@ Shapes: N rows, V values (of all channels), L label columns.
 
 from __future__ import annotations
 
-import re
-from collections import Counter
 from collections.abc import Sequence
-from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
-import pyarrow.compute as pc
 from pydantic import BaseModel, ConfigDict, Field
 
+from lstmfcn.cells import (
+    Array,
+    FloatArray,
+    Source,
+    class_name,
+    class_order,
+    matrix_of,
+    refuse_first,
+)
 from lstmfcn.channels import channels_of
+from lstmfcn.column_names import count, refuse_blanks, refuse_repeats, some_of
 from lstmfcn.errors import DataError
 from lstmfcn.hyperparameters import MissingName, TaskName
-
-Array = npt.NDArray[np.generic]
-FloatArray = npt.NDArray[np.float32]
 
 _VALUE_FIX = "write a number there or leave the row out"
 _LABEL_FIX = "write 0 or 1 there"
 _MASK = ", or train with --missing mask"
-
-
-class Source(NamedTuple):
-    """Where a table comes from, for messages: its file and how many rows stand before it."""
-
-    file: str | None = None
-    rows_before: int = 0
 
 
 class SeriesSchema(BaseModel):
@@ -72,23 +68,23 @@ class SeriesSchema(BaseModel):
         """
         labels = tuple(name for name in header if name.startswith("y"))
         values = tuple(name for name in header if name.startswith("x"))
-        _refuse_blanks(header, file)
-        _refuse_repeats([*labels, *values], file)
+        refuse_blanks(header, file)
+        refuse_repeats([*labels, *values], file)
         if not values:
             raise DataError(
-                f"no value column in the header ({_some(header)})",
+                f"no value column in the header ({some_of(header)})",
                 "give the values columns whose names start with x, separated by commas",
                 file=file,
             )
         if not labels:
             raise DataError(
-                f"no label column in the header ({_some(header)})",
+                f"no label column in the header ({some_of(header)})",
                 "give the labels columns whose names start with y",
                 file=file,
             )
         if task == "binary" and len(labels) > 2:
             raise DataError(
-                f"{len(labels)} label columns ({_some(labels)}) for the task binary",
+                f"{len(labels)} label columns ({some_of(labels)}) for the task binary",
                 "use --task multiclass or multilabel, or keep one or two label columns",
                 file=file,
             )
@@ -136,12 +132,12 @@ class SeriesSchema(BaseModel):
         """
         if len(names) < 2:
             raise DataError(
-                f"only the class {_some(names)}" if names else "no class",
+                f"only the class {some_of(names)}" if names else "no class",
                 "training needs rows of at least two classes",
                 file=file,
                 column=self.label_columns[0],
             )
-        return self.model_copy(update={"classes": tuple(sorted(names, key=_class_order))})
+        return self.model_copy(update={"classes": tuple(sorted(names, key=class_order))})
 
     def column_types(self, labels: bool) -> dict[str, pa.DataType]:
         """The columns to read and the type of each: labels first, then values, in schema order."""
@@ -161,22 +157,22 @@ class SeriesSchema(BaseModel):
         Raises:
             DataError: a column missing, left over, or there twice.
         """
-        _refuse_blanks(header, file)
+        refuse_blanks(header, file)
         kinds = [("x", self.value_columns, "value")]
         if labels:
             kinds.append(("y", self.label_columns, "label"))
         for letter, expected, kind in kinds:
             found = [name for name in header if name.startswith(letter)]
-            _refuse_repeats(found, file)
+            refuse_repeats(found, file)
             if set(found) == set(expected):
                 continue
             missing = [name for name in expected if name not in found]
             extra = [name for name in found if name not in expected]
-            differences = [f"without {_some(missing)}"] if missing else []
-            differences += [f"with {_some(extra)} beside them"] if extra else []
+            differences = [f"without {some_of(missing)}"] if missing else []
+            differences += [f"with {some_of(extra)} beside them"] if extra else []
             raise DataError(
-                f"{_count(found, kind)}, {', '.join(differences)}",
-                f"give it the {_count(expected, kind)} {_some(expected)}",
+                f"{count(found, kind)}, {', '.join(differences)}",
+                f"give it the {count(expected, kind)} {some_of(expected)}",
                 file=file,
             )
 
@@ -187,8 +183,8 @@ class SeriesSchema(BaseModel):
             DataError: the first value, by row, that is not finite, or missing where that is not
                 allowed; or a row without any value.
         """
-        matrix = _matrix(table, self.value_columns)
-        _refuse_first(~self.usable(matrix), table, self.value_columns, source, _VALUE_FIX, _MASK)
+        matrix = matrix_of(table, self.value_columns)
+        refuse_first(~self.usable(matrix), table, self.value_columns, source, _VALUE_FIX, _MASK)
         self.refuse_empty_rows(matrix, source)
         return matrix
 
@@ -219,7 +215,7 @@ class SeriesSchema(BaseModel):
             DataError: a row without a name.
         """
         (column,) = self.label_columns
-        names = [_class_name(value) for value in table[column].to_pylist()]
+        names = [class_name(value) for value in table[column].to_pylist()]
         for row, name in enumerate(names):
             if not name:
                 raise DataError(
@@ -244,7 +240,7 @@ class SeriesSchema(BaseModel):
             if name not in index:
                 raise DataError(
                     f"the class {name!r}",
-                    f"the model knows {_some(self.classes)}; correct the label or train anew",
+                    f"the model knows {some_of(self.classes)}; correct the label or train anew",
                     file=source.file,
                     row=source.rows_before + row + 1,
                     column=self.label_columns[0],
@@ -263,8 +259,8 @@ class SeriesSchema(BaseModel):
         """
         if self.holds_names:
             return self.encode_names(self.label_names(table, source), source)
-        matrix = _matrix(table, self.label_columns)
-        _refuse_first(~np.isfinite(matrix), table, self.label_columns, source, _LABEL_FIX)
+        matrix = matrix_of(table, self.label_columns)
+        refuse_first(~np.isfinite(matrix), table, self.label_columns, source, _LABEL_FIX)
         self._refuse_other_than_zero_or_one(matrix, source)
         if self.task == "multilabel":
             return matrix
@@ -293,7 +289,7 @@ class SeriesSchema(BaseModel):
         absent = [name for name, count in self.class_counts(labels).items() if count == 0]
         if absent:
             raise DataError(
-                f"no row of the class {_some(absent)}",
+                f"no row of the class {some_of(absent)}",
                 "add rows of it to the training data"
                 + ("" if self.holds_names else " or remove its column"),
                 file=file,
@@ -320,87 +316,9 @@ class SeriesSchema(BaseModel):
             name for name, value in zip(self.label_columns, matrix[row], strict=True) if value
         ]
         raise DataError(
-            f"{len(chosen)} classes ({_some(chosen)})" if chosen else "no class",
+            f"{len(chosen)} classes ({some_of(chosen)})" if chosen else "no class",
             "put a single 1 in the row, or use --task multilabel",
             file=source.file,
             row=source.rows_before + row + 1,
             column=f"{self.label_columns[0]} to {self.label_columns[-1]}",
         )
-
-
-def _matrix(table: pa.Table, columns: Sequence[str]) -> FloatArray:
-    """The columns as one float32 matrix (N, len(columns)); nan for empty cells."""
-    matrix = np.empty((table.num_rows, len(columns)), dtype=np.float32)
-    for i, name in enumerate(columns):
-        column = pc.fill_null(table[name].cast(pa.float32(), safe=False), np.nan)
-        matrix[:, i] = column.to_numpy()
-    return matrix
-
-
-def _refuse_first(
-    refused: npt.NDArray[np.bool_],
-    table: pa.Table,
-    columns: Sequence[str],
-    source: Source,
-    fix: str,
-    fix_of_empty: str = "",
-) -> None:
-    """Raise for the first cell, by row, of those that are refused (N, len(columns)).
-
-    Args:
-        fix_of_empty: what else helps an empty cell.
-    """
-    if refused.any():
-        row, i = (int(k) for k in np.argwhere(refused)[0])
-        value = table[columns[i]][row].as_py()
-        found = "an empty cell" if value is None else f"{value}, which is no finite 32-bit number"
-        raise DataError(
-            found,
-            fix + (fix_of_empty if value is None else ""),
-            file=source.file,
-            row=source.rows_before + row + 1,
-            column=columns[i],
-        )
-
-
-def _refuse_blanks(header: Sequence[str], file: str | None) -> None:
-    padded = (name for name in header if name != name.strip())
-    blank = [repr(name) for name in padded if name.strip().startswith(("x", "y"))]
-    if blank:
-        raise DataError(f"blanks around the column name {_some(blank)}", "remove them", file=file)
-
-
-def _refuse_repeats(columns: Sequence[str], file: str | None) -> None:
-    repeated = [name for name, count in Counter(columns).items() if count > 1]
-    if repeated:
-        raise DataError(
-            f"the column {_some(repeated)} more than once",
-            "give every column a name of its own",
-            file=file,
-        )
-
-
-def _class_name(value: object) -> str:
-    """A label as its class name: one written 1.0 in one shard and 1 in another is one class."""
-    return "" if value is None else re.sub(r"^(-?\d+)\.0+$", r"\1", str(value).strip())
-
-
-def _class_order(name: str) -> tuple[bool, float, str]:
-    """Numbers first, by value; then text, "nan" and "inf" among it, by the alphabet."""
-    try:
-        number = float(name)
-    except ValueError:
-        number = np.nan
-    finite = bool(np.isfinite(number))
-    return not finite, number if finite else 0.0, name
-
-
-def _count(names: Sequence[str], kind: str) -> str:
-    return f"{len(names)} {kind} column{'s' if len(names) != 1 else ''}"
-
-
-def _some(names: Sequence[str]) -> str:
-    """A few of many names: the first, the last, and how many."""
-    if len(names) <= 6:
-        return ", ".join(names) or "nothing"
-    return f"{names[0]}, {names[1]}, ... {names[-1]} ({len(names)} in all)"

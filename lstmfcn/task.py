@@ -14,9 +14,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from lstmfcn.cells import Array, FloatArray
 from lstmfcn.decision import Decision
 from lstmfcn.hyperparameters import ClassWeightName
-from lstmfcn.schema import Array, FloatArray, SeriesSchema
+from lstmfcn.schema import SeriesSchema
 
 _THRESHOLD = 0.5
 

@@ -8,12 +8,13 @@ import numpy.typing as npt
 from lstmfcn.artifact import Artifact
 from lstmfcn.batches import EvaluationBatches
 from lstmfcn.calibration import calibrated
+from lstmfcn.cells import FloatArray
 from lstmfcn.channels import value_names
 from lstmfcn.ensemble import ensemble_of
 from lstmfcn.hyperparameters import Hyperparameters
 from lstmfcn.rows import Rows
 from lstmfcn.scaling import Scaler
-from lstmfcn.schema import FloatArray, SeriesSchema
+from lstmfcn.schema import SeriesSchema
 from lstmfcn.training import Report, fit
 from lstmfcn.training_start import start_of
 

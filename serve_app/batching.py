@@ -14,7 +14,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from lstmfcn.schema import FloatArray
+from lstmfcn.cells import FloatArray
 from serve_app.request_errors import overloaded
 
 Compute = Callable[[FloatArray], FloatArray]

@@ -25,11 +25,12 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.csv
 
+from lstmfcn.cells import FloatArray
 from lstmfcn.classifier import Classifier
 from lstmfcn.errors import DataError
 from lstmfcn.prediction import csv_line, prediction_columns, prediction_rows
 from lstmfcn.reading import refuse_first_fault
-from lstmfcn.schema import FloatArray, SeriesSchema
+from lstmfcn.schema import SeriesSchema
 from serve_app.json_series import series_of
 from serve_app.request_errors import RequestError
 

@@ -14,10 +14,10 @@ from small_models import (
     tiny_task,
 )
 
+from lstmfcn.cells import Source
 from lstmfcn.classifier import Classifier, chunk_rows
 from lstmfcn.errors import DataError
 from lstmfcn.scaling import Scaler
-from lstmfcn.schema import Source
 
 SOURCE = Source("shards/b.csv", 100)
 NUMBERS = [0.5] * N_TIMEPOINTS

@@ -2,8 +2,9 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
+from lstmfcn.cells import Source
 from lstmfcn.errors import DataError
-from lstmfcn.schema import SeriesSchema, Source
+from lstmfcn.schema import SeriesSchema
 
 SOURCE = Source("a.csv", 100)
 

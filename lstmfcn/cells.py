@@ -1,0 +1,82 @@
+"""Cells of a table as numbers and as class names, and what is wrong with one.
+
+Shapes: N rows.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from lstmfcn.errors import DataError
+
+Array = npt.NDArray[np.generic]
+FloatArray = npt.NDArray[np.float32]
+
+
+class Source(NamedTuple):
+    """Where a table comes from, for messages: its file and how many rows stand before it."""
+
+    file: str | None = None
+    rows_before: int = 0
+
+
+def matrix_of(table: pa.Table, columns: Sequence[str]) -> FloatArray:
+    """The columns as one float32 matrix (N, len(columns)); nan for empty cells."""
+    matrix = np.empty((table.num_rows, len(columns)), dtype=np.float32)
+    for i, name in enumerate(columns):
+        column = pc.fill_null(table[name].cast(pa.float32(), safe=False), np.nan)
+        matrix[:, i] = column.to_numpy()
+    return matrix
+
+
+def refuse_first(
+    refused: npt.NDArray[np.bool_],
+    table: pa.Table,
+    columns: Sequence[str],
+    source: Source,
+    fix: str,
+    fix_of_empty: str = "",
+) -> None:
+    """Refuse cells.
+
+    Args:
+        refused: which of them, (N, len(columns)).
+        fix: what to do about one.
+        fix_of_empty: what else helps an empty cell.
+
+    Raises:
+        DataError: names the first, by row.
+    """
+    if refused.any():
+        row, i = (int(k) for k in np.argwhere(refused)[0])
+        value = table[columns[i]][row].as_py()
+        found = "an empty cell" if value is None else f"{value}, which is no finite 32-bit number"
+        raise DataError(
+            found,
+            fix + (fix_of_empty if value is None else ""),
+            file=source.file,
+            row=source.rows_before + row + 1,
+            column=columns[i],
+        )
+
+
+def class_name(value: object) -> str:
+    """A label as its class name: one written 1.0 in one shard and 1 in another is one class."""
+    return "" if value is None else re.sub(r"^(-?\d+)\.0+$", r"\1", str(value).strip())
+
+
+def class_order(name: str) -> tuple[bool, float, str]:
+    """Numbers first, by value; then text, "nan" and "inf" among it, by the alphabet."""
+    try:
+        number = float(name)
+    except ValueError:
+        number = np.nan
+    finite = bool(np.isfinite(number))
+    return not finite, number if finite else 0.0, name
