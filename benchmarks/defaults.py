@@ -26,7 +26,6 @@ from lstmfcn.hyperparameters import Hyperparameters
 
 SETS: dict[str, float | int] = {
     "Adiac": 0.6,
-    "SwedishLeaf": 0.5,
     "MedicalImages": 0.5,
     "ElectricDevices": 20,
     "MelbournePedestrian": 20,
@@ -37,15 +36,12 @@ SETS: dict[str, float | int] = {
 CHANGES = (
     "",
     "--lr 0.001",
-    "--lr 0.003",
+    "--lr 0.01",
     "--schedule constant",
-    "--schedule cosine",
     "--label-smoothing 0",
     "--weight-decay 0",
     "--batch-size 64",
     "--hidden-size 128",
-    "--epochs 100",
-    "--scaling series",
 )
 MOST_HELD_OUT = 1000
 COLUMNS = ("change", "set", "seed", "accuracy", "cross_entropy")

@@ -84,7 +84,7 @@ class Hyperparameters(BaseModel):
         description="LSTM-FCN; with attention in the LSTM (alstm), with weights of the filters "
         "(mlstm), or both (malstm). Auto is lstm-fcn for one channel, mlstm-fcn for several.",
     )
-    lr: float = Field(1e-2, gt=0, description="Learning rate of Adam, at its highest.")
+    lr: float = Field(3e-3, gt=0, description="Learning rate of Adam, at its highest.")
     batch_size: Annotated[int, Field(ge=1)] | Literal["auto"] = Field(
         "auto",
         description="Rows of one step, over all workers; the same at any number of them. auto: 16, "

@@ -53,7 +53,7 @@ def test_defaults_are_the_papers_net_and_the_default_recipe():
         "kernel-size-2": 5,
         "kernel-size-3": 3,
         "network": "auto",
-        "lr": 1e-2,
+        "lr": 3e-3,
         "batch-size": "auto",
         "epochs": 200,
         "rows-per-epoch": 100,
@@ -146,7 +146,7 @@ def test_hyperparameters_are_frozen():
     parsed = Hyperparameters()
     with pytest.raises(ValidationError, match="frozen"):
         parsed.lr = 1.0
-    assert parsed.lr == 1e-2
+    assert parsed.lr == 3e-3
 
 
 def test_hyperparameters_round_trip_through_flags_and_json():
