@@ -7,7 +7,7 @@ import sys
 import numpy as np
 import pandas as pd
 import pytest
-from problems import TINY, TINY_FLAGS, write
+from problems import TINY, flags_of, write
 
 from lstmfcn.artifact import Artifact
 from lstmfcn.channels import value_names
@@ -44,7 +44,7 @@ def test_shards_of_channels_train_evaluate_and_predict(tmp_path, run_command, ne
     data = write(tmp_path / "train", interleaved(movements(150)), 2)
     test = write(tmp_path / "test", movements(60, seed=1), 2)
     command = (sys.executable, "-m", "lstmfcn")
-    flags = [*TINY_FLAGS, "--epochs", "15", "--network", network]
+    flags = flags_of(TINY, epochs=15, network=network)
     trained = run_command(*command, "train", "--train", data, "--output", tmp_path / "run", *flags)
     assert trained.returncode == 0, trained.stderr
     told = trained.stdout + trained.stderr
