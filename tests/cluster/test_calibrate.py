@@ -120,16 +120,3 @@ def test_the_best_trial_of_a_sweep_is_calibrated(data, tmp_path, caplog):
     trial = Artifact.load(trial_folder(tmp_path / "sweep", model.training["trial"]) / "model")
     assert trial.decision.temperature == 1
     assert all(tensor.equal(model.weights[name]) for name, tensor in trial.weights.items())
-
-
-def test_what_cannot_be_fitted_is_one_line_and_nothing_is_written(job, data, tmp_path):
-    options = ["--train", data / "train", "--output", tmp_path / "run"]
-    for flag, message in {
-        "--calibrate": "calibrate: is fitted on validation rows, and there are none; "
-        "name them with --validation",
-        "--fit-thresholds": "fit-thresholds: is fitted on validation rows, and there are none; "
-        "name them with --validation",
-    }.items():
-        done = job("train", *options, flag)
-        assert (done.returncode, done.stderr) == (2, f"lstmfcn: {message}\n")
-        assert not (tmp_path / "run").exists()
