@@ -16,7 +16,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import pandas as pd
-from commands import TINY_NET, job, local_ray, train
+from commands import TINY_NET, job, local_ray, plain_flags, train
 
 TINY = f"{TINY_NET} --dropout 0.8 --lr 0.001 --batch-size 64 --epochs 60"
 PAPER = "--epochs 30"
@@ -42,7 +42,7 @@ def seed_sample(data: Path, folder: Path) -> None:
         for seed in range(SEED_SAMPLE_SEEDS):
             run = folder / f"{name}-{seed}"
             files = ["--train", data / "train.csv", "--validation", data / "valid.csv"]
-            done = train(*files, "--output", run, "--seed", seed, *flags.split())
+            done = train(*files, "--output", run, "--seed", seed, *plain_flags(flags))
             job("predict", "--model", run / "model", "--input", data / "test_data.csv",
                 "--output", run / "predictions")  # fmt: skip
             predicted = pd.read_csv(run / "predictions" / "test_data.csv").filter(like="y_")

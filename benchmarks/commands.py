@@ -38,7 +38,13 @@ PLAIN = Hyperparameters(
 )
 """The paper's net by plain Adam, as loops outside of lstmfcn run it."""
 
-PLAIN_FLAGS = [f"--{flag(name)}={getattr(PLAIN, name)}" for name in sorted(PLAIN.model_fields_set)]
+
+def plain_flags(changes: str = "") -> list[str]:
+    """Flags of `PLAIN`, with changes written as flags."""
+    words = changes.split()
+    plain = {f"--{flag(name)}": str(getattr(PLAIN, name)) for name in PLAIN.model_fields_set}
+    flags = plain | dict(zip(words[::2], words[1::2], strict=True))
+    return [word for name, value in sorted(flags.items()) for word in (name, value)]
 
 
 class Place(NamedTuple):

@@ -18,13 +18,13 @@ import torch
 from bare_loops import accuracy_on, bare_loop_s
 from commands import (
     PLAIN,
-    PLAIN_FLAGS,
     TINY_NET,
     Place,
     Training,
     command,
     evaluated,
     local_ray,
+    plain_flags,
     run_parts,
     train,
 )
@@ -54,7 +54,7 @@ def throughput(place: Place) -> None:
             engine, bare, plain = [], [], []
             for turn in range(ROUNDS):
                 run = place.folder / f"run-{n_timepoints}-{turn}"
-                done = train("--train", data, "--output", run, "--epochs", 9, *PLAIN_FLAGS)
+                done = train("--train", data, "--output", run, "--epochs", 9, *plain_flags())
                 engine += [epoch["seconds"] for epoch in done.epochs[1:]]
                 shape = (n_rows, n_timepoints, 3)
                 bare += bare_loop_s(shape, PLAIN, 9, plain=False, threads=CPUS)[1:]
@@ -78,7 +78,7 @@ def small(place: Place) -> None:
         for turn in range(ROUNDS):
             run = place.folder / f"run-{turn}"
             done = train(
-                "--train", data / "TRAIN", "--output", run, "--epochs", epochs, *PLAIN_FLAGS
+                "--train", data / "TRAIN", "--output", run, "--epochs", epochs, *plain_flags()
             )
             assert [epoch["epoch"] for epoch in done.epochs] == list(range(1, epochs + 1))
             engine.append(done.total_s - done.start_up_s)
@@ -96,7 +96,7 @@ def start_up(place: Place) -> None:
     write_random_shards(place.folder / "data", 600, 128, n_shards=3)
 
     def runs(kind: str) -> list[Training]:
-        flags = ("--train", place.folder / "data", "--epochs", 1, *PLAIN_FLAGS)
+        flags = ("--train", place.folder / "data", "--epochs", 1, *plain_flags())
         return [train(*flags, "--output", place.folder / f"{kind}-{i}") for i in range(ROUNDS)]
 
     alone = runs("alone")
@@ -123,7 +123,7 @@ def large(place: Place) -> None:
         bare = bare_loop_s((4096, n_timepoints, 3), PLAIN, 6, plain=False, threads=CPUS)[1:]
         done = train(
             "--train", data, "--output", place.folder / "run", "--epochs", 1,
-            "--memory-gb", granted_gb, *PLAIN_FLAGS,
+            "--memory-gb", granted_gb, *plain_flags(),
         )  # fmt: skip
     told = next(line for _, line in done.stages if "rows take" in line)
     read_s = next(t for t, line in done.stages if line.startswith("training: "))
@@ -145,7 +145,7 @@ def growth(place: Place) -> None:
             data, run = place.folder / f"data-{n_rows}", place.folder / f"run-{n_rows}"
             csv_bytes = write_random_shards(data, n_rows, 100, n_shards=10)
             done = train("--train", data, "--output", run, "--epochs", 1,
-                         *PLAIN_FLAGS, "--batch-size", 1024, *TINY_NET.split())  # fmt: skip
+                         *plain_flags(f"{TINY_NET} --batch-size 1024"))  # fmt: skip
             start = next(t for t, line in done.stages if line.startswith("reading"))
             read = next(t for t, line in done.stages if line.startswith("training: ")) - start
             print(
@@ -170,7 +170,7 @@ def workers(place: Place) -> None:
                     run = place.folder / f"{net}-{n_rows}-{num_workers}-{threads}"
                     done = train("--train", data, "--output", run, "--epochs", epochs,
                                  "--num-workers", num_workers, "--cpus-per-worker", threads,
-                                 *PLAIN_FLAGS, *flags.split())  # fmt: skip
+                                 *plain_flags(flags))  # fmt: skip
                     rate = n_rows / median(epoch["seconds"] for epoch in done.epochs[1:])
                     print(f"  {num_workers} x {threads} threads {rate:.0f} rows/s", end="")
                 print(flush=True)
@@ -204,10 +204,7 @@ def heartbeats(place: Place) -> None:
             train_data,
             "--output",
             run,
-            *PLAIN_FLAGS,
-            *flags.split(),
-            "--schedule",
-            "cosine",
+            *plain_flags(f"{flags} --schedule cosine"),
         )
         began = time.perf_counter()
         found = evaluated(run / "model", data / "test")
