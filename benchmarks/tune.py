@@ -47,7 +47,7 @@ def marginal(place: Place) -> None:
     space = place.folder / "space.yaml"
     space.write_text("lr: {loguniform: [0.0001, 0.01]}\n")
     flags = ["--space", space, *TINY_NET.split(), "--batch-size", 64, "--epochs", 5]
-    flags += "--schedule constant --weight-decay 0 --label-smoothing 0".split()
+    flags += ["--schedule", "constant", "--weight-decay", "0", "--label-smoothing", "0"]
     flags += ["--scheduler", "none", "--max-concurrent", 2]
     h = Hyperparameters(hidden_size=8, filters_1=4, filters_2=4, filters_3=4, kernel_size_1=3,
                         kernel_size_2=3, kernel_size_3=3, batch_size=64)  # fmt: skip
