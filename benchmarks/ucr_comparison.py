@@ -59,8 +59,10 @@ def draw_scatter(found: pd.DataFrame, index: pd.DataFrame, path: Path) -> None:
     axes.scatter(together["LSTM-FCN"], together[OURS], s=24)
     for name, row in together.iterrows():
         if abs(row[OURS] - row["LSTM-FCN"]) > 0.02:
-            place, shift = (row["LSTM-FCN"], row[OURS]), (-5, -3)
-            axes.annotate(name, place, shift, textcoords="offset points", size=8, ha="right")
+            place = (row["LSTM-FCN"], row[OURS])
+            left = place[0] > (low + 1) / 2  # where the name has room
+            shift, side = ((-5, -3), "right") if left else ((5, -3), "left")
+            axes.annotate(name, place, shift, textcoords="offset points", size=8, ha=side)
     axes.set(xlim=(low, 1.01), ylim=(low, 1.01), aspect="equal")
     axes.set(xlabel="published LSTM-FCN", ylabel="lstmfcn, mean over seeds")
     axes.set_title(f"Test accuracy, {len(together)} sets of the UCR archive")
