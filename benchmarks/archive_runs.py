@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import hashlib
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -54,33 +54,52 @@ class Runs(NamedTuple):
 
 def run_missing(runs: Runs) -> None:
     """Train what the results do not have yet, seed by seed; a row as each ends."""
-    known: set[tuple[str, int]] = set()
-    if runs.path.exists():
-        before = pd.read_csv(runs.path)
-        known = set(zip(before.set, before.seed, strict=True))
-    wanted = [(s, seed) for seed in runs.seeds for s in runs.sets if (s, seed) not in known]
+    calls = {
+        (name, seed): (
+            runs.folder / name,
+            runs.hyperparameters.model_copy(update={"seed": seed}),
+            runs.channels.get(name, 1),
+            runs.models and runs.models.absolute(),
+        )
+        for seed in runs.seeds
+        for name in runs.sets
+    }
+    add_missing(runs.path, COLUMNS, run, calls)
+
+
+def add_missing(
+    path: Path,
+    columns: Sequence[str],
+    task: Callable[..., dict[str, Any]],
+    calls: Mapping[tuple[Any, ...], tuple[Any, ...]],
+) -> None:
+    """Run what a file of results does not have yet, a CPU each; a row is added as each ends.
+
+    Args:
+        path: the file.
+        columns: of its rows.
+        task: gives a row.
+        calls: its arguments, by the row's first values.
+    """
+    known: set[tuple[Any, ...]] = set()
+    if path.exists():
+        before = pd.read_csv(path, keep_default_na=False)
+        known = set(before.iloc[:, : len(next(iter(calls)))].itertuples(index=False, name=None))
+    wanted = [arguments for key, arguments in calls.items() if key not in known]
     if not wanted:
         return
-    runs.path.parent.mkdir(exist_ok=True)
-    with local_ray(), runs.path.open("a", newline="") as file:
+    path.parent.mkdir(exist_ok=True)
+    with local_ray(), path.open("a", newline="") as file:
         writer = csv.writer(file)
         if not known:
-            writer.writerow(COLUMNS)
+            writer.writerow(columns)
         environment = {"env_vars": TRAINING_ENVIRONMENT}
-        remote = ray.remote(num_cpus=1, runtime_env=environment)(run)
-        pending = [
-            remote.remote(
-                runs.folder / name,
-                runs.hyperparameters.model_copy(update={"seed": seed}),
-                runs.channels.get(name, 1),
-                runs.models and runs.models.absolute(),
-            )
-            for name, seed in wanted
-        ]
+        remote = ray.remote(num_cpus=1, runtime_env=environment)(task)
+        pending = [remote.remote(*arguments) for arguments in wanted]
         for count in range(1, len(pending) + 1):
             (done,), pending = ray.wait(pending)
             row = ray.get(done)
-            writer.writerow(row[column] for column in COLUMNS)
+            writer.writerow(row[column] for column in columns)
             file.flush()
             print(f"{count} of {len(wanted)}: {row}", flush=True)
 

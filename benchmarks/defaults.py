@@ -11,17 +11,13 @@ it prints accuracy and cross-entropy on the held-out rows, mean over sets, and b
 from __future__ import annotations
 
 import argparse
-import csv
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
-import ray
-from archive_runs import RESULTS, hyperparameters_of, read
-from commands import local_ray
+from archive_runs import RESULTS, add_missing, hyperparameters_of, read
 
-from lstmfcn.distributed.runtime import TRAINING_ENVIRONMENT
 from lstmfcn.hyperparameters import Hyperparameters
 
 SETS: dict[str, float | int] = {
@@ -54,39 +50,17 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=1)
     arguments = parser.parse_args()
     path = RESULTS / "defaults.csv"
-    run_missing(arguments.data.absolute(), arguments.seeds, path)
+    data = arguments.data.absolute()
+    keys = [(c, s, seed) for seed in range(arguments.seeds) for c in CHANGES for s in SETS]
+    calls = {
+        key: (data, key, hyperparameters_of([*key[0].split(), "--seed", str(key[2])]))
+        for key in keys
+    }
+    add_missing(path, COLUMNS, run, calls)
     show(pd.read_csv(path, keep_default_na=False))
 
 
-def run_missing(data: Path, seeds: int, path: Path) -> None:
-    """Train what the results do not have yet; a row as each ends."""
-    known = set()
-    if path.exists():
-        before = pd.read_csv(path, keep_default_na=False)
-        known = set(zip(before.change, before.set, before.seed, strict=True))
-    wanted = [(c, s, seed) for seed in range(seeds) for c in CHANGES for s in SETS]
-    wanted = [key for key in wanted if key not in known]
-    if not wanted:
-        return
-    path.parent.mkdir(exist_ok=True)
-    with local_ray(), path.open("a", newline="") as file:
-        writer = csv.writer(file)
-        if not known:
-            writer.writerow(COLUMNS)
-        remote = ray.remote(num_cpus=1, runtime_env={"env_vars": TRAINING_ENVIRONMENT})(run)
-        pending = [
-            remote.remote(data, key, hyperparameters_of([*key[0].split(), "--seed", str(key[2])]))
-            for key in wanted
-        ]
-        for count in range(1, len(pending) + 1):
-            (done,), pending = ray.wait(pending)
-            row = ray.get(done)
-            writer.writerow(row)
-            file.flush()
-            print(f"{count} of {len(wanted)}: {row}", flush=True)
-
-
-def run(data: Path, key: tuple[str, str, int], hyperparameters: Hyperparameters) -> list[Any]:
+def run(data: Path, key: tuple[str, str, int], hyperparameters: Hyperparameters) -> dict[str, Any]:
     """One change on one set, on one thread; a row of the results."""
     import torch
 
@@ -102,7 +76,9 @@ def run(data: Path, key: tuple[str, str, int], hyperparameters: Hyperparameters)
     right = classifier.schema.encode_names(names[held_out].tolist())
     accuracy = float((probabilities.argmax(axis=1) == right).mean())
     likelihood = np.maximum(probabilities[np.arange(len(right)), right], 1e-12)
-    return [change, name, seed, round(accuracy, 6), round(float(-np.log(likelihood).mean()), 6)]
+    cross_entropy = float(-np.log(likelihood).mean())
+    row = (change, name, seed, round(accuracy, 6), round(cross_entropy, 6))
+    return dict(zip(COLUMNS, row, strict=True))
 
 
 def training_rows(data: Path, name: str) -> tuple[Any, Any]:

@@ -48,7 +48,7 @@ def calibrated(
         device: to compute on.
     """
     wanted, schema = artifact.hyperparameters, artifact.schema
-    if not (wanted.calibrate or wanted.fit_thresholds):
+    if not wanted.fits_decision:
         return artifact
     logits, labels = _logits(artifact, validation, device), validation.labels
     decision, record = Decision(), dict[str, Any](validation_rows=len(validation))

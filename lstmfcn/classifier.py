@@ -86,9 +86,10 @@ class Classifier:
             logits = self._network.logits(torch.tensor(scaled))
             chunk = found[start : start + step]
             chunk[:] = self._task.probabilities(logits).numpy()
-            overflown = ~np.isfinite(scaled) & ~np.isnan(x[start : start + step])
-            if overflown.any():  # an infinite value may vanish in a ReLU
-                chunk[overflown.any(axis=1)] = np.nan
+            finite = np.isfinite(scaled)
+            if not finite.all():  # an infinite value may vanish in a ReLU
+                missing = np.isnan(x[start : start + step])
+                chunk[~(finite | missing).all(axis=1)] = np.nan
         return found
 
     def decide(self, probabilities: FloatArray) -> npt.NDArray[np.int8]:

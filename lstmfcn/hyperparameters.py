@@ -200,6 +200,11 @@ class Hyperparameters(BaseModel):
             return self.network
         return "lstm-fcn" if n_channels == 1 else "mlstm-fcn"
 
+    @property
+    def fits_decision(self) -> bool:
+        """Whether anything of `FIT_AFTER_TRAINING` is asked for."""
+        return any(getattr(self, name) for name in FIT_AFTER_TRAINING)
+
     def refuse_fitting(self, has_validation: bool) -> None:
         """Refuse `FIT_AFTER_TRAINING` where there is nothing to fit.
 

@@ -19,7 +19,7 @@ import pyarrow.parquet
 
 from lstmfcn.cells import Source
 from lstmfcn.errors import DataError
-from lstmfcn.hyperparameters import TaskName
+from lstmfcn.hyperparameters import MissingName, TaskName
 from lstmfcn.schema import SeriesSchema
 from lstmfcn.shards import Shard, find_shards
 
@@ -58,6 +58,7 @@ def survey(
     task: TaskName = "multiclass",
     schema: SeriesSchema | None = None,
     labels: bool = True,
+    missing: MissingName = "refuse",
 ) -> ShardSet:
     """Find the shards and check every header, before any row is read.
 
@@ -66,6 +67,7 @@ def survey(
         task: what the labels mean, where no schema is given.
         schema: the columns that the shards must have; those of the first shard where not given.
         labels: whether the label columns matter.
+        missing: whether values may be missing, where no schema is given.
 
     Raises:
         DataError: nothing is there, or the headers disagree.
@@ -73,7 +75,7 @@ def survey(
     shards = find_shards(data)
     with ThreadPoolExecutor(_HEADER_THREADS) as threads:
         headers = list(threads.map(read_header, shards))
-    read_by = schema or SeriesSchema.from_header(headers[0], task, shards[0].path)
+    read_by = schema or SeriesSchema.from_header(headers[0], task, shards[0].path, missing)
     for shard, header in zip(shards, headers, strict=True):
         read_by.check_header(header, shard.path, labels)
     return ShardSet(data, shards, headers, read_by)

@@ -46,14 +46,19 @@ class Moments(NamedTuple):
 
     @classmethod
     def _of_chunk(cls, values: FloatArray) -> Moments:
+        return cls(*(part[0] for part in cls.along(values, axis=0)))
+
+    @classmethod
+    def along(cls, values: FloatArray, axis: int) -> Moments:
+        """Moments along an axis, which stays, with a length of 1."""
         exact = values.astype(np.float64, order="C")
         missing = np.isnan(exact)
-        counts = len(exact) - missing.sum(axis=0, dtype=np.float64)
+        counts = exact.shape[axis] - missing.sum(axis=axis, keepdims=True, dtype=np.float64)
         exact[missing] = 0.0
-        mean = exact.sum(axis=0) / np.maximum(counts, 1)
+        mean = exact.sum(axis=axis, keepdims=True) / np.maximum(counts, 1)
         centred = exact - mean
         centred[missing] = 0.0
-        return cls(counts, mean, (centred**2).sum(axis=0))
+        return cls(counts, mean, (centred**2).sum(axis=axis, keepdims=True))
 
     def merge(self, other: Moments) -> Moments:
         """Moments of both sets of rows together (Chan, Golub and LeVeque 1983)."""
@@ -138,18 +143,12 @@ class Scaler(BaseModel):
 
 def _of_series(channels: FloatArray) -> tuple[FloatArray, FloatArray]:
     """Mean and deviation of each row's channel, of values that are there: (N, C, 1)."""
-    missing = np.isnan(channels)
-    if not missing.any():
-        mean = channels.mean(axis=2, keepdims=True, dtype=np.float64)
+    mean = channels.mean(axis=2, keepdims=True, dtype=np.float64)
+    if np.isnan(mean).any():
+        moments = Moments.along(channels, axis=2)
+        mean, std = moments.mean, np.sqrt(moments.variance)
+    else:
         std = channels.std(axis=2, keepdims=True, dtype=np.float64)
-        return mean.astype(np.float32), std.astype(np.float32) + np.float32(SMALLEST_STD)
-    exact = channels.astype(np.float64)
-    counts = np.maximum(channels.shape[2] - missing.sum(axis=2, keepdims=True), 1)
-    exact[missing] = 0.0
-    mean = exact.sum(axis=2, keepdims=True) / counts
-    centred = exact - mean
-    centred[missing] = 0.0
-    std = np.sqrt((centred**2).sum(axis=2, keepdims=True) / counts)
     return mean.astype(np.float32), std.astype(np.float32) + np.float32(SMALLEST_STD)
 
 

@@ -58,7 +58,11 @@ class SeriesSchema(BaseModel):
 
     @classmethod
     def from_header(
-        cls, header: Sequence[str], task: TaskName, file: str | None = None
+        cls,
+        header: Sequence[str],
+        task: TaskName,
+        file: str | None = None,
+        missing: MissingName = "refuse",
     ) -> SeriesSchema:
         """Read the columns' roles off a header: ``y*`` are labels, ``x*`` are values.
 
@@ -100,6 +104,7 @@ class SeriesSchema(BaseModel):
             value_columns=values,
             classes=classes,
             n_channels=n_channels,
+            missing=missing,
         )
 
     @property
@@ -194,11 +199,13 @@ class SeriesSchema(BaseModel):
         return usable | np.isnan(values) if self.missing == "mask" else usable
 
     def refuse_empty_rows(self, values: FloatArray, source: Source) -> None:
-        """Refuse rows (N, V) in which every value is missing.
+        """Refuse rows (N, V) in which every value is missing, where values may be.
 
         Raises:
             DataError: names the first.
         """
+        if self.missing == "refuse":
+            return
         empty = np.isnan(values).all(axis=1)
         if empty.any():
             raise DataError(

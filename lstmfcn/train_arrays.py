@@ -45,10 +45,8 @@ def train_arrays(
     values, names = train
     n_channels = values.shape[1] if values.ndim == 3 else 1
     columns = ["y", *value_names(n_channels, values.shape[-1])]
-    schema = SeriesSchema.from_header(columns, "multiclass").with_classes(
-        sorted(set(names.tolist()))
-    )
-    schema = schema.model_copy(update={"missing": hyperparameters.missing})
+    schema = SeriesSchema.from_header(columns, "multiclass", missing=hyperparameters.missing)
+    schema = schema.with_classes(sorted(set(names.tolist())))
     scaler = Scaler.fit(hyperparameters.scaling, _flat(values), n_channels)
     rows = _rows(train, schema, scaler)
     held_out = _rows(validation, schema, scaler) if validation else None

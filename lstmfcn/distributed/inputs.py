@@ -88,10 +88,8 @@ def read_inputs(record: RunRecord) -> Inputs:
         record = record.model_copy(update={"hyperparameters": continued})
     record.hyperparameters.refuse_fitting(record.validation is not None)
     schema = start.schema if start else None
-    training = survey(record.train, record.hyperparameters.task, schema)
-    if start is None:
-        missing = {"missing": record.hyperparameters.missing}
-        training = training._replace(schema=training.schema.model_copy(update=missing))
+    wanted = record.hyperparameters
+    training = survey(record.train, wanted.task, schema, missing=wanted.missing)
     validation = survey(record.validation, schema=training.schema) if record.validation else None
     if ignored := training.ignored_columns():
         logger.info("columns not used: %s", ", ".join(ignored))

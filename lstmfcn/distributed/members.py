@@ -12,14 +12,12 @@ import torch
 from lstmfcn.artifact import Artifact
 from lstmfcn.batches import EvaluationBatches
 from lstmfcn.calibration import calibrated
-from lstmfcn.checkpoints import newest_position
 from lstmfcn.distributed.allotment import Allotment
 from lstmfcn.distributed.prepare import PreparedRefs
 from lstmfcn.distributed.runtime import TRAINING_ENVIRONMENT, own_error
-from lstmfcn.distributed.trainer import LOSSES_WITHOUT_PROGRESS, reason_of_loss
+from lstmfcn.distributed.trainer import Losses, reason_of_loss
 from lstmfcn.distributed.worker import TrainingRun, refusing_memory_errors, train_model
 from lstmfcn.ensemble import ensemble_of, member_weights
-from lstmfcn.errors import ResourceError
 from lstmfcn.metrics_file import EpochMetrics, MetricsWriter, mean_metrics, read_metrics
 from lstmfcn.run_folder import CHECKPOINTS, METRICS, MODEL, member_folders
 from lstmfcn.workers import OneWorker
@@ -49,13 +47,16 @@ def train_members(run: TrainingRun, data: PreparedRefs, allotment: Allotment) ->
     train = ray.remote(**resources)(_train_member)
     device = "cuda" if allotment.use_gpu else "cpu"
     pending = {train.remote(member, data, device): k for k, member in enumerate(runs)}
-    losses = [_Losses(member) for member in runs]
+    losses = [
+        Losses(member.output / CHECKPOINTS, f"member {k} was", f"member {k} was")
+        for k, member in enumerate(runs)
+    ]
     try:
         while pending:
             (ended,), _ = ray.wait(list(pending))
             k = pending.pop(ended)
             if reason := _why_lost(ended):
-                losses[k].count(k, reason)
+                losses[k].count(reason)
                 pending[train.remote(runs[k], data, device)] = k
             else:
                 logger.info("member %d is trained", k)
@@ -66,31 +67,6 @@ def train_members(run: TrainingRun, data: PreparedRefs, allotment: Allotment) ->
     finally:
         for left in pending:
             ray.cancel(left)
-
-
-class _Losses:
-    """Counts how often a member was lost where it stood before."""
-
-    def __init__(self, run: TrainingRun) -> None:
-        self._checkpoints = run.output / CHECKPOINTS
-        self._count, self._before = 0, newest_position(self._checkpoints)
-
-    def count(self, member: int, reason: str) -> None:
-        """One more.
-
-        Raises:
-            ResourceError: it is hopeless.
-        """
-        now = newest_position(self._checkpoints, logger.info)
-        self._count = self._count + 1 if now == self._before else 1
-        self._before = now
-        if self._count == LOSSES_WITHOUT_PROGRESS:
-            raise ResourceError(
-                f"member {member} was lost {self._count} times without progress, the last time "
-                f"because: {reason}; if memory is short, lower --batch-size, --memory-gb or the "
-                "net's sizes; go on with --resume"
-            )
-        logger.info("member %d was lost (%s); starting again from %s", member, reason, now)
 
 
 def _runs_of_members(run: TrainingRun) -> list[TrainingRun]:

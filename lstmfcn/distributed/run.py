@@ -15,7 +15,6 @@ from typing import NoReturn, cast
 import ray
 
 from lstmfcn.artifact import Artifact
-from lstmfcn.bounds import refuse_small_batches
 from lstmfcn.calibration import told
 from lstmfcn.checkpoints import newest_position
 from lstmfcn.distributed.allotment import Allotment, allot, members_at_once, memory_bytes
@@ -64,9 +63,6 @@ def run(request: Request, ray_stays: bool) -> EpochMetrics:
     members = request.inputs.record.hyperparameters.members
     allotment = allot(there, request.resources, members)
     at_once = members_at_once(there, allotment, members)
-    batch_size = request.inputs.record.hyperparameters.batch_size
-    if batch_size != "auto":  # which the rows decide
-        refuse_small_batches(batch_size, allotment.num_workers)
     refuse_unshared(request.folder)
     memory = memory_bytes(there, request.resources)
     data = start_preparing(_wanted(request, allotment, memory))
@@ -84,8 +80,9 @@ def run(request: Request, ray_stays: bool) -> EpochMetrics:
             if ray_stays:  # the workers get the same error from the data; leave none behind
                 training.exception()
             raise
-    for line in told(Artifact.load(request.folder / MODEL)):
-        logger.info(line)
+    if request.inputs.record.hyperparameters.fits_decision:
+        for line in told(Artifact.load(request.folder / MODEL)):
+            logger.info(line)
     logger.info("model: %s", request.folder / MODEL)
     return best
 

@@ -261,7 +261,7 @@ def _finish(
         reasons = dict.fromkeys(trial.reason or trial.status for trial in trials)
         raise TrainingError(f"no trial finished: {'; '.join(reasons) or 'out of time'}")
     artifact = Artifact.load(trial_folder(request.folder, best.number) / MODEL)
-    if request.inputs.validation:
+    if artifact.hyperparameters.fits_decision:
         held_out = data[artifact.hyperparameters.scaling].validation
         artifact = calibrated(artifact, ray.get(held_out))
     artifact.save(request.folder / MODEL)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any, cast
 
 import ray
@@ -26,7 +27,7 @@ from lstmfcn.errors import ResourceError
 from lstmfcn.metrics_file import EpochMetrics
 from lstmfcn.run_folder import CHECKPOINTS
 
-LOSSES_WITHOUT_PROGRESS = 3
+_LOSSES_WITHOUT_PROGRESS = 3
 _START_ATTEMPTS = 10
 """Each waits for a minute; a machine that a cluster starts anew takes a few."""
 _COLLECTIVE_TIMEOUT_S = 300
@@ -86,8 +87,7 @@ def train_until_done(
         LstmfcnError: what a worker raised.
     """
     config = {"run": ray.put(run), "data": data}
-    checkpoints = run.output / CHECKPOINTS
-    losses, before = 0, newest_position(checkpoints, tell)
+    losses = Losses(run.output / CHECKPOINTS, "a worker was", "workers were", tell)
     while True:
         nodes = living_ids()
         try:
@@ -105,16 +105,41 @@ def train_until_done(
             raise ResourceError(
                 f"Ray Train's controller was lost ({_first_line(error)}); go on with --resume"
             ) from error
-        now = newest_position(checkpoints, tell)
-        losses = losses + 1 if now == before else 1
-        before = now
-        if losses == LOSSES_WITHOUT_PROGRESS:
+        losses.count(reason)
+
+
+class Losses:
+    """Counts losses at one and the same checkpoint.
+
+    Args:
+        checkpoints: of the training that goes on from them.
+        once: who was lost, to tell of one loss: ``a worker was``.
+        often: the same, to tell of several.
+        tell: is told of each.
+    """
+
+    def __init__(
+        self, checkpoints: Path, once: str, often: str, tell: Callable[[str], None] = logger.info
+    ) -> None:
+        self._checkpoints, self._once, self._often, self._tell = checkpoints, once, often, tell
+        self._count, self._before = 0, newest_position(checkpoints, tell)
+
+    def count(self, reason: str) -> None:
+        """One more.
+
+        Raises:
+            ResourceError: it is the third without progress.
+        """
+        now = newest_position(self._checkpoints, self._tell)
+        self._count = self._count + 1 if now == self._before else 1
+        self._before = now
+        if self._count == _LOSSES_WITHOUT_PROGRESS:
             raise ResourceError(
-                f"workers were lost {losses} times without progress, the last time because: "
+                f"{self._often} lost {self._count} times without progress, the last time because: "
                 f"{reason}; if memory is short, lower --batch-size, --memory-gb or the net's "
                 "sizes; go on with --resume"
             )
-        tell(f"a worker was lost ({reason}); starting again from {now}")
+        self._tell(f"{self._once} lost ({reason}); starting again from {now}")
 
 
 def _trainer(config: dict[str, Any], allotment: Allotment, storage: str) -> Trainer:

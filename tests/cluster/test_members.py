@@ -25,6 +25,11 @@ MEMBERS = TINY.model_copy(update={"epochs": 6, "batch_size": 8, "members": 3})
 ONE_CPU = Resources(cpus_per_worker=1)
 
 
+def train_on(data, held_out, output, **arguments):
+    asked = {"hyperparameters": MEMBERS, "resources": ONE_CPU} | arguments
+    train(str(data), str(output), validation=str(held_out), **asked)
+
+
 @pytest.fixture(scope="module")
 def data(tmp_path_factory):
     return write(tmp_path_factory.mktemp("members") / "data", waves(400), 2)
@@ -39,13 +44,7 @@ def held_out(tmp_path_factory):
 def whole(cluster, data, held_out, tmp_path_factory):  # noqa: ARG001 - the cluster runs it
     """A run that nothing interrupts."""
     output = tmp_path_factory.mktemp("members") / "run"
-    train(
-        str(data),
-        str(output),
-        validation=str(held_out),
-        hyperparameters=MEMBERS,
-        resources=ONE_CPU,
-    )
+    train_on(data, held_out, output)
     return output
 
 
@@ -69,13 +68,7 @@ def test_members_and_the_model_of_them_all_are_written(whole, held_out, tmp_path
 
 def test_members_are_what_their_seeds_train_alone(whole, data, held_out, tmp_path):
     alone = MEMBERS.model_copy(update={"members": 1, "seed": MEMBERS.seed + 1})
-    train(
-        str(data),
-        str(tmp_path / "run"),
-        validation=str(held_out),
-        hyperparameters=alone,
-        resources=ONE_CPU,
-    )
+    train_on(data, held_out, tmp_path / "run", hyperparameters=alone)
     found = Artifact.load(tmp_path / "run" / "model")
     member = Artifact.load(whole / "members" / "01" / "model")
     assert all(tensor.equal(member.weights[name]) for name, tensor in found.weights.items())
@@ -91,14 +84,7 @@ def test_a_killed_member_goes_on_from_its_checkpoint(tmp_path, data, held_out, w
 
     killer = threading.Thread(target=kill)
     killer.start()
-    train(
-        str(data),
-        str(output),
-        validation=str(held_out),
-        hyperparameters=MEMBERS,
-        resources=ONE_CPU,
-        checkpoint_every_s=0,
-    )
+    train_on(data, held_out, output, checkpoint_every_s=0)
     killer.join()
     assert any("was lost" in message for message in caplog.messages)
     found, expected = Artifact.load(output / "model"), Artifact.load(whole / "model")
