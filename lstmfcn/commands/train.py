@@ -1,0 +1,72 @@
+"""``lstmfcn train``."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from cyclopts import Parameter
+
+from lstmfcn.commands.flag_types import Amount, Count
+from lstmfcn.hyperparameters import Hyperparameters
+
+
+def train(
+    *,
+    output: str,
+    train: str | None = None,
+    validation: str | None = None,
+    model: str | None = None,
+    resume: Annotated[bool, Parameter(negative="")] = False,
+    num_workers: Count = 1,
+    min_workers: Count | None = None,
+    cpus_per_worker: Count | None = None,
+    use_gpu: bool | None = None,
+    memory_gb: Amount | None = None,
+    checkpoint_every_s: Amount = 30.0,
+    hyperparameters: Annotated[
+        Hyperparameters, Parameter(name="*", negative="", group="Hyperparameters")
+    ] = Hyperparameters(),
+) -> None:
+    """Train a model on shards: OUTPUT/model, metrics.jsonl and learning_curve.png.
+
+    Parameters
+    ----------
+    output
+        Folder of the run, on storage that all machines share. It must not hold a run yet.
+    train
+        Training shards: a file, folder, glob or URI of CSV, CSV.gz or Parquet. A run that is
+        resumed knows its own.
+    validation
+        Validation shards. Given, they decide which epoch is kept.
+    model
+        Model directory to continue from. Then only lr, batch-size, epochs, seed, precision,
+        calibrate and fit-thresholds apply.
+    resume
+        Go on with the run in OUTPUT, from its newest checkpoint. Begins it where there is none.
+    num_workers
+        Workers that share every batch, on one machine or several.
+    min_workers
+        The fewest workers that training goes on with where machines are lost; by default all.
+    cpus_per_worker
+        CPUs of each worker; by default an equal share of all.
+    use_gpu
+        Give each worker a GPU; by default where the cluster has any.
+    memory_gb
+        The most that all rows may take in memory; what takes more is streamed. By default half of
+        the least object store.
+    checkpoint_every_s
+        Seconds between checkpoints.
+    """
+    from lstmfcn.distributed.train import Resources
+    from lstmfcn.distributed.train import train as train_on_ray
+
+    train_on_ray(
+        train,
+        output,
+        validation=validation,
+        model=model,
+        hyperparameters=hyperparameters,
+        resources=Resources(num_workers, min_workers, cpus_per_worker, use_gpu, memory_gb),
+        checkpoint_every_s=checkpoint_every_s,
+        resume=resume,
+    )
