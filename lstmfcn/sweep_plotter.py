@@ -1,7 +1,7 @@
 """Draw a sweep's plots in a process of its own, which begins with the sweep.
 
 What the plots need takes longer to import (scikit-learn, for the importance) than a small sweep's
-trials to run. So it is imported meanwhile, at the lowest priority, when nothing else wants the CPU.
+trials to run. So it is imported meanwhile, at a low priority, until somebody waits for it.
 """
 
 from __future__ import annotations
@@ -34,6 +34,7 @@ def sweep_plotter() -> Iterator[Draw]:
     )
 
     def draw(folder: Path) -> None:
+        _share_cpu(process.pid, 0)
         process.communicate(f"{folder}\n")
         if process.returncode:
             raise RuntimeError(f"the plots' process ended with {process.returncode}")
@@ -47,7 +48,8 @@ def sweep_plotter() -> Iterator[Draw]:
 
 
 def _main() -> None:
-    _yield_to_others()
+    os.nice(10)  # not less, for only root can take that back
+    _share_cpu(os.getpid(), 19)
     from matplotlib.figure import Figure
     from optuna.importance import FanovaImportanceEvaluator
 
@@ -67,10 +69,10 @@ def _main() -> None:
         )
 
 
-def _yield_to_others() -> None:
-    os.nice(19)
-    with suppress(OSError):  # Linux may divide the CPU among sessions first, then by niceness
-        Path("/proc/self/autogroup").write_text("19")
+def _share_cpu(pid: int, niceness: int) -> None:
+    """Linux may divide the CPU among sessions first, and then by the niceness of processes."""
+    with suppress(OSError):
+        Path(f"/proc/{pid}/autogroup").write_text(str(niceness))
 
 
 if __name__ == "__main__":
