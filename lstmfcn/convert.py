@@ -2,8 +2,8 @@
 
 .tsv: a row a series, its class first, separated by tabs, no header. .ts (sktime's format): lines
 that start with @ describe the set, then a row a series: values separated by commas, then a colon
-and the class; several dimensions are separated by colons. Only series of equal length without gaps
-are converted; others are refused by row.
+and the class; several dimensions are separated by colons. Series of another length than the first,
+or with gaps (``?`` or ``NaN``), are refused by row, or get empty cells where that is asked for.
 """
 
 from __future__ import annotations
@@ -15,9 +15,12 @@ import numpy as np
 
 from lstmfcn.channels import value_names
 from lstmfcn.errors import DataError
+from lstmfcn.hyperparameters import MissingName
 from lstmfcn.shard_writing import write_shards
 
 SUFFIXES = (".tsv", ".ts")
+_GAPS = {"?", "nan", ""}
+"""How the archive writes a missing value, in small letters: .ts, .tsv, and neither."""
 
 
 class Series(NamedTuple):
@@ -33,7 +36,12 @@ class Series(NamedTuple):
         return [value for channel in self.channels for value in channel]
 
 
-def convert(input: str, output: str, shards: int = 1) -> int:  # noqa: A002 - the flag's name
+def convert(
+    input: str,  # noqa: A002 - the flag's name
+    output: str,
+    shards: int = 1,
+    missing: MissingName = "refuse",
+) -> int:
     """Write an archive file as CSV shards: ``part-000.csv``, ... with columns y, x_1, x_2, ...
 
     Of several channels y, x1_1, x1_2, ... (channel, timepoint). Values are copied digit by digit,
@@ -43,6 +51,7 @@ def convert(input: str, output: str, shards: int = 1) -> int:  # noqa: A002 - th
         input: a .tsv or .ts file.
         output: a folder that does not exist yet or is empty.
         shards: how many files to spread the rows over, in order.
+        missing: mask makes empty cells of gaps, and of what shorter series lack at their end.
 
     Returns:
         Rows written.
@@ -63,7 +72,9 @@ def convert(input: str, output: str, shards: int = 1) -> int:  # noqa: A002 - th
     except (OSError, UnicodeDecodeError) as error:
         raise DataError(f"a file that cannot be read ({error})", "check it", file=input) from error
     series = _tsv(lines) if path.suffix == ".tsv" else _ts(lines, input)
-    _check(series, input)
+    if missing == "mask":
+        series = _with_empty_cells(series)
+    _check(series, input, missing)
     write_shards(
         Path(output),
         [s.label for s in series],
@@ -94,7 +105,22 @@ def _ts(lines: list[str], file: str) -> list[Series]:
     return series
 
 
-def _check(series: list[Series], file: str) -> None:
+def _with_empty_cells(series: list[Series]) -> list[Series]:
+    """Gaps as empty text, and as many at the end of shorter series as the longest has more."""
+    length = max((len(channel) for one in series for channel in one.channels), default=0)
+    return [
+        one._replace(
+            channels=[
+                ["" if value.lower() in _GAPS else value for value in channel]
+                + [""] * (length - len(channel))
+                for channel in one.channels
+            ]
+        )
+        for one in series
+    ]
+
+
+def _check(series: list[Series], file: str, missing: MissingName) -> None:
     if not series:
         raise DataError("no series", "name a file that holds some", file=file)
     n_channels, length = len(series[0].channels), max(1, len(series[0].channels[0]))
@@ -104,10 +130,10 @@ def _check(series: list[Series], file: str) -> None:
         if not one.label:
             raise DataError("no class", "name the series' class", file=file, row=one.row)
         for name, value in zip(names, one.values, strict=True):
-            if not _is_finite(value):
+            if not _is_finite(value) and (value or missing == "refuse"):
                 raise DataError(
                     repr(value),
-                    "only series of numbers without gaps convert",
+                    "only series of numbers convert; --missing mask makes empty cells of gaps",
                     file=file,
                     row=one.row,
                     column=name,
@@ -126,7 +152,7 @@ def _check_lengths(series: Series, n_channels: int, length: int, file: str) -> N
         if len(values) != length:
             raise DataError(
                 f"{len(values)} values" + (f" in dimension {number}" if n_channels > 1 else ""),
-                f"the first series has {length}, and only equal lengths convert",
+                f"the first series has {length}; --missing mask fills up with empty cells",
                 file=file,
                 row=series.row,
             )

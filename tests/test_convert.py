@@ -19,14 +19,15 @@ TS = """\
 
   4,5,6:up
 """
-NO_GAPS = "only series of numbers without gaps convert"
+NO_GAPS = "only series of numbers convert; --missing mask makes empty cells of gaps"
+SHORTER = "--missing mask fills up with empty cells"
 
 
-def converted(tmp_path, name, text, shards=1):
+def converted(tmp_path, name, text, shards=1, missing="refuse"):
     """What the shards hold, by name."""
     source, output = tmp_path / name, tmp_path / "output"
     source.write_bytes(text if isinstance(text, bytes) else text.encode())
-    rows = convert(str(source), str(output), shards)
+    rows = convert(str(source), str(output), shards, missing)
     parts = {path.name: path.read_text(encoding="utf-8") for path in sorted(output.iterdir())}
     assert rows == sum(part.count("\n") - 1 for part in parts.values())
     return parts
@@ -74,8 +75,8 @@ def test_rows_are_spread_in_order_over_the_shards(tmp_path, shards, rows):
 @pytest.mark.parametrize(
     ("name", "text", "message"),
     [
-        ("a.tsv", "1\t1\t2\n2\t3\n", ", row 2: found 1 values; the first series has 2, and only "
-         "equal lengths convert"),
+        ("a.tsv", "1\t1\t2\n2\t3\n", ", row 2: found 1 values; the first series has 2; "
+         f"{SHORTER}"),
         ("a.tsv", "1\t1\t2\n\t3\t4\n", ", row 2: found no class; name the series' class"),
         ("a.tsv", "1\t1\tNaN\n", f", row 1, column x_2: found 'NaN'; {NO_GAPS}"),
         ("a.tsv", "1\t1\t2\n2\t\t4\n", f", row 2, column x_1: found ''; {NO_GAPS}"),
@@ -83,12 +84,12 @@ def test_rows_are_spread_in_order_over_the_shards(tmp_path, shards, rows):
         ("a.tsv", "1\t1\n\n2\t?\n", f", row 3, column x_1: found '?'; {NO_GAPS}"),
         ("a.tsv", "", ": found no series; name a file that holds some"),
         ("a.tsv", "\n\n", ": found no series; name a file that holds some"),
-        ("a.ts", "@data\n1,2:a\n1,2,3:b\n", ", row 2: found 3 values; the first series has 2, and "
-         "only equal lengths convert"),
+        ("a.ts", "@data\n1,2:a\n1,2,3:b\n", ", row 2: found 3 values; the first series has 2; "
+         f"{SHORTER}"),
         ("a.ts", "@data\n1,2:3,4:a\n1,2:b\n", ", row 2: found 1 dimensions; the first series has "
          "2, and only equal numbers convert"),
         ("a.ts", "@data\n1,2:3,4,5:a\n", ", row 1: found 3 values in dimension 2; the first "
-         "series has 2, and only equal lengths convert"),
+         f"series has 2; {SHORTER}"),
         ("a.ts", "@data\n1,2:3,4:a\n1,2:3,?:a\n", f", row 2, column x2_2: found '?'; {NO_GAPS}"),
         ("a.ts", "@data\n1,2:a\n1,?:a\n", f", row 2, column x_2: found '?'; {NO_GAPS}"),
         ("a.ts", "@data\nNaN,2:a\n", f", row 1, column x_1: found 'NaN'; {NO_GAPS}"),
@@ -108,6 +109,24 @@ def test_what_cannot_be_converted_is_refused_by_row(tmp_path, name, text, messag
         converted(tmp_path, name, text)
     assert str(refusal.value) == f"{tmp_path / name}{message}"
     assert not (tmp_path / "output").exists()
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "rows"),
+    [
+        ("a.tsv", "a\t1\tNaN\t3\nb\t4\t5\tnan\nc\t\t6\n", ["a,1,,3", "b,4,5,", "c,,6,"]),
+        ("a.ts", "@data\n1,2:a\n1,?,3:b\n", ["a,1,2,", "b,1,,3"]),
+        ("a.ts", "@data\n1:2,3:a\n?,4:5:b\n", ["a,1,,2,3", "b,,4,5,"]),
+    ],
+)
+def test_gaps_and_shorter_series_become_empty_cells_where_asked_for(tmp_path, name, text, rows):
+    (part,) = converted(tmp_path, name, text, missing="mask").values()
+    assert part.splitlines()[1:] == rows
+
+
+def test_what_is_no_gap_is_refused_all_the_same(tmp_path):
+    with pytest.raises(DataError, match=r"row 2, column x_1: found 'x'"):
+        converted(tmp_path, "a.tsv", "a\t1\tNaN\nb\tx\t2\n", missing="mask")
 
 
 def test_more_shards_than_rows_are_refused(tmp_path):
