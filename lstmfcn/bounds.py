@@ -10,18 +10,20 @@ FEWEST_ROWS = 2
 """What batch norm needs on every worker."""
 
 
-_LEAST_AUTO, _MOST_AUTO, _AUTO_SHARE = 16, 128, 32
+_LEAST_AUTO, _MOST_AUTO, _AUTO_SHARE = 8, 128, 32
 
 
-def batch_size_for(wanted: int | Literal["auto"], n_rows: int) -> int:
-    """Rows of a batch; ``auto`` is a 32nd of all rows as a power of two, from 16 to 128.
+def batch_size_for(wanted: int | Literal["auto"], n_rows: int, world_size: int = 1) -> int:
+    """Rows of a batch; ``auto`` is a 32nd of all rows as a power of two, from 8 to 128.
 
-    Small sets need steps (docs/accuracy.md), large ones speed.
+    Small sets need steps (docs/accuracy.md), large ones speed. More than four workers get two rows
+    each at least.
     """
     if wanted != "auto":
         return wanted
     share = max(1, n_rows // _AUTO_SHARE)
-    return max(_LEAST_AUTO, min(_MOST_AUTO, 1 << (share.bit_length() - 1)))
+    fitting = min(_MOST_AUTO, 1 << (share.bit_length() - 1))
+    return max(_LEAST_AUTO, FEWEST_ROWS * world_size, fitting)
 
 
 def batch_bounds(n_rows: int, batch_size: int, world_size: int) -> list[tuple[int, int]]:

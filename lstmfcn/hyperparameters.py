@@ -87,12 +87,12 @@ class Hyperparameters(BaseModel):
     lr: float = Field(3e-3, gt=0, description="Learning rate of Adam, at its highest.")
     batch_size: Annotated[int, Field(ge=1)] | Literal["auto"] = Field(
         "auto",
-        description="Rows of one step, over all workers; the same at any number of them. auto: 16, "
-        "and from 1,024 rows on a 32nd of them, as a power of two, up to 128.",
+        description="Rows of one step, over all workers; the same at any number of them. auto: a "
+        "32nd of all rows, as a power of two, from 8 to 128.",
     )
     epochs: int = Field(200, ge=1, description="Passes over the training rows.")
     rows_per_epoch: int = Field(
-        100,
+        200,
         ge=0,
         description="An epoch goes over fewer rows than these several times, for sets of a few "
         "dozen rows need steps; not where rows are streamed.",

@@ -52,6 +52,6 @@ def start_of(
     if weights is not None:
         network.load_state_dict(weights)
     training = Training(network.to(share.device), h.lr, workers, h.weight_decay)
-    batch_size = batch_size_for(h.batch_size, len(rows))
+    batch_size = batch_size_for(h.batch_size, len(rows), share.world_size)
     batches = training_batches(rows, batch_size, h.seed, share, h.rows_per_epoch)
     return Start(training, task, batches)

@@ -122,11 +122,13 @@ def test_a_last_batch_of_one_row_joins_the_one_before(n_rows, expected):
 
 @pytest.mark.parametrize(
     ("n_rows", "expected"),
-    [(2, 16), (30, 16), (1023, 16), (1024, 32), (2047, 32), (4096, 128), (10**7, 128)],
+    [(2, 8), (30, 8), (511, 8), (512, 16), (1023, 16), (1024, 32), (4096, 128), (10**7, 128)],
 )
 def test_an_automatic_batch_grows_with_the_rows(n_rows, expected):
     assert batch_size_for("auto", n_rows) == expected
     assert batch_size_for(7, n_rows) == 7
+    assert batch_size_for("auto", n_rows, 4) == expected
+    assert batch_size_for("auto", n_rows, 100) == max(expected, 200)
 
 
 def test_order_depends_on_seed_and_epoch_only():

@@ -56,7 +56,7 @@ def test_defaults_are_the_papers_net_and_the_default_recipe():
         "lr": 3e-3,
         "batch-size": "auto",
         "epochs": 200,
-        "rows-per-epoch": 100,
+        "rows-per-epoch": 200,
         "members": 1,
         "task": "multiclass",
         "scaling": "global",

@@ -127,5 +127,6 @@ def _refuse_too_few(data: LoadedData, wanted: Wanted) -> None:
             "give each worker at least two rows",
             file=wanted.training.data,
         )
-    batch_size = wanted.record.hyperparameters.batch_size
-    refuse_small_batches(batch_size_for(batch_size, len(data.rows)), wanted.num_workers)
+    asked = wanted.record.hyperparameters.batch_size
+    batch_size = batch_size_for(asked, len(data.rows), wanted.num_workers)
+    refuse_small_batches(batch_size, wanted.num_workers)
