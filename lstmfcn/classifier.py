@@ -1,6 +1,6 @@
 """A trained model that answers: series in, probabilities and labels out. No Ray, no shards.
 
-Shapes: N rows, C channels of T timepoints, V = C * T values, L label columns.
+Shapes: N rows, C channels of T timepoints, V = C * T values, K outputs, L label columns.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ import torch
 from lstmfcn.artifact import Artifact
 from lstmfcn.cells import FloatArray, Source
 from lstmfcn.errors import DataError
+from lstmfcn.explanation import Explanation
 from lstmfcn.folded import FoldedEnsemble
 from lstmfcn.hyperparameters import InferencePrecision
 from lstmfcn.schema import SeriesSchema
@@ -86,10 +87,50 @@ class Classifier:
             logits = self._network.logits(torch.tensor(scaled))
             chunk = found[start : start + step]
             chunk[:] = self._task.probabilities(logits).numpy()
-            finite = np.isfinite(scaled)
-            if not finite.all():  # an infinite value may vanish in a ReLU
-                missing = np.isnan(x[start : start + step])
-                chunk[~(finite | missing).all(axis=1)] = np.nan
+            _mark_overflows(chunk, x[start : start + step], scaled)
+        return found
+
+    def explain(self, values: npt.ArrayLike, source: Source = Source()) -> Explanation:
+        """What the logits of unscaled series, (N, V) or (N, C, T), are the sum of.
+
+        The logits are those before the temperature: probabilities are
+        ``probabilities(explanation.logits)``, and equal what `predict_proba` gives. In fp32 the
+        parts add up to the logits but for the last bits, in bf16 to about two digits, as the
+        logits are rounded there.
+
+        Args:
+            values, source: as for `predict_proba`.
+
+        Raises:
+            DataError: what `predict_proba` refuses, or a part that overflows.
+        """
+        explanation = self.compute_explanation(self.checked(values, source))
+        self.refuse_overflow(self.probabilities(explanation.logits), source)
+        return explanation
+
+    @torch.inference_mode()
+    def compute_explanation(self, x: FloatArray) -> Explanation:
+        """Explanation of series (N, V) that `checked` has passed; logits nan for overflows."""
+        n_outputs, n_timepoints = self._task.n_outputs, self.schema.n_timepoints
+        found = Explanation.empty(len(x), n_outputs, n_timepoints)
+        step = chunk_rows(self.schema.n_values)
+        for start in range(0, len(x), step):
+            rows = slice(start, start + step)
+            scaled = self.artifact.scaler.transform(x[rows])
+            parts = self._network.parts(torch.tensor(scaled))
+            found.logits[rows] = parts.logits.numpy()
+            found.lstm[rows] = parts.lstm.numpy()
+            found.timepoints[rows] = parts.timepoints.numpy()
+            _mark_overflows(found.logits[rows], x[rows], scaled)
+        found.bias[:] = self._network.bias().numpy()
+        finite = np.isfinite(found.timepoints).all(axis=(1, 2)) & np.isfinite(found.lstm).all(1)
+        found.logits[~finite] = np.nan
+        return found
+
+    @torch.inference_mode()
+    def probabilities(self, logits: FloatArray) -> FloatArray:
+        """Probabilities, float32 (N, L), of logits (N, K): by the temperature and the task."""
+        found: FloatArray = self._task.probabilities(torch.tensor(logits)).numpy()
         return found
 
     def decide(self, probabilities: FloatArray) -> npt.NDArray[np.int8]:
@@ -168,6 +209,13 @@ class Classifier:
                 file=source.file,
                 row=source.rows_before + int(np.argmin(finite)) + 1,
             )
+
+
+def _mark_overflows(found: FloatArray, x: FloatArray, scaled: FloatArray) -> None:
+    """Put nan into rows whose scaling overflowed: an infinite value may vanish in a ReLU."""
+    finite = np.isfinite(scaled)
+    if not finite.all():
+        found[~(finite | np.isnan(x)).all(axis=1)] = np.nan
 
 
 def _padded(x: FloatArray, schema: SeriesSchema) -> FloatArray:

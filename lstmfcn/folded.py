@@ -37,6 +37,20 @@ class FoldedLayer(NamedTuple):
     padding: tuple[int, int] = (0, 0)
 
 
+class Parts(NamedTuple):
+    """Logits, as `FoldedNetwork.logits` gives them, and what beside the bias they are the sum of.
+
+    Attributes, all float32:
+        logits: (N, K).
+        lstm: the LSTM branch's term, (N, K).
+        timepoints: each timepoint's term in the mean over time, (N, K, T); 0 where it is masked.
+    """
+
+    logits: Tensor
+    lstm: Tensor
+    timepoints: Tensor
+
+
 class FoldedNetwork(NamedTuple):
     """A trained network, folded.
 
@@ -90,13 +104,43 @@ class FoldedNetwork(NamedTuple):
 
     def logits(self, x: Tensor) -> Tensor:
         """Logits, float32 (N, K), of scaled series (N, C * T)."""
+        channels, mask = self._channels(x)
+        return self._head(self._lstm(channels, mask), self._fcn(channels, mask), mask)
+
+    def parts(self, x: Tensor) -> Parts:
+        """Logits of scaled series (N, C * T), and what they are the sum of.
+
+        A mean over time and one linear layer follow the filters, so that layer may as well come
+        first, at each timepoint: Zhou, Khosla, Lapedriza, Oliva, Torralba (2016), "Learning Deep
+        Features for Discriminative Localization", CVPR, section 2 (class activation mapping).
+        """
+        channels, mask = self._channels(x)
+        hidden, filters = self._lstm(channels, mask), self._fcn(channels, mask)
+        weights, n_hidden = self.head.weight.float(), hidden.shape[1]
+        at_timepoints = filters.squeeze(2).transpose(1, 2).float()
+        of_timepoints = F.linear(at_timepoints, weights[:, n_hidden:])
+        if mask is None:
+            shares = of_timepoints.new_full((), 1 / self.n_timepoints)
+        else:
+            present = mask.reshape(len(x), -1, 1).float()
+            shares = present / present.sum(dim=1, keepdim=True).clamp(min=1)
+        return Parts(
+            self._head(hidden, filters, mask),
+            F.linear(hidden.float(), weights[:, :n_hidden]),
+            (of_timepoints * shares).transpose(1, 2),
+        )
+
+    def _channels(self, x: Tensor) -> tuple[Tensor, Tensor | None]:
+        """Channels (N, C, T), and 1 or 0 for each timepoint where some may be masked."""
         channels, mask = x.reshape(len(x), self.n_channels, self.n_timepoints), None
         dtype = self.head.weight.dtype
         if self.masks:
             channels, mask = Masked.of(channels)
             mask = mask.to(dtype)
-        channels = channels.to(dtype)
-        both = torch.cat([self._lstm(channels, mask), self._fcn(channels, mask)], dim=1)
+        return channels.to(dtype), mask
+
+    def _head(self, hidden: Tensor, filters: Tensor, mask: Tensor | None) -> Tensor:
+        both = torch.cat([hidden, mean_over_time(filters, mask)], dim=1)
         return F.linear(both, self.head.weight, self.head.bias).float()
 
     def _lstm(self, channels: Tensor, mask: Tensor | None) -> Tensor:
@@ -110,6 +154,7 @@ class FoldedNetwork(NamedTuple):
         return x
 
     def _fcn(self, channels: Tensor, mask: Tensor | None) -> Tensor:
+        """The last block's filters, (N, filters, 1, T)."""
         image = channels.unsqueeze(2).to(memory_format=torch.channels_last)
         for block, weighting in zip(self.blocks, self.weightings, strict=True):
             image = block(image)
@@ -117,7 +162,7 @@ class FoldedNetwork(NamedTuple):
                 image = image * mask
             if weighting is not None:
                 image = weighting(image, mask)
-        return mean_over_time(image, mask)
+        return image
 
 
 class FoldedEnsemble(NamedTuple):
@@ -135,6 +180,17 @@ class FoldedEnsemble(NamedTuple):
         """The mean of the members' logits, float32 (N, K), of scaled series (N, C * T)."""
         first, *others = (member.logits(x) for member in self.members)
         return torch.stack([first, *others]).mean(dim=0) if others else first
+
+    def parts(self, x: Tensor) -> Parts:
+        """Logits of scaled series (N, C * T), and the means of the members' parts."""
+        first, *others = (member.parts(x) for member in self.members)
+        if not others:
+            return first
+        return Parts(*(torch.stack(same).mean(dim=0) for same in zip(first, *others, strict=True)))
+
+    def bias(self) -> Tensor:
+        """The part of the logits that all series share, float32 (K,)."""
+        return torch.stack([member.head.bias.float() for member in self.members]).mean(dim=0)
 
 
 def _block(layer: FoldedLayer, n_timepoints: int) -> Callable[[Tensor], Tensor]:

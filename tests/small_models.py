@@ -9,7 +9,7 @@ from lstmfcn.artifact import Artifact
 from lstmfcn.channels import value_names
 from lstmfcn.decision import Decision
 from lstmfcn.hyperparameters import Hyperparameters
-from lstmfcn.model import LSTMFCN
+from lstmfcn.model import LSTMFCN, BatchNorm
 from lstmfcn.rows import Rows
 from lstmfcn.scaling import Scaler
 from lstmfcn.schema import SeriesSchema
@@ -105,3 +105,16 @@ def tiny_calibrated(kind="multiclass", **changes):
     thresholds = (0.25, 0.5625, 0.5) if kind == "multilabel" else ()
     decision = Decision(temperature=0.25, thresholds=thresholds)
     return replace(tiny_artifact(kind, **changes), decision=decision)
+
+
+def trained_looking(network):
+    """Give a fresh network the statistics and weights that training would leave."""
+    torch.manual_seed(1)
+    with torch.no_grad():
+        for module in network.modules():
+            if isinstance(module, BatchNorm):
+                module.running_mean.normal_()
+                module.running_var.uniform_(0.1, 3)
+                module.weight.uniform_(0.5, 1.5)
+                module.bias.normal_(std=0.3)
+    return network.eval()

@@ -3,26 +3,13 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from small_models import KINDS, N_TIMEPOINTS, tiny_artifact, tiny_rows
+from small_models import KINDS, N_TIMEPOINTS, tiny_artifact, tiny_rows, trained_looking
 
 from lstmfcn.classifier import Classifier, chunk_rows
 from lstmfcn.folded import FoldedNetwork
 from lstmfcn.hyperparameters import Hyperparameters
-from lstmfcn.model import LSTMFCN, BatchNorm
+from lstmfcn.model import LSTMFCN
 from lstmfcn.task import task_of
-
-
-def trained_looking(network):
-    """Give a fresh network the statistics and weights that training would leave."""
-    torch.manual_seed(1)
-    with torch.no_grad():
-        for module in network.modules():
-            if isinstance(module, BatchNorm):
-                module.running_mean.normal_()
-                module.running_var.uniform_(0.1, 3)
-                module.weight.uniform_(0.5, 1.5)
-                module.bias.normal_(std=0.3)
-    return network.eval()
 
 
 @pytest.mark.parametrize("kernels", [(8, 5, 3), (3, 3, 3), (1, 2, 7), (2, 4, 6)])
