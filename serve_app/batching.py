@@ -2,7 +2,8 @@
 
 An idle model begins with what is there, so nobody waits for company. What comes in meanwhile is
 computed together next, at most ``most_rows`` at a time. Requests share each step evenly, so a
-request of one row is answered in the next step, however many rows of another one wait.
+request of one row is answered in the next step, however many rows of another one wait. Those that
+ask for something else, such as explanations, share the queue and the step, and are computed apart.
 """
 
 from __future__ import annotations
@@ -31,7 +32,8 @@ class Batcher:
     """One model's queue. Used from one event loop, on which it computes.
 
     Args:
-        compute: series (N, T) to probabilities (N, L), for any N from 1 to ``most_rows``.
+        compute: series (N, T) to probabilities (N, L), for any N from 1 to ``most_rows``; what
+            requests ask for, unless they name another function.
         most_rows: rows of a step.
         max_queued_rows: rows that may wait; a request that finds the queue empty is always taken.
         observe: told the rows of each step.
@@ -55,8 +57,8 @@ class Batcher:
         """Rows that wait."""
         return sum(job.left for job in self._jobs)
 
-    async def predict(self, x: FloatArray) -> FloatArray:
-        """Probabilities of one request's series.
+    async def predict(self, x: FloatArray, compute: Compute | None = None) -> FloatArray:
+        """Probabilities of one request's series, or what another function computes of them.
 
         Raises:
             RequestError: 503, too many rows wait.
@@ -64,7 +66,7 @@ class Batcher:
         waiting = self.queued_rows
         if waiting and waiting + len(x) > self._max_queued_rows:
             raise overloaded(waiting / self._rows_per_second if self._rows_per_second else 1.0)
-        job = _Job(x)
+        job = _Job(x, compute or self._compute)
         self._jobs.append(job)
         if self._worker is None:
             self._worker = asyncio.create_task(self._work())
@@ -85,17 +87,28 @@ class Batcher:
     def _step(self) -> float:
         """Compute one step's rows; returns the seconds that it took."""
         pieces = self._next_pieces()
-        rows = [job.x[job.done : job.done + n] for job, n in pieces]
         started = time.perf_counter()
+        done = 0
+        for compute in {piece.job.compute for piece in pieces}:
+            done += self._compute_pieces(
+                compute, [piece for piece in pieces if piece.job.compute == compute]
+            )
+        if not done:
+            return 0.0
+        seconds = time.perf_counter() - started
+        self._measure(done, seconds)
+        return seconds
+
+    def _compute_pieces(self, compute: Compute, pieces: list[_Piece]) -> int:
+        """Compute pieces that ask for the same; returns how many rows there are answers for."""
+        rows = [job.x[job.done : job.done + n] for job, n in pieces]
         try:
-            found = self._compute(rows[0] if len(rows) == 1 else np.concatenate(rows))
+            found = compute(rows[0] if len(rows) == 1 else np.concatenate(rows))
         except Exception as error:  # a bug, which those who wait must hear of; all others go on
             for job, _ in pieces:
                 self._jobs.remove(job)
                 job.fail(error)
-            return 0.0
-        seconds = time.perf_counter() - started
-        self._measure(len(found), seconds)
+            return 0
         start = 0
         for job, n in pieces:
             job.take(found[start : start + n])
@@ -103,7 +116,7 @@ class Batcher:
             if not job.left:
                 self._jobs.remove(job)
         self._observe(len(found))
-        return seconds
+        return len(found)
 
     def _next_pieces(self) -> list[_Piece]:
         """Even shares of the step for the requests that came first; small ones leave theirs."""
@@ -124,8 +137,8 @@ class Batcher:
 class _Job:
     """A request's series, and how many of its rows are done."""
 
-    def __init__(self, x: FloatArray) -> None:
-        self.x, self.done = x, 0
+    def __init__(self, x: FloatArray, compute: Compute) -> None:
+        self.x, self.compute, self.done = x, compute, 0
         self.answer: asyncio.Future[FloatArray] = asyncio.get_running_loop().create_future()
         self._found: list[FloatArray] = []
 

@@ -14,7 +14,11 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import HTMLResponse, JSONResponse, Response
 from starlette.routing import Route
 
+from lstmfcn.cells import FloatArray
 from lstmfcn.errors import DataError
+from lstmfcn.explanation import Explanation
+from serve_app.batching import Compute
+from serve_app.explaining import HEADER, PARAMETER, is_asked_for, refuse_many, unpacked
 from serve_app.models import LoadedModel, Models
 from serve_app.openapi import DOCS_PAGE, describe
 from serve_app.protocols import TYPES, answer_type_of, content_type_of, decode, encode
@@ -124,7 +128,10 @@ class Endpoint:
 
     async def _invoke(self, request: Request) -> Response:
         content_type = content_type_of(request.headers.get("content-type"))
-        answer_type = answer_type_of(request.headers.get("accept"), content_type)
+        explains = is_asked_for(
+            request.query_params.getlist(PARAMETER), request.headers.get(HEADER)
+        )
+        answer_type = answer_type_of(request.headers.get("accept"), content_type, explains)
         body = await self._body(request)
         began = time.perf_counter()
         model = await self._model(request)
@@ -133,16 +140,9 @@ class Endpoint:
         decoded = (content_type, body, classifier.schema, max_rows)
         values = await asyncio.to_thread(decode, *decoded) if is_long else decode(*decoded)
         x = classifier.checked(values)
-        try:
-            async with asyncio.timeout(self._limits.request_timeout_s):
-                probabilities = await model.batcher.predict(x)
-        except TimeoutError as error:
-            raise RequestError(
-                503, "the answer took too long; try again", {"Retry-After": "1"}
-            ) from error
-        classifier.refuse_overflow(probabilities)
-        found = (answer_type, classifier, probabilities)
-        answer = await asyncio.to_thread(encode, *found) if is_long else encode(*found)
+        found = (answer_type, classifier, *await self._predicted(model, x, explains))
+        apart = is_long or explains
+        answer = await asyncio.to_thread(encode, *found) if apart else encode(*found)
         self._metrics.answered(model.name, model.version, len(x), time.perf_counter() - began)
         headers = {
             "content-type": answer_type,  # and no charset, which SageMaker's SDK does not read
@@ -150,6 +150,32 @@ class Endpoint:
             "x-model-version": model.version,
         }
         return Response(answer, 200, headers)
+
+    async def _predicted(
+        self, model: LoadedModel, x: FloatArray, explains: bool
+    ) -> tuple[FloatArray, Explanation | None]:
+        """Probabilities, and their explanation where it is asked for."""
+        explanation = None
+        if explains:
+            refuse_many(model.classifier, len(x))
+            explanation = unpacked(await self._computed(model, x, model.explain))
+            probabilities = model.classifier.probabilities(explanation.logits)
+        else:
+            probabilities = await self._computed(model, x)
+        model.classifier.refuse_overflow(probabilities)
+        return probabilities, explanation
+
+    async def _computed(
+        self, model: LoadedModel, x: FloatArray, compute: Compute | None = None
+    ) -> FloatArray:
+        """What the model's batcher answers, in time."""
+        try:
+            async with asyncio.timeout(self._limits.request_timeout_s):
+                return await model.batcher.predict(x, compute)
+        except TimeoutError as error:
+            raise RequestError(
+                503, "the answer took too long; try again", {"Retry-After": "1"}
+            ) from error
 
     async def _body(self, request: Request) -> bytes:
         most = self._limits.max_body_bytes

@@ -14,7 +14,8 @@ from lstmfcn.classifier import Classifier, chunk_rows
 from lstmfcn.errors import ModelError
 from lstmfcn.hyperparameters import InferencePrecision
 from lstmfcn.schema import SeriesSchema
-from serve_app.batching import Batcher
+from serve_app.batching import Batcher, Compute
+from serve_app.explaining import packed
 from serve_app.request_errors import RequestError
 
 logger = logging.getLogger("ray.serve")
@@ -30,6 +31,7 @@ class LoadedModel(NamedTuple):
 
     Attributes:
         version: the beginning of its description's checksum; equal models have equal versions.
+        explain: what requests for explanations ask the batcher for.
     """
 
     name: str
@@ -37,6 +39,7 @@ class LoadedModel(NamedTuple):
     version: str
     classifier: Classifier
     batcher: Batcher
+    explain: Compute
 
 
 class Models:
@@ -148,6 +151,7 @@ class Models:
                 self._max_queued_rows,
                 lambda rows: self._observe(name, rows),
             ),
+            lambda x: packed(classifier.compute_explanation(x)),
         )
 
 

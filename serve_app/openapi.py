@@ -6,8 +6,10 @@ from typing import Any
 
 import lstmfcn
 from lstmfcn.classifier import Classifier
+from lstmfcn.explanation import explained_outputs
 from lstmfcn.prediction import prediction_columns
 from lstmfcn.schema import SeriesSchema
+from serve_app.explaining import CONSTANTS, HEADER, PARAMETER
 from serve_app.protocols import CSV, JSON, JSON_LINES
 
 _REFUSALS = {
@@ -20,6 +22,21 @@ _REFUSALS = {
     "503": "too many rows wait; Retry-After says when to come again",
 }
 
+_EXPLAINING = [
+    {
+        "name": PARAMETER,
+        "in": "query",
+        "description": "whether to explain the predictions, in JSON or JSON lines",
+        "schema": {"type": "boolean", "default": False},
+    },
+    {
+        "name": HEADER,
+        "in": "header",
+        "description": f"the same as {PARAMETER}, for boto3's EnableExplanations",
+        "schema": {"enum": list(CONSTANTS)},
+    },
+]
+
 
 def describe(classifier: Classifier, needs_token: bool) -> dict[str, Any]:
     """OpenAPI 3.1, for a model's series and labels."""
@@ -30,7 +47,9 @@ def describe(classifier: Classifier, needs_token: bool) -> dict[str, Any]:
         "info": {"title": "lstmfcn", "version": lstmfcn.__version__},
         "paths": {
             "/invocations": {"post": invocation},
-            "/endpoints/{name}/invocations": {"post": {**invocation, "parameters": [named]}},
+            "/endpoints/{name}/invocations": {
+                "post": {**invocation, "parameters": [named, *invocation["parameters"]]}
+            },
             "/endpoints": {"get": _simple("Names of the endpoints", "401")},
             "/model": {"get": _simple("What the model is", "401", "503")},
             "/endpoints/{name}/model": {
@@ -50,7 +69,8 @@ def describe(classifier: Classifier, needs_token: bool) -> dict[str, Any]:
 def _invocation(instances: dict[str, Any], predictions: dict[str, Any]) -> dict[str, Any]:
     text = {"schema": {"type": "string"}}
     return {
-        "summary": "Class probabilities of series",
+        "summary": "Class probabilities of series, and why",
+        "parameters": _EXPLAINING,
         "requestBody": {"required": True, "content": _content(instances, text)},
         "responses": {
             "200": {
@@ -91,7 +111,17 @@ def _predictions(schema: SeriesSchema) -> dict[str, Any]:
     probability = {"type": "number", "minimum": 0, "maximum": 1}
     cells = [label] * n_labels + [probability] * (len(columns) - n_labels)
     prediction = _object_of(dict(zip(columns, cells, strict=True)))
-    return _object_of({"predictions": {"type": "array", "items": prediction}})
+    described = _object_of({"predictions": {"type": "array", "items": prediction}})
+    described["properties"]["explanations"] = {"type": "array", "items": _explanation(schema)}
+    return described
+
+
+def _explanation(schema: SeriesSchema) -> dict[str, Any]:
+    number = {"type": "number"}
+    terms = _array_of(number, schema.n_timepoints, schema.n_timepoints)
+    parts = {"bias": number, "lstm": number, "timepoints": terms, "logits": number}
+    outputs = explained_outputs(schema)
+    return _object_of({part: _object_of(dict.fromkeys(outputs, of)) for part, of in parts.items()})
 
 
 def _object_of(properties: dict[str, Any]) -> dict[str, Any]:

@@ -8,6 +8,9 @@ content type               request                                  answer
 ``application/jsonlines``  ``[1.5, ...]`` a line                    ``{...}`` a line
 =========================  =======================================  ============================
 
+Explanations, where they are asked for, are a list of objects under ``explanations`` in JSON, and
+stand in each line under ``explanation`` in JSON lines; CSV has no place for them.
+
 A series of several channels is a flat list, channel after channel, or a list of a list a channel.
 Rows count from 1. With a CSV header, values are matched by name and other columns are ignored.
 """
@@ -28,9 +31,11 @@ import pyarrow.csv
 from lstmfcn.cells import FloatArray
 from lstmfcn.classifier import Classifier
 from lstmfcn.errors import DataError
+from lstmfcn.explanation import Explanation
 from lstmfcn.prediction import csv_line, prediction_columns, prediction_rows
 from lstmfcn.reading import refuse_first_fault
 from lstmfcn.schema import SeriesSchema
+from serve_app.explaining import json_objects
 from serve_app.json_series import series_of
 from serve_app.request_errors import RequestError
 
@@ -56,12 +61,19 @@ def content_type_of(header: str | None) -> str:
     return name
 
 
-def answer_type_of(accept: str | None, content_type: str) -> str:
+def answer_type_of(accept: str | None, content_type: str, explains: bool = False) -> str:
     """The type of the answer: the first that the client names, else the request's own.
 
     Raises:
-        RequestError: 406 where the client accepts none.
+        RequestError: 406 where the client accepts none, or CSV with explanations.
     """
+    found = _accepted(accept, content_type)
+    if explains and found == CSV:
+        raise RequestError(406, f"found explanations asked for in {CSV}; send Accept: {JSON}")
+    return found
+
+
+def _accepted(accept: str | None, content_type: str) -> str:
     for part in (accept or "*/*").split(","):
         name = part.partition(";")[0].strip().lower()
         if name in TYPES:
@@ -89,8 +101,13 @@ def decode(content_type: str, body: bytes, schema: SeriesSchema, max_rows: int) 
     return _DECODERS[content_type](text, schema, max_rows)
 
 
-def encode(content_type: str, classifier: Classifier, probabilities: FloatArray) -> bytes:
-    """The answer to series with these probabilities (N, L)."""
+def encode(
+    content_type: str,
+    classifier: Classifier,
+    probabilities: FloatArray,
+    explanation: Explanation | None = None,
+) -> bytes:
+    """The answer to series with these probabilities (N, L), and perhaps their explanation."""
     columns = prediction_columns(classifier.schema)
     rows = prediction_rows(classifier, probabilities)
     if content_type == CSV:
@@ -102,9 +119,16 @@ def encode(content_type: str, classifier: Classifier, probabilities: FloatArray)
         "{" + ", ".join(map("{}: {}".format, names, row)) + "}"  # the cells are numbers already
         for row in rows
     ]
+    explained = json_objects(classifier, explanation) if explanation else []
     if content_type == JSON_LINES:
+        if explained:
+            objects = [
+                f'{row[:-1]}, "explanation": {reasons}}}'
+                for row, reasons in zip(objects, explained, strict=True)
+            ]
         return "".join(f"{line}\n" for line in objects).encode()
-    return ('{"predictions": [' + ", ".join(objects) + "]}\n").encode()
+    reasons = ', "explanations": [' + ", ".join(explained) + "]" if explained else ""
+    return ('{"predictions": [' + ", ".join(objects) + "]" + reasons + "}\n").encode()
 
 
 def _decode_csv(text: str, schema: SeriesSchema, max_rows: int) -> Matrix:

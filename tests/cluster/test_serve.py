@@ -69,7 +69,21 @@ def test_boto3_invokes_it_unchanged(server, folder):
     assert answer["InvokedProductionVariant"] == "second"
     assert answer["ContentType"] == "text/csv"
     assert pd.read_csv(answer["Body"]).shape == (40, 6)
+    explained = client.invoke_endpoint(
+        EndpointName="second",
+        ContentType="text/csv",
+        Accept="application/json",
+        EnableExplanations="`true`",
+        Body=body,
+    )
+    found = json.load(explained["Body"])
+    assert len(found["explanations"]) == len(found["predictions"]) == 40
+    assert len(found["explanations"][0]["timepoints"]["y_a"]) == N_TIMEPOINTS
     wrong = client.exceptions.ClientError
+    with pytest.raises(wrong, match="send `true` or `false`"):
+        client.invoke_endpoint(
+            EndpointName="second", ContentType="text/csv", EnableExplanations="p>`0.5`", Body=body
+        )
     with pytest.raises(wrong, match="found no endpoint"):
         client.invoke_endpoint(EndpointName="third", ContentType="text/csv", Body=body)
 

@@ -50,6 +50,41 @@ def test_everyone_gets_their_own_answer(sizes):
     assert steps == [MOST] * (sum(sizes) // MOST) + [sum(sizes) % MOST] * (sum(sizes) % MOST > 0)
 
 
+@given(st.lists(st.tuples(st.integers(1, 40), st.booleans()), min_size=1, max_size=12))
+def test_what_is_asked_for_otherwise_is_computed_apart(requests):
+    doubled, tripled = Steps(), []
+
+    def triple(x):
+        tripled.append(len(x))
+        return 3 * x
+
+    async def all_at_once():
+        batcher = Batcher(doubled, MOST, 10**6)
+        asked = [
+            batcher.predict(rows(n, 1000 * i + 20), triple if other else None)
+            for i, (n, other) in enumerate(requests)
+        ]
+        return await asyncio.gather(*asked)
+
+    answers = asyncio.run(all_at_once())
+    for i, ((n, other), answer) in enumerate(zip(requests, answers, strict=True)):
+        assert np.array_equal(answer, (3 if other else 2) * rows(n, 1000 * i + 20))
+    assert sum(doubled.rows) == sum(n for n, other in requests if not other)
+    assert sum(tripled) == sum(n for n, other in requests if other)
+    assert max(doubled.rows + tripled) <= MOST
+
+
+def test_a_bug_in_one_kind_leaves_the_other_alone():
+    async def ask():
+        batcher = Batcher(Steps(), MOST, 10**6)
+        asked = (batcher.predict(rows(1, 13)), batcher.predict(rows(1, 13), lambda x: x))
+        return await asyncio.gather(*asked, return_exceptions=True)
+
+    failed, answer = asyncio.run(ask())
+    assert isinstance(failed, ZeroDivisionError)
+    assert answer.tolist() == [[13]]
+
+
 def test_a_request_alone_is_cut_from_its_first_row():
     _, steps = run(19)
     assert steps == [8, 8, 3]
