@@ -1,7 +1,7 @@
 """Which shards a prediction folder holds already, so that a second run need not predict them again.
 
-``_predicted.json`` has for each prediction file the model, the columns kept, and the shard that it
-was made of, by path, size and time of its last change.
+``_predicted.json`` has for each prediction file, and for each of explanations, the model, the
+columns kept, and the shard that it was made of, by path, size and time of its last change.
 """
 
 from __future__ import annotations

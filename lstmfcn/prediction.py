@@ -1,4 +1,4 @@
-"""Predict one shard: rows in, one CSV out, in the same order.
+"""Predict one shard, or explain its predictions: rows in, one CSV out, in the same order.
 
 The same code runs here and inside Ray, so both write the same bytes.
 """
@@ -7,14 +7,17 @@ from __future__ import annotations
 
 import gzip
 import io
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple, TextIO
 
-from lstmfcn.cells import Array, FloatArray
-from lstmfcn.classifier import Classifier
+import numpy as np
+
+from lstmfcn.cells import Array, FloatArray, Source
+from lstmfcn.classifier import Classifier, chunk_rows
 from lstmfcn.errors import DataError
+from lstmfcn.explanation import Explanation, explained_outputs
 from lstmfcn.files import whole_file
 from lstmfcn.reading import read_header, read_tables
 from lstmfcn.schema import SeriesSchema
@@ -71,19 +74,69 @@ def predict_shard(
     Raises:
         DataError: the shard breaks the data contract. OutputError: the file cannot be written.
     """
-    rows = 0
+    found = (
+        (part.others, prediction_rows(classifier, part.probabilities))
+        for part in predictions(classifier, shard, labels=False, others=keep)
+    )
+    return _write(output, [*keep, *prediction_columns(classifier.schema)], found)
+
+
+def explain_shard(
+    classifier: Classifier, shard: Shard, output: Path, keep: Sequence[str] = ()
+) -> int:
+    """Write what explains one shard's predictions as a CSV file. Returns its number of rows.
+
+    The header is the columns to keep, then `explanation_columns`. The file appears as that of
+    `predict_shard` does. A few rows of all outputs are in memory at a time.
+
+    Raises:
+        DataError: the shard breaks the data contract. OutputError: the file cannot be written.
+    """
+    found = (
+        (others, explanation_rows(classifier, explanation))
+        for explanation, others in explanations(classifier, shard, keep)
+    )
+    return _write(output, [*keep, *explanation_columns(classifier.schema)], found)
+
+
+def explanations(
+    classifier: Classifier, shard: Shard, others: Sequence[str] = ()
+) -> Iterator[tuple[Explanation, list[list[str]]]]:
+    """Explanations of a shard's rows in their order, and the texts of other columns.
+
+    Raises:
+        DataError: the shard breaks the data contract or has other columns than the model.
+    """
+    schema, step = classifier.schema, chunk_rows(classifier.schema.n_values)
+    for table, source in read_tables(shard, schema, False, read_header(shard), others):
+        values = schema.encode_values(table, source)
+        texts = [table[name].fill_null("").to_pylist() for name in others]
+        for start in range(0, len(values), step):
+            rows = slice(start, start + step)
+            place = Source(source.file, source.rows_before + start)
+            yield classifier.explain(values[rows], place), [column[rows] for column in texts]
+
+
+def _write(
+    output: Path, header: list[str], parts: Iterable[tuple[list[list[str]], list[list[str]]]]
+) -> int:
+    """Write a CSV file. Returns its number of rows.
+
+    Args:
+        parts: some rows each: columns that are kept, a list a column, and the rows beside them.
+    """
+    n_rows = 0
     with (
         whole_file(output) as unfinished,
         _opened(unfinished, compressed=output.name.endswith(".gz")) as file,
     ):
-        file.write(csv_line([*keep, *prediction_columns(classifier.schema)]))
-        for part in predictions(classifier, shard, labels=False, others=keep):
-            found = prediction_rows(classifier, part.probabilities)
-            if keep:
-                found = [[*kept, *row] for *kept, row in zip(*part.others, found, strict=True)]
-            file.writelines(map(csv_line, found))
-            rows += len(part.probabilities)
-    return rows
+        file.write(csv_line(header))
+        for others, rows in parts:
+            if others:
+                rows = [[*kept, *row] for *kept, row in zip(*others, rows, strict=True)]
+            file.writelines(map(csv_line, rows))
+            n_rows += len(rows)
+    return n_rows
 
 
 def prediction_columns(schema: SeriesSchema) -> list[str]:
@@ -105,6 +158,31 @@ def prediction_rows(classifier: Classifier, probabilities: FloatArray) -> list[l
     return [[*row, *map(str, shares)] for row, shares in zip(labels, probabilities, strict=True)]
 
 
+def explanation_columns(schema: SeriesSchema) -> list[str]:
+    """The columns of an explanation: the class or label that it is of, and the parts.
+
+    ``bias``, ``lstm`` and ``t_1`` to ``t_T`` add up to the logit of the predicted class; for
+    binary to the only logit, which is negative where no is predicted; for multilabel to that of
+    the most probable label.
+    """
+    return ["explained", "bias", "lstm", *(f"t_{t + 1}" for t in range(schema.n_timepoints))]
+
+
+def explanation_rows(classifier: Classifier, explanation: Explanation) -> list[list[str]]:
+    """Explanations of N rows as text, a cell for each of `explanation_columns`.
+
+    Numbers are written as those of `prediction_rows`.
+    """
+    outputs, n_rows = explained_outputs(classifier.schema), len(explanation.logits)
+    chosen = np.zeros(n_rows, dtype=np.intp)
+    if len(outputs) > 1:
+        chosen = classifier.probabilities(explanation.logits).argmax(axis=1)
+    each = np.arange(n_rows)
+    before = [explanation.bias[chosen], explanation.lstm[each, chosen]]
+    parts = np.column_stack([*before, explanation.timepoints[each, chosen]])
+    return [[outputs[k], *map(str, row)] for k, row in zip(chosen, parts, strict=True)]
+
+
 def csv_line(cells: Sequence[str]) -> str:
     """A line of CSV; cells are quoted where they must be."""
     return ",".join(map(_quoted, cells)) + "\n"
@@ -116,13 +194,18 @@ def _quoted(cell: str) -> str:
     return cell
 
 
-def refuse_kept_twice(schema: SeriesSchema, keep: Sequence[str]) -> None:
+def refuse_kept_twice(schema: SeriesSchema, keep: Sequence[str], explain: bool = False) -> None:
     """Refuse columns to keep that are values, are predicted anew, or are named twice.
+
+    Args:
+        explain: whether names of an explanation's columns are refused too.
 
     Raises:
         DataError: names the first.
     """
     known = {*schema.value_columns, *prediction_columns(schema)}
+    if explain:
+        known.update(explanation_columns(schema))
     for i, name in enumerate(keep):
         if name in known or name in keep[:i]:
             raise DataError(

@@ -1,14 +1,24 @@
 import csv
 import gzip
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
 import pytest
-from small_shards import KINDS, classifier_of, shard_of, values_of
+from small_shards import KINDS, classifier_of, schema_of, shard_of, values_of
 
 import lstmfcn.reading
 from lstmfcn.errors import DataError, OutputError
-from lstmfcn.prediction import output_name, predict_shard, predictions
+from lstmfcn.explanation import explained_outputs
+from lstmfcn.prediction import (
+    explain_shard,
+    explanation_columns,
+    output_name,
+    predict_shard,
+    predictions,
+    refuse_kept_twice,
+)
+from lstmfcn.scaling import Scaler
 
 
 def written(kind, table, folder, **schema_arguments):
@@ -169,3 +179,58 @@ def test_an_output_below_a_file_is_refused(tmp_path):
     with pytest.raises(OutputError, match="cannot be written"):
         predict_shard(classifier_of("one-hot"), shard, tmp_path / "a.csv" / "p.csv")
     assert [path.name for path in tmp_path.iterdir()] == ["a.csv"]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_predicted_class_of_each_row_is_explained(tmp_path, kind, monkeypatch):
+    monkeypatch.setattr(lstmfcn.reading, "BLOCK_BYTES", 4096)
+    classifier, table = classifier_of(kind), values_of(300).assign(id=range(300))
+    shard = shard_of(table, tmp_path / "a.csv")
+    predict_shard(classifier, shard, tmp_path / "p.csv", ["id"])
+    assert explain_shard(classifier, shard, tmp_path / "e.csv", ["id"]) == 300
+    found, predicted = pd.read_csv(tmp_path / "e.csv"), pd.read_csv(tmp_path / "p.csv")
+    times = [f"t_{t}" for t in range(1, 9)]
+    assert list(found.columns) == ["id", "explained", "bias", "lstm", *times]
+    assert found["id"].equals(predicted["id"])
+    shares = predicted[list(classifier.schema.probability_columns)].to_numpy()
+    outputs = np.array(explained_outputs(classifier.schema))
+    chosen = shares.argmax(axis=1) if len(outputs) > 1 else np.zeros(300, dtype=int)
+    assert found["explained"].tolist() == outputs[chosen].tolist()
+    expected = classifier.explain(table.drop(columns="id").to_numpy())
+    each = np.arange(300)
+    np.testing.assert_allclose(found[times], expected.timepoints[each, chosen], atol=1e-5)
+    logits = found[["bias", "lstm", *times]].sum(axis=1)
+    np.testing.assert_allclose(logits, expected.logits[each, chosen], atol=1e-5)
+
+
+def test_explanations_are_computed_a_few_rows_at_a_time(tmp_path, monkeypatch):
+    classifier = classifier_of("one-hot")
+    rows, explain = [], classifier.explain
+
+    def counted(values, source):
+        rows.append((len(values), source.rows_before))
+        return explain(values, source)
+
+    monkeypatch.setattr(classifier, "explain", counted)
+    explain_shard(classifier, shard_of(values_of(300), tmp_path / "a.csv"), tmp_path / "e.csv")
+    assert rows == [(128, 0), (128, 128), (44, 256)]
+
+
+def test_a_row_that_cannot_be_explained_is_named_and_leaves_no_file(tmp_path):
+    table = values_of(300)
+    table.loc[200, "x_3"] = 3.4e38
+    classifier = classifier_of("one-hot")
+    classifier.artifact = replace(
+        classifier.artifact, scaler=Scaler(kind="global", mean=(0.0,), std=(1e-3,))
+    )
+    with pytest.raises(DataError, match=r"a.csv, row 201: found values too large"):
+        explain_shard(classifier, shard_of(table, tmp_path / "a.csv"), tmp_path / "e.csv")
+    assert [path.name for path in tmp_path.iterdir()] == ["a.csv"]
+
+
+def test_columns_of_explanations_are_not_kept():
+    schema = schema_of("one-hot")
+    assert explanation_columns(schema)[:4] == ["explained", "bias", "lstm", "t_1"]
+    refuse_kept_twice(schema, ["bias"])
+    with pytest.raises(DataError, match="--keep-columns bias"):
+        refuse_kept_twice(schema, ["bias"], explain=True)

@@ -13,6 +13,7 @@ def predict(
     input: str,  # noqa: A002 - the flag's name
     output: str,
     keep_columns: Annotated[tuple[str, ...], Parameter(consume_multiple=True, negative="")] = (),
+    explain: Annotated[bool, Parameter(negative="")] = False,
 ) -> None:
     """Write one prediction file for each input shard: same name, same row order.
 
@@ -28,7 +29,10 @@ def predict(
         Folder of the prediction files.
     keep_columns
         Other columns of the shards, such as an id, to stand first in the prediction files.
+    explain
+        Also write, into the folder explanations of the output, what the logit of each row's
+        predicted class is the sum of: a bias, the LSTM branch, each timepoint.
     """
     from lstmfcn.distributed.predict import predict as predict_on_ray
 
-    predict_on_ray(model, input, output, keep_columns)
+    predict_on_ray(model, input, output, keep_columns, explain)

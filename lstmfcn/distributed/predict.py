@@ -1,4 +1,4 @@
-"""Predict shards in parallel: one CSV for each, under its own name."""
+"""Predict shards in parallel, and explain them: one CSV for each, under its own name."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import logging
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from lstmfcn.artifact import Artifact
 from lstmfcn.distributed.predictors import own_results, predictors
@@ -19,12 +19,24 @@ from lstmfcn.shards import Shard
 
 logger = logging.getLogger(__name__)
 
+EXPLANATIONS = "explanations"
+"""The folder, in that of the predictions, of what explains them."""
+
+
+class _File(NamedTuple):
+    """What is to be made of a shard: predictions, or what explains them."""
+
+    shard: Shard
+    path: Path
+    explains: bool
+
 
 def predict(
     model: str,
     input: str,  # noqa: A002 - the flag's name
     output: str,
     keep_columns: Sequence[str] = (),
+    explain: bool = False,
 ) -> int:
     """Write one prediction file for each input shard, under its own name, rows in input order.
 
@@ -35,6 +47,8 @@ def predict(
         input: shards: a file, folder, glob or URI. Only the value columns are read.
         output: a folder; each file in it appears whole or not at all.
         keep_columns: other columns of the shards, to stand first in the prediction files.
+        explain: also write what explains each prediction (`lstmfcn.prediction.explain_shard`),
+            into files of the same names in the folder ``explanations`` of the output.
 
     Returns:
         Rows predicted, by this run and by earlier ones.
@@ -43,55 +57,62 @@ def predict(
         UserError: model, shards or output do not allow it.
     """
     artifact = Artifact.load(model)
-    refuse_kept_twice(artifact.schema, keep_columns)
+    refuse_kept_twice(artifact.schema, keep_columns, explain)
     shards = survey(input, schema=artifact.schema, labels=False).shards
     folder = Path(output).absolute()
     done = PredictedShards(folder, artifact.sha256, keep_columns)
-    rows, left = 0, []
-    for shard, path in zip(shards, _outputs(shards, folder), strict=True):
-        known = done.rows(shard, path)
-        rows += known or 0
+    rows, n_known, left = 0, 0, []
+    for file in _files(shards, folder, explain):
+        known = done.rows(file.shard, file.path)
         if known is None:
-            left.append((shard, path))
+            left.append(file)
+        elif not file.explains:
+            rows, n_known = rows + known, n_known + 1
     if rows:
-        logger.info("%d rows of %d shards were predicted before", rows, len(shards) - len(left))
+        logger.info("%d rows of %d shards were predicted before", rows, n_known)
     return rows + _predict(artifact, left, keep_columns, done) if left else rows
 
 
 def _predict(
     artifact: Artifact,
-    left: list[tuple[Shard, Path]],
+    left: list[_File],
     keep_columns: Sequence[str],
     done: PredictedShards,
 ) -> int:
-    """Predict these shards; returns their rows."""
+    """Make these files; returns the rows predicted."""
 
-    def write(predictor: Any, job: tuple[Shard, Path]) -> Any:
-        return predictor.write.remote(*job, keep_columns)
+    def write(predictor: Any, file: _File) -> Any:
+        method = predictor.explain if file.explains else predictor.write
+        return method.remote(file.shard, file.path, keep_columns)
 
-    rows = 0
+    rows = {True: 0, False: 0}
     with ray_runtime(), predictors(artifact, len(left)) as pool:
         started = time.perf_counter()
         found = pool.map(write, left)
-        for (shard, path), n_rows in zip(left, own_results(found), strict=True):
+        for (shard, path, explains), n_rows in zip(left, own_results(found), strict=True):
             done.add(shard, path, n_rows)
             logger.info("%s: %d rows to %s", shard.name, n_rows, path)
-            rows += n_rows
+            rows[explains] += n_rows
     seconds = time.perf_counter() - started
-    logger.info(
-        "predicted %d rows of %d shards in %.1f s, %.0f rows/s",
-        rows, len(left), seconds, rows / seconds,
-    )  # fmt: skip
-    return rows
+    for explains, did in ((False, "predicted"), (True, "explained")):
+        if n_files := sum(file.explains == explains for file in left):
+            logger.info(
+                "%s %d rows of %d shards in %.1f s, %.0f rows/s",
+                did, rows[explains], n_files, seconds, rows[explains] / seconds,
+            )  # fmt: skip
+    return rows[False]
 
 
-def _outputs(shards: list[Shard], folder: Path) -> list[Path]:
-    """Where each shard's predictions go; never onto a shard, never two to one file."""
-    outputs = [folder / output_name(shard) for shard in shards]
+def _files(shards: list[Shard], folder: Path, explain: bool) -> list[_File]:
+    """What is to be made of the shards; never onto a shard, never two to one file."""
+    files = [_File(shard, folder / output_name(shard), explains=False) for shard in shards]
+    if explain:
+        files += [_File(s, folder / EXPLANATIONS / output_name(s), explains=True) for s in shards]
     inputs = {Path(shard.path).resolve() for shard in shards}
-    for path in outputs:
+    paths = [file.path for file in files]
+    for path in paths:
         if path.resolve() in inputs:
             raise OutputError(f"{path}: is an input shard; name another --output")
-        if outputs.count(path) > 1:
+        if paths.count(path) > 1:
             raise OutputError(f"{path}: two shards would be written there; predict them one by one")
-    return outputs
+    return files

@@ -20,7 +20,7 @@ from lstmfcn.distributed.runtime import (
     own_error,
     places,
 )
-from lstmfcn.prediction import Predicted, predict_shard, predictions
+from lstmfcn.prediction import Predicted, explain_shard, predict_shard, predictions
 from lstmfcn.shards import Shard
 
 
@@ -34,6 +34,10 @@ class Predictor:
     def write(self, shard: Shard, output: Path, keep: Sequence[str]) -> int:
         """Write one shard's predictions; returns its rows."""
         return predict_shard(self._classifier, shard, output, keep)
+
+    def explain(self, shard: Shard, output: Path, keep: Sequence[str]) -> int:
+        """Write what explains one shard's predictions; returns its rows."""
+        return explain_shard(self._classifier, shard, output, keep)
 
     def collect(self, shard: Shard) -> list[Predicted]:
         """One shard's probabilities and labels."""

@@ -9,7 +9,7 @@ from lstmfcn.distributed.evaluate import evaluate
 from lstmfcn.distributed.predict import predict
 from lstmfcn.distributed.train import train
 from lstmfcn.errors import DataError, ModelError, OutputError
-from lstmfcn.prediction import output_name, predict_shard
+from lstmfcn.prediction import explain_shard, output_name, predict_shard
 from lstmfcn.shards import find_shards
 
 pytestmark = pytest.mark.usefixtures("cluster")
@@ -74,6 +74,34 @@ def test_finished_shards_are_not_predicted_again(tmp_path, model):
     assert {name for name in written if again[name] == written[name]} == {"part-002.csv"}
     predict(str(model), str(data), str(out))
     assert {path.name: path.stat().st_mtime_ns for path in out.glob("*.csv")} == again
+
+
+def test_explanations_stand_beside_and_are_not_written_again(tmp_path, model):
+    data, out = write(tmp_path / "data", waves(60, seed=1), 2), tmp_path / "out"
+    predict(str(model), str(data), str(out))
+    before = {path.name: (path.stat().st_mtime_ns, path.read_bytes()) for path in out.glob("*.csv")}
+    assert predict(str(model), str(data), str(out), explain=True) == 60
+    found = {path.name: (path.stat().st_mtime_ns, path.read_bytes()) for path in out.glob("*.csv")}
+    assert found == before
+    explained = out / "explanations"
+    assert {path.name for path in explained.iterdir()} == set(before)
+    classifier = Classifier.load(model)
+    for shard in find_shards(str(data)):
+        explain_shard(classifier, shard, tmp_path / "alone.csv")
+        assert (explained / shard.name).read_bytes() == (tmp_path / "alone.csv").read_bytes()
+        labels = pd.read_csv(out / shard.name)[["y_1", "y_2", "y_3"]].idxmax(axis=1)
+        assert pd.read_csv(explained / shard.name)["explained"].tolist() == labels.tolist()
+    written = (explained / "part-001.csv").stat().st_mtime_ns
+    (explained / "part-000.csv").unlink()
+    assert predict(str(model), str(data), str(out), explain=True) == 60
+    assert (explained / "part-000.csv").exists()
+    assert (explained / "part-001.csv").stat().st_mtime_ns == written
+
+
+def test_explanations_are_never_written_over_an_input(tmp_path, model):
+    data = write(tmp_path / "explanations", waves(9))
+    with pytest.raises(OutputError, match=r"is an input shard; name another --output"):
+        predict(str(model), str(data), str(tmp_path), explain=True)
 
 
 def test_columns_are_kept_as_they_are(tmp_path, model):
