@@ -21,6 +21,7 @@ from serve_app.batching import Compute
 from serve_app.explaining import HEADER, PARAMETER, is_asked_for, refuse_many, unpacked
 from serve_app.models import LoadedModel, Models
 from serve_app.openapi import DOCS_PAGE, describe
+from serve_app.page_routes import page_routes
 from serve_app.protocols import TYPES, answer_type_of, content_type_of, decode, encode
 from serve_app.request_errors import RequestError
 
@@ -84,6 +85,7 @@ class Endpoint:
                 Route("/endpoints/{name}/model", self._guarded(self._describe), methods=["GET"]),
                 Route("/openapi.json", self._guarded(self._openapi), methods=["GET"]),
                 Route("/docs", self._docs, methods=["GET"]),
+                *page_routes(),
             ]
         )
 
@@ -206,6 +208,7 @@ class Endpoint:
                 "name": model.name,
                 "version": model.version,
                 "schema": artifact.schema.model_dump(mode="json"),
+                "scaler": artifact.scaler.model_dump(mode="json"),
                 "hyperparameters": artifact.hyperparameters.flags(),
                 "decision": artifact.decision.model_dump(mode="json"),
                 "metrics": artifact.metrics,

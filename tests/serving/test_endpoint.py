@@ -64,6 +64,7 @@ def test_the_model_is_described(served):
     assert found["decision"] == {"temperature": 1.0, "thresholds": []}
     assert found["hyperparameters"]["filters-1"] == 4
     assert found["metrics"]["epoch"] == 2
+    assert found["scaler"]["kind"] == "global"
     assert found["max_rows"] == 10_000
 
 
@@ -115,7 +116,7 @@ def test_long_bodies_are_read_beside_the_loop(served):
     assert answer.text.count("\n") == 3001
 
 
-def test_a_token_guards_all_but_the_health_check(served, values):
+def test_a_token_guards_all_but_health_check_and_pages(served, values):
     client = served(token="s3cret")
     body = {"instances": values}
     for headers in ({}, {"Authorization": "Bearer wrong"}, {"Authorization": "Basic s3cret"}):
@@ -127,6 +128,7 @@ def test_a_token_guards_all_but_the_health_check(served, values):
     assert client.post("/invocations", json=body, headers=right).status_code == 200
     assert client.get("/model").status_code == 401
     assert client.get("/ping").status_code == 200
+    assert client.get("/").status_code == 200
 
 
 def test_an_answer_that_takes_too_long_is_given_up(served, values):

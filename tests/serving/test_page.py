@@ -1,0 +1,92 @@
+"""The page's files: what they are sent with, and that nothing else is sent."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+import serve_app
+
+FOLDER = Path(serve_app.__file__).parent / "page"
+PATHS = {
+    "/" if file.name == "index.html" else f"/page/{file.name}": file for file in FOLDER.iterdir()
+}
+TYPES = {
+    ".html": "text/html",
+    ".css": "text/css",
+    ".js": "text/javascript",
+    ".svg": "image/svg+xml",
+}
+
+
+@pytest.fixture
+def client(served):
+    """Of an endpoint that wants a token, which the page needs none of."""
+    return served(token="s3cret")
+
+
+@pytest.mark.parametrize("path", PATHS)
+def test_a_file_comes_whole_and_without_a_token(client, path):
+    answer = client.get(path)
+    assert answer.status_code == 200
+    assert answer.content == PATHS[path].read_bytes()
+    assert answer.headers["content-type"].partition(";")[0] == TYPES[PATHS[path].suffix]
+    assert answer.headers["x-content-type-options"] == "nosniff"
+    assert client.metrics.refusals == []
+
+
+@pytest.mark.parametrize("path", PATHS)
+def test_a_browser_may_ask_this_origin_only(client, path):
+    policy = client.get(path).headers["content-security-policy"]
+    rules = dict(rule.split(maxsplit=1) for rule in policy.split("; "))
+    assert rules["default-src"] == rules["frame-ancestors"] == rules["form-action"] == "'none'"
+    assert {rules[kind] for kind in ("script-src", "style-src", "connect-src", "img-src")} == {
+        "'self'"
+    }
+    addresses = re.findall(r"https?://[^\s\"']*", PATHS[path].read_text())
+    assert set(addresses) <= {"http://www.w3.org/2000/svg"}  # a name, not a place
+
+
+def test_a_browser_keeps_a_file_but_asks_whether_it_is_still_that(client):
+    first = client.get("/")
+    assert first.headers["cache-control"] == "no-cache"
+    again = client.get("/", headers={"If-None-Match": first.headers["etag"]})
+    assert (again.status_code, again.content) == (304, b"")
+    assert again.headers["content-security-policy"] == first.headers["content-security-policy"]
+    assert client.get("/", headers={"If-None-Match": '"other"'}).content == first.content
+
+
+def test_head_tells_what_get_would(client):
+    answer, whole = client.head("/"), client.get("/")
+    assert (answer.status_code, answer.content) == (200, b"")
+    assert answer.headers == whole.headers
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/page",
+        "/page/",
+        "/page/index.html",
+        "/page/../page_routes.py",
+        "/page/%2e%2e/page_routes.py",
+        "/page/..%2fpage_routes.py",
+        "/page//etc/passwd",
+        "/index.html",
+    ],
+)
+def test_nothing_else_is_sent(client, path):
+    assert client.get(path).status_code == 404
+
+
+def test_the_page_takes_nothing(client):
+    assert client.post("/", content="1,2").status_code == 405
+
+
+def test_the_page_names_files_that_there_are(client):
+    texts = [client.get(path).text for path in PATHS]
+    named = {
+        f"/{name}" for text in texts for name in re.findall(r'(?:href|src)="(page/.*?)"', text)
+    }
+    named |= {f"/page/{name}" for text in texts for name in re.findall(r' from "\./(.*?)"', text)}
+    assert named == set(PATHS) - {"/"}
