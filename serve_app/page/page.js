@@ -162,7 +162,6 @@ function draw() {
   const all = explanation ? Object.values(explanation.timepoints).flat() : [];
   const scale = all.reduce((most, term) => Math.max(most, Math.abs(term)), 0);
   chart.show(shown.values, names, shown.terms?.timepoints ?? null, scale);
-  $("chart").ariaLabel = `Series of row ${shown.row + 1}`;
   $("classes").classList.toggle("explained", Boolean(explanation));
   $("legend").hidden = $("terms").hidden = !explanation;
   $("explained").textContent = classes[shown.place].name;
