@@ -3,7 +3,7 @@
 const LEFT = 52, RIGHT = 10, TOP = 8, GAP = 10, STRIP = 54, AXIS = 22;
 const MOST_STOPS = 400;
 
-/** What a chart shows: values of each channel, null where missing; terms of a class or none. */
+/** Draws values of each channel, gaps where one is missing, and the terms of a class if there are any. */
 export class Chart {
   /**
    * @param {SVGSVGElement} svg to draw into.
@@ -12,7 +12,7 @@ export class Chart {
   constructor(svg, told) {
     this.svg = svg;
     this.told = told;
-    this.shown = { channels: [], names: [], terms: null, scale: 1 };
+    this.shown = { channels: [], names: [], terms: null };
     this.at = null;
     new ResizeObserver(() => this.draw()).observe(svg.parentElement);
     svg.addEventListener("pointermove", event => this.#point(event));
@@ -25,10 +25,9 @@ export class Chart {
    * @param {(number | null)[][]} channels (C, T).
    * @param {string[]} names of the channels.
    * @param {number[] | null} terms (T).
-   * @param {number} scale the largest term of any class, by size.
    */
-  show(channels, names, terms, scale) {
-    this.shown = { channels, names, terms, scale: scale || 1 };
+  show(channels, names, terms) {
+    this.shown = { channels, names, terms };
     this.at = null;
     this.draw();
   }
@@ -39,14 +38,14 @@ export class Chart {
     if (!channels.length || !this.width) return;
     const each = { 1: 220, 2: 130, 3: 100 }[channels.length] ?? 72;
     this.bottom = TOP + channels.length * (each + GAP);
-    const height = this.bottom + (terms ? STRIP + GAP : 0) + AXIS;
+    const height = this.bottom + (terms ? STRIP + 2 * GAP : 0) + AXIS;
     this.svg.setAttribute("viewBox", `0 0 ${this.width} ${height}`);
     this.svg.setAttribute("height", height);
     this.svg.setAttribute("aria-valuemax", channels[0].length);
     this.svg.replaceChildren();
     if (terms) this.#gradient(terms);
     this.dots = channels.map((values, c) => this.#panel(values, c, TOP + c * (each + GAP), each));
-    if (terms) this.#strip(terms, this.bottom);
+    if (terms) this.#strip(terms, this.bottom + GAP);
     this.#timeAxis(height - AXIS);
     this.cursor = this.#add("line", { class: "cursor", y1: TOP, y2: height - AXIS });
     this.#move(this.at);
@@ -63,13 +62,14 @@ export class Chart {
       id: "terms-along", gradientUnits: "userSpaceOnUse", x1: LEFT, x2: this.width - RIGHT, y1: 0, y2: 0,
     });
     const each = Math.ceil(terms.length / MOST_STOPS);
+    const largest = Math.max(...extremes(terms).map(Math.abs)) || 1;
     for (let start = 0; start < terms.length; start += each) {
       const part = terms.slice(start, start + each);
       const term = part.reduce((sum, value) => sum + value, 0) / part.length;
       this.#add("stop", {
         class: term < 0 ? "against" : "for",
         offset: (start + part.length / 2) / terms.length,
-        "stop-opacity": Math.min(1, Math.abs(term) / this.shown.scale) ** 0.7,
+        "stop-opacity": (Math.abs(term) / largest) ** 0.7,
       }, gradient);
     }
   }
@@ -99,15 +99,17 @@ export class Chart {
 
   /** The terms themselves, above and below zero. */
   #strip(terms, top) {
-    const middle = top + STRIP / 2;
-    const y = term => middle - (term / this.shown.scale) * (STRIP / 2);
+    const [low, high] = extremes([0, ...terms]);
+    const y = term => round(top + STRIP * (1 - (term - low) / (high - low || 1)));
     for (const [kind, clip] of [["for", Math.max], ["against", Math.min]]) {
-      const points = terms.map((term, t) => `${round(this.#x(t))} ${round(y(clip(0, term)))}`);
-      const ends = [this.#x(0), this.#x(terms.length - 1)].map(round);
-      this.#add("path", { class: `area ${kind}`, d: `M${ends[0]} ${middle}L${points.join("L")}L${ends[1]} ${middle}Z` });
+      const points = terms.map((term, t) => `${round(this.#x(t))} ${y(clip(0, term))}`);
+      const [first, last] = [0, terms.length - 1].map(t => `${round(this.#x(t))} ${y(0)}`);
+      this.#add("path", { class: `area ${kind}`, d: `M${first}L${points.join("L")}L${last}Z` });
     }
-    this.#add("line", { class: "grid", x1: LEFT, x2: this.width - RIGHT, y1: middle, y2: middle });
-    this.#add("text", { x: LEFT - 8, y: middle + 4, "text-anchor": "end" }).textContent = "0";
+    this.#add("line", { class: "grid", x1: LEFT, x2: this.width - RIGHT, y1: y(0), y2: y(0) });
+    for (const term of new Set([0, high > -low ? high : low])) {
+      this.#add("text", { x: LEFT - 8, y: y(term) + 4, "text-anchor": "end" }).textContent = short(term);
+    }
   }
 
   #timeAxis(top) {

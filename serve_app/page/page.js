@@ -138,33 +138,29 @@ function bars(classes, best) {
   $("classes").replaceChildren($("classes").firstElementChild, ...labels);
 }
 
-/** Ask why; an endpoint that does not know leaves the probabilities alone. */
+/** Ask why; the probabilities stand without it. */
 async function explain(row, series, mine) {
   const body = JSON.stringify({ instances: [series] });
   const path = `${below($("model").value)}/invocations?explain=true`;
-  const answer = await asked(path, { type: "application/json", body }).catch(error => {
-    if (!(error instanceof Refusal)) throw error;
-    return {};
-  });
-  if (mine !== turn || !answer.explanations) return;
-  explanations.set(row, answer.explanations[0]);
-  if (row === shown.row) draw();
+  const answer = await asked(path, { type: "application/json", body }).catch(error => ({ error }));
+  if (mine !== turn) return;
+  if (answer.explanations) explanations.set(row, answer.explanations[0]);
+  if (row === shown.row) draw(answer.error?.message);
 }
 
-/** Draw the row that is shown, with the terms of the class that is chosen. */
-function draw() {
+/** Draw the row that is shown, with the terms of the class that is chosen, or why there are none. */
+function draw(refusal = "") {
   const { schema } = model;
   const explanation = explanations.get(shown.row);
   const length = shown.values[0].length;
   const names = shown.values.map((_, c) => (schema.n_channels > 1 ? schema.value_columns[c * length].split("_")[0] : ""));
   const classes = classesOf(schema, predictions[shown.row]);
   shown.terms = explanation ? termsOf(schema, explanation, shown.place) : null;
-  const all = explanation ? Object.values(explanation.timepoints).flat() : [];
-  const scale = all.reduce((most, term) => Math.max(most, Math.abs(term)), 0);
-  chart.show(shown.values, names, shown.terms?.timepoints ?? null, scale);
+  chart.show(shown.values, names, shown.terms?.timepoints ?? null);
   $("classes").classList.toggle("explained", Boolean(explanation));
-  $("legend").hidden = $("terms").hidden = !explanation;
+  $("legend").hidden = !explanation;
   $("explained").textContent = classes[shown.place].name;
+  $("terms").textContent = refusal;
   if (!shown.terms) return;
   const { logit, bias, lstm, timepoints } = shown.terms;
   const along = timepoints.reduce((sum, term) => sum + term, 0);

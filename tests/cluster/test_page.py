@@ -52,6 +52,7 @@ def server(folder):
 def browser():
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=CHROMIUM)
+        expect.set_options(timeout=30_000)
         yield browser
         browser.close()
 
