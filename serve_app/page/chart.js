@@ -27,8 +27,8 @@ export class Chart {
    * @param {number[] | null} terms (T).
    */
   show(channels, names, terms) {
+    if (channels !== this.shown.channels) this.at = null; // another row
     this.shown = { channels, names, terms };
-    this.at = null;
     this.draw();
   }
 

@@ -187,6 +187,55 @@ def test_all_of_it_works_by_keyboard(page):
     )
 
 
+def explained(server, model, cells):
+    """What the endpoint says of why, for one series."""
+    body = json.dumps({"instances": [cells]})
+    path = f"/endpoints/{model}/invocations?explain=true"
+    answer = json.loads(server.ask(body, "application/json", path)[2])
+    if "explanations" not in answer:
+        pytest.skip("this endpoint explains nothing")
+    return answer["explanations"][0]
+
+
+def colours(page):
+    """How each timepoint is coloured: for (True) or against, and how strongly."""
+    stops = page.locator("#chart stop").evaluate_all(
+        "all => all.map(one => [one.classList.contains('for'), one.getAttribute('stop-opacity')])"
+    )
+    return [(is_for, float(strength)) for is_for, strength in stops]
+
+
+def test_what_spoke_for_a_class_is_coloured_along_the_series(page, server):
+    explanation = explained(server, "names", ROWS[0])
+    paste(page, LINES[0])
+    expect(page.locator("#legend")).to_be_visible()
+    page.locator(".class input").last.check()
+    page.locator(".class input").last.focus()
+    for name in CLASSES:
+        page.keyboard.press("ArrowDown")  # from the last to the first
+        expect(page.locator("#explained")).to_have_text(name)
+        terms = np.array(explanation["timepoints"][name])
+        strengths = (np.abs(terms) / np.abs(terms).max()) ** 0.7
+        assert [is_for for is_for, _ in colours(page)] == (terms >= 0).tolist()
+        assert np.allclose([strength for _, strength in colours(page)], strengths, atol=1e-6)
+        parts = [terms.sum(), explanation["lstm"][name], explanation["bias"][name]]
+        told = page.locator("#terms").text_content().replace("\u2212", "-")
+        numbers = [float(number) for number in re.findall(r"[+-]\d+\.\d+", told)]
+        assert np.allclose(numbers, [explanation["logits"][name], *parts], atol=0.006)
+
+
+def test_what_speaks_for_yes_speaks_against_no(page, server):
+    page.get_by_label("Model", exact=True).select_option("binary")
+    expect(page.locator("#name")).to_have_text("binary")
+    (terms,) = explained(server, "binary", ROWS[0])["timepoints"].values()
+    paste(page, LINES[0])
+    expect(page.locator("#legend")).to_be_visible()
+    for place, side in ((0, [term <= 0 for term in terms]), (1, [term >= 0 for term in terms])):
+        page.locator(".class input").nth(place).check()
+        expect(page.locator("#explained")).to_have_text(f"y = {place}")
+        assert [is_for for is_for, _ in colours(page)] == side
+
+
 def test_an_example_is_what_the_model_reads(page):
     page.get_by_role("button", name="Example").click()
     expect(page.locator("#count")).to_have_text("of 3")
