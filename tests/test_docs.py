@@ -1,0 +1,206 @@
+"""The pages of docs/ are true: what they list is what there is, what they quote is what is told."""
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from small_models import tiny_artifact
+
+from lstmfcn.artifact import Artifact
+from lstmfcn.errors import LstmfcnError
+from lstmfcn.hyperparameters import Hyperparameters
+from lstmfcn.model import network_of
+from lstmfcn.reading import read_tables, survey
+from lstmfcn.schema import SeriesSchema
+from lstmfcn.search_space import PRESETS, SearchSpace
+from lstmfcn.task import task_of
+
+REPOSITORY = Path(__file__).parents[1]
+DOCS = REPOSITORY / "docs"
+PAGES = sorted(DOCS.glob("*.md"))
+
+
+def page(name):
+    return (DOCS / f"{name}.md").read_text()
+
+
+def table(name, header):
+    """The rows of the table in a page that has this first column, each a list of its cells."""
+    (rows,) = re.findall(rf"^\| {header} \|.*\n\|[-|]+\|\n((?:\|.*\n)+)", page(name), re.MULTILINE)
+    return [[cell.strip() for cell in row.strip("|").split("|")] for row in rows.splitlines()]
+
+
+def code(cell):
+    """What a cell shows in code spans."""
+    return re.findall("`([^`]+)`", cell)
+
+
+@pytest.mark.parametrize("path", [*PAGES, REPOSITORY / "README.md"], ids=lambda path: path.name)
+def test_what_a_page_links_to_is_there(path):
+    for target, heading in re.findall(r"\]\(([^)#]*)(?:#([^)]*))?\)", path.read_text()):
+        if target.startswith("http"):
+            continue
+        linked = path.parent / target if target else path
+        assert linked.exists(), target
+        if heading:
+            headings = re.findall("^#+ (.*)$", linked.read_text(), re.MULTILINE)
+            assert heading in [re.sub(r"\W+", "-", text.lower()) for text in headings]
+
+
+def test_the_readme_links_every_page():
+    readme = (REPOSITORY / "README.md").read_text()
+    for path in PAGES:
+        assert f"(docs/{path.name})" in readme, path.name
+
+
+def test_the_page_of_hyperparameters_is_what_its_script_prints():
+    command = [sys.executable, DOCS / "hyperparameters.py"]
+    printed = subprocess.run(command, capture_output=True, text=True, check=True, cwd=REPOSITORY)
+    assert page("hyperparameters") == printed.stdout
+
+
+def test_every_hyperparameter_stands_on_its_page_once():
+    text = page("hyperparameters")
+    for name in Hyperparameters().flags():
+        assert len(re.findall(rf"^\| `{name}` \| .* \| .* \| .*\.  *\|$", text, re.MULTILINE)) == 1
+
+
+def test_the_search_spaces_of_the_page_are_the_presets():
+    blocks = re.findall("^```yaml\n(.*?)^```", page("hyperparameters"), re.DOTALL | re.MULTILINE)
+    for name, text in zip(PRESETS, blocks, strict=True):
+        assert SearchSpace.parse(text, name) == SearchSpace.load(name)
+
+
+def read(data, task="multiclass", missing="refuse", schema=None):
+    """Read all of a data argument, as training does."""
+    found = survey(data, task, schema, missing=missing)
+    schema, names = found.schema, set()
+    for shard, header in zip(found.shards, found.headers, strict=True):
+        for rows, source in read_tables(shard, schema, True, header):
+            schema.encode_values(rows, source)
+            if schema.classes:
+                schema.refuse_absent_classes(schema.encode_labels(rows, source), data)
+            else:
+                names |= set(schema.label_names(rows, source))
+    if not schema.classes:
+        schema.with_classes(sorted(names), data)
+
+
+def refusal(call, *arguments, **options):
+    with pytest.raises(LstmfcnError) as refused:
+        call(*arguments, **options)
+    return str(refused.value).replace(f"{Path.cwd()}/", "")
+
+
+@pytest.mark.parametrize(("task", "lines", "message"), table("data-format", "task"))
+def test_a_shard_of_these_lines_is_refused_with_this_message(
+    task, lines, message, tmp_path, monkeypatch
+):
+    monkeypatch.chdir(tmp_path)
+    Path("a.csv").write_text("\n".join(code(lines)))
+    name, *masked = code(task) or ["multiclass"]
+    missing = "mask" if masked else "refuse"
+    assert code(message) == [refusal(read, "a.csv", name, missing)]
+
+
+def test_what_the_page_quotes_of_more_than_a_shard_is_what_is_told(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    known = SeriesSchema.from_header(["y", "x_1", "x_2", "x_3"], "multiclass")
+    Path("folder").mkdir()
+    Path("broken.parquet").write_text("PAR1")
+    pq.write_table(pa.table({"y": ["a"], "x_1": ["text"]}), "text.parquet")
+    Path("short.csv").write_text("y,x_1,x_2\na,1,2\n")
+    Path("one-hot.csv").write_text("y_1,y_2,x_1\n1,0,5\n")
+    Path("cow.csv").write_text("y,x_1,x_2,x_3\ncow,1,2,3\n")
+    cases = {
+        "PATH: found nothing": ["nowhere"],
+        "PATH: found no shard": ["folder"],
+        "URI: found an address": ["nowhere://bucket"],
+        "FILE: found a file that cannot": ["broken.parquet"],
+        "FILE, column x_1": ["text.parquet"],
+        "FILE: found 2": ["short.csv", "multiclass", "refuse", known],
+        "PATH: found no row": ["one-hot.csv"],
+        "FILE, row 1": ["cow.csv", "multiclass", "refuse", known.with_classes(["ant", "bee"])],
+    }
+    quoted = [code(message)[0] for _, message in table("data-format", "data")]
+    assert len(quoted) == len(cases)
+    for message, (beginning, arguments) in zip(quoted, cases.items(), strict=True):
+        assert message.startswith(beginning)
+        place = message.partition(":")[0].partition(",")[0]
+        told = refusal(read, *arguments).replace(arguments[0], place, 1)
+        pattern = re.escape(message).replace("REASON", ".+")
+        assert re.fullmatch(pattern, told), told
+
+
+def test_the_page_of_the_model_directory_lists_the_tensors_and_their_shapes():
+    rows = [(code(name)[0], code(shape)[0]) for name, shape, _ in table("model-directory", "name")]
+    shapes, seen = dict(rows), set()
+    kinds = [
+        ("multiclass", {"n_channels": 1, "num_layers": 2}),
+        ("binary", {"n_channels": 2, "network": "malstm-fcn", "num_layers": 2, "filters_1": 40}),
+        ("multilabel", {"n_channels": 4, "missing": "mask", "filters_2": 3}),
+        ("multiclass", {"n_channels": 6, "network": "alstm-fcn", "kernel_size_1": 8}),
+    ]
+    for kind, changes in kinds:
+        artifact = tiny_artifact(kind, **changes)
+        n_outputs = task_of(artifact.schema).n_outputs
+        for name, tensor in artifact.weights.items():
+            listed, index = generalised(name)
+            seen.add(listed)
+            sizes = symbols(artifact.hyperparameters, artifact.schema, index, n_outputs)
+            written = shapes[listed].replace("4H", "4 * H")
+            assert tuple(tensor.shape) == eval(written, sizes), name
+    assert seen == shapes.keys()
+
+
+def generalised(name):
+    """A tensor's name as the page has it, and the number of its layer or block."""
+    found = re.fullmatch(r"(.*(?:layers|blocks)\.)(\d+)(\..*)", name)
+    if not found:
+        return name, 0
+    before, index, after = found.groups()
+    return f"{before}{'L' if before.startswith('lstm') else 'B'}{after}", int(index)
+
+
+def symbols(hyperparameters, schema, index, n_outputs):
+    """What the letters of the page stand for, in that layer or block."""
+    h, n_channels, n_timepoints = hyperparameters, schema.n_channels, schema.n_timepoints
+    filters = [n_channels, h.filters_1, h.filters_2, h.filters_3]
+    kernels = [h.kernel_size_1, h.kernel_size_2, h.kernel_size_3]
+    first = n_timepoints if n_timepoints > n_channels else n_channels
+    out = filters[min(index, 2) + 1]
+    return {
+        "H": h.hidden_size,
+        "F": h.hidden_size if index else first,
+        "I": filters[min(index, 2)],
+        "O": out,
+        "S": max(1, out // 16),
+        "k": kernels[min(index, 2)],
+        "K": n_outputs,
+        "N": h.filters_3,
+    }
+
+
+def test_an_ensembles_tensors_have_their_members_number_before_their_names():
+    hyperparameters = Hyperparameters(members=2, filters_1=4, filters_2=4, filters_3=4)
+    ensemble, one = (
+        network_of(h, 12, 3).state_dict()
+        for h in (hyperparameters, hyperparameters.of_members()[0])
+    )
+    assert list(ensemble) == [f"members.{m}.{name}" for m in range(2) for name in one]
+
+
+def test_the_model_directorys_messages_are_what_is_told(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    messages = [code(message)[0] for _, message in table("model-directory", "what is wrong")]
+    told = [refusal(Artifact.load, "model").replace("model:", "DIR:")]
+    for one, other in {'"epoch": 2': '"epoch": 3', '_version": 1': '_version": 2'}.items():
+        tiny_artifact().save("model")
+        path = Path("model", "model.json")
+        path.write_text(path.read_text().replace(one, other))
+        told.append(refusal(Artifact.load, "model").replace(str(path), "FILE"))
+    assert told == messages
