@@ -11,6 +11,7 @@ import pytest
 from small_models import tiny_artifact
 
 from lstmfcn.artifact import Artifact
+from lstmfcn.cli import app
 from lstmfcn.errors import LstmfcnError
 from lstmfcn.hyperparameters import Hyperparameters
 from lstmfcn.model import network_of
@@ -204,3 +205,45 @@ def test_the_model_directorys_messages_are_what_is_told(tmp_path, monkeypatch):
         path.write_text(path.read_text().replace(one, other))
         told.append(refusal(Artifact.load, "model").replace(str(path), "FILE"))
     assert told == messages
+
+
+COMMAND = re.compile(r"(?:\S+=\S+ )*(?:lstmfcn |python jobs/)([a-z]+)(?:\.py)?( .*)?")
+FILE = re.compile(
+    r"(?<![\w/~.])(?:lstmfcn|tests|jobs|serve_app|benchmarks|docs)/[a-z_/]+\.(?:py|yaml|md)"
+)
+
+
+def lines_of(text):
+    """Lines of code blocks, continued ones in one, without comments; what code spans hold."""
+    blocks = re.findall(r"^```(?:sh|text)\n(.*?)^```", text, re.DOTALL | re.MULTILINE)
+    lines = [line.split(" #")[0] for b in blocks for line in b.replace("\\\n", "").splitlines()]
+    prose = re.sub(r"^```.*?^```", "", text, flags=re.DOTALL | re.MULTILINE)
+    return [*lines, *re.findall("`([^`\n]+)`", prose)]
+
+
+@pytest.mark.parametrize("path", [*PAGES, REPOSITORY / "README.md"], ids=lambda path: path.name)
+def test_every_flag_of_a_command_on_a_page_is_one_that_the_command_has(path):
+    for line in lines_of(path.read_text()):
+        for part in re.split(" -- | && ", line):
+            if found := COMMAND.fullmatch(part.strip()):
+                name, flags = found.groups()
+                for word in re.findall(r"(?<= )--[\w-]+", flags or ""):
+                    assert word in flags_of(app[name]), line
+
+
+def flags_of(command):
+    return {name for argument in command.assemble_argument_collection() for name in argument.names}
+
+
+@pytest.mark.parametrize("path", [*PAGES, REPOSITORY / "README.md"], ids=lambda path: path.name)
+def test_every_file_that_a_page_names_is_there_and_benchmarks_have_their_flags(path):
+    for line in lines_of(path.read_text()):
+        for name in FILE.findall(line):
+            assert (REPOSITORY / name).exists(), line
+        if found := re.match(r"python (benchmarks/\w+\.py)(.*?)(?: -- .*)?$", line):
+            script, flags = found.groups()
+            source = "".join(
+                (REPOSITORY / n).read_text() for n in (script, "benchmarks/commands.py")
+            )
+            for flag in re.findall(r"--[\w-]+", flags):
+                assert f'"{flag}"' in source, line
