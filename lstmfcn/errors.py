@@ -23,6 +23,10 @@ class LstmfcnError(Exception):
 
     exit_code = 1
 
+    def _render_traceback_(self) -> list[str]:
+        """What a notebook shows, as IPython asks for it: the one line, and no traceback."""
+        return [f"{type(self).__name__}: {self}"]
+
 
 class UserError(LstmfcnError):
     """Something the user gave is wrong; its text is the one line the user reads."""

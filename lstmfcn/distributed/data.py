@@ -8,7 +8,6 @@ collected in memory where they fit what is granted, else in a file that training
 from __future__ import annotations
 
 import hashlib
-import logging
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -17,7 +16,7 @@ import numpy as np
 import ray
 from ray.data import Dataset
 
-from lstmfcn.distributed.runtime import own_error
+from lstmfcn.distributed.runtime import own_error, quiet
 from lstmfcn.distributed.shard_source import ShardSource
 from lstmfcn.reading import ShardSet
 from lstmfcn.rows import PIECE_ROWS, Rows, StoredValues, ValuesCollector
@@ -93,12 +92,8 @@ def _dataset(shard_set: ShardSet) -> Dataset:
 
 def _blocks(dataset: Dataset) -> Iterator[dict[str, np.ndarray[Any, Any]]]:
     """All blocks, in order. Faults that a read task found come out as they were raised there."""
-    console = logging.getLogger("ray.data")
-    level = console.level
-    console.setLevel(logging.CRITICAL)  # Ray would print the fault's traceback besides
     try:
-        yield from dataset.iter_batches(batch_size=None, batch_format="numpy")
+        with quiet("ray.data"):  # Ray would print the fault's traceback besides
+            yield from dataset.iter_batches(batch_size=None, batch_format="numpy")
     except ray.exceptions.RayError as error:
         raise own_error(error) or error from None
-    finally:
-        console.setLevel(level)

@@ -82,6 +82,22 @@ def ray_runtime(meanwhile: str | None = None) -> Iterator[bool]:
         ray.shutdown()
 
 
+@contextmanager
+def quiet(name: str) -> Iterator[None]:
+    """Inside this block the logger of that name is silent.
+
+    For Ray's loggers, where what they tell is told by us, or is not so. Ray of our own starting
+    logs nothing below errors; one that the user started may.
+    """
+    console = logging.getLogger(name)
+    level = console.level
+    console.setLevel(logging.CRITICAL)
+    try:
+        yield
+    finally:
+        console.setLevel(level)
+
+
 def prepare_environment() -> None:
     """Set what Ray reads from the environment; a value that is there already stays."""
     for name, value in ENVIRONMENT.items():

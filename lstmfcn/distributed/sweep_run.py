@@ -18,7 +18,7 @@ from lstmfcn.calibration import calibrated, told
 from lstmfcn.distributed.allotment import Allotment, allot, memory_bytes
 from lstmfcn.distributed.prepare import Prepared, PreparedRefs, Wanted, start_preparing
 from lstmfcn.distributed.run import resolved, tell_data
-from lstmfcn.distributed.runtime import Node, nodes, places
+from lstmfcn.distributed.runtime import Node, nodes, places, quiet
 from lstmfcn.distributed.searcher import RecordingSearcher
 from lstmfcn.distributed.storage import refuse_unshared
 from lstmfcn.distributed.train import Resources
@@ -156,7 +156,10 @@ def _sweep(request: SweepRequest, plan: TrialPlan, log: SweepLog, progress: Swee
     os.environ.update(_ENVIRONMENT)
     resources = _WATCHING if plan.allotment else {"cpu": plan.threads}
     trainable = tune.with_resources(tune.with_parameters(run_trial, plan=plan), resources)
-    with tempfile.TemporaryDirectory(prefix="lstmfcn-", ignore_cleanup_errors=True) as storage:
+    with (
+        tempfile.TemporaryDirectory(prefix="lstmfcn-", ignore_cleanup_errors=True) as storage,
+        quiet("ray.tune"),  # of a Ray that was there: it misses the metrics that we keep ourselves
+    ):
         results = tune.Tuner(
             trainable,
             tune_config=tune.TuneConfig(
@@ -171,6 +174,7 @@ def _sweep(request: SweepRequest, plan: TrialPlan, log: SweepLog, progress: Swee
                 name="sweep",
                 storage_path=storage,
                 verbose=0,
+                progress_reporter=_NoReporter(),
                 callbacks=[_Events(searcher)],
             ),
         ).fit()
@@ -217,6 +221,16 @@ def _scheduler(request: SweepRequest) -> TrialScheduler:
         reduction_factor=_REDUCTION,
         stop_last_trials=False,
     )
+
+
+class _NoReporter(tune.ProgressReporter):
+    """In a notebook Tune would show a table of its own."""
+
+    def should_report(self, trials: list[TuneTrial], done: bool = False) -> bool:  # noqa: ARG002
+        return False
+
+    def report(self, trials: list[TuneTrial], done: bool, *sys_info: dict[str, Any]) -> None:
+        """Nothing."""
 
 
 class _Events(tune.Callback):
