@@ -75,7 +75,7 @@ def run(request: Request, ray_stays: bool) -> EpochMetrics:
             tell_data(prepared, memory, request.folder)
             best = _follow(request, training, at_once)
         except (KeyboardInterrupt, SystemExit) as stop:
-            _stop(request, training, stop)
+            _stop(request, training, stop, ray_stays)
         except LstmfcnError:
             if ray_stays:  # the workers get the same error from the data; leave none behind
                 training.exception()
@@ -167,16 +167,19 @@ def _follow(request: Request, training: Future[EpochMetrics], at_once: int) -> E
 
 
 def _stop(
-    request: Request, training: Future[EpochMetrics], stop: KeyboardInterrupt | SystemExit
+    request: Request,
+    training: Future[EpochMetrics],
+    stop: KeyboardInterrupt | SystemExit,
+    ray_stays: bool,
 ) -> NoReturn:
-    """Give the workers a moment to write a checkpoint.
+    """Give the workers a moment to write a checkpoint; all the time they take, where Ray stays.
 
     Raises:
         StoppedError: tells where the training can go on.
     """
     (request.folder / STOP).touch()
     try:
-        training.exception(_SECONDS_TO_STOP)
+        training.exception(None if ray_stays else _SECONDS_TO_STOP)
     except TimeoutError:
         logger.info("the workers did not stop in %g s", _SECONDS_TO_STOP)
     position = run_position(request.folder, request.inputs.record.hyperparameters.members)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import tempfile
+import traceback
 from pathlib import Path
 from typing import Any
 
@@ -77,6 +78,7 @@ def run(request: SweepRequest, draw: Draw) -> Trial:
             _sweep(request, _plan(request, data, cpus, allotment), log, progress)
     except (KeyboardInterrupt, SystemExit) as stop:
         done = len(log.trials)
+        traceback.clear_frames(stop.__traceback__)  # else it keeps the trials' processes running
         raise StoppedError(f"stopped after {done} trials; go on with --resume") from stop
     return _finish(request, log, draw, data)
 
