@@ -10,6 +10,8 @@ NOTEBOOK = REPOSITORY / "notebooks" / "quickstart.ipynb"
 PICTURES = 6
 """Series, learning curve, slices of the sweep, answers, confusion matrix, explanations."""
 
+MISTAKE = 'train("nowhere", "runs/second")'
+
 
 def code_cells(notebook):
     return [cell for cell in notebook.cells if cell.cell_type == "code"]
@@ -23,6 +25,8 @@ def executed(tmp_path_factory):
     notebook = nbformat.read(NOTEBOOK, as_version=4)
     for cell in code_cells(notebook):
         cell.source = cell.source.replace("port = 8000", f"port = {port}")
+    mistake = nbformat.v4.new_code_cell(MISTAKE, metadata={"tags": ["raises-exception"]})
+    notebook.cells.append(mistake)
     with pytest.MonkeyPatch.context() as patch:
         patch.delenv("RAY_ADDRESS", raising=False)
         patch.setenv("TMPDIR", str(folder))  # where it makes its own folder
@@ -59,6 +63,12 @@ def test_every_cell_runs_without_an_error_or_a_word_on_stderr(executed):
         if out.get("name") == "stderr"
     ]
     assert told == []
+
+
+def test_a_users_mistake_is_one_line(executed):
+    notebook, _ = executed
+    (error,) = outputs_of(notebook, MISTAKE)
+    assert error.traceback == ["DataError: nowhere: found nothing; check the path"]
 
 
 def test_training_goes_on_where_it_was(executed):
