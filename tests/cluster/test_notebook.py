@@ -89,6 +89,9 @@ def test_the_sweep_tells_its_trials(executed):
 def test_the_endpoint_answers_and_refuses(executed):
     notebook, _ = executed
     assert "p_funnel" in text_of(outputs_of(notebook, "live = pd.DataFrame"))
+    assert "the same as the endpoint's answers: True" in text_of(
+        outputs_of(notebook, "predictions/part")
+    )
     refused = text_of(outputs_of(notebook, '"1,2,3"'))
     assert "'row': 1" in refused
 
