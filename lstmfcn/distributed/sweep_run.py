@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import logging
 import os
 import tempfile
@@ -78,7 +79,8 @@ def run(request: SweepRequest, draw: Draw) -> Trial:
             _sweep(request, _plan(request, data, cpus, allotment), log, progress)
     except (KeyboardInterrupt, SystemExit) as stop:
         done = len(log.trials)
-        traceback.clear_frames(stop.__traceback__)  # else it keeps the trials' processes running
+        traceback.clear_frames(stop.__traceback__)  # Tune's controller keeps the trials running
+        gc.collect()
         raise StoppedError(f"stopped after {done} trials; go on with --resume") from stop
     return _finish(request, log, draw, data)
 
