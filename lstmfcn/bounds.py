@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Literal
 
-from lstmfcn.errors import HyperparameterError
+from lstmfcn.errors import DataError, HyperparameterError
 
 FEWEST_ROWS = 2
 """What batch norm needs on every worker."""
@@ -48,4 +48,18 @@ def refuse_small_batches(batch_size: int, world_size: int) -> None:
         raise HyperparameterError(
             f"batch-size: found {batch_size}; it must be at least {FEWEST_ROWS * world_size}, "
             "two rows for each worker, because batch norm needs them"
+        )
+
+
+def refuse_few_rows(n_rows: int, world_size: int, file: str) -> None:
+    """Refuse training data that does not have two rows for each worker.
+
+    Raises:
+        DataError: names the data.
+    """
+    if n_rows < FEWEST_ROWS * world_size:
+        raise DataError(
+            f"{n_rows} rows for {world_size} worker{'s' if world_size > 1 else ''}",
+            "give each worker at least two rows",
+            file=file,
         )

@@ -6,7 +6,7 @@ Shapes: N rows.
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -36,35 +36,32 @@ def matrix_of(table: pa.Table, columns: Sequence[str]) -> FloatArray:
     return matrix
 
 
-def refuse_first(
+def cell_faults(
     refused: npt.NDArray[np.bool_],
     table: pa.Table,
     columns: Sequence[str],
     source: Source,
     fix: str,
     fix_of_empty: str = "",
-) -> None:
-    """Refuse cells.
+) -> Iterator[DataError]:
+    """What to say of refused cells, by row.
 
     Args:
-        refused: which of them, (N, len(columns)).
+        refused: which cells, (N, len(columns)).
         fix: what to do about one.
         fix_of_empty: what else helps an empty cell.
-
-    Raises:
-        DataError: names the first, by row.
     """
-    if refused.any():
-        row, i = (int(k) for k in np.argwhere(refused)[0])
-        value = table[columns[i]][row].as_py()
-        found = "an empty cell" if value is None else f"{value}, which is no finite 32-bit number"
-        raise DataError(
-            found,
-            fix + (fix_of_empty if value is None else ""),
-            file=source.file,
-            row=source.rows_before + row + 1,
-            column=columns[i],
-        )
+    for row in np.flatnonzero(refused.any(axis=1)).tolist():
+        for i in np.flatnonzero(refused[row]).tolist():
+            value = table[columns[i]][row].as_py()
+            empty = value is None
+            yield DataError(
+                "an empty cell" if empty else f"{value}, which is no finite 32-bit number",
+                fix + (fix_of_empty if empty else ""),
+                file=source.file,
+                row=source.rows_before + row + 1,
+                column=columns[i],
+            )
 
 
 def class_name(value: object) -> str:

@@ -3,32 +3,24 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 from lstmfcn.errors import DataError
 
 
-def refuse_blanks(header: Sequence[str], file: str | None) -> None:
-    """Refuse blanks around the name of a value or label column.
-
-    Raises:
-        DataError: names the columns.
-    """
+def blank_faults(header: Sequence[str], file: str | None) -> Iterator[DataError]:
+    """Blanks around the names of value or label columns."""
     padded = (name for name in header if name != name.strip())
     blank = [repr(name) for name in padded if name.strip().startswith(("x", "y"))]
     if blank:
-        raise DataError(f"blanks around the column name {some_of(blank)}", "remove them", file=file)
+        yield DataError(f"blanks around the column name {some_of(blank)}", "remove them", file=file)
 
 
-def refuse_repeats(columns: Sequence[str], file: str | None) -> None:
-    """Refuse a name that stands there twice.
-
-    Raises:
-        DataError: names it.
-    """
+def repeat_faults(columns: Sequence[str], file: str | None) -> Iterator[DataError]:
+    """Names that stand there twice."""
     repeated = [name for name, count in Counter(columns).items() if count > 1]
     if repeated:
-        raise DataError(
+        yield DataError(
             f"the column {some_of(repeated)} more than once",
             "give every column a name of its own",
             file=file,

@@ -15,6 +15,7 @@ Anything else that escapes is a bug of lstmfcn and keeps its traceback.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 
@@ -72,6 +73,12 @@ def _data_error(
     found: str, fix: str, file: str | None, row: int | None, column: str | None
 ) -> DataError:
     return DataError(found, fix, file=file, row=row, column=column)
+
+
+def raise_first(faults: Iterable[DataError]) -> None:
+    """Raise the first fault, where there is any; the others are not looked for."""
+    for fault in faults:
+        raise fault
 
 
 class HyperparameterError(UserError):

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from typing import NamedTuple
@@ -18,6 +18,7 @@ import pyarrow.csv
 import pyarrow.parquet
 
 from lstmfcn.cells import Source
+from lstmfcn.csv_lines import lines_of, numbers_of, refuse_first_fault
 from lstmfcn.errors import DataError
 from lstmfcn.hyperparameters import MissingName, TaskName
 from lstmfcn.schema import SeriesSchema
@@ -87,7 +88,7 @@ def read_header(shard: Shard) -> list[str]:
     Raises:
         DataError: the shard cannot be read.
     """
-    with _readable(shard):
+    with readable(shard):
         if shard.is_parquet:
             with shard.filesystem.open_input_file(shard.path) as file:
                 return list(pa.parquet.read_schema(file).names)
@@ -118,11 +119,10 @@ def read_tables(
             f"no column {missing[0]!r}", "name one that the header has", file=shard.path
         )
     types = schema.column_types(labels) | dict.fromkeys(others, pa.string())
-    tables = _parquet_tables(shard, types) if shard.is_parquet else _csv_tables(shard, types)
     rows = 0
-    with _readable(shard):
+    with readable(shard):
         try:
-            for table in tables:
+            for table in typed_tables(shard, types):
                 yield table, Source(shard.path, rows)
                 rows += table.num_rows
         except pa.ArrowInvalid:
@@ -130,7 +130,17 @@ def read_tables(
                 _refuse_first_fault(shard, schema, types)
             raise
     if rows == 0:
-        raise _without_rows(shard)
+        raise without_rows(shard)
+
+
+def typed_tables(shard: Shard, types: dict[str, pa.DataType]) -> Iterator[pa.Table]:
+    """A shard's rows, in order, as tables of the columns of these types; empty cells are null.
+
+    Raises:
+        pa.ArrowInvalid: a ragged row, or a cell of CSV that is not of its column's type.
+        DataError: a column of Parquet is of another type.
+    """
+    return _parquet_tables(shard, types) if shard.is_parquet else _csv_tables(shard, types)
 
 
 def _csv_tables(shard: Shard, types: dict[str, pa.DataType]) -> Iterator[pa.Table]:
@@ -173,15 +183,16 @@ def _refuse_other_types(shard: Shard, table: pa.Table, types: dict[str, pa.DataT
 
 
 @contextmanager
-def _readable(shard: Shard) -> Iterator[None]:
+def readable(shard: Shard) -> Iterator[None]:
     """Turn what a broken or unreadable file raises into a `DataError`."""
     try:
         yield
     except (OSError, UnicodeDecodeError, csv.Error, pa.ArrowException) as error:
-        raise _unreadable(shard, error) from error
+        raise unreadable(shard, error) from error
 
 
-def _unreadable(shard: Shard, error: Exception) -> DataError:
+def unreadable(shard: Shard, error: Exception) -> DataError:
+    """What to say of a broken file."""
     reason = str(error).splitlines()[0] if str(error) else type(error).__name__
     return DataError(
         f"a file that cannot be read ({reason})",
@@ -192,61 +203,12 @@ def _unreadable(shard: Shard, error: Exception) -> DataError:
 
 def _refuse_first_fault(shard: Shard, schema: SeriesSchema, types: dict[str, pa.DataType]) -> None:
     """Read a CSV shard cell by cell and raise for the first row or cell that cannot be parsed."""
-    with shard.open() as stream, io.TextIOWrapper(stream, "utf-8-sig") as text:
-        lines = csv.reader(text)
-        numbers = [name for name, kind in types.items() if kind == pa.float32()]
-        if refuse_first_fault(lines, next(lines), numbers, schema, shard.path) == 0:
-            raise _without_rows(shard)
+    with lines_of(shard) as lines:
+        header = next(lines)
+        if refuse_first_fault(lines, header, numbers_of(types), schema, shard.path) == 0:
+            raise without_rows(shard)
 
 
-def refuse_first_fault(
-    lines: Iterable[Sequence[str]],
-    header: Sequence[str],
-    numbers: Sequence[str],
-    schema: SeriesSchema,
-    file: str | None = None,
-) -> int:
-    """Look for the first row or cell that cannot be parsed.
-
-    Args:
-        lines: the cells of each line below the header; empty lines do not count.
-        header: the columns.
-        numbers: those that must hold numbers.
-        schema: knows what to do about a cell that holds none.
-        file: for the message.
-
-    Returns:
-        The number of rows, where all can be parsed.
-
-    Raises:
-        DataError: a row with another number of cells, or a cell that is no number.
-    """
-    places = [(i, name) for i, name in enumerate(header) if name in set(numbers)]
-    row = 0
-    for row, cells in enumerate(filter(None, lines), start=1):
-        if len(cells) != len(header):
-            raise DataError(
-                f"{len(cells)} cells",
-                f"the header has {len(header)} columns: give the row as many",
-                file=file,
-                row=row,
-            )
-        for i, name in places:
-            if not _is_number(cells[i]):
-                raise DataError(
-                    repr(cells[i]), schema.fix_for(name), file=file, row=row, column=name
-                )
-    return row
-
-
-def _is_number(cell: str) -> bool:
-    """Whether pyarrow reads a cell as a number, or as missing, which the schema refuses."""
-    try:
-        pa.array([cell.strip(" \t")]).cast(pa.float32())
-    except pa.ArrowInvalid:
-        return cell == ""
-    return True
-
-
-def _without_rows(shard: Shard) -> DataError:
+def without_rows(shard: Shard) -> DataError:
+    """What to say of a shard that ends with its header."""
     return DataError("a header but no rows", "fill the file or remove it", file=shard.path)

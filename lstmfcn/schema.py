@@ -8,7 +8,7 @@ Shapes: N rows, V values (of all channels), L label columns.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 import numpy.typing as npt
@@ -19,14 +19,14 @@ from lstmfcn.cells import (
     Array,
     FloatArray,
     Source,
+    cell_faults,
     class_name,
     class_order,
     matrix_of,
-    refuse_first,
 )
 from lstmfcn.channels import channels_of
-from lstmfcn.column_names import count, refuse_blanks, refuse_repeats, some_of
-from lstmfcn.errors import DataError
+from lstmfcn.column_names import blank_faults, count, repeat_faults, some_of
+from lstmfcn.errors import DataError, raise_first
 from lstmfcn.hyperparameters import MissingName, TaskName
 
 _VALUE_FIX = "write a number there or leave the row out"
@@ -72,8 +72,8 @@ class SeriesSchema(BaseModel):
         """
         labels = tuple(name for name in header if name.startswith("y"))
         values = tuple(name for name in header if name.startswith("x"))
-        refuse_blanks(header, file)
-        refuse_repeats([*labels, *values], file)
+        raise_first(blank_faults(header, file))
+        raise_first(repeat_faults([*labels, *values], file))
         if not values:
             raise DataError(
                 f"no value column in the header ({some_of(header)})",
@@ -162,20 +162,26 @@ class SeriesSchema(BaseModel):
         Raises:
             DataError: a column missing, left over, or there twice.
         """
-        refuse_blanks(header, file)
+        raise_first(self.header_faults(header, file, labels))
+
+    def header_faults(
+        self, header: Sequence[str], file: str | None, labels: bool
+    ) -> Iterator[DataError]:
+        """Why a shard's columns are not this schema's."""
+        yield from blank_faults(header, file)
         kinds = [("x", self.value_columns, "value")]
         if labels:
             kinds.append(("y", self.label_columns, "label"))
         for letter, expected, kind in kinds:
             found = [name for name in header if name.startswith(letter)]
-            refuse_repeats(found, file)
+            yield from repeat_faults(found, file)
             if set(found) == set(expected):
                 continue
             missing = [name for name in expected if name not in found]
             extra = [name for name in found if name not in expected]
             differences = [f"without {some_of(missing)}"] if missing else []
             differences += [f"with {some_of(extra)} beside them"] if extra else []
-            raise DataError(
+            yield DataError(
                 f"{count(found, kind)}, {', '.join(differences)}",
                 f"give it the {count(expected, kind)} {some_of(expected)}",
                 file=file,
@@ -189,9 +195,15 @@ class SeriesSchema(BaseModel):
                 allowed; or a row without any value.
         """
         matrix = matrix_of(table, self.value_columns)
-        refuse_first(~self.usable(matrix), table, self.value_columns, source, _VALUE_FIX, _MASK)
+        raise_first(self.value_faults(~self.usable(matrix), table, source))
         self.refuse_empty_rows(matrix, source)
         return matrix
+
+    def value_faults(
+        self, refused: npt.NDArray[np.bool_], table: pa.Table, source: Source
+    ) -> Iterator[DataError]:
+        """What to say of refused values, (N, V), by row."""
+        return cell_faults(refused, table, self.value_columns, source, _VALUE_FIX, _MASK)
 
     def usable(self, values: FloatArray) -> npt.NDArray[np.bool_]:
         """Whether each value is a finite number, or missing where that is allowed."""
@@ -204,15 +216,18 @@ class SeriesSchema(BaseModel):
         Raises:
             DataError: names the first.
         """
+        raise_first(self.empty_row_faults(values, source))
+
+    def empty_row_faults(self, values: FloatArray, source: Source) -> Iterator[DataError]:
+        """Rows (N, V) in which every value is missing, where values may be."""
         if self.missing == "refuse":
             return
-        empty = np.isnan(values).all(axis=1)
-        if empty.any():
-            raise DataError(
+        for row in np.flatnonzero(np.isnan(values).all(axis=1)).tolist():
+            yield DataError(
                 "no value at all",
                 "leave the row out",
                 file=source.file,
-                row=source.rows_before + int(np.argmax(empty)) + 1,
+                row=source.rows_before + row + 1,
             )
 
     def label_names(self, table: pa.Table, source: Source = Source()) -> list[str]:
@@ -221,18 +236,25 @@ class SeriesSchema(BaseModel):
         Raises:
             DataError: a row without a name.
         """
-        (column,) = self.label_columns
-        names = [class_name(value) for value in table[column].to_pylist()]
+        names = self.names_of(table)
+        raise_first(self.empty_name_faults(names, source))
+        return names
+
+    def names_of(self, table: pa.Table) -> list[str]:
+        """The names in the single label column, one a row; "" for an empty cell."""
+        return [class_name(value) for value in table[self.label_columns[0]].to_pylist()]
+
+    def empty_name_faults(self, names: Sequence[str], source: Source) -> Iterator[DataError]:
+        """Rows without a class name."""
         for row, name in enumerate(names):
             if not name:
-                raise DataError(
+                yield DataError(
                     "an empty cell",
                     "write the row's class there or leave the row out",
                     file=source.file,
                     row=source.rows_before + row + 1,
-                    column=column,
+                    column=self.label_columns[0],
                 )
-        return names
 
     def encode_names(
         self, names: Sequence[str], source: Source = Source()
@@ -242,17 +264,22 @@ class SeriesSchema(BaseModel):
         Raises:
             DataError: a name that is not among the classes.
         """
+        raise_first(self.unknown_name_faults(names, source))
         index = {name: i for i, name in enumerate(self.classes)}
+        return np.array([index[name] for name in names], dtype=np.int64)
+
+    def unknown_name_faults(self, names: Sequence[str], source: Source) -> Iterator[DataError]:
+        """Rows whose class name is not among the classes."""
+        known = set(self.classes)
         for row, name in enumerate(names):
-            if name not in index:
-                raise DataError(
+            if name not in known:
+                yield DataError(
                     f"the class {name!r}",
                     f"the model knows {some_of(self.classes)}; correct the label or train anew",
                     file=source.file,
                     row=source.rows_before + row + 1,
                     column=self.label_columns[0],
                 )
-        return np.array([index[name] for name in names], dtype=np.int64)
 
     def encode_labels(self, table: pa.Table, source: Source = Source()) -> Array:
         """The labels as the task trains on them.
@@ -267,13 +294,11 @@ class SeriesSchema(BaseModel):
         if self.holds_names:
             return self.encode_names(self.label_names(table, source), source)
         matrix = matrix_of(table, self.label_columns)
-        refuse_first(~np.isfinite(matrix), table, self.label_columns, source, _LABEL_FIX)
-        self._refuse_other_than_zero_or_one(matrix, source)
+        raise_first(self.label_faults(matrix, table, source))
         if self.task == "multilabel":
             return matrix
         if self.task == "binary" and len(self.label_columns) == 1:
             return matrix[:, 0]
-        self._refuse_not_one_hot(matrix, source)
         if self.task == "binary":
             return matrix[:, 1]
         classes: npt.NDArray[np.int64] = matrix.argmax(axis=1).astype(np.int64)
@@ -302,30 +327,37 @@ class SeriesSchema(BaseModel):
                 file=file,
             )
 
-    def _refuse_other_than_zero_or_one(self, matrix: FloatArray, source: Source) -> None:
-        wrong = (matrix != 0) & (matrix != 1)
-        if wrong.any():
-            row, column = (int(i) for i in np.argwhere(wrong)[0])
-            raise DataError(
+    def label_faults(
+        self, matrix: FloatArray, table: pa.Table, source: Source
+    ) -> Iterator[DataError]:
+        """What is wrong with labels that are numbers, (N, L): first all cells, then all rows."""
+        finite = np.isfinite(matrix)
+        yield from cell_faults(~finite, table, self.label_columns, source, _LABEL_FIX)
+        other = finite & (matrix != 0) & (matrix != 1)
+        for row, column in np.argwhere(other).tolist():
+            yield DataError(
                 f"{matrix[row, column]:g}",
                 _LABEL_FIX,
                 file=source.file,
                 row=source.rows_before + row + 1,
                 column=self.label_columns[column],
             )
+        if self.task != "multilabel" and len(self.label_columns) > 1:
+            yield from self._not_one_hot(matrix, (finite & ~other).all(axis=1), source)
 
-    def _refuse_not_one_hot(self, matrix: FloatArray, source: Source) -> None:
-        ones = matrix.sum(axis=1)
-        if (ones == 1).all():
-            return
-        row = int(np.argmax(ones != 1))
-        chosen = [
-            name for name, value in zip(self.label_columns, matrix[row], strict=True) if value
-        ]
-        raise DataError(
-            f"{len(chosen)} classes ({some_of(chosen)})" if chosen else "no class",
-            "put a single 1 in the row, or use --task multilabel",
-            file=source.file,
-            row=source.rows_before + row + 1,
-            column=f"{self.label_columns[0]} to {self.label_columns[-1]}",
-        )
+    def _not_one_hot(
+        self, matrix: FloatArray, whole: npt.NDArray[np.bool_], source: Source
+    ) -> Iterator[DataError]:
+        """Rows without a single 1, among those whose cells are all 0 or 1."""
+        ones = (matrix == 1).sum(axis=1)
+        for row in np.flatnonzero(whole & (ones != 1)).tolist():
+            chosen = [
+                name for name, value in zip(self.label_columns, matrix[row], strict=True) if value
+            ]
+            yield DataError(
+                f"{len(chosen)} classes ({some_of(chosen)})" if chosen else "no class",
+                "put a single 1 in the row, or use --task multilabel",
+                file=source.file,
+                row=source.rows_before + row + 1,
+                column=f"{self.label_columns[0]} to {self.label_columns[-1]}",
+            )

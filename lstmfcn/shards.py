@@ -42,6 +42,11 @@ class Shard:
         """Whether the shard is Parquet; everything else is CSV."""
         return self.path.endswith(".parquet")
 
+    @property
+    def is_empty(self) -> bool:
+        """Whether the file holds no byte."""
+        return self.size == 0
+
     def open(self) -> pa.NativeFile:
         """The shard's bytes as a stream, decompressed where its name ends in .gz."""
         packed = "gzip" if self.path.endswith(".gz") else None
@@ -60,6 +65,19 @@ def find_shards(data: str) -> list[Shard]:
     Raises:
         DataError: nothing is there, or a shard is empty.
     """
+    shards = list_shards(data)
+    for shard in shards:
+        if shard.is_empty:
+            raise empty_file(shard)
+    return shards
+
+
+def list_shards(data: str) -> list[Shard]:
+    """The shards that a data argument names, as `find_shards` does, empty ones among them.
+
+    Raises:
+        DataError: nothing is there.
+    """
     try:
         shards = _found(data)
     except OSError as error:
@@ -70,10 +88,12 @@ def find_shards(data: str) -> list[Shard]:
             f"name files, or a folder with files ending in {', '.join(SUFFIXES)}",
             file=data,
         )
-    for shard in shards:
-        if shard.size == 0:
-            raise DataError("an empty file", "fill it or remove it", file=shard.path)
     return shards
+
+
+def empty_file(shard: Shard) -> DataError:
+    """What to say of a shard without a byte."""
+    return DataError("an empty file", "fill it or remove it", file=shard.path)
 
 
 def _found(data: str) -> list[Shard]:

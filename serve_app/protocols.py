@@ -30,10 +30,10 @@ import pyarrow.csv
 
 from lstmfcn.cells import FloatArray
 from lstmfcn.classifier import Classifier
+from lstmfcn.csv_lines import refuse_first_fault
 from lstmfcn.errors import DataError
 from lstmfcn.explanation import Explanation
 from lstmfcn.prediction import csv_line, prediction_columns, prediction_rows
-from lstmfcn.reading import refuse_first_fault
 from lstmfcn.schema import SeriesSchema
 from serve_app.explaining import json_objects
 from serve_app.json_series import series_of

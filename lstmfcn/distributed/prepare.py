@@ -12,9 +12,8 @@ from typing import Any, NamedTuple
 import ray
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-from lstmfcn.bounds import FEWEST_ROWS, batch_size_for, refuse_small_batches
+from lstmfcn.bounds import batch_size_for, refuse_few_rows, refuse_small_batches
 from lstmfcn.distributed.data import LoadedData, load
-from lstmfcn.errors import DataError
 from lstmfcn.reading import ShardSet
 from lstmfcn.rows import FLOAT_BYTES, Rows
 from lstmfcn.run_folder import ROWS, RunRecord
@@ -121,12 +120,7 @@ def _summary(data: LoadedData) -> Summary:
 
 
 def _refuse_too_few(data: LoadedData, wanted: Wanted) -> None:
-    if len(data.rows) < FEWEST_ROWS * wanted.num_workers:
-        raise DataError(
-            f"{len(data.rows)} rows for {wanted.num_workers} workers",
-            "give each worker at least two rows",
-            file=wanted.training.data,
-        )
+    refuse_few_rows(len(data.rows), wanted.num_workers, wanted.training.data)
     asked = wanted.record.hyperparameters.batch_size
     batch_size = batch_size_for(asked, len(data.rows), wanted.num_workers)
     refuse_small_batches(batch_size, wanted.num_workers)
