@@ -16,6 +16,7 @@ from cyclopts import App, CycloptsError, ValidationError
 from pydantic import ValidationError as PydanticValidationError
 
 import lstmfcn
+from lstmfcn.commands.check import check
 from lstmfcn.commands.convert import convert
 from lstmfcn.commands.evaluate import evaluate
 from lstmfcn.commands.export import export
@@ -32,7 +33,7 @@ app = App(
     help="Train and use the LSTM-FCN time-series classifier on CSV shards, through Ray.",
     version=lstmfcn.__version__,
 )
-for command in (train, tune, evaluate, predict, serve, export, convert, sample):
+for command in (train, tune, evaluate, predict, serve, export, check, convert, sample):
     app.command(command)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -35,7 +36,7 @@ def whole_file(path: Path) -> Iterator[Path]:
 
 @contextmanager
 def whole_folder(path: Path) -> Iterator[Path]:
-    """A hidden new folder beside ``path`` to fill with files; it takes the place of ``path``.
+    """A hidden new folder beside ``path`` to fill; it takes the place of ``path``.
 
     A folder that stands there is replaced only where every file in it is written anew, so that
     nothing else can be lost; it is moved aside for the moment of the exchange.
@@ -50,7 +51,7 @@ def whole_folder(path: Path) -> Iterator[Path]:
     try:
         unfinished.mkdir(parents=True)
         yield unfinished
-        for file in unfinished.iterdir():
+        for file in unfinished.rglob("*"):
             sync(file)
         sync(unfinished)
         if path.exists():
@@ -63,9 +64,9 @@ def whole_folder(path: Path) -> Iterator[Path]:
     finally:
         if former.exists() and not path.exists():
             former.rename(path)
-        for leftover in (unfinished, former):
-            with suppress(OSError):
-                remove_folder(leftover)
+        shutil.rmtree(unfinished, ignore_errors=True)
+        with suppress(OSError):
+            remove_folder(former)
 
 
 def new_folder(path: Path) -> Path:

@@ -5,12 +5,9 @@ The same code runs here and inside Ray, so both write the same bytes.
 
 from __future__ import annotations
 
-import gzip
-import io
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
 from pathlib import Path
-from typing import NamedTuple, TextIO
+from typing import NamedTuple
 
 import numpy as np
 
@@ -21,6 +18,7 @@ from lstmfcn.explanation import Explanation, explained_outputs
 from lstmfcn.files import whole_file
 from lstmfcn.reading import read_header, read_tables
 from lstmfcn.schema import SeriesSchema
+from lstmfcn.shard_writing import opened_csv
 from lstmfcn.shards import Shard
 
 
@@ -128,7 +126,7 @@ def _write(
     n_rows = 0
     with (
         whole_file(output) as unfinished,
-        _opened(unfinished, compressed=output.name.endswith(".gz")) as file,
+        opened_csv(unfinished, compressed=output.name.endswith(".gz")) as file,
     ):
         file.write(csv_line(header))
         for others, rows in parts:
@@ -212,18 +210,3 @@ def refuse_kept_twice(schema: SeriesSchema, keep: Sequence[str], explain: bool =
                 f"--keep-columns {name}",
                 "name other columns than values and those that are predicted, each once",
             )
-
-
-@contextmanager
-def _opened(path: Path, compressed: bool) -> Iterator[TextIO]:
-    """A new text file; gzip without a time stamp, so that equal content is equal bytes."""
-    with path.open("wb") as file:
-        if not compressed:
-            with io.TextIOWrapper(file, encoding="utf-8", newline="") as text:
-                yield text
-            return
-        with (
-            gzip.GzipFile(filename="", mode="wb", fileobj=file, mtime=0) as packed,
-            io.TextIOWrapper(packed, encoding="utf-8", newline="") as text,
-        ):
-            yield text

@@ -8,7 +8,7 @@ Shapes: N rows, V values (of all channels), L label columns.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
 import numpy.typing as npt
@@ -318,9 +318,13 @@ class SeriesSchema(BaseModel):
         Raises:
             DataError: names the classes.
         """
-        absent = [name for name, count in self.class_counts(labels).items() if count == 0]
+        raise_first(self.absent_class_faults(self.class_counts(labels), file))
+
+    def absent_class_faults(self, counts: Mapping[str, int], file: str) -> Iterator[DataError]:
+        """Classes without a row, given the rows of each."""
+        absent = [name for name in self.classes if not counts[name]]
         if absent:
-            raise DataError(
+            yield DataError(
                 f"no row of the class {some_of(absent)}",
                 "add rows of it to the training data"
                 + ("" if self.holds_names else " or remove its column"),

@@ -1,10 +1,14 @@
-"""Write series as CSV shards: a column ``y`` of class names, then the values'."""
+"""Write CSV shards: files, packed or not; series, a column ``y`` of class names before them."""
 
 from __future__ import annotations
 
 import csv
-from collections.abc import Sequence
+import gzip
+import io
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
+from typing import TextIO
 
 import numpy as np
 
@@ -42,3 +46,23 @@ def write_shards(
                 writer = csv.writer(file, lineterminator="\n")
                 writer.writerow(header)
                 writer.writerows([classes[k], *series[k]] for k in rows)
+
+
+@contextmanager
+def opened_csv(path: Path, compressed: bool, errors: str = "strict") -> Iterator[TextIO]:
+    """A new text file; gzip without a time stamp, so that equal content is equal bytes.
+
+    Args:
+        compressed: whether to pack it.
+        errors: what to do about text that UTF-8 cannot hold, as for Python's `open`.
+    """
+    with path.open("wb") as file:
+        if not compressed:
+            with io.TextIOWrapper(file, encoding="utf-8", errors=errors, newline="") as text:
+                yield text
+            return
+        with (
+            gzip.GzipFile(filename="", mode="wb", fileobj=file, mtime=0) as packed,
+            io.TextIOWrapper(packed, encoding="utf-8", errors=errors, newline="") as text,
+        ):
+            yield text

@@ -1,0 +1,241 @@
+"""A shard's rows in parts, each with all of its faults.
+
+The rules are training's own: the schema's, and those of lines that pyarrow cannot parse. A shard
+that pyarrow parses is read as training reads it; any other is read line by line.
+
+Shapes: N rows, V values of a row, of all channels.
+"""
+
+from __future__ import annotations
+
+import heapq
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import chain, compress, groupby, islice
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
+from lstmfcn.cells import FloatArray, Source, matrix_of
+from lstmfcn.csv_lines import line_faults, lines_of, numbers_of
+from lstmfcn.errors import DataError
+from lstmfcn.reading import readable, typed_tables, unreadable, without_rows
+from lstmfcn.schema import SeriesSchema
+from lstmfcn.shards import Shard
+
+_CELLS = 1 << 18
+"""Cells read line by line at a time: some 30 MB of Python's texts."""
+
+Classes = tuple[str, ...]
+Mask = npt.NDArray[np.bool_]
+
+
+@dataclass(frozen=True)
+class Part:
+    """Some rows of a shard.
+
+    Attributes:
+        values: float32 (N, V); nan for what is missing or no number.
+        classes: of each whole row: a single one, but of multilabel rows any number.
+        whole: which rows are without fault, (N,).
+        n_faults: how many there are.
+    """
+
+    values: FloatArray
+    classes: list[Classes]
+    whole: Mask
+    n_faults: int
+    _refused: Mask
+    _others: list[DataError]
+    _describe: Callable[[Mask], Iterator[DataError]]
+
+    def faults(self) -> Iterator[DataError]:
+        """All faults, by row."""
+        return self._by_row(self._refused)
+
+    def first_faults(self) -> Iterator[DataError]:
+        """The first fault of each row that has any."""
+        first = np.zeros_like(self._refused)
+        rows = np.flatnonzero(self._refused.any(axis=1))
+        first[rows, self._refused[rows].argmax(axis=1)] = True
+        return (next(faults) for _, faults in groupby(self._by_row(first), _row))
+
+    def _by_row(self, refused: Mask) -> Iterator[DataError]:
+        return heapq.merge(self._others, self._describe(refused), key=_row)
+
+
+class _Lines(NamedTuple):
+    """Lines as a table, in which null stands for what cannot be parsed, and those faults."""
+
+    table: pa.Table
+    unparsed: list[DataError]
+
+
+def parts_of(
+    shard: Shard,
+    schema: SeriesSchema,
+    header: Sequence[str],
+    unparsed: pa.ArrowInvalid | None = None,
+) -> Iterator[Part]:
+    """A shard's rows, in order.
+
+    Args:
+        header: the shard's own columns, which are the schema's.
+        unparsed: why pyarrow does not parse the shard; it is then read line by line.
+
+    Raises:
+        UnparsedError: pyarrow does not parse the shard.
+        DataError: the shard cannot be read, or holds no row.
+    """
+    types = schema.column_types(labels=True)
+    rows = n_unparsed = 0
+    with readable(shard):
+        tables = (
+            _line_tables(shard, schema, header, types) if unparsed else _parsed_tables(shard, types)
+        )
+        for table, faults in tables:
+            yield _part_of(table, Source(shard.path, rows), schema, faults)
+            rows += table.num_rows
+            n_unparsed += len(faults)
+    if rows == 0:
+        raise without_rows(shard)
+    if unparsed and not n_unparsed:
+        raise unreadable(shard, unparsed)
+
+
+class UnparsedError(Exception):
+    """Pyarrow does not parse a CSV shard; ``error`` says why."""
+
+    def __init__(self, error: pa.ArrowInvalid) -> None:
+        super().__init__(str(error))
+        self.error = error
+
+
+def _parsed_tables(shard: Shard, types: dict[str, pa.DataType]) -> Iterator[_Lines]:
+    try:
+        for table in typed_tables(shard, types):
+            yield _Lines(table, [])
+    except pa.ArrowInvalid as error:
+        if shard.is_parquet:
+            raise
+        raise UnparsedError(error) from error
+
+
+def _line_tables(
+    shard: Shard, schema: SeriesSchema, header: Sequence[str], types: dict[str, pa.DataType]
+) -> Iterator[_Lines]:
+    numbers = set(numbers_of(types))
+    places = [i for i, name in enumerate(header) if name in numbers]
+    rows_at_once = max(1, _CELLS // len(header))
+    rows = 0
+    with lines_of(shard) as lines:
+        next(lines)
+        below = filter(None, lines)
+        while chunk := list(islice(below, rows_at_once)):
+            unparsed = []
+            for i, cells in enumerate(chunk):
+                source = Source(shard.path, rows + i)
+                if faults := list(line_faults(cells, header, places, schema, source)):
+                    unparsed += faults
+                    chunk[i] = _without(cells, header, faults)
+            columns = dict(zip(header, zip(*chunk, strict=True), strict=True))
+            yield _Lines(
+                pa.table({name: _typed(columns[name], kind) for name, kind in types.items()}),
+                unparsed,
+            )
+            rows += len(chunk)
+
+
+def _without(cells: list[str], header: Sequence[str], faults: list[DataError]) -> list[str]:
+    """The cells, empty where they cannot be parsed; all of them in a ragged row."""
+    refused = {fault.column for fault in faults}
+    if None in refused:
+        return [""] * len(header)
+    return ["" if name in refused else cell for name, cell in zip(header, cells, strict=True)]
+
+
+def _typed(cells: Sequence[str], kind: pa.DataType) -> pa.Array:
+    if kind == pa.string():
+        return pa.array([cell or None for cell in cells], kind)
+    return pa.array([cell.strip(" \t") or None for cell in cells], pa.string()).cast(kind)
+
+
+def _part_of(
+    table: pa.Table, source: Source, schema: SeriesSchema, unparsed: list[DataError]
+) -> Part:
+    values = matrix_of(table, schema.value_columns)
+    refused = ~schema.usable(values)
+    told = _told(unparsed, schema, source, refused.shape)
+    refused &= ~told
+    names = schema.names_of(table) if schema.holds_names else []
+    labels = _label_faults(table, schema, source, names)
+    found = chain(schema.empty_row_faults(values, source), labels)
+    others = [*unparsed, *_untold(found, unparsed)]
+    whole: Mask = ~np.asarray(refused.any(axis=1))
+    whole[[fault.row - source.rows_before - 1 for fault in others if fault.row]] = False
+    return Part(
+        values=values,
+        classes=_classes(table, schema, names, whole),
+        whole=whole,
+        n_faults=len(others) + int(refused.sum()),
+        _refused=refused,
+        _others=sorted(others, key=_row),
+        _describe=lambda cells: schema.value_faults(cells, table, source),
+    )
+
+
+def _told(
+    unparsed: list[DataError], schema: SeriesSchema, source: Source, shape: tuple[int, ...]
+) -> Mask:
+    """The values, (N, V), of which it is said already that they cannot be parsed."""
+    told = np.zeros(shape, dtype=np.bool_)
+    if unparsed:
+        places = {name: i for i, name in enumerate(schema.value_columns)}
+        for fault in unparsed:
+            row = (fault.row or 0) - source.rows_before - 1
+            if fault.column is None:
+                told[row] = True
+            elif fault.column in places:
+                told[row, places[fault.column]] = True
+    return told
+
+
+def _untold(found: Iterator[DataError], unparsed: list[DataError]) -> Iterator[DataError]:
+    """The faults that do not follow from those of cells and rows that cannot be parsed."""
+    ragged = {fault.row for fault in unparsed if fault.column is None}
+    rows = {fault.row for fault in unparsed}
+    cells = {(fault.row, fault.column) for fault in unparsed}
+    for fault in found:
+        follows = fault.row in (ragged if fault.column else rows)
+        if not follows and (fault.row, fault.column) not in cells:
+            yield fault
+
+
+def _label_faults(
+    table: pa.Table, schema: SeriesSchema, source: Source, names: list[str]
+) -> Iterator[DataError]:
+    if not schema.holds_names:
+        return schema.label_faults(matrix_of(table, schema.label_columns), table, source)
+    if not schema.classes:
+        return schema.empty_name_faults(names, source)
+    known = (name or schema.classes[0] for name in names)  # an empty cell is told as such
+    return chain(
+        schema.empty_name_faults(names, source), schema.unknown_name_faults(list(known), source)
+    )
+
+
+def _classes(table: pa.Table, schema: SeriesSchema, names: list[str], whole: Mask) -> list[Classes]:
+    """The classes of each row that is whole."""
+    if schema.holds_names:
+        return [(name,) for name, is_whole in zip(names, whole, strict=True) if is_whole]
+    labels = schema.encode_labels(table.select(schema.label_columns).filter(pa.array(whole)))
+    if schema.task == "multilabel":
+        return [tuple(compress(schema.classes, row)) for row in labels.tolist()]
+    single = [(name,) for name in schema.classes]
+    return [single[i] for i in labels.astype(np.int64).tolist()]
+
+
+def _row(fault: DataError) -> int:
+    return fault.row or 0
