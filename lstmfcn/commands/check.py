@@ -3,11 +3,17 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+from cyclopts import Parameter
 
 from lstmfcn.commands.flag_types import Count
-from lstmfcn.errors import DataError
+from lstmfcn.errors import DataError, OutputError
 from lstmfcn.files import whole_file
 from lstmfcn.hyperparameters import MissingName, TaskName
+
+if TYPE_CHECKING:
+    from lstmfcn.check.report import Findings
 
 
 def check(
@@ -19,6 +25,10 @@ def check(
     missing: MissingName = "refuse",
     limit: Count = 100,
     json: str | None = None,
+    fix: Annotated[bool, Parameter(negative="")] = False,
+    output: str | None = None,
+    drop_duplicates: Annotated[bool, Parameter(negative="")] = False,
+    drop_shared: Annotated[bool, Parameter(negative="")] = False,
 ) -> None:
     """List everything in shards that training would refuse, and what it takes but may be wrong.
 
@@ -37,8 +47,18 @@ def check(
     limit
         How many faults to list; all are counted.
     json
-        File that all findings are also written to, as one JSON object.
+        File that the findings are also written to, as one JSON object.
+    fix
+        Write the shards without the rows that are at fault; the data itself stays as it is.
+    output
+        New folder for them: train, validation, and set_aside.csv, the list of what is left out.
+    drop_duplicates
+        With --fix, leave out training rows that repeat an earlier one, class and all.
+    drop_shared
+        With --fix, leave out training rows whose series the validation data has too.
     """
+    if fix != (output is not None) or ((drop_duplicates or drop_shared) and not fix):
+        raise OutputError("--fix and --output DIR go together, and --drop-... with them")
     from lstmfcn.check.check import check as check_data
     from lstmfcn.check.report import as_json, text
 
@@ -47,5 +67,25 @@ def check(
     if json:
         with whole_file(Path(json)) as path:
             path.write_text(as_json(findings), encoding="utf-8")
-    if findings.n_faults:
-        raise DataError("faults", "x", file=data)
+    if output:
+        _write_clean(findings, Path(output), drop_duplicates, drop_shared)
+    elif findings.n_faults:
+        raise DataError(
+            f"{findings.n_faults:,} faults",
+            "mend them, or leave such rows out with --fix --output DIR",
+            file=data,
+        )
+
+
+def _write_clean(
+    findings: Findings, output: Path, drop_duplicates: bool, drop_shared: bool
+) -> None:
+    from lstmfcn.check.cleaning import write_clean
+    from lstmfcn.check.duplicates import rows_to_drop
+
+    dropped = rows_to_drop(findings.training, findings.validation, drop_duplicates, drop_shared)
+    cleaned = write_clean(findings, output, dropped)
+    print(
+        f"\n{output}: {cleaned.n_rows:,} rows; left out: {cleaned.n_rows_left_out:,} rows and "
+        f"{cleaned.n_shards_left_out:,} shards, listed in {output}/set_aside.csv"
+    )
