@@ -136,5 +136,6 @@ class RowStatistics:
 
 def _hashes(values: FloatArray) -> bytes:
     """A hash of each series, one after the other; -0 is 0, and any nan is missing."""
-    plain = np.where(np.isnan(values), np.float32(np.nan), values + np.float32(0))
+    plain = values + np.float32(0)
+    plain[np.isnan(plain)] = np.nan
     return b"".join([hashlib.blake2b(series, digest_size=_HASH_BYTES).digest() for series in plain])
