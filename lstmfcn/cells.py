@@ -12,7 +12,6 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from lstmfcn.errors import DataError
 
@@ -29,10 +28,13 @@ class Source(NamedTuple):
 
 def matrix_of(table: pa.Table, columns: Sequence[str]) -> FloatArray:
     """The columns as one float32 matrix (N, len(columns)); nan for empty cells."""
-    matrix = np.empty((table.num_rows, len(columns)), dtype=np.float32)
-    for i, name in enumerate(columns):
-        column = pc.fill_null(table[name].cast(pa.float32(), safe=False), np.nan)
-        matrix[:, i] = column.to_numpy()
+    chosen = table.select(list(columns))
+    if any(kind != pa.float32() for kind in chosen.schema.types):
+        chosen = chosen.cast(pa.schema([(name, pa.float32()) for name in columns]), safe=False)
+    batches = chosen.combine_chunks().to_batches()
+    if not batches:
+        return np.empty((0, len(columns)), dtype=np.float32)
+    matrix: FloatArray = batches[0].to_tensor(null_to_nan=True).to_numpy()
     return matrix
 
 

@@ -94,7 +94,7 @@ class RowStatistics:
         return np.concatenate([np.empty(0, np.int32), *self._codes])
 
     def _add_ranges(self, values: FloatArray) -> None:
-        """Fmin and fmax pass over what is missing."""
+        """Take ranges; numpy's fmin and fmax pass over what is missing."""
         self.low = np.fmin(self.low, np.fmin.reduce(values, axis=0))
         self.high = np.fmax(self.high, np.fmax.reduce(values, axis=0))
         if self._schema.n_timepoints > 1:
