@@ -37,3 +37,8 @@ def some_of(names: Sequence[str]) -> str:
     if len(names) <= 6:
         return ", ".join(names) or "nothing"
     return f"{names[0]}, {names[1]}, ... {names[-1]} ({len(names)} in all)"
+
+
+def number(n: int, one: str, many: str | None = None) -> str:
+    """How many of something: ``1 row``, ``1,000 rows``."""
+    return f"{n:,} {one if n == 1 else many or one + 's'}"

@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 
 from lstmfcn.check.examination import Examined
 from lstmfcn.check.suspicions import Suspicion
+from lstmfcn.column_names import number
 from lstmfcn.errors import DataError
 
 _MOST_CLASSES = 20
@@ -40,10 +41,9 @@ class Findings(NamedTuple):
         return sum(examined.n_faults for examined in self.parts.values())
 
     @property
-    def n_faulty_shards(self) -> int:
-        """Shards that have any."""
-        shards = (shard for examined in self.parts.values() for shard in examined.shards)
-        return sum(1 for shard in shards if shard.n_faults)
+    def n_more(self) -> int:
+        """Those that are not described."""
+        return self.n_faults - len(self.faults)
 
     @property
     def faults(self) -> list[DataError]:
@@ -54,46 +54,72 @@ class Findings(NamedTuple):
 
 def text(findings: Findings) -> Iterator[str]:
     """The findings, line by line."""
+    yield from summary(findings)
+    yield ""
+    yield fault_heading(findings)
+    yield from (f"  {fault}" for fault in findings.faults)
+    if findings.n_more:
+        yield f"  {not_listed(findings)}"
+    if findings.suspicions:
+        yield ""
+        yield suspicion_heading(findings)
+    for suspicion in findings.suspicions:
+        yield f"  {suspicion}"
+        yield from (f"    {place}" for place in places(suspicion))
+
+
+def summary(findings: Findings) -> Iterator[str]:
+    """Rows, columns and classes."""
     for which, examined in findings.parts.items():
         yield from _summary(which, examined, findings.guessed)
     yield from _classes(findings)
-    yield ""
-    if findings.n_faults:
-        yield f"{findings.n_faults:,} faults, which training refuses:"
-        yield from (f"  {fault}" for fault in findings.faults)
-        if (more := findings.n_faults - len(findings.faults)) > 0:
-            yield f"  and {more:,} more; --limit {findings.n_faults} lists all"
-    else:
-        yield "no fault: training takes this data"
-    if findings.suspicions:
-        yield ""
-        yield f"{len(findings.suspicions)} suspicions, which training takes as they are:"
-    for suspicion in findings.suspicions:
-        yield f"  {suspicion}"
-        yield from (f"    {place}" for place in suspicion.places)
-        if (more := suspicion.n - len(suspicion.places)) > 0 and suspicion.places:
-            yield f"    and {more:,} more"
+
+
+def fault_heading(findings: Findings) -> str:
+    """What stands above the faults, or in their place."""
+    if not findings.n_faults:
+        return "no fault: training takes this data"
+    return f"{number(findings.n_faults, 'fault')}: training refuses this data"
+
+
+def not_listed(findings: Findings) -> str:
+    """What stands below the faults where there are more."""
+    return f"and {findings.n_more:,} more; --limit {findings.n_faults} lists all"
+
+
+def suspicion_heading(findings: Findings) -> str:
+    """What stands above the suspicions."""
+    return f"{number(len(findings.suspicions), 'suspicion')}, with which training would go on"
+
+
+def places(suspicion: Suspicion) -> Iterator[str]:
+    """Where some of it stands, and how much more there is."""
+    yield from suspicion.places
+    if suspicion.places and suspicion.n > len(suspicion.places):
+        yield f"and {suspicion.n - len(suspicion.places):,} more"
 
 
 def _summary(which: str, examined: Examined, guessed: bool) -> Iterator[str]:
-    n_shards = len(examined.shards)
     yield f"{which}: {examined.data}"
-    rows = f"{examined.n_rows:,} rows" + (
-        f" ({examined.n_broken:,} with faults)" if examined.n_broken else ""
-    )
-    yield f"  {n_shards} shard{'s' if n_shards != 1 else ''}, {rows}"
+    refused = sum(1 for shard in examined.shards if shard.statistics is None)
+    shards = number(len(examined.shards), "shard") + (f" ({refused:,} not read)" if refused else "")
+    broken = f" ({examined.n_broken:,} with faults)" if examined.n_broken else ""
+    yield f"  {shards}, {number(examined.n_rows, 'row')}{broken}"
     schema = examined.schema
     if schema and which == "training":
-        channels = f"{schema.n_channels} channel{'s' if schema.n_channels > 1 else ''}"
-        yield f"  {schema.n_timepoints} timepoints, {channels}"
-        how = " (by its label columns; --task says otherwise)" if guessed else ""
-        yield f"  task {schema.task}{how}, {len(examined.class_counts())} classes"
+        timepoints = number(schema.n_timepoints, "timepoint")
+        yield f"  {timepoints}, {number(schema.n_channels, 'channel')}"
+        how = " (guessed from its label columns)" if guessed else ""
+        if guessed and schema.task != "multiclass":
+            how = f" (guessed from its label columns: train with --task {schema.task})"
+        classes = number(len(examined.class_counts()), "class", "classes")
+        yield f"  task {schema.task}{how}, {classes}"
     if ignored := examined.ignored_columns():
         yield f"  columns not used: {', '.join(ignored)}"
     if lengths := examined.lengths():
         yield (
             f"  series of {lengths['least']} to {lengths['most']} timepoints, "
-            f"median {lengths['median']}; {lengths['missing']:,} values missing within"
+            f"median {lengths['median']}; {number(lengths['missing'], 'value')} missing within"
         )
 
 

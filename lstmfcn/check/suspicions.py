@@ -10,7 +10,7 @@ import numpy as np
 from lstmfcn.check.duplicates import Pairs, Place, Series
 from lstmfcn.check.examination import Examined
 from lstmfcn.check.row_statistics import N_MAGNITUDES, Largest
-from lstmfcn.column_names import some_of
+from lstmfcn.column_names import number, some_of
 from lstmfcn.schema import SeriesSchema
 
 FEW_ROWS = 5
@@ -68,7 +68,7 @@ def _of_classes(training: Examined, validation: Examined | None) -> Iterator[Sus
     if few:
         yield Suspicion(
             "few_rows",
-            f"{_number(len(few), 'class', 'classes')} with fewer than {FEW_ROWS} training rows: "
+            f"{number(len(few), 'class', 'classes')} with fewer than {FEW_ROWS} training rows: "
             f"{some_of(few)}",
             "add rows of them, or join classes",
             len(few),
@@ -122,7 +122,7 @@ def _of_duplicates(training: Examined, validation: Examined | None) -> Iterator[
     if len(repeats.rows):
         yield Suspicion(
             "duplicates",
-            f"{_number(len(repeats.rows), 'training row')} with the series and class of an "
+            f"{number(len(repeats.rows), 'training row')} with the series and class of an "
             "earlier one",
             "--fix --drop-duplicates leaves them out",
             len(repeats.rows),
@@ -131,7 +131,7 @@ def _of_duplicates(training: Examined, validation: Examined | None) -> Iterator[
     if len(other.rows):
         yield Suspicion(
             "contradictions",
-            f"{_number(len(other.rows), 'training row')} with the series of an earlier one, but "
+            f"{number(len(other.rows), 'training row')} with the series of an earlier one, but "
             "another class",
             "correct one of the two",
             len(other.rows),
@@ -142,10 +142,11 @@ def _of_duplicates(training: Examined, validation: Examined | None) -> Iterator[
         shared = held_out.shared_with(rows)
         if len(shared.rows):
             differ = int((held_out.codes[shared.rows] != rows.codes[shared.equals]).sum())
+            other_class = f", {differ:,} with another class" if differ else ""
             yield Suspicion(
                 "shared_rows",
-                f"{_number(len(shared.rows), 'validation row')} of {len(held_out.hashes)} with the "
-                "series of a training row" + (f", {differ} with another class" if differ else ""),
+                f"{number(len(shared.rows), 'validation row')} of {len(held_out.hashes):,} with "
+                f"the series of a training row{other_class}",
                 "validation would flatter the model; --fix --drop-shared leaves those training "
                 "rows out",
                 len(shared.rows),
@@ -168,7 +169,7 @@ def _of_values(examined: Examined, schema: SeriesSchema, which: str) -> Iterator
     if same and n_rows > 1 and which == "training":
         yield Suspicion(
             "constant_columns",
-            f"{_number(len(same), 'column')} with one value in all training rows: {some_of(same)}",
+            f"{number(len(same), 'column')} with one value in all training rows: {some_of(same)}",
             "see whether they were filled",
             len(same),
             [],
@@ -176,7 +177,7 @@ def _of_values(examined: Examined, schema: SeriesSchema, which: str) -> Iterator
     if empty and n_rows:
         yield Suspicion(
             "empty_columns",
-            f"{_number(len(empty), 'column')} without any value in the {which} data: "
+            f"{number(len(empty), 'column')} without any value in the {which} data: "
             f"{some_of(empty)}",
             "see whether they were filled",
             len(empty),
@@ -196,7 +197,7 @@ def _constant_series(examined: Examined, which: str) -> Iterator[Suspicion]:
     if n:
         yield Suspicion(
             "constant_series",
-            f"{_number(n, f'{which} row')} with one value at all timepoints",
+            f"{number(n, f'{which} row')} with one value at all timepoints",
             "see whether something was measured",
             n,
             [str(place) for place in places[:_PLACES]],
@@ -217,7 +218,7 @@ def _extremes(examined: Examined, schema: SeriesSchema, which: str) -> Iterator[
     if n:
         yield Suspicion(
             "extreme_values",
-            f"{_number(n, 'value')} of the {which} data more than {2 ** (_FAR_EXPONENTS - 1)} "
+            f"{number(n, 'value')} of the {which} data more than {2 ** (_FAR_EXPONENTS - 1)} "
             "times as large as the median of their channel",
             "a missing value is an empty cell, with --missing mask",
             n,
@@ -237,7 +238,3 @@ def _largest(examined: Examined, channel: int) -> str:
 
 def _magnitude(found: tuple[Largest, str]) -> float:
     return abs(found[0].value)
-
-
-def _number(n: int, one: str, many: str | None = None) -> str:
-    return f"{n:,} {one if n == 1 else many or one + 's'}"

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import Parameter
 
+from lstmfcn.column_names import number
 from lstmfcn.commands.flag_types import Count
 from lstmfcn.errors import DataError, OutputError
 from lstmfcn.files import whole_file
@@ -60,10 +61,11 @@ def check(
     if fix != (output is not None) or ((drop_duplicates or drop_shared) and not fix):
         raise OutputError("--fix and --output DIR go together, and --drop-... with them")
     from lstmfcn.check.check import check as check_data
-    from lstmfcn.check.report import as_json, text
+    from lstmfcn.check.report import as_json
+    from lstmfcn.check.terminal import show
 
     findings = check_data(data, validation, task, missing, limit)
-    print("\n".join(text(findings)), flush=True)
+    show(findings)
     if json:
         with whole_file(Path(json)) as path:
             path.write_text(as_json(findings), encoding="utf-8")
@@ -71,7 +73,7 @@ def check(
         _write_clean(findings, Path(output), drop_duplicates, drop_shared)
     elif findings.n_faults:
         raise DataError(
-            f"{findings.n_faults:,} faults",
+            number(findings.n_faults, "fault"),
             "mend them, or leave such rows out with --fix --output DIR",
             file=data,
         )
@@ -86,6 +88,7 @@ def _write_clean(
     dropped = rows_to_drop(findings.training, findings.validation, drop_duplicates, drop_shared)
     cleaned = write_clean(findings, output, dropped)
     print(
-        f"\n{output}: {cleaned.n_rows:,} rows; left out: {cleaned.n_rows_left_out:,} rows and "
-        f"{cleaned.n_shards_left_out:,} shards, listed in {output}/set_aside.csv"
+        f"\n{output}: {number(cleaned.n_rows, 'row')}; set aside: "
+        f"{number(cleaned.n_rows_left_out, 'row')} and "
+        f"{number(cleaned.n_shards_left_out, 'shard')}, listed in {output}/set_aside.csv"
     )
