@@ -50,8 +50,13 @@ class Classifier:
     def __init__(self, artifact: Artifact, precision: InferencePrecision = "fp32") -> None:
         self.artifact = artifact
         self.schema = artifact.schema
+        self._precision = precision
         self._task = task_of(artifact.schema, decision=artifact.decision)
         self._network = FoldedEnsemble.of(artifact.network().eval(), _DTYPES[precision])
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Go to another process as the artifact, which is folded anew there."""
+        return type(self), (self.artifact, self._precision)
 
     @classmethod
     def load(cls, directory: Path | str, precision: InferencePrecision = "fp32") -> Classifier:

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 import numpy.typing as npt
 
 from lstmfcn.artifact import Artifact
 from lstmfcn.batches import EvaluationBatches
+from lstmfcn.bounds import batch_size_for, refuse_small_batches
 from lstmfcn.calibration import calibrated
-from lstmfcn.cells import FloatArray
+from lstmfcn.cells import FloatArray, Source
 from lstmfcn.channels import value_names
 from lstmfcn.ensemble import ensemble_of
 from lstmfcn.hyperparameters import Hyperparameters
@@ -27,6 +30,7 @@ def train_arrays(
     hyperparameters: Hyperparameters,
     validation: Labelled | None = None,
     report: Report = lambda _: None,
+    columns: Sequence[str] | None = None,
 ) -> Artifact:
     """What ``lstmfcn train`` makes of shards with these rows, by one worker on the CPU.
 
@@ -36,18 +40,25 @@ def train_arrays(
         validation: rows that decide which epoch is kept, the training loss does without them; and
             that the temperature is fitted on.
         report: called with each epoch's metrics.
+        columns: names of the values, one channel after the other, of which the channels are read
+            off as those of shards are; by default those of `value_names`.
 
     Raises:
-        HyperparameterError: they ask for what needs validation rows, and there are none.
+        HyperparameterError: they ask for what needs validation rows, and there are none; or for
+            batches of one row.
+        DataError: a row without any value, where values may be missing; only one class.
         TrainingError: the loss is no longer finite.
     """
     hyperparameters.refuse_fitting(validation is not None)
     values, names = train
-    n_channels = values.shape[1] if values.ndim == 3 else 1
-    columns = ["y", *value_names(n_channels, values.shape[-1])]
-    schema = SeriesSchema.from_header(columns, "multiclass", missing=hyperparameters.missing)
+    refuse_small_batches(batch_size_for(hyperparameters.batch_size, len(names)), world_size=1)
+    if columns is None:
+        columns = value_names(values.shape[1] if values.ndim == 3 else 1, values.shape[-1])
+    schema = SeriesSchema.from_header(
+        ["y", *columns], "multiclass", missing=hyperparameters.missing
+    )
     schema = schema.with_classes(sorted(set(names.tolist())))
-    scaler = Scaler.fit(hyperparameters.scaling, _flat(values), n_channels)
+    scaler = Scaler.fit(hyperparameters.scaling, _flat(values), schema.n_channels)
     rows = _rows(train, schema, scaler)
     held_out = _rows(validation, schema, scaler) if validation else None
     watched = EvaluationBatches(held_out) if held_out else None
@@ -67,6 +78,7 @@ def train_arrays(
 
 def _rows(labelled: Labelled, schema: SeriesSchema, scaler: Scaler) -> Rows:
     values, names = labelled
+    schema.refuse_empty_rows(_flat(values), Source())
     return Rows(scaler.transform(_flat(values)), schema.encode_names(names.tolist()))
 
 

@@ -1,0 +1,81 @@
+"""What the scikit-learn classifier is given, as arrays and names that lstmfcn trains on.
+
+Shapes: N rows, C channels of T timepoints, V = C * T values, K classes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from lstmfcn.cells import class_name
+from lstmfcn.channels import channels_of, value_names
+from lstmfcn.hyperparameters import MissingName
+
+
+def checks_of(missing: MissingName) -> dict[str, Any]:
+    """What scikit-learn makes of values, and what it refuses."""
+    finite = "allow-nan" if missing == "mask" else True
+    return {"dtype": np.float32, "order": "C", "ensure_all_finite": finite}
+
+
+def shape_of(values: Any) -> tuple[int, ...]:
+    """The shape of an array, of a table, or of the array that nested lists make."""
+    return tuple(values.shape if hasattr(values, "shape") else np.asarray(values).shape)
+
+
+def flat(values: npt.ArrayLike) -> npt.ArrayLike:
+    """Series (N, C, T) as (N, V), one channel after the other; what has another shape as it is."""
+    shape = shape_of(values)
+    return np.asarray(values).reshape(shape[0], shape[1] * shape[2]) if len(shape) == 3 else values
+
+
+def names_of(classes: npt.NDArray[Any]) -> list[str]:
+    """Labels as class names of a shard.
+
+    Raises:
+        ValueError: a label is no name, or two are one.
+    """
+    labels = classes.tolist()
+    names = [class_name(label) for label in labels]
+    for i, (label, name) in enumerate(zip(labels, names, strict=True)):
+        if not isinstance(label, str | int | float):
+            raise ValueError(f"y has the label {label}; give text, integers or bools")
+        if not name or name in names[:i]:
+            fault = "is empty" if not name else "is the name of two labels"
+            raise ValueError(f"y has the label {label!r}, which {fault} when written to a shard")
+    return names
+
+
+def columns_of(named: npt.NDArray[np.object_] | None, n_channels: int, n_values: int) -> list[str]:
+    """Names of the values in the model directory, of which channels are read off.
+
+    Args:
+        named: those of the table's columns, (V,), where it has any; kept where all start with x.
+        n_channels: of values without such names.
+        n_values: V.
+
+    Raises:
+        ValueError: names of several channels, one among the other.
+        DataError: names of channels that do not fit together.
+    """
+    names = [] if named is None else [str(name) for name in named]
+    if not names or not all(name.startswith("x") for name in names):
+        return value_names(n_channels, n_values // n_channels)
+    if list(channels_of(names).columns) != names:
+        raise ValueError(
+            "X has columns of several channels, one among the other; "
+            "order them x1_1, x1_2, ..., x2_1, x2_2, ..."
+        )
+    return names
+
+
+@contextmanager
+def too_large_is_infinite() -> Iterator[None]:
+    """Let what is too large for 32 bits become infinite without a warning; it is refused then."""
+    with np.errstate(over="ignore", invalid="ignore"):
+        yield

@@ -1,0 +1,394 @@
+"""The scikit-learn classifier, without Ray; tests/cluster/test_estimator_on_ray.py has the rest."""
+
+import pickle
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from sklearn.base import clone
+from sklearn.exceptions import NotFittedError
+from sklearn.model_selection import GridSearchCV, cross_val_score, train_test_split
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import FunctionTransformer
+from sklearn.utils.estimator_checks import parametrize_with_checks
+from small_models import N_TIMEPOINTS, tiny_artifact, tiny_hyperparameters, tiny_rows
+
+import lstmfcn
+from lstmfcn import LSTMFCNClassifier
+from lstmfcn.classifier import Classifier
+from lstmfcn.cli import main
+from lstmfcn.errors import DataError, HyperparameterError, ModelError
+from lstmfcn.hyperparameters import RECIPES, Hyperparameters
+from lstmfcn.train_arrays import train_arrays
+
+ROOT = Path(lstmfcn.__file__).parents[1]
+
+NAMES = np.array(["10", "9", "b"])
+
+NOT_HYPERPARAMETERS = {"random_state", "validation_fraction", "num_workers"}
+NOT_PARAMETERS = {
+    "task": "a row has one of two or more classes",
+    "fit_thresholds": "only multilabel has thresholds",
+    "seed": "is random_state",
+}
+
+
+def tiny(**changes):
+    """An estimator of a network that is trained in no time."""
+    given = tiny_hyperparameters(**changes).model_dump(exclude_unset=True, exclude={"task"})
+    return LSTMFCNClassifier(**given)
+
+
+def rows(n_rows=48, seed=0):
+    found = tiny_rows(n_rows=n_rows, seed=seed)
+    return found.values, NAMES[found.labels]
+
+
+def weights_of(estimator):
+    return estimator.classifier_.artifact.weights
+
+
+def assert_same_weights(found, expected):
+    assert found.keys() == expected.keys()
+    for name, tensor in expected.items():
+        assert torch.equal(found[name], tensor), name
+
+
+CHECKED = {
+    "hidden_size": 4,
+    "filters_1": 8,
+    "filters_2": 8,
+    "filters_3": 8,
+    "kernel_size_1": 3,
+    "kernel_size_2": 3,
+    "dropout": 0.1,
+    "epochs": 8,
+    "lr": 0.03,
+    "batch_size": 16,
+    "precision": "fp32",
+}
+EXPECTED_FAILURES = {
+    "check_class_weight_classifiers": "class_weight is none, sqrt or balanced, as of every "
+    "training; weights by class, which the check gives, are not known to the loss",
+}
+
+
+@parametrize_with_checks(
+    [LSTMFCNClassifier(**CHECKED), LSTMFCNClassifier(**CHECKED, missing="mask")],
+    expected_failed_checks=lambda _: EXPECTED_FAILURES,
+)
+def test_scikit_learns_checks(estimator, check):
+    check(estimator)
+
+
+def test_parameters_are_the_hyperparameters():
+    parameters = LSTMFCNClassifier().get_params()
+    expected = Hyperparameters.model_fields.keys() - NOT_PARAMETERS.keys()
+    assert parameters.keys() == expected | NOT_HYPERPARAMETERS
+    types = LSTMFCNClassifier.__annotations__
+    for name in expected:
+        assert parameters[name] is None
+        assert types[name].endswith(" | None")
+
+
+@pytest.mark.parametrize("recipe", RECIPES)
+def test_what_is_not_given_is_what_the_recipe_says(recipe):
+    found = LSTMFCNClassifier(recipe=recipe, random_state=3)._hyperparameters()
+    assert found == Hyperparameters(recipe=recipe, seed=3)
+    given = LSTMFCNClassifier(recipe=recipe, batch_size=8, lr=3e-3)._hyperparameters()
+    assert given == Hyperparameters(recipe=recipe, batch_size=8, lr=3e-3)
+
+
+def test_numbers_of_numpy_are_numbers():
+    numbers = {"epochs": np.int64(2), "lr": np.float64(0.1), "random_state": np.int32(7)}
+    assert LSTMFCNClassifier(**numbers)._hyperparameters() == Hyperparameters(
+        epochs=2, lr=0.1, seed=7
+    )
+
+
+def test_a_seed_is_drawn_where_none_is_given():
+    def seed(random_state):
+        return LSTMFCNClassifier(random_state=random_state)._hyperparameters().seed
+
+    assert seed(np.random.RandomState(1)) == seed(np.random.RandomState(1))
+    assert len({seed(None) for _ in range(5)}) == 5
+
+
+@pytest.mark.parametrize("changes", [{}, {"members": 2}, {"batch_size": "auto"}])
+def test_it_trains_what_train_arrays_trains(changes):
+    values, names = rows()
+    estimator = tiny(**changes).set_params(random_state=5)
+    expected = train_arrays((values, names), tiny_hyperparameters(**changes, seed=5))
+    assert_same_weights(weights_of(estimator.fit(values, names)), expected.weights)
+    found = estimator.classifier_.artifact
+    assert found.schema == expected.schema
+    assert found.hyperparameters == expected.hyperparameters
+
+
+def test_a_fraction_of_the_rows_decides_which_epoch_is_kept():
+    values, names = rows()
+    training, held_out = train_test_split(
+        np.arange(48), test_size=0.25, stratify=names, random_state=0
+    )
+    training, held_out = np.sort(training), np.sort(held_out)
+    wanted = {"epochs": 8, "lr": 0.1, "calibrate": True}
+    expected = train_arrays(
+        (values[training], names[training]),
+        tiny_hyperparameters(**wanted),
+        (values[held_out], names[held_out]),
+    )
+    estimator = tiny(**wanted).set_params(validation_fraction=0.25).fit(values, names)
+    found = estimator.classifier_.artifact
+    assert_same_weights(found.weights, expected.weights)
+    assert found.decision == expected.decision
+    assert found.decision.temperature != 1
+    assert found.metrics["epoch"] == expected.metrics["epoch"]
+
+
+@pytest.mark.parametrize(
+    ("labels", "make", "kind"),
+    [
+        (["b", "9", "10"], np.asarray, "U"),
+        (["b", "9", "10"], np.ndarray.tolist, "U"),
+        (["b", "9", "10"], lambda y: y.astype(object), "O"),
+        (["b", "9", "10"], pd.Series, "O"),
+        (["b", "9", "10"], lambda y: pd.Series(y, dtype="category"), "O"),
+        ([-2, 10, 9], np.asarray, "i"),
+        ([-2, 10, 9], np.ndarray.tolist, "i"),
+        ([True, False, True], np.asarray, "b"),
+        ([2.0, -1.0, 10.0], np.asarray, "f"),
+    ],
+)
+def test_labels_are_predicted_as_they_were_given(labels, make, kind, tmp_path):
+    found = tiny_rows(n_rows=48)
+    y = make(np.array(labels)[found.labels])
+    estimator = tiny(epochs=30).fit(found.values, y)
+    assert estimator.classes_.dtype.kind == kind
+    np.testing.assert_array_equal(estimator.classes_, np.unique(np.asarray(y)))
+    predicted = estimator.predict(found.values)
+    assert predicted.dtype == estimator.classes_.dtype
+    assert estimator.score(found.values, y) > 0.9
+    estimator.save(tmp_path / "model")
+    loaded = LSTMFCNClassifier.load(tmp_path / "model")
+    assert loaded.classes_.dtype == estimator.classes_.dtype
+    np.testing.assert_array_equal(loaded.predict(found.values), predicted)
+
+
+def test_probabilities_are_in_the_order_of_the_classes():
+    values, names = rows()
+    estimator = tiny(epochs=30).fit(values, names)
+    assert estimator.classes_.tolist() == ["10", "9", "b"]
+    assert estimator.classifier_.schema.classes == ("9", "10", "b")
+    found = estimator.predict_proba(values)
+    np.testing.assert_array_equal(found, estimator.classifier_.predict_proba(values)[:, [1, 0, 2]])
+    assert (estimator.classes_[found.argmax(axis=1)] == names).mean() > 0.9
+
+
+@pytest.mark.parametrize(
+    ("labels", "told"),
+    [
+        (["1", "1.0"], "y has the label '1.0', which is the name of two labels when written"),
+        (["a", " "], "y has the label ' ', which is empty when written to a shard"),
+        (["a", "a"], "y has only the class a; training needs two"),
+        (np.array(["2026-01-01", "2026-01-02"], "M8[D]"), "y has the label 2026-01-01; give text"),
+    ],
+)
+def test_labels_that_are_no_classes_are_refused(labels, told):
+    with pytest.raises(ValueError, match=re.escape(told)):
+        tiny().fit(np.eye(4, 12), np.array(labels)[[0, 1, 0, 1]])
+
+
+def test_series_of_several_channels():
+    values, names = rows()
+    nested = values.reshape(48, 3, 4)
+    estimator = tiny(epochs=3).fit(nested, names)
+    expected = train_arrays((nested, names), tiny_hyperparameters(epochs=3))
+    assert_same_weights(weights_of(estimator), expected.weights)
+    assert estimator.classifier_.schema.n_channels == 3
+    assert estimator.n_features_in_ == 12
+    found = estimator.predict_proba(nested)
+    np.testing.assert_array_equal(estimator.predict_proba(nested.tolist()), found)
+    np.testing.assert_array_equal(estimator.predict_proba(values), found)
+    with pytest.raises(ValueError, match=r"shape \(48, 4, 3\).*expecting \(N, 3, 4\)"):
+        estimator.predict(values.reshape(48, 4, 3))
+
+
+def test_tables_of_named_channels_are_what_shards_of_them_are(tmp_path):
+    values, names = rows()
+    columns = [f"x{channel}_{t}" for channel in (1, 2, 3) for t in range(4)]
+    table = pd.DataFrame(values, columns=columns)
+    estimator = tiny().fit(table, names)
+    assert estimator.feature_names_in_.tolist() == columns
+    assert estimator.classifier_.schema.value_columns == tuple(columns)
+    nested = tiny().fit(values.reshape(48, 3, 4), names)
+    assert_same_weights(weights_of(estimator), weights_of(nested))
+    found = estimator.predict_proba(table)
+    estimator.save(tmp_path / "model")
+    loaded = LSTMFCNClassifier.load(tmp_path / "model")
+    np.testing.assert_array_equal(loaded.predict_proba(table), found)
+    np.testing.assert_array_equal(loaded.predict_proba(values.reshape(48, 3, 4)), found)
+    with pytest.raises(ValueError, match="order them x1_1, x1_2"):
+        tiny().fit(table[[*columns[::3], *columns[1::3], *columns[2::3]]], names)
+    with pytest.raises(DataError, match="channel 3 without x3_3"):
+        tiny().fit(table.iloc[:, :-1], names)
+
+
+def test_tables_with_other_columns(tmp_path):
+    values, names = rows()
+    columns = [f"hour {t}" for t in range(N_TIMEPOINTS)]
+    table = pd.DataFrame(values, columns=columns)
+    estimator = tiny().fit(table, names)
+    assert estimator.classifier_.schema.value_columns[:2] == ("x_1", "x_2")
+    estimator.save(tmp_path / "model")
+    loaded = LSTMFCNClassifier.load(tmp_path / "model")
+    np.testing.assert_array_equal(loaded.predict_proba(table), estimator.predict_proba(table))
+    for one in (estimator, loaded):
+        with pytest.raises(ValueError, match="must be in the same order"):
+            one.predict(table.iloc[:, ::-1])
+
+
+def test_missing_values_are_masked_where_they_may_be():
+    values, names = rows()
+    values[::5, 7:] = np.nan
+    with pytest.raises(ValueError, match="NaN"):
+        tiny().fit(values, names)
+    estimator = tiny(missing="mask").fit(values, names)
+    expected = train_arrays((values, names), tiny_hyperparameters(missing="mask"))
+    assert_same_weights(weights_of(estimator), expected.weights)
+    assert np.isfinite(estimator.predict_proba(values)).all()
+    values[3] = np.nan
+    with pytest.raises(DataError, match="row 4: found no value at all"):
+        estimator.predict(values)
+    with pytest.raises(DataError, match="row 4: found no value at all"):
+        tiny(missing="mask").fit(values, names)
+
+
+@pytest.mark.parametrize(
+    ("changes", "error", "told"),
+    [
+        ({"lr": -1}, HyperparameterError, "lr: found -1; it must be greater than 0"),
+        ({"batch_size": 1}, HyperparameterError, "batch-size: found 1; it must be at least 2"),
+        ({"random_state": -1}, HyperparameterError, "seed: found -1"),
+        ({"calibrate": True}, ValueError, "calibrate is fitted on validation rows; give valid"),
+        ({"validation_fraction": 1.5}, ValueError, "validation_fraction: found 1.5; it must be"),
+        ({"num_workers": 0}, ValueError, "num_workers: found 0; it must be at least 1"),
+    ],
+)
+def test_parameters_that_are_impossible_are_refused(changes, error, told):
+    with pytest.raises(error, match=re.escape(told)):
+        tiny().set_params(**changes).fit(*rows())
+
+
+def test_values_too_large_are_refused():
+    values, names = rows()
+    with pytest.raises(ValueError, match="too large for dtype"):
+        tiny().fit(values.astype(np.float64) * 1e300, names)
+    with pytest.raises(DataError, match="row 1: found values too large to compute with"):
+        tiny().fit(values, names).predict(np.full((1, N_TIMEPOINTS), 3e38))
+
+
+def test_the_model_directory_is_everyones(tmp_path):
+    values, names = rows()
+    estimator = tiny(dropout=0.3).fit(values, names)
+    estimator.save(tmp_path / "model")
+    classifier = Classifier.load(tmp_path / "model")
+    found = classifier.predict_proba(values)
+    np.testing.assert_array_equal(found[:, [1, 0, 2]], estimator.predict_proba(values))
+    assert (classifier.predict(values) == estimator.predict(values)).all()
+    loaded = LSTMFCNClassifier.load(tmp_path / "model")
+    assert loaded.get_params() == estimator.get_params()
+    assert loaded.n_features_in_ == N_TIMEPOINTS
+    assert not hasattr(loaded, "feature_names_in_")
+    refitted = clone(loaded).fit(values, names)
+    assert_same_weights(weights_of(refitted), weights_of(estimator))
+
+
+@pytest.mark.parametrize(
+    ("kind", "classes"),
+    [
+        ("names", ["cat", "dog", "emu"]),
+        ("multiclass", ["y_a", "y_b", "y_c"]),
+        ("binary", ["0", "1"]),
+        ("one-hot pair", ["y_no", "y_yes"]),
+    ],
+)
+def test_models_of_shards_are_loaded(kind, classes, tmp_path):
+    artifact = tiny_artifact(kind, recipe="paper", seed=3)
+    artifact.save(tmp_path / "model")
+    estimator = LSTMFCNClassifier.load(tmp_path / "model")
+    wanted = estimator._hyperparameters().model_copy(update={"task": artifact.schema.task})
+    assert wanted == artifact.hyperparameters
+    assert estimator.get_params()["recipe"] == "paper"
+    assert estimator.classes_.tolist() == classes
+    table = pd.DataFrame(tiny_rows(kind).values, columns=list(artifact.schema.value_columns))
+    found = estimator.predict_proba(table)
+    np.testing.assert_allclose(found.sum(axis=1), 1, rtol=1e-6)
+    expected = Classifier(artifact).predict_proba(table)
+    np.testing.assert_array_equal(found[:, -expected.shape[1] :], expected)
+    decided = Classifier(artifact).decide(expected)[:, -1] == 1
+    np.testing.assert_array_equal(estimator.predict(table) == classes[-1], decided)
+
+
+def test_what_cannot_be_loaded_or_saved_is_refused(tmp_path):
+    tiny_artifact("multilabel").save(tmp_path / "model")
+    with pytest.raises(ModelError, match="found a multilabel model; load it with"):
+        LSTMFCNClassifier.load(tmp_path / "model")
+    with pytest.raises(NotFittedError):
+        tiny().save(tmp_path / "other")
+
+
+def test_it_is_pickled_with_its_model():
+    values, names = rows()
+    estimator = tiny(members=2).fit(values, names)
+    other = pickle.loads(pickle.dumps(estimator))
+    np.testing.assert_array_equal(other.predict_proba(values), estimator.predict_proba(values))
+
+
+def test_pipelines_cross_validation_and_searches():
+    values, names = rows()
+    shifted = make_pipeline(FunctionTransformer(np.negative), tiny(epochs=20))
+    assert cross_val_score(shifted, values, names, cv=3).mean() > 0.9
+    grid = {"epochs": [1, 20], "calibrate": [False, True], "scaling": ["global", "series"]}
+    search = GridSearchCV(tiny().set_params(validation_fraction=0.25), grid, cv=2)
+    search.fit(values, names)
+    assert search.best_params_["epochs"] == 20
+    assert search.best_score_ > 0.9
+    assert search.score(*rows(seed=5)) > 0.9
+
+
+def test_the_callers_random_numbers_are_left_alone():
+    torch.manual_seed(1)
+    expected = torch.rand(3)
+    torch.manual_seed(1)
+    tiny().fit(*rows())
+    assert torch.equal(torch.rand(3), expected)
+
+
+def test_the_package_names_it_without_importing_it():
+    code = (
+        "import sys, lstmfcn\n"
+        "assert not {'torch', 'sklearn', 'ray', 'lstmfcn.estimator'} & sys.modules.keys()\n"
+        "assert lstmfcn.LSTMFCNClassifier.__module__ == 'lstmfcn.estimator'\n"
+        "assert 'ray' not in sys.modules\n"
+    )
+    subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True)
+    with pytest.raises(AttributeError, match="module 'lstmfcn' has no attribute 'Nobody'"):
+        _ = lstmfcn.Nobody
+
+
+def test_the_code_of_the_page_runs(tmp_path, monkeypatch, capsys):
+    (code,) = re.findall(
+        r"^```python\n(.*?)^```", (ROOT / "docs/estimator.md").read_text(), re.DOTALL | re.MULTILINE
+    )
+    monkeypatch.chdir(tmp_path)
+    for folder in ("data/train", "data/test"):
+        assert main(["sample", "--output", folder, "--rows", "60", "--shards", "1"]) == 0
+    exec(compile(code, "docs/estimator.md", "exec"), {})
+    printed = capsys.readouterr().out.splitlines()
+    assert re.fullmatch(r"\['(bell|cylinder|funnel)'.*\]", printed[-1])
+    assert Classifier.load("runs/best").schema.classes == ("bell", "cylinder", "funnel")
