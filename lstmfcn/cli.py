@@ -7,34 +7,61 @@ exit code 2 (1 where a training failed, 130 where it was stopped); a bug keeps i
 from __future__ import annotations
 
 import gc
-import logging
 import sys
 from collections.abc import Sequence
-from typing import NoReturn
+from typing import Annotated, Any, NoReturn
 
-from cyclopts import App, CycloptsError, ValidationError
+from cyclopts import CycloptsError, Parameter, ValidationError
 from pydantic import ValidationError as PydanticValidationError
 
-import lstmfcn
 from lstmfcn.commands.check import check
+from lstmfcn.commands.completion import completion
 from lstmfcn.commands.convert import convert
 from lstmfcn.commands.evaluate import evaluate
 from lstmfcn.commands.export import export
+from lstmfcn.commands.going_on import going_on
+from lstmfcn.commands.pages import add, app
 from lstmfcn.commands.predict import predict
 from lstmfcn.commands.sample import sample
 from lstmfcn.commands.serve import serve
 from lstmfcn.commands.train import train
 from lstmfcn.commands.tune import tune
 from lstmfcn.errors import LstmfcnError, StoppedError
+from lstmfcn.flag_groups import PRINTING
 from lstmfcn.hyperparameters import explain
+from lstmfcn.interrupts import stoppable
+from lstmfcn.terminal import Manners, use
 
-app = App(
-    name="lstmfcn",
-    help="Train and use the LSTM-FCN time-series classifier on CSV shards, through Ray.",
-    version=lstmfcn.__version__,
-)
-for command in (train, tune, evaluate, predict, serve, export, check, convert, sample):
-    app.command(command)
+for command in (train, tune, evaluate, predict, serve, export, check, convert, sample, completion):
+    add(command)
+
+_AS_ERRORS: dict[str, Any] = {
+    "exit_on_error": False,
+    "print_error": False,
+    "result_action": "return_value",
+}
+
+
+@app.meta.default
+def _in_a_manner(
+    *words: Annotated[str, Parameter(show=False, allow_leading_hyphen=True)],
+    quiet: Annotated[bool, PRINTING] = False,
+    as_json: Annotated[bool, Parameter(name="--json"), PRINTING] = False,
+    verbose: Annotated[bool, PRINTING] = False,
+) -> None:
+    """Run a command, and print as asked.
+
+    Parameters
+    ----------
+    quiet
+        Print the result, warnings and errors only.
+    as_json
+        Print the result as one line of JSON; progress then goes to stderr.
+    verbose
+        Print what Ray and its processes log, too.
+    """
+    use(Manners(quiet, as_json, verbose))
+    app(words, **_AS_ERRORS)
 
 
 def run(*command: str) -> NoReturn:
@@ -46,16 +73,14 @@ def run(*command: str) -> NoReturn:
 
 def main(arguments: Sequence[str]) -> int:
     """Run a command and return its exit code."""
-    logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
     try:
-        app(
-            arguments,
-            exit_on_error=False,
-            print_error=False,
-            result_action="return_value",
-        )
+        with stoppable():
+            app.meta(arguments, **_AS_ERRORS)
     except CycloptsError as error:
         return _refuse(_usage(error), 2)
+    except StoppedError as error:
+        again = f"; go on with: {going_on(arguments)}" if error.goes_on else ""
+        return _refuse(f"{error}{again}", error.exit_code)
     except LstmfcnError as error:
         return _refuse(str(error), error.exit_code)
     except KeyboardInterrupt:

@@ -102,6 +102,15 @@ class TrainingError(LstmfcnError):
 
 
 class StoppedError(LstmfcnError):
-    """The user stopped a training, which can go on from where it was."""
+    """The user stopped a command.
+
+    Args:
+        message: what was reached.
+        goes_on: whether the command can go on from there.
+    """
 
     exit_code = 130
+
+    def __init__(self, message: str, *, goes_on: bool) -> None:
+        super().__init__(message)
+        self.goes_on = goes_on

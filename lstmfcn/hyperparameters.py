@@ -15,6 +15,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from lstmfcn.errors import HyperparameterError
+from lstmfcn.flag_groups import AFTER_TRAINING, DATA, NETWORK, TRAINING
 
 TaskName = Literal["binary", "multiclass", "multilabel"]
 ScalingName = Literal["global", "series", "timestep", "none"]
@@ -65,99 +66,119 @@ class Hyperparameters(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
-    recipe: RecipeName = Field(
+    recipe: Annotated[RecipeName, TRAINING] = Field(
         "default",
         description="What is not given otherwise: the defaults; the paper's training; or best, the "
         "defaults and five members.",
     )
-    num_layers: int = Field(1, ge=1, description="LSTM layers, one on the other.")
-    hidden_size: int = Field(8, ge=1, description="Units of each LSTM layer.")
-    dropout: float = Field(0.8, ge=0, lt=1, description="Dropout after each LSTM layer.")
-    filters_1: int = Field(128, ge=1, description="Filters of the first convolution.")
-    filters_2: int = Field(256, ge=1, description="Filters of the second convolution.")
-    filters_3: int = Field(128, ge=1, description="Filters of the third convolution.")
-    kernel_size_1: int = Field(8, ge=1, description="Kernel of the first convolution, timepoints.")
-    kernel_size_2: int = Field(5, ge=1, description="Kernel of the second convolution, timepoints.")
-    kernel_size_3: int = Field(3, ge=1, description="Kernel of the third convolution, timepoints.")
-    network: NetworkName = Field(
+    num_layers: Annotated[int, NETWORK] = Field(
+        1, ge=1, description="LSTM layers, one on the other."
+    )
+    hidden_size: Annotated[int, NETWORK] = Field(8, ge=1, description="Units of each LSTM layer.")
+    dropout: Annotated[float, NETWORK] = Field(
+        0.8, ge=0, lt=1, description="Dropout after each LSTM layer."
+    )
+    filters_1: Annotated[int, NETWORK] = Field(
+        128, ge=1, description="Filters of the first convolution."
+    )
+    filters_2: Annotated[int, NETWORK] = Field(
+        256, ge=1, description="Filters of the second convolution."
+    )
+    filters_3: Annotated[int, NETWORK] = Field(
+        128, ge=1, description="Filters of the third convolution."
+    )
+    kernel_size_1: Annotated[int, NETWORK] = Field(
+        8, ge=1, description="Kernel of the first convolution, timepoints."
+    )
+    kernel_size_2: Annotated[int, NETWORK] = Field(
+        5, ge=1, description="Kernel of the second convolution, timepoints."
+    )
+    kernel_size_3: Annotated[int, NETWORK] = Field(
+        3, ge=1, description="Kernel of the third convolution, timepoints."
+    )
+    network: Annotated[NetworkName, NETWORK] = Field(
         "auto",
         description="LSTM-FCN; with attention in the LSTM (alstm), with weights of the filters "
         "(mlstm), or both (malstm). Auto is lstm-fcn for one channel, mlstm-fcn for several.",
     )
-    lr: float = Field(3e-3, gt=0, description="Learning rate of Adam, at its highest.")
-    batch_size: Annotated[int, Field(ge=1)] | Literal["auto"] = Field(
+    lr: Annotated[float, TRAINING] = Field(
+        3e-3, gt=0, description="Learning rate of Adam, at its highest."
+    )
+    batch_size: Annotated[Annotated[int, Field(ge=1)] | Literal["auto"], TRAINING] = Field(
         "auto",
         description="Rows of one step, over all workers; the same at any number of them. auto: a "
         "32nd of all rows, as a power of two, from 8 to 128.",
     )
-    epochs: int = Field(200, ge=1, description="Passes over the training rows.")
-    rows_per_epoch: int = Field(
+    epochs: Annotated[int, TRAINING] = Field(
+        200, ge=1, description="Passes over the training rows."
+    )
+    rows_per_epoch: Annotated[int, TRAINING] = Field(
         200,
         ge=0,
         description="An epoch goes over fewer rows than these several times, for sets of a few "
         "dozen rows need steps; not where rows are streamed.",
     )
-    members: int = Field(
+    members: Annotated[int, NETWORK] = Field(
         1,
         ge=1,
         le=100,
         description="Networks that answer as one, by the mean of their logits; each is trained on "
         "its own, with seed, seed + 1, and so on.",
     )
-    task: TaskName = Field(
+    task: Annotated[TaskName, DATA] = Field(
         "multiclass",
         description="multiclass: one class a row; binary: yes or no; multilabel: any labels.",
     )
-    scaling: ScalingName = Field(
+    scaling: Annotated[ScalingName, DATA] = Field(
         "global",
         description="What values are centred and scaled by: all training values, each series, "
         "each timestep, or nothing. Global keeps both level and shape.",
     )
-    missing: MissingName = Field(
+    missing: Annotated[MissingName, DATA] = Field(
         "refuse",
         description="Empty cells, of gaps or after the end of a shorter series: refused; or "
         "masked, so that they take no part.",
     )
-    class_weight: ClassWeightName = Field(
+    class_weight: Annotated[ClassWeightName, TRAINING] = Field(
         "none",
         description="What a row weighs in the loss: the same each; balanced, by which every class "
         "has the same say however few rows it has; or the square root of that, which costs the "
         "frequent classes less.",
     )
-    schedule: ScheduleName = Field(
+    schedule: Annotated[ScheduleName, TRAINING] = Field(
         "one-cycle",
         description="The learning rate over epochs: constant; falling along a half cosine from lr "
         "towards nothing, which ends the jumps from epoch to epoch; one-cycle, which rises to lr "
         "first; plateau, lowered whenever train_loss has not improved for 100 epochs.",
     )
-    weight_decay: float = Field(
+    weight_decay: Annotated[float, TRAINING] = Field(
         0.01,
         ge=0,
         le=1,
         description="What a step takes off each weight, times the learning rate (AdamW).",
     )
-    label_smoothing: float = Field(
+    label_smoothing: Annotated[float, TRAINING] = Field(
         0.1,
         ge=0,
         lt=1,
         description="The share of a training label that is spread over all classes.",
     )
-    calibrate: bool = Field(
+    calibrate: Annotated[bool, AFTER_TRAINING] = Field(
         False,
         description="After training, divide logits by one temperature, fitted on the validation "
         "rows, so that probabilities are as often right as they say; labels stay.",
     )
-    fit_thresholds: bool = Field(
+    fit_thresholds: Annotated[bool, AFTER_TRAINING] = Field(
         False,
         description="After training, decide each label of a multilabel model above a threshold of "
         "its own, the one of the best F1 on the validation rows, instead of 0.5.",
     )
-    precision: PrecisionName = Field(
+    precision: Annotated[PrecisionName, TRAINING] = Field(
         "auto",
         description="Arithmetic of convolutions and matrices in training; auto takes bf16 where "
         "the device has instructions for it (about twice as fast), else fp32.",
     )
-    seed: int = Field(
+    seed: Annotated[int, TRAINING] = Field(
         0, ge=0, lt=2**32, description="Seed of initial weights, row order and dropout."
     )
 

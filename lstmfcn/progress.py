@@ -1,12 +1,10 @@
-"""Training progress: the reference algorithm's log lines on stdout, a bar on a terminal."""
+"""Training progress: the reference algorithm's log lines, a bar on a terminal."""
 
 from __future__ import annotations
 
 import logging
-import sys
 from types import TracebackType
 
-from rich.console import Console
 from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
@@ -14,12 +12,12 @@ from rich.progress import (
     TimeElapsedColumn,
     TimeRemainingColumn,
 )
-from rich.progress import Progress as Bar
 
 from lstmfcn.metrics_file import EpochMetrics
+from lstmfcn.terminal import bar, tell_progress
 
 _QUANTITIES = ("train_loss", "train_accuracy", "valid_loss", "valid_accuracy")
-_SUMMARY_NAMES = {
+_SUMMARY = {
     "train_loss": "train:loss",
     "train_accuracy": "train:acc",
     "valid_loss": "valid:loss",
@@ -31,7 +29,7 @@ logger = logging.getLogger(__name__)
 
 
 class Progress:
-    """Shows each epoch: a log line on stdout, and epoch, speed and time left in a bar on stderr.
+    """Shows each epoch: a log line, and epoch, speed and time left in a bar.
 
     The bar is drawn on a terminal only; log files get the lines, with speed and time left in them.
 
@@ -45,8 +43,7 @@ class Progress:
     def __init__(
         self, epochs: int, done: int = 0, began: float | None = None, at_once: int = 1
     ) -> None:
-        console = Console(stderr=True)
-        self._bar = Bar(
+        self._bar = bar(
             TextColumn("epoch"),
             MofNCompleteColumn(),
             BarColumn(),
@@ -54,10 +51,6 @@ class Progress:
             TimeElapsedColumn(),
             TextColumn("left"),
             TimeRemainingColumn(elapsed_when_finished=False),
-            console=console,
-            disable=not sys.stderr.isatty(),
-            transient=True,
-            redirect_stdout=sys.stdout.isatty(),
         )
         self._epochs, self._done, self._began, self._at_once = epochs, done, began, at_once
         self._seconds, self._shown = 0.0, 0
@@ -86,15 +79,14 @@ class Progress:
         to_do = self._epochs - self._done - self._shown
         left = self._seconds / self._shown * to_do / self._at_once
         of = "" if member is None else f"member: {member} "
-        print(f"{of}{log_line(metrics)} ({speed}, {left:.0f} s left)", flush=True)
+        tell_progress(f"{of}{log_line(metrics)} ({speed}, {left:.0f} s left)")
         self._bar.update(self._task, completed=self._epochs - to_do, speed=speed)
 
-    def summary(self, best: EpochMetrics) -> None:
-        """The kept epoch's figures, in the reference's form."""
-        print(f"kept: epoch {best['epoch']}")
-        for name, written in _SUMMARY_NAMES.items():
-            if name in best:
-                print(f"{written} {best[name]:.8f}", flush=True)
+
+def summary(kept: EpochMetrics) -> list[str]:
+    """The kept epoch's figures, in the reference's form: ``train:loss 1.08076429``, ..."""
+    figures = [f"{written} {kept[name]:.8f}" for name, written in _SUMMARY.items() if name in kept]
+    return [f"kept: epoch {kept['epoch']}", *figures]
 
 
 def log_line(metrics: EpochMetrics) -> str:

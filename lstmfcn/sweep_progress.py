@@ -1,18 +1,17 @@
-"""A sweep's progress: a line on stdout for each trial that ends, a bar on a terminal."""
+"""A sweep's progress: a line for each trial that ends, a bar on a terminal."""
 
 from __future__ import annotations
 
-import sys
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable
 from types import TracebackType
 
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn
 
 from lstmfcn.hyperparameters import flag
 from lstmfcn.sweep import Objective, Trial
+from lstmfcn.terminal import bar, tell_progress
 
 
 class SweepProgress:
@@ -36,16 +35,12 @@ class SweepProgress:
         self._trials = list(before)
         self._before, self._running = len(self._trials), 0
         self._started = clock()
-        self._bar = Progress(
+        self._bar = bar(
             TextColumn("trial"),
             MofNCompleteColumn(),
             BarColumn(),
             TextColumn("{task.fields[standing]}"),
             TimeElapsedColumn(),
-            console=Console(stderr=True),
-            disable=not sys.stderr.isatty(),
-            transient=True,
-            redirect_stdout=sys.stdout.isatty(),
         )
         self._task = self._bar.add_task(
             "sweep", total=num_samples, completed=self._before, standing=self._standing_with_best()
@@ -75,7 +70,7 @@ class SweepProgress:
         line = trial_line(trial, self._objective)
         if self._objective.best(self._trials) is trial:
             line += " best so far"
-        print(line, f"[{self.standing()}]", flush=True)
+        tell_progress(f"{line} [{self.standing()}]")
         standing = self._standing_with_best()
         self._bar.update(self._task, completed=len(self._trials), standing=standing)
 
@@ -113,6 +108,15 @@ def trial_line(trial: Trial, objective: Objective) -> str:
         f"trial {trial.number} {trial.status}: {objective.metric} {trial.objective:.6g}, epoch "
         f"{trial.metrics['epoch']} of {trial.epochs}, {trial.seconds:.1f} s{failed} ({given})"
     )
+
+
+def best_lines(best: Trial, objective: Objective) -> list[str]:
+    """What the best trial reached, and the flags that train like it."""
+    return [
+        f"best: trial {best.number}, {objective.metric} {best.objective:.8f}, epoch "
+        f"{best.metrics['epoch']}",
+        " ".join(f"--{flag(name)} {value}" for name, value in best.hyperparameters.items()),
+    ]
 
 
 def _short(value: object) -> str:

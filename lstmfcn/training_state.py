@@ -84,7 +84,7 @@ class Training:
             }
             checkpoints.save(self.position, state)
         if self.workers.agree(checkpoints.stopped()):
-            raise StoppedError(f"stopped after {self.position}; go on with --resume")
+            raise StoppedError(f"stopped after {self.position}", goes_on=True)
 
     def restore(self, position: Position, state: State) -> None:
         """Go on from a checkpoint, which another number of workers may have written."""

@@ -17,7 +17,9 @@ from typing import Any
 from lstmfcn.artifact import Artifact
 from lstmfcn.errors import ModelError, ResourceError
 from lstmfcn.hyperparameters import InferencePrecision
+from lstmfcn.interrupts import end_at_next
 from lstmfcn.schema import SeriesSchema
+from lstmfcn.terminal import is_verbose, stage, tell_result
 from serve_app.models import refuse_other_columns
 from serve_app.serve_environment import ProxyName, environment_of
 
@@ -97,7 +99,8 @@ def _serve(
 
         host, port = place
         replicas = num_replicas or min(_MOST_REPLICAS, sum(node.cpus for node in nodes()))
-        logging.getLogger("ray.serve").addFilter(lambda record: record.levelno > logging.INFO)
+        if not is_verbose():
+            logging.getLogger("ray.serve").addFilter(lambda record: record.levelno > logging.INFO)
         serve.start(http_options={"host": host, "port": port}, logging_config=_LOGGING)
 
         def deploy(generation: int) -> None:
@@ -108,9 +111,17 @@ def _serve(
             )
 
         try:
-            deploy(0)
+            with stage(f"starting {replicas} replica{'s' if replicas > 1 else ''}"):
+                deploy(0)
             _tell(directories, replicas, behind)
-            print(f"serving at http://{host}:{port} (Ctrl-C ends it)", flush=True)
+            url = f"http://{host}:{port}"
+            tell_result(
+                f"serving at {url} (Ctrl-C ends it)",
+                url=url,
+                models=directories,
+                replicas=replicas,
+                proxy=behind,
+            )
             for generation in _reloads():
                 if _may_take_over(directories, schemas):
                     deploy(generation)
@@ -195,3 +206,5 @@ def _reloads() -> Iterator[int]:
     while received.get() == signal.SIGHUP:
         generation += 1
         yield generation
+    logger.info("answering what has begun, then ending (Ctrl-C again ends it at once)")
+    end_at_next()

@@ -2,7 +2,7 @@ import re
 
 import pytest
 
-from lstmfcn.progress import Progress, log_line
+from lstmfcn.progress import Progress, log_line, summary
 
 EPOCH = {
     "epoch": 1,
@@ -20,7 +20,7 @@ def shown(capsys, history, epochs):
     with Progress(epochs) as progress:
         for metrics in history:
             progress.show(metrics)
-    progress.summary(history[-1])
+    print(*summary(history[-1]), sep="\n")
     return capsys.readouterr()
 
 

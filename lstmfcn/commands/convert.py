@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+from typing import Annotated
+
 from lstmfcn.commands.flag_types import Count
+from lstmfcn.commands.pages import DATA_COMMANDS, page
 from lstmfcn.commands.written import tell_written
+from lstmfcn.flag_groups import DATA, OUTPUT
 from lstmfcn.hyperparameters import MissingName
+from lstmfcn.terminal import stage
 
 
+@page(DATA_COMMANDS, "lstmfcn convert --input Coffee_TRAIN.tsv --output coffee/train --shards 3")
 def convert(
     *,
-    input: str,  # noqa: A002 - the flag's name
-    output: str,
-    shards: Count = 1,
-    missing: MissingName = "refuse",
+    input: Annotated[str, DATA],  # noqa: A002 - the flag's name
+    output: Annotated[str, OUTPUT],
+    shards: Annotated[Count, OUTPUT] = 1,
+    missing: Annotated[MissingName, DATA] = "refuse",
 ) -> None:
     """Convert a .tsv or .ts file of the UCR/UEA archive to CSV shards.
 
@@ -30,5 +36,6 @@ def convert(
     """
     from lstmfcn.convert import convert as convert_archive_file
 
-    rows = convert_archive_file(input, output, shards, missing)
+    with stage(f"converting {input}"):
+        rows = convert_archive_file(input, output, shards, missing)
     tell_written(rows, shards, output)

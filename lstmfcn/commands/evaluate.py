@@ -4,11 +4,21 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Annotated
 
+from lstmfcn.commands.pages import USE_COMMANDS, page
 from lstmfcn.files import whole_file
+from lstmfcn.flag_groups import DATA, OUTPUT
+from lstmfcn.terminal import tell_result
 
 
-def evaluate(*, model: str, data: str, output: str | None = None) -> None:
+@page(USE_COMMANDS, "lstmfcn evaluate --model runs/first/model --data data/test")
+def evaluate(
+    *,
+    model: Annotated[str, DATA],
+    data: Annotated[str, DATA],
+    output: Annotated[str | None, OUTPUT] = None,
+) -> None:
     """Compare a model with labelled shards; the last line is one JSON object.
 
     Parameters
@@ -22,8 +32,9 @@ def evaluate(*, model: str, data: str, output: str | None = None) -> None:
     """
     from lstmfcn.distributed.evaluate import evaluate as evaluate_on_ray
 
-    found = json.dumps(evaluate_on_ray(model, data), allow_nan=False)
-    print(found, flush=True)
+    found = evaluate_on_ray(model, data)
+    written = json.dumps(found, allow_nan=False)
+    tell_result(written, **found)
     if output:
         with whole_file(Path(output) / "evaluation.json") as path:
-            path.write_text(found + "\n", encoding="utf-8")
+            path.write_text(written + "\n", encoding="utf-8")

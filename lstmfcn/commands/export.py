@@ -3,9 +3,15 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Annotated
+
+from lstmfcn.commands.pages import USE_COMMANDS, page
+from lstmfcn.flag_groups import DATA, OUTPUT
+from lstmfcn.terminal import tell_result
 
 
-def export(*, model: str, output: str) -> None:
+@page(USE_COMMANDS, "lstmfcn export --model runs/first/model --output model.onnx")
+def export(*, model: Annotated[str, DATA], output: Annotated[str, OUTPUT]) -> None:
     """Write a model as one ONNX file: unscaled series in, probabilities out.
 
     Parameters
@@ -19,4 +25,4 @@ def export(*, model: str, output: str) -> None:
     from lstmfcn.onnx_export import export_onnx
 
     export_onnx(Artifact.load(model), Path(output))
-    print(output)
+    tell_result(output, output=str(Path(output).absolute()))

@@ -2,18 +2,29 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated
 
 from cyclopts import Parameter
 
+from lstmfcn.commands.pages import USE_COMMANDS, page
+from lstmfcn.flag_groups import DATA, OUTPUT
+from lstmfcn.terminal import tell_result
 
+
+@page(
+    USE_COMMANDS,
+    "lstmfcn predict --model runs/first/model --input data/test --output predicted",
+)
 def predict(
     *,
-    model: str,
-    input: str,  # noqa: A002 - the flag's name
-    output: str,
-    keep_columns: Annotated[tuple[str, ...], Parameter(consume_multiple=True, negative="")] = (),
-    explain: Annotated[bool, Parameter(negative="")] = False,
+    model: Annotated[str, DATA],
+    input: Annotated[str, DATA],  # noqa: A002 - the flag's name
+    output: Annotated[str, OUTPUT],
+    keep_columns: Annotated[
+        tuple[str, ...], Parameter(consume_multiple=True, negative=""), OUTPUT
+    ] = (),
+    explain: Annotated[bool, Parameter(negative=""), OUTPUT] = False,
 ) -> None:
     """Write one prediction file for each input shard: same name, same row order.
 
@@ -35,4 +46,5 @@ def predict(
     """
     from lstmfcn.distributed.predict import predict as predict_on_ray
 
-    predict_on_ray(model, input, output, keep_columns, explain)
+    rows = predict_on_ray(model, input, output, keep_columns, explain)
+    tell_result(f"{rows} rows: {output}", output=str(Path(output).absolute()), rows=rows)

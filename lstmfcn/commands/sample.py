@@ -3,12 +3,22 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Annotated
 
 from lstmfcn.commands.flag_types import Count, Seed
+from lstmfcn.commands.pages import DATA_COMMANDS, page
 from lstmfcn.commands.written import tell_written
+from lstmfcn.flag_groups import DATA, OUTPUT
 
 
-def sample(*, output: str, rows: Count = 600, shards: Count = 3, seed: Seed = 0) -> None:
+@page(DATA_COMMANDS, "lstmfcn sample --output data/train --rows 300 --seed 1")
+def sample(
+    *,
+    output: Annotated[str, OUTPUT],
+    rows: Annotated[Count, DATA] = 600,
+    shards: Annotated[Count, OUTPUT] = 3,
+    seed: Annotated[Seed, DATA] = 0,
+) -> None:
     """Write CSV shards of the synthetic Cylinder-Bell-Funnel problem, to try things with.
 
     Parameters

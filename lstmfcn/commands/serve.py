@@ -2,20 +2,29 @@
 
 from __future__ import annotations
 
+from typing import Annotated
+
 from lstmfcn.commands.flag_types import Count
+from lstmfcn.commands.pages import USE_COMMANDS, page
+from lstmfcn.flag_groups import DATA, LISTENING, RESOURCES
 from lstmfcn.hyperparameters import InferencePrecision
 from serve_app.serve_environment import ProxyName
 
 
+@page(
+    USE_COMMANDS,
+    "lstmfcn serve --model runs/first/model",
+    "lstmfcn serve --model beats=runs/a/model --model waves=runs/b/model",
+)
 def serve(
     *,
-    model: list[str],
-    host: str = "127.0.0.1",
-    port: Count = 8000,
-    num_replicas: Count | None = None,
-    proxy: ProxyName | None = None,
-    precision: InferencePrecision = "fp32",
-    token_file: str | None = None,
+    model: Annotated[list[str], DATA],
+    host: Annotated[str, LISTENING] = "127.0.0.1",
+    port: Annotated[Count, LISTENING] = 8000,
+    proxy: Annotated[ProxyName | None, LISTENING] = None,
+    token_file: Annotated[str | None, LISTENING] = None,
+    num_replicas: Annotated[Count | None, RESOURCES] = None,
+    precision: Annotated[InferencePrecision, RESOURCES] = "fp32",
 ) -> None:
     """Answer HTTP requests with a model, until Ctrl-C. SIGHUP reads the model again, under load.
 

@@ -2,29 +2,38 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated
 
 from cyclopts import Parameter
 
 from lstmfcn.commands.flag_types import Amount, Count
+from lstmfcn.commands.pages import MODEL_COMMANDS, page
+from lstmfcn.flag_groups import DATA, OUTPUT, RESOURCES, TRAINING
 from lstmfcn.hyperparameters import Hyperparameters
+from lstmfcn.terminal import tell_result
 
 
+@page(
+    MODEL_COMMANDS,
+    "lstmfcn train --train data/train --validation data/valid --output runs/first",
+    "lstmfcn train --output runs/first --resume",
+)
 def train(
     *,
-    output: str,
-    train: str | None = None,
-    validation: str | None = None,
-    model: str | None = None,
-    resume: Annotated[bool, Parameter(negative="")] = False,
-    num_workers: Count = 1,
-    min_workers: Count | None = None,
-    cpus_per_worker: Count | None = None,
-    use_gpu: bool | None = None,
-    memory_gb: Amount | None = None,
-    checkpoint_every_s: Amount = 30.0,
+    output: Annotated[str, OUTPUT],
+    train: Annotated[str | None, DATA] = None,
+    validation: Annotated[str | None, DATA] = None,
+    model: Annotated[str | None, TRAINING] = None,
+    resume: Annotated[bool, Parameter(negative=""), OUTPUT] = False,
+    num_workers: Annotated[Count, RESOURCES] = 1,
+    min_workers: Annotated[Count | None, RESOURCES] = None,
+    cpus_per_worker: Annotated[Count | None, RESOURCES] = None,
+    use_gpu: Annotated[bool | None, RESOURCES] = None,
+    memory_gb: Annotated[Amount | None, RESOURCES] = None,
+    checkpoint_every_s: Annotated[Amount, OUTPUT] = 30.0,
     hyperparameters: Annotated[
-        Hyperparameters, Parameter(name="*", negative="", group="Hyperparameters")
+        Hyperparameters, Parameter(name="*", negative="")
     ] = Hyperparameters(),
 ) -> None:
     """Train a model on shards: OUTPUT/model, metrics.jsonl and learning_curve.png.
@@ -59,8 +68,10 @@ def train(
     """
     from lstmfcn.distributed.train import Resources
     from lstmfcn.distributed.train import train as train_on_ray
+    from lstmfcn.progress import summary
+    from lstmfcn.run_folder import CURVE, METRICS, MODEL
 
-    train_on_ray(
+    kept = train_on_ray(
         train,
         output,
         validation=validation,
@@ -69,4 +80,12 @@ def train(
         resources=Resources(num_workers, min_workers, cpus_per_worker, use_gpu, memory_gb),
         checkpoint_every_s=checkpoint_every_s,
         resume=resume,
+    )
+    folder = Path(output).absolute()
+    tell_result(
+        *summary(kept),
+        model=str(folder / MODEL),
+        metrics_file=str(folder / METRICS),
+        learning_curve=str(folder / CURVE),
+        metrics=kept,
     )

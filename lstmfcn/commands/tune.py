@@ -2,35 +2,45 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated
 
 from cyclopts import Parameter
 
 from lstmfcn.commands.flag_types import Amount, Count
-from lstmfcn.hyperparameters import Hyperparameters
+from lstmfcn.commands.pages import MODEL_COMMANDS, page
+from lstmfcn.flag_groups import DATA, OUTPUT, RESOURCES, SEARCH, TRAINING
+from lstmfcn.hyperparameters import Hyperparameters, flag
 from lstmfcn.sweep_record import Search
+from lstmfcn.terminal import tell_result
 
 
+@page(
+    MODEL_COMMANDS,
+    "lstmfcn tune --train data/train --validation data/valid --output runs/sweep",
+    "lstmfcn tune --output runs/sweep --resume --num-samples 40",
+)
 def tune(
     *,
-    output: str,
-    train: str | None = None,
-    validation: str | None = None,
-    model: str | None = None,
-    resume: Annotated[bool, Parameter(negative="")] = False,
-    max_concurrent: Count | None = None,
-    time_budget_s: Amount | None = None,
-    num_workers: Count = 1,
-    cpus_per_worker: Count | None = None,
-    use_gpu: bool | None = None,
-    memory_gb: Amount | None = None,
-    search: Annotated[Search, Parameter(name="*", group="Search")] = Search(),
+    output: Annotated[str, OUTPUT],
+    train: Annotated[str | None, DATA] = None,
+    validation: Annotated[str | None, DATA] = None,
+    model: Annotated[str | None, TRAINING] = None,
+    resume: Annotated[bool, Parameter(negative=""), OUTPUT] = False,
+    max_concurrent: Annotated[Count | None, SEARCH] = None,
+    time_budget_s: Annotated[Amount | None, SEARCH] = None,
+    num_workers: Annotated[Count, RESOURCES] = 1,
+    cpus_per_worker: Annotated[Count | None, RESOURCES] = None,
+    use_gpu: Annotated[bool | None, RESOURCES] = None,
+    memory_gb: Annotated[Amount | None, RESOURCES] = None,
+    search: Annotated[Search, Parameter(name="*"), SEARCH] = Search(),
     hyperparameters: Annotated[
-        Hyperparameters,
-        Parameter(name="*", negative="", group="Hyperparameters that are not searched"),
+        Hyperparameters, Parameter(name="*", negative="")
     ] = Hyperparameters(),
 ) -> None:
     """Search hyperparameters: OUTPUT/model of the best trial, trials.csv, and plots.
+
+    A hyperparameter that is given (Data, Training, Network, After training) is not searched.
 
     Parameters
     ----------
@@ -63,8 +73,11 @@ def tune(
     from lstmfcn.distributed.train import Resources
     from lstmfcn.distributed.tune import Limits
     from lstmfcn.distributed.tune import tune as tune_on_ray
+    from lstmfcn.run_folder import MODEL
+    from lstmfcn.sweep import TRIALS
+    from lstmfcn.sweep_progress import best_lines
 
-    tune_on_ray(
+    best, objective = tune_on_ray(
         train,
         output,
         validation=validation,
@@ -79,4 +92,13 @@ def tune(
         ),
         limits=Limits(max_concurrent, time_budget_s),
         resume=resume,
+    )
+    folder = Path(output).absolute()
+    tell_result(
+        *best_lines(best, objective),
+        model=str(folder / MODEL),
+        trials=str(folder / TRIALS),
+        trial=best.number,
+        hyperparameters={flag(name): value for name, value in best.hyperparameters.items()},
+        metrics=best.metrics,
     )

@@ -2,7 +2,16 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
+from lstmfcn.terminal import tell_result
+
 
 def tell_written(rows: int, shards: int, folder: str) -> None:
     """Print how many rows went into how many shards, and where."""
-    print(f"{rows} rows in {shards} shard{'s' if shards > 1 else ''}: {folder}")
+    tell_result(
+        f"{rows} rows in {shards} shard{'s' if shards > 1 else ''}: {folder}",
+        output=str(Path(folder).absolute()),
+        rows=rows,
+        shards=shards,
+    )

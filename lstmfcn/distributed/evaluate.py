@@ -10,7 +10,9 @@ from lstmfcn.artifact import Artifact
 from lstmfcn.distributed.predictors import own_results, predictors
 from lstmfcn.distributed.runtime import ray_runtime
 from lstmfcn.evaluation import evaluation
+from lstmfcn.prediction import Predicted
 from lstmfcn.reading import survey
+from lstmfcn.shard_progress import ShardProgress
 from lstmfcn.shards import Shard
 from lstmfcn.task import task_of
 
@@ -31,7 +33,11 @@ def evaluate(model: str, data: str) -> dict[str, Any]:
     artifact = Artifact.load(model)
     shards = survey(data, schema=artifact.schema).shards
     with ray_runtime(), predictors(artifact, len(shards)) as pool:
-        parts = [part for found in own_results(pool.map(_collect, shards)) for part in found]
+        parts: list[Predicted] = []
+        with ShardProgress("evaluating", len(shards)) as progress:
+            for found in own_results(pool.map(_collect, shards)):
+                parts += found
+                progress.ended(sum(len(part.probabilities) for part in found))
     probabilities = np.concatenate([part.probabilities for part in parts])
     labels = np.concatenate([part.labels for part in parts])
     decided = task_of(artifact.schema, decision=artifact.decision).decide(probabilities)

@@ -11,10 +11,11 @@ from typing import Any, NamedTuple
 from lstmfcn.artifact import Artifact
 from lstmfcn.distributed.predictors import own_results, predictors
 from lstmfcn.distributed.runtime import ray_runtime
-from lstmfcn.errors import OutputError
+from lstmfcn.errors import OutputError, StoppedError
 from lstmfcn.predicted import PredictedShards
 from lstmfcn.prediction import output_name, refuse_kept_twice
 from lstmfcn.reading import survey
+from lstmfcn.shard_progress import ShardProgress
 from lstmfcn.shards import Shard
 
 logger = logging.getLogger(__name__)
@@ -85,20 +86,29 @@ def _predict(
         method = predictor.explain if file.explains else predictor.write
         return method.remote(file.shard, file.path, keep_columns)
 
-    rows = {True: 0, False: 0}
-    with ray_runtime(), predictors(artifact, len(left)) as pool:
-        started = time.perf_counter()
-        found = pool.map(write, left)
-        for (shard, path, explains), n_rows in zip(left, own_results(found), strict=True):
-            done.add(shard, path, n_rows)
-            logger.info("%s: %d rows to %s", shard.name, n_rows, path)
-            rows[explains] += n_rows
+    rows, ended = {True: 0, False: 0}, 0
+    try:
+        with ray_runtime(), predictors(artifact, len(left)) as pool:
+            started = time.perf_counter()
+            with ShardProgress("predicting", len(left)) as progress:
+                found = own_results(pool.map(write, left))
+                for (shard, path, explains), n_rows in zip(left, found, strict=True):
+                    done.add(shard, path, n_rows)
+                    logger.info("%s: %d rows to %s", shard.name, n_rows, path)
+                    progress.ended(n_rows)
+                    rows[explains] += n_rows
+                    ended += 1
+    except KeyboardInterrupt as stop:
+        raise StoppedError(
+            f"stopped after {ended} of {len(left)} files, which stay", goes_on=True
+        ) from stop
     seconds = time.perf_counter() - started
     for explains, did in ((False, "predicted"), (True, "explained")):
         if n_files := sum(file.explains == explains for file in left):
             logger.info(
-                "%s %d rows of %d shards in %.1f s, %.0f rows/s",
-                did, rows[explains], n_files, seconds, rows[explains] / seconds,
+                "%s %d rows of %d shard%s in %.1f s, %.0f rows/s",
+                did, rows[explains], n_files, "s" if n_files > 1 else "",
+                seconds, rows[explains] / seconds,
             )  # fmt: skip
     return rows[False]
 

@@ -36,6 +36,7 @@ from lstmfcn.run_folder import (
     MODEL,
     ROWS,
     STOP,
+    RunRecord,
     member_folders,
     run_position,
 )
@@ -161,9 +162,7 @@ def _follow(request: Request, training: Future[EpochMetrics], at_once: int) -> E
         history = mean_metrics([read_metrics(folder / METRICS) for folder in folders])
         kept = min(history, key=deciding_loss)["epoch"]
         save_learning_curve(history, kept, request.folder / CURVE)
-        best = training.result()
-    progress.summary(best)
-    return best
+        return training.result()
 
 
 def _stop(
@@ -177,13 +176,15 @@ def _stop(
     Raises:
         StoppedError: tells where the training can go on.
     """
+    logger.info("stopping, with a checkpoint (Ctrl-C again ends it at once)")
     (request.folder / STOP).touch()
     try:
         training.exception(None if ray_stays else _SECONDS_TO_STOP)
     except TimeoutError:
         logger.info("the workers did not stop in %g s", _SECONDS_TO_STOP)
     position = run_position(request.folder, request.inputs.record.hyperparameters.members)
-    raise StoppedError(f"stopped after {position}; go on with --resume") from stop
+    began = RunRecord.load(request.folder) is not None
+    raise StoppedError(f"stopped after {position}", goes_on=began) from stop
 
 
 def resolved(data: PreparedRefs) -> Prepared:
@@ -200,10 +201,12 @@ def resolved(data: PreparedRefs) -> Prepared:
 
 def _tell_start(request: Request, allotment: Allotment) -> None:
     members = request.inputs.record.hyperparameters.members
+    n_shards = len(request.inputs.training.shards)
     count, one = (members, "member") if members > 1 else (allotment.num_workers, "worker")
     logger.info(
-        "reading %d shards, starting %d %s%s of %d CPU%s%s",
-        len(request.inputs.training.shards),
+        "reading %d shard%s, starting %d %s%s of %d CPU%s%s",
+        n_shards,
+        "s" if n_shards > 1 else "",
         count,
         one,
         "s" if count > 1 else "",

@@ -15,6 +15,7 @@ from typing import Any, NamedTuple, cast
 import ray
 
 from lstmfcn.errors import LstmfcnError, ResourceError
+from lstmfcn.terminal import is_verbose, stage
 
 ENVIRONMENT = {
     # Ray Train looks after its workers once in this many seconds, and so notices their end
@@ -63,17 +64,9 @@ def ray_runtime(meanwhile: str | None = None) -> Iterator[bool]:
         yield True
         return
     address = os.environ.get("RAY_ADDRESS")
-    if address:
-        logger.info("connecting to Ray at %s", address)
-        _refuse_dead(address)
-    else:
-        logger.info("starting Ray")
     started = time.perf_counter()
-    local = {} if address else {"address": "local", "include_dashboard": False}
-    try:
-        ray.init(**local, logging_level=logging.ERROR, log_to_driver=False)
-    except (ConnectionError, ValueError) as error:
-        raise _no_cluster(address, str(error).splitlines()[0]) from error
+    with stage(f"connecting to Ray at {address}" if address else "starting Ray"):
+        _connect(address)
     cpus = sum(node.cpus for node in nodes())
     logger.info("Ray is up: %d CPUs, %.1f s", cpus, time.perf_counter() - started)
     try:
@@ -96,6 +89,18 @@ def quiet(name: str) -> Iterator[None]:
         yield
     finally:
         console.setLevel(level)
+
+
+def _connect(address: str | None) -> None:
+    """Connect to a cluster, or start a Ray; what its processes log is shown with --verbose."""
+    local = {} if address else {"address": "local", "include_dashboard": False}
+    if address:
+        _refuse_dead(address)
+    level = logging.INFO if is_verbose() else logging.ERROR
+    try:
+        ray.init(**local, logging_level=level, log_to_driver=is_verbose())
+    except (ConnectionError, ValueError) as error:
+        raise _no_cluster(address, str(error).splitlines()[0]) from error
 
 
 def prepare_environment() -> None:

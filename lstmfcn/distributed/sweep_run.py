@@ -29,13 +29,13 @@ from lstmfcn.distributed.trial import run_trial
 from lstmfcn.distributed.trial_plan import FAILURE, FINISHED, TrialPlan
 from lstmfcn.distributed.tune import SweepRequest
 from lstmfcn.errors import ResourceError, StoppedError, TrainingError
-from lstmfcn.hyperparameters import flag
 from lstmfcn.metrics_file import read_metrics
 from lstmfcn.run_folder import METRICS, MODEL
 from lstmfcn.search_space import Choice
-from lstmfcn.sweep import Objective, Status, SweepLog, Trial, trial_folder
+from lstmfcn.sweep import Status, SweepLog, Trial, trial_folder
 from lstmfcn.sweep_plotter import Draw
 from lstmfcn.sweep_progress import SweepProgress
+from lstmfcn.terminal import stage
 
 _REDUCTION = 3
 """A third of the trials goes on at each milestone; ASHA (Li et al. 2020) suggests 3 or 4."""
@@ -78,10 +78,13 @@ def run(request: SweepRequest, draw: Draw) -> Trial:
         with SweepProgress(request.sweep.num_samples, request.objective, log.trials) as progress:
             _sweep(request, _plan(request, data, cpus, allotment), log, progress)
     except (KeyboardInterrupt, SystemExit) as stop:
+        logger.info("stopping (Ctrl-C again ends it at once)")
         done = len(log.trials)
         traceback.clear_frames(stop.__traceback__)  # Tune's controller keeps the trials running
         gc.collect()
-        raise StoppedError(f"stopped after {done} trials; go on with --resume") from stop
+        raise StoppedError(
+            f"stopped after {done} of {request.sweep.num_samples} trials", goes_on=True
+        ) from stop
     return _finish(request, log, draw, data)
 
 
@@ -283,16 +286,9 @@ def _finish(
         held_out = data[artifact.hyperparameters.scaling].validation
         artifact = calibrated(artifact, ray.get(held_out))
     artifact.save(request.folder / MODEL)
-    draw(request.folder)
-    _tell_best(best, objective)
+    with stage("drawing the plots"):
+        draw(request.folder)
     for line in told(artifact):
         logger.info(line)
     logger.info("model: %s", request.folder / MODEL)
     return best
-
-
-def _tell_best(best: Trial, objective: Objective) -> None:
-    flags = " ".join(f"--{flag(name)} {value}" for name, value in best.hyperparameters.items())
-    print(f"best: trial {best.number}, {objective.metric} {best.objective:.8f}, epoch "
-          f"{best.metrics['epoch']}")  # fmt: skip
-    print(flags, flush=True)

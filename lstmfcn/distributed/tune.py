@@ -59,7 +59,7 @@ def tune(
     resources: Resources = Resources(),
     limits: Limits = Limits(),
     resume: bool = False,
-) -> Trial:
+) -> tuple[Trial, Objective]:
     """Search hyperparameters, and write what `lstmfcn.sweep` and `lstmfcn.run_folder` list.
 
     Args:
@@ -74,7 +74,7 @@ def tune(
         resume: go on with the sweep that the output folder holds.
 
     Returns:
-        The best trial.
+        The best trial, and what it was compared by.
 
     Raises:
         UserError: data, output, space, model or cluster do not allow it.
@@ -107,7 +107,7 @@ def tune(
     ):
         from lstmfcn.distributed.sweep_run import run  # imports PyTorch, while Ray started
 
-        return run(request, draw)
+        return run(request, draw), request.objective
 
 
 def refuse_members(hyperparameters: Hyperparameters) -> None:

@@ -1,0 +1,125 @@
+"""What a command prints, and where: its result on stdout, all else on stderr.
+
+=============  ========================  ================================================
+flags          stdout                    stderr
+=============  ========================  ================================================
+none           progress, then result     stages, warnings, errors; a bar on a terminal
+``--quiet``    result                    warnings, errors
+``--json``     result, as one object     progress, stages, warnings, errors; a bar
+=============  ========================  ================================================
+
+Progress is a line for each epoch, trial or file. Where stdout and stderr are a terminal, lines
+appear above the bar. ``NO_COLOR`` takes the colours away, ``TERM=dumb`` the bar.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cache
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from rich.console import Console
+    from rich.progress import Progress, ProgressColumn
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Manners:
+    """How a command is to print; see this module's table.
+
+    Attributes:
+        quiet: only its result, warnings and errors.
+        as_json: its result as one JSON object.
+        verbose: also what Ray has to say.
+    """
+
+    quiet: bool = False
+    as_json: bool = False
+    verbose: bool = False
+
+
+_manners = Manners()
+
+
+def use(manners: Manners) -> None:
+    """Print in this manner from now on, and what is logged too."""
+    global _manners
+    _manners = manners
+    level = logging.WARNING if manners.quiet else logging.INFO
+    logging.basicConfig(
+        level=logging.DEBUG if manners.verbose else level, format="%(message)s", handlers=[_Lines()]
+    )
+
+
+def is_verbose() -> bool:
+    """Whether the user wants to read what Ray has to say."""
+    return _manners.verbose
+
+
+def tell_result(*lines: str, **facts: Any) -> None:
+    """Print what the command found or made.
+
+    Args:
+        lines: for people.
+        facts: the same for a script, as one JSON object.
+    """
+    print(json.dumps(facts, allow_nan=False) if _manners.as_json else "\n".join(lines), flush=True)
+
+
+def tell_progress(line: str) -> None:
+    """Print a line of what a command is doing: an epoch, a trial."""
+    if _manners.quiet:
+        return
+    if _manners.as_json or (sys.stdout.isatty() and sys.stderr.isatty()):
+        _console().out(line, highlight=False)
+    else:
+        print(line, flush=True)
+
+
+@contextmanager
+def stage(text: str) -> Iterator[None]:
+    """Say what goes on inside this block: a line, or on a terminal a sign that turns."""
+    if _draws():
+        with _console().status(text):
+            yield
+    else:
+        logger.info(text)
+        yield
+
+
+def bar(*columns: ProgressColumn) -> Progress:
+    """A bar at the bottom of the terminal, gone at its end; nothing where there is no terminal."""
+    from rich.progress import Progress
+
+    return Progress(
+        *columns,
+        console=_console(),
+        disable=not _draws(),
+        transient=True,
+        redirect_stdout=sys.stdout.isatty(),
+    )
+
+
+class _Lines(logging.Handler):
+    """Writes log lines to stderr, above the bar where there is one."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        _console().out(self.format(record), highlight=False)
+
+
+def _draws() -> bool:
+    return not _manners.quiet and sys.stderr.isatty() and not _console().is_dumb_terminal
+
+
+@cache
+def _console() -> Console:
+    from rich.console import Console
+
+    return Console(stderr=True)
