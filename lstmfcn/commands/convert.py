@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from lstmfcn.commands.flag_types import Count
+from lstmfcn.commands.flag_types import Count, Place
 from lstmfcn.commands.pages import DATA_COMMANDS, page
 from lstmfcn.commands.written import tell_written
 from lstmfcn.flag_groups import DATA, OUTPUT
@@ -15,8 +15,8 @@ from lstmfcn.terminal import stage
 @page(DATA_COMMANDS, "lstmfcn convert --input Coffee_TRAIN.tsv --output coffee/train --shards 3")
 def convert(
     *,
-    input: Annotated[str, DATA],  # noqa: A002 - the flag's name
-    output: Annotated[str, OUTPUT],
+    input: Annotated[Place, DATA],  # noqa: A002 - the flag's name
+    output: Annotated[Place, OUTPUT],
     shards: Annotated[Count, OUTPUT] = 1,
     missing: Annotated[MissingName, DATA] = "refuse",
 ) -> None:

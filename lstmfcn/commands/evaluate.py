@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 from typing import Annotated
 
+from lstmfcn.commands.flag_types import Place
 from lstmfcn.commands.pages import USE_COMMANDS, page
 from lstmfcn.files import whole_file
 from lstmfcn.flag_groups import DATA, OUTPUT
@@ -15,9 +16,9 @@ from lstmfcn.terminal import tell_result
 @page(USE_COMMANDS, "lstmfcn evaluate --model runs/first/model --data data/test")
 def evaluate(
     *,
-    model: Annotated[str, DATA],
-    data: Annotated[str, DATA],
-    output: Annotated[str | None, OUTPUT] = None,
+    model: Annotated[Place, DATA],
+    data: Annotated[Place, DATA],
+    output: Annotated[Place | None, OUTPUT] = None,
 ) -> None:
     """Compare a model with labelled shards; the last line is one JSON object.
 

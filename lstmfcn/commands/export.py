@@ -5,13 +5,14 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated
 
+from lstmfcn.commands.flag_types import Place
 from lstmfcn.commands.pages import USE_COMMANDS, page
 from lstmfcn.flag_groups import DATA, OUTPUT
 from lstmfcn.terminal import tell_result
 
 
 @page(USE_COMMANDS, "lstmfcn export --model runs/first/model --output model.onnx")
-def export(*, model: Annotated[str, DATA], output: Annotated[str, OUTPUT]) -> None:
+def export(*, model: Annotated[Place, DATA], output: Annotated[Place, OUTPUT]) -> None:
     """Write a model as one ONNX file: unscaled series in, probabilities out.
 
     Parameters

@@ -13,7 +13,7 @@ from lstmfcn.commands.help_format import PageFormatter
 DATA_COMMANDS = Group("Data", sort_key=1)
 MODEL_COMMANDS = Group("Model", sort_key=2)
 USE_COMMANDS = Group("Use", sort_key=3)
-OTHER_COMMANDS = Group("Other", sort_key=4)
+SHELL_COMMANDS = Group("Shell", sort_key=4)
 
 
 def indented(title: str, *texts: str) -> str:
@@ -51,7 +51,7 @@ app = App(
     + "\n\nlstmfcn COMMAND --help has all flags of a command, and an example.",
     version=lstmfcn.__version__,
     default_parameter=Parameter(show_default=shown_default, negative_iterable=()),
-    group_commands=OTHER_COMMANDS,
+    group_commands=Group("Help", sort_key=5),
 )
 
 Command = TypeVar("Command", bound=Callable[..., None])

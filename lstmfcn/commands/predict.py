@@ -7,6 +7,7 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
+from lstmfcn.commands.flag_types import Place
 from lstmfcn.commands.pages import USE_COMMANDS, page
 from lstmfcn.flag_groups import DATA, OUTPUT
 from lstmfcn.terminal import tell_result
@@ -18,9 +19,9 @@ from lstmfcn.terminal import tell_result
 )
 def predict(
     *,
-    model: Annotated[str, DATA],
-    input: Annotated[str, DATA],  # noqa: A002 - the flag's name
-    output: Annotated[str, OUTPUT],
+    model: Annotated[Place, DATA],
+    input: Annotated[Place, DATA],  # noqa: A002 - the flag's name
+    output: Annotated[Place, OUTPUT],
     keep_columns: Annotated[
         tuple[str, ...], Parameter(consume_multiple=True, negative=""), OUTPUT
     ] = (),

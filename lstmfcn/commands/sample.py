@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated
 
-from lstmfcn.commands.flag_types import Count, Seed
+from lstmfcn.commands.flag_types import Count, Place, Seed
 from lstmfcn.commands.pages import DATA_COMMANDS, page
 from lstmfcn.commands.written import tell_written
 from lstmfcn.flag_groups import DATA, OUTPUT
@@ -14,7 +14,7 @@ from lstmfcn.flag_groups import DATA, OUTPUT
 @page(DATA_COMMANDS, "lstmfcn sample --output data/train --rows 300 --seed 1")
 def sample(
     *,
-    output: Annotated[str, OUTPUT],
+    output: Annotated[Place, OUTPUT],
     rows: Annotated[Count, DATA] = 600,
     shards: Annotated[Count, OUTPUT] = 3,
     seed: Annotated[Seed, DATA] = 0,

@@ -7,7 +7,7 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
-from lstmfcn.commands.flag_types import Amount, Count
+from lstmfcn.commands.flag_types import Amount, Count, Place
 from lstmfcn.commands.pages import MODEL_COMMANDS, page
 from lstmfcn.flag_groups import DATA, OUTPUT, RESOURCES, SEARCH, TRAINING
 from lstmfcn.hyperparameters import Hyperparameters, flag
@@ -22,10 +22,10 @@ from lstmfcn.terminal import tell_result
 )
 def tune(
     *,
-    output: Annotated[str, OUTPUT],
-    train: Annotated[str | None, DATA] = None,
-    validation: Annotated[str | None, DATA] = None,
-    model: Annotated[str | None, TRAINING] = None,
+    output: Annotated[Place, OUTPUT],
+    train: Annotated[Place | None, DATA] = None,
+    validation: Annotated[Place | None, DATA] = None,
+    model: Annotated[Place | None, TRAINING] = None,
     resume: Annotated[bool, Parameter(negative=""), OUTPUT] = False,
     max_concurrent: Annotated[Count | None, SEARCH] = None,
     time_budget_s: Annotated[Amount | None, SEARCH] = None,
