@@ -1,5 +1,8 @@
+import json
 import os
 import re
+import shlex
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -10,6 +13,8 @@ import pytest
 import lstmfcn
 import lstmfcn.convert
 from lstmfcn.cli import app, main
+from lstmfcn.commands.going_on import going_on
+from lstmfcn.commands.pages import PAGES
 from lstmfcn.hyperparameters import Hyperparameters, flag
 
 TRAIN = ["train", "--train", "nowhere", "--output", "nowhere"]
@@ -166,6 +171,75 @@ def test_help_lists_every_hyperparameter_once():
     assert sorted(listed) == sorted([*hyperparameters, *own])
 
 
+COMMANDS = [command.__name__ for command in PAGES]
+
+
+def help_page(monkeypatch, capsys, *arguments, columns=80):
+    monkeypatch.setenv("COLUMNS", str(columns))
+    assert main([*arguments, "--help"]) == 0
+    return capsys.readouterr().out
+
+
+def test_every_command_is_in_a_group_and_has_an_example_that_can_be_typed():
+    assert set(COMMANDS) == {name for name in app if not name.startswith("-")}
+    for command, page in PAGES.items():
+        assert page.examples
+        for example in page.examples:
+            _, name, *flags = shlex.split(example.removeprefix("source <(").removesuffix(")"))
+            parsed, _, _ = app.meta.parse_args([name, *flags], exit_on_error=False)
+            assert parsed is not None
+            assert app.parse_args([name, *flags], exit_on_error=False)[0] is command
+
+
+@pytest.mark.parametrize("command", ["sample", "convert", "completion"])
+def test_examples_of_what_needs_no_model_run(tmp_path, monkeypatch, capsys, command):
+    (tmp_path / "Coffee_TRAIN.tsv").write_text("1\t0.5\t2\n2\t3\t4\n1\t5\t6\n")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    (page,) = (page for function, page in PAGES.items() if function.__name__ == command)
+    for example in page.examples:
+        _, *words = shlex.split(example.removeprefix("source <(").removesuffix(")"))
+        assert main(words) == 0
+        assert capsys.readouterr().out
+
+
+@pytest.mark.parametrize("columns", [80, 120])
+@pytest.mark.parametrize("command", COMMANDS)
+def test_help_pages_fit_the_terminal_and_cut_nothing(monkeypatch, capsys, command, columns):
+    text = help_page(monkeypatch, capsys, command, columns=columns)
+    assert max(map(len, text.splitlines())) <= columns
+    assert "…" not in text
+    assert not re.search(r"\[default: (None|False|\(\))", text)
+    for example in next(p.examples for f, p in PAGES.items() if f.__name__ == command):
+        assert f"  {example}\n" in text  # on one line, to be copied
+    words = {word for line in text.splitlines() for word in line.strip("│╭╰╮╯─ ").split()}
+    assert {"Data", "Output"} <= words or command in ("serve", "completion")
+
+
+def test_the_first_page_has_groups_and_first_steps_that_can_be_typed(monkeypatch, capsys):
+    text = help_page(monkeypatch, capsys)
+    titles = re.findall(r"^╭─ (\w+)", text, re.MULTILINE)
+    assert titles == ["Data", "Model", "Use", "Shell", "Help", "Printing"]
+    first_steps = text.partition("First steps:\n")[2].partition("\n\n")[0].splitlines()
+    assert len(first_steps) == 5
+    for line in first_steps:
+        app.parse_args(shlex.split(line)[1:], exit_on_error=False)
+
+
+def test_hyperparameters_stand_in_their_groups(monkeypatch, capsys):
+    text = help_page(monkeypatch, capsys, "train")
+    panels = re.findall(r"^╭─ ([\w ]+?) ─.*?\n(.*?)^╰", text, re.MULTILINE | re.DOTALL)
+    titles = [title for title, _ in panels]
+    assert titles == [
+        "Data", "Output", "Training", "Network", "After training", "Resources", "Printing",
+    ]  # fmt: skip
+    flags = {
+        title: re.findall(r"^│[ *]+--([\w-]+)", panel, re.MULTILINE) for title, panel in panels
+    }
+    assert flags["Data"] == ["train", "validation", "task", "scaling", "missing"]
+    assert flags["After training"] == ["calibrate", "fit-thresholds"]
+
+
 @pytest.mark.parametrize("arguments", [[], ["--help"], ["sample", "--help"], ["--version"]])
 def test_asking_for_help_is_no_error(capsys, arguments):
     assert main(arguments) == 0
@@ -221,3 +295,100 @@ def test_a_bug_keeps_its_traceback(capsys, tmp_path, monkeypatch):
         main(["convert", "--input", "a.ts", "--output", str(tmp_path / "output")])
     assert error.traceback[-1].name == "fail"
     assert capsys.readouterr().err == ""
+
+
+@pytest.mark.parametrize("where", ["before", "after"])
+def test_json_and_quiet_hold_for_every_command_wherever_they_stand(tmp_path, where):
+    output = tmp_path / "shards"
+    words = ["sample", "--output", str(output), "--rows", "3", "--shards", "1"]
+    flags = ["--json", "--quiet"]
+    done = run([*flags, *words] if where == "before" else [*words, *flags])
+    assert (done.returncode, done.stderr) == (0, "")
+    assert json.loads(done.stdout) == {"output": str(output), "rows": 3, "shards": 1}
+
+
+def test_quiet_still_says_what_is_wrong(tmp_path):
+    done = run(["sample", "--output", str(tmp_path), "--rows", "0", "--quiet"])
+    assert (done.returncode, done.stdout) == (2, "")
+    assert "--rows" in done.stderr
+
+
+RESUMED = "--output runs/a --num-workers 2 --use-gpu --resume"
+
+
+@pytest.mark.parametrize(
+    ("program", "typed", "again"),
+    [
+        ("lstmfcn", "train --train d --output runs/a --epochs 5", "train --output runs/a --resume"),
+        ("lstmfcn", "train --output runs/a --resume --epochs 9", "train --output runs/a --resume"),
+        (
+            "lstmfcn",
+            "train --train=d --output runs/a --num-workers 2 --hidden_size 3 --use-gpu --calibrate",
+            f"train {RESUMED}",
+        ),
+        ("lstmfcn", "tune --train d --output s --space x.yaml --time-budget-s 9",
+         "tune --output s --time-budget-s 9 --resume"),
+        ("lstmfcn", "predict --model m --input 'a b' --output p",
+         "predict --model m --input 'a b' --output p"),
+        ("jobs/train.py", "train --train d --output runs/a", "--output runs/a --resume"),
+        ("x/lstmfcn/__main__.py", "train --train d --output o", "train --output o --resume"),
+    ],
+)  # fmt: skip
+def test_the_command_that_goes_on_has_what_the_run_does_not_remember(
+    monkeypatch, program, typed, again
+):
+    monkeypatch.setattr(sys, "argv", [program])
+    prefix = {"jobs/train.py": "python jobs/train.py", "lstmfcn": "lstmfcn"}
+    assert going_on(shlex.split(typed)) == f"{prefix.get(program, 'python -m lstmfcn')} {again}"
+
+
+COMPLETE = """
+source "$1"
+shift
+COMP_WORDS=("$@")
+COMP_CWORD=$(($# - 1))
+_lstmfcn
+printf '%s\\n' "${COMPREPLY[@]}"
+"""
+
+
+@pytest.fixture(scope="module")
+def completion_script(tmp_path_factory):
+    home = tmp_path_factory.mktemp("home")
+    done = run(["completion", "bash", "--install", "--json"], HOME=str(home))
+    return Path(json.loads(done.stdout)["path"])
+
+
+@pytest.mark.parametrize(
+    ("typed", "found"),
+    [
+        (["lstmfcn", "tr"], {"train"}),
+        (["lstmfcn", ""], set(COMMANDS)),
+        (["lstmfcn", "train", "--hid"], {"--hidden-size"}),
+        (["lstmfcn", "train", "--qui"], {"--quiet"}),
+        (["lstmfcn", "train", "--epochs", "3", "--network", "m"], {"mlstm-fcn", "malstm-fcn"}),
+        (["lstmfcn", "tune", "--scheduler", ""], {"asha", "none"}),
+        (["lstmfcn", "completion", ""], {"bash", "zsh", "fish"}),
+        (["lstmfcn", "train", "--train", "dat"], {"data"}),
+    ],
+)
+def test_bash_completes_commands_flags_choices_and_paths(completion_script, tmp_path, typed, found):
+    (tmp_path / "data").mkdir()
+    done = subprocess.run(
+        ["bash", "-c", COMPLETE, "bash", completion_script, *typed],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert (set(done.stdout.split()), done.stderr) == (found, "")
+
+
+@pytest.mark.parametrize("shell", ["zsh", "fish"])
+def test_other_shells_read_their_script(tmp_path, capsys, shell):
+    assert main(["completion", shell]) == 0
+    script = tmp_path / f"lstmfcn.{shell}"
+    script.write_text(capsys.readouterr().out)
+    assert "hidden-size" in script.read_text()
+    if shutil.which(shell):
+        subprocess.run([shell, "-n", script], check=True)

@@ -151,7 +151,9 @@ def test_a_run_whose_driver_was_killed_can_be_resumed_and_ends_the_same(
     assert stopped.returncode == 130
     assert f"{output}: going on after epoch " in printed[0]
     assert printed[-1].startswith("lstmfcn: stopped after epoch ")
-    assert printed[-1].endswith("; go on with --resume")
+    job_file = REPOSITORY / "jobs" / "train.py"
+    again = f"python {job_file} {' '.join(CPU_FLAGS)} --output {output} --checkpoint-every-s 1000"
+    assert printed[-1].endswith(f"; go on with: {again} --resume")
     position, _ = find_newest(output / "checkpoints")
     assert position.epoch >= 5
 

@@ -1,0 +1,168 @@
+"""Ctrl-C in a real terminal: what is told, what stays, and that the told command goes on."""
+
+import os
+import pty
+import signal
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from checkout import REPOSITORY
+from killing import epochs_in, train_workers, wait_until
+from problems import TINY, as_flags, waves, write
+
+from lstmfcn.artifact import Artifact
+from lstmfcn.run_folder import RunRecord
+from lstmfcn.sweep import SweepLog
+
+CTRL_C = b"\x03"
+LONG_FLAGS = ["--cpus-per-worker", "1", *as_flags(TINY.model_dump() | {"epochs": 3000})]
+
+
+class Terminal:
+    """A command in a terminal of its own, as `python -m lstmfcn`."""
+
+    def __init__(self, cluster, *arguments):
+        words = [sys.executable, "-m", "lstmfcn", *map(str, arguments)]
+        self._process, self._terminal = pty.fork()
+        if self._process == 0:
+            os.chdir(REPOSITORY)
+            signal.signal(signal.SIGINT, signal.SIG_DFL)  # a background job's children ignore it
+            os.execve(sys.executable, words, os.environ | {"RAY_ADDRESS": cluster, "TERM": "xterm"})
+        self.shown = ""
+        os.set_blocking(self._terminal, False)
+
+    def shows(self, text, timeout_s=120):
+        """Wait until the terminal shows a text."""
+        wait_until(lambda: text in self._read() or self._ended(), text, timeout_s)
+        assert text in self._read(), self.shown
+
+    def interrupt(self):
+        os.write(self._terminal, CTRL_C)
+
+    def exit_code(self):
+        status = wait_until(self._ended, "the end of the command", 60)
+        self._read()
+        os.close(self._terminal)
+        return os.waitstatus_to_exitcode(status - 1)
+
+    def _ended(self):
+        """The status plus one, once the process has ended."""
+        if not hasattr(self, "_status"):
+            self._read()
+            pid, status = os.waitpid(self._process, os.WNOHANG)
+            if not pid:
+                return None
+            self._status = status
+        return self._status + 1
+
+    def _read(self):
+        while True:
+            try:
+                part = os.read(self._terminal, 65536)
+            except (BlockingIOError, OSError):
+                return self.shown
+            if not part:
+                return self.shown
+            self.shown += part.decode(errors="replace")
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory):
+    return write(tmp_path_factory.mktemp("stopping") / "data", waves(300), 3)
+
+
+def last_line(shown):
+    return shown.replace("\x1b[?25h", "").strip().splitlines()[-1].strip()
+
+
+def test_train_goes_on_by_the_command_that_ctrl_c_tells(cluster, data, tmp_path, run_command):
+    output = tmp_path / "run"
+    terminal = Terminal(cluster, "train", "--train", data, "--output", output, *LONG_FLAGS)
+    wait_until(lambda: epochs_in(output) >= 2, "epoch 2", 120)
+    terminal.interrupt()
+    assert terminal.exit_code() == 130
+    assert "Traceback" not in terminal.shown
+    assert "stopping, with a checkpoint (Ctrl-C again ends it at once)" in terminal.shown
+    told, again = last_line(terminal.shown).split("; go on with: ")
+    assert told.startswith("lstmfcn: stopped after epoch ")
+    assert again == f"python -m lstmfcn train --cpus-per-worker 1 --output {output} --resume"
+
+    resumed = Terminal(cluster, *again.split()[3:])
+    resumed.shows("going on after epoch ")
+    before = epochs_in(output)
+    wait_until(lambda: epochs_in(output) > before, "one epoch more", 120)
+    resumed.interrupt()
+    assert resumed.exit_code() == 130
+    done = epochs_in(output)
+    record = RunRecord.load(output)
+    shorter = record.hyperparameters.model_copy(update={"epochs": done})
+    record.model_copy(update={"hyperparameters": shorter}).save(output)
+    last = run_command(sys.executable, *again.split()[1:])
+    assert last.returncode == 0, last.stderr
+    assert Artifact.load(output / "model").metrics["epoch"] <= done
+
+
+def test_a_second_ctrl_c_ends_a_training_at_once_and_it_can_go_on(cluster, data, tmp_path):
+    output = tmp_path / "run"
+    terminal = Terminal(
+        cluster,
+        "train",
+        "--train",
+        data,
+        "--output",
+        output,
+        "--checkpoint-every-s",
+        0,
+        *LONG_FLAGS,
+    )
+    wait_until(lambda: epochs_in(output) >= 2, "epoch 2", 120)
+    terminal.interrupt()
+    time.sleep(0.05)
+    terminal.interrupt()
+    began = time.monotonic()
+    assert terminal.exit_code() == 130
+    assert time.monotonic() - began < 10
+    assert last_line(terminal.shown) == "lstmfcn: ended at once"
+    wait_until(lambda: not train_workers(), "the end of the workers")
+    resumed = Terminal(cluster, "train", "--output", output, "--resume")
+    resumed.shows("going on after epoch ")
+    resumed.interrupt()
+    assert resumed.exit_code() == 130
+
+
+def test_tune_tells_how_to_go_on_and_what_ended_stays(cluster, data, tmp_path):
+    output = tmp_path / "sweep"
+    fixed = TINY.model_dump(exclude={"lr"}) | {"epochs": 3}
+    terminal = Terminal(
+        cluster, "tune", "--train", data, "--output", output, "--metric", "train_loss",
+        "--num-samples", "500", "--max-concurrent", "1", "--space", "paper", *as_flags(fixed),
+    )  # fmt: skip
+    wait_until(lambda: Path(output / "trials.csv").exists(), "a trial", 120)
+    terminal.interrupt()
+    assert terminal.exit_code() == 130
+    assert "Traceback" not in terminal.shown
+    told, again = last_line(terminal.shown).split("; go on with: ")
+    ended = len(SweepLog(output).trials)
+    assert told == f"lstmfcn: stopped after {ended} of 500 trials"
+    assert again == f"python -m lstmfcn tune --output {output} --max-concurrent 1 --resume"
+
+
+def test_predict_says_that_finished_files_stay(cluster, data, tmp_path, job):
+    model = tmp_path / "run" / "model"
+    trained = job("train", "--train", data, "--output", model.parent, *as_flags(TINY.model_dump()))
+    assert trained.returncode == 0, trained.stderr
+    shards = write(tmp_path / "shards", waves(2000), 200)
+    output = tmp_path / "predictions"
+    words = ["predict", "--model", model, "--input", shards, "--output", output]
+    terminal = Terminal(cluster, *words)
+    wait_until(lambda: output.exists() and list(output.glob("part-*.csv")), "a file", 120)
+    terminal.interrupt()
+    assert terminal.exit_code() == 130
+    assert "Traceback" not in terminal.shown
+    told, again = last_line(terminal.shown).split("; go on with: ")
+    finished = int(told.split()[3])
+    assert told == f"lstmfcn: stopped after {finished} of 200 files, which stay"
+    assert again == f"python -m lstmfcn {' '.join(map(str, words))}"
+    assert 0 < finished <= len(list(output.glob("part-*.csv")))
