@@ -4,6 +4,7 @@ import os
 import pty
 import signal
 import sys
+import threading
 import time
 from pathlib import Path
 
@@ -31,41 +32,54 @@ class Terminal:
             signal.signal(signal.SIGINT, signal.SIG_DFL)  # a background job's children ignore it
             os.execve(sys.executable, words, os.environ | {"RAY_ADDRESS": cluster, "TERM": "xterm"})
         self.shown = ""
-        os.set_blocking(self._terminal, False)
-
-    def shows(self, text, timeout_s=120):
-        """Wait until the terminal shows a text."""
-        wait_until(lambda: text in self._read() or self._ended(), text, timeout_s)
-        assert text in self._read(), self.shown
-
-    def interrupt(self):
-        os.write(self._terminal, CTRL_C)
-
-    def exit_code(self):
-        status = wait_until(self._ended, "the end of the command", 60)
-        self._read()
-        os.close(self._terminal)
-        return os.waitstatus_to_exitcode(status - 1)
-
-    def _ended(self):
-        """The status plus one, once the process has ended."""
-        if not hasattr(self, "_status"):
-            self._read()
-            pid, status = os.waitpid(self._process, os.WNOHANG)
-            if not pid:
-                return None
-            self._status = status
-        return self._status + 1
+        self._reader = threading.Thread(target=self._read)
+        self._reader.start()
 
     def _read(self):
         while True:
             try:
                 part = os.read(self._terminal, 65536)
-            except (BlockingIOError, OSError):
-                return self.shown
+            except OSError:  # Linux says so at the end
+                return
             if not part:
-                return self.shown
+                return
             self.shown += part.decode(errors="replace")
+
+    def shows(self, text):
+        wait_until(lambda: text in self.shown, f"{text} in {self.shown}", 120)
+
+    def interrupt(self):
+        os.write(self._terminal, CTRL_C)
+
+    def exit_code(self):
+        def ended():
+            pid, status = os.waitpid(self._process, os.WNOHANG)
+            return (status,) if pid else None
+
+        (status,) = wait_until(ended, "the end of the command", 60)
+        self._reader.join()
+        os.close(self._terminal)
+        self._process = None
+        return os.waitstatus_to_exitcode(status)
+
+    def kill(self):
+        if self._process:
+            os.kill(self._process, signal.SIGKILL)
+            os.waitpid(self._process, 0)
+
+
+@pytest.fixture
+def in_terminal(cluster):
+    """Start a command in a terminal, against the shared Ray."""
+    started = []
+
+    def start(*arguments):
+        started.append(Terminal(cluster, *arguments))
+        return started[-1]
+
+    yield start
+    for terminal in started:
+        terminal.kill()
 
 
 @pytest.fixture(scope="module")
@@ -77,9 +91,9 @@ def last_line(shown):
     return shown.replace("\x1b[?25h", "").strip().splitlines()[-1].strip()
 
 
-def test_train_goes_on_by_the_command_that_ctrl_c_tells(cluster, data, tmp_path, run_command):
+def test_train_goes_on_by_the_command_that_ctrl_c_tells(in_terminal, data, tmp_path, run_command):
     output = tmp_path / "run"
-    terminal = Terminal(cluster, "train", "--train", data, "--output", output, *LONG_FLAGS)
+    terminal = in_terminal("train", "--train", data, "--output", output, *LONG_FLAGS)
     wait_until(lambda: epochs_in(output) >= 2, "epoch 2", 120)
     terminal.interrupt()
     assert terminal.exit_code() == 130
@@ -89,7 +103,7 @@ def test_train_goes_on_by_the_command_that_ctrl_c_tells(cluster, data, tmp_path,
     assert told.startswith("lstmfcn: stopped after epoch ")
     assert again == f"python -m lstmfcn train --cpus-per-worker 1 --output {output} --resume"
 
-    resumed = Terminal(cluster, *again.split()[3:])
+    resumed = in_terminal(*again.split()[3:])
     resumed.shows("going on after epoch ")
     before = epochs_in(output)
     wait_until(lambda: epochs_in(output) > before, "one epoch more", 120)
@@ -104,10 +118,9 @@ def test_train_goes_on_by_the_command_that_ctrl_c_tells(cluster, data, tmp_path,
     assert Artifact.load(output / "model").metrics["epoch"] <= done
 
 
-def test_a_second_ctrl_c_ends_a_training_at_once_and_it_can_go_on(cluster, data, tmp_path):
+def test_a_second_ctrl_c_ends_a_training_at_once_and_it_can_go_on(in_terminal, data, tmp_path):
     output = tmp_path / "run"
-    terminal = Terminal(
-        cluster,
+    terminal = in_terminal(
         "train",
         "--train",
         data,
@@ -126,17 +139,17 @@ def test_a_second_ctrl_c_ends_a_training_at_once_and_it_can_go_on(cluster, data,
     assert time.monotonic() - began < 10
     assert last_line(terminal.shown) == "lstmfcn: ended at once"
     wait_until(lambda: not train_workers(), "the end of the workers")
-    resumed = Terminal(cluster, "train", "--output", output, "--resume")
+    resumed = in_terminal("train", "--output", output, "--resume")
     resumed.shows("going on after epoch ")
     resumed.interrupt()
     assert resumed.exit_code() == 130
 
 
-def test_tune_tells_how_to_go_on_and_what_ended_stays(cluster, data, tmp_path):
+def test_tune_tells_how_to_go_on_and_what_ended_stays(in_terminal, data, tmp_path):
     output = tmp_path / "sweep"
     fixed = TINY.model_dump(exclude={"lr"}) | {"epochs": 3}
-    terminal = Terminal(
-        cluster, "tune", "--train", data, "--output", output, "--metric", "train_loss",
+    terminal = in_terminal(
+        "tune", "--train", data, "--output", output, "--metric", "train_loss",
         "--num-samples", "500", "--max-concurrent", "1", "--space", "paper", *as_flags(fixed),
     )  # fmt: skip
     wait_until(lambda: Path(output / "trials.csv").exists(), "a trial", 120)
@@ -149,14 +162,14 @@ def test_tune_tells_how_to_go_on_and_what_ended_stays(cluster, data, tmp_path):
     assert again == f"python -m lstmfcn tune --output {output} --max-concurrent 1 --resume"
 
 
-def test_predict_says_that_finished_files_stay(cluster, data, tmp_path, job):
+def test_predict_says_that_finished_files_stay(in_terminal, data, tmp_path, job):
     model = tmp_path / "run" / "model"
     trained = job("train", "--train", data, "--output", model.parent, *as_flags(TINY.model_dump()))
     assert trained.returncode == 0, trained.stderr
     shards = write(tmp_path / "shards", waves(2000), 200)
     output = tmp_path / "predictions"
     words = ["predict", "--model", model, "--input", shards, "--output", output]
-    terminal = Terminal(cluster, *words)
+    terminal = in_terminal(*words)
     wait_until(lambda: output.exists() and list(output.glob("part-*.csv")), "a file", 120)
     terminal.interrupt()
     assert terminal.exit_code() == 130
