@@ -237,6 +237,7 @@ def test_hyperparameters_stand_in_their_groups(monkeypatch, capsys):
         title: re.findall(r"^│[ *]+--([\w-]+)", panel, re.MULTILINE) for title, panel in panels
     }
     assert flags["Data"] == ["train", "validation", "task", "scaling", "missing"]
+    assert "dropout. [default: 0]" in " ".join(text.replace("│", " ").split())  # of --seed
     assert flags["After training"] == ["calibrate", "fit-thresholds"]
 
 
@@ -331,6 +332,7 @@ RESUMED = "--output runs/a --num-workers 2 --use-gpu --resume"
         ("lstmfcn", "predict --model m --input 'a b' --output p",
          "predict --model m --input 'a b' --output p"),
         ("jobs/train.py", "train --train d --output runs/a", "--output runs/a --resume"),
+        ("lstmfcn", "--json tune --train d --output s", "tune --json --output s --resume"),
         ("x/lstmfcn/__main__.py", "train --train d --output o", "train --output o --resume"),
     ],
 )  # fmt: skip

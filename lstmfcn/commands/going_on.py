@@ -20,7 +20,8 @@ _REMEMBERED = {
 
 def going_on(arguments: Sequence[str]) -> str:
     """What to type, where these arguments were stopped: without what the run remembers."""
-    command, *words = arguments
+    place = next(i for i, word in enumerate(arguments) if not word.startswith("-"))
+    command, words = arguments[place], [*arguments[:place], *arguments[place + 1 :]]
     if command in _WITH_RESUME:
         words = [*_forgotten(words), "--resume"]
     return shlex.join([*_program(command), *words])

@@ -24,7 +24,7 @@ def indented(title: str, *texts: str) -> str:
 
 def shown_default(value: Any) -> str | None:
     """A default as a help page shows it: no more than there is to know."""
-    return None if value in (None, False, ()) else str(value)
+    return None if value is None or value is False or value == () else str(value)
 
 
 app = App(
