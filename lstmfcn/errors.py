@@ -6,7 +6,8 @@ LstmfcnError
 │   ├── HyperparameterError  a hyperparameter has an impossible value
 │   ├── ModelError           a model directory cannot be read, or does not fit the data
 │   ├── OutputError          an output path cannot be used
-│   └── ResourceError        the cluster cannot give what was asked
+│   ├── ResourceError        the cluster cannot give what was asked
+│   └── TrackingError        a training cannot be tracked where it is to be
 ├── TrainingError        training itself failed (a loss that is not finite): one line, exit code 1
 └── StoppedError         the user stopped it: one line, exit code 130
 
@@ -95,6 +96,10 @@ class OutputError(UserError):
 
 class ResourceError(UserError):
     """The cluster cannot give the CPUs or GPUs that were asked for."""
+
+
+class TrackingError(UserError):
+    """A training cannot be tracked where it is to be."""
 
 
 class TrainingError(LstmfcnError):

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Set
 from pathlib import Path
-from typing import ClassVar, Self
+from typing import ClassVar, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from lstmfcn.errors import HyperparameterError, OutputError
 from lstmfcn.files import whole_file
 from lstmfcn.hyperparameters import explain, flag
+
+TrackerName = Literal["tensorboard", "mlflow"]
 
 
 class Record(BaseModel):

@@ -7,6 +7,7 @@
 ``run.json``                  what was asked for, to go on from after an interruption
 ``checkpoints/``              the newest two
 ``members/NN/``               for an ensemble: model, metrics and checkpoints of each member
+``tensorboard/``, ``mlflow.json``  with ``--track``: event files; the runs in MLflow
 ``.rows/``, ``.lock``         only while the training runs
 ``.stop``                     asks the workers to write a checkpoint and stop
 ============================  =====================================================================
@@ -25,10 +26,11 @@ from pathlib import Path
 from lstmfcn.checkpoints import Position, newest_position
 from lstmfcn.errors import DataError, OutputError
 from lstmfcn.hyperparameters import Hyperparameters
-from lstmfcn.records import Record, refuse_changes
+from lstmfcn.records import Record, TrackerName, refuse_changes
 
 MODEL, CHECKPOINTS, MEMBERS = "model", "checkpoints", "members"
 METRICS, CURVE, RUN = "metrics.jsonl", "learning_curve.png", "run.json"
+TENSORBOARD, MLFLOW = "tensorboard", "mlflow.json"
 ROWS, STOP = ".rows", ".stop"
 
 _LOCK = ".lock"
@@ -49,6 +51,7 @@ class RunRecord(Record):
     model: str | None
     hyperparameters: Hyperparameters
     train_sha256: str = ""
+    track: tuple[TrackerName, ...] = ()
 
     def resumed_with(self, given: Hyperparameters) -> Hyperparameters:
         """The run's hyperparameters, with more epochs where they were given.
@@ -125,7 +128,7 @@ def refuse_used(folder: Path) -> None:
     Raises:
         OutputError: names what was found.
     """
-    for name in (MODEL, METRICS, RUN, CHECKPOINTS, MEMBERS):
+    for name in (MODEL, METRICS, RUN, CHECKPOINTS, MEMBERS, TENSORBOARD, MLFLOW):
         if (folder / name).exists():
             raise OutputError(
                 f"{folder}: found {name} of an earlier run; add --resume to go on with it, "

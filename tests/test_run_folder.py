@@ -1,3 +1,4 @@
+import json
 import os
 import signal
 import subprocess
@@ -22,6 +23,14 @@ def test_a_record_is_read_back(tmp_path):
     RECORD.save(tmp_path)
     assert RunRecord.load(tmp_path) == RECORD
     assert RunRecord.load(tmp_path / "none") is None
+
+
+def test_a_record_of_before_there_was_tracking_is_read(tmp_path):
+    RECORD.save(tmp_path)
+    written = json.loads((tmp_path / "run.json").read_text())
+    del written["track"]
+    (tmp_path / "run.json").write_text(json.dumps(written))
+    assert RunRecord.load(tmp_path) == RECORD
 
 
 @pytest.mark.parametrize("text", ["", "{", '{"train": 3}', "[]"])
@@ -56,7 +65,7 @@ def test_a_run_does_not_go_on_with_other_rows():
         RECORD.refuse_other_rows("new", "data")
 
 
-@pytest.mark.parametrize("name", ["model", "metrics.jsonl", "run.json", "checkpoints"])
+@pytest.mark.parametrize("name", ["model", "metrics.jsonl", "run.json", "mlflow.json"])
 def test_a_folder_that_holds_a_run_is_refused(tmp_path, name):
     refuse_used(tmp_path)
     refuse_used(tmp_path / "none")

@@ -9,8 +9,11 @@ from typing import TYPE_CHECKING, Annotated, Any
 from cyclopts import Parameter, Token
 from cyclopts.validators import Number
 
+from lstmfcn.records import TrackerName
+
 Count = Annotated[int, Parameter(validator=Number(gte=1))]
 Amount = Annotated[float, Parameter(validator=Number(gte=0))]
+Trackers = Annotated[list[TrackerName] | None, Parameter(negative="", consume_multiple=True)]
 Seed = Annotated[int, Parameter(validator=Number(gte=0))]
 
 

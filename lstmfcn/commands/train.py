@@ -7,7 +7,7 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
-from lstmfcn.commands.flag_types import Amount, Count, Place
+from lstmfcn.commands.flag_types import Amount, Count, Place, Trackers
 from lstmfcn.commands.pages import MODEL_COMMANDS, page
 from lstmfcn.flag_groups import DATA, OUTPUT, RESOURCES, TRAINING
 from lstmfcn.hyperparameters import Hyperparameters
@@ -26,6 +26,7 @@ def train(
     validation: Annotated[Place | None, DATA] = None,
     model: Annotated[Place | None, TRAINING] = None,
     resume: Annotated[bool, Parameter(negative=""), OUTPUT] = False,
+    track: Annotated[Trackers, OUTPUT] = None,
     num_workers: Annotated[Count, RESOURCES] = 1,
     min_workers: Annotated[Count | None, RESOURCES] = None,
     cpus_per_worker: Annotated[Count | None, RESOURCES] = None,
@@ -52,6 +53,9 @@ def train(
         calibrate and fit-thresholds apply.
     resume
         Go on with the run in OUTPUT, from its newest checkpoint. Begins it where there is none.
+    track
+        Pass the training's metrics on to tensorboard (event files under OUTPUT/tensorboard), to
+        mlflow (where MLFLOW_TRACKING_URI and MLFLOW_EXPERIMENT_NAME say), or to both.
     num_workers
         Workers that share every batch, on one machine or several.
     min_workers
@@ -80,6 +84,7 @@ def train(
         resources=Resources(num_workers, min_workers, cpus_per_worker, use_gpu, memory_gb),
         checkpoint_every_s=checkpoint_every_s,
         resume=resume,
+        track=track,
     )
     folder = Path(output).absolute()
     tell_result(

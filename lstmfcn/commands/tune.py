@@ -7,7 +7,7 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
-from lstmfcn.commands.flag_types import Amount, Count, Place
+from lstmfcn.commands.flag_types import Amount, Count, Place, Trackers
 from lstmfcn.commands.pages import MODEL_COMMANDS, page
 from lstmfcn.flag_groups import DATA, OUTPUT, RESOURCES, SEARCH, TRAINING
 from lstmfcn.hyperparameters import Hyperparameters, flag
@@ -27,6 +27,7 @@ def tune(
     validation: Annotated[Place | None, DATA] = None,
     model: Annotated[Place | None, TRAINING] = None,
     resume: Annotated[bool, Parameter(negative=""), OUTPUT] = False,
+    track: Annotated[Trackers, OUTPUT] = None,
     max_concurrent: Annotated[Count | None, SEARCH] = None,
     time_budget_s: Annotated[Amount | None, SEARCH] = None,
     num_workers: Annotated[Count, RESOURCES] = 1,
@@ -56,6 +57,9 @@ def tune(
         searched.
     resume
         Go on with the sweep in OUTPUT; no trial that ended runs again.
+    track
+        Pass each trial's metrics on to tensorboard (event files under OUTPUT/tensorboard), to
+        mlflow (where MLFLOW_TRACKING_URI and MLFLOW_EXPERIMENT_NAME say), or to both.
     max_concurrent
         Trials at a time; by default as many as the cluster has room for.
     time_budget_s
@@ -92,6 +96,7 @@ def tune(
         ),
         limits=Limits(max_concurrent, time_budget_s),
         resume=resume,
+        track=track,
     )
     folder = Path(output).absolute()
     tell_result(

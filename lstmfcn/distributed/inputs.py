@@ -6,6 +6,7 @@ All that can be checked without Ray is checked here.
 from __future__ import annotations
 
 import logging
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -13,6 +14,7 @@ from typing import TYPE_CHECKING
 from lstmfcn.errors import DataError
 from lstmfcn.hyperparameters import Hyperparameters, resume_with
 from lstmfcn.reading import ShardSet, survey
+from lstmfcn.records import TrackerName
 from lstmfcn.run_folder import RunRecord, refuse_used
 
 if TYPE_CHECKING:
@@ -29,6 +31,7 @@ class Asked:
     validation: str | None
     model: str | None
     hyperparameters: Hyperparameters
+    track: Sequence[TrackerName] | None = None
 
     def begin(self, folder: Path, resume: bool) -> RunRecord:
         """The record of a run in a folder that holds none yet.
@@ -46,11 +49,20 @@ class Asked:
             validation=self.validation,
             model=self.model,
             hyperparameters=self.hyperparameters,
+            track=tuple(self.track or ()),
         )
 
     def found_at(self, record: RunRecord) -> RunRecord:
-        """The record of a run to resume, with data and model where they lie now."""
-        given = {"train": self.train, "validation": self.validation, "model": self.model}
+        """The record of a run to resume, with data and model where they lie now.
+
+        It goes on to be tracked as before, unless trackers are named.
+        """
+        given: dict[str, object] = {
+            "train": self.train,
+            "validation": self.validation,
+            "model": self.model,
+            "track": None if self.track is None else tuple(self.track),
+        }
         changes = {name: value for name, value in given.items() if value is not None}
         return record.model_copy(update=changes)
 

@@ -56,8 +56,8 @@ _ENVIRONMENT = {
 logger = logging.getLogger(__name__)
 
 
-def run(request: SweepRequest, draw: Draw) -> Trial:
-    """Sweep as requested.
+def run(request: SweepRequest, log: SweepLog, draw: Draw) -> Trial:
+    """Sweep as requested, from where the log ends.
 
     Raises:
         UserError: data, output or cluster do not allow it.
@@ -72,7 +72,6 @@ def run(request: SweepRequest, draw: Draw) -> Trial:
     refuse_unshared(request.folder)
     request.sweep.save(request.folder)
     data = _prepare(request)
-    log = SweepLog(request.folder)
     log.start()
     try:
         with SweepProgress(request.sweep.num_samples, request.objective, log.trials) as progress:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import logging
 import time
+from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -12,8 +14,10 @@ from lstmfcn.distributed.inputs import Asked, Inputs, read_inputs
 from lstmfcn.distributed.runtime import ray_runtime
 from lstmfcn.errors import OutputError
 from lstmfcn.hyperparameters import Hyperparameters
+from lstmfcn.records import TrackerName
 from lstmfcn.run_folder import MODEL, RunRecord, run_folder, run_position
 from lstmfcn.sweep_record import SweepRecord
+from lstmfcn.tracking import members_tracked, tracking
 
 if TYPE_CHECKING:
     from lstmfcn.metrics_file import EpochMetrics
@@ -61,6 +65,7 @@ def train(
     resources: Resources = Resources(),
     checkpoint_every_s: float = 30.0,
     resume: bool = False,
+    track: Sequence[TrackerName] | None = None,
 ) -> EpochMetrics:
     """Train on shards and write what `lstmfcn.run_folder` lists.
 
@@ -73,6 +78,7 @@ def train(
         resources: what of the cluster to take.
         checkpoint_every_s: seconds between checkpoints.
         resume: go on with the run that the output folder holds.
+        track: what to track it by; None for what the run to resume has, or nothing.
 
     Returns:
         The kept epoch's metrics.
@@ -84,8 +90,8 @@ def train(
     """
     began = time.time()
     folder = Path(output).absolute()
-    asked = Asked(train, validation, model, hyperparameters)
-    record = RunRecord.load(folder) if resume else None
+    asked = Asked(train, validation, model, hyperparameters, track)
+    known = record = RunRecord.load(folder) if resume else None
     if record and SweepRecord.load(folder):
         raise OutputError(f"{folder}: holds a sweep, not a training; name another --output")
     if record is None:
@@ -94,12 +100,24 @@ def train(
         resumed = record.resumed_with(hyperparameters)
         record = asked.found_at(record).model_copy(update={"hyperparameters": resumed})
         if done := _done_already(folder, record):
+            if record.track:
+                with run_folder(folder), _tracking(folder, record, resumed=True):
+                    pass  # sends what could not be sent before
             return done
     request = Request(read_inputs(record), folder, resources, checkpoint_every_s, began)
-    with run_folder(folder), ray_runtime(meanwhile="lstmfcn.distributed.run") as ray_stays:
+    with (
+        run_folder(folder),
+        _tracking(folder, request.inputs.record, resumed=known is not None),
+        ray_runtime(meanwhile="lstmfcn.distributed.run") as ray_stays,
+    ):
         from lstmfcn.distributed.run import run  # imports PyTorch, while Ray started
 
         return run(request, ray_stays)
+
+
+def _tracking(folder: Path, record: RunRecord, *, resumed: bool) -> AbstractContextManager[None]:
+    runs = members_tracked(record.hyperparameters)
+    return tracking(record.track, folder, lambda: runs, resumed=resumed)
 
 
 def _done_already(folder: Path, record: RunRecord) -> EpochMetrics | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,12 +11,13 @@ from lstmfcn.distributed.runtime import ray_runtime
 from lstmfcn.distributed.train import Resources
 from lstmfcn.errors import HyperparameterError, OutputError
 from lstmfcn.hyperparameters import Hyperparameters
-from lstmfcn.records import refuse_changes
+from lstmfcn.records import TrackerName, refuse_changes
 from lstmfcn.run_folder import RunRecord, run_folder
 from lstmfcn.search_space import SearchSpace
-from lstmfcn.sweep import Objective, Trial
+from lstmfcn.sweep import Objective, SweepLog, Trial
 from lstmfcn.sweep_plotter import sweep_plotter
 from lstmfcn.sweep_record import Search, SweepRecord
+from lstmfcn.tracking import tracking, trials_tracked
 
 
 @dataclass(frozen=True)
@@ -59,6 +61,7 @@ def tune(
     resources: Resources = Resources(),
     limits: Limits = Limits(),
     resume: bool = False,
+    track: Sequence[TrackerName] | None = None,
 ) -> tuple[Trial, Objective]:
     """Search hyperparameters, and write what `lstmfcn.sweep` and `lstmfcn.run_folder` list.
 
@@ -72,6 +75,7 @@ def tune(
         resources: what of the cluster each trial takes.
         limits: how much the sweep may take.
         resume: go on with the sweep that the output folder holds.
+        track: what to track it by; None for what the sweep to resume has, or nothing.
 
     Returns:
         The best trial, and what it was compared by.
@@ -81,7 +85,7 @@ def tune(
         TrainingError: no trial finished.
     """
     folder = Path(output).absolute()
-    asked = Asked(train, validation, model, hyperparameters)
+    asked = Asked(train, validation, model, hyperparameters, track)
     record = RunRecord.load(folder) if resume else None
     known = SweepRecord.load(folder) if resume else None
     if record and not known:
@@ -100,14 +104,21 @@ def tune(
     inputs = read_inputs(record)
     refuse_members(inputs.record.hyperparameters)
     request = SweepRequest(inputs, sweep, space, folder, resources, limits)
-    with (
-        run_folder(folder),
-        sweep_plotter() as draw,
-        ray_runtime(meanwhile="lstmfcn.distributed.sweep_run"),
-    ):
-        from lstmfcn.distributed.sweep_run import run  # imports PyTorch, while Ray started
+    with run_folder(folder):
+        log = SweepLog(folder)
+        with (
+            tracking(
+                inputs.record.track,
+                folder,
+                lambda: trials_tracked(inputs.record.hyperparameters, log.events),
+                resumed=known is not None,
+            ),
+            sweep_plotter() as draw,
+            ray_runtime(meanwhile="lstmfcn.distributed.sweep_run"),
+        ):
+            from lstmfcn.distributed.sweep_run import run  # imports PyTorch, while Ray started
 
-        return run(request, draw), request.objective
+            return run(request, log, draw), request.objective
 
 
 def refuse_members(hyperparameters: Hyperparameters) -> None:
