@@ -55,7 +55,7 @@ class _Runs(Record):
 
 
 class LostRunError(OutageError):
-    """MLflow does not know a run that this training began there."""
+    """MLflow does not know the run, or the experiment."""
 
 
 class MLflow:
@@ -91,12 +91,12 @@ class MLflow:
         try:
             with _telling_outages(self.where):
                 self._connect()
-        except LostRunError as error:
-            raise TrackingError(
-                f"--track mlflow: {error}; it was begun at {self._runs.tracking_uri}: "
-                "set MLFLOW_TRACKING_URI as it was"
-            ) from None
         except OutageError as error:
+            if isinstance(error, LostRunError) and self._runs.runs:
+                raise TrackingError(
+                    f"--track mlflow: {error}; it was begun at {self._runs.tracking_uri}: "
+                    "set MLFLOW_TRACKING_URI as it was"
+                ) from None
             if not resumed:
                 raise TrackingError(
                     f"--track mlflow: {error}; set MLFLOW_TRACKING_URI, or leave it out"
@@ -114,11 +114,12 @@ class MLflow:
         try:
             with _telling_outages(self.where):
                 self._connect()
-                if run.name not in self._written and self._begin(run) == standing != "running":
+                if run.name not in self._written and self._begin(run) == standing:
                     return
                 self._send(run, history, kept)
                 if run.state != "running":
                     self._end(run, kept, standing)
+                    del self._written[run.name]
         except OutageError:
             self._written.pop(run.name, None)  # how much arrived is not known
             raise
@@ -214,7 +215,7 @@ def _telling_outages(where: str) -> Iterator[None]:
 
     Raises:
         OutageError: MLflow does not answer, or refuses.
-        LostRunError: it does not know the run.
+        LostRunError: it does not know what was asked for.
     """
     from mlflow.exceptions import MlflowException
     from sqlalchemy.exc import SQLAlchemyError  # Optuna brings SQLAlchemy

@@ -58,6 +58,8 @@ class TensorBoard:
         except OSError as error:
             self._events.pop(run.name, None)  # the file may be cut off: what follows needs another
             raise OutageError(f"{self._folder}: cannot be written ({error.strerror})") from error
+        if run.state != "running":
+            del self._events[run.name]
 
 
 class _Events:

@@ -10,12 +10,12 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
-from lstmfcn.errors import StoppedError
+from lstmfcn.errors import ModelError, StoppedError
 from lstmfcn.hyperparameters import Hyperparameters, flag
 from lstmfcn.metrics_file import EpochMetrics, read_metrics
 from lstmfcn.records import TrackerName
@@ -218,7 +218,8 @@ class _Follower:
         if run.state in _WITH_MODEL and model.exists():
             from lstmfcn.artifact import Artifact  # imports PyTorch
 
-            kept = Artifact.load(model).metrics
+            with suppress(ModelError):  # who needs the model tells what is wrong with it
+                kept = Artifact.load(model).metrics
         return _Page(run, self._history(run.name), kept)
 
     def _history(self, name: str) -> list[EpochMetrics]:

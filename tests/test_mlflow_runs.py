@@ -181,6 +181,16 @@ def test_a_run_that_is_not_there_is_refused(folder, tmp_path, monkeypatch):
     assert before in str(refusal.value)
 
 
+def test_an_experiment_that_is_not_there_or_deleted_is_refused(client, folder, monkeypatch):
+    client.delete_experiment(client.create_experiment("gone"))
+    monkeypatch.setenv("MLFLOW_EXPERIMENT_NAME", "gone")
+    with pytest.raises(TrackingError, match="experiment gone is deleted there; set MLFLOW"):
+        MLflow(folder, resumed=False)
+    monkeypatch.setenv("MLFLOW_EXPERIMENT_ID", "999")
+    with pytest.raises(TrackingError, match="No Experiment with id=999 exists; set MLFLOW"):
+        MLflow(folder, resumed=False)
+
+
 @pytest.mark.parametrize("uri", ["nosuch://host", "postgresql://ada:enigma@host/db", "sqlite:////"])
 def test_a_uri_that_mlflow_cannot_use_is_refused_in_a_line(folder, uri, monkeypatch):
     monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)

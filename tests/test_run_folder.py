@@ -65,7 +65,9 @@ def test_a_run_does_not_go_on_with_other_rows():
         RECORD.refuse_other_rows("new", "data")
 
 
-@pytest.mark.parametrize("name", ["model", "metrics.jsonl", "run.json", "mlflow.json"])
+@pytest.mark.parametrize(
+    "name", ["model", "metrics.jsonl", "run.json", "checkpoints", "mlflow.json"]
+)
 def test_a_folder_that_holds_a_run_is_refused(tmp_path, name):
     refuse_used(tmp_path)
     refuse_used(tmp_path / "none")
