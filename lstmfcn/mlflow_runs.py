@@ -79,6 +79,7 @@ class MLflow:
             )
         for name, value in _PATIENCE.items():
             os.environ.setdefault(name, value)
+        os.environ["MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT"] = "true"  # with its password
         for chatty in ("alembic", "mlflow", "urllib3"):
             logging.getLogger(chatty).setLevel(logging.ERROR)
         from mlflow import get_tracking_uri
@@ -223,9 +224,18 @@ def _telling_outages(where: str) -> Iterator[None]:
     try:
         yield
     except (MlflowException, SQLAlchemyError, OSError, ImportError) as error:
-        told = without_secrets(str(error).strip().partition("\n")[0])[:300].rstrip(" .")
         lost = getattr(error, "error_code", "") == "RESOURCE_DOES_NOT_EXIST"
-        raise (LostRunError if lost else OutageError)(f"{where}: {told}") from None
+        raise (LostRunError if lost else OutageError)(f"{where}: {_reason(error)}") from None
+
+
+def _reason(error: BaseException) -> str:
+    """What the system said, under all that was wrapped around it; else the first line."""
+    inner: BaseException | None = error
+    while inner is not None:
+        if isinstance(inner, OSError) and inner.strerror:
+            return str(inner.strerror)
+        inner = inner.__cause__ or inner.__context__
+    return without_secrets(str(error).strip().partition("\n")[0])[:300].rstrip(" .")
 
 
 def _experiment(client: Any) -> str:
