@@ -62,6 +62,8 @@ def refusal(capsys, arguments):
         ([*TRAIN, "--lr", "0", "--epochs", "0"], "; epochs: found '0'"),
         ([*TRAIN, "--num-workers", "0"], "--num-workers"),
         ([*TRAIN, "--cpus-per-worker", "0"], "--cpus-per-worker"),
+        ([*TRAIN, "--track", "tensorflow"], "--track"),
+        ([*TRAIN, "--track"], "--track"),
         (["sample", "--output", "nowhere", "--rows", "0"], "--rows"),
         (["sample", "--output", "nowhere", "--rows", "many"], "--rows"),
         (["convert", "--input", "nowhere.ts", "--output", "nowhere", "--shards", "0"], "--shards"),
@@ -166,7 +168,7 @@ def test_help_lists_every_hyperparameter_once():
     listed = re.findall(r"--([a-z0-9_-]+)", flags.partition("Examples:")[0])
     hyperparameters = [flag(field) for field in Hyperparameters.model_fields]
     own = {"train", "output", "validation", "model", "resume", "memory-gb", "checkpoint-every-s"}
-    own |= {"num-workers", "min-workers", "cpus-per-worker", "use-gpu", "no-use-gpu"}
+    own |= {"track", "num-workers", "min-workers", "cpus-per-worker", "use-gpu", "no-use-gpu"}
     own |= {"quiet", "json", "verbose"}
     assert sorted(listed) == sorted([*hyperparameters, *own])
 
@@ -259,6 +261,15 @@ def test_both_spellings_of_a_flag_are_taken(given):
     parsed = bound.arguments["hyperparameters"]
     assert parsed == Hyperparameters(hidden_size=7, task="binary")
     assert parsed.model_fields_set == {"hidden_size", "task"}
+
+
+@pytest.mark.parametrize(
+    "given", ["--track tensorboard mlflow", "--track tensorboard --track mlflow"]
+)
+@pytest.mark.parametrize("command", ["train", "tune"])
+def test_several_trackers_are_taken(command, given):
+    _, bound, _ = app.parse_args([command, "--output", "nowhere", *given.split()])
+    assert bound.arguments["track"] == ["tensorboard", "mlflow"]
 
 
 def test_every_hyperparameter_is_taken_as_a_flag():

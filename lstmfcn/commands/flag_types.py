@@ -13,7 +13,7 @@ from lstmfcn.records import TrackerName
 
 Count = Annotated[int, Parameter(validator=Number(gte=1))]
 Amount = Annotated[float, Parameter(validator=Number(gte=0))]
-Trackers = Annotated[list[TrackerName] | None, Parameter(negative="", consume_multiple=True)]
+Trackers = Annotated[list[TrackerName] | None, Parameter(negative="", consume_multiple=1)]
 Seed = Annotated[int, Parameter(validator=Number(gte=0))]
 
 
