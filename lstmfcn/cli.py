@@ -22,6 +22,7 @@ from lstmfcn.commands.export import export
 from lstmfcn.commands.going_on import going_on
 from lstmfcn.commands.pages import add, app
 from lstmfcn.commands.predict import predict
+from lstmfcn.commands.report import report
 from lstmfcn.commands.sample import sample
 from lstmfcn.commands.serve import serve
 from lstmfcn.commands.train import train
@@ -32,7 +33,10 @@ from lstmfcn.hyperparameters import explain
 from lstmfcn.interrupts import stoppable
 from lstmfcn.terminal import Manners, use
 
-for command in (train, tune, evaluate, predict, serve, export, check, convert, sample, completion):
+for command in (
+    *(sample, convert, check, train, tune, evaluate, report, predict, serve, export),
+    completion,
+):
     add(command)
 
 _AS_ERRORS: dict[str, Any] = {

@@ -15,6 +15,12 @@ _NAMES = {"train": "training", "valid": "validation"}
 
 
 def save_learning_curve(history: Sequence[EpochMetrics], best_epoch: int, path: Path) -> None:
+    """Write what `learning_curve` draws."""
+    with whole_file(path) as unfinished:
+        learning_curve(history, best_epoch).savefig(unfinished, dpi=120, format="png")
+
+
+def learning_curve(history: Sequence[EpochMetrics], best_epoch: int) -> Figure:
     """Draw loss and accuracy over epochs, training and validation, the kept epoch marked."""
     figure = Figure(figsize=(10, 4), layout="constrained")
     for axes, quantity in zip(figure.subplots(1, 2), ("loss", "accuracy"), strict=True):
@@ -33,5 +39,4 @@ def save_learning_curve(history: Sequence[EpochMetrics], best_epoch: int, path: 
         axes.set_ylabel(quantity)
         axes.grid(alpha=0.3)
         axes.legend()
-    with whole_file(path) as unfinished:
-        figure.savefig(unfinished, dpi=120, format="png")
+    return figure

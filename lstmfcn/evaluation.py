@@ -6,7 +6,7 @@ Shapes: N rows, L label columns, C classes.
 from __future__ import annotations
 
 import warnings
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -20,7 +20,16 @@ from sklearn.metrics import (
 from lstmfcn.cells import Array, FloatArray
 from lstmfcn.schema import SeriesSchema
 
-_BINS = 15
+BINS = 15
+"""Of confidence, of equal width."""
+
+
+class ClassColumns(NamedTuple):
+    """Each class against the rest, (N, C): 0/1 true, 0/1 decided, and probabilities."""
+
+    true: npt.NDArray[np.int8]
+    decided: npt.NDArray[np.int8]
+    probabilities: FloatArray
 
 
 def evaluation(
@@ -43,14 +52,9 @@ def evaluation(
         support of each), and for one class a row the confusion_matrix: true classes in rows,
         predicted ones in columns.
     """
-    error = expected_calibration_error(schema, labels, probabilities, decided)
-    true = _indicators(schema, labels)
-    if schema.task == "binary":
-        probabilities, decided = _no_and_yes(probabilities, decided)
-    scores = [
-        _class_scores(true[:, i], decided[:, i], probabilities[:, i])
-        for i in range(len(schema.classes))
-    ]
+    columns = class_columns(schema, labels, probabilities, decided)
+    true, decided = columns.true, columns.decided
+    scores = [_class_scores(*of_class) for of_class in zip(*(c.T for c in columns), strict=True)]
     right = true == decided
     found: dict[str, Any] = {"task": schema.task, "rows": len(true)}
     if schema.task == "multilabel":
@@ -60,7 +64,7 @@ def evaluation(
     occurs = [bool(column.any()) for column in (true | decided).T]
     counted = [score["f1"] for score, counts in zip(scores, occurs, strict=True) if counts]
     found["macro_f1"] = float(np.mean(counted)) if counted else None
-    found["expected_calibration_error"] = error
+    found["expected_calibration_error"] = calibration_error(*confidences(schema, columns))
     found["classes"] = dict(zip(schema.classes, scores, strict=True))
     if schema.task != "multilabel":
         matrix = confusion_matrix(
@@ -83,14 +87,32 @@ def expected_calibration_error(
         probabilities: of each label column, (N, L).
         decided: the 0/1 labels that follow from them, (N, L).
     """
-    true = _indicators(schema, labels)
+    return calibration_error(
+        *confidences(schema, class_columns(schema, labels, probabilities, decided))
+    )
+
+
+def class_columns(
+    schema: SeriesSchema,
+    labels: Array,
+    probabilities: FloatArray,
+    decided: npt.NDArray[np.int8],
+) -> ClassColumns:
+    """Labels, probabilities and decisions, as `evaluation` takes them, class by class."""
     if schema.task == "binary":
         probabilities, decided = _no_and_yes(probabilities, decided)
-    right = true == decided
-    sure = np.where(decided == 1, probabilities, 1 - probabilities)
+    return ClassColumns(_indicators(schema, labels), decided, probabilities)
+
+
+def confidences(
+    schema: SeriesSchema, columns: ClassColumns
+) -> tuple[FloatArray, npt.NDArray[np.bool_]]:
+    """How sure each decision is, and whether it is right: (n,), one a row; of multilabel, N * L."""
+    right = columns.true == columns.decided
+    sure = np.where(columns.decided == 1, columns.probabilities, 1 - columns.probabilities)
     if schema.task == "multiclass":
-        sure, right = sure[decided == 1], right.all(axis=1)
-    return calibration_error(sure.ravel(), right.ravel())
+        sure, right = sure[columns.decided == 1], right.all(axis=1)
+    return sure.ravel(), right.ravel()
 
 
 def calibration_error(sure: FloatArray, right: npt.NDArray[np.bool_]) -> float:
@@ -103,9 +125,13 @@ def calibration_error(sure: FloatArray, right: npt.NDArray[np.bool_]) -> float:
         sure: the probability that each decision is given, (n,), n at least 1.
         right: whether it is right, (n,).
     """
-    bins = np.clip(np.ceil(sure.astype(np.float64) * _BINS).astype(np.int64) - 1, 0, _BINS - 1)
-    surplus = np.bincount(bins, sure - right, minlength=_BINS)
+    surplus = np.bincount(confidence_bins(sure), sure - right, minlength=BINS)
     return float(np.abs(surplus).sum() / len(sure))
+
+
+def confidence_bins(sure: FloatArray) -> npt.NDArray[np.int64]:
+    """The bin of each probability, (n,), from 0 to 14; a bin holds its upper bound."""
+    return np.clip(np.ceil(sure.astype(np.float64) * BINS).astype(np.int64) - 1, 0, BINS - 1)
 
 
 def _indicators(schema: SeriesSchema, labels: Array) -> npt.NDArray[np.int8]:

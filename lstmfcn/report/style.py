@@ -1,0 +1,122 @@
+"""How drawings look: colours, fonts, names that any font can show; and how one becomes a PNG."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Callable, Sequence
+from functools import cache
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import matplotlib as mpl
+from cycler import cycler
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.font_manager import FontProperties, findfont, get_font
+
+INK, MUTED, FAINT, GRID = "#1f2933", "#5f6b7a", "#c3cad3", "#e6e9ed"
+BLUE, ORANGE, GREEN, PURPLE, AMBER, SKY = (
+    "#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9",
+)  # fmt: skip
+"""Okabe and Ito (2008), "Color Universal Design": told apart by all common colour vision."""
+
+COLOURS = (BLUE, ORANGE, GREEN, PURPLE, AMBER, SKY)
+DASHES = ("-", "--", "-.", ":", (0, (5, 1, 1, 1, 1, 1)), (0, (1, 1)))
+
+WIDTH = 10.0
+"""Inches of a drawing that fills the page; 96 of its pixels on a screen are an inch."""
+
+DPI = 144
+_LONGEST_NAME = 22
+
+_STYLE: Any = {
+    "axes.edgecolor": FAINT,
+    "axes.axisbelow": True,
+    "axes.grid": True,
+    "axes.labelcolor": MUTED,
+    "axes.labelsize": 9,
+    "axes.linewidth": 0.8,
+    "axes.prop_cycle": cycler(color=list(COLOURS)),
+    "axes.spines.right": False,
+    "axes.spines.top": False,
+    "axes.titlecolor": INK,
+    "axes.titlelocation": "left",
+    "axes.titlesize": 9,
+    "figure.dpi": DPI,
+    "font.family": "DejaVu Sans",
+    "font.size": 9,
+    "grid.color": GRID,
+    "grid.linewidth": 0.8,
+    "legend.fontsize": 8.5,
+    "legend.frameon": False,
+    "lines.linewidth": 1.6,
+    "text.color": INK,
+    "text.parse_math": False,  # a class may be named $x$
+    "xtick.color": FAINT,
+    "xtick.labelcolor": MUTED,
+    "xtick.labelsize": 8,
+    "ytick.color": FAINT,
+    "ytick.labelcolor": MUTED,
+    "ytick.labelsize": 8,
+}
+
+
+class Drawing(NamedTuple):
+    """A PNG, and what it shows in words for those who cannot see it.
+
+    Attributes:
+        name: of its file.
+        width, height: pixels.
+    """
+
+    name: str
+    png: bytes
+    alt: str
+    width: int
+    height: int
+
+    def save(self, folder: Path) -> None:
+        """Write the file."""
+        (folder / self.name).write_bytes(self.png)
+
+
+def drawing(name: str, alt: str, draw: Callable[..., Figure], *arguments: Any) -> Drawing:
+    """Draw in the report's style.
+
+    Args:
+        draw: makes the figure of the arguments.
+    """
+    with mpl.rc_context(_STYLE):
+        figure = draw(*arguments)
+        file = io.BytesIO()
+        figure.savefig(file, format="png", dpi=DPI, metadata={"Software": None})
+    width, height = (round(inches * DPI) for inches in figure.get_size_inches())
+    return Drawing(name, file.getvalue(), alt, width, height)
+
+
+def drawn_names(names: Sequence[str], longest: int = _LONGEST_NAME) -> list[str]:
+    """Names as a drawing can show them.
+
+    Long ones are cut. One that has a character that the font has not, or that is another's when
+    cut, is its number, from 1, which tables give too.
+    """
+    plain = [" ".join(name.split()) for name in names]
+    cut = [name if len(name) <= longest else name[: longest - 1] + "…" for name in plain]
+    return [
+        name
+        if cut.count(name) == 1 and all(ord(letter) in _letters() for letter in name)
+        else f"#{number}"
+        for number, name in enumerate(cut, start=1)
+    ]
+
+
+def timepoint_axis(axes: Axes, n_timepoints: int) -> None:
+    """Timepoints along x, from 1; a single one has room around it."""
+    axes.set_xlim(*((1, n_timepoints) if n_timepoints > 1 else (0.5, 1.5)))
+    axes.grid(visible=False, axis="x")
+
+
+@cache
+def _letters() -> frozenset[int]:
+    """The characters that the font has."""
+    return frozenset(get_font(findfont(FontProperties("DejaVu Sans"))).get_charmap())

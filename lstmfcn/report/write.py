@@ -1,0 +1,56 @@
+"""Write a report: ``report.html``, and its drawings as PNGs beside it."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+
+from lstmfcn.errors import OutputError
+from lstmfcn.files import whole_folder
+from lstmfcn.report.drawings import drawings_of
+from lstmfcn.report.findings import find
+from lstmfcn.report.page import page_of
+
+REPORT = "report.html"
+
+logger = logging.getLogger(__name__)
+
+
+def write_report(model: str, data: str, output: str, seed: int = 0) -> Path:
+    """Compare a model with labelled shards, and write what is found as a page.
+
+    Args:
+        model: a model directory.
+        data: labelled shards: a file, folder, glob or URI.
+        output: a folder, which appears whole or not at all. An earlier report in it is replaced.
+        seed: of the sample that is drawn, and of the resamples.
+
+    Returns:
+        The path of the page.
+
+    Raises:
+        UserError: model, shards or output do not allow it.
+    """
+    folder = Path(output)
+    _refuse_other(folder)
+    with whole_folder(folder) as unfinished:
+        findings = find(model, data, seed)
+        logger.info("%d rows in %d shards", findings.summary.rows, findings.summary.shards)
+        drawings = drawings_of(findings)
+        for drawing in drawings.all():
+            drawing.save(unfinished)
+        page = page_of(findings, drawings)
+        (unfinished / REPORT).write_text(page, encoding="utf-8")
+    return folder / REPORT
+
+
+def _refuse_other(folder: Path) -> None:
+    """Refuse what is no folder for a report, before any row is read.
+
+    Raises:
+        OutputError: it is a file, or holds something but no report.
+    """
+    if folder.exists() and not folder.is_dir():
+        raise OutputError(f"{folder}: is a file; name a folder")
+    if folder.is_dir() and any(folder.iterdir()) and not (folder / REPORT).exists():
+        raise OutputError(f"{folder}: holds something, and no report; name a new --output")
