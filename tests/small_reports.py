@@ -13,7 +13,13 @@ from lstmfcn.schema import SeriesSchema
 from lstmfcn.task import task_of
 
 N_TIMEPOINTS = 16
-ODD_NAMES = ['<b>&"cat"</b>', "$\\alpha_1$", "中文", "_x", "a class of a rather long name, and more of it"]  # fmt: skip
+ODD_NAMES = [
+    '<b>&"cat"</b>',
+    "$\\alpha_1$",
+    "中文",
+    "_x",
+    "a class of a rather long name, and more",
+]
 
 CASES = {
     "names": ("multiclass", ["y"]),

@@ -61,14 +61,16 @@ def draw_class_scores(classes: Sequence[ClassScores]) -> Figure:
 def draw_confusion(classes: Sequence[ClassScores], matrix: npt.NDArray[np.int64]) -> Figure:
     """The confusion matrix, shaded by the share of each true class's rows; rows as numbers."""
     n_classes = len(classes)
-    size = float(np.clip(0.24 * n_classes + 2.6, 4.6, WIDTH))
-    small = 8.5 if n_classes <= 20 else max(3.5, 230 / n_classes)
-    figure = Figure(figsize=(size + 0.6, size), layout="constrained")
+    names = _names_of(classes)
+    room = 0.5 + 0.075 * max(map(len, names))
+    cell = min(float(np.interp(n_classes, [4, 12, 24], [0.75, 0.45, 0.28])), 7.0 / n_classes)
+    small = min(8.5, 30 * cell)
+    width, height = cell * n_classes + room + 1.3, cell * n_classes + room + 0.2
+    figure = Figure(figsize=(width, height), layout="constrained")
     axes = figure.subplots()
     shares = matrix / np.maximum(matrix.sum(axis=1, keepdims=True), 1)
     image = axes.imshow(shares, cmap=_SHADES, vmin=0, vmax=1)
-    names = _names_of(classes)
-    axes.set_xticks(range(n_classes), names, rotation=90 if n_classes > 5 else 0, fontsize=small)
+    axes.set_xticks(range(n_classes), names, rotation=90, fontsize=small)
     axes.set_yticks(range(n_classes), names, fontsize=small)
     axes.set_xticks(np.arange(n_classes + 1) - 0.5, minor=True)
     axes.set_yticks(np.arange(n_classes + 1) - 0.5, minor=True)

@@ -48,9 +48,15 @@ def _refuse_other(folder: Path) -> None:
     """Refuse what is no folder for a report, before any row is read.
 
     Raises:
-        OutputError: it is a file, or holds something but no report.
+        OutputError: it is a file, or holds what is of no report.
     """
-    if folder.exists() and not folder.is_dir():
+    if not folder.exists():
+        return
+    if not folder.is_dir():
         raise OutputError(f"{folder}: is a file; name a folder")
-    if folder.is_dir() and any(folder.iterdir()) and not (folder / REPORT).exists():
-        raise OutputError(f"{folder}: holds something, and no report; name a new --output")
+    names = sorted(entry.name for entry in folder.iterdir())
+    others = [name for name in names if name != REPORT and not name.endswith(".png")]
+    if others or (names and REPORT not in names):
+        raise OutputError(
+            f"{folder}: holds {(others or names)[0]}, which is of no report; name a new --output"
+        )

@@ -59,7 +59,7 @@ def test_the_true_share_of_labels_is_the_least_of_them():
 
 def test_lengths_end_at_the_last_value_and_gaps_are_what_is_missing_before(tmp_path):
     schema = report_schema(n_channels=2, missing="mask")
-    table = report_table(schema, 2).astype({name: object for name in schema.value_columns})
+    table = report_table(schema, 2).astype(dict.fromkeys(schema.value_columns, object))
     series = np.ones((2, 2, schema.n_timepoints))
     series[0, :, 10:] = np.nan
     series[0, 0, 3:5] = np.nan  # a gap of two values

@@ -1,6 +1,8 @@
 import json
 
 import numpy as np
+import pandas as pd
+import pyarrow as pa
 import pytest
 from small_reports import CASES, report_artifact, report_case, report_schema, report_table
 
@@ -23,8 +25,6 @@ def test_metrics_are_those_of_evaluate(case):
     kind, found, classifier = case
     schema = report_schema(kind)
     table = report_table(schema, 60)
-    import pyarrow as pa
-
     columns = pa.table(
         {
             name: table[name].astype(str if kind == "names" and name == "y" else "float32")
@@ -86,7 +86,7 @@ def test_confusions_are_the_largest_cells_off_the_diagonal(case):
 
 
 def test_terms_add_up_to_the_logit_that_the_probabilities_say(case):
-    kind, found, _ = case
+    _, found, _ = case
     assert found.explained
     for each in found.explained:
         share = each.row.decided_share
@@ -136,10 +136,7 @@ def test_terms_are_of_logits_before_the_temperature(tmp_path):
 
 def test_the_channels_that_tell_classes_apart_are_drawn(tmp_path):
     model, data = report_case(tmp_path, n_channels=7, n_rows=40)
-    table_path = tmp_path / "data" / "part-0.csv"
-    import pandas as pd
-
-    for path in (table_path, tmp_path / "data" / "part-1.csv"):
+    for path in (tmp_path / "data").iterdir():
         table = pd.read_csv(path)
         level = table.y.map({"ant": 0.0, "bee": 30.0, "cat": 60.0})
         for name in table.filter(regex="^x6_"):

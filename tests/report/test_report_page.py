@@ -1,0 +1,161 @@
+import base64
+import itertools
+import re
+import shutil
+from html.parser import HTMLParser
+
+import pytest
+from small_reports import ODD_NAMES, report_case
+
+from lstmfcn.cli import main
+from lstmfcn.report.drawings import drawings_of
+from lstmfcn.report.findings import find
+from lstmfcn.report.page import _percent, page_of
+
+
+class Page(HTMLParser):
+    """What a page holds: elements with their attributes, and its text."""
+
+    VOID = ("meta", "link", "img", "br")
+
+    def __init__(self, text):
+        super().__init__()
+        self.elements, self.open, self.text = [], [], ""
+        self.feed(text)
+        assert self.open == []
+
+    def handle_starttag(self, tag, attributes):
+        self.elements.append((tag, dict(attributes)))
+        if tag not in self.VOID:
+            self.open.append(tag)
+
+    def handle_endtag(self, tag):
+        assert self.open.pop() == tag
+
+    def handle_data(self, data):
+        self.text += data
+
+    def all(self, tag):
+        return [attributes for name, attributes in self.elements if name == tag]
+
+
+def command(model, data, output):
+    return main(["report", "--model", model, "--data", data, "--output", str(output)])
+
+
+@pytest.fixture(scope="module")
+def odd(tmp_path_factory):
+    """A report on classes of odd names, by the command: its folder and its page."""
+    folder = tmp_path_factory.mktemp("odd")
+    model, data = report_case(folder, classes=ODD_NAMES, n_rows=50)
+    assert command(model, data, folder / "out") == 0
+    return folder, Page((folder / "out" / "report.html").read_text(encoding="utf-8"))
+
+
+def test_names_of_classes_are_text_and_nothing_else(odd):
+    _, page = odd
+    assert page.all("b") == []
+    for name in ODD_NAMES:
+        assert name in page.text
+
+
+def test_drawings_are_inside_the_page_and_beside_it(odd):
+    folder, page = odd
+    images = page.all("img")
+    start = "data:image/png;base64,"
+    assert all(image["src"].startswith(start) for image in images)
+    inside = {base64.b64decode(image["src"][len(start) :]) for image in images}
+    beside = {path.read_bytes() for path in (folder / "out").glob("*.png")}
+    assert inside == beside
+    assert len(images) > 20
+
+
+def test_drawings_are_told_in_words_and_tables_have_headers(odd):
+    _, page = odd
+    assert all(len(image["alt"]) > 20 for image in page.all("img"))
+    assert len(page.all("caption")) == len(page.all("table"))
+    assert {header["scope"] for header in page.all("th")} == {"col", "row"}
+    levels = [int(tag[1]) for tag, _ in page.elements if re.fullmatch("h[1-6]", tag)]
+    assert levels[0] == 1
+    assert all(after <= before + 1 for before, after in itertools.pairwise(levels))
+    assert page.all("html") == [{"lang": "en"}]
+
+
+def test_nothing_is_loaded_and_every_link_leads_somewhere(odd):
+    _, page = odd
+    assert page.all("script") == []
+    names = {attributes["id"] for _, attributes in page.elements if "id" in attributes}
+    assert {link["href"] for link in page.all("a")} == {f"#{name}" for name in names}
+    assert not re.search(r"url\(|@import|https?:", page.text)
+
+
+def test_an_earlier_report_is_replaced_and_the_same_rows_give_the_same_bytes(odd, tmp_path, capsys):
+    folder, _ = odd
+    shutil.copytree(folder / "out", tmp_path / "two")
+    (tmp_path / "two" / "report.html").write_text("earlier")
+    assert command(str(folder / "run" / "model"), str(folder / "data"), tmp_path / "two") == 0
+    assert capsys.readouterr().out.splitlines()[-1] == str(tmp_path / "two" / "report.html")
+    for path in (folder / "out").iterdir():
+        assert path.read_bytes() == (tmp_path / "two" / path.name).read_bytes()
+
+
+@pytest.mark.parametrize(
+    ("kind", "arguments"),
+    [
+        ("binary", {"n_rows": 20}),
+        ("one label", {"n_rows": 20}),
+        ("one-hot", {"n_rows": 1, "n_shards": 1}),
+    ],
+)
+def test_any_task_and_data_make_a_page(tmp_path, kind, arguments):
+    found = find(*report_case(tmp_path, kind, **arguments))
+    page = Page(page_of(found, drawings_of(found)))
+    assert f"on {found.summary.rows} row" in page.text
+    for one in found.summary.classes:
+        assert one.name in page.text
+
+
+def test_what_is_not_of_a_report_stays(odd, tmp_path, capsys):
+    folder, _ = odd
+    out = tmp_path / "out"
+    out.mkdir()
+    (out / "report.html").write_text("earlier")
+    (out / "notes.txt").write_text("mine")
+    assert command(str(folder / "run" / "model"), str(folder / "data"), out) == 2
+    assert "holds notes.txt, which is of no report" in capsys.readouterr().err
+    assert {path.read_text() for path in out.iterdir()} == {"earlier", "mine"}
+
+
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        ({"model": "nowhere"}, "found no readable model.json"),
+        ({"data": "nowhere"}, "found nothing; check the path"),
+        ({"output": "data"}, "holds part-0.csv, which is of no report"),
+        ({"output": "data/part-0.csv"}, "is a file; name a folder"),
+    ],
+)
+def test_what_cannot_be_is_refused_in_one_line_and_leaves_nothing(tmp_path, capsys, change, told):
+    model, data = report_case(tmp_path, n_rows=6)
+    before = sorted(tmp_path.rglob("*"))
+    flags = {"model": model, "data": data, "output": "out"} | change
+    flags["output"] = tmp_path / flags["output"]
+    assert command(**flags) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert told in line
+    assert sorted(tmp_path.rglob("*")) == before
+
+
+def test_a_fault_in_a_row_is_told_and_leaves_nothing(tmp_path, capsys):
+    model, data = report_case(tmp_path, n_rows=6)
+    shard = tmp_path / "data" / "part-1.csv"
+    shard.write_text(shard.read_text().replace("ant", "elk", 1))
+    assert command(model, data, tmp_path / "out") == 2
+    assert "part-1.csv, row 1, column y: found the class 'elk'" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+    assert not list(tmp_path.glob(".out*"))
+
+
+def test_shares_are_never_rounded_to_all_or_nothing():
+    shown = [_percent(share) for share in (0, 1e-5, 0.0449, 0.5, 0.99999, 1)]
+    assert shown == ["0 %", "< 0.1 %", "4.5 %", "50.0 %", "> 99.9 %", "100 %"]
