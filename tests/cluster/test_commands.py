@@ -6,6 +6,7 @@ import pytest
 from problems import TINY_FLAGS, waves, write
 
 from lstmfcn.metrics_file import read_metrics
+from lstmfcn.report.findings import find
 
 
 @pytest.fixture(scope="module")
@@ -45,6 +46,12 @@ def test_evaluate_ends_stdout_with_one_json_object_and_keeps_it(trained, job):
     assert done.returncode == 0, done.stderr
     found = json.loads(done.stdout.splitlines()[-1])
     assert found["rows"] == 90
+    reported = find(str(model), str(data)).scores.metrics
+    assert reported["confusion_matrix"] == found["confusion_matrix"]
+    assert reported["accuracy"] == found["accuracy"]
+    assert reported["expected_calibration_error"] == pytest.approx(
+        found["expected_calibration_error"], abs=1e-6
+    )
     assert found == json.loads((folder / "evaluation" / "evaluation.json").read_text())
 
 
