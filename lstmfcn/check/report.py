@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
@@ -143,8 +142,8 @@ def _share(n_rows: int, examined: Examined) -> str:
     return f"{n_rows:,} ({100 * n_rows / max(1, whole):.1f} %)"
 
 
-def as_json(findings: Findings) -> str:
-    """The findings as one JSON object."""
+def facts(findings: Findings) -> dict[str, Any]:
+    """The findings for a script, as JSON can hold them."""
     schema = findings.training.schema
     found: dict[str, Any] = {
         "task": schema.task if schema else None,
@@ -174,4 +173,4 @@ def as_json(findings: Findings) -> str:
         for fault in findings.faults
     ]
     found["suspicions"] = [suspicion._asdict() for suspicion in findings.suspicions]
-    return json.dumps(found, indent=1, allow_nan=False) + "\n"
+    return found

@@ -8,28 +8,35 @@ from typing import TYPE_CHECKING, Annotated
 from cyclopts import Parameter
 
 from lstmfcn.column_names import number
-from lstmfcn.commands.flag_types import Count
+from lstmfcn.commands.flag_types import Count, Place
+from lstmfcn.commands.pages import DATA_COMMANDS, page
 from lstmfcn.errors import DataError, OutputError
-from lstmfcn.files import whole_file
+from lstmfcn.flag_groups import DATA, OUTPUT
 from lstmfcn.hyperparameters import MissingName, TaskName
+from lstmfcn.terminal import prints_json, stage, tell_result
 
 if TYPE_CHECKING:
+    from lstmfcn.check.cleaning import Cleaned
     from lstmfcn.check.report import Findings
 
 
+@page(
+    DATA_COMMANDS,
+    "lstmfcn check data/train --validation data/valid",
+    "lstmfcn check data/train --fix --output clean",
+)
 def check(
-    data: str,
+    data: Annotated[Place, DATA],
     /,
     *,
-    validation: str | None = None,
-    task: TaskName | None = None,
-    missing: MissingName = "refuse",
-    limit: Count = 100,
-    json: str | None = None,
-    fix: Annotated[bool, Parameter(negative="")] = False,
-    output: str | None = None,
-    drop_duplicates: Annotated[bool, Parameter(negative="")] = False,
-    drop_shared: Annotated[bool, Parameter(negative="")] = False,
+    validation: Annotated[Place | None, DATA] = None,
+    task: Annotated[TaskName | None, DATA] = None,
+    missing: Annotated[MissingName, DATA] = "refuse",
+    limit: Annotated[Count, OUTPUT] = 100,
+    fix: Annotated[bool, Parameter(negative=""), OUTPUT] = False,
+    output: Annotated[Place | None, OUTPUT] = None,
+    drop_duplicates: Annotated[bool, Parameter(negative=""), OUTPUT] = False,
+    drop_shared: Annotated[bool, Parameter(negative=""), OUTPUT] = False,
 ) -> None:
     """List everything in shards that training would refuse, and what it takes but may be wrong.
 
@@ -47,8 +54,6 @@ def check(
         mask: empty cells are no fault.
     limit
         How many faults to list; all are counted.
-    json
-        File that the findings are also written to, as one JSON object.
     fix
         Write the shards without the rows that are at fault; the data itself stays as it is.
     output
@@ -61,17 +66,26 @@ def check(
     if fix != (output is not None) or ((drop_duplicates or drop_shared) and not fix):
         raise OutputError("--fix and --output DIR go together, and --drop-... with them")
     from lstmfcn.check.check import check as check_data
-    from lstmfcn.check.report import as_json
+    from lstmfcn.check.report import facts
     from lstmfcn.check.terminal import show
 
-    findings = check_data(data, validation, task, missing, limit)
-    show(findings)
-    if json:
-        with whole_file(Path(json)) as path:
-            path.write_text(as_json(findings), encoding="utf-8")
+    with stage(f"checking {data}"):
+        findings = check_data(data, validation, task, missing, limit)
+    told = facts(findings)
+    if not prints_json():
+        show(findings)
     if output:
-        _write_clean(findings, Path(output), drop_duplicates, drop_shared)
-    elif findings.n_faults:
+        cleaned = _clean(findings, Path(output), drop_duplicates, drop_shared)
+        told |= {"output": str(Path(output).absolute()), **cleaned._asdict()}
+        if not prints_json():
+            print(
+                f"\n{output}: {number(cleaned.n_rows, 'row')}; set aside: "
+                f"{number(cleaned.n_rows_left_out, 'row')} and "
+                f"{number(cleaned.n_shards_left_out, 'shard')}, listed in {output}/set_aside.csv"
+            )
+    if prints_json():
+        tell_result(**told)
+    if findings.n_faults and not output:
         raise DataError(
             number(findings.n_faults, "fault"),
             "mend them, or leave such rows out with --fix --output DIR",
@@ -79,16 +93,9 @@ def check(
         )
 
 
-def _write_clean(
-    findings: Findings, output: Path, drop_duplicates: bool, drop_shared: bool
-) -> None:
+def _clean(findings: Findings, output: Path, drop_duplicates: bool, drop_shared: bool) -> Cleaned:
     from lstmfcn.check.cleaning import write_clean
     from lstmfcn.check.duplicates import rows_to_drop
 
     dropped = rows_to_drop(findings.training, findings.validation, drop_duplicates, drop_shared)
-    cleaned = write_clean(findings, output, dropped)
-    print(
-        f"\n{output}: {number(cleaned.n_rows, 'row')}; set aside: "
-        f"{number(cleaned.n_rows_left_out, 'row')} and "
-        f"{number(cleaned.n_shards_left_out, 'shard')}, listed in {output}/set_aside.csv"
-    )
+    return write_clean(findings, output, dropped)

@@ -2,10 +2,23 @@
 
 from __future__ import annotations
 
-from lstmfcn.commands.flag_types import Seed
+from pathlib import Path
+from typing import Annotated
+
+from lstmfcn.commands.flag_types import Place, Seed
+from lstmfcn.commands.pages import USE_COMMANDS, page
+from lstmfcn.flag_groups import DATA, OUTPUT
+from lstmfcn.terminal import stage, tell_result
 
 
-def report(*, model: str, data: str, output: str, seed: Seed = 0) -> None:
+@page(USE_COMMANDS, "lstmfcn report --model runs/first/model --data data/test --output report")
+def report(
+    *,
+    model: Annotated[Place, DATA],
+    data: Annotated[Place, DATA],
+    output: Annotated[Place, OUTPUT],
+    seed: Annotated[Seed, OUTPUT] = 0,
+) -> None:
     """Write a page on a model: how good it is on labelled shards, where it errs, and why.
 
     OUTPUT/report.html is one file that needs no other; its drawings lie beside it as PNGs. Rows are
@@ -24,4 +37,6 @@ def report(*, model: str, data: str, output: str, seed: Seed = 0) -> None:
     """
     from lstmfcn.report.write import write_report
 
-    print(write_report(model, data, output, seed))
+    with stage(f"reading {data} and drawing"):
+        written = write_report(model, data, output, seed)
+    tell_result(str(written), report=str(Path(written).absolute()))
