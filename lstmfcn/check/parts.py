@@ -134,18 +134,37 @@ def _line_tables(
         next(lines)
         below = filter(None, lines)
         while chunk := list(islice(below, rows_at_once)):
-            unparsed = []
+            unparsed: list[DataError] = []
+            if table := _parsed_lines(chunk, header, types):
+                yield _Lines(table, unparsed)
+                rows += len(chunk)
+                continue
             for i, cells in enumerate(chunk):
                 source = Source(shard.path, rows + i)
                 if faults := list(line_faults(cells, header, places, schema, source)):
                     unparsed += faults
                     chunk[i] = _without(cells, header, faults)
-            columns = dict(zip(header, zip(*chunk, strict=True), strict=True))
-            yield _Lines(
-                pa.table({name: _typed(columns[name], kind) for name, kind in types.items()}),
-                unparsed,
-            )
+            yield _Lines(_table(chunk, header, types), unparsed)
             rows += len(chunk)
+
+
+def _parsed_lines(
+    lines: list[list[str]], header: Sequence[str], types: dict[str, pa.DataType]
+) -> pa.Table | None:
+    """Lines as a table, where all of them can be parsed."""
+    if any(len(cells) != len(header) for cells in lines):
+        return None
+    try:
+        return _table(lines, header, types)
+    except pa.ArrowInvalid:
+        return None
+
+
+def _table(
+    lines: list[list[str]], header: Sequence[str], types: dict[str, pa.DataType]
+) -> pa.Table:
+    columns = dict(zip(header, zip(*lines, strict=True), strict=True))
+    return pa.table({name: _typed(columns[name], kind) for name, kind in types.items()})
 
 
 def _without(cells: list[str], header: Sequence[str], faults: list[DataError]) -> list[str]:
@@ -159,7 +178,8 @@ def _without(cells: list[str], header: Sequence[str], faults: list[DataError]) -
 def _typed(cells: Sequence[str], kind: pa.DataType) -> pa.Array:
     if kind == pa.string():
         return pa.array([cell or None for cell in cells], kind)
-    return pa.array([cell.strip(" \t") or None for cell in cells], pa.string()).cast(kind)
+    texts = [cell.strip(" \t") if cell else None for cell in cells]
+    return pa.array(texts, pa.string()).cast(kind)
 
 
 def _part_of(
