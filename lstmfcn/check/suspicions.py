@@ -20,8 +20,8 @@ UNEVEN = 10
 """A class with so many times the rows of another is told."""
 
 _FAR_EXPONENTS = 8
-"""Between 2^7 and 2^9 times as large: 999 among values around 1. No set of the 25 of the UCR
-archive that the tests of accuracy use has such a value."""
+"""Between 2^7 and 2^9 times as large: 999 among values around 1. None of 24 sets of the UCR archive
+has such a training value."""
 
 _PLACES = 3
 """Examples of a suspicion."""
