@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import struct
 from collections.abc import Callable, Sequence
 from functools import cache
 from pathlib import Path
@@ -90,8 +91,9 @@ def drawing(name: str, alt: str, draw: Callable[..., Figure], *arguments: Any) -
         figure = draw(*arguments)
         file = io.BytesIO()
         figure.savefig(file, format="png", dpi=DPI, metadata={"Software": None})
-    width, height = (round(inches * DPI) for inches in figure.get_size_inches())
-    return Drawing(name, file.getvalue(), alt, width, height)
+    png = file.getvalue()
+    width, height = struct.unpack(">II", png[16:24])  # as the file's first chunk says
+    return Drawing(name, png, alt, width, height)
 
 
 def drawn_names(names: Sequence[str], longest: int = _LONGEST_NAME) -> list[str]:
