@@ -63,7 +63,8 @@ def draw_confusion(classes: Sequence[ClassScores], matrix: npt.NDArray[np.int64]
     n_classes = len(classes)
     names = _names_of(classes)
     room = 0.5 + 0.075 * max(map(len, names))
-    cell = min(float(np.interp(n_classes, [4, 12, 24], [0.75, 0.45, 0.28])), 7.0 / n_classes)
+    usual = float(np.interp(n_classes, [4, 12, 24], [0.75, 0.45, 0.28]))
+    cell = min(usual, (WIDTH - room - 1.3) / n_classes)
     small = min(8.5, 30 * cell)
     width, height = cell * n_classes + room + 1.3, cell * n_classes + room + 0.2
     figure = Figure(figsize=(width, height), layout="constrained")
