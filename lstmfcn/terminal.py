@@ -63,11 +63,6 @@ def is_verbose() -> bool:
     return _manners.verbose
 
 
-def prints_json() -> bool:
-    """Whether the result is to be one JSON object."""
-    return _manners.as_json
-
-
 def tell_result(*lines: str, **facts: Any) -> None:
     """Print what the command found or made.
 

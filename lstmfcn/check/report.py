@@ -1,4 +1,4 @@
-"""What was found, as text for people and as JSON for programs."""
+"""What was found, as text for people and as facts for programs."""
 
 from __future__ import annotations
 
@@ -142,8 +142,8 @@ def _share(n_rows: int, examined: Examined) -> str:
     return f"{n_rows:,} ({100 * n_rows / max(1, whole):.1f} %)"
 
 
-def facts(findings: Findings) -> dict[str, Any]:
-    """The findings for a script, as JSON can hold them."""
+def as_facts(findings: Findings) -> dict[str, Any]:
+    """The findings for a script."""
     schema = findings.training.schema
     found: dict[str, Any] = {
         "task": schema.task if schema else None,

@@ -22,13 +22,17 @@ from lstmfcn.check.report import (
 from lstmfcn.errors import DataError
 
 
-def show(findings: Findings, console: Console | None = None) -> None:
-    """Print the findings: tables on a terminal, else a line a fault, as training tells it."""
+def lines_for_terminal(findings: Findings, console: Console | None = None) -> list[str]:
+    """The findings: tables where stdout is a terminal, else a line a fault, as training has it."""
     console = console or Console()
     if not console.is_terminal:
-        for line in text(findings):
-            print(line, file=console.file)
-        return
+        return list(text(findings))
+    with console.capture() as captured:
+        _print(findings, console)
+    return captured.get().splitlines()
+
+
+def _print(findings: Findings, console: Console) -> None:
     for line in summary(findings):
         console.print(Text(line))
     console.print()

@@ -13,10 +13,9 @@ from lstmfcn.commands.pages import DATA_COMMANDS, page
 from lstmfcn.errors import DataError, OutputError
 from lstmfcn.flag_groups import DATA, OUTPUT
 from lstmfcn.hyperparameters import MissingName, TaskName
-from lstmfcn.terminal import prints_json, stage, tell_result
+from lstmfcn.terminal import stage, tell_result
 
 if TYPE_CHECKING:
-    from lstmfcn.check.cleaning import Cleaned
     from lstmfcn.check.report import Findings
 
 
@@ -66,25 +65,20 @@ def check(
     if fix != (output is not None) or ((drop_duplicates or drop_shared) and not fix):
         raise OutputError("--fix and --output DIR go together, and --drop-... with them")
     from lstmfcn.check.check import check as check_data
-    from lstmfcn.check.report import facts
-    from lstmfcn.check.terminal import show
+    from lstmfcn.check.report import as_facts
+    from lstmfcn.check.terminal import lines_for_terminal
 
     with stage(f"checking {data}"):
         findings = check_data(data, validation, task, missing, limit)
-    told = facts(findings)
-    if not prints_json():
-        show(findings)
-    if output:
-        cleaned = _clean(findings, Path(output), drop_duplicates, drop_shared)
-        told |= {"output": str(Path(output).absolute()), **cleaned._asdict()}
-        if not prints_json():
-            print(
-                f"\n{output}: {number(cleaned.n_rows, 'row')}; set aside: "
-                f"{number(cleaned.n_rows_left_out, 'row')} and "
-                f"{number(cleaned.n_shards_left_out, 'shard')}, listed in {output}/set_aside.csv"
-            )
-    if prints_json():
-        tell_result(**told)
+    lines, facts = lines_for_terminal(findings), as_facts(findings)
+    try:
+        if output:
+            with stage(f"writing {output}"):
+                written = _write_clean(findings, Path(output), drop_duplicates, drop_shared)
+            lines += ["", written]
+            facts["output"] = str(Path(output).absolute())
+    finally:
+        tell_result(*lines, **facts)
     if findings.n_faults and not output:
         raise DataError(
             number(findings.n_faults, "fault"),
@@ -93,9 +87,15 @@ def check(
         )
 
 
-def _clean(findings: Findings, output: Path, drop_duplicates: bool, drop_shared: bool) -> Cleaned:
+def _write_clean(findings: Findings, output: Path, drop_duplicates: bool, drop_shared: bool) -> str:
+    """Write clean shards, and say what was written."""
     from lstmfcn.check.cleaning import write_clean
     from lstmfcn.check.duplicates import rows_to_drop
 
     dropped = rows_to_drop(findings.training, findings.validation, drop_duplicates, drop_shared)
-    return write_clean(findings, output, dropped)
+    cleaned = write_clean(findings, output, dropped)
+    return (
+        f"{output}: {number(cleaned.n_rows, 'row')}; set aside: "
+        f"{number(cleaned.n_rows_left_out, 'row')} and "
+        f"{number(cleaned.n_shards_left_out, 'shard')}, listed in {output}/set_aside.csv"
+    )
