@@ -116,6 +116,6 @@ class StoppedError(LstmfcnError):
 
     exit_code = 130
 
-    def __init__(self, message: str, *, goes_on: bool) -> None:
+    def __init__(self, message: str, *, goes_on: bool = False) -> None:
         super().__init__(message)
         self.goes_on = goes_on

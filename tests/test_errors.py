@@ -10,6 +10,7 @@ from lstmfcn.errors import (
     ModelError,
     OutputError,
     ResourceError,
+    StoppedError,
     TrainingError,
     UserError,
 )
@@ -65,3 +66,8 @@ def test_a_failed_training_is_no_user_error_and_ends_a_command_with_1():
     assert not issubclass(TrainingError, UserError)
     assert issubclass(TrainingError, LstmfcnError)
     assert TrainingError.exit_code == 1
+
+
+def test_a_stop_survives_the_way_from_a_worker_process():
+    error = pickle.loads(pickle.dumps(StoppedError("stopped after epoch 3", goes_on=True)))
+    assert (str(error), error.goes_on) == ("stopped after epoch 3", True)

@@ -70,7 +70,7 @@ def test_epochs_are_passed_on_while_they_come_and_how_it_ended(memory, tmp_path)
 @pytest.mark.parametrize(
     ("error", "state"),
     [
-        (StoppedError("stopped"), "stopped"),
+        (StoppedError("stopped", goes_on=True), "stopped"),
         (KeyboardInterrupt(), "stopped"),
         (TrainingError("nan"), "failed"),
         (ZeroDivisionError(), "failed"),
@@ -127,7 +127,7 @@ def test_a_tracker_that_hangs_does_not_hold_up_who_stops(memory, tmp_path, monke
     memory.write = lambda *_: answer.wait(60)
     write_metrics(tmp_path, 1)
     with pytest.raises(StoppedError), following(tmp_path):
-        raise StoppedError("stopped")
+        raise StoppedError("stopped", goes_on=True)
     assert "not all is tracked" in caplog.messages[-1]
     answer.set()
 

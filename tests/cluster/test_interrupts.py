@@ -61,7 +61,7 @@ def test_a_sweep_that_is_interrupted_leaves_no_trial_behind(data, tmp_path):
     fixed = Hyperparameters(**LONG.model_dump(exclude={"dropout"}))
     with (
         interrupted_at(sweep / "trials" / "0001" / "metrics.jsonl", 3),
-        pytest.raises(StoppedError, match="stopped after 0 trials; go on with --resume"),
+        pytest.raises(StoppedError, match="stopped after 0 of 4 trials"),
     ):
         tune(
             data,
