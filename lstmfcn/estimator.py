@@ -36,6 +36,7 @@ from lstmfcn.estimator_input import (
     shape_of,
     too_large_is_infinite,
 )
+from lstmfcn.explanation import Explanation
 from lstmfcn.hyperparameters import (
     ClassWeightName,
     Hyperparameters,
@@ -163,6 +164,24 @@ class LSTMFCNClassifier(ClassifierMixin, BaseEstimator):
         chosen = self.predict_proba(X).argmax(axis=1)
         labels: npt.NDArray[Any] = self.classes_[chosen]
         return labels
+
+    def explain(self, X: npt.ArrayLike) -> Explanation:
+        """What the logits of series are the sum of, outputs in the order of ``classes_``.
+
+        A model that ``lstmfcn train --task binary`` wrote has one output, of the second class.
+
+        Raises:
+            NotFittedError, ValueError, DataError: as `predict_proba`.
+        """
+        values = self._values(X)
+        found = self.classifier_.explain(values)
+        order = self._order if found.logits.shape[1] > 1 else [0]
+        return Explanation(
+            found.logits[:, order],
+            found.bias[order],
+            found.lstm[:, order],
+            found.timepoints[:, order],
+        )
 
     def save(self, directory: Path | str) -> None:
         """Write a model directory, which all of lstmfcn takes, in place of one that stands there.

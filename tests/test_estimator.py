@@ -23,6 +23,7 @@ from lstmfcn import LSTMFCNClassifier
 from lstmfcn.classifier import Classifier
 from lstmfcn.cli import main
 from lstmfcn.errors import DataError, HyperparameterError, ModelError
+from lstmfcn.explanation import explained_outputs
 from lstmfcn.hyperparameters import RECIPES, Hyperparameters
 from lstmfcn.train_arrays import train_arrays
 
@@ -189,6 +190,17 @@ def test_probabilities_are_in_the_order_of_the_classes():
     assert (estimator.classes_[found.argmax(axis=1)] == names).mean() > 0.9
 
 
+def test_explanations_are_in_the_order_of_the_classes():
+    values, names = rows()
+    estimator = tiny(missing="mask").fit(values, names)
+    found = estimator.explain(values)
+    assert found.timepoints.shape == (48, 3, N_TIMEPOINTS)
+    summed = found.bias + found.lstm + found.timepoints.sum(axis=-1)
+    np.testing.assert_allclose(found.logits, summed, atol=1e-5)
+    shares = torch.tensor(found.logits).softmax(dim=1)
+    np.testing.assert_allclose(shares, estimator.predict_proba(values), atol=1e-6)
+
+
 @pytest.mark.parametrize(
     ("labels", "told"),
     [
@@ -332,6 +344,8 @@ def test_models_of_shards_are_loaded(kind, classes, tmp_path):
     np.testing.assert_array_equal(found[:, -expected.shape[1] :], expected)
     decided = Classifier(artifact).decide(expected)[:, -1] == 1
     np.testing.assert_array_equal(estimator.predict(table) == classes[-1], decided)
+    outputs = explained_outputs(artifact.schema)
+    assert estimator.explain(table).logits.shape == (48, len(outputs))
 
 
 def test_what_cannot_be_loaded_or_saved_is_refused(tmp_path):
