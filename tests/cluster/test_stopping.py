@@ -94,14 +94,14 @@ def last_line(shown):
 def test_train_goes_on_by_the_command_that_ctrl_c_tells(in_terminal, data, tmp_path, run_command):
     output = tmp_path / "run"
     terminal = in_terminal("train", "--train", data, "--output", output, *LONG_FLAGS)
-    wait_until(lambda: epochs_in(output) >= 2, "epoch 2", 120)
+    wait_until(lambda: epochs_in(output) >= 2, "epoch 2", 300)
     terminal.interrupt()
     assert terminal.exit_code() == 130
     assert "Traceback" not in terminal.shown
     assert "stopping, with a checkpoint (Ctrl-C again ends it at once)" in terminal.shown
     told, again = last_line(terminal.shown).split("; go on with: ")
     assert told.startswith("lstmfcn: stopped after epoch ")
-    assert again == f"python -m lstmfcn train --cpus-per-worker 1 --output {output} --resume"
+    assert again == f"python -m lstmfcn train --output {output} --cpus-per-worker 1 --resume"
 
     resumed = in_terminal(*again.split()[3:])
     resumed.shows("going on after epoch ")
@@ -130,7 +130,7 @@ def test_a_second_ctrl_c_ends_a_training_at_once_and_it_can_go_on(in_terminal, d
         0,
         *LONG_FLAGS,
     )
-    wait_until(lambda: epochs_in(output) >= 2, "epoch 2", 120)
+    wait_until(lambda: epochs_in(output) >= 2, "epoch 2", 300)
     terminal.interrupt()
     time.sleep(0.05)
     terminal.interrupt()
@@ -152,7 +152,7 @@ def test_tune_tells_how_to_go_on_and_what_ended_stays(in_terminal, data, tmp_pat
         "tune", "--train", data, "--output", output, "--metric", "train_loss",
         "--num-samples", "500", "--max-concurrent", "1", "--space", "paper", *as_flags(fixed),
     )  # fmt: skip
-    wait_until(lambda: Path(output / "trials.csv").exists(), "a trial", 120)
+    wait_until(lambda: Path(output / "trials.csv").exists(), "a trial", 300)
     terminal.interrupt()
     assert terminal.exit_code() == 130
     assert "Traceback" not in terminal.shown
@@ -170,7 +170,7 @@ def test_predict_says_that_finished_files_stay(in_terminal, data, tmp_path, job)
     output = tmp_path / "predictions"
     words = ["predict", "--model", model, "--input", shards, "--output", output]
     terminal = in_terminal(*words)
-    wait_until(lambda: output.exists() and list(output.glob("part-*.csv")), "a file", 120)
+    wait_until(lambda: output.exists() and list(output.glob("part-*.csv")), "a file", 300)
     terminal.interrupt()
     assert terminal.exit_code() == 130
     assert "Traceback" not in terminal.shown
