@@ -45,6 +45,6 @@ def end_at_next() -> None:
 
 def _end(number: int, frame: FrameType | None) -> NoReturn:  # noqa: ARG001
     if sys.stderr.isatty():
-        os.write(2, _SHOW_CURSOR)
+        os.write(2, _SHOW_CURSOR + b"\n")  # below the ^C that it shows
     os.write(2, b"lstmfcn: ended at once\n")  # print may be what was interrupted
     os._exit(StoppedError.exit_code)
