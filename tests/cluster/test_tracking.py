@@ -37,7 +37,11 @@ def store(tmp_path, monkeypatch):
     mlflow = pytest.importorskip("mlflow", reason="MLflow is not installed")
     monkeypatch.setenv("MLFLOW_DISABLE_TELEMETRY", "true")
     monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path}/mlflow.db")
-    return mlflow.MlflowClient()
+    monkeypatch.setenv("MLFLOW_EXPERIMENT_NAME", "ours")
+    monkeypatch.chdir(tmp_path)  # where MLflow makes a folder for artifacts
+    client = mlflow.MlflowClient()
+    client.create_experiment("ours", artifact_location=(tmp_path / "artifacts").as_uri())
+    return client
 
 
 def session():
@@ -84,7 +88,7 @@ def test_a_run_whose_driver_was_killed_is_tracked_on_without_an_epoch_twice(
     assert [epoch for epoch, _ in points(output / "tensorboard", "kept/train_loss")] == [
         kept["epoch"]
     ]
-    (run,) = store.search_runs([store.get_experiment_by_name("Default").experiment_id])
+    (run,) = store.search_runs([store.get_experiment_by_name("ours").experiment_id])
     assert run.info.status == "FINISHED"
     history = store.get_metric_history(run.info.run_id, "train_loss")
     assert sorted(metric.step for metric in history) == list(range(1, 9))
@@ -131,7 +135,7 @@ def test_each_trial_of_a_sweep_is_a_run_and_a_child_run(tmp_path, long_data, sto
     trials = SweepLog(output).trials
     assert len(trials) == 4
     parent, *children = reversed(
-        store.search_runs([store.get_experiment_by_name("Default").experiment_id])
+        store.search_runs([store.get_experiment_by_name("ours").experiment_id])
     )
     assert parent.info.run_name == "sweep"
     assert {run.info.status for run in (parent, *children)} == {"FINISHED"}
@@ -168,7 +172,7 @@ def test_data_that_is_refused_leaves_nothing_behind_in_any_tracker(tmp_path, sto
     )
     assert "column x_3: found 'abc'" in told
     assert not output.exists()
-    assert store.search_runs([store.get_experiment_by_name("Default").experiment_id]) == []
+    assert store.search_runs([store.get_experiment_by_name("ours").experiment_id]) == []
 
 
 def test_a_tracker_that_cannot_be_reached_is_refused_before_anything_begins(
