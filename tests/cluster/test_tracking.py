@@ -21,6 +21,8 @@ from lstmfcn.run_folder import RunRecord
 from lstmfcn.sweep import SweepLog
 from lstmfcn.sweep_record import Search
 
+pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning:mlflow")
+
 LONG = TINY.model_copy(update={"epochs": 8, "batch_size": 8})
 """Epochs of about half a second on `long_data`."""
 ONE_CPU = Resources(cpus_per_worker=1)
@@ -59,7 +61,6 @@ def expected(folder):
     return [(m["epoch"], pytest.approx(m["train_loss"], rel=1e-6)) for m in history]
 
 
-@pytest.mark.filterwarnings("ignore::DeprecationWarning:mlflow")
 def test_a_run_whose_driver_was_killed_is_tracked_on_without_an_epoch_twice(
     tmp_path, long_data, store, cluster, job
 ):
@@ -120,7 +121,6 @@ def test_a_killed_worker_leaves_no_epoch_twice(tmp_path, long_data):
     assert points(output / "tensorboard") == expected(output)
 
 
-@pytest.mark.filterwarnings("ignore::DeprecationWarning:mlflow")
 def test_each_trial_of_a_sweep_is_a_run_and_a_child_run(tmp_path, long_data, store):
     output = tmp_path / "sweep"
     space = tmp_path / "space.yaml"
