@@ -113,7 +113,8 @@ class Scaler(BaseModel):
         if kind == "global":
             mean, variance = moments.of_channels(n_channels)
         std = np.sqrt(variance)
-        std[std <= SMALLEST_STD * np.abs(mean)] = 1.0
+        tiny = np.finfo(np.float32).tiny  # less is 0, or nearly, once it is a 32-bit number
+        std[std <= np.maximum(SMALLEST_STD * np.abs(mean), tiny)] = 1.0
         return cls(
             kind=kind, mean=tuple(mean.tolist()), std=tuple(std.tolist()), n_channels=n_channels
         )

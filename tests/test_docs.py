@@ -232,7 +232,8 @@ def test_every_flag_of_a_command_on_a_page_is_one_that_the_command_has(path):
 
 
 def flags_of(command):
-    return {name for argument in command.assemble_argument_collection() for name in argument.names}
+    own = {name for argument in command.assemble_argument_collection() for name in argument.names}
+    return own | {"--help", "--quiet", "--json", "--verbose"}
 
 
 @pytest.mark.parametrize("path", [*PAGES, REPOSITORY / "README.md"], ids=lambda path: path.name)

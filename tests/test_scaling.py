@@ -156,6 +156,14 @@ def test_statistics_do_not_depend_on_how_rows_lie_in_shards(kind, cuts):
     assert_same_moments(merged, values)
 
 
+@pytest.mark.parametrize("kind", ["global", "timestep"])
+def test_values_that_differ_by_less_than_32_bits_tell_are_constant(kind):
+    values = np.array([[0.0], [1e-45]], dtype=np.float32)
+    scaler = Scaler.fit(kind, values)
+    assert scaler.std == (1.0,)
+    np.testing.assert_allclose(scaler.transform(values), 0.0, atol=1e-30)
+
+
 @given(npst.arrays(np.float32, (5, 3), elements=FLOATS), st.sampled_from(KINDS))
 @settings(deadline=None, max_examples=60)
 def test_a_scaler_survives_json_bit_for_bit(values, kind):
