@@ -37,6 +37,7 @@ CHANGES = (
     "--label-smoothing 0",
     "--weight-decay 0",
     "--batch-size 64",
+    "--batch-size 16 --rows-per-epoch 100",
     "--hidden-size 128",
 )
 MOST_HELD_OUT = 1000

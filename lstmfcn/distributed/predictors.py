@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -15,13 +16,15 @@ from lstmfcn.artifact import Artifact
 from lstmfcn.classifier import Classifier
 from lstmfcn.distributed.runtime import (
     TRAINING_ENVIRONMENT,
+    free_nodes,
     most_cpus_each,
-    nodes,
     own_error,
     places,
 )
 from lstmfcn.prediction import Predicted, explain_shard, predict_shard, predictions
 from lstmfcn.shards import Shard
+
+logger = logging.getLogger(__name__)
 
 
 class Predictor:
@@ -46,9 +49,12 @@ class Predictor:
 
 @contextmanager
 def predictors(artifact: Artifact, n_shards: int) -> Iterator[ActorPool]:
-    """As many actors as shards and CPUs allow, with the CPUs shared out among them."""
-    there = nodes()
-    n_actors = min(n_shards, max(1, places(there, cpus=1)))
+    """As many actors as shards and free CPUs allow, with these CPUs shared out among them."""
+    there = free_nodes()
+    n_actors = min(n_shards, places(there, cpus=1))
+    if not n_actors:
+        logger.info("all CPUs of the cluster are taken; going on as soon as one is free")
+        n_actors = 1
     threads = most_cpus_each(there, n_actors)
     shared = ray.put(artifact)
     actor = ray.remote(num_cpus=threads, runtime_env={"env_vars": TRAINING_ENVIRONMENT})(Predictor)

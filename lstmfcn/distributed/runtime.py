@@ -7,7 +7,7 @@ import os
 import socket
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from importlib import import_module
 from typing import Any, NamedTuple, cast
@@ -38,6 +38,9 @@ TRAINING_ENVIRONMENT = {
     "MALLOC_ARENA_MAX": "1",  # the others consist of pieces of 64 MB, given back one by one
 }
 """Of processes that train on CPUs."""
+
+_MOMENT_S = 3.0
+"""In which Ray hears that a process has ended and its CPUs are free."""
 
 _CONNECT_TIMEOUT_S = 5.0
 
@@ -119,11 +122,29 @@ class Node(NamedTuple):
 
 def nodes() -> list[Node]:
     """The machines of the cluster."""
-    resources = [node["Resources"] for node in living_nodes()]
-    return [
-        Node(int(has.get("CPU", 0)), int(has.get("GPU", 0)), int(has.get("object_store_memory", 0)))
-        for has in resources
-    ]
+    return [_node(node["Resources"]) for node in living_nodes()]
+
+
+def free_nodes() -> list[Node]:
+    """What is free of the machines of the cluster.
+
+    What has just ended frees its CPUs within a moment, which is waited for.
+    """
+    started = time.monotonic()
+    while True:
+        ids = {node["NodeID"] for node in living_nodes()}
+        free = ray._private.state.available_resources_per_node()
+        there = [_node(has) for node_id, has in free.items() if node_id in ids]
+        all_free = sum(n.cpus for n in there) == sum(n.cpus for n in nodes())
+        if all_free or time.monotonic() - started > _MOMENT_S:
+            return there
+        time.sleep(0.1)
+
+
+def _node(has: Mapping[str, float]) -> Node:
+    return Node(
+        int(has.get("CPU", 0)), int(has.get("GPU", 0)), int(has.get("object_store_memory", 0))
+    )
 
 
 def living_nodes() -> list[dict[str, Any]]:

@@ -2,6 +2,7 @@ import gzip
 
 import pandas as pd
 import pytest
+import ray
 from problems import TINY, waves, write
 
 from lstmfcn.classifier import Classifier
@@ -32,6 +33,22 @@ def test_predictions_are_byte_identical_with_and_without_ray(tmp_path, model):
         alone = tmp_path / "without" / output_name(shard)
         predict_shard(classifier, shard, alone)
         assert alone.read_bytes() == (tmp_path / "with" / shard.name).read_bytes()
+
+
+def test_shards_are_predicted_where_an_endpoint_keeps_most_cpus(tmp_path, model):
+    data = write(tmp_path / "data", waves(60, seed=1), 3)
+
+    @ray.remote(num_cpus=3)
+    class Replica:
+        def ready(self):
+            return True
+
+    replica = Replica.remote()
+    assert ray.get(replica.ready.remote())
+    try:
+        assert predict(str(model), str(data), str(tmp_path / "out")) == 60
+    finally:
+        ray.kill(replica)
 
 
 def test_a_rerun_writes_the_same_and_leaves_nothing_else(tmp_path, model):
