@@ -81,7 +81,7 @@ def test_training_goes_on_where_it_was(executed):
 
 def test_the_sweep_tells_its_trials(executed):
     notebook, _ = executed
-    told = text_of(outputs_of(notebook, "best = tune("))
+    told = text_of(outputs_of(notebook, "best, _ = tune("))
     assert "[8 of 8 ended" in told
     assert "best: trial " in told
 
