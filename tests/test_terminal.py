@@ -113,8 +113,8 @@ import time
 from lstmfcn.interrupts import stoppable
 try:
     with stoppable():
-        print("ready", flush=True)
         try:
+            print("ready", flush=True)
             time.sleep(60)
         except KeyboardInterrupt:
             print("stopping", flush=True)

@@ -60,12 +60,15 @@ def test_members_are_trained_side_by_side_and_gaps_are_masked():
     values = series.to_numpy(copy=True)
     values[::7, 8:] = np.nan
     given = {"members": 2, "missing": "mask", "scaling": "series"}
-    found = tiny(**given, num_workers=1).fit(values, names).classifier_.artifact
-    expected = tiny(**given).fit(values, names).classifier_.artifact
-    assert found.schema == expected.schema
-    assert found.weights.keys() == expected.weights.keys()
-    for name, tensor in expected.weights.items():
-        torch.testing.assert_close(found.weights[name], tensor)
+    found = tiny(**given, num_workers=1).fit(values, names)
+    expected = tiny(**given).fit(values, names)
+    artifacts = [estimator.classifier_.artifact for estimator in (found, expected)]
+    assert artifacts[0].schema == artifacts[1].schema
+    assert artifacts[0].weights.keys() == artifacts[1].weights.keys()
+    # weights need not agree: threads round differently, and batch norm leaves the gradient of a
+    # bias before it nothing but that
+    both = [estimator.predict_proba(values) for estimator in (found, expected)]
+    np.testing.assert_allclose(*both, atol=1e-3)
 
 
 def test_what_the_cluster_has_not_is_refused():
