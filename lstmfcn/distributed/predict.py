@@ -94,10 +94,10 @@ def _predict(
                 found = own_results(pool.map(write, left))
                 for (shard, path, explains), n_rows in zip(left, found, strict=True):
                     done.add(shard, path, n_rows)
+                    ended += 1
                     logger.info("%s: %d rows to %s", shard.name, n_rows, path)
                     progress.ended(n_rows)
                     rows[explains] += n_rows
-                    ended += 1
     except KeyboardInterrupt as stop:
         raise StoppedError(
             f"stopped after {ended} of {len(left)} files, which stay", goes_on=True

@@ -1,5 +1,6 @@
 """Ctrl-C in a real terminal: what is told, what stays, and that the told command goes on."""
 
+import json
 import os
 import pty
 import re
@@ -171,7 +172,8 @@ def test_predict_says_that_finished_files_stay(in_terminal, data, tmp_path, job)
     output = tmp_path / "predictions"
     words = ["predict", "--model", model, "--input", shards, "--output", output]
     terminal = in_terminal(*words)
-    wait_until((output / "_predicted.json").exists, "a file", 300)
+    done = output / "_predicted.json"
+    wait_until(lambda: done.exists() and len(json.loads(done.read_text())) > 2, "files", 300)
     terminal.interrupt()
     assert terminal.exit_code() == 130
     assert "Traceback" not in terminal.shown
