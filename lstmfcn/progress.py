@@ -3,18 +3,9 @@
 from __future__ import annotations
 
 import logging
-from types import TracebackType
-
-from rich.progress import (
-    BarColumn,
-    MofNCompleteColumn,
-    TextColumn,
-    TimeElapsedColumn,
-    TimeRemainingColumn,
-)
 
 from lstmfcn.metrics_file import EpochMetrics
-from lstmfcn.terminal import bar, tell_progress
+from lstmfcn.terminal import Bar, tell_progress
 
 _QUANTITIES = ("train_loss", "train_accuracy", "valid_loss", "valid_accuracy")
 _SUMMARY = {
@@ -28,7 +19,7 @@ _SUMMARY = {
 logger = logging.getLogger(__name__)
 
 
-class Progress:
+class Progress(Bar):
     """Shows each epoch: a log line, and epoch, speed and time left in a bar.
 
     The bar is drawn on a terminal only; log files get the lines, with speed and time left in them.
@@ -43,30 +34,9 @@ class Progress:
     def __init__(
         self, epochs: int, done: int = 0, began: float | None = None, at_once: int = 1
     ) -> None:
-        self._bar = bar(
-            TextColumn("epoch"),
-            MofNCompleteColumn(),
-            BarColumn(),
-            TextColumn("{task.fields[speed]}"),
-            TimeElapsedColumn(),
-            TextColumn("left"),
-            TimeRemainingColumn(elapsed_when_finished=False),
-        )
+        super().__init__("epoch", epochs, done, tells_time_left=True)
         self._epochs, self._done, self._began, self._at_once = epochs, done, began, at_once
         self._seconds, self._shown = 0.0, 0
-        self._task = self._bar.add_task("training", total=epochs, completed=done, speed="")
-
-    def __enter__(self) -> Progress:
-        self._bar.start()
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self._bar.stop()
 
     def show(self, metrics: EpochMetrics, member: int | None = None) -> None:
         """One epoch is done, of that member of an ensemble."""
@@ -80,7 +50,7 @@ class Progress:
         left = self._seconds / self._shown * to_do / self._at_once
         of = "" if member is None else f"member: {member} "
         tell_progress(f"{of}{log_line(metrics)} ({speed}, {left:.0f} s left)")
-        self._bar.update(self._task, completed=self._epochs - to_do, speed=speed)
+        self.draw(speed, self._epochs - to_do)
 
 
 def summary(kept: EpochMetrics) -> list[str]:

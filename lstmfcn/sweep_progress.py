@@ -5,16 +5,13 @@ from __future__ import annotations
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable
-from types import TracebackType
-
-from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn
 
 from lstmfcn.hyperparameters import flag
 from lstmfcn.sweep import Objective, Trial
-from lstmfcn.terminal import bar, tell_progress
+from lstmfcn.terminal import Bar, tell_progress
 
 
-class SweepProgress:
+class SweepProgress(Bar):
     """Shows each trial that ends: what it reached and with what, and how the sweep stands.
 
     Args:
@@ -35,33 +32,12 @@ class SweepProgress:
         self._trials = list(before)
         self._before, self._running = len(self._trials), 0
         self._started = clock()
-        self._bar = bar(
-            TextColumn("trial"),
-            MofNCompleteColumn(),
-            BarColumn(),
-            TextColumn("{task.fields[standing]}"),
-            TimeElapsedColumn(),
-        )
-        self._task = self._bar.add_task(
-            "sweep", total=num_samples, completed=self._before, standing=self._standing_with_best()
-        )
-
-    def __enter__(self) -> SweepProgress:
-        self._bar.start()
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self._bar.stop()
+        super().__init__("trial", num_samples, self._before, self._standing_with_best())
 
     def began(self) -> None:
         """A trial has begun."""
         self._running += 1
-        self._bar.update(self._task, standing=self._standing_with_best())
+        self.draw(self._standing_with_best())
 
     def ended(self, trial: Trial) -> None:
         """A trial has ended."""
@@ -71,8 +47,7 @@ class SweepProgress:
         if self._objective.best(self._trials) is trial:
             line += " best so far"
         tell_progress(f"{line} [{self.standing()}]")
-        standing = self._standing_with_best()
-        self._bar.update(self._task, completed=len(self._trials), standing=standing)
+        self.draw(self._standing_with_best(), len(self._trials))
 
     def standing(self) -> str:
         """How the sweep stands: ``12 of 32 ended (3 stopped early), 2 running, best ...``."""

@@ -21,11 +21,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
-from typing import TYPE_CHECKING, Any
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Self
 
 if TYPE_CHECKING:
     from rich.console import Console
-    from rich.progress import Progress, ProgressColumn
 
 logger = logging.getLogger(__name__)
 
@@ -94,17 +94,64 @@ def stage(text: str) -> Iterator[None]:
         yield
 
 
-def bar(*columns: ProgressColumn) -> Progress:
-    """A bar at the bottom of the terminal, gone at its end; nothing where there is no terminal."""
-    from rich.progress import Progress
+class Bar:
+    """A bar at the bottom of the terminal, from entering to leaving; none where none is drawn.
 
-    return Progress(
-        *columns,
-        console=_console(),
-        disable=not _draws(),
-        transient=True,
-        redirect_stdout=sys.stdout.isatty(),
-    )
+    Args:
+        counted: what it counts, such as ``epoch``.
+        total: how many there will be.
+        done: how many there are already.
+        state: what stands behind the bar.
+        tells_time_left: whether the time that is left stands there too.
+    """
+
+    def __init__(
+        self,
+        counted: str,
+        total: int,
+        done: int = 0,
+        state: str = "",
+        tells_time_left: bool = False,
+    ) -> None:
+        from rich.progress import (
+            BarColumn,
+            MofNCompleteColumn,
+            Progress,
+            TextColumn,
+            TimeElapsedColumn,
+            TimeRemainingColumn,
+        )
+
+        left = [TextColumn("left"), TimeRemainingColumn(elapsed_when_finished=False)]
+        self._drawn = Progress(
+            TextColumn(counted),
+            MofNCompleteColumn(),
+            BarColumn(),
+            TextColumn("{task.fields[state]}"),
+            TimeElapsedColumn(),
+            *(left if tells_time_left else []),
+            console=_console(),
+            disable=not _draws(),
+            transient=True,
+            redirect_stdout=sys.stdout.isatty(),
+        )
+        self._task = self._drawn.add_task(counted, total=total, completed=done, state=state)
+
+    def __enter__(self) -> Self:
+        self._drawn.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._drawn.stop()
+
+    def draw(self, state: str, done: int | None = None) -> None:
+        """Draw anew: what stands behind the bar, and how many are done where that changed."""
+        self._drawn.update(self._task, completed=done, state=state)
 
 
 class _Lines(logging.Handler):
