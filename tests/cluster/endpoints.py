@@ -1,6 +1,8 @@
 """A real `lstmfcn serve` or `serve deploy`, and clients that keep asking it."""
 
+import csv
 import http.client
+import io
 import json
 import os
 import re
@@ -64,9 +66,10 @@ class Server(Endpoint):
     """
 
     def __init__(self, models, log, *flags, ray_address=None):
-        (self.port,) = free_ports(1)
+        (self.port, self._stats_port) = free_ports(2)
         self.log = log
         environment = {k: v for k, v in os.environ.items() if not k.startswith("RAY_")}
+        environment["RAY_SERVE_HAPROXY_STATS_PORT"] = str(self._stats_port)
         if ray_address:
             environment["RAY_ADDRESS"] = ray_address
         with log.open("w") as output:
@@ -108,6 +111,23 @@ class Server(Endpoint):
             if ours and alive and name in command:
                 found.append(int(process.name))
         return found
+
+    def replicas(self):
+        """Process ids of its replicas, those that are only starting among them."""
+        return self.processes("ray::ServeReplica")
+
+    def reached(self):
+        """Names of the replicas that HAProxy sends requests to."""
+        connection = http.client.HTTPConnection("127.0.0.1", self._stats_port, timeout=30)
+        with closing(connection):
+            connection.request("GET", "/stats;csv")
+            page = connection.getresponse().read().decode().removeprefix("# ")
+            table = csv.DictReader(io.StringIO(page))
+            return {
+                row["svname"]
+                for row in table
+                if row["type"] == "2" and row["bck"] == "0" and row["status"].startswith("UP")
+            }
 
     def stop(self, number=signal.SIGINT):
         """Ask it to end; returns its exit code."""

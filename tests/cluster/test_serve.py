@@ -118,12 +118,10 @@ def test_no_answer_is_lost_when_replicas_are_killed(server, folder):
         for _ in range(2):
             begun = len(answers)
             wait_until(lambda n=begun: len(answers) > n + 200, "answers")
-            replica, *_ = server.processes("ray::ServeReplica")
-            os.kill(replica, signal.SIGKILL)
+            both = server.reached()
+            os.kill(server.replicas()[0], signal.SIGKILL)
             wait_until(
-                lambda dead=replica: (
-                    len(now := server.processes("ray::ServeReplica")) == 2 and dead not in now
-                ),
+                lambda before=both: len(now := server.reached()) == 2 and now != before,
                 "another replica",
             )
     failed = [answer for answer in answers if answer[1] is None]
@@ -135,7 +133,7 @@ def test_no_answer_is_lost_when_replicas_are_killed(server, folder):
 def test_a_model_takes_over_under_load(server, folder):
     expected = alone_by_version([folder / "first", folder / "second"])
     before, after = expected
-    replicas = server.processes("ray::ServeReplica")
+    replicas = server.replicas()
     with steady_load(server, LINES) as answers:
         wait_until(lambda: len(answers) > 100, "answers")
         Artifact.load(folder / "second").save(folder / "first")
@@ -144,7 +142,7 @@ def test_a_model_takes_over_under_load(server, folder):
         begun = len(answers)
         wait_until(lambda: len(answers) > begun + 200, "answers")
     assert {version for _, version, _ in answers[begun + 10 :]} == {after}
-    assert server.processes("ray::ServeReplica") == replicas
+    assert server.replicas() == replicas
     assert not [answer for answer in answers if answer[1] is None]
     assert {version for _, version, _ in answers} == {before, after}
     for index, version, answer in answers:
@@ -224,7 +222,7 @@ def test_what_has_begun_is_answered_behind_ray_s_own_proxy_too(folder):
 
 def stop_while_it_answers(server, number, *path, **headers):
     """Ask for many rows, stop the server as its replica computes, and find the answer whole."""
-    (replica,) = server.processes("ray::ServeReplica")
+    (replica,) = server.replicas()
     idle = cpu_seconds(replica)
     with ThreadPoolExecutor() as pool:
         asked = pool.submit(server.ask, "\n".join(LINES * 250), "text/csv", *path, **headers)
