@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Literal
 
+from lstmfcn.counts import number
 from lstmfcn.errors import DataError, HyperparameterError
 
 FEWEST_ROWS = 2
@@ -59,7 +60,7 @@ def refuse_few_rows(n_rows: int, world_size: int, file: str) -> None:
     """
     if n_rows < FEWEST_ROWS * world_size:
         raise DataError(
-            f"{n_rows} rows for {world_size} worker{'s' if world_size > 1 else ''}",
+            f"{number(n_rows, 'row')} for {number(world_size, 'worker')}",
             "give each worker at least two rows",
             file=file,
         )

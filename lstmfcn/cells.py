@@ -26,6 +26,16 @@ class Source(NamedTuple):
     rows_before: int = 0
 
 
+class Place(NamedTuple):
+    """A row of a file: the file's path or name, and the row, counted from 1 below the header."""
+
+    file: str
+    row: int
+
+    def __str__(self) -> str:
+        return f"{self.file}, row {self.row}"
+
+
 def matrix_of(table: pa.Table, columns: Sequence[str]) -> FloatArray:
     """The columns as one float32 matrix (N, len(columns)); nan for empty cells."""
     chosen = table.select(list(columns))

@@ -27,18 +27,8 @@ def repeat_faults(columns: Sequence[str], file: str | None) -> Iterator[DataErro
         )
 
 
-def count(names: Sequence[str], kind: str) -> str:
-    """How many columns of a kind."""
-    return f"{len(names)} {kind} column{'s' if len(names) != 1 else ''}"
-
-
 def some_of(names: Sequence[str]) -> str:
     """A few of many names: the first, the last, and how many."""
     if len(names) <= 6:
         return ", ".join(names) or "nothing"
     return f"{names[0]}, {names[1]}, ... {names[-1]} ({len(names)} in all)"
-
-
-def number(n: int, one: str, many: str | None = None) -> str:
-    """How many of something: ``1 row``, ``1,000 rows``."""
-    return f"{n:,} {one if n == 1 else many or one + 's'}"

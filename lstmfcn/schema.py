@@ -25,7 +25,8 @@ from lstmfcn.cells import (
     matrix_of,
 )
 from lstmfcn.channels import channels_of
-from lstmfcn.column_names import blank_faults, count, repeat_faults, some_of
+from lstmfcn.column_names import blank_faults, repeat_faults, some_of
+from lstmfcn.counts import number
 from lstmfcn.errors import DataError, raise_first
 from lstmfcn.hyperparameters import MissingName, TaskName
 
@@ -182,8 +183,8 @@ class SeriesSchema(BaseModel):
             differences = [f"without {some_of(missing)}"] if missing else []
             differences += [f"with {some_of(extra)} beside them"] if extra else []
             yield DataError(
-                f"{count(found, kind)}, {', '.join(differences)}",
-                f"give it the {count(expected, kind)} {some_of(expected)}",
+                f"{number(len(found), f'{kind} column')}, {', '.join(differences)}",
+                f"give it the {number(len(expected), f'{kind} column')} {some_of(expected)}",
                 file=file,
             )
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import time
 
+from lstmfcn.counts import number
 from lstmfcn.terminal import Bar
 
 logger = logging.getLogger(__name__)
@@ -19,7 +20,7 @@ class ShardProgress(Bar):
     """
 
     def __init__(self, doing: str, n_shards: int) -> None:
-        logger.info("%s %d shard%s", doing, n_shards, "s" if n_shards > 1 else "")
+        logger.info("%s %s", doing, number(n_shards, "shard"))
         super().__init__("shard", n_shards)
         self._began, self._shards, self._rows = time.monotonic(), 0, 0
 

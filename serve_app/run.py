@@ -15,6 +15,7 @@ from queue import SimpleQueue
 from typing import Any
 
 from lstmfcn.artifact import Artifact
+from lstmfcn.counts import number
 from lstmfcn.errors import ModelError, ResourceError
 from lstmfcn.hyperparameters import InferencePrecision
 from lstmfcn.interrupts import end_at_next
@@ -111,7 +112,7 @@ def _serve(
             )
 
         try:
-            with stage(f"starting {replicas} replica{'s' if replicas > 1 else ''}"):
+            with stage(f"starting {number(replicas, 'replica')}"):
                 deploy(0)
             _tell(directories, replicas, behind)
             url = f"http://{host}:{port}"
@@ -194,14 +195,14 @@ def _refuse_taken(host: str, port: int) -> None:
 def _tell(directories: dict[str, str], replicas: int, behind: str) -> None:
     for name, directory in directories.items():
         logger.info("%s: %s", name, directory)
-    logger.info("%d replica%s behind %s", replicas, "s" if replicas > 1 else "", behind)
+    logger.info("%s behind %s", number(replicas, "replica"), behind)
 
 
 def _reloads() -> Iterator[int]:
     """Counts SIGHUPs as they come, until Ctrl-C or SIGTERM."""
     received: SimpleQueue[int] = SimpleQueue()
-    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-        signal.signal(number, lambda number, _frame: received.put(number))
+    for signum in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(signum, lambda signum, _frame: received.put(signum))
     generation = 0
     while received.get() == signal.SIGHUP:
         generation += 1

@@ -7,6 +7,7 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from lstmfcn.cells import Place
 from lstmfcn.check.examination import Examined
 from lstmfcn.check.parts import Classes
 from lstmfcn.errors import DataError
@@ -15,16 +16,6 @@ Dropped = dict[str, dict[int, DataError]]
 """Rows to leave out though they are without fault, by file and row, each with the reason."""
 
 Indices = npt.NDArray[np.int64]
-
-
-class Place(NamedTuple):
-    """A row of a file, counted from 1."""
-
-    file: str
-    row: int
-
-    def __str__(self) -> str:
-        return f"{self.file}, row {self.row}"
 
 
 class Pairs(NamedTuple):

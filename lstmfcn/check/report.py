@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 from lstmfcn.check.examination import Examined
 from lstmfcn.check.suspicions import Suspicion
-from lstmfcn.column_names import number
+from lstmfcn.counts import number
 from lstmfcn.errors import DataError
 
 _MOST_CLASSES = 20

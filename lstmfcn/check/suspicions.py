@@ -7,10 +7,12 @@ from typing import NamedTuple
 
 import numpy as np
 
-from lstmfcn.check.duplicates import Pairs, Place, Series
+from lstmfcn.cells import Place
+from lstmfcn.check.duplicates import Pairs, Series
 from lstmfcn.check.examination import Examined
 from lstmfcn.check.row_statistics import N_MAGNITUDES, Largest
-from lstmfcn.column_names import number, some_of
+from lstmfcn.column_names import some_of
+from lstmfcn.counts import number
 from lstmfcn.schema import SeriesSchema
 
 FEW_ROWS = 5

@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import Parameter
 
-from lstmfcn.column_names import number
 from lstmfcn.commands.flag_types import Count, Place
 from lstmfcn.commands.pages import DATA_COMMANDS, page
+from lstmfcn.counts import number
 from lstmfcn.errors import DataError, OutputError
 from lstmfcn.flag_groups import DATA, OUTPUT
 from lstmfcn.hyperparameters import MissingName, TaskName

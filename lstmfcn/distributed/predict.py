@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from lstmfcn.artifact import Artifact
+from lstmfcn.counts import number
 from lstmfcn.distributed.predictors import own_results, predictors
 from lstmfcn.distributed.runtime import ray_runtime
 from lstmfcn.errors import OutputError, StoppedError
@@ -106,10 +107,13 @@ def _predict(
     for explains, did in ((False, "predicted"), (True, "explained")):
         if n_files := sum(file.explains == explains for file in left):
             logger.info(
-                "%s %d rows of %d shard%s in %.1f s, %.0f rows/s",
-                did, rows[explains], n_files, "s" if n_files > 1 else "",
-                seconds, rows[explains] / seconds,
-            )  # fmt: skip
+                "%s %d rows of %s in %.1f s, %.0f rows/s",
+                did,
+                rows[explains],
+                number(n_files, "shard"),
+                seconds,
+                rows[explains] / seconds,
+            )
     return rows[False]
 
 

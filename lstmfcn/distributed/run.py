@@ -17,6 +17,7 @@ import ray
 from lstmfcn.artifact import Artifact
 from lstmfcn.calibration import told
 from lstmfcn.checkpoints import newest_position
+from lstmfcn.counts import number
 from lstmfcn.distributed.allotment import Allotment, allot, members_at_once, memory_bytes
 from lstmfcn.distributed.background import in_thread
 from lstmfcn.distributed.members import train_members
@@ -201,17 +202,12 @@ def resolved(data: PreparedRefs) -> Prepared:
 
 def _tell_start(request: Request, allotment: Allotment) -> None:
     members = request.inputs.record.hyperparameters.members
-    n_shards = len(request.inputs.training.shards)
-    count, one = (members, "member") if members > 1 else (allotment.num_workers, "worker")
+    trained = (members, "member") if members > 1 else (allotment.num_workers, "worker")
     logger.info(
-        "reading %d shard%s, starting %d %s%s of %d CPU%s%s",
-        n_shards,
-        "s" if n_shards > 1 else "",
-        count,
-        one,
-        "s" if count > 1 else "",
-        allotment.cpus_per_worker,
-        "s" if allotment.cpus_per_worker > 1 else "",
+        "reading %s, starting %s of %s%s",
+        number(len(request.inputs.training.shards), "shard"),
+        number(*trained),
+        number(allotment.cpus_per_worker, "CPU"),
         " and a GPU" if allotment.use_gpu else "",
     )
 
@@ -219,13 +215,12 @@ def _tell_start(request: Request, allotment: Allotment) -> None:
 def _tell(purpose: str, data: Summary) -> None:
     shown = [f"{name} {count}" for name, count in data.classes.items()]
     logger.info(
-        "%s: %d rows of %s%d timepoints from %d shard%s (%s)",
+        "%s: %d rows of %s%d timepoints from %s (%s)",
         purpose,
         data.rows,
         f"{data.n_channels} channels of " if data.n_channels > 1 else "",
         data.n_timepoints,
-        data.shards,
-        "s" if data.shards > 1 else "",
+        number(data.shards, "shard"),
         ", ".join(shown[:_SHOWN_CLASSES]) + (", ..." if len(shown) > _SHOWN_CLASSES else ""),
     )
 

@@ -132,10 +132,10 @@ def free_nodes() -> list[Node]:
     """
     started = time.monotonic()
     while True:
-        ids = {node["NodeID"] for node in living_nodes()}
+        whole = {node["NodeID"]: _node(node["Resources"]) for node in living_nodes()}
         free = ray._private.state.available_resources_per_node()
-        there = [_node(has) for node_id, has in free.items() if node_id in ids]
-        all_free = sum(n.cpus for n in there) == sum(n.cpus for n in nodes())
+        there = [_node(has) for node_id, has in free.items() if node_id in whole]
+        all_free = sum(n.cpus for n in there) == sum(n.cpus for n in whole.values())
         if all_free or time.monotonic() - started > _MOMENT_S:
             return there
         time.sleep(0.1)

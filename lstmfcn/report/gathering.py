@@ -12,7 +12,7 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from lstmfcn.cells import Array, FloatArray
+from lstmfcn.cells import Array, FloatArray, Place
 from lstmfcn.classifier import Classifier
 from lstmfcn.evaluation import ClassColumns, class_columns
 from lstmfcn.reading import ShardSet, read_tables
@@ -24,13 +24,6 @@ HARDEST = 12
 _SAMPLE_ROWS, _FEWEST_SAMPLE_ROWS = 200, 8
 _SAMPLE_VALUES = 1 << 24
 """The most values kept for the medians of classes: 64 MiB of them."""
-
-
-class Place(NamedTuple):
-    """Where a row stands: its shard's name, and the row, counted from 1 below the header."""
-
-    file: str
-    row: int
 
 
 class KeptRows(NamedTuple):

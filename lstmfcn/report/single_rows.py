@@ -10,9 +10,9 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from lstmfcn.cells import FloatArray
+from lstmfcn.cells import FloatArray, Place
 from lstmfcn.classifier import Classifier
-from lstmfcn.report.gathering import Gathered, Place, true_shares
+from lstmfcn.report.gathering import Gathered, true_shares
 from lstmfcn.schema import SeriesSchema
 
 _SURE, _WRONG = 3, 3

@@ -1,0 +1,8 @@
+"""Counts as messages tell them."""
+
+from __future__ import annotations
+
+
+def number(n: int, one: str, many: str | None = None) -> str:
+    """How many of something: ``1 row``, ``1,000 rows``."""
+    return f"{n:,} {one if n == 1 else many or one + 's'}"
