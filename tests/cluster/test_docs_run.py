@@ -50,6 +50,7 @@ def first_run(cluster, tmp_path_factory):  # noqa: ARG001 - the Ray that it find
     return folder
 
 
+@pytest.mark.filterwarnings("ignore::DeprecationWarning:mlflow")
 @pytest.mark.parametrize("page", RUNNING)
 def test_commands_and_code_of_a_page_run_in_their_order(page, first_run, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
