@@ -38,9 +38,13 @@ def interrupted_at(path, lines):
 
     ready = ray.cluster_resources()["CPU"]
     thread = threading.Thread(target=interrupt)
-    thread.start()
-    yield
-    thread.join()
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)  # a background run ignores it
+    try:
+        thread.start()
+        yield
+        thread.join()
+    finally:
+        signal.signal(signal.SIGINT, before)
     wait_until(lambda: ray.available_resources().get("CPU") == ready, "free CPUs", 60)
 
 
