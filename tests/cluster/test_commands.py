@@ -64,6 +64,16 @@ def test_predict_counts_rows_and_names_each_file(trained, job):
     assert "predicted 90 rows of 2 shards in" in done.stderr
 
 
+def test_verbose_adds_what_ray_has_to_say(trained, job, tmp_path):
+    _, folder = trained
+    flags = ["--model", folder / "run" / "model", "--input", folder / "data", "--output"]
+    plain = job("predict", *flags, tmp_path / "plain").stderr
+    verbose = job("predict", *flags, tmp_path / "verbose", "--verbose").stderr
+    assert "Ray cluster" not in plain
+    assert "Connecting to existing Ray cluster" in verbose
+    assert "predicted 90 rows of 2 shards in" in verbose
+
+
 def test_a_users_mistake_is_one_line_with_exit_code_2_and_nothing_written(
     trained, job, refused, tmp_path
 ):
