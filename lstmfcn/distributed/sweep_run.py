@@ -13,11 +13,11 @@ from typing import Any
 import ray
 from ray import tune
 from ray.tune.experiment import Trial as TuneTrial
-from ray.tune.schedulers import ASHAScheduler, FIFOScheduler, TrialScheduler
 
 from lstmfcn.artifact import Artifact
 from lstmfcn.calibration import calibrated, told
 from lstmfcn.distributed.allotment import Allotment, allot, memory_bytes
+from lstmfcn.distributed.halving import milestones, scheduler_of
 from lstmfcn.distributed.prepare import Prepared, PreparedRefs, Wanted, start_preparing
 from lstmfcn.distributed.run import resolved, tell_data
 from lstmfcn.distributed.runtime import Node, nodes, places, quiet
@@ -36,9 +36,6 @@ from lstmfcn.sweep import Status, SweepLog, Trial, trial_folder
 from lstmfcn.sweep_plotter import Draw
 from lstmfcn.sweep_progress import SweepProgress
 from lstmfcn.terminal import stage
-
-_REDUCTION = 3
-"""A third of the trials goes on at each milestone; ASHA (Li et al. 2020) suggests 3 or 4."""
 
 _WATCHING = {"cpu": 0, "memory": 1 << 20}
 """What a trial takes that only watches its workers: no CPU, for they may need all of them."""
@@ -132,7 +129,7 @@ def _plan(
         start=request.inputs.start,
         folder=request.folder,
         metric=request.objective.metric,
-        milestones=frozenset(_milestones(request)),
+        milestones=frozenset(milestones(request)),
         threads=cpus,
         allotment=allotment,
     )
@@ -170,7 +167,7 @@ def _sweep(request: SweepRequest, plan: TrialPlan, log: SweepLog, progress: Swee
             trainable,
             tune_config=tune.TuneConfig(
                 search_alg=searcher,
-                scheduler=_scheduler(request),
+                scheduler=scheduler_of(request, log.trials),
                 num_samples=left,
                 max_concurrent_trials=min(request.limits.max_concurrent or _at_once(plan), left),
                 time_budget_s=request.limits.time_budget_s,
@@ -203,30 +200,6 @@ def _written(folder: Path) -> dict[str, Any]:
         "epoch": history[-1]["epoch"],
         "seconds": sum(metrics["seconds"] for metrics in history),
     }
-
-
-def _milestones(request: SweepRequest) -> list[int]:
-    """The epochs after which ASHA decides: a ninth and a third of the most that a trial has."""
-    if request.sweep.scheduler == "none":
-        return []
-    most = request.space.largest("epochs", request.inputs.record.hyperparameters.epochs)
-    first = max(1, round(most / _REDUCTION**2))
-    return [epoch for epoch in (first, first * _REDUCTION) if epoch < most]
-
-
-def _scheduler(request: SweepRequest) -> TrialScheduler:
-    milestones = _milestones(request)
-    if not milestones:
-        return FIFOScheduler()
-    return ASHAScheduler(
-        time_attr="epoch",
-        metric=request.objective.metric,
-        mode=request.objective.mode,
-        max_t=_REDUCTION * milestones[-1] - 1,
-        grace_period=milestones[0],
-        reduction_factor=_REDUCTION,
-        stop_last_trials=False,
-    )
 
 
 class _NoReporter(tune.ProgressReporter):

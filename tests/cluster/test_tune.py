@@ -208,7 +208,7 @@ def test_time_that_is_up_ends_the_trials_and_keeps_the_best(data, job, tmp_path)
     assert trial.metrics["epoch"] <= trial.epochs
 
 
-def test_asha_stops_the_worse_trials_early(data, job, tmp_path):
+def test_asha_stops_the_worse_trials_early_by_all_that_ended_before(data, job, tmp_path):
     output, space = tmp_path / "asha", "lr: {loguniform: [1.0e-6, 0.1]}"
     changes = {"num_samples": 9, "epochs": 27, "scheduler": "asha", "metric": "train_loss"}
     done = job("tune", *flags(data, output, space, **changes))
@@ -217,6 +217,12 @@ def test_asha_stops_the_worse_trials_early(data, job, tmp_path):
     assert {trial.status for trial in found} == {"done", "stopped early"}
     assert {trial.epochs for trial in found} <= {3, 9, 27}
     assert sum(trial.epochs for trial in found) < 0.8 * 9 * 27
+    stopped = [trial.number for trial in found if trial.status == "stopped early"]
+    resumed, before = tmp_path / "resumed", changes | {"num_samples": stopped[-1] - 1}
+    assert job("tune", *flags(data, resumed, space, **before)).returncode == 0
+    more = ("--resume", "--output", resumed, "--num-samples", stopped[-1])
+    assert job("tune", *more, "--max-concurrent", 1).returncode == 0
+    assert told(resumed) == told(output)[: stopped[-1]]
 
 
 def test_a_trial_on_several_workers_trains_as_train_does(data, job, tmp_path):
