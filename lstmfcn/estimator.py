@@ -90,6 +90,7 @@ class LSTMFCNClassifier(ClassifierMixin, BaseEstimator):
     kernel_size_2: int | None = None
     kernel_size_3: int | None = None
     network: NetworkName | None = None
+    batch_norm_momentum: float | None = None
     lr: float | None = None
     batch_size: int | Literal["auto"] | None = None
     epochs: int | None = None

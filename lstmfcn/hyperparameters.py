@@ -33,6 +33,7 @@ RECIPES: Mapping[str, Mapping[str, Any]] = {
     # the authors' code (titu1994/LSTM-FCN: generate_lstmfcn's NUM_CELLS, utils/keras_utils.py)
     "paper": {
         "hidden_size": 8,
+        "batch_norm_momentum": 0.01,
         "batch_size": 128,
         "epochs": 2000,
         "lr": 1e-3,
@@ -100,6 +101,13 @@ class Hyperparameters(BaseModel):
         "auto",
         description="LSTM-FCN; with attention in the LSTM (alstm), with weights of the filters "
         "(mlstm), or both (malstm). Auto is lstm-fcn for one channel, mlstm-fcn for several.",
+    )
+    batch_norm_momentum: Annotated[float, TRAINING] = Field(
+        0.1,
+        gt=0,
+        le=1,
+        description="What each batch weighs in the mean and variance that batch norm predicts "
+        "with; the less, the longer those of weights long changed take part.",
     )
     lr: Annotated[float, TRAINING] = Field(
         3e-3, gt=0, description="Learning rate of Adam, at its highest."

@@ -20,8 +20,8 @@ Details that the paper leaves open follow the authors' code (titu1994/LSTM-FCN) 
 ==================  =========================================================================
 convolution         he_uniform weights, zero bias, "same" padding as TensorFlow pads: an even
                     kernel has one zero more on the right (3 and 4 for a kernel of 8)
-batch norm          Keras momentum 0.99, which is 0.01 in PyTorch's terms, after a start that
-                    `BatchNorm` describes; epsilon 1e-3
+batch norm          epsilon 1e-3; the authors' Keras momentum of 0.99 is
+                    ``batch_norm_momentum`` 0.01, after a start that `BatchNorm` describes
 LSTM                glorot_uniform input weights, orthogonal recurrent weights, zero bias but 1 for
                     the forget gate; sigmoid gates (Keras 2.2.4: hard sigmoid); dropout after each
                     layer, as the reference algorithm documents it
@@ -46,7 +46,6 @@ from lstmfcn.hyperparameters import Hyperparameters
 from lstmfcn.masking import Masked, Statistics, last_step, mean_over_time
 from lstmfcn.squeeze_excite import SqueezeExcite
 
-_BATCH_NORM_MOMENTUM = 0.01
 _BATCH_NORM_EPSILON = 1e-3
 _LAST_BLOCK = 3
 
@@ -95,13 +94,14 @@ class LSTMBranch(nn.Module):
 class BatchNorm(nn.BatchNorm2d):
     """Batch norm whose running statistics begin with the first batch, not with 0 and 1.
 
-    The n-th batch weighs ``max(0.01, 1 / n)``: the plain mean of the first hundred batches, then
-    Keras' momentum. With that momentum alone the initial 0 and 1 still weigh half after 70 steps,
-    and a small set that has been learned is predicted wrong.
+    The n-th batch weighs ``max(momentum, 1 / n)``: at first it is the plain mean. With a momentum
+    of 0.01 alone the initial 0 and 1 still weigh half after 70 steps, and a small set that has been
+    learned is predicted wrong.
     """
 
-    def __init__(self, n_channels: int) -> None:
-        super().__init__(n_channels, momentum=_BATCH_NORM_MOMENTUM, eps=_BATCH_NORM_EPSILON)
+    def __init__(self, n_channels: int, momentum: float) -> None:
+        super().__init__(n_channels, momentum=momentum, eps=_BATCH_NORM_EPSILON)
+        self._least = momentum
         self._n_batches: int | None = None
 
     def forward(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
@@ -110,7 +110,7 @@ class BatchNorm(nn.BatchNorm2d):
             if self._n_batches is None:  # read once: reading a tensor waits for the device
                 self._n_batches = int(cast(Tensor, self.num_batches_tracked))
             self._n_batches += 1
-            self.momentum = max(_BATCH_NORM_MOMENTUM, 1 / self._n_batches)
+            self.momentum = max(self._least, 1 / self._n_batches)
             if mask is not None:
                 return self._masked(x, mask)
         return super().forward(x)
@@ -139,12 +139,17 @@ class ConvolutionBlock(nn.Module):
     """
 
     def __init__(
-        self, n_in: int, n_out: int, kernel_size: int, squeeze_excite: bool = False
+        self,
+        n_in: int,
+        n_out: int,
+        kernel_size: int,
+        squeeze_excite: bool = False,
+        batch_norm_momentum: float = 0.1,
     ) -> None:
         super().__init__()
         self.padding = ((kernel_size - 1) // 2, kernel_size // 2)
         self.convolution = nn.Conv2d(n_in, n_out, (1, kernel_size))
-        self.batch_norm = BatchNorm(n_out)
+        self.batch_norm = BatchNorm(n_out, batch_norm_momentum)
         nn.init.kaiming_uniform_(self.convolution.weight, nonlinearity="relu")
         nn.init.zeros_(cast(Tensor, self.convolution.bias))
         self.squeeze_excite = SqueezeExcite(n_out) if squeeze_excite else None
@@ -166,11 +171,12 @@ class FCNBranch(nn.Module):
         kernel_sizes: tuple[int, int, int],
         n_channels: int = 1,
         squeeze_excite: bool = False,
+        batch_norm_momentum: float = 0.1,
     ) -> None:
         super().__init__()
         sizes = zip(pairwise((n_channels, *filters)), kernel_sizes, strict=True)
         self.blocks = nn.ModuleList(
-            ConvolutionBlock(a, b, k, squeeze_excite and number < _LAST_BLOCK)
+            ConvolutionBlock(a, b, k, squeeze_excite and number < _LAST_BLOCK, batch_norm_momentum)
             for number, ((a, b), k) in enumerate(sizes, start=1)
         )
 
@@ -215,6 +221,7 @@ class LSTMFCN(nn.Module):
             (h.kernel_size_1, h.kernel_size_2, h.kernel_size_3),
             n_channels,
             squeeze_excite=network in ("mlstm-fcn", "malstm-fcn"),
+            batch_norm_momentum=h.batch_norm_momentum,
         )
         self.head = nn.Linear(h.hidden_size + h.filters_3, n_outputs)
         nn.init.xavier_uniform_(self.head.weight)

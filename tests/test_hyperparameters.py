@@ -53,6 +53,7 @@ def test_defaults_are_the_papers_net_and_the_default_recipe():
         "kernel-size-2": 5,
         "kernel-size-3": 3,
         "network": "auto",
+        "batch-norm-momentum": 0.1,
         "lr": 3e-3,
         "batch-size": "auto",
         "epochs": 200,

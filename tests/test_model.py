@@ -154,37 +154,40 @@ def test_the_head_begins_glorot_uniform_with_zero_bias():
 
 def test_batch_norm_divides_by_the_batchs_own_deviation_with_epsilon_in_training():
     (batch,) = batches_of(1)
-    found = BatchNorm(3).train()(batch)
+    found = BatchNorm(3, 0.01).train()(batch)
     mean = batch.mean(dim=(0, 2, 3), keepdim=True)
     variance = batch.var(dim=(0, 2, 3), keepdim=True, correction=0)
     torch.testing.assert_close(found, (batch - mean) / (variance + 1e-3).sqrt())
 
 
-@pytest.mark.parametrize("n", [1, 2, 57, 100])
-def test_running_statistics_are_the_plain_mean_of_up_to_100_batches(n):
-    batches, norm = batches_of(n), BatchNorm(3).train()
+@pytest.mark.parametrize(
+    ("n", "momentum"), [(1, 0.1), (2, 0.1), (10, 0.1), (57, 0.01), (100, 0.01)]
+)
+def test_running_statistics_are_the_plain_mean_of_the_first_batches(n, momentum):
+    batches, norm = batches_of(n), BatchNorm(3, momentum).train()
     for batch in batches:
         norm(batch)
     torch.testing.assert_close(norm.running_mean, means(batches).mean(dim=0))
     torch.testing.assert_close(norm.running_var, variances(batches).mean(dim=0))
 
 
-def test_later_batches_weigh_one_hundredth():
-    batches, norm = batches_of(150), BatchNorm(3).train()
+@pytest.mark.parametrize(("momentum", "plain"), [(0.1, 10), (0.01, 100)])
+def test_later_batches_weigh_as_the_momentum_says(momentum, plain):
+    batches, norm = batches_of(150), BatchNorm(3, momentum).train()
     for batch in batches:
         norm(batch)
-    expected = means(batches[:100]).mean(dim=0)
-    for mean in means(batches[100:]):
-        expected = 0.99 * expected + 0.01 * mean
+    expected = means(batches[:plain]).mean(dim=0)
+    for mean in means(batches[plain:]):
+        expected = (1 - momentum) * expected + momentum * mean
     torch.testing.assert_close(norm.running_mean, expected)
 
 
 @pytest.mark.parametrize("used_before", [False, True])
 def test_running_statistics_continue_from_a_loaded_count(used_before):
-    batches, norm = batches_of(12), BatchNorm(3).train()
+    batches, norm = batches_of(12), BatchNorm(3, 0.01).train()
     for batch in batches[:7]:
         norm(batch)
-    other = BatchNorm(3).train()
+    other = BatchNorm(3, 0.01).train()
     if used_before:
         other(batches[0] * 100)
     other.load_state_dict(norm.state_dict())
@@ -195,7 +198,7 @@ def test_running_statistics_continue_from_a_loaded_count(used_before):
 
 
 def test_evaluation_neither_uses_nor_counts_the_batch():
-    batches, norm = batches_of(4), BatchNorm(3).train()
+    batches, norm = batches_of(4), BatchNorm(3, 0.01).train()
     norm(batches[0])
     state = {name: tensor.clone() for name, tensor in norm.state_dict().items()}
     found = norm.eval()(batches[1])
