@@ -143,8 +143,8 @@ class ConvolutionBlock(nn.Module):
         n_in: int,
         n_out: int,
         kernel_size: int,
+        batch_norm_momentum: float,
         squeeze_excite: bool = False,
-        batch_norm_momentum: float = 0.1,
     ) -> None:
         super().__init__()
         self.padding = ((kernel_size - 1) // 2, kernel_size // 2)
@@ -169,14 +169,14 @@ class FCNBranch(nn.Module):
         self,
         filters: tuple[int, int, int],
         kernel_sizes: tuple[int, int, int],
+        batch_norm_momentum: float,
         n_channels: int = 1,
         squeeze_excite: bool = False,
-        batch_norm_momentum: float = 0.1,
     ) -> None:
         super().__init__()
         sizes = zip(pairwise((n_channels, *filters)), kernel_sizes, strict=True)
         self.blocks = nn.ModuleList(
-            ConvolutionBlock(a, b, k, squeeze_excite and number < _LAST_BLOCK, batch_norm_momentum)
+            ConvolutionBlock(a, b, k, batch_norm_momentum, squeeze_excite and number < _LAST_BLOCK)
             for number, ((a, b), k) in enumerate(sizes, start=1)
         )
 
@@ -219,9 +219,9 @@ class LSTMFCN(nn.Module):
         self.fcn = FCNBranch(
             (h.filters_1, h.filters_2, h.filters_3),
             (h.kernel_size_1, h.kernel_size_2, h.kernel_size_3),
+            h.batch_norm_momentum,
             n_channels,
             squeeze_excite=network in ("mlstm-fcn", "malstm-fcn"),
-            batch_norm_momentum=h.batch_norm_momentum,
         )
         self.head = nn.Linear(h.hidden_size + h.filters_3, n_outputs)
         nn.init.xavier_uniform_(self.head.weight)

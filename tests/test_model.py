@@ -69,7 +69,7 @@ def test_any_length_and_kernel_give_one_row_of_logits_a_series(
 
 @pytest.mark.parametrize(("kernel", "left", "right"), [(8, 3, 4), (5, 2, 2), (2, 0, 1), (1, 0, 0)])
 def test_a_block_pads_as_tensorflow_does_then_normalises_and_rectifies(kernel, left, right):
-    block = ConvolutionBlock(1, 1, kernel).eval()
+    block = ConvolutionBlock(1, 1, kernel, 0.1).eval()
     series = np.random.default_rng(0).standard_normal(11)
     with torch.no_grad():
         block.convolution.bias.fill_(0.25)
@@ -128,7 +128,7 @@ def test_dropout_does_nothing_in_evaluation():
 @pytest.mark.parametrize(("n_in", "kernel"), [(1, 8), (16, 5)])
 def test_convolutions_begin_he_uniform_with_zero_bias(n_in, kernel):
     torch.manual_seed(0)
-    convolution = ConvolutionBlock(n_in, 128, kernel).convolution
+    convolution = ConvolutionBlock(n_in, 128, kernel, 0.1).convolution
     assert_uniform_within(convolution.weight, math.sqrt(6 / (n_in * kernel)))
     assert not convolution.bias.any()
 

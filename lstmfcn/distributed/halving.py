@@ -6,7 +6,6 @@ Li et al. (2020), "A System for Massively Parallel Hyperparameter Tuning", MLSys
 from __future__ import annotations
 
 from collections.abc import Iterable
-from pathlib import Path
 from typing import NamedTuple, cast
 
 from ray.tune.experiment import Trial as TuneTrial
@@ -60,7 +59,7 @@ def _tell(
     scheduler: ASHAScheduler, request: SweepRequest, trial: Trial, decisive: list[int]
 ) -> None:
     """Report the milestones of a trial as it reported them itself."""
-    path: Path = trial_folder(request.folder, trial.number) / METRICS
+    path = trial_folder(request.folder, trial.number) / METRICS
     history = read_metrics(path) if path.exists() else []
     known = cast(TuneTrial, _Ended(f"ended-{trial.number}"))
     scheduler.on_trial_add(None, known)
