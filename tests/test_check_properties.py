@@ -8,7 +8,7 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from lstmfcn import reading
@@ -261,6 +261,9 @@ CONTENTS = st.builds(lambda text, encoding: text.encode(encoding), TEXTS, st.jus
     task=st.sampled_from(["multiclass", "binary", "multilabel"]),
     missing=st.sampled_from(["refuse", "mask"]),
     block_bytes=st.sampled_from([64, 16 << 20]),
+)
+@example(  # a character that is cut off, after a ragged row
+    contents=[b"y,x_1,x_2\n0\n\xe9"], task="multiclass", missing="refuse", block_bytes=64
 )
 def test_check_lists_what_training_refuses_and_nothing_where_it_refuses_nothing(
     contents, task, missing, block_bytes, tmp_path_factory

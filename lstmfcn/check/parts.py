@@ -8,6 +8,7 @@ Shapes: N rows, V values of a row, of all channels.
 
 from __future__ import annotations
 
+import csv
 import heapq
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -132,8 +133,7 @@ def _line_tables(
     rows = 0
     with lines_of(shard) as lines:
         next(lines)
-        below = filter(None, lines)
-        while chunk := list(islice(below, rows_at_once)):
+        for chunk in _chunks(filter(None, lines), rows_at_once):
             unparsed: list[DataError] = []
             if table := _parsed_lines(chunk, header, types):
                 yield _Lines(table, unparsed)
@@ -146,6 +146,23 @@ def _line_tables(
                     chunk[i] = _without(cells, header, faults)
             yield _Lines(_table(chunk, header, types), unparsed)
             rows += len(chunk)
+
+
+def _chunks(lines: Iterator[list[str]], most: int) -> Iterator[list[list[str]]]:
+    """So many lines at a time; those before one that cannot be read, and then its error."""
+    error: Exception | None = None
+    while not error:
+        chunk: list[list[str]] = []
+        try:
+            for cells in islice(lines, most):
+                chunk.append(cells)  # what came before an error stays
+        except (UnicodeDecodeError, csv.Error) as found:
+            error = found
+        if chunk:
+            yield chunk
+        elif not error:
+            return
+    raise error
 
 
 def _parsed_lines(
