@@ -155,7 +155,7 @@ def _chunks(lines: Iterator[list[str]], most: int) -> Iterator[list[list[str]]]:
         chunk: list[list[str]] = []
         try:
             for cells in islice(lines, most):
-                chunk.append(cells)  # what came before an error stays
+                chunk.append(cells)  # noqa: PERF402 - what came before an error stays
         except (UnicodeDecodeError, csv.Error) as found:
             error = found
         if chunk:
