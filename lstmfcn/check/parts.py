@@ -12,7 +12,7 @@ import csv
 import heapq
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from itertools import chain, compress, groupby, islice
+from itertools import chain, compress, groupby
 from typing import NamedTuple
 
 import numpy as np
@@ -150,19 +150,19 @@ def _line_tables(
 
 def _chunks(lines: Iterator[list[str]], most: int) -> Iterator[list[list[str]]]:
     """So many lines at a time; those before one that cannot be read, and then its error."""
-    error: Exception | None = None
-    while not error:
-        chunk: list[list[str]] = []
-        try:
-            for cells in islice(lines, most):
-                chunk.append(cells)  # noqa: PERF402 - what came before an error stays
-        except (UnicodeDecodeError, csv.Error) as found:
-            error = found
+    chunk: list[list[str]] = []
+    try:
+        for cells in lines:
+            chunk.append(cells)
+            if len(chunk) == most:
+                yield chunk
+                chunk = []
+    except (UnicodeDecodeError, csv.Error):
         if chunk:
             yield chunk
-        elif not error:
-            return
-    raise error
+        raise
+    if chunk:
+        yield chunk
 
 
 def _parsed_lines(

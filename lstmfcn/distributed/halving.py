@@ -61,11 +61,10 @@ def _tell(
     """Report the milestones of a trial as it reported them itself."""
     path = trial_folder(request.folder, trial.number) / METRICS
     history = read_metrics(path) if path.exists() else []
-    known = cast(TuneTrial, _Ended(f"ended-{trial.number}"))
+    known, metric = cast(TuneTrial, _Ended(f"ended-{trial.number}")), request.objective.metric
     scheduler.on_trial_add(None, known)
     for epoch in decisive:
         if epoch <= len(history):
             best = min(history[:epoch], key=deciding_loss)
-            metric = request.objective.metric
             scheduler.on_trial_result(None, known, {"epoch": epoch, metric: best[metric]})
     scheduler.on_trial_remove(None, known)

@@ -9,6 +9,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 import lstmfcn
+from lstmfcn.counts import number
 from lstmfcn.report.bootstrap import LEVEL, RESAMPLES
 from lstmfcn.report.drawings import Drawings, drawn_classes
 from lstmfcn.report.findings import Findings
@@ -28,7 +29,12 @@ def page_of(findings: Findings, drawings: Drawings) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters |= {"score": _score, "percent": _percent, "embedded": _embedded}
+    environment.filters |= {
+        "score": _score,
+        "percent": _percent,
+        "embedded": _embedded,
+        "number": number,
+    }
     style = files("lstmfcn.report").joinpath(_STYLE_SHEET).read_text(encoding="utf-8")
     return environment.get_template(_TEMPLATE).render(
         findings=findings,
