@@ -20,11 +20,13 @@ Draw = Callable[[Path], None]
 
 @contextmanager
 def sweep_plotter() -> Iterator[Draw]:
-    """Start the process; inside this block it waits for what it is to draw.
+    """Start the process; what this block asks it to draw is there when the block has ended.
 
     Yields:
-        A function that draws the plots of the sweep in a folder into it, and waits for them. It
-        raises RuntimeError where the process failed; its traceback is on stderr.
+        A function that begins to draw the plots of the sweep in a folder into it.
+
+    Raises:
+        RuntimeError: the process failed; its traceback is on stderr.
     """
     process = subprocess.Popen(
         [sys.executable, "-m", __name__],
@@ -32,15 +34,20 @@ def sweep_plotter() -> Iterator[Draw]:
         text=True,
         start_new_session=True,  # Ctrl-C is for the sweep; this ends with it, as its pipe does
     )
+    asked = False
 
     def draw(folder: Path) -> None:
+        nonlocal asked
+        asked = True
         _share_cpu(process.pid, 0)
-        process.communicate(f"{folder}\n")
-        if process.returncode:
-            raise RuntimeError(f"the plots' process ended with {process.returncode}")
+        assert process.stdin is not None
+        process.stdin.write(f"{folder}\n")
+        process.stdin.flush()
 
     try:
         yield draw
+        if asked and process.wait():
+            raise RuntimeError(f"the plots' process ended with {process.returncode}")
     finally:
         if process.poll() is None:
             process.kill()

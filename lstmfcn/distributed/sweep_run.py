@@ -25,8 +25,8 @@ from lstmfcn.distributed.searcher import RecordingSearcher
 from lstmfcn.distributed.storage import refuse_unshared
 from lstmfcn.distributed.train import Resources
 from lstmfcn.distributed.trainer import reason_of_loss
-from lstmfcn.distributed.trial import run_trial
 from lstmfcn.distributed.trial_plan import FAILURE, FINISHED, TrialPlan
+from lstmfcn.distributed.trial_start import start_trial
 from lstmfcn.distributed.tune import SweepRequest
 from lstmfcn.errors import ResourceError, StoppedError, TrainingError
 from lstmfcn.metrics_file import read_metrics
@@ -35,7 +35,6 @@ from lstmfcn.search_space import Choice
 from lstmfcn.sweep import Status, SweepLog, Trial, trial_folder
 from lstmfcn.sweep_plotter import Draw
 from lstmfcn.sweep_progress import SweepProgress
-from lstmfcn.terminal import stage
 
 _WATCHING = {"cpu": 0, "memory": 1 << 20}
 """What a trial takes that only watches its workers: no CPU, for they may need all of them."""
@@ -158,7 +157,7 @@ def _sweep(request: SweepRequest, plan: TrialPlan, log: SweepLog, progress: Swee
     )
     os.environ.update(_ENVIRONMENT)
     resources = _WATCHING if plan.allotment else {"cpu": plan.threads}
-    trainable = tune.with_resources(tune.with_parameters(run_trial, plan=plan), resources)
+    trainable = tune.with_resources(tune.with_parameters(start_trial, plan=plan), resources)
     with (
         tempfile.TemporaryDirectory(prefix="lstmfcn-", ignore_cleanup_errors=True) as storage,
         quiet("ray.tune"),  # of a Ray that was there: it misses the metrics that we keep ourselves
@@ -258,8 +257,7 @@ def _finish(
         held_out = data[artifact.hyperparameters.scaling].validation
         artifact = calibrated(artifact, ray.get(held_out))
     artifact.save(request.folder / MODEL)
-    with stage("drawing the plots"):
-        draw(request.folder)
+    draw(request.folder)
     for line in told(artifact):
         logger.info(line)
     logger.info("model: %s", request.folder / MODEL)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 import os
 import time
 from typing import Any
@@ -39,8 +38,6 @@ def run_trial(config: dict[str, Any], plan: TrialPlan) -> None:
 
     What the hyperparameters are to blame for is reported, and ends this trial alone.
     """
-    if not gc.get_freeze_count():
-        gc.freeze()  # else this process looks through all of PyTorch before it ends, for 0.6 s
     number = config[NUMBER]
     try:
         hyperparameters = plan.hyperparameters(config[HYPERPARAMETERS])

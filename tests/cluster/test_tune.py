@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -194,6 +195,17 @@ def trial_processes():
         except OSError:
             continue
     return [int(pid) for pid, name in names.items() if name.startswith(b"ray::ImplicitFunc.train")]
+
+
+def test_trials_shorter_than_the_start_of_their_process_run_two_at_a_time(data, job, tmp_path):
+    output = tmp_path / "sweep"
+    command = flags(data, output, num_samples=8, epochs=20, max_concurrent=2)
+    assert job("tune", *command).returncode == 0
+    histories = [read_metrics(path) for path in output.glob("trials/*/metrics.jsonl")]
+    spans = [(each[0]["time"] - each[0]["seconds"], each[-1]["time"]) for each in histories]
+    later = sorted(spans)[2:]  # the first two start with their processes
+    overlapping = sum(begins < ended for (_, ended), (begins, _) in pairwise(later))
+    assert overlapping >= 4, later
 
 
 def test_time_that_is_up_ends_the_trials_and_keeps_the_best(data, job, tmp_path):
