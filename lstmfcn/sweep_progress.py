@@ -31,7 +31,7 @@ class SweepProgress(Bar):
         self._num_samples, self._objective, self._clock = num_samples, objective, clock
         self._trials = list(before)
         self._before, self._running = len(self._trials), 0
-        self._started = clock()
+        self._first_began: float | None = None  # of those that ended here, without the start-up
         super().__init__("trial", num_samples, self._before, self._standing_with_best())
 
     def began(self) -> None:
@@ -43,6 +43,8 @@ class SweepProgress(Bar):
         """A trial has ended."""
         self._running -= 1
         self._trials.append(trial)
+        if self._first_began is None:
+            self._first_began = self._clock() - trial.seconds
         line = trial_line(trial, self._objective)
         if self._objective.best(self._trials) is trial:
             line += " best so far"
@@ -59,8 +61,8 @@ class SweepProgress(Bar):
         if best := self._objective.best(self._trials):
             parts.append(f"best {best.objective:.6g} by trial {best.number}")
         ended_here = len(self._trials) - self._before
-        if ended_here:
-            each = (self._clock() - self._started) / ended_here
+        if self._first_began is not None:
+            each = (self._clock() - self._first_began) / ended_here
             parts.append(f"{each * (self._num_samples - len(self._trials)):.0f} s left")
         return ", ".join(parts)
 

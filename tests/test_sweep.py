@@ -93,14 +93,14 @@ def test_unknown_metrics_are_refused():
 
 
 def test_progress_tells_how_the_sweep_stands(capsys):
-    times = iter([0.0, 10.0, 10.0, 30.0, 30.0])
+    times = iter([60.0, 60.0, 60.0])  # of which 50 s were the start of the first processes
     progress = SweepProgress(5, ACCURACY, [trial(1, 0.4)], clock=lambda: next(times))
     assert progress.standing() == "1 of 5 ended, 0 running, best 0.4 by trial 1"
     for _ in range(2):
         progress._running += 1
-    progress.ended(trial(2, 0.8, "stopped early"))
+    progress.ended(trial(2, 0.8, "stopped early", seconds=10))
     assert capsys.readouterr().out == (
-        "trial 2 stopped early: valid_accuracy 0.8, epoch 3 of 5, 1.5 s (lr 0.01, batch-size 32) "
+        "trial 2 stopped early: valid_accuracy 0.8, epoch 3 of 5, 10.0 s (lr 0.01, batch-size 32) "
         "best so far [2 of 5 ended (1 stopped early), 1 running, best 0.8 by trial 2, 30 s left]\n"
     )
 
