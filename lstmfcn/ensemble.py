@@ -1,7 +1,8 @@
 """Several trained networks as one model.
 
 Lakshminarayanan, Pritzel and Blundell (2017), "Simple and Scalable Predictive Uncertainty
-Estimation using Deep Ensembles": networks that differ by initial weights and order of rows alone.
+Estimation using Deep Ensembles": networks that differ by initial weights and order of rows, and
+here perhaps by what they see of a series (`lstmfcn.view`).
 Their logits are averaged, not their probabilities, so that a logit of the ensemble remains a sum
 over the parts of its members.
 """

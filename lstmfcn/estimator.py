@@ -46,6 +46,7 @@ from lstmfcn.hyperparameters import (
     RecipeName,
     ScalingName,
     ScheduleName,
+    ViewName,
 )
 from lstmfcn.train_arrays import Labelled, train_arrays
 
@@ -96,6 +97,7 @@ class LSTMFCNClassifier(ClassifierMixin, BaseEstimator):
     epochs: int | None = None
     rows_per_epoch: int | None = None
     members: int | None = None
+    view: ViewName | None = None
     scaling: ScalingName | None = None
     missing: MissingName | None = None
     class_weight: ClassWeightName | None = None

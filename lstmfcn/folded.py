@@ -22,9 +22,11 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from lstmfcn.attention_lstm import AttentionLSTM
-from lstmfcn.masking import Masked, mean_over_time
+from lstmfcn.batch_norm import BatchNorm
+from lstmfcn.masking import mean_over_time
 from lstmfcn.model import LSTMFCN, ConvolutionBlock, Ensemble, LSTMBranch
 from lstmfcn.squeeze_excite import SqueezeExcite
+from lstmfcn.view import seen
 
 _Module = TypeVar("_Module", bound=nn.Module)
 
@@ -35,6 +37,21 @@ class FoldedLayer(NamedTuple):
     weight: Tensor
     bias: Tensor
     padding: tuple[int, int] = (0, 0)
+
+
+class FoldedNorm(NamedTuple):
+    """The scale and the shift of each channel or filter, (C,)."""
+
+    scale: Tensor
+    shift: Tensor
+
+    @classmethod
+    def of(cls, norm: BatchNorm) -> FoldedNorm:
+        """What a batch norm is after training, in float64."""
+        mean = cast(Tensor, norm.running_mean).double()
+        variance = cast(Tensor, norm.running_var).double()
+        scale = norm.weight.detach().double() / torch.sqrt(variance + norm.eps)
+        return cls(scale, norm.bias.detach().double() - mean * scale)
 
 
 class Parts(NamedTuple):
@@ -56,6 +73,7 @@ class FoldedNetwork(NamedTuple):
 
     Attributes:
         n_channels, n_timepoints: of a series.
+        differences: where the network sees differences, what normalises them.
         lstm: of one step, a layer's input weights (3H, features), of the input gate, the cell and
             the output gate.
         recurrence: of several steps, the branch itself.
@@ -68,6 +86,7 @@ class FoldedNetwork(NamedTuple):
 
     n_channels: int
     n_timepoints: int
+    differences: FoldedNorm | None
     lstm: list[FoldedLayer]
     recurrence: LSTMBranch | None
     convolutions: list[FoldedLayer]
@@ -87,19 +106,21 @@ class FoldedNetwork(NamedTuple):
         one_step = (n_channels if network.lstm.shuffled else n_timepoints) == 1
         lstm = [_fold_lstm(layer) for layer in network.lstm.layers] if one_step else []
         trained = [cast(ConvolutionBlock, block) for block in network.fcn.blocks]
+        norm = network.view.batch_norm
         head = FoldedLayer(network.head.weight.detach(), network.head.bias.detach())
         convolutions = [_converted(_fold_block(block), dtype) for block in trained]
         weightings = [b.squeeze_excite and _copied(b.squeeze_excite, dtype) for b in trained]
         return cls(
             n_channels,
             n_timepoints,
+            FoldedNorm(*(part.float() for part in FoldedNorm.of(norm))) if norm else None,
             [_converted(layer, dtype) for layer in lstm],
             None if one_step else _copied(network.lstm, dtype),
             convolutions,
             weightings,
             _converted(head, dtype),
             [_block(layer, n_timepoints) for layer in convolutions],
-            network.masks,
+            network.view.masks,
         )
 
     def logits(self, x: Tensor) -> Tensor:
@@ -132,12 +153,14 @@ class FoldedNetwork(NamedTuple):
 
     def _channels(self, x: Tensor) -> tuple[Tensor, Tensor | None]:
         """Channels (N, C, T), and 1 or 0 for each timepoint where some may be masked."""
-        channels, mask = x.reshape(len(x), self.n_channels, self.n_timepoints), None
+        channels = x.reshape(len(x), self.n_channels, self.n_timepoints)
+        channels, mask = seen(channels, self.differences is not None, self.masks)
+        if self.differences is not None:
+            scale, shift = self.differences
+            channels = channels * scale[:, None] + shift[:, None]
+            channels = channels if mask is None else channels * mask.squeeze(2)
         dtype = self.head.weight.dtype
-        if self.masks:
-            channels, mask = Masked.of(channels)
-            mask = mask.to(dtype)
-        return channels.to(dtype), mask
+        return channels.to(dtype), None if mask is None else mask.to(dtype)
 
     def _head(self, hidden: Tensor, filters: Tensor, mask: Tensor | None) -> Tensor:
         both = torch.cat([hidden, mean_over_time(filters, mask)], dim=1)
@@ -246,13 +269,10 @@ def _fold_lstm(layer: nn.Module) -> FoldedLayer:
 
 
 def _fold_block(block: ConvolutionBlock) -> FoldedLayer:
-    norm, convolution = block.batch_norm, block.convolution
-    mean = cast(Tensor, norm.running_mean).double()
-    variance = cast(Tensor, norm.running_var).double()
-    scale = norm.weight.detach().double() / torch.sqrt(variance + norm.eps)
-    weight = convolution.weight.detach().double() * scale[:, None, None, None]
+    norm, convolution = FoldedNorm.of(block.batch_norm), block.convolution
+    weight = convolution.weight.detach().double() * norm.scale[:, None, None, None]
     bias = cast(Tensor, convolution.bias).detach().double()
-    return FoldedLayer(weight, (bias - mean) * scale + norm.bias.detach().double(), block.padding)
+    return FoldedLayer(weight, bias * norm.scale + norm.shift, block.padding)
 
 
 def _converted(layer: FoldedLayer, dtype: torch.dtype) -> FoldedLayer:

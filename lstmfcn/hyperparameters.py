@@ -12,7 +12,15 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    ValidationError,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
 
 from lstmfcn.errors import HyperparameterError
 from lstmfcn.flag_groups import AFTER_TRAINING, DATA, NETWORK, TRAINING
@@ -24,6 +32,7 @@ InferencePrecision = Literal["fp32", "bf16"]
 ClassWeightName = Literal["none", "sqrt", "balanced"]
 MissingName = Literal["refuse", "mask"]
 NetworkName = Literal["auto", "lstm-fcn", "alstm-fcn", "mlstm-fcn", "malstm-fcn"]
+ViewName = Literal["series", "differences", "both"]
 ScheduleName = Literal["constant", "cosine", "one-cycle", "plateau"]
 
 RecipeName = Literal["default", "paper", "best"]
@@ -44,7 +53,7 @@ RECIPES: Mapping[str, Mapping[str, Any]] = {
         "scaling": "series",
         "precision": "fp32",
     },
-    "best": {"members": 5},
+    "best": {"members": 3, "view": "both"},
 }
 """What each recipe changes of the defaults."""
 
@@ -70,7 +79,7 @@ class Hyperparameters(BaseModel):
     recipe: Annotated[RecipeName, TRAINING] = Field(
         "default",
         description="What is not given otherwise: the defaults; the paper's training; or best, the "
-        "defaults and five members.",
+        "defaults and several members.",
     )
     num_layers: Annotated[int, NETWORK] = Field(
         1, ge=1, description="LSTM layers, one on the other."
@@ -132,6 +141,11 @@ class Hyperparameters(BaseModel):
         le=100,
         description="Networks that answer as one, by the mean of their logits; each is trained on "
         "its own, with seed, seed + 1, and so on.",
+    )
+    view: Annotated[ViewName, NETWORK] = Field(
+        "series",
+        description="What the network sees of a series: its values; the difference of each from "
+        "the one before; or both, the members of an ensemble in turn, values first.",
     )
     task: Annotated[TaskName, DATA] = Field(
         "multiclass",
@@ -198,6 +212,13 @@ class Hyperparameters(BaseModel):
         given = {str(name).replace("-", "_"): value for name, value in values.items()}
         return {**RECIPES.get(str(given.get("recipe")), {}), **given}
 
+    @field_validator("view")
+    @classmethod
+    def _both_are_for_several(cls, view: ViewName, info: ValidationInfo) -> ViewName:
+        if view == "both" and info.data.get("members") == 1:
+            raise ValueError("series or differences where there is one member")
+        return view
+
     @classmethod
     def parse(cls, values: Mapping[str, Any]) -> Hyperparameters:
         """Build from names and values as a user writes them (hyphens, strings).
@@ -218,8 +239,11 @@ class Hyperparameters(BaseModel):
         if self.members == 1:
             return [self]
         alone = {"members": 1, **dict.fromkeys(FIT_AFTER_TRAINING, False)}
+        views = ("series", "differences") if self.view == "both" else (self.view,)
         return [
-            self.model_copy(update={**alone, "seed": (self.seed + k) % 2**32})
+            self.model_copy(
+                update={**alone, "seed": (self.seed + k) % 2**32, "view": views[k % len(views)]}
+            )
             for k in range(self.members)
         ]
 
@@ -269,7 +293,8 @@ def explain(error: ValidationError) -> str:
         if problem["type"] == "extra_forbidden":
             faults[f"{name} is not a hyperparameter"] = []
             continue
-        message = problem["msg"].removeprefix("Input should be ").split(", unable")[0]
+        message = problem["msg"].removeprefix("Input should be ").removeprefix("Value error, ")
+        message = message.split(", unable")[0]
         faults.setdefault(f"{name}: found {problem['input']!r}; it must be ", []).append(message)
     return "; ".join(fault + " or ".join(allowed) for fault, allowed in faults.items())
 

@@ -35,18 +35,19 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from itertools import pairwise
-from typing import Any, cast
+from typing import cast
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from lstmfcn.attention_lstm import AttentionLSTM
+from lstmfcn.batch_norm import BatchNorm
 from lstmfcn.hyperparameters import Hyperparameters
-from lstmfcn.masking import Masked, Statistics, last_step, mean_over_time
+from lstmfcn.masking import last_step, mean_over_time
 from lstmfcn.squeeze_excite import SqueezeExcite
+from lstmfcn.view import View
 
-_BATCH_NORM_EPSILON = 1e-3
 _LAST_BLOCK = 3
 
 
@@ -89,46 +90,6 @@ class LSTMBranch(nn.Module):
             states = layer(steps, mask) if isinstance(layer, AttentionLSTM) else layer(steps)[0]
             steps = self.dropout(states)
         return last_step(steps, mask)
-
-
-class BatchNorm(nn.BatchNorm2d):
-    """Batch norm whose running statistics begin with the first batch, not with 0 and 1.
-
-    The n-th batch weighs ``max(momentum, 1 / n)``: at first it is the plain mean. With a momentum
-    of 0.01 alone the initial 0 and 1 still weigh half after 70 steps, and a small set that has been
-    learned is predicted wrong.
-    """
-
-    def __init__(self, n_channels: int, momentum: float) -> None:
-        super().__init__(n_channels, momentum=momentum, eps=_BATCH_NORM_EPSILON)
-        self._least = momentum
-        self._n_batches: int | None = None
-
-    def forward(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
-        """Normalise; in training also update the statistics, of timepoints not masked."""
-        if self.training:
-            if self._n_batches is None:  # read once: reading a tensor waits for the device
-                self._n_batches = int(cast(Tensor, self.num_batches_tracked))
-            self._n_batches += 1
-            self.momentum = max(self._least, 1 / self._n_batches)
-            if mask is not None:
-                return self._masked(x, mask)
-        return super().forward(x)
-
-    def _masked(self, x: Tensor, mask: Tensor) -> Tensor:
-        found = Statistics.of(x.float(), mask)
-        with torch.no_grad():
-            momentum = cast(float, self.momentum)
-            cast(Tensor, self.running_mean).lerp_(found.mean, momentum)
-            cast(Tensor, self.running_var).lerp_(found.unbiased, momentum)
-            cast(Tensor, self.num_batches_tracked).add_(1)
-        scale = self.weight * (found.variance + self.eps).rsqrt()
-        shift = self.bias - found.mean * scale
-        return (x.float() * scale[:, None, None] + shift[:, None, None]).to(x.dtype)
-
-    def _load_from_state_dict(self, *args: Any, **kwargs: Any) -> None:
-        super()._load_from_state_dict(*args, **kwargs)
-        self._n_batches = None
 
 
 class ConvolutionBlock(nn.Module):
@@ -205,7 +166,9 @@ class LSTMFCN(nn.Module):
         super().__init__()
         h = hyperparameters
         self.n_channels, self.n_timepoints = n_channels, n_timepoints
-        self.masks = h.missing == "mask"
+        self.view = View(
+            n_channels, h.view == "differences", h.missing == "mask", h.batch_norm_momentum
+        )
         network = h.network_for(n_channels)
         shuffled = n_timepoints > n_channels
         self.lstm = LSTMBranch(
@@ -230,9 +193,7 @@ class LSTMFCN(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Logits of scaled series."""
-        channels, mask = x.reshape(len(x), self.n_channels, self.n_timepoints), None
-        if self.masks:
-            channels, mask = Masked.of(channels)
+        channels, mask = self.view(x.reshape(len(x), self.n_channels, self.n_timepoints))
         both = torch.cat([self.lstm(channels, mask), self.fcn(channels, mask)], dim=1)
         return cast(Tensor, self.head(both))
 
@@ -254,8 +215,8 @@ def network_of(
 ) -> LSTMFCN | Ensemble:
     """The network of hyperparameters, with initial weights: an ensemble where it has members."""
     members = [
-        LSTMFCN(hyperparameters, n_timepoints, n_outputs, n_channels)
-        for _ in range(hyperparameters.members)
+        LSTMFCN(member, n_timepoints, n_outputs, n_channels)
+        for member in hyperparameters.of_members()
     ]
     return Ensemble(members) if len(members) > 1 else members[0]
 

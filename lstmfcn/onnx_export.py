@@ -15,7 +15,7 @@ import numpy as np
 from lstmfcn.artifact import Artifact
 from lstmfcn.errors import ModelError
 from lstmfcn.files import whole_file
-from lstmfcn.folded import FoldedEnsemble, FoldedLayer, FoldedNetwork
+from lstmfcn.folded import FoldedEnsemble, FoldedLayer, FoldedNetwork, FoldedNorm
 from lstmfcn.onnx_graph import Graph
 from lstmfcn.onnx_recurrence import recurrence
 from lstmfcn.scaling import SMALLEST_STD, Scaler
@@ -63,6 +63,9 @@ def _scaled(graph: Graph, scaler: Scaler, schema: SeriesSchema) -> str:
 
 def _network(graph: Graph, x: str, network: FoldedNetwork) -> str:
     image = graph.reshape(x, 0, network.n_channels, network.n_timepoints)
+    if network.differences is not None:
+        image = _differences(graph, image, network.differences)
+        x = graph.reshape(image, 0, network.n_channels * network.n_timepoints)
     hidden = x
     if network.recurrence is not None:
         n_steps = network.n_channels if network.recurrence.shuffled else network.n_timepoints
@@ -86,6 +89,17 @@ def _network(graph: Graph, x: str, network: FoldedNetwork) -> str:
     pooled = graph.node("ReduceMean", image, axes=[2], keepdims=0)
     both = graph.node("Concat", hidden, pooled, axis=1)
     return _linear(graph, both, network.head)
+
+
+def _differences(graph: Graph, image: str, norm: FoldedNorm) -> str:
+    """Each value's difference from the one before, normalised: (N, C, T) to the same."""
+    start, end, axis = graph.axes(0), graph.axes(-1), graph.axes(2)
+    first = graph.node("Slice", image, start, graph.axes(1), axis)
+    before = graph.node("Slice", image, start, end, axis)
+    before = graph.node("Concat", first, before, axis=2)
+    scale, shift = (graph.constant(part[:, None].numpy()) for part in norm)
+    found = graph.node("Mul", graph.node("Sub", image, before), scale)
+    return graph.node("Add", found, shift)
 
 
 def _weighted(graph: Graph, image: str, weighting: SqueezeExcite) -> str:

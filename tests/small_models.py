@@ -6,10 +6,11 @@ import numpy as np
 import torch
 
 from lstmfcn.artifact import Artifact
+from lstmfcn.batch_norm import BatchNorm
 from lstmfcn.channels import value_names
 from lstmfcn.decision import Decision
 from lstmfcn.hyperparameters import Hyperparameters
-from lstmfcn.model import LSTMFCN, BatchNorm
+from lstmfcn.model import LSTMFCN
 from lstmfcn.rows import Rows
 from lstmfcn.scaling import Scaler
 from lstmfcn.schema import SeriesSchema

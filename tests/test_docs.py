@@ -143,7 +143,7 @@ def test_the_page_of_the_model_directory_lists_the_tensors_and_their_shapes():
     kinds = [
         ("multiclass", {"n_channels": 1, "num_layers": 2}),
         ("binary", {"n_channels": 2, "network": "malstm-fcn", "num_layers": 2, "filters_1": 40}),
-        ("multilabel", {"n_channels": 4, "missing": "mask", "filters_2": 3}),
+        ("multilabel", {"n_channels": 4, "missing": "mask", "filters_2": 3, "view": "differences"}),
         ("multiclass", {"n_channels": 6, "network": "alstm-fcn", "kernel_size_1": 8}),
     ]
     for kind, changes in kinds:
@@ -176,6 +176,7 @@ def symbols(hyperparameters, schema, index, n_outputs):
     out = filters[min(index, 2) + 1]
     return {
         "H": h.hidden_size,
+        "C": n_channels,
         "F": h.hidden_size if index else first,
         "I": filters[min(index, 2)],
         "O": out,

@@ -64,14 +64,16 @@ def summed(explanation):
     n_timepoints=st.integers(1, 30),
     missing=st.sampled_from(["refuse", "mask"]),
     members=st.integers(1, 3),
+    view=st.sampled_from(["series", "differences", "both"]),
     seed=st.integers(0, 99),
 )
 @settings(deadline=None, max_examples=60)
 def test_the_parts_add_up_to_logits_that_give_the_probabilities(
-    kind, network, n_channels, n_timepoints, missing, members, seed
+    kind, network, n_channels, n_timepoints, missing, members, view, seed
 ):
+    seen = {"members": members, "view": "differences" if members == 1 else view}
     artifact = artifact_of(
-        kind, n_channels, n_timepoints, seed, network=network, missing=missing, members=members
+        kind, n_channels, n_timepoints, seed, network=network, missing=missing, **seen
     )
     random = np.random.default_rng(seed)
     values = random.standard_normal((20, n_channels * n_timepoints)).astype(np.float32)

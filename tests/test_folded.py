@@ -75,12 +75,15 @@ def test_an_infinite_scaled_value_does_not_vanish_in_a_relu():
     n_channels=st.integers(1, 7),
     n_timepoints=st.integers(1, 20),
     num_layers=st.integers(1, 2),
+    view=st.sampled_from(["series", "differences"]),
     seed=st.integers(0, 99),
 )
 @settings(deadline=None, max_examples=60)
-def test_every_network_of_the_family_folds(network, n_channels, n_timepoints, num_layers, seed):
+def test_every_network_of_the_family_folds(
+    network, n_channels, n_timepoints, num_layers, view, seed
+):
     sizes = {"hidden_size": 8, "filters_1": 16, "filters_2": 32, "filters_3": 8}
-    h = Hyperparameters(network=network, num_layers=num_layers, **sizes)
+    h = Hyperparameters(network=network, num_layers=num_layers, view=view, **sizes)
     torch.manual_seed(seed)
     trained = trained_looking(LSTMFCN(h, n_timepoints, 3, n_channels))
     with torch.no_grad():

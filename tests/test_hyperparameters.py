@@ -59,6 +59,7 @@ def test_defaults_are_the_papers_net_and_the_default_recipe():
         "epochs": 200,
         "rows-per-epoch": 200,
         "members": 1,
+        "view": "series",
         "task": "multiclass",
         "scaling": "global",
         "missing": "refuse",
@@ -79,6 +80,17 @@ def test_a_recipe_changes_what_is_not_given():
     assert Hyperparameters.parse(paper.model_dump()) == paper
     changed = {name for name, value in paper if value != getattr(Hyperparameters(), name)}
     assert changed - {"recipe"} <= set(RECIPES["paper"])
+
+
+def test_members_take_the_views_in_turn():
+    best = Hyperparameters.parse({"recipe": "best", "members": 5, "seed": 2**32 - 1})
+    each = best.of_members()
+    assert [member.view for member in each] == [*["series", "differences"] * 2, "series"]
+    assert [member.seed for member in each] == [2**32 - 1, 0, 1, 2, 3]
+    assert {member.members for member in each} == {1}
+    alike = best.model_copy(update={"view": "differences"}).of_members()
+    assert {member.view for member in alike} == {"differences"}
+    assert Hyperparameters(view="differences").of_members()[0].view == "differences"
 
 
 @pytest.mark.parametrize(
@@ -105,6 +117,11 @@ def test_a_recipe_changes_what_is_not_given():
         ("batch-size", "1.5", "batch-size: found '1.5'; it must be a valid integer or 'auto'"),
         ("task", "regression", f"task: found 'regression'; it must be {TASKS}"),
         ("scaling", "minmax", f"scaling: found 'minmax'; it must be {SCALINGS}"),
+        (
+            "view",
+            "both",
+            "view: found 'both'; it must be series or differences where there is one member",
+        ),
         ("recipe", "worst", "recipe: found 'worst'; it must be 'default', 'paper' or 'best'"),
         ("precision", "fp16", "precision: found 'fp16'; it must be 'auto', 'fp32' or 'bf16'"),
         ("seed", -1, "seed: found -1; it must be greater than or equal to 0"),

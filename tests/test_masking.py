@@ -24,15 +24,15 @@ T, LONGER = 20, 29
 NETWORKS = ["lstm-fcn", "alstm-fcn", "mlstm-fcn", "malstm-fcn"]
 
 
-def network_with(n_channels, n_timepoints, network, seed=0):
+def network_with(n_channels, n_timepoints, network, view="series", seed=0):
     torch.manual_seed(seed)
-    h = tiny_hyperparameters(missing="mask", network=network, dropout=0.0)
+    h = tiny_hyperparameters(missing="mask", network=network, view=view, dropout=0.0)
     return LSTMFCN(h, n_timepoints, 3, n_channels)
 
 
 def longer(network, n_channels):
     """The same network for longer series; what its LSTM reads of the added timepoints is random."""
-    other = network_with(n_channels, LONGER, network.name, seed=1)
+    other = network_with(n_channels, LONGER, *network.kind, seed=1)
     state = other.state_dict()
     for name, tensor in network.state_dict().items():
         if tensor.shape == state[name].shape:
@@ -43,9 +43,9 @@ def longer(network, n_channels):
     return other
 
 
-def pair(n_channels, name):
-    short = network_with(n_channels, T, name)
-    short.name = name
+def pair(n_channels, name, view="series"):
+    short = network_with(n_channels, T, name, view)
+    short.kind = name, view
     return short, longer(short, n_channels)
 
 
@@ -55,10 +55,11 @@ def padded(x, n_channels):
 
 
 @pytest.mark.parametrize("name", NETWORKS)
+@pytest.mark.parametrize("view", ["series", "differences"])
 @pytest.mark.parametrize("n_channels", [1, 3, 40])
-def test_padding_changes_nothing_in_training_and_in_prediction(n_channels, name):
+def test_padding_changes_nothing_in_training_and_in_prediction(n_channels, view, name):
     """Neither logits, nor gradients, nor the statistics of batch norm."""
-    short, long = pair(n_channels, name)
+    short, long = pair(n_channels, name, view)
     x = torch.randn(6, n_channels * T)
     for network, series in ((short, x), (long, padded(x, n_channels))):
         network.train()

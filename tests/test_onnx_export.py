@@ -54,8 +54,11 @@ def test_what_cannot_be_written_is_refused(tmp_path):
 
 @pytest.mark.parametrize("network", ["lstm-fcn", "alstm-fcn", "mlstm-fcn", "malstm-fcn"])
 @pytest.mark.parametrize(("n_channels", "scaling"), [(1, "global"), (3, "series"), (4, "global")])
-def test_every_network_of_the_family_is_exported(network, n_channels, scaling, tmp_path):
-    artifact = tiny_artifact(n_channels=n_channels, scaling=scaling, num_layers=2, network=network)
+@pytest.mark.parametrize("view", ["series", "differences"])
+def test_every_network_of_the_family_is_exported(network, n_channels, scaling, view, tmp_path):
+    artifact = tiny_artifact(
+        n_channels=n_channels, scaling=scaling, num_layers=2, network=network, view=view
+    )
     torch.manual_seed(1)
     for name, weights in artifact.weights.items():
         if "attention" in name:
