@@ -21,7 +21,7 @@ def session():
     return ray._private.worker._global_node.get_session_dir_path()
 
 
-MEMBERS = TINY.model_copy(update={"epochs": 6, "batch_size": 8, "members": 3})
+MEMBERS = TINY.model_copy(update={"epochs": 6, "batch_size": 8, "members": 3, "view": "both"})
 ONE_CPU = Resources(cpus_per_worker=1)
 
 
@@ -66,8 +66,9 @@ def test_members_and_the_model_of_them_all_are_written(whole, held_out, tmp_path
     assert len(predicted.read_text().splitlines()) == 101
 
 
-def test_members_are_what_their_seeds_train_alone(whole, data, held_out, tmp_path):
-    alone = MEMBERS.model_copy(update={"members": 1, "seed": MEMBERS.seed + 1})
+def test_members_are_what_their_seeds_and_views_train_alone(whole, data, held_out, tmp_path):
+    of_member = {"members": 1, "seed": MEMBERS.seed + 1, "view": "differences"}
+    alone = MEMBERS.model_copy(update=of_member)
     train_on(data, held_out, tmp_path / "run", hyperparameters=alone)
     found = Artifact.load(tmp_path / "run" / "model")
     member = Artifact.load(whole / "members" / "01" / "model")
