@@ -34,6 +34,7 @@ def sweep_plotter() -> Iterator[Draw]:
         text=True,
         start_new_session=True,  # Ctrl-C is for the sweep; this ends with it, as its pipe does
     )
+    _share_cpu(process.pid, 19)
     asked = False
 
     def draw(folder: Path) -> None:
@@ -41,8 +42,9 @@ def sweep_plotter() -> Iterator[Draw]:
         asked = True
         _share_cpu(process.pid, 0)
         assert process.stdin is not None
-        process.stdin.write(f"{folder}\n")
-        process.stdin.flush()
+        with suppress(BrokenPipeError):  # it ended before: that is told below
+            process.stdin.write(f"{folder}\n")
+            process.stdin.flush()
 
     try:
         yield draw
@@ -56,7 +58,6 @@ def sweep_plotter() -> Iterator[Draw]:
 
 def _main() -> None:
     os.nice(10)  # not less, for only root can take that back
-    _share_cpu(os.getpid(), 19)
     from matplotlib.figure import Figure
     from optuna.importance import FanovaImportanceEvaluator
 
