@@ -44,6 +44,9 @@ _MOMENT_S = 3.0
 
 _CONNECT_TIMEOUT_S = 5.0
 
+_TOO_SLOW = "timed out during startup"
+"""What a bare Exception of Ray says (ray/_private/node.py); the time is not to be changed."""
+
 logger = logging.getLogger(__name__)
 
 
@@ -104,6 +107,13 @@ def _connect(address: str | None) -> None:
         ray.init(**local, logging_level=level, log_to_driver=is_verbose())
     except (ConnectionError, ValueError) as error:
         raise _no_cluster(address, str(error).splitlines()[0]) from error
+    except Exception as error:  # Ray raises nothing narrower
+        if _TOO_SLOW not in str(error):
+            raise
+        raise ResourceError(
+            "Ray did not start within the 30 s that it gives itself, for the machine is busy; try "
+            "again when it is less so, or name a cluster that runs in RAY_ADDRESS"
+        ) from error
 
 
 def prepare_environment() -> None:

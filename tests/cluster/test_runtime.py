@@ -1,12 +1,16 @@
 import os
 import subprocess
 import sys
+from contextlib import suppress
+from pathlib import Path
 
 import pytest
 import ray
 from checkout import REPOSITORY
 from hypothesis import given
 from hypothesis import strategies as st
+from killing import wait_until
+from problems import waves, write
 
 from lstmfcn.distributed.runtime import Node, most_cpus_each, own_error, places, ray_runtime
 from lstmfcn.errors import DataError
@@ -32,6 +36,50 @@ def test_an_address_without_a_cluster_is_refused_at_once(address, message):
         check=False,
     )
     assert f"RAY_ADDRESS={address}: {message}" in done.stderr.splitlines()[-1]
+
+
+TOO_SLOW = """
+import itertools, sys, time, types
+from ray._private import node, services
+
+def unknown(*arguments):
+    raise RuntimeError("not yet")
+
+minutes = itertools.count(0, 60)
+node.time = types.SimpleNamespace(monotonic=lambda: next(minutes), sleep=time.sleep, time=time.time)
+services.get_node = unknown
+from lstmfcn.cli import main
+sys.exit(main(sys.argv[1:]))
+"""
+"""On a machine so busy that Ray's first node does not come up."""
+
+
+def test_a_ray_that_starts_too_slowly_is_told_in_a_line_and_leaves_nothing_running(tmp_path):
+    write(tmp_path / "data", waves(20))
+    environment = {name: v for name, v in os.environ.items() if name != "RAY_ADDRESS"}
+    before = set(raylets())
+    done = subprocess.run(
+        [sys.executable, "-c", TOO_SLOW, "train", "--train", "data", "--output", "run"],
+        env=environment | {"PYTHONPATH": str(REPOSITORY)},
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    assert done.returncode == 2, done.stderr
+    assert "Traceback" not in done.stderr
+    assert done.stderr.splitlines()[-1].startswith("lstmfcn: Ray did not start within the 30 s")
+    assert not (tmp_path / "run").exists()
+    wait_until(lambda: set(raylets()) <= before, "the end of all that was started")
+
+
+def raylets():
+    """Ids of the processes that are a node of a Ray."""
+    for status in Path("/proc").glob("[0-9]*/comm"):
+        with suppress(OSError):
+            if status.read_text().strip() in ("raylet", "gcs_server"):
+                yield status.parent.name
 
 
 def test_a_ray_that_was_there_stays(cluster):
