@@ -26,7 +26,7 @@ from lstmfcn.batch_norm import BatchNorm
 from lstmfcn.masking import mean_over_time
 from lstmfcn.model import LSTMFCN, ConvolutionBlock, Ensemble, LSTMBranch
 from lstmfcn.squeeze_excite import SqueezeExcite
-from lstmfcn.view import seen
+from lstmfcn.view import View
 
 _Module = TypeVar("_Module", bound=nn.Module)
 
@@ -73,7 +73,7 @@ class FoldedNetwork(NamedTuple):
 
     Attributes:
         n_channels, n_timepoints: of a series.
-        differences: where the network sees differences, what normalises them.
+        view: what the network sees of series, and which timepoints count.
         lstm: of one step, a layer's input weights (3H, features), of the input gate, the cell and
             the output gate.
         recurrence: of several steps, the branch itself.
@@ -81,19 +81,17 @@ class FoldedNetwork(NamedTuple):
         weightings: what weighs each block's filters, if anything.
         head: the linear layer.
         blocks: each convolution and its ReLU, as `logits` computes them.
-        masks: whether missing values are masked (`lstmfcn.masking`).
     """
 
     n_channels: int
     n_timepoints: int
-    differences: FoldedNorm | None
+    view: View
     lstm: list[FoldedLayer]
     recurrence: LSTMBranch | None
     convolutions: list[FoldedLayer]
     weightings: list[SqueezeExcite | None]
     head: FoldedLayer
     blocks: list[Callable[[Tensor], Tensor]]
-    masks: bool
 
     @classmethod
     def of(cls, network: LSTMFCN, dtype: torch.dtype = torch.float32) -> FoldedNetwork:
@@ -106,21 +104,19 @@ class FoldedNetwork(NamedTuple):
         one_step = (n_channels if network.lstm.shuffled else n_timepoints) == 1
         lstm = [_fold_lstm(layer) for layer in network.lstm.layers] if one_step else []
         trained = [cast(ConvolutionBlock, block) for block in network.fcn.blocks]
-        norm = network.view.batch_norm
         head = FoldedLayer(network.head.weight.detach(), network.head.bias.detach())
         convolutions = [_converted(_fold_block(block), dtype) for block in trained]
         weightings = [b.squeeze_excite and _copied(b.squeeze_excite, dtype) for b in trained]
         return cls(
             n_channels,
             n_timepoints,
-            FoldedNorm(*(part.float() for part in FoldedNorm.of(norm))) if norm else None,
+            _copied(network.view, torch.float32),
             [_converted(layer, dtype) for layer in lstm],
             None if one_step else _copied(network.lstm, dtype),
             convolutions,
             weightings,
             _converted(head, dtype),
             [_block(layer, n_timepoints) for layer in convolutions],
-            network.view.masks,
         )
 
     def logits(self, x: Tensor) -> Tensor:
@@ -153,12 +149,7 @@ class FoldedNetwork(NamedTuple):
 
     def _channels(self, x: Tensor) -> tuple[Tensor, Tensor | None]:
         """Channels (N, C, T), and 1 or 0 for each timepoint where some may be masked."""
-        channels = x.reshape(len(x), self.n_channels, self.n_timepoints)
-        channels, mask = seen(channels, self.differences is not None, self.masks)
-        if self.differences is not None:
-            scale, shift = self.differences
-            channels = channels * scale[:, None] + shift[:, None]
-            channels = channels if mask is None else channels * mask.squeeze(2)
+        channels, mask = self.view(x.reshape(len(x), self.n_channels, self.n_timepoints))
         dtype = self.head.weight.dtype
         return channels.to(dtype), None if mask is None else mask.to(dtype)
 

@@ -63,8 +63,8 @@ def _scaled(graph: Graph, scaler: Scaler, schema: SeriesSchema) -> str:
 
 def _network(graph: Graph, x: str, network: FoldedNetwork) -> str:
     image = graph.reshape(x, 0, network.n_channels, network.n_timepoints)
-    if network.differences is not None:
-        image = _differences(graph, image, network.differences)
+    if network.view.batch_norm is not None:
+        image = _differences(graph, image, FoldedNorm.of(network.view.batch_norm))
         x = graph.reshape(image, 0, network.n_channels * network.n_timepoints)
     hidden = x
     if network.recurrence is not None:

@@ -206,10 +206,9 @@ def test_trials_shorter_than_the_start_of_their_process_run_two_at_a_time(data, 
     beside = [
         any(
             begins < other_ends and other_begins < ends
-            for other_begins, other_ends in spans - {one}
+            for other_begins, other_ends in spans - {(begins, ends)}
         )
-        for one in later
-        for begins, ends in [one]
+        for begins, ends in later
     ]
     assert sum(beside) >= 5, later
 
