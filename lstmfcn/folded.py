@@ -8,7 +8,8 @@
 
 Several steps of an LSTM, and the weights of filters, are computed by the network's own modules.
 
-Shapes: N rows, C channels of T timepoints, H hidden units, K outputs.
+Shapes: N rows, C channels of T timepoints, S timepoints that the view has, H hidden units,
+K outputs.
 """
 
 from __future__ import annotations
@@ -100,8 +101,8 @@ class FoldedNetwork(NamedTuple):
         Args:
             dtype: to compute in; logits are float32 in any case.
         """
-        n_channels, n_timepoints = network.n_channels, network.n_timepoints
-        one_step = (n_channels if network.lstm.shuffled else n_timepoints) == 1
+        n_channels, n_seen = network.n_channels, network.view.n_seen
+        one_step = (n_channels if network.lstm.shuffled else n_seen) == 1
         lstm = [_fold_lstm(layer) for layer in network.lstm.layers] if one_step else []
         trained = [cast(ConvolutionBlock, block) for block in network.fcn.blocks]
         head = FoldedLayer(network.head.weight.detach(), network.head.bias.detach())
@@ -109,19 +110,19 @@ class FoldedNetwork(NamedTuple):
         weightings = [b.squeeze_excite and _copied(b.squeeze_excite, dtype) for b in trained]
         return cls(
             n_channels,
-            n_timepoints,
+            network.n_timepoints,
             _copied(network.view, torch.float32),
             [_converted(layer, dtype) for layer in lstm],
             None if one_step else _copied(network.lstm, dtype),
             convolutions,
             weightings,
             _converted(head, dtype),
-            [_block(layer, n_timepoints) for layer in convolutions],
+            [_block(layer, n_seen) for layer in convolutions],
         )
 
     def logits(self, x: Tensor) -> Tensor:
         """Logits, float32 (N, K), of scaled series (N, C * T)."""
-        channels, mask = self._channels(x)
+        channels, mask = self._seen(self._channels(x))
         return self._head(self._lstm(channels, mask), self._fcn(channels, mask), mask)
 
     def parts(self, x: Tensor) -> Parts:
@@ -131,25 +132,30 @@ class FoldedNetwork(NamedTuple):
         first, at each timepoint: Zhou, Khosla, Lapedriza, Oliva, Torralba (2016), "Learning Deep
         Features for Discriminative Localization", CVPR, section 2 (class activation mapping).
         """
-        channels, mask = self._channels(x)
+        series = self._channels(x)
+        channels, mask = self._seen(series)
         hidden, filters = self._lstm(channels, mask), self._fcn(channels, mask)
         weights, n_hidden = self.head.weight.float(), hidden.shape[1]
         at_timepoints = filters.squeeze(2).transpose(1, 2).float()
         of_timepoints = F.linear(at_timepoints, weights[:, n_hidden:])
         if mask is None:
-            shares = of_timepoints.new_full((), 1 / self.n_timepoints)
+            shares = of_timepoints.new_full((), 1 / self.view.n_seen)
         else:
             present = mask.reshape(len(x), -1, 1).float()
             shares = present / present.sum(dim=1, keepdim=True).clamp(min=1)
         return Parts(
             self._head(hidden, filters, mask),
             F.linear(hidden.float(), weights[:, :n_hidden]),
-            (of_timepoints * shares).transpose(1, 2),
+            self.view.spread((of_timepoints * shares).transpose(1, 2), series),
         )
 
-    def _channels(self, x: Tensor) -> tuple[Tensor, Tensor | None]:
-        """Channels (N, C, T), and 1 or 0 for each timepoint where some may be masked."""
-        channels, mask = self.view(x.reshape(len(x), self.n_channels, self.n_timepoints))
+    def _channels(self, x: Tensor) -> Tensor:
+        """Scaled series (N, C * T) as (N, C, T)."""
+        return x.reshape(len(x), self.n_channels, self.n_timepoints)
+
+    def _seen(self, series: Tensor) -> tuple[Tensor, Tensor | None]:
+        """Channels (N, C, S), and 1 or 0 for each timepoint where some may be masked."""
+        channels, mask = self.view(series)
         dtype = self.head.weight.dtype
         return channels.to(dtype), None if mask is None else mask.to(dtype)
 
@@ -168,7 +174,7 @@ class FoldedNetwork(NamedTuple):
         return x
 
     def _fcn(self, channels: Tensor, mask: Tensor | None) -> Tensor:
-        """The last block's filters, (N, filters, 1, T)."""
+        """The last block's filters, (N, filters, 1, S)."""
         image = channels.unsqueeze(2).to(memory_format=torch.channels_last)
         for block, weighting in zip(self.blocks, self.weightings, strict=True):
             image = block(image)
@@ -207,8 +213,8 @@ class FoldedEnsemble(NamedTuple):
         return torch.stack([member.head.bias.float() for member in self.members]).mean(dim=0)
 
 
-def _block(layer: FoldedLayer, n_timepoints: int) -> Callable[[Tensor], Tensor]:
-    """A convolution and its ReLU: (N, C_in, 1, T) to (N, C_out, 1, T), channels-last.
+def _block(layer: FoldedLayer, n_seen: int) -> Callable[[Tensor], Tensor]:
+    """A convolution and its ReLU: (N, C_in, 1, S) to (N, C_out, 1, S), channels-last.
 
     Where PyTorch has oneDNN, the weights are laid out for it once, not in each call, and the ReLU
     is part of it, by the operators that ``torch.compile`` uses for the same: one series takes 0.4
@@ -226,7 +232,7 @@ def _block(layer: FoldedLayer, n_timepoints: int) -> Callable[[Tensor], Tensor]:
 
     if not torch.backends.mkldnn.is_available():  # type: ignore[no-untyped-call]
         return plain
-    shape = [1, weight.shape[1], 1, n_timepoints + sum(padding)]
+    shape = [1, weight.shape[1], 1, n_seen + sum(padding)]
     strides = [1, 1]
     packed = torch.ops.mkldnn._reorder_convolution_weight(
         weight, inside, strides, strides, 1, shape

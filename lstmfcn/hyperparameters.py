@@ -10,7 +10,7 @@ those of its training were found on training rows (docs/accuracy.md).
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, cast, get_args
 
 from pydantic import (
     BaseModel,
@@ -32,7 +32,8 @@ InferencePrecision = Literal["fp32", "bf16"]
 ClassWeightName = Literal["none", "sqrt", "balanced"]
 MissingName = Literal["refuse", "mask"]
 NetworkName = Literal["auto", "lstm-fcn", "alstm-fcn", "mlstm-fcn", "malstm-fcn"]
-ViewName = Literal["series", "differences", "both"]
+ViewOfOne = Literal["series", "differences", "coarse"]
+ViewName = Literal[ViewOfOne, "all"]
 ScheduleName = Literal["constant", "cosine", "one-cycle", "plateau"]
 
 RecipeName = Literal["default", "paper", "best"]
@@ -53,7 +54,7 @@ RECIPES: Mapping[str, Mapping[str, Any]] = {
         "scaling": "series",
         "precision": "fp32",
     },
-    "best": {"members": 3, "view": "both"},
+    "best": {"members": 6, "view": "all"},
 }
 """What each recipe changes of the defaults."""
 
@@ -145,7 +146,8 @@ class Hyperparameters(BaseModel):
     view: Annotated[ViewName, NETWORK] = Field(
         "series",
         description="What the network sees of a series: its values; the difference of each from "
-        "the one before; or both, the members of an ensemble in turn, values first.",
+        "the one before; the means of every 4 timepoints, or of fewer where there are fewer than "
+        "96; or all of these, the members of an ensemble in turn.",
     )
     task: Annotated[TaskName, DATA] = Field(
         "multiclass",
@@ -214,9 +216,9 @@ class Hyperparameters(BaseModel):
 
     @field_validator("view")
     @classmethod
-    def _both_are_for_several(cls, view: ViewName, info: ValidationInfo) -> ViewName:
-        if view == "both" and info.data.get("members") == 1:
-            raise ValueError("series or differences where there is one member")
+    def _all_are_for_several(cls, view: ViewName, info: ValidationInfo) -> ViewName:
+        if view == "all" and info.data.get("members") == 1:
+            raise ValueError("series, differences or coarse where there is one member")
         return view
 
     @classmethod
@@ -239,13 +241,18 @@ class Hyperparameters(BaseModel):
         if self.members == 1:
             return [self]
         alone = {"members": 1, **dict.fromkeys(FIT_AFTER_TRAINING, False)}
-        views = ("series", "differences") if self.view == "both" else (self.view,)
+        views = get_args(ViewOfOne) if self.view == "all" else (self.view,)
         return [
             self.model_copy(
                 update={**alone, "seed": (self.seed + k) % 2**32, "view": views[k % len(views)]}
             )
             for k in range(self.members)
         ]
+
+    @property
+    def view_of_one(self) -> ViewOfOne:
+        """What one network sees; an ensemble's members are told by `of_members`."""
+        return cast(ViewOfOne, self.view)
 
     def network_for(self, n_channels: int) -> NetworkName:
         """The network for series of so many channels."""

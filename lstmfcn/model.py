@@ -166,13 +166,12 @@ class LSTMFCN(nn.Module):
         super().__init__()
         h = hyperparameters
         self.n_channels, self.n_timepoints = n_channels, n_timepoints
-        self.view = View(
-            n_channels, h.view == "differences", h.missing == "mask", h.batch_norm_momentum
-        )
+        masks = h.missing == "mask"
+        self.view = View(h.view_of_one, n_channels, n_timepoints, masks, h.batch_norm_momentum)
         network = h.network_for(n_channels)
-        shuffled = n_timepoints > n_channels
+        shuffled = self.view.n_seen > n_channels
         self.lstm = LSTMBranch(
-            n_timepoints if shuffled else n_channels,
+            self.view.n_seen if shuffled else n_channels,
             h.hidden_size,
             h.num_layers,
             h.dropout,

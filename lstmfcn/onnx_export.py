@@ -62,13 +62,15 @@ def _scaled(graph: Graph, scaler: Scaler, schema: SeriesSchema) -> str:
 
 
 def _network(graph: Graph, x: str, network: FoldedNetwork) -> str:
+    view = network.view
     image = graph.reshape(x, 0, network.n_channels, network.n_timepoints)
-    if network.view.batch_norm is not None:
-        image = _differences(graph, image, FoldedNorm.of(network.view.batch_norm))
-        x = graph.reshape(image, 0, network.n_channels * network.n_timepoints)
-    hidden = x
+    if view.batch_norm is not None:
+        image = _differences(graph, image, FoldedNorm.of(view.batch_norm))
+    if view.window > 1:
+        image = _coarse(graph, image, network)
+    hidden = graph.reshape(image, 0, network.n_channels * view.n_seen)
     if network.recurrence is not None:
-        n_steps = network.n_channels if network.recurrence.shuffled else network.n_timepoints
+        n_steps = network.n_channels if network.recurrence.shuffled else view.n_seen
         hidden = recurrence(graph, image, network.recurrence, n_steps)
     for layer in network.lstm:
         gates = [
@@ -100,6 +102,18 @@ def _differences(graph: Graph, image: str, norm: FoldedNorm) -> str:
     scale, shift = (graph.constant(part[:, None].numpy()) for part in norm)
     found = graph.node("Mul", graph.node("Sub", image, before), scale)
     return graph.node("Add", found, shift)
+
+
+def _coarse(graph: Graph, image: str, network: FoldedNetwork) -> str:
+    """The mean of each few timepoints, of which the last may have fewer: (N, C, T) to (N, C, S)."""
+    window, n_seen = network.view.window, network.view.n_seen
+    lacking = n_seen * window - network.n_timepoints
+    lengths = np.full(n_seen, window, dtype=np.float32)
+    lengths[-1] -= lacking
+    padded = graph.node("Pad", image, graph.axes(0, 0, 0, 0, 0, lacking))
+    windows = graph.reshape(padded, 0, network.n_channels, n_seen, window)
+    sums = graph.node("ReduceSum", windows, graph.axes(3), keepdims=0)
+    return graph.node("Div", sums, graph.constant(lengths))
 
 
 def _weighted(graph: Graph, image: str, weighting: SqueezeExcite) -> str:

@@ -281,7 +281,7 @@ def test_every_hyperparameter_is_taken_as_a_flag():
         },
         recipe="paper",
         network="alstm-fcn",
-        view="both",
+        view="all",
         batch_size=32,
         missing="mask",
         task="multilabel",

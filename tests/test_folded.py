@@ -73,9 +73,9 @@ def test_an_infinite_scaled_value_does_not_vanish_in_a_relu():
 @given(
     network=st.sampled_from(["lstm-fcn", "alstm-fcn", "mlstm-fcn", "malstm-fcn"]),
     n_channels=st.integers(1, 7),
-    n_timepoints=st.integers(1, 20),
+    n_timepoints=st.one_of(st.integers(1, 20), st.integers(21, 120)),
     num_layers=st.integers(1, 2),
-    view=st.sampled_from(["series", "differences"]),
+    view=st.sampled_from(["series", "differences", "coarse"]),
     seed=st.integers(0, 99),
 )
 @settings(deadline=None, max_examples=60)

@@ -83,9 +83,10 @@ def test_a_recipe_changes_what_is_not_given():
 
 
 def test_members_take_the_views_in_turn():
+    views = ["series", "differences", "coarse"]
     best = Hyperparameters.parse({"recipe": "best", "members": 5, "seed": 2**32 - 1})
     each = best.of_members()
-    assert [member.view for member in each] == [*["series", "differences"] * 2, "series"]
+    assert [member.view for member in each] == [*views, *views[:2]]
     assert [member.seed for member in each] == [2**32 - 1, 0, 1, 2, 3]
     assert {member.members for member in each} == {1}
     alike = best.model_copy(update={"view": "differences"}).of_members()
@@ -119,8 +120,8 @@ def test_members_take_the_views_in_turn():
         ("scaling", "minmax", f"scaling: found 'minmax'; it must be {SCALINGS}"),
         (
             "view",
-            "both",
-            "view: found 'both'; it must be series or differences where there is one member",
+            "all",
+            "view: found 'all'; it must be series, differences or coarse where there is one member",
         ),
         ("recipe", "worst", "recipe: found 'worst'; it must be 'default', 'paper' or 'best'"),
         ("precision", "fp16", "precision: found 'fp16'; it must be 'auto', 'fp32' or 'bf16'"),

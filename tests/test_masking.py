@@ -20,7 +20,9 @@ from lstmfcn.scaling import Moments, Scaler
 from lstmfcn.schema import SeriesSchema
 from lstmfcn.train_arrays import train_arrays
 
-T, LONGER = 20, 29
+T = 20
+LENGTHS = {"series": (T, 29), "differences": (T, 29), "coarse": (98, 109)}
+"""Timepoints of a network, and of one for longer series that sees those as it does, by view."""
 NETWORKS = ["lstm-fcn", "alstm-fcn", "mlstm-fcn", "malstm-fcn"]
 
 
@@ -32,7 +34,7 @@ def network_with(n_channels, n_timepoints, network, view="series", seed=0):
 
 def longer(network, n_channels):
     """The same network for longer series; what its LSTM reads of the added timepoints is random."""
-    other = network_with(n_channels, LONGER, *network.kind, seed=1)
+    other = network_with(n_channels, LENGTHS[network.kind[1]][1], *network.kind, seed=1)
     state = other.state_dict()
     for name, tensor in network.state_dict().items():
         if tensor.shape == state[name].shape:
@@ -43,25 +45,27 @@ def longer(network, n_channels):
     return other
 
 
-def pair(n_channels, name, view="series"):
-    short = network_with(n_channels, T, name, view)
+def pair(n_channels, name, view):
+    short = network_with(n_channels, LENGTHS[view][0], name, view)
     short.kind = name, view
     return short, longer(short, n_channels)
 
 
-def padded(x, n_channels):
-    series = x.reshape(len(x), n_channels, T)
-    return nn.functional.pad(series, (0, LONGER - T), value=torch.nan).flatten(1)
+def padded(x, n_channels, view):
+    short, long = LENGTHS[view]
+    series = x.reshape(len(x), n_channels, short)
+    return nn.functional.pad(series, (0, long - short), value=torch.nan).flatten(1)
 
 
 @pytest.mark.parametrize("name", NETWORKS)
-@pytest.mark.parametrize("view", ["series", "differences"])
+@pytest.mark.parametrize("view", LENGTHS)
 @pytest.mark.parametrize("n_channels", [1, 3, 40])
 def test_padding_changes_nothing_in_training_and_in_prediction(n_channels, view, name):
     """Neither logits, nor gradients, nor the statistics of batch norm."""
     short, long = pair(n_channels, name, view)
-    x = torch.randn(6, n_channels * T)
-    for network, series in ((short, x), (long, padded(x, n_channels))):
+    x = torch.randn(6, n_channels * LENGTHS[view][0])
+    x_padded = padded(x, n_channels, view)
+    for network, series in ((short, x), (long, x_padded)):
         network.train()
         network.logits = network(series)
         network.logits.square().sum().backward()
@@ -78,8 +82,8 @@ def test_padding_changes_nothing_in_training_and_in_prediction(n_channels, view,
         torch.testing.assert_close(buffers[buffer_name], buffer)
     short.eval(), long.eval()
     expected = short(x)
-    torch.testing.assert_close(long(padded(x, n_channels)), expected)
-    for network, series in ((short, x), (long, padded(x, n_channels))):
+    torch.testing.assert_close(long(x_padded), expected)
+    for network, series in ((short, x), (long, x_padded)):
         folded = FoldedNetwork.of(network).logits(series)
         torch.testing.assert_close(folded, expected, atol=1e-5, rtol=1e-4)
 

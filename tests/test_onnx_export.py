@@ -5,11 +5,12 @@ import onnx
 import onnxruntime
 import pytest
 import torch
-from small_models import KINDS, tiny_artifact, tiny_calibrated, tiny_rows
+from small_models import KINDS, tiny_artifact, tiny_calibrated, tiny_hyperparameters, tiny_rows
 
 from lstmfcn.classifier import Classifier
 from lstmfcn.errors import OutputError
 from lstmfcn.onnx_export import export_onnx
+from lstmfcn.train_arrays import train_arrays
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -63,8 +64,22 @@ def test_every_network_of_the_family_is_exported(network, n_channels, scaling, v
     for name, weights in artifact.weights.items():
         if "attention" in name:
             weights.normal_()
+    assert_same(artifact, tiny_rows(n_rows=60, seed=5).values, tmp_path)
+
+
+def assert_same(artifact, values, tmp_path):
     export_onnx(artifact, tmp_path / "model.onnx")
-    values = tiny_rows(n_rows=60, seed=5).values
     session = onnxruntime.InferenceSession(tmp_path / "model.onnx")
     (found,) = session.run(["probabilities"], {"series": values})
     assert np.abs(found - Classifier(artifact).predict_proba(values)).max() < 2e-6
+
+
+@pytest.mark.parametrize("network", ["lstm-fcn", "malstm-fcn"])
+@pytest.mark.parametrize(("n_channels", "n_timepoints"), [(1, 50), (1, 99), (3, 101), (60, 100)])
+def test_a_coarse_view_is_exported(network, n_channels, n_timepoints, tmp_path):
+    """Whole windows and not, more channels than are left of the timepoints and fewer."""
+    series = np.random.default_rng(0).standard_normal((24, n_channels, n_timepoints))
+    names = np.array(["a", "b", "c"] * 8)
+    h = tiny_hyperparameters(view="coarse", network=network, epochs=2)
+    artifact = train_arrays((series.astype(np.float32), names), h)
+    assert_same(artifact, series.reshape(24, -1).astype(np.float32), tmp_path)

@@ -21,7 +21,7 @@ def session():
     return ray._private.worker._global_node.get_session_dir_path()
 
 
-MEMBERS = TINY.model_copy(update={"epochs": 6, "batch_size": 8, "members": 3, "view": "both"})
+MEMBERS = TINY.model_copy(update={"epochs": 6, "batch_size": 8, "members": 3, "view": "all"})
 ONE_CPU = Resources(cpus_per_worker=1)
 
 
