@@ -52,9 +52,6 @@ CHANGES = (
     f"--epochs 10 {SLOW_STATISTICS}",
     "--epochs 30",
     f"--epochs 30 {SLOW_STATISTICS}",
-    "--view differences",
-    "--members 3",
-    "--recipe best",
 )
 MOST_HELD_OUT = 1000
 COLUMNS = ("change", "set", "seed", "accuracy", "cross_entropy")

@@ -5,8 +5,9 @@ bias, a term of the LSTM branch, and a term of each timepoint (class activation 
 2016, CVPR, section 2). Squeeze-and-excitation weighs a row's filters alike at all timepoints, so it
 changes nothing of that; members of an ensemble average their logits, so their parts too.
 
-A timepoint's term is what the filters found around it, as far as the three kernels reach. It says
-which timepoints count for an answer, and not what the answer would be without them.
+A timepoint's term is what the filters found around it, as far as the three kernels reach; of a
+network that sees means of timepoints (`lstmfcn.view`), a mean's term is shared equally by them. It
+says which timepoints count for an answer, and not what the answer would be without them.
 
 Shapes: N rows, K outputs, T timepoints.
 """

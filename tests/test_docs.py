@@ -1,10 +1,12 @@
 """The pages of docs/ are true: what they list is what there is, what they quote is what is told."""
 
 import re
+import statistics
 import subprocess
 import sys
 from pathlib import Path
 
+import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -22,6 +24,7 @@ from lstmfcn.task import task_of
 
 REPOSITORY = Path(__file__).parents[1]
 DOCS = REPOSITORY / "docs"
+RESULTS = REPOSITORY / "benchmarks" / "results"
 PAGES = sorted(DOCS.glob("*.md"))
 
 
@@ -206,6 +209,33 @@ def test_the_model_directorys_messages_are_what_is_told(tmp_path, monkeypatch):
         path.write_text(path.read_text().replace(one, other))
         told.append(refusal(Artifact.load, "model").replace(str(path), "FILE"))
     assert told == messages
+
+
+def test_the_table_of_the_archive_has_the_means_and_ranges_of_the_results():
+    (header,) = re.findall(r"^\| set \|.*\| classes \|(.*)\|$", page("accuracy"), re.MULTILINE)
+    *rows, (_, _, _, *means) = table("accuracy", r"set \| rows x timepoints")
+    for column, cell in enumerate(header.split("|")):
+        if not (name := code(cell)):
+            continue
+        found = pd.read_csv(RESULTS / f"{name[0]}.csv").groupby("set").accuracy
+        expected = {name: told_accuracies(list(of_set)) for name, of_set in found}
+        assert {row[0]: row[3 + column] for row in rows if row[3 + column]} == expected
+        if len(found) == len(rows):
+            assert means[column] == f"{found.mean().mean():.4f}"
+
+
+def told_accuracies(accuracies):
+    mean = f"{statistics.fmean(accuracies):.3f}"
+    if len(accuracies) == 1:
+        return mean
+    return f"{mean} ({min(accuracies):.3f} to {max(accuracies):.3f})"
+
+
+def test_the_table_of_views_is_that_of_the_results():
+    found = pd.read_csv(RESULTS / "views.csv").drop(columns=["trains", "held_out"])
+    means = ["mean", *(f"{mean:.4f}" for mean in found.drop(columns="set").mean())]
+    rows = [[row[0], *(f"{cell:.3f}" for cell in row[1:])] for row in found.values.tolist()]
+    assert table("accuracy", "held out of") == [*rows, means]
 
 
 COMMAND = re.compile(r"(?:\S+=\S+ )*(?:lstmfcn |python jobs/)([a-z]+)(?:\.py)?( .*)?")
