@@ -64,21 +64,39 @@ def ray_runtime(meanwhile: str | None = None) -> Iterator[bool]:
         ResourceError: RAY_ADDRESS names a cluster that does not answer.
     """
     prepare_environment()
-    if meanwhile:
-        threading.Thread(target=import_module, args=(meanwhile,), daemon=True).start()
-    if ray.is_initialized():
-        yield True
-        return
     address = os.environ.get("RAY_ADDRESS")
-    started = time.perf_counter()
-    with stage(f"connecting to Ray at {address}" if address else "starting Ray"):
-        _connect(address)
-    cpus = sum(node.cpus for node in nodes())
-    logger.info("Ray is up: %d CPUs, %.1f s", cpus, time.perf_counter() - started)
+    if address and not ray.is_initialized():
+        _refuse_dead(address)
+    with _importing(meanwhile):
+        if ray.is_initialized():
+            yield True
+            return
+        started = time.perf_counter()
+        with stage(f"connecting to Ray at {address}" if address else "starting Ray"):
+            _connect(address)
+        cpus = sum(node.cpus for node in nodes())
+        logger.info("Ray is up: %d CPUs, %.1f s", cpus, time.perf_counter() - started)
+        try:
+            yield False
+        finally:
+            ray.shutdown()
+
+
+@contextmanager
+def _importing(module: str | None) -> Iterator[None]:
+    """Import a module beside this block.
+
+    A process that ended amid an import would tell of an error in it, or wait forever for the lock.
+    """
+    if module is None:
+        yield
+        return
+    importing = threading.Thread(target=import_module, args=(module,), daemon=True)
+    importing.start()
     try:
-        yield False
+        yield
     finally:
-        ray.shutdown()
+        importing.join()
 
 
 @contextmanager
@@ -100,8 +118,6 @@ def quiet(name: str) -> Iterator[None]:
 def _connect(address: str | None) -> None:
     """Connect to a cluster, or start a Ray; what its processes log is shown with --verbose."""
     local = {} if address else {"address": "local", "include_dashboard": False}
-    if address:
-        _refuse_dead(address)
     level = logging.INFO if is_verbose() else logging.ERROR
     try:
         ray.init(**local, logging_level=level, log_to_driver=is_verbose())

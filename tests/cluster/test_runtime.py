@@ -38,6 +38,16 @@ def test_an_address_without_a_cluster_is_refused_at_once(address, message):
     assert f"RAY_ADDRESS={address}: {message}" in done.stderr.splitlines()[-1]
 
 
+@pytest.mark.usefixtures("cluster")
+def test_what_is_stopped_amid_an_import_ends_after_it(tmp_path, monkeypatch):
+    """Else a process ends with the traceback of the import, or waits for its lock forever."""
+    (tmp_path / "slow_module.py").write_text("import time\ntime.sleep(1)\nloaded = True\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    with pytest.raises(KeyboardInterrupt), ray_runtime(meanwhile="slow_module"):
+        raise KeyboardInterrupt
+    assert sys.modules["slow_module"].loaded
+
+
 TOO_SLOW = """
 import itertools, sys, time, types
 from ray._private import node, services
