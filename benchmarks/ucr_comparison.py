@@ -53,17 +53,18 @@ def print_comparison(found: pd.DataFrame, index: pd.DataFrame) -> None:
 def draw_scatter(found: pd.DataFrame, index: pd.DataFrame, path: Path) -> None:
     """Our accuracy over the published LSTM-FCN's, a point a set; above the line is better."""
     together = accuracies(found, index)
-    figure, axes = plt.subplots(figsize=(6, 6), layout="constrained")
+    figure, axes = plt.subplots(figsize=(7, 6.3), layout="constrained")
     low = min(together[OURS].min(), together["LSTM-FCN"].min()) - 0.03
     axes.plot([low, 1.01], [low, 1.01], color="0.7", linewidth=1, zorder=0)
     axes.scatter(together["LSTM-FCN"], together[OURS], s=24)
     for name, row in together.iterrows():
         if abs(row[OURS] - row["LSTM-FCN"]) > 0.02:
             place = (row["LSTM-FCN"], row[OURS])
-            left = place[0] > (low + 1) / 2  # where the name has room
-            shift, side = ((-5, -3), "right") if left else ((5, -3), "left")
+            above = place[1] > place[0]
+            shift = (0, 6) if above else (5, -9)  # away from the line
+            side = "center" if above else "left"
             axes.annotate(name, place, shift, textcoords="offset points", size=8, ha=side)
-    axes.set(xlim=(low, 1.01), ylim=(low, 1.01), aspect="equal")
+    axes.set(xlim=(low, 1.15), ylim=(low, 1.03), aspect="equal")
     axes.set(xlabel="published LSTM-FCN", ylabel="lstmfcn, mean over seeds")
     axes.set_title(f"Test accuracy, {len(together)} sets of the UCR archive")
     figure.savefig(path, dpi=150)
