@@ -59,7 +59,7 @@ def main() -> None:
     data = parser.parse_args().data.absolute()
     path = RESULTS / "views.csv"
     add_missing(path, COLUMNS, run, {(name,): (data, name) for name in SETS})
-    found = pd.read_csv(path, index_col="set")
+    found = pd.read_csv(path, index_col="set").drop(columns=["trains", "held_out"])
     found.loc["mean"] = found.mean()
     print(found.round(3).to_string())
 
