@@ -42,11 +42,11 @@ class View(nn.Module):
         batch_norm_momentum: float,
     ) -> None:
         super().__init__()
-        differences = kind == "differences"
         self.masks = masks
         self.window = window_of(n_timepoints) if kind == "coarse" else 1
         self.n_seen = -(-n_timepoints // self.window)
-        self.batch_norm = BatchNorm(n_channels, batch_norm_momentum) if differences else None
+        normed = kind == "differences"
+        self.batch_norm = BatchNorm(n_channels, batch_norm_momentum) if normed else None
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor | None]:
         """Series without nan; and 1 or 0 for each timepoint, (N, 1, 1, S), where some may miss."""
