@@ -8,10 +8,12 @@
 
 from __future__ import annotations
 
+import io
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from itertools import accumulate
 from pathlib import Path
+from typing import BinaryIO
 
 import optuna
 from matplotlib.axes import Axes
@@ -21,7 +23,7 @@ from optuna.study import StudyDirection
 
 from lstmfcn.files import whole_file
 from lstmfcn.hyperparameters import flag
-from lstmfcn.search_space import Choice, SearchSpace, Values
+from lstmfcn.search_space import Choice, Range, SearchSpace, Values
 from lstmfcn.sweep import Objective, Trial
 
 OBJECTIVE, SLICES, IMPORTANCE = "objective.png", "slices.png", "importance.png"
@@ -34,11 +36,29 @@ def save_sweep_plots(
     trials: Sequence[Trial], space: SearchSpace, objective: Objective, folder: Path
 ) -> None:
     """Draw the trials that have an objective; at least one has."""
-    counting = [trial for trial in trials if trial.counts]
-    _save(_history(counting, objective), folder / OBJECTIVE)
-    _save(_slices(counting, space, objective), folder / SLICES)
-    if len({trial.objective for trial in counting}) > 1:
-        _save(_importance(counting, space, objective), folder / IMPORTANCE)
+    for name, figure in _figures([trial for trial in trials if trial.counts], space, objective):
+        with whole_file(folder / name) as unfinished:
+            _write(figure, unfinished)
+
+
+def rehearse() -> None:
+    """Draw a made-up sweep for nobody; what drawing needs is then imported and computed."""
+    space = SearchSpace({"lr": Range(0.001, 0.1, log=True), "hidden_size": Choice((8, 64))})
+    trials = [
+        Trial(number, {"lr": 0.002 * number, "hidden_size": 8}, "done", objective=1 / number)
+        for number in range(1, 6)
+    ]
+    for _, figure in _figures(trials, space, Objective("valid_accuracy")):
+        _write(figure, io.BytesIO())
+
+
+def _figures(
+    trials: Sequence[Trial], space: SearchSpace, objective: Objective
+) -> Iterator[tuple[str, Figure]]:
+    yield OBJECTIVE, _history(trials, objective)
+    yield SLICES, _slices(trials, space, objective)
+    if len({trial.objective for trial in trials}) > 1:
+        yield IMPORTANCE, _importance(trials, space, objective)
 
 
 def _history(trials: Sequence[Trial], objective: Objective) -> Figure:
@@ -139,6 +159,5 @@ def _value(trial: Trial) -> float:
     return float("nan") if trial.objective is None else trial.objective
 
 
-def _save(figure: Figure, path: Path) -> None:
-    with whole_file(path) as unfinished:
-        figure.savefig(unfinished, dpi=120, format="png")
+def _write(figure: Figure, file: Path | BinaryIO) -> None:
+    figure.savefig(file, dpi=120, format="png")

@@ -1,19 +1,19 @@
 """Draw a sweep's plots in a process of its own, which begins with the sweep.
 
 What the plots need takes longer to import (scikit-learn, for the importance) than a small sweep's
-trials to run. So it is imported meanwhile, at a low priority, until somebody waits for it.
+trials to run. So it is imported meanwhile, at a low priority, until somebody waits for it; and a
+made-up sweep is drawn, for the first drawing takes twice as long as the next.
 """
 
 from __future__ import annotations
 
-import gc
-import io
 import os
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from select import select
 
 Draw = Callable[[Path], None]
 
@@ -23,7 +23,7 @@ def sweep_plotter() -> Iterator[Draw]:
     """Start the process; what this block asks it to draw is there when the block has ended.
 
     Yields:
-        A function that begins to draw the plots of the sweep in a folder into it.
+        A function that begins to draw the plots of the sweep in a folder into it, once.
 
     Raises:
         RuntimeError: the process failed; its traceback is on stderr.
@@ -39,6 +39,8 @@ def sweep_plotter() -> Iterator[Draw]:
 
     def draw(folder: Path) -> None:
         nonlocal asked
+        if asked:
+            return
         asked = True
         _share_cpu(process.pid, 0)
         assert process.stdin is not None
@@ -58,16 +60,12 @@ def sweep_plotter() -> Iterator[Draw]:
 
 def _main() -> None:
     os.nice(10)  # not less, for only root can take that back
-    from matplotlib.figure import Figure
-    from optuna.importance import FanovaImportanceEvaluator
-
     from lstmfcn.sweep import Objective, SweepLog
-    from lstmfcn.sweep_plots import save_sweep_plots
+    from lstmfcn.sweep_plots import rehearse, save_sweep_plots
     from lstmfcn.sweep_record import SweepRecord
 
-    FanovaImportanceEvaluator()  # imports scikit-learn
-    Figure(layout="constrained").savefig(io.BytesIO())  # loads fonts
-    gc.freeze()  # else Python looks through all of that once more before it ends, for half a second
+    if not select([sys.stdin], [], [], 0)[0]:
+        rehearse()
     if line := sys.stdin.readline():
         folder = Path(line.removesuffix("\n"))
         record = SweepRecord.load(folder)
@@ -75,6 +73,7 @@ def _main() -> None:
         save_sweep_plots(
             SweepLog(folder).trials, record.search_space(), Objective(record.metric), folder
         )
+    os._exit(0)  # Python would look through all that was imported once more, for half a second
 
 
 def _share_cpu(pid: int, niceness: int) -> None:

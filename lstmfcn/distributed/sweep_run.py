@@ -71,7 +71,7 @@ def run(request: SweepRequest, log: SweepLog, draw: Draw) -> Trial:
     log.start()
     try:
         with SweepProgress(request.sweep.num_samples, request.objective, log.trials) as progress:
-            _sweep(request, _plan(request, data, cpus, allotment), log, progress)
+            _sweep(request, _plan(request, data, cpus, allotment), log, progress, draw)
     except (KeyboardInterrupt, SystemExit) as stop:
         logger.info("stopping (Ctrl-C again ends it at once)")
         done = len(log.trials)
@@ -142,8 +142,10 @@ def _at_once(plan: TrialPlan) -> int:
     return max(1, places(nodes(), plan.threads, gpus) // workers)
 
 
-def _sweep(request: SweepRequest, plan: TrialPlan, log: SweepLog, progress: SweepProgress) -> None:
-    """Run the trials that are left."""
+def _sweep(
+    request: SweepRequest, plan: TrialPlan, log: SweepLog, progress: SweepProgress, draw: Draw
+) -> None:
+    """Run the trials that are left; the drawing begins with the end of the last."""
     left = request.sweep.num_samples - len(log.trials)
     if left <= 0:
         return
@@ -177,7 +179,7 @@ def _sweep(request: SweepRequest, plan: TrialPlan, log: SweepLog, progress: Swee
                 storage_path=storage,
                 verbose=0,
                 progress_reporter=_NoReporter(),
-                callbacks=[_Events(searcher)],
+                callbacks=[_Events(request, searcher, log, draw)],
             ),
         ).fit()
     for result in results:  # Tune tells nothing of those that it ends because time is up
@@ -212,10 +214,12 @@ class _NoReporter(tune.ProgressReporter):
 
 
 class _Events(tune.Callback):
-    """Tells the searcher what becomes of the trials."""
+    """Tells the searcher what becomes of the trials, and has the last one drawn at once."""
 
-    def __init__(self, searcher: RecordingSearcher) -> None:
-        self._searcher = searcher
+    def __init__(
+        self, request: SweepRequest, searcher: RecordingSearcher, log: SweepLog, draw: Draw
+    ) -> None:
+        self._request, self._searcher, self._log, self._draw = request, searcher, log, draw
 
     def __getstate__(self) -> dict[str, Any]:
         return {}  # Ray Tune pickles what it is given
@@ -228,6 +232,9 @@ class _Events(tune.Callback):
         elif result.get(FINISHED):
             status = "done"
         self._searcher.end(trial.trial_id, status, result, result.get(FAILURE, ""))
+        ended, wanted = self._log.trials, self._request.sweep.num_samples
+        if len(ended) == wanted and self._request.objective.best(ended):
+            self._draw(self._request.folder)  # while Tune ends
 
     def on_trial_error(self, trial: TuneTrial, **info: Any) -> None:  # noqa: ARG002
         error = ray.cloudpickle.loads(Path(trial.pickled_error_file).read_bytes())
