@@ -170,7 +170,7 @@ def test_a_sweep_without_any_finished_trial_ends_with_its_reasons(data, job, tmp
 def test_a_trial_whose_process_is_killed_fails_alone(data, cluster, tmp_path):
     output = tmp_path / "killed"
     command = [sys.executable, REPOSITORY / "jobs" / "tune.py"]
-    command += flags(data, output, num_samples=2, epochs=1500, max_concurrent=2)
+    command += flags(data, output, num_samples=2, epochs=500, max_concurrent=2)
     environment = os.environ | {"RAY_ADDRESS": cluster}
     with subprocess.Popen(
         command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
@@ -216,7 +216,7 @@ def test_trials_shorter_than_the_start_of_their_process_run_two_at_a_time(data, 
 def test_time_that_is_up_ends_the_trials_and_keeps_the_best(data, job, tmp_path):
     output = tmp_path / "budget"
     done = job(
-        "tune", *flags(data, output, num_samples=50, epochs=100_000, time_budget_s=15)
+        "tune", *flags(data, output, num_samples=50, epochs=100_000, time_budget_s=10)
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     assert [trial.status for trial in trials(output)] == ["out of time"]
