@@ -238,6 +238,16 @@ def test_the_table_of_views_is_that_of_the_results():
     assert table("accuracy", "held out of") == [*rows, means]
 
 
+def test_the_table_of_averages_is_that_of_the_results():
+    found = pd.read_csv(RESULTS / "averaging.csv").groupby("epochs")
+    means = found.mean(numeric_only=True).drop(columns="seed")
+    rows = [
+        [str(epochs), str(seeds), *(f"{mean:.4f}" for mean in means.loc[epochs])]
+        for epochs, seeds in found["seed"].nunique().items()
+    ]
+    assert table("accuracy", "epochs") == rows
+
+
 COMMAND = re.compile(r"(?:\S+=\S+ )*(?:lstmfcn |python jobs/)([a-z]+)(?:\.py)?( .*)?")
 FILE = re.compile(
     r"(?<![\w/~.])(?:lstmfcn|tests|jobs|serve_app|benchmarks|docs)/[a-z_/]+\.(?:py|yaml|md)"
