@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import os
-import socket
 import threading
 import time
 from collections.abc import Iterator, Mapping
@@ -14,6 +13,7 @@ from typing import Any, NamedTuple, cast
 
 import ray
 
+from lstmfcn.distributed.address import no_cluster, refuse_dead
 from lstmfcn.errors import LstmfcnError, ResourceError
 from lstmfcn.terminal import is_verbose, stage
 
@@ -42,8 +42,6 @@ TRAINING_ENVIRONMENT = {
 _MOMENT_S = 3.0
 """In which Ray hears that a process has ended and its CPUs are free."""
 
-_CONNECT_TIMEOUT_S = 5.0
-
 _TOO_SLOW = "timed out during startup"
 """What a bare Exception of Ray says (ray/_private/node.py); the time is not to be changed."""
 
@@ -61,12 +59,12 @@ def ray_runtime(meanwhile: str | None = None) -> Iterator[bool]:
         Whether Ray stays, with all that still runs in it.
 
     Raises:
-        ResourceError: RAY_ADDRESS names a cluster that does not answer.
+        ResourceError: RAY_ADDRESS names a cluster that does not answer, or lets us not in.
     """
     prepare_environment()
     address = os.environ.get("RAY_ADDRESS")
     if address and not ray.is_initialized():
-        _refuse_dead(address)
+        refuse_dead(address)
     with _importing(meanwhile):
         if ray.is_initialized():
             yield True
@@ -122,7 +120,7 @@ def _connect(address: str | None) -> None:
     try:
         ray.init(**local, logging_level=level, log_to_driver=is_verbose())
     except (ConnectionError, ValueError) as error:
-        raise _no_cluster(address, str(error).splitlines()[0]) from error
+        raise no_cluster(address, str(error).splitlines()[0]) from error
     except Exception as error:  # Ray raises nothing narrower
         if _TOO_SLOW not in str(error):
             raise
@@ -194,28 +192,6 @@ def may_grow_to(cpus: int, gpus: int) -> bool:
     """Whether the cluster's autoscaler may start machines up to so many CPUs and GPUs in all."""
     most = ray._private.state.state.get_max_resources_from_cluster_config()
     return most is not None and most.get("CPU", 0) >= cpus and most.get("GPU", 0) >= gpus
-
-
-def _refuse_dead(address: str) -> None:
-    """Refuse at once an address that nothing listens on; Ray would try for minutes."""
-    if address.startswith("ray://"):
-        raise ResourceError(
-            f"RAY_ADDRESS={address}: Ray Client is not supported; give the cluster's own address, "
-            "or run there with ray job submit"
-        )
-    host, _, port = address.rpartition(":")
-    if not port.isdigit():
-        return  # "auto" and "local", which Ray resolves
-    try:
-        socket.create_connection((host, int(port)), timeout=_CONNECT_TIMEOUT_S).close()
-    except OSError as error:
-        raise _no_cluster(address, error.strerror or "timed out") from error
-
-
-def _no_cluster(address: str | None, reason: str) -> ResourceError:
-    return ResourceError(
-        f"RAY_ADDRESS={address}: no cluster answers ({reason}); correct it or unset it"
-    )
 
 
 def own_error(error: BaseException) -> LstmfcnError | None:

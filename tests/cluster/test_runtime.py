@@ -1,6 +1,8 @@
+import http.server
 import os
 import subprocess
 import sys
+import threading
 from contextlib import suppress
 from pathlib import Path
 
@@ -25,17 +27,59 @@ from lstmfcn.errors import DataError
     ],
 )  # fmt: skip
 def test_an_address_without_a_cluster_is_refused_at_once(address, message):
+    assert refusal(address, os.environ) == f"RAY_ADDRESS={address}: {message}"
+
+
+def test_what_listens_but_is_no_ray_is_refused_at_once():
+    server = http.server.HTTPServer(("127.0.0.1", 0), http.server.SimpleHTTPRequestHandler)
+    answering = threading.Thread(target=server.serve_forever)
+    answering.start()
+    try:
+        said = refusal(f"127.0.0.1:{server.server_port}", os.environ)
+    finally:
+        server.shutdown()
+        answering.join()
+        server.server_close()
+    assert "no cluster answers (what listens there is not the head of one)" in said
+
+
+@pytest.mark.parametrize(
+    ("mode", "token", "message"),
+    [
+        ("", None, "the cluster wants its token, which Ray shows to an address only if told to; "
+                   "export RAY_AUTH_MODE=token"),
+        ("token", "", "no token was found to show to the cluster; write its own to "
+                      "~/.ray/auth_token, or name its file in RAY_AUTH_TOKEN_PATH"),
+        ("token", "0" * 64, "the cluster's token is another than the one found; write its own to "
+                            "~/.ray/auth_token, or name its file in RAY_AUTH_TOKEN_PATH"),
+    ],
+)  # fmt: skip
+def test_a_cluster_that_wants_another_token_is_told_from_none(
+    mode, token, message, cluster, tmp_path
+):
+    environment = {name: v for name, v in os.environ.items() if not name.startswith("RAY_AUTH")}
+    if mode:
+        environment["RAY_AUTH_MODE"] = mode
+    if token is not None:
+        environment["RAY_AUTH_TOKEN_PATH"] = str(tmp_path / "token")
+        (tmp_path / "token").write_text(token)
+        (tmp_path / "token").chmod(0o600)
+    assert refusal(cluster, environment) == f"RAY_ADDRESS={cluster}: {message}"
+
+
+def refusal(address, environment):
+    """What a program that wants this cluster ends with, within seconds."""
     program = "from lstmfcn.distributed.runtime import ray_runtime\nwith ray_runtime(): pass"
     done = subprocess.run(
         [sys.executable, "-c", program],
-        env=os.environ | {"RAY_ADDRESS": address},
+        env=environment | {"RAY_ADDRESS": address},
         cwd=REPOSITORY,
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=15,
         check=False,
     )
-    assert f"RAY_ADDRESS={address}: {message}" in done.stderr.splitlines()[-1]
+    return done.stderr.splitlines()[-1].removeprefix("lstmfcn.errors.ResourceError: ")
 
 
 @pytest.mark.usefixtures("cluster")
