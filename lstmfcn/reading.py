@@ -11,8 +11,9 @@ import io
 from collections.abc import Iterator, Sequence, Sized
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.csv
 import pyarrow.parquet
@@ -135,6 +136,29 @@ def read_tables(
             raise
     if rows == 0:
         raise without_rows(shard)
+
+
+def labelled_pieces(
+    shard: Shard, header: Sequence[str], schema: SeriesSchema
+) -> Iterator[tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]]:
+    """A shard's rows, in order, checked and packed.
+
+    Args:
+        header: the shard's own columns, as `read_header` gave them.
+
+    Yields:
+        Values (n, C * T), float32, and labels: encoded by the schema's classes, or (n,) class names
+        where those are not known yet.
+
+    Raises:
+        DataError: a fault in the shard.
+    """
+    for table, source in read_tables(shard, schema, True, header):
+        values = schema.encode_values(table, source)
+        if schema.classes:
+            yield values, schema.encode_labels(table, source)
+        else:
+            yield values, np.array(schema.label_names(table, source))
 
 
 def typed_tables(shard: Shard, types: dict[str, pa.DataType]) -> Iterator[pa.Table]:

@@ -52,9 +52,7 @@ def use(manners: Manners) -> None:
     global _manners
     _manners = manners
     level = logging.WARNING if manners.quiet else logging.INFO
-    logging.basicConfig(
-        level=logging.DEBUG if manners.verbose else level, format="%(message)s", handlers=[_Lines()]
-    )
+    logging.basicConfig(level=level, format="%(message)s", handlers=[_Lines()])
 
 
 def is_verbose() -> bool:

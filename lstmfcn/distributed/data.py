@@ -1,7 +1,7 @@
-"""Read shards with Ray Data into rows that all workers share.
+"""Read shards into rows that all workers share: with Ray Data, or here where they are small.
 
-Every shard is read by one task, which checks each cell and packs the value columns into one tensor
-column at once: nothing downstream ever sees a wide table. The rows of all shards, in order, are
+Every shard is read by one process, which checks each cell and packs the value columns into one
+array at once: nothing downstream ever sees a wide table. The rows of all shards, in order, are
 collected in memory where they fit what is granted, else in a file that training streams.
 """
 
@@ -14,11 +14,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import ray
-from ray.data import Dataset
 
 from lstmfcn.distributed.runtime import own_error, quiet
-from lstmfcn.distributed.shard_source import ShardSource
-from lstmfcn.reading import ShardSet
+from lstmfcn.reading import ShardSet, labelled_pieces
 from lstmfcn.rows import PIECE_ROWS, Rows, StoredValues, ValuesCollector
 from lstmfcn.schema import SeriesSchema
 
@@ -62,9 +60,9 @@ def load(shard_set: ShardSet, memory_bytes: int, store: Path) -> LoadedData:
     schema = shard_set.schema
     collector = ValuesCollector(schema.n_values, memory_bytes, store)
     parts = []
-    for block in _blocks(_dataset(shard_set)):
-        collector.add(block["x"])
-        parts.append(np.array(block["y"]))  # a copy: the block leaves the object store
+    for values, part in _pieces(shard_set):
+        collector.add(values)
+        parts.append(part)
     labels = np.concatenate(parts)
     if not schema.classes:
         names, codes = np.unique(labels, return_inverse=True)
@@ -73,27 +71,42 @@ def load(shard_set: ShardSet, memory_bytes: int, store: Path) -> LoadedData:
     return LoadedData(schema, Rows(collector.values(), labels), len(shard_set.shards))
 
 
-def _dataset(shard_set: ShardSet) -> Dataset:
-    """The shards' rows. Read tasks ask for no CPU: those may already be the workers'."""
+def _pieces(shard_set: ShardSet) -> Iterator[tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]]:
+    """All rows, in order: values and labels."""
+    processes = _processes_worth(shard_set)
+    if processes > 1:
+        yield from _of_ray_data(shard_set, processes)
+        return
+    for shard, header in zip(shard_set.shards, shard_set.headers, strict=True):
+        yield from labelled_pieces(shard, header, shard_set.schema)
+
+
+def _processes_worth(shard_set: ShardSet) -> int:
+    cpus = int(ray.cluster_resources().get("CPU", 1))
+    worth = 1 + sum(shard.size for shard in shard_set.shards) // _BYTES_WORTH_A_PROCESS
+    return min(cpus, len(shard_set.shards), worth)
+
+
+def _of_ray_data(
+    shard_set: ShardSet, processes: int
+) -> Iterator[tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]]:
+    """Rows read by several processes. They ask for no CPU: those may already be the workers'."""
+    import ray.data  # takes half a second
+
+    from lstmfcn.distributed.shard_source import ShardSource
+
     context = ray.data.DataContext.get_current()
     context.enable_progress_bars = False
     context.execution_options.preserve_order = True
-    n_shards = len(shard_set.shards)
-    cpus = int(ray.cluster_resources().get("CPU", 1))
-    worth = 1 + sum(shard.size for shard in shard_set.shards) // _BYTES_WORTH_A_PROCESS
-    at_once = max(1, min(cpus, n_shards, worth))
-    return ray.data.read_datasource(
-        ShardSource(shard_set),
-        override_num_blocks=n_shards,
-        num_cpus=0,
-        concurrency=at_once,
-    )
-
-
-def _blocks(dataset: Dataset) -> Iterator[dict[str, np.ndarray[Any, Any]]]:
-    """All blocks, in order. Faults that a read task found come out as they were raised there."""
     try:
-        with quiet("ray.data"):  # Ray would print the fault's traceback besides
-            yield from dataset.iter_batches(batch_size=None, batch_format="numpy")
+        with quiet("ray.data"):  # Ray would print a fault's traceback besides
+            dataset = ray.data.read_datasource(
+                ShardSource(shard_set),
+                override_num_blocks=len(shard_set.shards),
+                num_cpus=0,
+                concurrency=processes,
+            )
+            for block in dataset.iter_batches(batch_size=None, batch_format="numpy"):
+                yield block["x"], np.array(block["y"])  # a copy: the block leaves the object store
     except ray.exceptions.RayError as error:
         raise own_error(error) or error from None

@@ -6,6 +6,7 @@ import logging
 import tempfile
 import threading
 import time
+from collections.abc import Callable
 from concurrent.futures import Future
 from contextlib import ExitStack
 from functools import partial
@@ -71,7 +72,8 @@ def run(request: Request, ray_stays: bool) -> EpochMetrics:
     _tell_start(request, allotment)
     with tempfile.TemporaryDirectory(prefix="lstmfcn-", ignore_cleanup_errors=True) as storage:
         training_run = _training_run(request, allotment)
-        training = in_thread(lambda: _train(training_run, data, allotment, storage))
+        left = threading.Event()
+        training = in_thread(lambda: _train(training_run, data, allotment, storage, left.is_set))
         try:
             prepared = resolved(data)
             tell_data(prepared, memory, request.folder)
@@ -82,6 +84,8 @@ def run(request: Request, ray_stays: bool) -> EpochMetrics:
             if ray_stays:  # the workers get the same error from the data; leave none behind
                 training.exception()
             raise
+        finally:
+            left.set()
     if request.inputs.record.hyperparameters.fits_decision:
         for line in told(Artifact.load(request.folder / MODEL)):
             logger.info(line)
@@ -90,11 +94,15 @@ def run(request: Request, ray_stays: bool) -> EpochMetrics:
 
 
 def _train(
-    run: TrainingRun, data: PreparedRefs, allotment: Allotment, storage: str
+    run: TrainingRun,
+    data: PreparedRefs,
+    allotment: Allotment,
+    storage: str,
+    left: Callable[[], bool],
 ) -> EpochMetrics:
     if run.hyperparameters.members > 1:
         return train_members(run, data, allotment)
-    return train_until_done(run, data, allotment, storage)
+    return train_until_done(run, data, allotment, storage, left)
 
 
 def _wanted(request: Request, allotment: Allotment, memory_bytes: int) -> Wanted:

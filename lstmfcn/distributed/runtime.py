@@ -22,6 +22,8 @@ ENVIRONMENT = {
     "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.2",
     # what it watches for, machines about to be taken away, ends as any lost machine does
     "RAY_TRAIN_ENABLE_PREEMPTION_WATCHER": "0",
+    # its controller, in our process, would set up what Python logs there anew
+    "RAY_TRAIN_ENABLE_CONTROLLER_STRUCTURED_LOGGING": "0",
     # paths that users give are relative to where they stand
     "RAY_CHDIR_TO_TRIAL_DIR": "0",
     # workers without a GPU keep their view of the devices (the default from a coming Ray on)

@@ -5,13 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
-import numpy as np
 import pyarrow as pa
 from ray.data import Datasource
 from ray.data.block import BlockAccessor, BlockMetadata
 from ray.data.datasource import ReadTask
 
-from lstmfcn.reading import ShardSet, read_tables
+from lstmfcn.reading import ShardSet, labelled_pieces
 from lstmfcn.schema import SeriesSchema
 from lstmfcn.shards import Shard
 
@@ -58,11 +57,5 @@ class _Read(NamedTuple):
     schema: SeriesSchema
 
     def __call__(self) -> Iterator[pa.Table]:
-        for table, source in read_tables(self.shard, self.schema, True, self.header):
-            values = self.schema.encode_values(table, source)
-            labels: Any
-            if self.schema.classes:
-                labels = self.schema.encode_labels(table, source)
-            else:
-                labels = np.array(self.schema.label_names(table, source))
+        for values, labels in labelled_pieces(self.shard, self.header, self.schema):
             yield BlockAccessor.batch_to_block({"x": values, "y": labels})

@@ -9,7 +9,7 @@ from typing import Any, cast
 
 import ray
 import ray.train
-from ray.train.torch import TorchConfig, TorchTrainer
+from ray.train.torch import TorchConfig
 from ray.train.v2._internal.exceptions import (
     WorkerGroupStartupFailedError,
     WorkerGroupStartupTimeoutError,
@@ -22,6 +22,7 @@ from lstmfcn.distributed.allotment import Allotment
 from lstmfcn.distributed.lost_nodes import await_lost_nodes, living_ids
 from lstmfcn.distributed.prepare import PreparedRefs
 from lstmfcn.distributed.runtime import TRAINING_ENVIRONMENT, own_error
+from lstmfcn.distributed.torch_trainer import LeftError, Trainer
 from lstmfcn.distributed.worker import LostConnectionError, TrainingRun, train_worker
 from lstmfcn.errors import ResourceError
 from lstmfcn.metrics_file import EpochMetrics
@@ -52,25 +53,12 @@ _REASONS = {
 logger = logging.getLogger(__name__)
 
 
-class Trainer(TorchTrainer):
-    """TorchTrainer without two helper processes that this training has no use for.
-
-    One hands out Ray Data splits, of which there are none; the other frees the resources of a run
-    whose controller was killed while its driver lives on, and `train_until_done` ends with the
-    controller. On two cores each costs a second or two of every start.
-    """
-
-    def _create_default_callbacks(self) -> list[Any]:
-        unused = ("DatasetsCallback", "PlacementGroupCleanerCallback")
-        callbacks = super()._create_default_callbacks()
-        return [callback for callback in callbacks if type(callback).__name__ not in unused]
-
-
 def train_until_done(
     run: TrainingRun,
     data: PreparedRefs,
     allotment: Allotment,
     storage: str,
+    left: Callable[[], bool] = lambda: False,
     tell: Callable[[str], None] = logger.info,
 ) -> EpochMetrics:
     """Run the workers; where one is lost, all go on from the newest checkpoint.
@@ -78,11 +66,13 @@ def train_until_done(
     Args:
         storage: a folder for what Ray Train stores beside, which is of no use: checkpoints are our
             own.
+        left: tells whether to end at the next look, for nobody waits any more.
 
     Returns:
         The kept epoch's metrics.
 
     Raises:
+        LeftError: nobody waits any more.
         ResourceError: workers were lost several times without any progress between.
         LstmfcnError: what a worker raised.
     """
@@ -91,9 +81,11 @@ def train_until_done(
     while True:
         nodes = living_ids()
         try:
-            result = _trainer(config, allotment, storage).fit()
+            result = _trainer(config, allotment, storage, left).fit()
             return cast(EpochMetrics, result.return_value)
         except ray.train.TrainingFailedError as error:
+            if left():
+                raise LeftError from error
             if own := own_error(error):
                 raise own from None
             reason = _why_lost(error)
@@ -101,10 +93,6 @@ def train_until_done(
                 raise
             if await_lost_nodes(nodes):
                 reason = _MACHINE_GONE
-        except ray.exceptions.RayActorError as error:
-            raise ResourceError(
-                f"Ray Train's controller was lost ({_first_line(error)}); go on with --resume"
-            ) from error
         losses.count(reason)
 
 
@@ -142,7 +130,9 @@ class Losses:
         self._tell(f"{self._once} lost ({reason}); starting again from {now}")
 
 
-def _trainer(config: dict[str, Any], allotment: Allotment, storage: str) -> Trainer:
+def _trainer(
+    config: dict[str, Any], allotment: Allotment, storage: str, left: Callable[[], bool]
+) -> Trainer:
     num_workers: int | tuple[int, int] = allotment.num_workers
     if allotment.min_workers < allotment.num_workers:
         num_workers = (allotment.min_workers, allotment.num_workers)
@@ -162,6 +152,7 @@ def _trainer(config: dict[str, Any], allotment: Allotment, storage: str) -> Trai
             ),
         ),
         torch_config=TorchConfig(timeout_s=_COLLECTIVE_TIMEOUT_S),
+        left=left,
     )
 
 
@@ -181,7 +172,3 @@ def _why_lost(error: ray.train.TrainingFailedError) -> str | None:
 def reason_of_loss(told: list[str]) -> str:
     """Why a process ended, by Ray's own long texts."""
     return next((why for sign, why in _REASONS.items() if any(sign in text for text in told)), "")
-
-
-def _first_line(error: BaseException) -> str:
-    return str(error).strip().partition("\n")[0]

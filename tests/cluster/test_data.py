@@ -6,19 +6,26 @@ import pandas as pd
 import pytest
 from problems import waves, write
 
+from lstmfcn.distributed import data as reading
 from lstmfcn.distributed.data import load
 from lstmfcn.errors import DataError
 from lstmfcn.reading import survey
 
-pytestmark = pytest.mark.usefixtures("cluster")
 
+@pytest.fixture(params=[False, True], ids=["here", "with Ray Data"])
+def load_all(request, monkeypatch, cluster):  # noqa: ARG001 - the Ray that it finds
+    """Read all, in both ways; the second for small data too, wherever there are several shards."""
+    if request.param:
+        monkeypatch.setattr(reading, "_BYTES_WORTH_A_PROCESS", 1)
 
-def load_all(data, memory_bytes=10**9, store=Path("unused"), **options):
-    return load(survey(str(data), **options), memory_bytes, store)
+    def read(data, memory_bytes=10**9, store=Path("unused"), **options):
+        return load(survey(str(data), **options), memory_bytes, store)
+
+    return read
 
 
 @pytest.mark.parametrize("n_shards", [1, 2, 3, 7])
-def test_rows_come_whole_and_in_order_from_any_number_of_shards(tmp_path, n_shards):
+def test_rows_come_whole_and_in_order_from_any_number_of_shards(load_all, tmp_path, n_shards):
     table = waves(50)
     data = load_all(write(tmp_path / "data", table, n_shards))
 
@@ -28,7 +35,7 @@ def test_rows_come_whole_and_in_order_from_any_number_of_shards(tmp_path, n_shar
     np.testing.assert_array_equal(data.rows.labels, expected)
 
 
-def test_formats_and_column_orders_mix_and_the_fingerprint_stays(tmp_path):
+def test_formats_and_column_orders_mix_and_the_fingerprint_stays(load_all, tmp_path):
     table = waves(30)
     plain = load_all(write(tmp_path / "plain", table))
     mixed = tmp_path / "mixed"
@@ -45,7 +52,7 @@ def test_formats_and_column_orders_mix_and_the_fingerprint_stays(tmp_path):
     assert load_all(write(tmp_path / "changed", changed)).fingerprint() != plain.fingerprint()
 
 
-def test_class_names_are_found_across_shards(tmp_path):
+def test_class_names_are_found_across_shards(load_all, tmp_path):
     table = waves(30).filter(like="x_")
     table.insert(0, "y", ["10"] * 10 + ["9"] * 10 + ["2.0"] * 10)
     data = load_all(write(tmp_path / "data", table, 3))
@@ -56,7 +63,7 @@ def test_class_names_are_found_across_shards(tmp_path):
     assert known.rows.labels.tolist() == data.rows.labels.tolist()
 
 
-def test_a_fault_in_any_shard_comes_out_of_ray_as_one_plain_error(tmp_path):
+def test_a_fault_in_any_shard_comes_out_of_ray_as_one_plain_error(load_all, tmp_path):
     folder = write(tmp_path / "data", waves(30), 3)
     shard = folder / "part-001.csv"
     table = pd.read_csv(shard).astype(object)
@@ -70,7 +77,7 @@ def test_a_fault_in_any_shard_comes_out_of_ray_as_one_plain_error(tmp_path):
     )
 
 
-def test_an_unknown_class_of_a_validation_shard_is_named_with_its_row(tmp_path):
+def test_an_unknown_class_of_a_validation_shard_is_named_with_its_row(load_all, tmp_path):
     table = waves(12).filter(like="x_")
     table.insert(0, "y", ["a", "b"] * 6)
     schema = load_all(write(tmp_path / "train", table)).schema
@@ -81,7 +88,18 @@ def test_an_unknown_class_of_a_validation_shard_is_named_with_its_row(tmp_path):
         load_all(folder, schema=schema)
 
 
-def test_rows_that_do_not_fit_are_packed_in_a_file_and_are_the_same(tmp_path):
+@pytest.mark.parametrize(("n_rows", "processes"), [(90, 1), (5000, 2)])
+def test_what_is_worth_several_processes_is_read_by_them(tmp_path, n_rows, processes, cluster):  # noqa: ARG001 - the Ray that it finds
+    values = np.random.default_rng(0).standard_normal((n_rows, 200))
+    table = pd.DataFrame(values, columns=[f"x_{i}" for i in range(1, 201)])
+    table.insert(0, "y", ["a", "b"] * (n_rows // 2))
+    shards = survey(str(write(tmp_path / "data", table, 3)))
+    assert reading._processes_worth(shards) == processes
+    found = load(shards, 10**9, Path("unused"))
+    np.testing.assert_array_equal(found.rows.values, values.astype(np.float32))
+
+
+def test_rows_that_do_not_fit_are_packed_in_a_file_and_are_the_same(load_all, tmp_path):
     folder = write(tmp_path / "data", waves(50), 3)
     kept = load_all(folder)
     packed = load_all(folder, memory_bytes=40 * 12 * 4, store=tmp_path / "rows" / "values.f32")
