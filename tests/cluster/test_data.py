@@ -1,9 +1,11 @@
 import gzip
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
+import ray
 from problems import waves, write
 
 from lstmfcn.distributed import data as reading
@@ -16,6 +18,7 @@ from lstmfcn.reading import survey
 def load_all(request, monkeypatch, cluster):  # noqa: ARG001 - the Ray that it finds
     """Read all, in both ways; the second for small data too, wherever there are several shards."""
     if request.param:
+        monkeypatch.setattr(reading, "_BYTES_WORTH_RAY_DATA", 1)
         monkeypatch.setattr(reading, "_BYTES_WORTH_A_PROCESS", 1)
 
     def read(data, memory_bytes=10**9, store=Path("unused"), **options):
@@ -88,15 +91,41 @@ def test_an_unknown_class_of_a_validation_shard_is_named_with_its_row(load_all, 
         load_all(folder, schema=schema)
 
 
-@pytest.mark.parametrize(("n_rows", "processes"), [(90, 1), (5000, 2)])
-def test_what_is_worth_several_processes_is_read_by_them(tmp_path, n_rows, processes, cluster):  # noqa: ARG001 - the Ray that it finds
-    values = np.random.default_rng(0).standard_normal((n_rows, 200))
-    table = pd.DataFrame(values, columns=[f"x_{i}" for i in range(1, 201)])
-    table.insert(0, "y", ["a", "b"] * (n_rows // 2))
-    shards = survey(str(write(tmp_path / "data", table, 3)))
-    assert reading._processes_worth(shards) == processes
-    found = load(shards, 10**9, Path("unused"))
-    np.testing.assert_array_equal(found.rows.values, values.astype(np.float32))
+@pytest.mark.parametrize("suffix", [".csv", ".csv.gz"])
+@pytest.mark.parametrize(("csv_mb", "n_shards", "processes"), [
+    (0.001, 3, 1), (300, 3, 1), (500, 1, 1), (500, 3, 3), (500, 300, 4), (5000, 2, 2),
+])  # fmt: skip
+@pytest.mark.usefixtures("cluster")
+def test_only_what_takes_longer_to_read_than_ray_data_to_start_is_read_with_it(
+    tmp_path, suffix, csv_mb, n_shards, processes
+):
+    folder = write(tmp_path / "data", waves(3))
+    known = survey(str(folder))
+    size = int(csv_mb * 2**20 / n_shards / (4 if suffix == ".csv.gz" else 1))
+    shard = replace(known.shards[0], path=f"part{suffix}", size=size)
+    assert reading._processes_worth(known._replace(shards=[shard] * n_shards)) == processes
+
+
+@pytest.mark.usefixtures("cluster")
+def test_ray_data_reads_in_a_task_while_workers_hold_all_cpus(tmp_path):
+    @ray.remote(num_cpus=4)
+    class Workers:
+        def ready(self):
+            return True
+
+    @ray.remote(num_cpus=0, max_calls=1)  # its process, thus changed, is not used again
+    def read(shards):
+        reading._BYTES_WORTH_RAY_DATA = reading._BYTES_WORTH_A_PROCESS = 1
+        return load(shards, 10**9, Path("unused")).fingerprint()
+
+    folder = write(tmp_path / "data", waves(60), 3)
+    workers = Workers.remote()
+    assert ray.get(workers.ready.remote())
+    try:
+        found = ray.get(read.remote(survey(str(folder))), timeout=60)
+    finally:
+        ray.kill(workers)
+    assert found == load(survey(str(folder)), 10**9, Path("unused")).fingerprint()
 
 
 def test_rows_that_do_not_fit_are_packed_in_a_file_and_are_the_same(load_all, tmp_path):
