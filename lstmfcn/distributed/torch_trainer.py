@@ -15,7 +15,9 @@ import ray
 from ray._private import auto_init_hook
 from ray.train import Result
 from ray.train.torch import TorchTrainer
+from ray.train.v2._internal.exceptions import WorkerGroupStartupTimeoutError
 from ray.train.v2._internal.execution.controller import TrainController
+from ray.train.v2._internal.execution.failure_handling import DefaultFailurePolicy
 from ray.train.v2._internal.execution.worker_group import Worker, WorkerGroup
 
 from lstmfcn.distributed.runtime import quiet
@@ -48,6 +50,7 @@ class Trainer(TorchTrainer):
 
     def _initialize_and_run_controller(self, **arguments: Any) -> Result:
         with nullcontext() if is_verbose() else quiet("ray.train"), _no_other_ray():
+            arguments["failure_policy"] = _FailurePolicy(self.run_config.failure_config)
             controller = _Controller(left=self._left, **arguments)
             asyncio.run(controller.run())
             return controller.get_result()
@@ -62,6 +65,14 @@ def _no_other_ray() -> Iterator[None]:
         yield
     finally:
         auto_init_hook.enable_auto_connect = before
+
+
+class _FailurePolicy(DefaultFailurePolicy):
+    """Try again where there was no room for the workers; who was lost is for the caller to tell."""
+
+    def _is_retryable_error(self, training_failed_error: Exception) -> bool:
+        failure = getattr(training_failed_error, "controller_failure", None)
+        return isinstance(failure, WorkerGroupStartupTimeoutError)
 
 
 class _Workers(WorkerGroup):

@@ -147,9 +147,7 @@ def _trainer(
             storage_path=storage,
             name="lstmfcn",
             worker_runtime_env={"env_vars": TRAINING_ENVIRONMENT},
-            failure_config=ray.train.FailureConfig(
-                max_failures=0, controller_failure_limit=_START_ATTEMPTS
-            ),
+            failure_config=ray.train.FailureConfig(controller_failure_limit=_START_ATTEMPTS),
         ),
         torch_config=TorchConfig(timeout_s=_COLLECTIVE_TIMEOUT_S),
         left=left,

@@ -19,6 +19,8 @@ from lstmfcn.errors import DataError, HyperparameterError, OutputError, Resource
 from lstmfcn.hyperparameters import Hyperparameters
 from lstmfcn.metrics_file import read_metrics
 
+pytestmark = pytest.mark.usefixtures("cluster")
+
 LONG = TINY.model_copy(update={"epochs": 8, "batch_size": 8})
 """Epochs of about half a second on `long_data`."""
 
@@ -196,12 +198,13 @@ def test_a_torn_checkpoint_falls_back_to_the_one_before(tmp_path, long_data, who
 
 
 def test_workers_that_die_at_once_are_not_started_for_ever(tmp_path, long_data):
-    finished = threading.Event()
+    finished, killed = threading.Event(), set()
 
     def kill_all():
         while not finished.is_set():
             for pid in train_workers(session()):
                 os.kill(pid, signal.SIGKILL)
+                killed.add(pid)
             finished.wait(0.2)
 
     killer = threading.Thread(target=kill_all)
@@ -214,6 +217,7 @@ def test_workers_that_die_at_once_are_not_started_for_ever(tmp_path, long_data):
         killer.join()
     assert "workers were lost 3 times without progress" in str(refusal.value)
     assert "\n" not in str(refusal.value)
+    assert len(killed) == 3
 
 
 def test_memory_that_cannot_be_had_is_told_in_a_line(tmp_path, long_data):
