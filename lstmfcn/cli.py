@@ -92,7 +92,7 @@ def main(arguments: Sequence[str]) -> int:
     except LstmfcnError as error:
         return _refuse(str(error), error.exit_code)
     except KeyboardInterrupt:
-        return _refuse("stopped", StoppedError.exit_code)
+        return _refuse("stopped; the same command begins again", StoppedError.exit_code)
     return 0
 
 

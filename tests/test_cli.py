@@ -3,8 +3,10 @@ import os
 import re
 import shlex
 import shutil
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pandas as pd
@@ -406,3 +408,19 @@ def test_other_shells_read_their_script(tmp_path, capsys, shell):
     assert "hidden-size" in script.read_text()
     if shutil.which(shell):
         subprocess.run([shell, "-n", script], check=True)
+
+
+def test_ctrl_c_is_told_in_a_line(tmp_path):
+    words = ["sample", "--output", str(tmp_path / "data"), "--rows", "5000000", "--shards", "1"]
+    with subprocess.Popen(
+        [sys.executable, "-m", "lstmfcn", *words],
+        stderr=subprocess.PIPE,
+        text=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # ignored in background
+    ) as process:
+        time.sleep(3)  # of some ten that it takes
+        process.send_signal(signal.SIGINT)
+        _, told = process.communicate(timeout=30)
+    assert process.returncode == 130
+    assert told.splitlines() == ["lstmfcn: stopped; the same command begins again"]
+    assert not list(tmp_path.rglob("*.csv"))

@@ -53,6 +53,7 @@ app = App(
     default_parameter=Parameter(show_default=shown_default, negative_iterable=()),
     group_commands=Group("Help", sort_key=5),
 )
+app.suppress_keyboard_interrupt = app.meta.suppress_keyboard_interrupt = False  # cli tells of it
 
 Command = TypeVar("Command", bound=Callable[..., None])
 

@@ -6,7 +6,6 @@ import logging
 import tempfile
 import threading
 import time
-from collections.abc import Callable
 from concurrent.futures import Future
 from contextlib import ExitStack
 from functools import partial
@@ -72,8 +71,7 @@ def run(request: Request, ray_stays: bool) -> EpochMetrics:
     _tell_start(request, allotment)
     with tempfile.TemporaryDirectory(prefix="lstmfcn-", ignore_cleanup_errors=True) as storage:
         training_run = _training_run(request, allotment)
-        left = threading.Event()
-        training = in_thread(lambda: _train(training_run, data, allotment, storage, left.is_set))
+        training = in_thread(lambda: _train(training_run, data, allotment, storage))
         try:
             prepared = resolved(data)
             tell_data(prepared, memory, request.folder)
@@ -85,7 +83,8 @@ def run(request: Request, ray_stays: bool) -> EpochMetrics:
                 training.exception()
             raise
         finally:
-            left.set()
+            if not ray_stays:
+                training.abandon()
     if request.inputs.record.hyperparameters.fits_decision:
         for line in told(Artifact.load(request.folder / MODEL)):
             logger.info(line)
@@ -94,15 +93,11 @@ def run(request: Request, ray_stays: bool) -> EpochMetrics:
 
 
 def _train(
-    run: TrainingRun,
-    data: PreparedRefs,
-    allotment: Allotment,
-    storage: str,
-    left: Callable[[], bool],
+    run: TrainingRun, data: PreparedRefs, allotment: Allotment, storage: str
 ) -> EpochMetrics:
     if run.hyperparameters.members > 1:
         return train_members(run, data, allotment)
-    return train_until_done(run, data, allotment, storage, left)
+    return train_until_done(run, data, allotment, storage)
 
 
 def _wanted(request: Request, allotment: Allotment, memory_bytes: int) -> Wanted:

@@ -7,7 +7,7 @@ Train and PyTorch: on two cores that is 2 to 3 seconds of every start.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from typing import Any
 
@@ -24,24 +24,12 @@ from lstmfcn.distributed.runtime import quiet
 from lstmfcn.terminal import is_verbose
 
 
-class LeftError(Exception):
-    """The training is of no interest any more: whoever asked for it leaves Ray."""
-
-
 class Trainer(TorchTrainer):
     """TorchTrainer without the processes that this training has no use for.
 
     Beside the controller's: one that hands out Ray Data splits, of which there are none, and one
     that frees what a run holds whose controller was killed while its driver lives on.
-
-    Args:
-        left: tells whether to raise `LeftError` at the next look.
-        arguments: of TorchTrainer.
     """
-
-    def __init__(self, *arguments: Any, left: Callable[[], bool], **named: Any) -> None:
-        super().__init__(*arguments, **named)
-        self._left = left
 
     def _create_default_callbacks(self) -> list[Any]:
         unused = ("DatasetsCallback", "PlacementGroupCleanerCallback")
@@ -51,7 +39,7 @@ class Trainer(TorchTrainer):
     def _initialize_and_run_controller(self, **arguments: Any) -> Result:
         with nullcontext() if is_verbose() else quiet("ray.train"), _no_other_ray():
             arguments["failure_policy"] = _FailurePolicy(self.run_config.failure_config)
-            controller = _Controller(left=self._left, **arguments)
+            controller = _Controller(**arguments)
             asyncio.run(controller.run())
             return controller.get_result()
 
@@ -102,12 +90,3 @@ class _Workers(WorkerGroup):
 
 class _Controller(TrainController):
     worker_group_cls = _Workers
-
-    def __init__(self, *, left: Callable[[], bool], **arguments: Any) -> None:
-        super().__init__(**arguments)
-        self._left = left
-
-    async def _run_control_loop_iteration(self) -> None:
-        if self._left():
-            raise LeftError
-        await super()._run_control_loop_iteration()

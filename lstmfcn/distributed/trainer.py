@@ -22,7 +22,7 @@ from lstmfcn.distributed.allotment import Allotment
 from lstmfcn.distributed.lost_nodes import await_lost_nodes, living_ids
 from lstmfcn.distributed.prepare import PreparedRefs
 from lstmfcn.distributed.runtime import TRAINING_ENVIRONMENT, own_error
-from lstmfcn.distributed.torch_trainer import LeftError, Trainer
+from lstmfcn.distributed.torch_trainer import Trainer
 from lstmfcn.distributed.worker import LostConnectionError, TrainingRun, train_worker
 from lstmfcn.errors import ResourceError
 from lstmfcn.metrics_file import EpochMetrics
@@ -58,7 +58,6 @@ def train_until_done(
     data: PreparedRefs,
     allotment: Allotment,
     storage: str,
-    left: Callable[[], bool] = lambda: False,
     tell: Callable[[str], None] = logger.info,
 ) -> EpochMetrics:
     """Run the workers; where one is lost, all go on from the newest checkpoint.
@@ -66,13 +65,11 @@ def train_until_done(
     Args:
         storage: a folder for what Ray Train stores beside, which is of no use: checkpoints are our
             own.
-        left: tells whether to end at the next look, for nobody waits any more.
 
     Returns:
         The kept epoch's metrics.
 
     Raises:
-        LeftError: nobody waits any more.
         ResourceError: workers were lost several times without any progress between.
         LstmfcnError: what a worker raised.
     """
@@ -81,11 +78,9 @@ def train_until_done(
     while True:
         nodes = living_ids()
         try:
-            result = _trainer(config, allotment, storage, left).fit()
+            result = _trainer(config, allotment, storage).fit()
             return cast(EpochMetrics, result.return_value)
         except ray.train.TrainingFailedError as error:
-            if left():
-                raise LeftError from error
             if own := own_error(error):
                 raise own from None
             reason = _why_lost(error)
@@ -130,9 +125,7 @@ class Losses:
         self._tell(f"{self._once} lost ({reason}); starting again from {now}")
 
 
-def _trainer(
-    config: dict[str, Any], allotment: Allotment, storage: str, left: Callable[[], bool]
-) -> Trainer:
+def _trainer(config: dict[str, Any], allotment: Allotment, storage: str) -> Trainer:
     num_workers: int | tuple[int, int] = allotment.num_workers
     if allotment.min_workers < allotment.num_workers:
         num_workers = (allotment.min_workers, allotment.num_workers)
@@ -150,7 +143,6 @@ def _trainer(
             failure_config=ray.train.FailureConfig(controller_failure_limit=_START_ATTEMPTS),
         ),
         torch_config=TorchConfig(timeout_s=_COLLECTIVE_TIMEOUT_S),
-        left=left,
     )
 
 

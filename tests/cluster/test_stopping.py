@@ -147,6 +147,19 @@ def test_a_second_ctrl_c_ends_a_training_at_once_and_it_can_go_on(in_terminal, d
     assert resumed.exit_code() == 130
 
 
+@pytest.mark.parametrize("after_s", [0.5, 1.5])
+def test_ctrl_c_while_workers_start_is_told_as_later(in_terminal, data, tmp_path, after_s):
+    """What starts them must not outlive the Ray that it talks to: Ray then ends the process."""
+    output = tmp_path / "run"
+    terminal = in_terminal("train", "--train", data, "--output", output, *LONG_FLAGS)
+    terminal.shows("starting 1 worker")
+    time.sleep(after_s)
+    terminal.interrupt()
+    assert terminal.exit_code() == 130
+    assert "Traceback" not in terminal.shown
+    assert last_line(terminal.shown).startswith("lstmfcn: stopped after epoch 0")
+
+
 def test_tune_tells_how_to_go_on_and_what_ended_stays(in_terminal, data, tmp_path):
     output = tmp_path / "sweep"
     fixed = TINY.model_dump(exclude={"lr"}) | {"epochs": 3}

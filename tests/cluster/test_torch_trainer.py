@@ -8,7 +8,6 @@ from killing import train_workers, wait_until
 from problems import TINY, waves, write
 
 from lstmfcn.distributed.background import in_thread
-from lstmfcn.distributed.torch_trainer import LeftError, Trainer
 from lstmfcn.distributed.train import train
 
 
@@ -26,13 +25,6 @@ def test_nothing_runs_beside_the_workers_and_what_python_logs_stays(tmp_path):
     assert training.result()["epoch"] > 0
     assert not beside
     assert (logging.root.handlers, logging.root.level) == (handlers, level)
-
-
-@pytest.mark.usefixtures("cluster")
-def test_who_has_left_waits_for_no_worker():
-    trainer = Trainer(lambda: None, left=lambda: True)
-    with pytest.raises(LeftError):
-        trainer.fit()
 
 
 def test_a_controller_whose_ray_has_ended_starts_no_other():
