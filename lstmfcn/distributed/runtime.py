@@ -61,7 +61,7 @@ def ray_runtime(meanwhile: str | None = None) -> Iterator[bool]:
         Whether Ray stays, with all that still runs in it.
 
     Raises:
-        ResourceError: RAY_ADDRESS names a cluster that does not answer, or lets us not in.
+        ResourceError: RAY_ADDRESS names a cluster that does not answer, or does not let us in.
     """
     prepare_environment()
     address = os.environ.get("RAY_ADDRESS")

@@ -7,12 +7,10 @@ Train and PyTorch: on two cores that is 2 to 3 seconds of every start.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import nullcontext
 from typing import Any
 
 import ray
-from ray._private import auto_init_hook
 from ray.train import Result
 from ray.train.torch import TorchTrainer
 from ray.train.v2._internal.exceptions import WorkerGroupStartupTimeoutError
@@ -28,31 +26,22 @@ class Trainer(TorchTrainer):
     """TorchTrainer without the processes that this training has no use for.
 
     Beside the controller's: one that hands out Ray Data splits, of which there are none, and one
-    that frees what a run holds whose controller was killed while its driver lives on.
+    that frees what a run holds whose controller was killed while its driver lives on. Nor does it
+    appear on the dashboard's page of trainings (RAY_TRAIN_ENABLE_STATE_TRACKING), which wants a
+    controller that is an actor.
     """
 
     def _create_default_callbacks(self) -> list[Any]:
-        unused = ("DatasetsCallback", "PlacementGroupCleanerCallback")
+        unused = ("DatasetsCallback", "PlacementGroupCleanerCallback", "StateManagerCallback")
         callbacks = super()._create_default_callbacks()
         return [callback for callback in callbacks if type(callback).__name__ not in unused]
 
     def _initialize_and_run_controller(self, **arguments: Any) -> Result:
-        with nullcontext() if is_verbose() else quiet("ray.train"), _no_other_ray():
+        with nullcontext() if is_verbose() else quiet("ray.train"):
             arguments["failure_policy"] = _FailurePolicy(self.run_config.failure_config)
             controller = _Controller(**arguments)
             asyncio.run(controller.run())
             return controller.get_result()
-
-
-@contextmanager
-def _no_other_ray() -> Iterator[None]:
-    """Inside this block no call starts a Ray: that of this block may be left meanwhile."""
-    before = auto_init_hook.enable_auto_connect
-    auto_init_hook.enable_auto_connect = False
-    try:
-        yield
-    finally:
-        auto_init_hook.enable_auto_connect = before
 
 
 class _FailurePolicy(DefaultFailurePolicy):
