@@ -49,6 +49,7 @@ def run_trial(config: dict[str, Any], plan: TrialPlan) -> None:
             threads=plan.threads,
             checkpoint_every_s=_REPORT_EVERY_S,
             stop_file=trial_folder(plan.folder, number) / STOP,
+            saves_model=False,  # the trial's process does, and reports it then
         )
         run.output.mkdir(parents=True, exist_ok=True)
         data = plan.data[hyperparameters.scaling]

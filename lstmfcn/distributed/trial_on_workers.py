@@ -41,12 +41,15 @@ def train_on_workers(
             run.stop_file.touch()
             training.exception()
             raise
-        best = training.result()
-    tune.report(report_of(read_metrics(run.output / METRICS), best, plan, finished=True))
+        training.result()  # raises what it ended with
+        relay.look()
 
 
 class _Relay:
-    """Reports what the newest checkpoint holds, whose best weights it saves as a model first."""
+    """Reports what the newest checkpoint holds, whose best weights it saves as a model first.
+
+    Nobody else saves the trial's model: two at a time would replace the folder under each other.
+    """
 
     def __init__(
         self, run: TrainingRun, prepared: Prepared, plan: TrialPlan, allotment: Allotment
@@ -60,8 +63,8 @@ class _Relay:
         if found is None:
             return
         (epoch, _), state = found
-        if not self._reported < epoch < self._run.hyperparameters.epochs:
-            return  # after the last one the first worker saves, and `train_on_workers` reports
+        if epoch <= self._reported:
+            return
         artifact = artifact_of(
             self._run,
             self._prepared,
@@ -73,4 +76,5 @@ class _Relay:
         artifact.save(self._run.output / MODEL)
         self._reported = epoch
         history = read_metrics(self._run.output / METRICS)[:epoch]
-        tune.report(report_of(history, state["best"], self._plan, finished=False))
+        finished = epoch == self._run.hyperparameters.epochs
+        tune.report(report_of(history, state["best"], self._plan, finished=finished))

@@ -51,6 +51,8 @@ class TrainingRun:
         threads: of each worker.
         checkpoint_every_s: seconds between checkpoints.
         stop_file: training is to stop once it is there.
+        saves_model: whether the first worker saves the model at the end; of a trial, whoever
+            follows its checkpoints does.
     """
 
     hyperparameters: Hyperparameters
@@ -60,10 +62,11 @@ class TrainingRun:
     threads: int
     checkpoint_every_s: float
     stop_file: Path
+    saves_model: bool = True
 
 
 def train_worker(config: dict[str, Any]) -> EpochMetrics | None:
-    """Train; the first worker saves the model and returns the kept epoch's metrics.
+    """Train; the first worker returns the kept epoch's metrics, of the model that it saves.
 
     Args:
         config: under ``run`` the reference of a `TrainingRun`, under ``data`` those of the data.
@@ -106,7 +109,7 @@ def refusing_memory_errors() -> Iterator[None]:
 def train_model(
     run: TrainingRun, data: PreparedRefs, workers: Workers, device: torch.device
 ) -> EpochMetrics | None:
-    """Go on from the newest checkpoint, and train; the first worker saves the model."""
+    """Go on from the newest checkpoint, and train; the first worker saves the model, if any does."""
     prepared: Prepared = ray.get(data.prepared)
     rows: Rows = ray.get(data.training)
     held_out: Rows | None = ray.get(data.validation)
@@ -137,6 +140,8 @@ def train_model(
         )
     if workers.rank > 0:
         return None
+    if not run.saves_model:
+        return training.best
     artifact = artifact_of(
         run, prepared, training.best_weights, training.best, workers.world_size, device.type
     )

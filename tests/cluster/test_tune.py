@@ -244,19 +244,22 @@ def test_asha_stops_the_worse_trials_early_by_all_that_ended_before(data, job, t
 
 def test_a_trial_on_several_workers_trains_as_train_does(data, job, tmp_path):
     output, space = tmp_path / "two", "lr: {choice: [0.02]}"
-    workers = {"num_workers": 2, "cpus_per_worker": 1}
-    done = job("tune", *flags(data, output, space, num_samples=1, **workers))
+    changes = {"num_workers": 2, "cpus_per_worker": 1, "calibrate": True}
+    done = job("tune", *flags(data, output, space, num_samples=1, **changes))
     assert done.returncode == 0, done.stderr
     (trial,) = trials(output)
     assert (trial.status, trial.epochs) == ("done", 4)
     found = Artifact.load(output / "model")
     assert found.training["num_workers"] == 2
+    own = Artifact.load(output / "trials" / "0001" / "model")
+    assert own.decision.temperature == 1  # its workers, who would calibrate it, do not save it too
     chosen = ["--train", data / "train", "--validation", data / "valid"]
     fixed = TINY.model_copy(update={"lr": 0.02, "epochs": 4, "seed": 3})
-    chosen += as_flags(fixed.model_dump())
-    chosen += ["--num-workers", "2", "--cpus-per-worker", "1", "--output", tmp_path / "one"]
+    chosen += as_flags(fixed.model_dump() | changes | {"output": tmp_path / "one"})
     assert job("train", *chosen).returncode == 0
-    weights = Artifact.load(tmp_path / "one" / "model").weights
+    trained = Artifact.load(tmp_path / "one" / "model")
+    assert found.decision == trained.decision != own.decision
+    weights = trained.weights
     assert all(bool((found.weights[name] == weights[name]).all()) for name in weights)
 
 
