@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import csv
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import NamedTuple
 
@@ -54,14 +55,22 @@ def marginal(place: Place) -> None:
     with local_ray():
         two = seed_sample_sweep(place, "two", "--num-samples", 2, *flags)
         many = seed_sample_sweep(place, "many", "--num-samples", 32, *flags)
-        bare_s = sum(sum(bare_loop_s((700, 100, 3), h, 5, False, 1)) for _ in range(32))
+        bare_s = sum(_bare(h) for _ in range(32))
+        with ThreadPoolExecutor(2) as two_at_a_time:
+            beside_s = sum(two_at_a_time.map(_bare, [h] * 32))
     allowed = 1.35 * bare_s / 2 + many.start_up_s
     print(
         f"  32 trials: {many.total_s:.1f} s, of it start-up {many.start_up_s:.1f} s; bare loops "
         f"{bare_s:.1f} s in all; target 1.35 * {bare_s / 2:.1f} + {many.start_up_s:.1f} = "
-        f"{allowed:.1f} s, ratio {many.total_s / allowed:.2f}\n"
+        f"{allowed:.1f} s, ratio {many.total_s / allowed:.3f}\n"
+        f"  bare loops two at a time: {beside_s / 2:.1f} s, {beside_s / bare_s:.2f} of that; the "
+        f"sweep without its start-up {many.total_s - many.start_up_s:.1f} s\n"
         f"  marginal cost of a trial {(many.total_s - two.total_s) / 30:.2f} s (target 0.5)"
     )
+
+
+def _bare(h: Hyperparameters) -> float:
+    return sum(bare_loop_s((700, 100, 3), h, 5, False, 1))
 
 
 def published(place: Place) -> None:

@@ -10,10 +10,11 @@ from __future__ import annotations
 
 import io
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from functools import partial
 from itertools import accumulate
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 import optuna
 from matplotlib.axes import Axes
@@ -32,13 +33,23 @@ _COLOURS = {"done": "tab:blue", "stopped early": "tab:orange", "out of time": "t
 _COLUMNS = 4
 
 
+Plot = Callable[[], Figure]
+
+
 def save_sweep_plots(
-    trials: Sequence[Trial], space: SearchSpace, objective: Objective, folder: Path
+    trials: Sequence[Trial],
+    space: SearchSpace,
+    objective: Objective,
+    folder: Path,
+    run: Callable[..., Iterable[Any]] = map,
 ) -> None:
-    """Draw the trials that have an objective; at least one has."""
-    for name, figure in _figures([trial for trial in trials if trial.counts], space, objective):
-        with whole_file(folder / name) as unfinished:
-            _write(figure, unfinished)
+    """Draw the trials that have an objective; at least one has.
+
+    Args:
+        run: what calls a function with each of the rest, as ``map`` does.
+    """
+    plots = _plots([trial for trial in trials if trial.counts], space, objective)
+    list(run(_save, plots.values(), [folder / name for name in plots]))
 
 
 def rehearse() -> None:
@@ -48,17 +59,23 @@ def rehearse() -> None:
         Trial(number, {"lr": 0.002 * number, "hidden_size": 8}, "done", objective=1 / number)
         for number in range(1, 6)
     ]
-    for _, figure in _figures(trials, space, Objective("valid_accuracy")):
-        _write(figure, io.BytesIO())
+    for plot in _plots(trials, space, Objective("valid_accuracy")).values():
+        _write(plot(), io.BytesIO())
 
 
-def _figures(
-    trials: Sequence[Trial], space: SearchSpace, objective: Objective
-) -> Iterator[tuple[str, Figure]]:
-    yield OBJECTIVE, _history(trials, objective)
-    yield SLICES, _slices(trials, space, objective)
+def _plots(trials: Sequence[Trial], space: SearchSpace, objective: Objective) -> dict[str, Plot]:
+    """What draws each; that which takes longest first."""
+    plots: dict[str, Plot] = {}
     if len({trial.objective for trial in trials}) > 1:
-        yield IMPORTANCE, _importance(trials, space, objective)
+        plots[IMPORTANCE] = partial(_importance, trials, space, objective)
+    plots[OBJECTIVE] = partial(_history, trials, objective)
+    plots[SLICES] = partial(_slices, trials, space, objective)
+    return plots
+
+
+def _save(plot: Plot, path: Path) -> None:
+    with whole_file(path) as unfinished:
+        _write(plot(), unfinished)
 
 
 def _history(trials: Sequence[Trial], objective: Objective) -> Figure:

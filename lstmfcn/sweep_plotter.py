@@ -2,18 +2,21 @@
 
 What the plots need takes longer to import (scikit-learn, for the importance) than a small sweep's
 trials to run. So it is imported meanwhile, at a low priority, until somebody waits for it; and a
-made-up sweep is drawn, for the first drawing takes twice as long as the next.
+made-up sweep is drawn, for the first drawing takes twice as long as the next. Copies of this
+process, which have all of it, then draw side by side.
 """
 
 from __future__ import annotations
 
+import multiprocessing
 import os
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from select import select
+from typing import Any
 
 Draw = Callable[[Path], None]
 
@@ -70,10 +73,22 @@ def _main() -> None:
         folder = Path(line.removesuffix("\n"))
         record = SweepRecord.load(folder)
         assert record is not None
-        save_sweep_plots(
-            SweepLog(folder).trials, record.search_space(), Objective(record.metric), folder
-        )
+        sweep = (SweepLog(folder).trials, record.search_space(), Objective(record.metric))
+        save_sweep_plots(*sweep, folder, _side_by_side)
     os._exit(0)  # Python would look through all that was imported once more, for half a second
+
+
+def _side_by_side(function: Callable[..., Any], *columns: Iterable[Any]) -> list[None]:
+    """As ``map`` does, each call in a copy of this process; what they return is lost."""
+    fork = multiprocessing.get_context("fork")
+    copies = [fork.Process(target=function, args=row) for row in zip(*columns, strict=True)]
+    for copy in copies:
+        copy.start()
+    for copy in copies:
+        copy.join()
+    if any(copy.exitcode for copy in copies):
+        os._exit(1)  # it has told why
+    return []
 
 
 def _share_cpu(pid: int, niceness: int) -> None:

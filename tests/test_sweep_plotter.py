@@ -19,7 +19,8 @@ def children():
     return {int(pid) for pid in Path(f"/proc/self/task/{os.getpid()}/children").read_text().split()}
 
 
-def test_what_it_is_asked_for_is_there_when_the_block_has_ended(tmp_path):
+def swept(tmp_path):
+    """A folder that holds a sweep of four trials."""
     SweepRecord.of(Search(space="published"), set()).save(tmp_path)
     space = SweepRecord.load(tmp_path).search_space()
     log = SweepLog(tmp_path)
@@ -30,6 +31,10 @@ def test_what_it_is_asked_for_is_there_when_the_block_has_ended(tmp_path):
     }
     for number in range(1, 5):
         log.add(Trial(number, sampled, "done", objective=number / 10))
+
+
+def test_what_it_is_asked_for_is_there_when_the_block_has_ended(tmp_path):
+    swept(tmp_path)
     with sweep_plotter() as draw:
         draw(tmp_path)
     assert {OBJECTIVE, SLICES, IMPORTANCE} <= {path.name for path in tmp_path.glob("*.png")}
@@ -40,6 +45,15 @@ def test_its_failure_is_told_and_its_traceback_stands_on_stderr(tmp_path, capfd)
     with pytest.raises(RuntimeError, match="plots' process ended with 1"), sweep_plotter() as draw:
         draw(tmp_path / "no sweep")
     assert "AssertionError" in capfd.readouterr().err
+
+
+def test_a_plot_that_cannot_be_written_is_told_and_the_others_are_there(tmp_path, capfd):
+    swept(tmp_path)
+    (tmp_path / SLICES / "something").mkdir(parents=True)
+    with pytest.raises(RuntimeError, match="plots' process ended with 1"), sweep_plotter() as draw:
+        draw(tmp_path)
+    assert f"{SLICES}: cannot be written" in capfd.readouterr().err
+    assert {OBJECTIVE, IMPORTANCE} <= {path.name for path in tmp_path.glob("*.png")}
 
 
 def test_a_process_that_was_killed_is_told(tmp_path):

@@ -109,7 +109,7 @@ def refusing_memory_errors() -> Iterator[None]:
 def train_model(
     run: TrainingRun, data: PreparedRefs, workers: Workers, device: torch.device
 ) -> EpochMetrics | None:
-    """Go on from the newest checkpoint, and train; the first worker saves the model, if any does."""
+    """Go on from the newest checkpoint, and train; the first worker saves the model, if asked."""
     prepared: Prepared = ray.get(data.prepared)
     rows: Rows = ray.get(data.training)
     held_out: Rows | None = ray.get(data.validation)
