@@ -70,7 +70,7 @@ def run_missing(runs: Runs) -> None:
 def add_missing(
     path: Path,
     columns: Sequence[str],
-    task: Callable[..., dict[str, Any]],
+    task: Callable[..., dict[str, Any] | list[dict[str, Any]]],
     calls: Mapping[tuple[Any, ...], tuple[Any, ...]],
 ) -> None:
     """Run what a file of results does not have yet, a CPU each; a row is added as each ends.
@@ -78,7 +78,7 @@ def add_missing(
     Args:
         path: the file.
         columns: of its rows.
-        task: gives a row.
+        task: gives a row, or several.
         calls: its arguments, by the row's first values.
     """
     known: set[tuple[Any, ...]] = set()
@@ -98,10 +98,11 @@ def add_missing(
         pending = [remote.remote(*arguments) for arguments in wanted]
         for count in range(1, len(pending) + 1):
             (done,), pending = ray.wait(pending)
-            row = ray.get(done)
-            writer.writerow(row[column] for column in columns)
+            found = ray.get(done)
+            for row in found if isinstance(found, list) else [found]:
+                writer.writerow(row[column] for column in columns)
+                print(f"{count} of {len(wanted)}: {row}", flush=True)
             file.flush()
-            print(f"{count} of {len(wanted)}: {row}", flush=True)
 
 
 def run(
