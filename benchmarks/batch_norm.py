@@ -2,14 +2,14 @@
 
     python benchmarks/batch_norm.py --data DATA
 
-The default training, of 10, 30 and 200 epochs. Statistics take no part in a training, so that one
-training judges several of them: those of a constant momentum, 0.1 and 0.01, and those in which the
-n-th batch weighs (M + 1) / (n + M), whose memory is a share 1 / (M + 1) of the batches so far
-(Shamir and Zhang 2013, "Stochastic Gradient Descent for Non-smooth Optimization", ICML: polynomial
-decay averaging). Sets and rows are those of ``benchmarks/defaults.py`` and, of 13 sets with fewer
-than 100 training rows, halves of them. No row of a test file is read. Rows of results are added to
-``benchmarks/results/batch-norm.csv``; those that are there are not run again. At the end it prints
-accuracy and cross-entropy on the held-out rows, means over sets.
+The default training, of 10, 30 and 200 epochs, on the sets and rows of ``benchmarks/defaults.py``,
+small ones and others. Statistics take no part in a training, so that one training judges several of
+them: those of a constant momentum, 0.1 and 0.01; those in which the n-th batch weighs
+(M + 1) / (n + M), whose memory is a share 1 / (M + 1) of the batches so far (Shamir and Zhang 2013,
+"Stochastic Gradient Descent for Non-smooth Optimization", ICML: polynomial decay averaging); and
+such a share within the bounds of 10 and 100 batches. No row of a test file is read. Rows of results
+are added to ``benchmarks/results/batch-norm.csv``; those that are there are not run again. At the
+end it prints accuracy and cross-entropy on the held-out rows, means over sets.
 """
 
 from __future__ import annotations
@@ -23,21 +23,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 from archive_runs import RESULTS, add_missing
-from defaults import SETS, split, training_rows
+from defaults import SETS, SMALL, split, training_rows
 
 from lstmfcn.hyperparameters import Hyperparameters
 
 if TYPE_CHECKING:
     import torch
 
-SMALL = (
-    "Beef", "BeetleFly", "CBF", "Coffee", "ECGFiveDays", "FaceFour", "GunPoint",
-    "ItalyPowerDemand", "Lightning7", "MoteStrain", "OliveOil", "SonyAIBORobotSurface1",
-    "TwoLeadECG",
-)  # fmt: skip
-"""Of the archive's sets with fewer than 100 training rows, those with published figures."""
-
-SHARES = {**dict.fromkeys(SMALL, 0.5), **SETS}
+SHARES = {**SMALL, **SETS}
 EPOCHS = (10, 30, 200)
 WEIGHTS: dict[str, Callable[[int], float]] = {
     "0.1": lambda n: max(0.1, 1 / n),

@@ -238,6 +238,18 @@ def test_the_table_of_views_is_that_of_the_results():
     assert table("accuracy", "held out of") == [*rows, means]
 
 
+def test_the_table_of_batch_norms_memory_is_that_of_the_results():
+    found = pd.read_csv(RESULTS / "batch-norm.csv")
+    others = set(pd.read_csv(RESULTS / "defaults.csv")["set"])
+    found["sets"] = ["others" if name in others else "small" for name in found["set"]]
+    means = found.pivot_table("accuracy", ["sets", "epochs"], "memory", sort=False)
+    rows = [
+        [f"{sets}, {epochs}", *(f"{mean:.4f}" for mean in means.loc[(sets, epochs)])]
+        for sets, epochs in sorted(means.index)
+    ]
+    assert table("accuracy", "sets, epochs") == rows
+
+
 def test_the_table_of_averages_is_that_of_the_results():
     found = pd.read_csv(RESULTS / "averaging.csv").groupby("epochs")
     means = found.mean(numeric_only=True).drop(columns="seed")
