@@ -68,8 +68,8 @@ CHANGES = (
 )
 SMALL_CHANGES = (
     "",
-    "--batch-size 16",
     "--batch-size 32",
+    "--batch-size 16",
     "--rows-per-epoch 100",
     "--lr 0.001",
     "--label-smoothing 0",

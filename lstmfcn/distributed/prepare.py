@@ -7,13 +7,14 @@ where a node that held them is lost.
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import ray
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from lstmfcn.bounds import batch_size_for, refuse_few_rows, refuse_small_batches
 from lstmfcn.distributed.data import LoadedData, load
+from lstmfcn.distributed.runtime import own_error
 from lstmfcn.reading import ShardSet
 from lstmfcn.rows import FLOAT_BYTES, Rows
 from lstmfcn.run_folder import ROWS, RunRecord
@@ -78,6 +79,18 @@ def start_preparing(wanted: Wanted) -> PreparedRefs:
     here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
     task = ray.remote(num_cpus=0, num_returns=3, scheduling_strategy=here)(_prepare)
     return PreparedRefs(*task.remote(wanted))
+
+
+def resolved(data: PreparedRefs) -> Prepared:
+    """What is known of the data, once all of it has been read and checked.
+
+    Raises:
+        UserError: the data does not allow the training.
+    """
+    try:
+        return cast(Prepared, ray.get(data.prepared))
+    except ray.exceptions.RayError as error:
+        raise own_error(error) or error from None
 
 
 def _prepare(wanted: Wanted) -> tuple[Prepared, Rows, Rows | None]:

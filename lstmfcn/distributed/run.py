@@ -9,10 +9,7 @@ import time
 from concurrent.futures import Future
 from contextlib import ExitStack
 from functools import partial
-from pathlib import Path
-from typing import NoReturn, cast
-
-import ray
+from typing import NoReturn
 
 from lstmfcn.artifact import Artifact
 from lstmfcn.calibration import told
@@ -21,9 +18,10 @@ from lstmfcn.counts import number
 from lstmfcn.distributed.allotment import Allotment, allot, members_at_once, memory_bytes
 from lstmfcn.distributed.background import in_thread
 from lstmfcn.distributed.members import train_members
-from lstmfcn.distributed.prepare import Prepared, PreparedRefs, Summary, Wanted, start_preparing
-from lstmfcn.distributed.runtime import nodes, own_error
+from lstmfcn.distributed.prepare import PreparedRefs, Wanted, resolved, start_preparing
+from lstmfcn.distributed.runtime import nodes
 from lstmfcn.distributed.storage import refuse_unshared
+from lstmfcn.distributed.telling import tell_data
 from lstmfcn.distributed.train import Request
 from lstmfcn.distributed.trainer import train_until_done
 from lstmfcn.distributed.worker import TrainingRun
@@ -35,7 +33,6 @@ from lstmfcn.run_folder import (
     CURVE,
     METRICS,
     MODEL,
-    ROWS,
     STOP,
     RunRecord,
     member_folders,
@@ -43,7 +40,6 @@ from lstmfcn.run_folder import (
 )
 from lstmfcn.training_state import deciding_loss
 
-_SHOWN_CLASSES = 12
 _SECONDS_TO_STOP = 2.5
 """Ray gives a job that is stopped 3 seconds (RAY_JOB_STOP_WAIT_TIME_S)."""
 
@@ -191,18 +187,6 @@ def _stop(
     raise StoppedError(f"stopped after {position}", goes_on=began) from stop
 
 
-def resolved(data: PreparedRefs) -> Prepared:
-    """What is known of the data, once all of it has been read and checked.
-
-    Raises:
-        UserError: the data does not allow the training.
-    """
-    try:
-        return cast(Prepared, ray.get(data.prepared))
-    except ray.exceptions.RayError as error:
-        raise own_error(error) or error from None
-
-
 def _tell_start(request: Request, allotment: Allotment) -> None:
     members = request.inputs.record.hyperparameters.members
     trained = (members, "member") if members > 1 else (allotment.num_workers, "worker")
@@ -213,40 +197,3 @@ def _tell_start(request: Request, allotment: Allotment) -> None:
         number(allotment.cpus_per_worker, "CPU"),
         " and a GPU" if allotment.use_gpu else "",
     )
-
-
-def _tell(purpose: str, data: Summary) -> None:
-    shown = [f"{name} {count}" for name, count in data.classes.items()]
-    logger.info(
-        "%s: %d rows of %s%d timepoints from %s (%s)",
-        purpose,
-        data.rows,
-        f"{data.n_channels} channels of " if data.n_channels > 1 else "",
-        data.n_timepoints,
-        number(data.shards, "shard"),
-        ", ".join(shown[:_SHOWN_CLASSES]) + (", ..." if len(shown) > _SHOWN_CLASSES else ""),
-    )
-
-
-def tell_data(prepared: Prepared, granted_bytes: int, folder: Path) -> None:
-    """Rows and classes, whether rows are in memory or streamed, and why."""
-    purposes = {"training": prepared.training}
-    if prepared.validation:
-        purposes["validation"] = prepared.validation
-    for purpose, data in purposes.items():
-        _tell(purpose, data)
-    kept = sum(data.value_bytes for data in purposes.values() if not data.streamed)
-    if kept:
-        logger.info(
-            "%.3g GB of rows kept in memory, of %.3g GB granted", kept / 1e9, granted_bytes / 1e9
-        )
-    for purpose, data in purposes.items():
-        if data.streamed:
-            logger.info(
-                "%s rows take %.3g GB, more than the %.3g GB granted: packed in %s and streamed, "
-                "shuffled in windows",
-                purpose,
-                data.value_bytes / 1e9,
-                granted_bytes / 1e9,
-                folder / ROWS,
-            )

@@ -1,0 +1,51 @@
+"""What is told of the data, once all of it has been read and checked."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+
+from lstmfcn.counts import number
+from lstmfcn.distributed.prepare import Prepared, Summary
+from lstmfcn.run_folder import ROWS
+
+_SHOWN_CLASSES = 12
+
+logger = logging.getLogger(__name__)
+
+
+def tell_data(prepared: Prepared, granted_bytes: int, folder: Path) -> None:
+    """Rows and classes, whether rows are in memory or streamed, and why."""
+    purposes = {"training": prepared.training}
+    if prepared.validation:
+        purposes["validation"] = prepared.validation
+    for purpose, data in purposes.items():
+        _tell(purpose, data)
+    kept = sum(data.value_bytes for data in purposes.values() if not data.streamed)
+    if kept:
+        logger.info(
+            "%.3g GB of rows kept in memory, of %.3g GB granted", kept / 1e9, granted_bytes / 1e9
+        )
+    for purpose, data in purposes.items():
+        if data.streamed:
+            logger.info(
+                "%s rows take %.3g GB, more than the %.3g GB granted: packed in %s and streamed, "
+                "shuffled in windows",
+                purpose,
+                data.value_bytes / 1e9,
+                granted_bytes / 1e9,
+                folder / ROWS,
+            )
+
+
+def _tell(purpose: str, data: Summary) -> None:
+    shown = [f"{name} {count}" for name, count in data.classes.items()]
+    logger.info(
+        "%s: %d rows of %s%d timepoints from %s (%s)",
+        purpose,
+        data.rows,
+        f"{data.n_channels} channels of " if data.n_channels > 1 else "",
+        data.n_timepoints,
+        number(data.shards, "shard"),
+        ", ".join(shown[:_SHOWN_CLASSES]) + (", ..." if len(shown) > _SHOWN_CLASSES else ""),
+    )
