@@ -8,6 +8,7 @@ import signal
 import sys
 import threading
 import time
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -133,13 +134,17 @@ def test_a_second_ctrl_c_ends_a_training_at_once_and_it_can_go_on(in_terminal, d
         *LONG_FLAGS,
     )
     wait_until(lambda: epochs_in(output) >= 2, "epoch 2", 300)
+    (worker,) = train_workers()
+    os.kill(worker, signal.SIGSTOP)  # or it might write its checkpoint before the second Ctrl-C
     terminal.interrupt()
-    time.sleep(0.05)
+    terminal.shows("stopping, with a checkpoint")
     terminal.interrupt()
     began = time.monotonic()
     assert terminal.exit_code() == 130
     assert time.monotonic() - began < 10
     assert last_line(terminal.shown) == "lstmfcn: ended at once"
+    with suppress(ProcessLookupError):
+        os.kill(worker, signal.SIGCONT)
     wait_until(lambda: not train_workers(), "the end of the workers")
     resumed = in_terminal("train", "--output", output, "--resume")
     resumed.shows("going on after epoch ")
