@@ -2,7 +2,7 @@
 
     python benchmarks/averaging.py --data DATA
 
-The default training, 60 epochs and 200, on the sets and rows of ``benchmarks/defaults.py``. Judged
+The default training, 60 epochs and 200, on the sets and rows of ``benchmarks/held_out.py``. Judged
 are the weights that it keeps; the same with batch norm's statistics computed anew, by a pass over
 the training rows; and the mean of the weights after each of the last epochs (Izmailov et al. 2018,
 "Averaging Weights Leads to Wider Optima and Better Generalization", UAI), a tenth and a quarter of
@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 from archive_runs import RESULTS, add_missing
-from defaults import SETS, split, training_rows
+from held_out import SETS, HeldOut
 
 from lstmfcn.artifact import Artifact
 from lstmfcn.hyperparameters import Hyperparameters
@@ -54,24 +54,12 @@ def judged(data: Path, name: str, epochs: int, seed: int) -> dict[str, Any]:
     """One training on one set, on one thread; a row of the results."""
     import torch
 
-    from lstmfcn.channels import value_names
-    from lstmfcn.classifier import Classifier
-    from lstmfcn.rows import Rows
-    from lstmfcn.scaling import Scaler
-    from lstmfcn.schema import SeriesSchema
     from lstmfcn.training import fit
-    from lstmfcn.training_start import start_of
 
     torch.set_num_threads(1)
     h = Hyperparameters(epochs=epochs, seed=seed)
-    values, names = training_rows(data, name)
-    trains, held_out = split(names, SETS[name], seed)
-    header = ["y", *value_names(1, values.shape[1])]
-    schema = SeriesSchema.from_header(header, "multiclass")
-    schema = schema.with_classes(sorted(set(names[trains].tolist())))
-    scaler = Scaler.fit(h.scaling, values[trains])
-    rows = Rows(scaler.transform(values[trains]), schema.encode_names(names[trains].tolist()))
-    training, task, batches = start_of(rows, schema, h)
+    held_out = HeldOut.of(data, name, SETS[name], seed)
+    (training, task, batches), schema, scaler = held_out.start(h)
     means = {share: Mean(training.model, round(epochs * (1 - SHARES[share]))) for share in SHARES}
 
     def after_an_epoch(metrics: dict[str, Any]) -> None:
@@ -84,12 +72,7 @@ def judged(data: Path, name: str, epochs: int, seed: int) -> dict[str, Any]:
     found = {"kept": kept, "anew": with_statistics(kept, again)}
     for share, mean in means.items():
         found[share] = with_statistics(replace(kept, weights=mean.weights), again)
-    right = schema.encode_names(names[held_out].tolist())
-    accuracies = {
-        which: round(float((answers.argmax(axis=1) == right).mean()), 6)
-        for which, artifact in found.items()
-        for answers in [Classifier(artifact).predict_proba(values[held_out])]
-    }
+    accuracies = {which: held_out.judge(artifact)[0] for which, artifact in found.items()}
     return {"set": name, "epochs": epochs, "seed": seed, **accuracies}
 
 

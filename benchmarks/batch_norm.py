@@ -2,7 +2,7 @@
 
     python benchmarks/batch_norm.py --data DATA
 
-The default training, of 10, 30 and 200 epochs, on the sets and rows of ``benchmarks/defaults.py``,
+The default training, of 10, 30 and 200 epochs, on the sets and rows of ``benchmarks/held_out.py``,
 small ones and others. Statistics take no part in a training, so that one training judges several of
 them: those of a constant momentum, 0.1 and 0.01; those in which the n-th batch weighs
 (M + 1) / (n + M), whose memory is a share 1 / (M + 1) of the batches so far (Shamir and Zhang 2013,
@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 from archive_runs import RESULTS, add_missing
-from defaults import SETS, SMALL, split, training_rows
+from held_out import SETS, SMALL, HeldOut
 
 from lstmfcn.hyperparameters import Hyperparameters
 
@@ -66,24 +66,12 @@ def judged(data: Path, name: str, epochs: int, seed: int) -> list[dict[str, Any]
     import torch
 
     from lstmfcn.artifact import Artifact
-    from lstmfcn.channels import value_names
-    from lstmfcn.classifier import Classifier
-    from lstmfcn.rows import Rows
-    from lstmfcn.scaling import Scaler
-    from lstmfcn.schema import SeriesSchema
     from lstmfcn.training import fit
-    from lstmfcn.training_start import start_of
 
     torch.set_num_threads(1)
     h = Hyperparameters(epochs=epochs, seed=seed)
-    values, names = training_rows(data, name)
-    trains, held_out = split(names, SHARES[name], seed)
-    header = ["y", *value_names(1, values.shape[1])]
-    schema = SeriesSchema.from_header(header, "multiclass")
-    schema = schema.with_classes(sorted(set(names[trains].tolist())))
-    scaler = Scaler.fit(h.scaling, values[trains])
-    rows = Rows(scaler.transform(values[trains]), schema.encode_names(names[trains].tolist()))
-    training, task, batches = start_of(rows, schema, h)
+    held_out = HeldOut.of(data, name, SHARES[name], seed)
+    (training, task, batches), schema, scaler = held_out.start(h)
     statistics = Statistics(training.model)
 
     def after_an_epoch(metrics: dict[str, Any]) -> None:
@@ -92,15 +80,11 @@ def judged(data: Path, name: str, epochs: int, seed: int) -> list[dict[str, Any]
 
     fit(training, task, batches, None, h, after_an_epoch)
     kept = Artifact(h, schema, scaler, training.best_weights, training.best)
-    right = schema.encode_names(names[held_out].tolist())
     found = []
     for memory in WEIGHTS:
-        classifier = Classifier(replace(kept, weights={**kept.weights, **statistics.kept[memory]}))
-        probabilities = classifier.predict_proba(values[held_out])
-        likelihood = np.maximum(probabilities[np.arange(len(right)), right], 1e-12)
-        accuracy = float((probabilities.argmax(axis=1) == right).mean())
-        figures = (round(accuracy, 6), round(float(-np.log(likelihood).mean()), 6))
-        found.append(dict(zip(COLUMNS, (name, epochs, seed, memory, *figures), strict=True)))
+        model = replace(kept, weights={**kept.weights, **statistics.kept[memory]})
+        row = (name, epochs, seed, memory, *held_out.judge(model))
+        found.append(dict(zip(COLUMNS, row, strict=True)))
     return found
 
 

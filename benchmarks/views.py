@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from archive_runs import RESULTS, add_missing
-from defaults import split, training_rows
+from held_out import HeldOut
 
 from lstmfcn.hyperparameters import Hyperparameters
 
@@ -72,19 +72,19 @@ def run(data: Path, name: str) -> dict[str, Any]:
     from lstmfcn.train_arrays import train_arrays
 
     torch.set_num_threads(1)
-    values, names = training_rows(data, name)
-    trains, held_out = split(names, SETS[name], seed=0)
+    held_out = HeldOut.of(data, name, SETS[name], seed=0)
     logits = {}
     for member, hyperparameters in MEMBERS.items():
-        artifact = train_arrays((values[trains], names[trains]), hyperparameters)
+        artifact = train_arrays(held_out.training, hyperparameters)
         classifier = Classifier(artifact)
-        logits[member] = classifier.explain(values[held_out]).logits
-    right = classifier.schema.encode_names(names[held_out].tolist())
+        logits[member] = classifier.explain(held_out.values[held_out.judges]).logits
+    right = held_out.right(classifier.schema)
     accuracies = {
         ensemble: round(float((mean_of(logits, members).argmax(axis=1) == right).mean()), 6)
         for ensemble, members in ENSEMBLES.items()
     }
-    return {"set": name, "trains": len(trains), "held_out": len(held_out), **accuracies}
+    counts = {"trains": len(held_out.trains), "held_out": len(held_out.judges)}
+    return {"set": name, **counts, **accuracies}
 
 
 def mean_of(logits: dict[str, Any], members: tuple[str, ...]) -> Any:
