@@ -47,8 +47,8 @@ CHANGES = (
     f"--epochs 30 {SLOW_STATISTICS}",
 )
 SMALL_CHANGES = (
-    "--batch-size 32",
     "",
+    "--batch-size 32",
     "--batch-size 16",
     "--rows-per-epoch 100",
     "--lr 0.001",
