@@ -238,6 +238,16 @@ def test_the_table_of_views_is_that_of_the_results():
     assert table("accuracy", "held out of") == [*rows, means]
 
 
+def test_the_table_of_small_sets_is_that_of_the_results():
+    found = pd.read_csv(RESULTS / "defaults-small.csv", keep_default_na=False)
+    means = found.groupby("change")[["accuracy", "cross_entropy"]].mean()
+    rows = [
+        [f"`{change}`" if change else "none", f"{accuracy:.4f}", f"{cross_entropy:.3f}"]
+        for change, accuracy, cross_entropy in means.itertuples()
+    ]
+    assert table("accuracy", "change on small sets") == rows
+
+
 def test_the_table_of_batch_norms_memory_is_that_of_the_results():
     found = pd.read_csv(RESULTS / "batch-norm.csv")
     others = set(pd.read_csv(RESULTS / "defaults.csv")["set"])
