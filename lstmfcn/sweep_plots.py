@@ -10,11 +10,11 @@ from __future__ import annotations
 
 import io
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from itertools import accumulate
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import BinaryIO
 
 import optuna
 from matplotlib.axes import Axes
@@ -36,20 +36,15 @@ _COLUMNS = 4
 Plot = Callable[[], Figure]
 
 
-def save_sweep_plots(
-    trials: Sequence[Trial],
-    space: SearchSpace,
-    objective: Objective,
-    folder: Path,
-    run: Callable[..., Iterable[Any]] = map,
-) -> None:
-    """Draw the trials that have an objective; at least one has.
+def sweep_plots(
+    trials: Sequence[Trial], space: SearchSpace, objective: Objective, folder: Path
+) -> list[Callable[[], None]]:
+    """What draws each plot of the trials that have an objective into the folder; one has at least.
 
-    Args:
-        run: what calls a function with each of the rest, as ``map`` does.
+    They need nothing of each other, and may run side by side.
     """
     plots = _plots([trial for trial in trials if trial.counts], space, objective)
-    list(run(_save, plots.values(), [folder / name for name in plots]))
+    return [partial(_save, plot, folder / name) for name, plot in plots.items()]
 
 
 def rehearse() -> None:

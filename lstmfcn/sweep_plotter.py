@@ -12,11 +12,10 @@ import multiprocessing
 import os
 import subprocess
 import sys
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from select import select
-from typing import Any
 
 Draw = Callable[[Path], None]
 
@@ -64,7 +63,7 @@ def sweep_plotter() -> Iterator[Draw]:
 def _main() -> None:
     os.nice(10)  # not less, for only root can take that back
     from lstmfcn.sweep import Objective, SweepLog
-    from lstmfcn.sweep_plots import rehearse, save_sweep_plots
+    from lstmfcn.sweep_plots import rehearse, sweep_plots
     from lstmfcn.sweep_record import SweepRecord
 
     if not select([sys.stdin], [], [], 0)[0]:
@@ -74,21 +73,20 @@ def _main() -> None:
         record = SweepRecord.load(folder)
         assert record is not None
         sweep = (SweepLog(folder).trials, record.search_space(), Objective(record.metric))
-        save_sweep_plots(*sweep, folder, _side_by_side)
+        if not _side_by_side(sweep_plots(*sweep, folder)):
+            os._exit(1)
     os._exit(0)  # Python would look through all that was imported once more, for half a second
 
 
-def _side_by_side(function: Callable[..., Any], *columns: Iterable[Any]) -> list[None]:
-    """As ``map`` does, each call in a copy of this process; what they return is lost."""
+def _side_by_side(plots: Sequence[Callable[[], None]]) -> bool:
+    """Draw each in a copy of this process; whether all could be drawn, else stderr tells why."""
     fork = multiprocessing.get_context("fork")
-    copies = [fork.Process(target=function, args=row) for row in zip(*columns, strict=True)]
+    copies = [fork.Process(target=plot) for plot in plots]
     for copy in copies:
         copy.start()
     for copy in copies:
         copy.join()
-    if any(copy.exitcode for copy in copies):
-        os._exit(1)  # it has told why
-    return []
+    return not any(copy.exitcode for copy in copies)
 
 
 def _share_cpu(pid: int, niceness: int) -> None:

@@ -4,7 +4,7 @@ from matplotlib.image import imread
 
 from lstmfcn.search_space import SearchSpace
 from lstmfcn.sweep import Objective, Trial
-from lstmfcn.sweep_plots import IMPORTANCE, OBJECTIVE, SLICES, save_sweep_plots
+from lstmfcn.sweep_plots import IMPORTANCE, OBJECTIVE, SLICES, sweep_plots
 
 SPACE = SearchSpace.parse(
     "lr: {loguniform: [0.001, 0.1]}\nfilters-1: {int: [3, 7]}\n"
@@ -30,20 +30,25 @@ def trials(n, objective=None):
     ]
 
 
+def draw(*sweep):
+    for plot in sweep_plots(*sweep):
+        plot()
+
+
 @pytest.mark.parametrize("metric", ["valid_accuracy", "valid_loss"])
 def test_three_plots(tmp_path, metric):
     failed = Trial(13, {"lr": 0.01, "filters_1": 3, "schedule": "cosine"}, "failed")
-    save_sweep_plots([*trials(12), failed], SPACE, Objective(metric), tmp_path)
+    draw([*trials(12), failed], SPACE, Objective(metric), tmp_path)
     assert {path.name for path in tmp_path.iterdir()} == {OBJECTIVE, SLICES, IMPORTANCE}
     for path in tmp_path.iterdir():
         assert imread(path).std() > 0.01  # not blank
 
 
 def test_no_importance_where_trials_do_not_differ(tmp_path):
-    save_sweep_plots(trials(4, objective=0.5), SPACE, Objective("valid_accuracy"), tmp_path)
+    draw(trials(4, objective=0.5), SPACE, Objective("valid_accuracy"), tmp_path)
     assert {path.name for path in tmp_path.iterdir()} == {OBJECTIVE, SLICES}
 
 
 def test_one_trial(tmp_path):
-    save_sweep_plots(trials(1), SPACE, Objective("valid_accuracy"), tmp_path)
+    draw(trials(1), SPACE, Objective("valid_accuracy"), tmp_path)
     assert {path.name for path in tmp_path.iterdir()} == {OBJECTIVE, SLICES}
