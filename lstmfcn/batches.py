@@ -108,7 +108,8 @@ class MemoryBatches:
         device_order = torch.from_numpy(order).to(self._x.device)
         for start, stop in self._bounds[first:]:
             taken = device_order[start:stop][self._share.rows]
-            yield Batch(self._x[taken], self._targets[taken], stop - start)
+            x, targets = self._x.index_select(0, taken), self._targets.index_select(0, taken)
+            yield Batch(x, targets, stop - start)
 
 
 class StreamedBatches:

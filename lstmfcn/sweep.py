@@ -2,7 +2,7 @@
 
 ``sweep.jsonl`` has a line for each trial that began and one for each that ended, written at once.
 Replaying the lines to a seeded searcher brings it to where it was, so a sweep that was interrupted
-goes on as if it never had been. ``trials.csv`` is the same as a table, written anew at each end.
+goes on as if it never had been. ``trials.csv`` is the same as a table, soon written anew.
 """
 
 from __future__ import annotations
@@ -117,6 +117,7 @@ class SweepLog:
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
+        self._settled = True
         self.events: list[Began | Trial] = []
         path = folder / EVENTS
         if path.exists():
@@ -135,30 +136,42 @@ class SweepLog:
         return sum(isinstance(event, Began) for event in self.events)
 
     def start(self) -> None:
-        """Drop a last line that was cut off, so that lines can be added.
+        """Drop a last line that was cut off, so that lines can be added; write the table anew.
 
         Raises:
-            OutputError: the file cannot be written.
+            OutputError: a file cannot be written.
         """
         with whole_file(self._folder / EVENTS) as path:
             path.write_text("".join(map(_line, self.events)), encoding="utf-8")
+        if self.trials:
+            write_table(self.trials, self._folder / TRIALS)
 
     def add(self, event: Began | Trial) -> None:
-        """Write one line, durably; and the table, where a trial has ended.
+        """Write one line, which outlives this process.
 
         Raises:
             OutputError: it cannot be written.
         """
         self.events.append(event)
+        self._settled = False
         path = self._folder / EVENTS
         try:
             with path.open("a", encoding="utf-8") as file:
                 file.write(_line(event))
-            sync(path)
         except OSError as error:
             raise OutputError(f"{path}: cannot be written ({error.strerror})") from error
-        if isinstance(event, Trial):
-            write_table(self.trials, self._folder / TRIALS)
+
+    def settle(self) -> None:
+        """Have what was added outlive this machine's power too, and write the table anew.
+
+        Raises:
+            OutputError: a file cannot be written.
+        """
+        if self._settled:
+            return
+        sync(self._folder / EVENTS)
+        write_table(self.trials, self._folder / TRIALS)
+        self._settled = True
 
 
 def write_table(trials: list[Trial], path: Path) -> None:

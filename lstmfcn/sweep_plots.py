@@ -2,8 +2,8 @@
 
 ``objective.png``    each trial's objective, and the best so far
 ``slices.png``       the objective over each hyperparameter
-``importance.png``   how much of the objective's variance each hyperparameter explains (fANOVA,
-                     Hutter et al. 2014, by Optuna); drawn where trials differ
+``importance.png``   how much each hyperparameter tells of whether a trial is among the best tenth
+                     (PED-ANOVA, Watanabe et al. 2023, IJCAI; by Optuna); drawn where trials differ
 """
 
 from __future__ import annotations
@@ -32,6 +32,8 @@ OBJECTIVE, SLICES, IMPORTANCE = "objective.png", "slices.png", "importance.png"
 _COLOURS = {"done": "tab:blue", "stopped early": "tab:orange", "out of time": "tab:grey"}
 _COLUMNS = 4
 
+_BEST_SHARE = 0.1
+"""Of trials, which importances are for: PED-ANOVA's own."""
 
 Plot = Callable[[], Figure]
 
@@ -140,7 +142,7 @@ def _scatter(axes: Axes, trials: Sequence[Trial], positions: Sequence[float]) ->
 def _importance(trials: Sequence[Trial], space: SearchSpace, objective: Objective) -> Figure:
     found = optuna.importance.get_param_importances(
         _study(trials, space, objective),
-        evaluator=optuna.importance.FanovaImportanceEvaluator(seed=0),
+        evaluator=optuna.importance.PedAnovaImportanceEvaluator(target_quantile=_BEST_SHARE),
     )
     names = sorted(found, key=lambda name: found[name])
     figure = Figure(figsize=(7, 0.35 * len(names) + 1.2), layout="constrained")
@@ -148,7 +150,7 @@ def _importance(trials: Sequence[Trial], space: SearchSpace, objective: Objectiv
     bars = axes.barh([flag(name) for name in names], [found[name] for name in names])
     axes.bar_label(bars, fmt="%.2f", padding=3)
     axes.margins(x=0.1)
-    axes.set_xlabel(f"share of the variance of {objective.metric}, {len(trials)} trials")
+    axes.set_xlabel(f"importance for the best tenth in {objective.metric}, {len(trials)} trials")
     return figure
 
 

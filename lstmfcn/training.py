@@ -190,9 +190,9 @@ def _seed_step(device: torch.device, name: str) -> None:
 
 def _sums(task: Task, logits: Tensor, loss: Tensor, targets: Tensor) -> Tensor:
     right = task.right(logits, targets)
-    exact = (right == task.targets_per_row).sum()
+    exact = (right == task.targets_per_row).sum(dtype=torch.float64)
     rows = torch.full_like(exact, len(targets))
-    return torch.stack([loss.double(), right.sum().double(), exact.double(), rows.double()])
+    return torch.stack([loss.double(), right.sum(dtype=torch.float64), exact, rows])
 
 
 def _refuse_different_starts(training: Training) -> None:

@@ -29,6 +29,11 @@ def written(folder, *events):
     return log
 
 
+def table(folder):
+    with (folder / TRIALS).open(newline="") as file:
+        return list(csv.DictReader(file))
+
+
 def test_what_was_written_is_read_again_in_order(tmp_path):
     events = [Began(1, {"lr": 0.01}), Began(2, {"lr": 0.02}), trial(2), trial(1, 0.75)]
     written(tmp_path, *events)
@@ -61,15 +66,31 @@ def test_a_damaged_line_is_refused(tmp_path):
 
 def test_the_table_has_a_row_a_trial(tmp_path):
     failed = Trial(2, {"lr": 0.5, "batch_size": 16}, "failed", reason="train_loss became nan, sic")
-    written(tmp_path, Began(1, {}), Began(2, {}), failed, trial(1))
-    with (tmp_path / TRIALS).open(newline="") as file:
-        rows = list(csv.DictReader(file))
+    written(tmp_path, Began(1, {}), Began(2, {}), failed, trial(1)).settle()
+    rows = table(tmp_path)
     assert [row["trial"] for row in rows] == ["1", "2"]
     assert rows[0]["valid_accuracy"] == rows[0]["objective"] == "0.5"
     assert (rows[0]["kept_epoch"], rows[0]["epochs"], rows[0]["seconds"]) == ("3", "5", "1.5")
     assert rows[1]["status"] == "failed"
     assert rows[1]["reason"] == "train_loss became nan, sic"
     assert (rows[1]["batch-size"], rows[1]["objective"]) == ("16", "")
+
+
+def test_the_table_of_a_sweep_that_was_killed_is_whole_when_it_goes_on(tmp_path):
+    log = written(tmp_path, Began(1, {}), trial(1))
+    log.settle()
+    log.add(trial(2))  # and killed
+    assert len(table(tmp_path)) == 1
+    SweepLog(tmp_path).start()
+    assert len(table(tmp_path)) == 2
+
+
+def test_a_table_that_is_whole_is_not_written_again(tmp_path):
+    log = written(tmp_path, Began(1, {}), trial(1))
+    log.settle()
+    (tmp_path / TRIALS).unlink()
+    log.settle()
+    assert not (tmp_path / TRIALS).exists()
 
 
 @given(st.lists(st.floats(0, 1), min_size=1))

@@ -9,6 +9,7 @@ import optuna
 from ray.tune.search import Searcher
 from ray.tune.search.optuna import OptunaSearch
 
+from lstmfcn.distributed.trial_plan import BEST
 from lstmfcn.errors import OutputError
 from lstmfcn.search_space import SearchSpace
 from lstmfcn.sweep import Began, Objective, Status, SweepLog, Trial
@@ -105,7 +106,7 @@ class RecordingSearcher(Searcher):
     def end(self, trial_id: str, status: Status, result: dict[str, Any], reason: str) -> None:
         """A trial has ended; the sampler learns of it, and the record."""
         began = self._running.pop(trial_id)
-        best = result.get("best", {})
+        best = dict(result.get(BEST, ()))
         trial = Trial(
             number=began.number,
             hyperparameters=began.hyperparameters,

@@ -6,6 +6,7 @@ import gc
 import logging
 import os
 import tempfile
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -20,7 +21,7 @@ from lstmfcn.distributed.halving import scheduler_of
 from lstmfcn.distributed.runtime import nodes, places, quiet
 from lstmfcn.distributed.searcher import RecordingSearcher
 from lstmfcn.distributed.trainer import reason_of_loss
-from lstmfcn.distributed.trial_plan import FAILURE, FINISHED, TrialPlan
+from lstmfcn.distributed.trial_plan import BEST, FAILURE, FINISHED, TrialPlan
 from lstmfcn.distributed.trial_start import start_trial
 from lstmfcn.distributed.tune import SweepRequest
 from lstmfcn.metrics_file import read_metrics
@@ -31,6 +32,8 @@ from lstmfcn.sweep_progress import SweepProgress
 
 _WATCHING = {"cpu": 0, "memory": 1 << 20}
 """What a trial takes that only watches its workers: no CPU, for they may need all of them."""
+
+_SETTLE_EVERY_S = 1.0
 
 _ENVIRONMENT = {
     "RAY_AIR_NEW_OUTPUT": "0",  # the sweep has its own progress
@@ -66,12 +69,22 @@ def run_trials(
         _garbage_left_out(),
     ):
         events = _Events(request, searcher, log, draw)
-        results = _tuner(request, plan, searcher, events, log, storage).fit()
-    for result in results:  # Tune tells nothing of those that it ends because time is up
+        try:
+            results = _tuner(request, plan, searcher, events, log, storage).fit()
+            _end_what_time_cut_off(results, searcher, request.folder)
+        finally:
+            log.settle()
+
+
+def _end_what_time_cut_off(
+    results: tune.ResultGrid, searcher: RecordingSearcher, folder: Path
+) -> None:
+    """Tune tells nothing of the trials that it ends because time is up."""
+    for result in results:
         last = result.metrics or {}
         number = searcher.running(last.get("trial_id", ""))
         if number is not None:
-            written = _written(trial_folder(request.folder, number))
+            written = _written(trial_folder(folder, number))
             reason = "" if written else "it had saved no epoch"
             searcher.end(last["trial_id"], "out of time", written, reason)
 
@@ -112,6 +125,7 @@ def _tuner(
         run_config=tune.RunConfig(
             name="sweep",
             storage_path=storage,
+            stop={FINISHED: True},  # Tune need not be told once more when the function has ended
             verbose=0,
             progress_reporter=_NoReporter(),
             callbacks=[events],
@@ -133,7 +147,7 @@ def _written(folder: Path) -> dict[str, Any]:
         return {}
     history = read_metrics(folder / METRICS)
     return {
-        "best": Artifact.load(folder / MODEL).metrics,
+        BEST: list(Artifact.load(folder / MODEL).metrics.items()),
         "epoch": history[-1]["epoch"],
         "seconds": sum(metrics["seconds"] for metrics in history),
     }
@@ -156,9 +170,16 @@ class _Events(tune.Callback):
         self, request: SweepRequest, searcher: RecordingSearcher, log: SweepLog, draw: Draw
     ) -> None:
         self._request, self._searcher, self._log, self._draw = request, searcher, log, draw
+        self._settled = time.monotonic()
 
     def __getstate__(self) -> dict[str, Any]:
         return {}  # Ray Tune pickles what it is given
+
+    def on_step_end(self, iteration: int, trials: list[TuneTrial], **info: Any) -> None:  # noqa: ARG002
+        """Not at every trial's end: it takes some milliseconds, in which the next one waits."""
+        if time.monotonic() - self._settled >= _SETTLE_EVERY_S:
+            self._log.settle()
+            self._settled = time.monotonic()
 
     def on_trial_complete(self, trial: TuneTrial, **info: Any) -> None:  # noqa: ARG002
         result = trial.last_result or {}
