@@ -189,10 +189,11 @@ def _seed_step(device: torch.device, name: str) -> None:
 
 
 def _sums(task: Task, logits: Tensor, loss: Tensor, targets: Tensor) -> Tensor:
-    right = task.right(logits, targets)
-    exact = (right == task.targets_per_row).sum(dtype=torch.float64)
-    rows = torch.full_like(exact, len(targets))
-    return torch.stack([loss.double(), right.sum(dtype=torch.float64), exact, rows])
+    right_each = task.right(logits, targets)
+    right = exact = right_each.sum(dtype=torch.float64)
+    if task.targets_per_row > 1:
+        exact = (right_each == task.targets_per_row).sum(dtype=torch.float64)
+    return torch.stack([loss.double(), right, exact, torch.full_like(right, len(targets))])
 
 
 def _refuse_different_starts(training: Training) -> None:
