@@ -25,7 +25,7 @@ def sweep_plotter() -> Iterator[Draw]:
     """Start the process; what this block asks it to draw is there when the block has ended.
 
     Yields:
-        A function that begins to draw the plots of the sweep in a folder into it, once.
+        A function that begins to draw the plots of the sweep in a folder into it; call it once.
 
     Raises:
         RuntimeError: the process failed; its traceback is on stderr.
@@ -41,8 +41,6 @@ def sweep_plotter() -> Iterator[Draw]:
 
     def draw(folder: Path) -> None:
         nonlocal asked
-        if asked:
-            return
         asked = True
         _share_cpu(process.pid, 0)
         assert process.stdin is not None

@@ -55,7 +55,7 @@ def run(request: SweepRequest, log: SweepLog, draw: Draw) -> Trial:
     log.start()
     try:
         with SweepProgress(request.sweep.num_samples, request.objective, log.trials) as progress:
-            run_trials(request, _plan(request, data, cpus, allotment), log, progress, draw)
+            run_trials(request, _plan(request, data, cpus, allotment), log, progress)
     except (KeyboardInterrupt, SystemExit) as stop:
         logger.info("stopping (Ctrl-C again ends it at once)")
         done = len(log.trials)

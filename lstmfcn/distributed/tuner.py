@@ -27,7 +27,6 @@ from lstmfcn.distributed.tune import SweepRequest
 from lstmfcn.metrics_file import read_metrics
 from lstmfcn.run_folder import METRICS, MODEL
 from lstmfcn.sweep import Status, SweepLog, trial_folder
-from lstmfcn.sweep_plotter import Draw
 from lstmfcn.sweep_progress import SweepProgress
 
 _WATCHING = {"cpu": 0, "memory": 1 << 20}
@@ -49,9 +48,9 @@ logger = logging.getLogger(__name__)
 
 
 def run_trials(
-    request: SweepRequest, plan: TrialPlan, log: SweepLog, progress: SweepProgress, draw: Draw
+    request: SweepRequest, plan: TrialPlan, log: SweepLog, progress: SweepProgress
 ) -> None:
-    """Run the trials that are left; the drawing begins with the end of the last."""
+    """Run the trials that are left."""
     if len(log.trials) >= request.sweep.num_samples:
         return
     searcher = RecordingSearcher(
@@ -68,7 +67,7 @@ def run_trials(
         quiet("ray.tune"),  # of a Ray that was there: it misses the metrics that we keep ourselves
         _garbage_left_out(),
     ):
-        events = _Events(request, searcher, log, draw)
+        events = _Events(searcher, log)
         try:
             results = _tuner(request, plan, searcher, events, log, storage).fit()
             _end_what_time_cut_off(results, searcher, request.folder)
@@ -164,12 +163,10 @@ class _NoReporter(tune.ProgressReporter):
 
 
 class _Events(tune.Callback):
-    """Tells the searcher what becomes of the trials, and has the last one drawn at once."""
+    """Tells the searcher what becomes of the trials."""
 
-    def __init__(
-        self, request: SweepRequest, searcher: RecordingSearcher, log: SweepLog, draw: Draw
-    ) -> None:
-        self._request, self._searcher, self._log, self._draw = request, searcher, log, draw
+    def __init__(self, searcher: RecordingSearcher, log: SweepLog) -> None:
+        self._searcher, self._log = searcher, log
         self._settled = time.monotonic()
 
     def __getstate__(self) -> dict[str, Any]:
@@ -189,9 +186,6 @@ class _Events(tune.Callback):
         elif result.get(FINISHED):
             status = "done"
         self._searcher.end(trial.trial_id, status, result, result.get(FAILURE, ""))
-        ended, wanted = self._log.trials, self._request.sweep.num_samples
-        if len(ended) == wanted and self._request.objective.best(ended):
-            self._draw(self._request.folder)  # while Tune ends
 
     def on_trial_error(self, trial: TuneTrial, **info: Any) -> None:  # noqa: ARG002
         error = ray.cloudpickle.loads(Path(trial.pickled_error_file).read_bytes())
