@@ -16,7 +16,7 @@ from lstmfcn.distributed.allotment import Allotment
 from lstmfcn.distributed.prepare import PreparedRefs
 from lstmfcn.distributed.runtime import TRAINING_ENVIRONMENT, own_error
 from lstmfcn.distributed.trainer import Losses, reason_of_loss
-from lstmfcn.distributed.worker import TrainingRun, refusing_memory_errors, train_model
+from lstmfcn.distributed.training_run import TrainingRun, refusing_memory_errors, train_model
 from lstmfcn.ensemble import ensemble_of, member_weights
 from lstmfcn.metrics_file import EpochMetrics, MetricsWriter, mean_metrics, read_metrics
 from lstmfcn.run_folder import CHECKPOINTS, METRICS, MODEL, member_folders

@@ -24,7 +24,7 @@ from lstmfcn.distributed.storage import refuse_unshared
 from lstmfcn.distributed.telling import tell_data
 from lstmfcn.distributed.train import Request
 from lstmfcn.distributed.trainer import train_until_done
-from lstmfcn.distributed.worker import TrainingRun
+from lstmfcn.distributed.training_run import TrainingRun
 from lstmfcn.errors import LstmfcnError, StoppedError
 from lstmfcn.metrics_file import EpochMetrics, following, mean_metrics, read_metrics
 from lstmfcn.progress import Progress

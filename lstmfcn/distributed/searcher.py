@@ -9,15 +9,12 @@ import optuna
 from ray.tune.search import Searcher
 from ray.tune.search.optuna import OptunaSearch
 
-from lstmfcn.distributed.trial_plan import BEST
+from lstmfcn.distributed.trial_plan import BEST, HYPERPARAMETERS, NUMBER
 from lstmfcn.errors import OutputError
 from lstmfcn.search_space import SearchSpace
 from lstmfcn.sweep import Began, Objective, Status, SweepLog, Trial
 from lstmfcn.sweep_progress import SweepProgress
 from lstmfcn.sweep_record import SearcherName
-
-NUMBER, HYPERPARAMETERS = "number", "hyperparameters"
-"""Names in a trial's configuration."""
 
 
 class RecordingSearcher(Searcher):

@@ -23,7 +23,8 @@ from lstmfcn.distributed.lost_nodes import await_lost_nodes, living_ids
 from lstmfcn.distributed.prepare import PreparedRefs
 from lstmfcn.distributed.runtime import TRAINING_ENVIRONMENT, own_error
 from lstmfcn.distributed.torch_trainer import Trainer
-from lstmfcn.distributed.worker import LostConnectionError, TrainingRun, train_worker
+from lstmfcn.distributed.training_run import TrainingRun
+from lstmfcn.distributed.worker import LostConnectionError, train_worker
 from lstmfcn.errors import ResourceError
 from lstmfcn.metrics_file import EpochMetrics
 from lstmfcn.run_folder import CHECKPOINTS

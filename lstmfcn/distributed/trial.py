@@ -12,13 +12,18 @@ from ray import tune
 
 from lstmfcn.batches import EvaluationBatches
 from lstmfcn.distributed.prepare import Prepared, PreparedRefs
-from lstmfcn.distributed.searcher import HYPERPARAMETERS, NUMBER
-from lstmfcn.distributed.trial_on_workers import train_on_workers
-from lstmfcn.distributed.trial_plan import FAILURE, FINISHED, TrialPlan, report_of
-from lstmfcn.distributed.worker import (
+from lstmfcn.distributed.training_run import (
     TrainingRun,
     artifact_of,
     refusing_memory_errors,
+)
+from lstmfcn.distributed.trial_plan import (
+    FAILURE,
+    FINISHED,
+    HYPERPARAMETERS,
+    NUMBER,
+    TrialPlan,
+    report_of,
 )
 from lstmfcn.errors import LstmfcnError
 from lstmfcn.metrics_file import EpochMetrics, MetricsWriter
@@ -54,6 +59,8 @@ def run_trial(config: dict[str, Any], plan: TrialPlan) -> None:
         run.output.mkdir(parents=True, exist_ok=True)
         data = plan.data[hyperparameters.scaling]
         if plan.allotment:
+            from lstmfcn.distributed.trial_on_workers import train_on_workers  # 0.1 s of Ray Train
+
             train_on_workers(run, data, plan, plan.allotment)
         else:
             with refusing_memory_errors():

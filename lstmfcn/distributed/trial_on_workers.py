@@ -13,8 +13,8 @@ from lstmfcn.distributed.allotment import Allotment
 from lstmfcn.distributed.background import in_thread
 from lstmfcn.distributed.prepare import Prepared, PreparedRefs
 from lstmfcn.distributed.trainer import train_until_done
+from lstmfcn.distributed.training_run import TrainingRun, artifact_of
 from lstmfcn.distributed.trial_plan import TrialPlan, report_of
-from lstmfcn.distributed.worker import TrainingRun, artifact_of
 from lstmfcn.metrics_file import read_metrics
 from lstmfcn.run_folder import CHECKPOINTS, METRICS, MODEL
 

@@ -13,6 +13,9 @@ from lstmfcn.distributed.prepare import PreparedRefs
 from lstmfcn.hyperparameters import Hyperparameters
 from lstmfcn.metrics_file import EpochMetrics
 
+NUMBER, HYPERPARAMETERS = "number", "hyperparameters"
+"""Names in a trial's configuration."""
+
 FINISHED, FAILURE = "finished", "failure"
 """Names in a trial's last report."""
 
