@@ -29,6 +29,7 @@ def train_on_workers(
     Raises:
         LstmfcnError: what the training ended with.
     """
+    run.stop_file.unlink(missing_ok=True)  # of a sweep that was interrupted
     prepared: Prepared = ray.get(data.prepared)
     relay = _Relay(run, prepared, plan, allotment)
     with tempfile.TemporaryDirectory(prefix="lstmfcn-", ignore_cleanup_errors=True) as storage:
@@ -40,6 +41,7 @@ def train_on_workers(
         except SystemExit:  # Ray Tune has heard enough
             run.stop_file.touch()
             training.exception()
+            run.stop_file.unlink(missing_ok=True)
             raise
         training.result()  # raises what it ended with
         relay.look()

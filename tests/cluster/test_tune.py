@@ -3,6 +3,7 @@
 import csv
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -17,7 +18,7 @@ from lstmfcn.distributed.train import train
 from lstmfcn.distributed.tune import tune
 from lstmfcn.errors import OutputError
 from lstmfcn.metrics_file import read_metrics
-from lstmfcn.run_folder import RunRecord
+from lstmfcn.run_folder import STOP, RunRecord
 from lstmfcn.sweep import EVENTS, SweepLog
 from lstmfcn.sweep_plots import IMPORTANCE, OBJECTIVE, SLICES
 
@@ -261,6 +262,28 @@ def test_a_trial_on_several_workers_trains_as_train_does(data, job, tmp_path):
     assert found.decision == trained.decision != own.decision
     weights = trained.weights
     assert all(bool((found.weights[name] == weights[name]).all()) for name in weights)
+    assert not (output / "trials" / "0001" / STOP).exists()
+
+
+def test_a_trial_on_several_workers_that_was_being_stopped_trains_when_the_sweep_goes_on(
+    data, job, tmp_path
+):
+    output = tmp_path / "two"
+    changes = {"num_workers": 2, "cpus_per_worker": 1, "num_samples": 1}
+    assert job("tune", *flags(data, output, "lr: {choice: [0.02]}", **changes)).returncode == 0
+    (trial,) = trials(output)
+    began, _ = (output / EVENTS).read_text().splitlines(keepends=True)
+    (output / EVENTS).write_text(began)
+    folder = output / "trials" / "0001"
+    shutil.rmtree(folder)
+    folder.mkdir()
+    (folder / STOP).touch()
+    workers = ["--num-workers", 2, "--cpus-per-worker", 1]
+    assert job("tune", "--output", output, "--resume", *workers).returncode == 0
+    (again,) = trials(output)
+    assert (again.status, again.epochs, again.metrics["train_loss"]) == (
+        "done", 4, trial.metrics["train_loss"],
+    )  # fmt: skip
 
 
 def test_a_model_to_continue_from_allows_few_hyperparameters(swept, data, job, refused, tmp_path):
