@@ -44,7 +44,7 @@ def train_on_workers(
             run.stop_file.unlink(missing_ok=True)
             raise
         training.result()  # raises what it ended with
-        relay.look()
+    relay.look(ended=True)
 
 
 class _Relay:
@@ -59,13 +59,14 @@ class _Relay:
         self._run, self._prepared, self._plan = run, prepared, plan
         self._allotment, self._reported = allotment, 0
 
-    def look(self) -> None:
-        """Report, where there is an epoch more."""
+    def look(self, *, ended: bool = False) -> None:
+        """Report, where there is an epoch more; the last one when the training has ended."""
         found = Checkpoints(self._run.output / CHECKPOINTS).newest()
         if found is None:
             return
         (epoch, _), state = found
-        if epoch <= self._reported:
+        finished = epoch == self._run.hyperparameters.epochs
+        if epoch <= self._reported or (finished and not ended):
             return
         artifact = artifact_of(
             self._run,
@@ -78,5 +79,4 @@ class _Relay:
         artifact.save(self._run.output / MODEL)
         self._reported = epoch
         history = read_metrics(self._run.output / METRICS)[:epoch]
-        finished = epoch == self._run.hyperparameters.epochs
         tune.report(report_of(history, state["best"], self._plan, finished=finished))
