@@ -13,6 +13,19 @@ from lstmfcn.errors import OutputError
 
 
 @contextmanager
+def writing(path: Path) -> Iterator[None]:
+    """What the operating system refuses in this block is told as this path's.
+
+    Raises:
+        OutputError: it cannot be written.
+    """
+    try:
+        yield
+    except OSError as error:
+        raise OutputError(f"{path}: cannot be written ({error.strerror or error})") from error
+
+
+@contextmanager
 def whole_file(path: Path) -> Iterator[Path]:
     """A hidden name beside ``path`` to write to; it takes the place of ``path`` at the end.
 
@@ -22,13 +35,12 @@ def whole_file(path: Path) -> Iterator[Path]:
     path = path.resolve()
     unfinished = _beside(path)
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        yield unfinished
-        sync(unfinished)
-        unfinished.replace(path)
-        sync(path.parent)
-    except OSError as error:
-        raise OutputError(f"{path}: cannot be written ({error.strerror or error})") from error
+        with writing(path):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            yield unfinished
+            sync(unfinished)
+            unfinished.replace(path)
+            sync(path.parent)
     finally:
         with suppress(OSError):
             unfinished.unlink(missing_ok=True)
@@ -49,18 +61,17 @@ def whole_folder(path: Path) -> Iterator[Path]:
     unfinished, former = _beside(path), _beside(path)
     _refuse_current(path)
     try:
-        unfinished.mkdir(parents=True)
-        yield unfinished
-        for file in unfinished.rglob("*"):
-            sync(file)
-        sync(unfinished)
-        if path.exists():
-            _refuse_loss(path, {file.name for file in unfinished.iterdir()})
-            path.rename(former)
-        unfinished.rename(path)
-        sync(path.parent)
-    except OSError as error:
-        raise OutputError(f"{path}: cannot be written ({error.strerror or error})") from error
+        with writing(path):
+            unfinished.mkdir(parents=True)
+            yield unfinished
+            for file in unfinished.rglob("*"):
+                sync(file)
+            sync(unfinished)
+            if path.exists():
+                _refuse_loss(path, {file.name for file in unfinished.iterdir()})
+                path.rename(former)
+            unfinished.rename(path)
+            sync(path.parent)
     finally:
         if former.exists() and not path.exists():
             former.rename(path)

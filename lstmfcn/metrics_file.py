@@ -11,8 +11,7 @@ from pathlib import Path
 from statistics import fmean
 from typing import Any, TextIO
 
-from lstmfcn.errors import OutputError
-from lstmfcn.files import whole_file
+from lstmfcn.files import whole_file, writing
 
 EpochMetrics = dict[str, Any]
 """A line of the file: epoch, train_loss, train_accuracy, valid_loss, ... as plain numbers."""
@@ -52,11 +51,9 @@ class MetricsWriter:
         """
         if self._file is None:
             return
-        try:
+        with writing(self._path):
             self._file.write(_line(metrics))
             self._file.flush()
-        except OSError as error:
-            raise OutputError(f"{self._path}: cannot be written ({error.strerror})") from error
 
 
 def read_metrics(path: Path) -> list[EpochMetrics]:

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 from lstmfcn.errors import HyperparameterError, OutputError
-from lstmfcn.files import sync, whole_file
+from lstmfcn.files import sync, whole_file, writing
 from lstmfcn.hyperparameters import flag
 from lstmfcn.metrics_file import EpochMetrics
 
@@ -143,8 +143,7 @@ class SweepLog:
         """
         with whole_file(self._folder / EVENTS) as path:
             path.write_text("".join(map(_line, self.events)), encoding="utf-8")
-        if self.trials:
-            write_table(self.trials, self._folder / TRIALS)
+        self._write_table()
 
     def add(self, event: Began | Trial) -> None:
         """Write one line, which outlives this process.
@@ -155,11 +154,8 @@ class SweepLog:
         self.events.append(event)
         self._settled = False
         path = self._folder / EVENTS
-        try:
-            with path.open("a", encoding="utf-8") as file:
-                file.write(_line(event))
-        except OSError as error:
-            raise OutputError(f"{path}: cannot be written ({error.strerror})") from error
+        with writing(path), path.open("a", encoding="utf-8") as file:
+            file.write(_line(event))
 
     def settle(self) -> None:
         """Have what was added outlive this machine's power too, and write the table anew.
@@ -169,9 +165,15 @@ class SweepLog:
         """
         if self._settled:
             return
-        sync(self._folder / EVENTS)
-        write_table(self.trials, self._folder / TRIALS)
+        path = self._folder / EVENTS
+        with writing(path):
+            sync(path)
+        self._write_table()
         self._settled = True
+
+    def _write_table(self) -> None:
+        if self.trials:
+            write_table(self.trials, self._folder / TRIALS)
 
 
 def write_table(trials: list[Trial], path: Path) -> None:

@@ -85,6 +85,18 @@ def test_the_table_of_a_sweep_that_was_killed_is_whole_when_it_goes_on(tmp_path)
     assert len(table(tmp_path)) == 2
 
 
+def test_there_is_no_table_before_a_trial_has_ended(tmp_path):
+    written(tmp_path, Began(1, {"lr": 0.01})).settle()
+    assert not (tmp_path / TRIALS).exists()
+
+
+def test_a_record_that_cannot_be_made_durable_is_told_in_a_line(tmp_path):
+    log = written(tmp_path, Began(1, {"lr": 0.01}))
+    (tmp_path / EVENTS).unlink()
+    with pytest.raises(OutputError, match=r"sweep.jsonl: cannot be written \(No such file"):
+        log.settle()
+
+
 def test_a_table_that_is_whole_is_not_written_again(tmp_path):
     log = written(tmp_path, Began(1, {}), trial(1))
     log.settle()

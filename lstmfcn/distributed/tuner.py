@@ -167,16 +167,16 @@ class _Events(tune.Callback):
 
     def __init__(self, searcher: RecordingSearcher, log: SweepLog) -> None:
         self._searcher, self._log = searcher, log
-        self._settled = time.monotonic()
+        self._settled_at = time.monotonic()
 
     def __getstate__(self) -> dict[str, Any]:
         return {}  # Ray Tune pickles what it is given
 
     def on_step_end(self, iteration: int, trials: list[TuneTrial], **info: Any) -> None:  # noqa: ARG002
         """Not at every trial's end: it takes some milliseconds, in which the next one waits."""
-        if time.monotonic() - self._settled >= _SETTLE_EVERY_S:
+        if time.monotonic() - self._settled_at >= _SETTLE_EVERY_S:
             self._log.settle()
-            self._settled = time.monotonic()
+            self._settled_at = time.monotonic()
 
     def on_trial_complete(self, trial: TuneTrial, **info: Any) -> None:  # noqa: ARG002
         result = trial.last_result or {}
