@@ -5,6 +5,7 @@ Large sets are cut to a few rows a class, as small sets are; of others a half or
 
 from __future__ import annotations
 
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -104,6 +105,7 @@ class HeldOut(NamedTuple):
         return round(accuracy, 6), round(float(-np.log(likelihood).mean()), 6)
 
 
+@cache
 def _training_rows(data: Path, name: str) -> tuple[Any, Any]:
     if name != "mitbih":
         return read(data / "ucr" / name / "TRAIN.tsv")
