@@ -64,16 +64,14 @@ def fit(
     """
     model, workers = training.model, training.workers
     _refuse_different_starts(training)
-    precision = choose_precision(hyperparameters.precision, training.device)
+    training.precision = choose_precision(hyperparameters.precision, training.device)
     step_model = workers.wrap(model)
     while training.position.epoch < hyperparameters.epochs:
         epoch = training.position.epoch + 1
         started = time.perf_counter() - training.seconds
         lr = learning_rate(hyperparameters, training.losses)
         training.optimizer.lr = lr
-        totals = train_epoch(
-            training, step_model, task, batches, precision, hyperparameters.seed, checkpoints
-        )
+        totals = train_epoch(training, step_model, task, batches, hyperparameters.seed, checkpoints)
         metrics: EpochMetrics = {"epoch": epoch, **totals.metrics("train", task)}
         trained_in = time.perf_counter() - started
         workers.average_buffers(model)
@@ -98,7 +96,6 @@ def train_epoch(
     step_model: nn.Module,
     task: Task,
     batches: BatchSource,
-    precision: PrecisionName,
     seed: int,
     checkpoints: Checkpoints | None = None,
 ) -> Totals:
@@ -111,7 +108,7 @@ def train_epoch(
     for step, batch in enumerate(batches(epoch, first), start=first + 1):
         _seed_step(training.device, f"{seed}/{epoch}/{step}/{workers.rank}")
         training.sums += train_step(
-            step_model, task, training.optimizer, batch, precision, workers.world_size
+            step_model, task, training.optimizer, batch, training.precision, workers.world_size
         )
         if checkpoints and step % _STEPS_BETWEEN_LOOKS == 0 and workers.agree(checkpoints.due()):
             training.position = Position(epoch - 1, step)

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from lstmfcn.adam import Adam
 from lstmfcn.checkpoints import Checkpoints, Position, State
 from lstmfcn.errors import StoppedError
+from lstmfcn.hyperparameters import PrecisionName
 from lstmfcn.metrics_file import EpochMetrics
 from lstmfcn.workers import OneWorker, Workers
 
@@ -28,6 +29,7 @@ class Training:
         losses: train_loss of the epochs done.
         best: metrics of the epoch with the least loss so far; empty before the first.
         best_weights: its weights, on the CPU.
+        precision: in which it is trained, once that has begun.
     """
 
     def __init__(
@@ -46,6 +48,7 @@ class Training:
         self.losses: list[float] = []
         self.best: EpochMetrics = {}
         self.best_weights: dict[str, Tensor] = {}
+        self.precision: PrecisionName = "fp32"
 
     def finish_epoch(self, metrics: EpochMetrics) -> None:
         """Count the epoch, and keep its weights if its loss is the least."""
@@ -81,6 +84,7 @@ class Training:
                 "losses": self.losses,
                 "best": self.best,
                 "best_weights": self.best_weights,
+                "precision": self.precision,
             }
             checkpoints.save(self.position, state)
         if self.workers.agree(checkpoints.stopped()):

@@ -192,7 +192,7 @@ def test_a_step_returns_the_sums_of_loss_right_exact_and_rows():
 def test_an_epoch_totals_what_was_trained_on_and_takes_a_step_a_batch():
     model, batches = tiny_network(dropout=0.0).eval(), training_batches(tiny_rows(), 16, 0)
     training = Training(model, 0.01, OneWorker())
-    totals = train_epoch(training, model, tiny_task(), batches, "fp32", seed=0)
+    totals = train_epoch(training, model, tiny_task(), batches, seed=0)
     assert model.training
     assert totals.rows == 48
     assert model.fcn.blocks[0].batch_norm.num_batches_tracked == 3
@@ -336,6 +336,11 @@ def test_the_end_is_a_checkpoint_from_which_more_epochs_can_be_trained(tmp_path)
     start = Checkpoints(tmp_path).newest()
     assert start[0] == (3, 0)
     assert_same_weights(fitted(changes={"epochs": 5}, start=start), whole)
+
+
+def test_a_checkpoint_tells_the_precision_to_those_who_are_on_another_machine(tmp_path):
+    fitted(changes={"epochs": 1, "precision": "bf16"}, checkpoints=Checkpoints(tmp_path))
+    assert Checkpoints(tmp_path).newest()[1]["precision"] == "bf16"
 
 
 class TwoWorkers(OneWorker):

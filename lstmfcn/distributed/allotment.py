@@ -47,7 +47,8 @@ def allot(there: list[Node], wanted: Resources, members: int = 1) -> Allotment:
             f"--num-workers {num_workers}: each of the {members} members is trained by one "
             "worker, several of them at a time; leave the flag out"
         )
-    each = wanted.cpus_per_worker or most_cpus_each(there, max(members, num_workers), gpus)
+    at_once = max(num_workers, min(members, places(there, 1, gpus)))
+    each = wanted.cpus_per_worker or most_cpus_each(there, at_once, gpus)
     fewest = num_workers if wanted.min_workers is None else wanted.min_workers
     if fewest > num_workers:
         raise ResourceError(f"--min-workers {fewest} is more than --num-workers {num_workers}")

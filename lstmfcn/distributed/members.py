@@ -60,7 +60,7 @@ def train_members(run: TrainingRun, data: PreparedRefs, allotment: Allotment) ->
                 pending[train.remote(runs[k], data, device)] = k
             else:
                 logger.info("member %d is trained", k)
-        combine = ray.remote(**resources)(_combine)
+        combine = ray.remote(**resources | {"num_gpus": 0})(_combine)
         return cast(EpochMetrics, ray.get(combine.remote(run, data)))
     except ray.exceptions.RayError as error:
         raise own_error(error) or error from None

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import ray
 import torch
@@ -19,16 +19,16 @@ from lstmfcn.calibration import calibrated
 from lstmfcn.checkpoints import Checkpoints
 from lstmfcn.distributed.prepare import Prepared, PreparedRefs
 from lstmfcn.errors import ResourceError
-from lstmfcn.hyperparameters import Hyperparameters
+from lstmfcn.hyperparameters import Hyperparameters, PrecisionName
 from lstmfcn.metrics_file import EpochMetrics, MetricsWriter
 from lstmfcn.rows import Rows
 from lstmfcn.run_folder import CHECKPOINTS, METRICS, MODEL
-from lstmfcn.training import Report, choose_precision, fit
+from lstmfcn.training import Report, fit
 from lstmfcn.training_start import start_of
 from lstmfcn.training_state import Training
 from lstmfcn.workers import Workers
 
-_ALLOCATION_FAILURES = ("can't allocate memory", "out of memory")
+_ALLOCATION_FAILURES = ("can't allocate memory", "out of memory", "STATUS_ALLOC_FAILED")
 
 
 @dataclass(frozen=True)
@@ -91,13 +91,20 @@ def train_model(
         return None
     if not run.saves_model:
         return training.best
-    artifact = artifact_of(
-        run, prepared, training.best_weights, training.best, workers.world_size, device.type
-    )
+    trained_on = TrainedOn(workers.world_size, device.type, training.precision)
+    artifact = artifact_of(run, prepared, training.best_weights, training.best, trained_on)
     if held_out:
         artifact = calibrated(artifact, held_out, device)
     artifact.save(run.output / MODEL)
     return training.best
+
+
+class TrainedOn(NamedTuple):
+    """What a model was trained on, as model.json has it."""
+
+    num_workers: int
+    device: str
+    precision: PrecisionName
 
 
 def artifact_of(
@@ -105,8 +112,7 @@ def artifact_of(
     prepared: Prepared,
     weights: dict[str, Tensor],
     best: EpochMetrics,
-    num_workers: int,
-    device_type: str,
+    trained_on: TrainedOn,
 ) -> Artifact:
     """The kept epoch's model, and how it came to be."""
     return Artifact(
@@ -120,9 +126,7 @@ def artifact_of(
             "train_rows": prepared.training.rows,
             "train_sha256": prepared.train_sha256,
             "validation_rows": prepared.validation.rows if prepared.validation else 0,
-            "num_workers": num_workers,
-            "device": device_type,
-            "precision": choose_precision(run.hyperparameters.precision, torch.device(device_type)),
+            **trained_on._asdict(),
         },
     )
 

@@ -13,6 +13,7 @@ from ray import tune
 from lstmfcn.batches import EvaluationBatches
 from lstmfcn.distributed.prepare import Prepared, PreparedRefs
 from lstmfcn.distributed.training_run import (
+    TrainedOn,
     TrainingRun,
     artifact_of,
     refusing_memory_errors,
@@ -122,7 +123,8 @@ class _Reporter:
     def _save(self) -> None:
         training = self._training
         if self._saved is not training.best:
+            trained_on = TrainedOn(1, "cpu", training.precision)
             artifact_of(
-                self._run, self._prepared, training.best_weights, training.best, 1, "cpu"
+                self._run, self._prepared, training.best_weights, training.best, trained_on
             ).save(self._run.output / MODEL)
             self._saved = training.best

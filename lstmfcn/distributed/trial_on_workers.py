@@ -13,7 +13,7 @@ from lstmfcn.distributed.allotment import Allotment
 from lstmfcn.distributed.background import in_thread
 from lstmfcn.distributed.prepare import Prepared, PreparedRefs
 from lstmfcn.distributed.trainer import train_until_done
-from lstmfcn.distributed.training_run import TrainingRun, artifact_of
+from lstmfcn.distributed.training_run import TrainedOn, TrainingRun, artifact_of
 from lstmfcn.distributed.trial_plan import TrialPlan, report_of
 from lstmfcn.metrics_file import read_metrics
 from lstmfcn.run_folder import CHECKPOINTS, METRICS, MODEL
@@ -68,13 +68,10 @@ class _Relay:
         finished = epoch == self._run.hyperparameters.epochs
         if epoch <= self._reported or (finished and not ended):
             return
+        device = "cuda" if self._allotment.use_gpu else "cpu"
+        trained_on = TrainedOn(self._allotment.num_workers, device, state["precision"])
         artifact = artifact_of(
-            self._run,
-            self._prepared,
-            state["best_weights"],
-            state["best"],
-            self._allotment.num_workers,
-            "cuda" if self._allotment.use_gpu else "cpu",
+            self._run, self._prepared, state["best_weights"], state["best"], trained_on
         )
         artifact.save(self._run.output / MODEL)
         self._reported = epoch

@@ -14,8 +14,11 @@ from hypothesis import strategies as st
 from killing import wait_until
 from problems import waves, write
 
+from lstmfcn.distributed.allotment import allot
 from lstmfcn.distributed.runtime import Node, most_cpus_each, own_error, places, ray_runtime
-from lstmfcn.errors import DataError
+from lstmfcn.distributed.train import Resources
+from lstmfcn.distributed.training_run import refusing_memory_errors
+from lstmfcn.errors import DataError, ResourceError
 
 
 @pytest.mark.parametrize(
@@ -171,6 +174,34 @@ def test_each_worker_gets_the_most_cpus_with_which_all_fit_on_the_machines(
         assert places(there, each + 1, gpus) < num_workers
     else:
         assert each == 1
+
+
+@pytest.mark.parametrize(
+    ("there", "members", "cpus"),
+    [
+        ([Node(16, 1)], 6, 16),  # one at a time, on the only GPU
+        ([Node(16, 2), Node(8, 2)], 6, 4),
+        ([Node(16, 0)], 6, 2),
+        ([Node(4, 0)], 6, 1),
+    ],
+)
+def test_members_share_out_the_cpus_of_those_that_train_at_a_time(there, members, cpus):
+    assert allot(there, Resources(), members).cpus_per_worker == cpus
+
+
+@pytest.mark.parametrize(
+    "message",
+    [
+        "CUDA out of memory. Tried to allocate 16.00 TiB.\nSee documentation",
+        "CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`",
+        "cuDNN error: CUDNN_STATUS_ALLOC_FAILED",
+        "[enforce fail at alloc_cpu.cpp:126] DefaultCPUAllocator: can't allocate memory",
+    ],
+)
+def test_a_device_or_machine_without_memory_is_a_lack_of_resources(message):
+    with pytest.raises(ResourceError) as refusal, refusing_memory_errors():
+        raise RuntimeError(message)
+    assert str(refusal.value).startswith(f"out of memory in a worker ({message.splitlines()[0]})")
 
 
 def test_a_worker_never_spans_two_machines():
