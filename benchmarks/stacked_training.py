@@ -3,8 +3,8 @@
 The mathematics of the package's own training of a series of one channel: `LSTMFCN`, batch norm,
 label smoothing, AdamW, the schedule, the order of rows, and the epoch that is kept. Only dropout
 draws other numbers. A step of the whole stack is one CUDA graph, so that small networks cost what
-they compute, and not what it takes to start them. ``python benchmarks/small_sets.py --check``
-compares it with the package.
+they compute, and not what it takes to start them. ``benchmarks/small_sets.py --check`` compares it
+with the package.
 
 Shapes: K networks, B rows of a batch, T timepoints, F filters, H hidden units, C classes, M ways in
 which batch norm's statistics remember.
@@ -13,7 +13,6 @@ which batch norm's statistics remember.
 from __future__ import annotations
 
 import math
-from collections import Counter
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
@@ -49,7 +48,7 @@ class Stack:
         hyperparameters: of all of them; the seed is each network's own.
         seeds: of the networks.
         rows: that they train on.
-        memories: by name.
+        memories: what batches weigh in batch norm's statistics, of which there are several.
         precision: of convolutions.
     """
 
@@ -59,11 +58,11 @@ class Stack:
         hyperparameters: Hyperparameters,
         seeds: Sequence[int],
         rows: Rows,
-        memories: dict[str, Memory],
+        memories: Sequence[Memory],
         precision: torch.dtype,
     ) -> None:
         self.h, self.seeds, self.rows, self.precision = hyperparameters, seeds, rows, precision
-        self.memories = list(memories.values())
+        self.memories = list(memories)
         device = rows.x.device
         stacked = {
             name: torch.stack([state[name].contiguous() for state in states]).to(device)
@@ -81,7 +80,7 @@ class Stack:
         self._means = [torch.zeros_like(p) for p in parameters]
         self._squares = [torch.zeros_like(p) for p in parameters]
         self._steps = [torch.zeros((), device=device)] * len(parameters)
-        self._decaying = [p for name, p in self.weights.items() if p.ndim > 2]
+        self._decaying = [p for p in parameters if p.ndim > 2]
         self.losses = torch.zeros(len(seeds), device=device)
 
     def state(self) -> list[Tensor]:
@@ -182,7 +181,7 @@ class Stack:
         n_rows = self.rows.x.shape[1]
         passes = max(1, math.ceil(self.h.rows_per_epoch / n_rows))
         bounds = batch_bounds(n_rows * passes, batch_size_for(self.h.batch_size, n_rows), 1)
-        steps = self._steps_of(Counter(stop - start for start, stop in bounds))
+        steps = self._steps_of({stop - start for start, stop in bounds})
         kept = [now.clone() for now, _ in self._kept()]
         least = torch.full_like(self.losses, math.inf)
         history: list[list[float]] = []
@@ -216,7 +215,7 @@ class Stack:
             orders.append(np.concatenate([random.permutation(n_rows) for _ in range(passes)]))
         return torch.from_numpy(np.stack(orders)).to(self.rows.x.device)
 
-    def _steps_of(self, sizes: Counter[int]) -> dict[int, Callable[[Tensor], Any]]:
+    def _steps_of(self, sizes: set[int]) -> dict[int, Callable[[Tensor], Any]]:
         """How a step of each number of rows is taken: on a GPU, by a graph."""
         if self.rows.x.device.type != "cuda":
             return dict.fromkeys(sizes, self.step)

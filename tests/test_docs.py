@@ -260,6 +260,104 @@ def test_the_table_of_batch_norms_memory_is_that_of_the_results():
     assert table("accuracy", "sets, epochs") == rows
 
 
+SPLITS = pd.read_csv(RESULTS / "small-sets.csv", dtype={"memory": str})
+SPLITS["accuracy"] = SPLITS["right"] / SPLITS["rows"]
+
+
+def on_splits(networks, memory="0.1", sets=None):
+    """Figures of each set's splits."""
+    found = SPLITS[(SPLITS.networks == networks) & (SPLITS.memory == memory)]
+    found = found if sets is None else found[found["set"].isin(sets)]
+    return found.set_index(["set", "split"])[["accuracy", "cross_entropy"]]
+
+
+def differing(networks, sets, memory="0.1"):
+    """Accuracy on these sets, what it is more than the series', and the standard error of that."""
+    found, series = on_splits(networks, memory, sets), on_splits("series", sets=sets)
+    mean = found.accuracy.groupby("split").mean()
+    more = mean - series.accuracy.loc[found.index].groupby("split").mean()
+    return mean.mean(), more.mean(), more.std() / len(more) ** 0.5
+
+
+def groups_of_sets():
+    others = set(pd.read_csv(RESULTS / "defaults.csv")["set"])
+    return set(SPLITS["set"]) - others, others
+
+
+def test_the_table_of_networks_on_many_splits_is_that_of_the_results():
+    rows = []
+    for networks in dict.fromkeys(SPLITS.networks):
+        if networks != "series":
+            found = [differing(networks, sets) for sets in groups_of_sets()]
+            cells = [(f"{a:.4f}", f"{more:+.3f} ± {error:.3f}") for a, more, error in found]
+            rows.append([networks, *cells[0], *cells[1]])
+    assert table("accuracy", "networks") == rows
+
+
+def test_the_figures_of_batch_norms_memory_on_many_splits_are_those_of_the_results():
+    small, _ = groups_of_sets()
+    text = page("accuracy").replace("\n", " ")
+    found = {
+        memory: differing("series", small, memory) for memory in ("0.1", "0.01", "0.1 to 0.01")
+    }
+    assert (
+        "{:.4f} with 0.1, {:.4f} with 0.01 and with 0.1 to 0.01".format(
+            found["0.1"][0], found["0.01"][0]
+        )
+        in text
+    )
+    assert f"{found['0.01'][0]:.4f}" == f"{found['0.1 to 0.01'][0]:.4f}"
+    for memory in ("0.01", "0.1 to 0.01"):
+        _, more, error = found[memory]
+        assert f"apart by {abs(more):.4f} with a standard error of {error:.4f}" in text
+    rows = SPLITS[(SPLITS.networks == "series") & (SPLITS.memory == "0.1")]
+    assert f"{rows[rows['set'].isin(small)]['rows'].sum():,} held-out rows in all" in text
+
+
+LENGTHS = {
+    "24 to 99": {
+        *("ItalyPowerDemand", "MelbournePedestrian", "SonyAIBORobotSurface1", "TwoLeadECG"),
+        *("MoteStrain", "ElectricDevices", "MedicalImages"),
+    },
+    "128 to 187": {"CBF", "ECGFiveDays", "GunPoint", "Adiac", "mitbih"},
+    "286 to 570": {"Coffee", "Lightning7", "FaceFour", "Beef", "BeetleFly", "OliveOil"},
+}
+
+
+def test_the_table_of_coarse_networks_by_length_is_that_of_the_results():
+    assert set().union(*LENGTHS.values()) == set(SPLITS["set"])
+    rows = []
+    for lengths, sets in LENGTHS.items():
+        coarse = on_splits("coarse", sets=sets)
+        each = [on_splits("series", sets=sets).loc[coarse.index], coarse]
+        means = [found.groupby("set").mean().mean() for found in each]
+        rows.append(
+            [
+                lengths,
+                *(f"{mean.accuracy:.4f}" for mean in means),
+                *(f"{mean.cross_entropy:.3f}" for mean in means),
+            ]
+        )
+    assert table("accuracy", "timepoints") == rows
+
+
+def test_what_is_said_of_long_test_rows_is_that_of_the_results():
+    text = page("accuracy").replace("\n", " ")
+    coarse, series = (
+        pd.read_csv(RESULTS / f"{name}.csv").groupby("set")[["accuracy", "seconds"]].mean()
+        for name in ("view-coarse", "default")
+    )
+    series = series.loc[coarse.index]
+    means = f"{coarse.accuracy.mean():.3f}, of the series {series.accuracy.mean():.3f}"
+    seconds = f"{coarse.seconds.mean():.0f} s a training, of the series {series.seconds.mean():.0f}"
+    more = (coarse - series).accuracy
+    each = f"{more['OliveOil']:.2f} more on OliveOil, {-more['BeetleFly']:.2f} less on BeetleFly"
+    assert f"the mean is {means}: {each}" in text
+    assert f"{seconds} s." in text
+    gain = differing("coarse", LENGTHS["286 to 570"])[1:]
+    assert "({:.3f}, {:.3f})".format(*gain) in text
+
+
 def test_the_table_of_averages_is_that_of_the_results():
     found = pd.read_csv(RESULTS / "averaging.csv").groupby("epochs")
     means = found.mean(numeric_only=True).drop(columns="seed")
