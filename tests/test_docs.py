@@ -341,6 +341,17 @@ def test_the_table_of_coarse_networks_by_length_is_that_of_the_results():
     assert table("accuracy", "timepoints") == rows
 
 
+def test_what_is_said_of_beetlefly_is_that_of_the_results():
+    text = page("accuracy").replace("\n ", "")
+    found = pd.read_csv(RESULTS / "beetlefly.csv").sort_values("seed").accuracy
+    assert len(found) == 20
+    mean, error = found.mean(), found.std() / 20**0.5
+    assert f"(beetlefly.csv) it is {mean:.4f} with a standard error of {error:.3f}" in text
+    fives = [f"{found.iloc[start : start + 5].mean():.2f}" for start in range(0, 20, 5)]
+    assert f"over fives of them {', '.join(fives[:3])} and {fives[3]}" in text
+    assert f"{0.9 - mean:.4f} below" in text
+
+
 def test_what_is_said_of_long_test_rows_is_that_of_the_results():
     text = page("accuracy").replace("\n", " ")
     coarse, series = (
