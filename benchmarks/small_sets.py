@@ -129,13 +129,13 @@ def rows_of(
         members = [logits[view, "0.1"][:count] for view in views]
         networks[" + ".join(views), "0.1"] = np.mean(members, axis=0)
     rows = []
-    for (views_of, memory), found in networks.items():
+    for (together, memory), found in networks.items():
         for split, (each, classes) in enumerate(zip(found, right, strict=False)):
             shares = np.exp(each - each.max(axis=1, keepdims=True))
             likelihood = shares[np.arange(len(each)), classes] / shares.sum(axis=1)
             count = int((each.argmax(axis=1) == classes).sum())
             cross_entropy = round(float(-np.log(np.maximum(likelihood, 1e-12)).mean()), 4)
-            rows.append((views_of, memory, name, split, count, len(classes), cross_entropy))
+            rows.append((together, memory, name, split, count, len(classes), cross_entropy))
     return rows
 
 
@@ -184,15 +184,14 @@ def seen(x: torch.Tensor, view: str) -> torch.Tensor:
     """Series (N, T) as a view has them, (N, S)."""
     import torch
 
-    from lstmfcn.view import differences, window_of
+    from lstmfcn.view import View, differences
 
     match view:
-        case "differences":
+        case "differences":  # without the norm of that view: the stack has one
             return differences(x.unsqueeze(1)).squeeze(1)
         case "coarse":
-            window = window_of(x.shape[1])
-            whole = torch.nn.functional.pad(x, (0, -x.shape[1] % window), value=torch.nan)
-            return whole.reshape(len(x), -1, window).nanmean(dim=2)
+            means = View("coarse", 1, x.shape[1], masks=False, batch_norm_momentum=0.1)
+            return means(x.unsqueeze(1))[0].squeeze(1)
         case "spectrum":
             return torch.fft.rfft(x).abs().log1p()[:, 1:]
     return x

@@ -22,6 +22,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from lstmfcn.adam import EPSILON
+from lstmfcn.batch_norm import BatchNorm
 from lstmfcn.bounds import batch_bounds, batch_size_for
 from lstmfcn.hyperparameters import Hyperparameters
 from lstmfcn.schedules import learning_rate
@@ -29,7 +30,7 @@ from lstmfcn.schedules import learning_rate
 Memory = Callable[[Tensor], Tensor]
 """What the n-th batch weighs in batch norm's statistics."""
 
-_BATCH_NORM_EPSILON = 1e-3
+_BATCH_NORM_EPSILON = BatchNorm(1, 0.1).eps
 _WARM_UPS = 3
 
 

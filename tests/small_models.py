@@ -108,6 +108,22 @@ def tiny_calibrated(kind="multiclass", **changes):
     return replace(tiny_artifact(kind, **changes), decision=decision)
 
 
+class CutError(Exception):
+    """Training ends here as if it were killed: nothing is written any more."""
+
+
+def cut_off(batches, at):
+    """Batches that cut the training off at one step of one epoch."""
+
+    def until_cut(epoch, first=0):
+        for step, batch in enumerate(batches(epoch, first), start=first):
+            if (epoch, step) == at:
+                raise CutError
+            yield batch
+
+    return until_cut
+
+
 def trained_looking(network):
     """Give a fresh network the statistics and weights that training would leave."""
     torch.manual_seed(1)

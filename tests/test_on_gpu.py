@@ -8,6 +8,8 @@ import pytest
 import torch
 from small_models import (
     KINDS,
+    CutError,
+    cut_off,
     tiny_artifact,
     tiny_hyperparameters,
     tiny_network,
@@ -52,8 +54,7 @@ def fitted(
     rows, schema, changes, valid=None, device=DEVICE, start=None, checkpoints=None, cut_at=None
 ):
     """A network fitted on a device; at a cut, (epoch, step), it ends as if it were killed."""
-    task = {"multiclass": "multiclass", "multilabel": "multilabel"}.get(schema.task, "binary")
-    h = tiny_hyperparameters(**{"task": task, "dropout": 0.5, **changes})
+    h = tiny_hyperparameters(**{"task": schema.task, "dropout": 0.5, **changes})
     share = Share(device=device)
     training, task, batches = start_of(rows, schema, h, share=share)
     if start:
@@ -63,20 +64,6 @@ def fitted(
     source = cut_off(batches, cut_at) if cut_at else batches
     fit(training, task, source, validation, h, history.append, checkpoints)
     return Fitted(training, history)
-
-
-class CutError(Exception):
-    """Training ends here as if it were killed: nothing is written any more."""
-
-
-def cut_off(batches, at):
-    def until_cut(epoch, first=0):
-        for step, batch in enumerate(batches(epoch, first), start=first):
-            if (epoch, step) == at:
-                raise CutError
-            yield batch
-
-    return until_cut
 
 
 def problem(net):

@@ -5,7 +5,15 @@ from typing import NamedTuple
 import numpy as np
 import pytest
 import torch
-from small_models import KINDS, tiny_hyperparameters, tiny_network, tiny_rows, tiny_task
+from small_models import (
+    KINDS,
+    CutError,
+    cut_off,
+    tiny_hyperparameters,
+    tiny_network,
+    tiny_rows,
+    tiny_task,
+)
 from torch import nn
 
 from lstmfcn.adam import Adam
@@ -267,27 +275,10 @@ def test_the_learning_rate_applies():
     assert (fast - start).abs().max() > 1e-3
 
 
-class CutError(Exception):
-    """Training ends here as if it were killed: nothing is written any more."""
-
-
-class CutBatches:
-    """Batches that cut the training off at one step of one epoch."""
-
-    def __init__(self, rows, batch_size, seed, at):
-        self._batches, self._at = training_batches(rows, batch_size, seed), at
-
-    def __call__(self, epoch, first=0):
-        for step, batch in enumerate(self._batches(epoch, first), start=first):
-            if (epoch, step) == self._at:
-                raise CutError
-            yield batch
-
-
 def fit_until_cut(folder, at, kind, rows, valid, changes):
     """Train with a checkpoint at every look until the cut, in ``history``."""
     history, h = [], tiny_hyperparameters(kind, **changes)
-    batches = CutBatches(rows, h.batch_size, h.seed, at)
+    batches = cut_off(training_batches(rows, h.batch_size, h.seed), at)
     with pytest.raises(CutError):
         fit(
             Training(tiny_network(kind, **changes), h.lr),

@@ -28,6 +28,11 @@ class Allotment:
     cpus_per_worker: int
     use_gpu: bool
 
+    @property
+    def device(self) -> str:
+        """Where PyTorch computes in each worker."""
+        return "cuda" if self.use_gpu else "cpu"
+
 
 def allot(there: list[Node], wanted: Resources, members: int = 1) -> Allotment:
     """Settle what was left open.

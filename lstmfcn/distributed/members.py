@@ -45,7 +45,7 @@ def train_members(run: TrainingRun, data: PreparedRefs, allotment: Allotment) ->
         "runtime_env": {"env_vars": TRAINING_ENVIRONMENT},
     }
     train = ray.remote(**resources)(_train_member)
-    device = "cuda" if allotment.use_gpu else "cpu"
+    device = allotment.device
     pending = {train.remote(member, data, device): k for k, member in enumerate(runs)}
     losses = [
         Losses(member.output / CHECKPOINTS, f"member {k} was", f"member {k} was")

@@ -68,8 +68,8 @@ class _Relay:
         finished = epoch == self._run.hyperparameters.epochs
         if epoch <= self._reported or (finished and not ended):
             return
-        device = "cuda" if self._allotment.use_gpu else "cpu"
-        trained_on = TrainedOn(self._allotment.num_workers, device, state["precision"])
+        allotment = self._allotment
+        trained_on = TrainedOn(allotment.num_workers, allotment.device, state["precision"])
         artifact = artifact_of(
             self._run, self._prepared, state["best_weights"], state["best"], trained_on
         )

@@ -20,8 +20,6 @@ from lstmfcn.metrics_file import read_metrics
 from lstmfcn.sweep import SweepLog
 
 DEVICE = "cuda"
-ON_DEVICE = []
-"""Flags that choose the device: none."""
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU")
 
@@ -81,7 +79,7 @@ def accuracy(output):
 
 
 def test_a_training_takes_the_gpu_by_default_and_its_model_predicts_on_the_cpu(data, tmp_path):
-    code, _, told = job("train", *data, "--output", tmp_path / "run", *ON_DEVICE, *TO_LEARN)
+    code, _, told = job("train", *data, "--output", tmp_path / "run", *TO_LEARN)
     assert code == 0, told
     assert " and a GPU" in told
     assert trained_on(tmp_path / "run") == (DEVICE, "bf16")
@@ -100,7 +98,7 @@ def test_a_training_stays_on_the_cpu_where_it_shall(data, tmp_path):
 def test_a_training_that_ctrl_c_stopped_goes_on_to_its_last_epoch(tmp_path):
     output = tmp_path / "run"
     many = write(tmp_path / "many", waves(2400))
-    resources = ["--cpus-per-worker", 1, *ON_DEVICE]
+    resources = ["--cpus-per-worker", 1]
     flags = [*resources, *flags_of(TINY, epochs=12, batch_size=8, precision="auto")]
     process = start("train", "--train", many, "--output", output, *flags)
     try:
@@ -123,7 +121,7 @@ def test_a_training_that_ctrl_c_stopped_goes_on_to_its_last_epoch(tmp_path):
 
 def test_members_train_on_the_gpu_and_predict_together_on_the_cpu(data, tmp_path):
     output = tmp_path / "run"
-    flags = [*ON_DEVICE, *flags_of(TINY, members=2, epochs=20, precision="auto")]
+    flags = [*flags_of(TINY, members=2, epochs=20, precision="auto")]
     code, printed, told = job("train", *data, "--output", output, *flags)
     assert code == 0, told
     assert "starting 2 members of " in told
@@ -140,7 +138,7 @@ def test_a_sweep_trains_its_trials_on_the_gpu(data, tmp_path):
     space.write_text("lr: {choice: [0.01, 0.02]}")
     fixed = TINY.model_dump(exclude={"lr"}) | {"epochs": 4, "precision": "auto"}
     options = {"space": space, "num_samples": 2, "scheduler": "none", "output": output}
-    code, _, told = job("tune", *data, *ON_DEVICE, *as_flags(fixed | options))
+    code, _, told = job("tune", *data, *as_flags(fixed | options))
     found = [(trial.status, trial.epochs, trial.reason) for trial in SweepLog(output).trials]
     assert (code, found) == (0, [("done", 4, "")] * 2), told
     assert trained_on(output) == (DEVICE, "bf16")
