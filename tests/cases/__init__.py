@@ -1,0 +1,1 @@
+"""Inputs that failed once, and more of their kind, each with what should happen."""
