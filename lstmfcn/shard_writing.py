@@ -7,12 +7,12 @@ import gzip
 import io
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from itertools import islice
 from pathlib import Path
 from typing import TextIO
 
-import numpy as np
-
 from lstmfcn.channels import value_names
+from lstmfcn.counts import number
 from lstmfcn.errors import OutputError
 from lstmfcn.files import new_folder, whole_folder
 
@@ -37,15 +37,42 @@ def write_shards(
     Raises:
         OutputError: the folder holds something or cannot be written, or rows are too few.
     """
-    if n_shards > len(series):
-        raise OutputError(f"{folder}: {n_shards} shards for {len(series)} rows; use fewer shards")
     header = ["y", *value_names(n_channels, len(series[0]) // n_channels)]
+    rows = ([name, *values] for name, values in zip(classes, series, strict=True))
+    write_rows(folder, header, rows, len(series), n_shards)
+
+
+def write_rows(
+    folder: Path,
+    header: Sequence[str],
+    rows: Iterator[Sequence[object]],
+    n_rows: int,
+    n_shards: int,
+) -> None:
+    """Spread rows, in order, over ``part-000.csv``, ... in a new folder that appears whole.
+
+    Args:
+        folder: must not hold anything yet.
+        header: names of the columns.
+        rows: read one by one, to their end.
+        n_rows: how many they are.
+        n_shards: at most as many.
+
+    Raises:
+        OutputError: the folder holds something or cannot be written, or rows are too few.
+    """
+    if n_shards > n_rows:
+        raise OutputError(
+            f"{folder}: {number(n_shards, 'shard')} for {number(n_rows, 'row')}; use fewer shards"
+        )
     with whole_folder(new_folder(folder)) as unfinished:
-        for i, rows in enumerate(np.array_split(np.arange(len(series)), n_shards)):
+        for i in range(n_shards):
+            n_rows_here = n_rows // n_shards + (i < n_rows % n_shards)
+            own = islice(rows, n_rows_here) if i < n_shards - 1 else rows
             with (unfinished / f"part-{i:03d}.csv").open("w", newline="", encoding="utf-8") as file:
                 writer = csv.writer(file, lineterminator="\n")
                 writer.writerow(header)
-                writer.writerows([classes[k], *series[k]] for k in rows)
+                writer.writerows(own)
 
 
 @contextmanager

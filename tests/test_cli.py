@@ -13,7 +13,7 @@ import pandas as pd
 import pytest
 
 import lstmfcn
-import lstmfcn.convert
+import lstmfcn.convert.convert
 from lstmfcn.cli import app, main
 from lstmfcn.commands.going_on import going_on
 from lstmfcn.commands.pages import PAGES
@@ -305,7 +305,7 @@ def test_a_bug_keeps_its_traceback(capsys, tmp_path, monkeypatch):
     def fail(*_):
         raise RuntimeError("a bug")
 
-    monkeypatch.setattr(lstmfcn.convert, "convert", fail)
+    monkeypatch.setattr(lstmfcn.convert.convert, "convert", fail)
     with pytest.raises(RuntimeError, match="a bug") as error:
         main(["convert", "--input", "a.ts", "--output", str(tmp_path / "output")])
     assert error.traceback[-1].name == "fail"

@@ -1,6 +1,6 @@
 import pytest
 
-from lstmfcn.convert import convert
+from lstmfcn.convert.convert import convert
 from lstmfcn.errors import DataError, OutputError
 
 TS = """\
