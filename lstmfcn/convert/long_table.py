@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator
+from itertools import pairwise
 from typing import NamedTuple
 
 import numpy as np
@@ -221,6 +222,5 @@ def _series(table: _Table) -> Iterator[Series]:
 
 def _runs(codes: Indices) -> Iterator[slice]:
     """Where equal codes stand beside each other."""
-    starts = np.flatnonzero(np.diff(codes, prepend=-1)).tolist()
-    for start, stop in zip(starts, [*starts[1:], len(codes)], strict=True):
-        yield slice(start, stop)
+    bounds = [*np.flatnonzero(np.diff(codes, prepend=-1)).tolist(), len(codes)]
+    yield from (slice(start, stop) for start, stop in pairwise(bounds))
