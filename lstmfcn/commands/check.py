@@ -12,7 +12,7 @@ from lstmfcn.commands.pages import DATA_COMMANDS, page
 from lstmfcn.counts import number
 from lstmfcn.errors import DataError, OutputError
 from lstmfcn.flag_groups import DATA, OUTPUT
-from lstmfcn.hyperparameters import MissingName, TaskName
+from lstmfcn.hyperparameters import MissingLabelsName, MissingName, TaskName
 from lstmfcn.terminal import stage, tell_result
 
 if TYPE_CHECKING:
@@ -31,6 +31,8 @@ def check(
     validation: Annotated[Place | None, DATA] = None,
     task: Annotated[TaskName | None, DATA] = None,
     missing: Annotated[MissingName, DATA] = "refuse",
+    missing_marker: Annotated[str, DATA] = "",
+    missing_labels: Annotated[MissingLabelsName, DATA] = "refuse",
     limit: Annotated[Count, OUTPUT] = 100,
     fix: Annotated[bool, Parameter(negative=""), OUTPUT] = False,
     output: Annotated[Place | None, OUTPUT] = None,
@@ -50,7 +52,11 @@ def check(
     task
         What the labels mean; by default guessed from the label columns.
     missing
-        mask: empty cells are no fault.
+        mask: empty cells are no fault, nor are nan, NA, NULL and the like.
+    missing_marker
+        With --missing mask, a further text that stands for an empty cell, such as ?.
+    missing_labels
+        name: nan, NA, None, null and the like are class names.
     limit
         How many faults to list; all are counted.
     fix
@@ -69,7 +75,15 @@ def check(
     from lstmfcn.check.terminal import lines_for_terminal
 
     with stage(f"checking {data}"):
-        findings = check_data(data, validation, task, missing, limit)
+        findings = check_data(
+            data,
+            validation,
+            task,
+            missing,
+            limit,
+            missing_marker=missing_marker,
+            missing_labels=missing_labels,
+        )
     lines, facts = lines_for_terminal(findings), as_facts(findings)
     try:
         if output:
