@@ -24,10 +24,9 @@ from lstmfcn.counts import number
 from lstmfcn.errors import DataError
 from lstmfcn.files import new_folder
 from lstmfcn.hyperparameters import MissingName
+from lstmfcn.packing import PACKED_SUFFIXES
 from lstmfcn.shard_writing import write_rows
 from lstmfcn.shards import Shard, find_shards
-
-_PACKED = (".gz", ".bz2", ".xz", ".zst")
 
 
 class _Form(NamedTuple):
@@ -115,7 +114,7 @@ def _form_of(shard: Shard, wanted: Wanted) -> _Form:
         DataError: no form is known by its name, or the form does not take a flag.
     """
     path = PurePath(shard.name.lower())
-    suffix = PurePath(path.stem if path.suffix in _PACKED else path).suffix
+    suffix = PurePath(path.stem if path.suffix in PACKED_SUFFIXES else path).suffix
     form = _FORMS.get(suffix)
     if form is None:
         known = ", ".join(filter(None, _FORMS))

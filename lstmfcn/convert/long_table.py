@@ -15,11 +15,19 @@ import pyarrow.csv
 
 from lstmfcn.column_names import some_of
 from lstmfcn.convert.rows import separator_of
-from lstmfcn.convert.series import Rereadable, Series, Wanted, are_numbers, cells_of, lines_of
+from lstmfcn.convert.series import (
+    Rereadable,
+    Series,
+    Wanted,
+    are_numbers,
+    cells_of,
+    lines_of,
+    plain_bytes,
+)
 from lstmfcn.convert.times import Times, times_of
 from lstmfcn.counts import number
 from lstmfcn.errors import DataError
-from lstmfcn.reading import BLOCK_BYTES, readable
+from lstmfcn.reading import BLOCK_BYTES
 from lstmfcn.shards import Shard
 
 _ROLES = {
@@ -114,7 +122,7 @@ def _read(shard: Shard, names: list[str], separator: str) -> pa.Table:
         ragged.append(row)
         return "skip"
 
-    with readable(shard), shard.open() as stream:
+    with plain_bytes(shard) as stream:
         table = pa.csv.read_csv(
             stream,
             read_options=pa.csv.ReadOptions(use_threads=False, block_size=BLOCK_BYTES),

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import csv
 import io
+import lzma
 from collections.abc import Callable, Iterator
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
@@ -17,7 +18,8 @@ from lstmfcn.cells import is_missing
 from lstmfcn.convert.times import Times
 from lstmfcn.errors import DataError
 from lstmfcn.hyperparameters import MissingName
-from lstmfcn.reading import BLOCK_BYTES, readable
+from lstmfcn.packing import HEAD_BYTES, packing_of, unpacked
+from lstmfcn.reading import BLOCK_BYTES, readable, unreadable
 from lstmfcn.shards import Shard
 
 LabelName = Literal["first", "last", "none"]
@@ -68,13 +70,30 @@ class Rereadable:
         return self.read()
 
 
+@contextmanager
+def plain_bytes(shard: Shard) -> Iterator[pa.NativeFile]:
+    """A file's bytes as a stream, unpacked where its first ones say that they are packed.
+
+    Raises:
+        DataError: the file cannot be read.
+    """
+    try:
+        with readable(shard), shard.filesystem.open_input_file(shard.path) as file:
+            packing = packing_of(file.read(HEAD_BYTES))
+            file.seek(0)
+            with unpacked(file, packing) as stream:
+                yield stream
+    except (EOFError, lzma.LZMAError) as error:
+        raise unreadable(shard, error) from error
+
+
 def lines_of(shard: Shard) -> Iterator[str]:
     """A text file's lines, without blanks around them.
 
     Raises:
         DataError: the file cannot be read, or a line is longer than a row of a shard may be.
     """
-    with readable(shard), shard.open() as stream, io.TextIOWrapper(stream, "utf-8-sig") as text:
+    with plain_bytes(shard) as stream, io.TextIOWrapper(stream, "utf-8-sig") as text:
         number = 0
         while line := text.readline(BLOCK_BYTES):
             number += 1

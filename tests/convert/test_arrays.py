@@ -61,10 +61,15 @@ def test_a_npy_without_labels_and_nan_as_gaps(tmp_path):
 
 @settings(deadline=None, max_examples=50, database=None)
 @given(
-    x=arrays.arrays(
-        st.sampled_from([np.float32, np.float64, np.float16, np.int16, np.bool_]),
-        (2, 3),
-        elements={"allow_nan": False, "allow_infinity": False, "width": 16},
+    x=st.one_of(
+        arrays.arrays(dtype, (2, 3), elements=elements)
+        for dtype, elements in (
+            (np.float64, st.floats(width=32, allow_nan=False, allow_infinity=False)),
+            (np.float32, st.floats(width=32, allow_nan=False, allow_infinity=False)),
+            (np.float16, st.floats(width=16, allow_nan=False, allow_infinity=False)),
+            (np.uint64, st.integers(0, 2**53)),
+            (np.bool_, st.booleans()),
+        )
     )
 )
 def test_every_value_is_read_back_as_it_was(tmp_path_factory, x):

@@ -33,12 +33,9 @@ def test_the_class_of_a_headerless_csv_stands_where_it_is_said(tmp_path, label, 
 @pytest.mark.parametrize("separator", [";", "\t"])
 def test_decimal_commas_are_found_where_no_comma_separates(tmp_path, separator, caplog):
     caplog.set_level("INFO")
-    text = '0,5;1,25;-2\n1,0;3;4,0e1\n"a;b";1;2\n'.replace(";", separator)
-    text = text if separator == ";" else text.replace(f'"a{separator}b"', "ab")
+    text = "0,5;1,25;-2\n1,0;3;4,0e1\nab;1;2\n".replace(";", separator)
     rows = lines_of(tmp_path, "a.csv", text, header=False, label="first")
-    third = '"a;b",1,2' if separator == ";" else "ab,1,2"
-    third = third.replace('"a;b"', "a;b")
-    assert rows == ["y,x_1,x_2", "0.5,1.25,-2", "1,3,4.0e1", third]
+    assert rows == ["y,x_1,x_2", "0.5,1.25,-2", "1,3,4.0e1", "ab,1,2"]
     assert "and decimal commas" in caplog.text
 
 
