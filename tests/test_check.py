@@ -99,7 +99,10 @@ def test_rows_of_the_same_series_are_told_with_their_places(tmp_path):
         ({"x_2": [-999.0] + [0.0] * 39}, "extreme_values", "1 value of the training data more "),
         ({"y": ["ant"] * 37 + ["bee"] * 3}, "few_rows", "1 class with fewer than 5 training rows"),
         ({"y": ["ant"] * 37 + ["bee"] * 3}, "uneven_classes", "12 times as many training rows of"),
-        ({"y": ["ant", "Ant"] * 20}, "names_alike", "only: Ant, ant;"),
+        ({"y": ["ant", "Ant"] * 20}, "names_alike", "almost the same: Ant, ant;"),
+        ({"y": ["ant 1", "ant\u00a01"] * 20}, "names_alike", "almost the same: ant 1, ant\u00a01;"),
+        ({"y": ["\ufb01n", "fin"] * 20}, "names_alike", "almost the same: fin, \ufb01n;"),
+        ({"y": ["007", "7"] * 20}, "names_alike", "almost the same: 007, 7;"),
     ],
 )
 def test_what_may_not_be_meant_is_told(tmp_path, change, kind, says):
@@ -107,6 +110,54 @@ def test_what_may_not_be_meant_is_told(tmp_path, change, kind, says):
     shard_of(table.assign(**change), tmp_path / "a.csv")
     assert kind not in found_in(shard_of(table, tmp_path / "b" / "b.csv").path)
     assert says in str(found_in(tmp_path / "a.csv")[kind])
+
+
+@pytest.mark.parametrize(
+    ("names", "kind", "says"),
+    [
+        (["y", "x_1", "x_10", "x_2"], "column_order", "found the column x_10 before x_2: columns "),
+        (["y", "x2_1", "x2_10", "x2_2"], "column_order", "the column x2_10 before x2_2: columns "),
+        (["y", "xb", "xa", "xc"], "names_without_numbers", "3 value columns without a number in "
+         "the name: xb, xa, xc; they are read as one channel, in the order of the header; rename"),
+        (["year", "x_1", "x_2", "x_3"], "odd_labels", "the label year, by a name that starts "),
+    ],
+)  # fmt: skip
+def test_names_of_columns_that_may_say_something_else_are_told(tmp_path, names, kind, says):
+    table = table_of(["ant", "bee"] * 10, n_timepoints=3)
+    usual = shard_of(table, tmp_path / "b" / "b.csv").path
+    shard_of(table.set_axis(names, axis=1), tmp_path / "a.csv")
+    assert kind not in found_in(usual)
+    found = found_in(tmp_path / "a.csv")
+    assert found.keys() == {kind}
+    assert says.removeprefix("found ") in str(found[kind])
+
+
+def test_kept_names_that_stand_for_missing_labels_are_told(tmp_path):
+    shard_of(table_of(["ant", "NA", "bee", "null"] * 10), tmp_path / "a.csv")
+    assert check(str(tmp_path / "a.csv")).n_faults == 20
+    found = found_in(tmp_path / "a.csv", missing_labels="name")
+    assert str(found["missing_names"]) == (
+        "2 classes whose name often stands for a missing label: NA (10), null (10); "
+        "without --missing-labels name such rows are refused"
+    )
+
+
+@pytest.mark.parametrize(
+    ("lines", "advice"),
+    [
+        ("y,x_1\na,1\nb,2\na,no\n", "mend them, or leave such rows out with --fix --output DIR"),
+        ("y,x_1\na,no\nb,no\n", "mend them"),
+        ("x_1,x_2\n1,2\n", "mend them"),
+        ("y,x_1,x_1\na,1,2\n", "mend them"),
+        ("y,x_1\na,1\na,2\n", "mend them"),
+    ],
+)
+def test_leaving_rows_out_is_advised_where_others_are_left(tmp_path, capsys, lines, advice):
+    (tmp_path / "a.csv").write_text(lines)
+    assert main(["check", str(tmp_path / "a.csv")]) == 2
+    last = capsys.readouterr().err.splitlines()[-1]
+    assert last.endswith(f"; {advice}")
+    assert "fault" in last
 
 
 def test_an_extreme_value_is_told_with_its_place(tmp_path):

@@ -198,6 +198,7 @@ def test_every_command_is_in_a_group_and_has_an_example_that_can_be_typed():
 @pytest.mark.parametrize("command", ["sample", "convert", "completion"])
 def test_examples_of_what_needs_no_model_run(tmp_path, monkeypatch, capsys, command):
     (tmp_path / "Coffee_TRAIN.tsv").write_text("1\t0.5\t2\n2\t3\t4\n1\t5\t6\n")
+    (tmp_path / "beats.csv").write_text("0.5,2,0\n3,4,1\n")
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("HOME", str(tmp_path))
     (page,) = (page for function, page in PAGES.items() if function.__name__ == command)

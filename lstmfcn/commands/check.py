@@ -96,7 +96,7 @@ def check(
     if findings.n_faults and not output:
         raise DataError(
             number(findings.n_faults, "fault"),
-            "mend them, or leave such rows out with --fix --output DIR",
+            findings.advice,
             file=data,
         )
 
