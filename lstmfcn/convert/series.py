@@ -109,7 +109,7 @@ def lines_of(shard: Shard) -> Iterator[str]:
 def cells_of(line: str, separator: str | None) -> list[str]:
     """The cells of a line, without blanks around them; any blanks separate where None."""
     if separator is None:
-        return line.split()
+        return line.split() or [""]
     if '"' in line:
         return [cell.strip() for cell in next(csv.reader([line], delimiter=separator))]
     return [cell.strip() for cell in line.split(separator)]
