@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import tokenize
 import zipfile
 import zlib
 from collections.abc import Iterator, Mapping, Sequence
@@ -22,6 +23,17 @@ from lstmfcn.shards import Shard
 _VALUES = ("x", "X", "data")
 _LABELS = ("y", "Y", "labels")
 
+_BROKEN = (
+    ValueError,
+    EOFError,
+    MemoryError,
+    RuntimeError,
+    tokenize.TokenError,
+    zipfile.BadZipFile,
+    zlib.error,
+)
+"""What NumPy and zipfile raise of broken, encrypted or too large files."""
+
 Array = npt.NDArray[Any]
 
 logger = logging.getLogger(__name__)
@@ -36,7 +48,7 @@ def read_arrays(shard: Shard, wanted: Wanted) -> Rereadable:
     with _opened(shard) as arrays:
         x = arrays[_name_of(arrays, _VALUES, shard)]
         y = None if wanted.label == "none" else arrays[_name_of(arrays, _LABELS, shard)]
-    if x.ndim not in (2, 3) or x.dtype.kind not in "biuf":
+    if x.ndim not in (2, 3) or 0 in x.shape[1:] or x.dtype.kind not in "biuf":
         raise DataError(
             f"values of shape {x.shape} and type {x.dtype}",
             "store numbers, (rows, timepoints) or (rows, channels, timepoints)",
@@ -61,7 +73,7 @@ def _opened(shard: Shard) -> Iterator[Mapping[str, Array]]:
         with readable(shard), shard.filesystem.open_input_file(shard.path) as file:
             loaded = np.load(file, allow_pickle=False)
             yield {"x": loaded} if isinstance(loaded, np.ndarray) else loaded
-    except (ValueError, EOFError, MemoryError, zipfile.BadZipFile, zlib.error) as error:
+    except _BROKEN as error:
         if "Object arrays" in str(error):
             raise DataError(
                 "an array of Python objects", "store texts by y.astype(str)", file=shard.path
@@ -102,7 +114,8 @@ def _tell_axes(x: Array, shard: Shard) -> None:
 
 
 def _series(x: Array, y: Array | None) -> Iterator[Series]:
-    numbers = x.astype(np.int8) if x.dtype.kind == "b" else x
+    plain = {"bool": np.int8, "float16": np.float32}  # short texts of float16 are other float32
+    numbers = x.astype(plain.get(x.dtype.name, x.dtype))
     labels = [None] * len(x) if y is None else _texts(y.reshape(len(x)))
     for row, (values, label) in enumerate(zip(numbers, labels, strict=True), start=1):
         yield Series(row, label, np.atleast_2d(values).astype(str).tolist())

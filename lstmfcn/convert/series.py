@@ -129,11 +129,23 @@ def first_refused(cells: list[str], missing: MissingName) -> int | None:
     """The first cell that training would not take; it may be empty where values may be missing."""
     numbers = _as_numbers(cells, missing)
     if numbers is None:
-        return next(i for i, cell in enumerate(cells) if _as_numbers([cell], missing) is None)
+        return _first_text(cells, missing)
     refused = ~np.isfinite(numbers)
     if missing == "mask":
         refused &= np.array([cell != "" for cell in cells], dtype=np.bool_)
     return int(refused.argmax()) if refused.any() else None
+
+
+def _first_text(cells: list[str], missing: MissingName) -> int:
+    """The first cell that is no number, of cells among which there is one."""
+    start, stop = 0, len(cells)
+    while stop - start > 1:
+        middle = (start + stop) // 2
+        if _as_numbers(cells[start:middle], missing) is None:
+            stop = middle
+        else:
+            start = middle
+    return start
 
 
 def _as_numbers(cells: list[str], missing: MissingName = "refuse") -> np.ndarray | None:

@@ -94,6 +94,8 @@ def test_every_value_is_read_back_as_it_was(tmp_path_factory, x):
          "y.astype(str)"),
         ("a.npz", npz(x=X[0], y=[1, 2]), "values of shape (2,) and type float64; store numbers, "
          "(rows, timepoints) or (rows, channels, timepoints)"),
+        ("a.npz", npz(x=np.ones((2, 0, 3)), y=[1, 2]), "values of shape (2, 0, 3) and type "
+         "float64; store numbers, (rows, timepoints) or (rows, channels, timepoints)"),
         ("a.npz", npz(x=X * 1j, y=[1, 2]), "values of shape (2, 2) and type complex128; store "
          "numbers, (rows, timepoints) or (rows, channels, timepoints)"),
         ("a.npz", npz(x=X, y=[1, 2, 3]), "labels of shape (3,) and type int64 beside 2 rows; store "
@@ -120,6 +122,23 @@ def test_what_cannot_be_converted_is_refused(tmp_path, name, content, message):
 def test_broken_files_are_refused_in_one_line(tmp_path, name, content):
     with pytest.raises(DataError):
         converted(tmp_path, name, content, label="none")
+
+
+@settings(deadline=None, max_examples=100, database=None)
+@given(
+    content=st.sampled_from([npz(x=X, y=["a", "b"]), npy(X)]),
+    places=st.lists(st.floats(0, 1, exclude_max=True), min_size=1, max_size=3),
+    byte=st.integers(0, 255),
+)
+def test_damaged_files_are_refused_in_a_line_or_converted(tmp_path_factory, content, places, byte):
+    damaged = bytearray(content)
+    for place in places:
+        damaged[int(place * len(damaged))] = byte
+    folder = tmp_path_factory.mktemp("damaged")
+    try:
+        converted(folder, "a.npz", bytes(damaged), label="none")
+    except DataError:
+        assert not (folder / "output").exists()
 
 
 @pytest.mark.parametrize("value", [np.inf, np.nan, 1e39])
