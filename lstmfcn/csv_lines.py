@@ -2,24 +2,34 @@
 
 from __future__ import annotations
 
-import csv
 import io
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from itertools import islice
 
 import pyarrow as pa
 
 from lstmfcn.cells import Source
+from lstmfcn.column_names import some_of
+from lstmfcn.dialect import USUAL, Dialect, lines_of_text, rows_of_lines
 from lstmfcn.errors import DataError, raise_first
 from lstmfcn.schema import SeriesSchema
 from lstmfcn.shards import Shard
 
+LEAVE_OUT = "leave the row out, as lstmfcn check --fix does"
+
 
 @contextmanager
 def lines_of(shard: Shard) -> Iterator[Iterator[list[str]]]:
-    """The cells of each line of a CSV shard, the header first; none for empty lines."""
+    """The cells of each line of a CSV shard, the header first; none for empty lines.
+
+    Iterating raises:
+        UnicodeDecodeError, csv.Error, LongLineError: a line that cannot be read.
+    """
+    layout = shard.layout
     with shard.open() as stream, io.TextIOWrapper(stream, "utf-8-sig") as text:
-        yield csv.reader(text)
+        lines = islice(lines_of_text(text), layout.n_lines_before, None)
+        yield rows_of_lines(lines, layout.dialect.separator)
 
 
 def numbers_of(types: dict[str, pa.DataType]) -> list[str]:
@@ -33,6 +43,7 @@ def refuse_first_fault(
     numbers: Sequence[str],
     schema: SeriesSchema,
     file: str | None = None,
+    dialect: Dialect = USUAL,
 ) -> int:
     """Look for the first row or cell that cannot be parsed.
 
@@ -42,6 +53,7 @@ def refuse_first_fault(
         numbers: those that must hold numbers.
         schema: knows what to do about a cell that holds none.
         file: for the message.
+        dialect: of the numbers.
 
     Returns:
         The number of rows, where all can be parsed.
@@ -49,12 +61,18 @@ def refuse_first_fault(
     Raises:
         DataError: a row with another number of cells, or a cell that is no number.
     """
-    wanted = set(numbers)
-    places = [i for i, name in enumerate(header) if name in wanted]
+    places = places_of(numbers, header)
     row = 0
     for row, cells in enumerate(filter(None, lines), start=1):
-        raise_first(line_faults(cells, header, places, schema, Source(file, row - 1)))
+        source = Source(file, row - 1)
+        raise_first(line_faults(cells, header, places, schema, source, dialect))
     return row
+
+
+def places_of(names: Iterable[str], header: Sequence[str]) -> list[int]:
+    """Where in a header these names stand."""
+    wanted = set(names)
+    return [i for i, name in enumerate(header) if name in wanted]
 
 
 def line_faults(
@@ -63,8 +81,9 @@ def line_faults(
     places: Sequence[int],
     schema: SeriesSchema,
     source: Source,
+    dialect: Dialect = USUAL,
 ) -> Iterator[DataError]:
-    """Why a line cannot be parsed: another number of cells, or cells that are no numbers.
+    """Why a line cannot be parsed: one fault of all of it, or of each cell that is no number.
 
     Args:
         cells: of the line.
@@ -72,26 +91,78 @@ def line_faults(
         places: where in the header those stand that must hold numbers.
         schema: knows what to do about a cell that holds none.
         source: of the line.
+        dialect: of the numbers.
+
+    Raises:
+        DataError: the rows below the line are of other columns.
     """
     file, row = source.file, source.rows_before + 1
-    if len(cells) != len(header):
-        yield DataError(
-            f"{len(cells)} cells",
-            f"the header has {len(header)} columns: give the row as many",
-            file=file,
-            row=row,
-        )
-    elif not _are_numbers([cells[i] for i in places]):
-        for i in places:
-            if not _are_numbers([cells[i]]):
-                fix = schema.fix_for(header[i])
-                yield DataError(repr(cells[i]), fix, file=file, row=row, column=header[i])
+    if len(cells) == len(header) and are_numbers([cells[i] for i in places], dialect):
+        return
+    _refuse_other_columns(cells, header, schema, source)
+    if told := _of_whole_line(cells, header, places, schema, dialect):
+        found, fix = told
+        if fix == LEAVE_OUT and not file:
+            fix = "leave the row out"
+        yield DataError(found, fix, file=file, row=row)
+        return
+    for i in places:
+        if not are_numbers([cells[i]], dialect):
+            fix = schema.fix_for(header[i])
+            yield DataError(repr(cells[i]), fix, file=file, row=row, column=header[i])
 
 
-def _are_numbers(cells: Sequence[str]) -> bool:
+def are_numbers(cells: Sequence[str], dialect: Dialect = USUAL) -> bool:
     """Whether pyarrow reads cells as numbers, or as missing, which the schema refuses."""
     try:
-        pa.array([cell.strip(" \t") for cell in cells if cell]).cast(pa.float32())
+        pa.array([dialect.number_text(cell) for cell in cells if cell]).cast(pa.float32())
     except pa.ArrowInvalid:
         return False
     return True
+
+
+def _refuse_other_columns(
+    cells: Sequence[str], header: Sequence[str], schema: SeriesSchema, source: Source
+) -> None:
+    """Refuse a second header of other columns, or of the same in another order.
+
+    Raises:
+        DataError: names the row; those below it would be read by the wrong columns.
+    """
+    names = [cell.strip() for cell in cells]
+    if set(schema.value_columns) <= set(names) and not _is_header(names, header, schema):
+        raise DataError(
+            "a second header, of columns that stand otherwise than in the first",
+            "split the file above it",
+            file=source.file,
+            row=source.rows_before + 1,
+        )
+
+
+def _is_header(names: Sequence[str], header: Sequence[str], schema: SeriesSchema) -> bool:
+    """Whether names of labels and values stand where they do in the header."""
+    places = places_of([*schema.label_columns, *schema.value_columns], header)
+    return len(names) == len(header) and all(names[i] == header[i] for i in places)
+
+
+def _of_whole_line(
+    cells: Sequence[str],
+    header: Sequence[str],
+    places: Sequence[int],
+    schema: SeriesSchema,
+    dialect: Dialect,
+) -> tuple[str, str] | None:
+    """What is wrong with a line as a whole, and what to do; None where single cells are."""
+    if not any(cell.strip() for cell in cells):
+        return "an empty row", LEAVE_OUT
+    if len(cells) != len(header):
+        if cells[0].startswith("#"):
+            return "a comment among the rows", LEAVE_OUT
+        return f"{len(cells)} cells", f"the header has {len(header)} columns: give the row as many"
+    texts = [cell.strip() for cell in cells]
+    if _is_header(texts, header, schema):
+        return "a second header", LEAVE_OUT
+    values = [texts[i] for i in places if header[i] not in schema.label_columns]
+    if len(values) > 1 and not any(not text or are_numbers([text], dialect) for text in values):
+        return f"text in place of all values ({some_of(values)}), such as units", LEAVE_OUT
+    return None

@@ -6,7 +6,7 @@ The same code runs here and inside Ray, so both write the same bytes.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import NamedTuple
 
 import numpy as np
@@ -16,10 +16,11 @@ from lstmfcn.classifier import Classifier, chunk_rows
 from lstmfcn.errors import DataError
 from lstmfcn.explanation import Explanation, explained_outputs
 from lstmfcn.files import whole_file
+from lstmfcn.packing import PACKED_SUFFIXES
 from lstmfcn.reading import read_header, read_tables
 from lstmfcn.schema import SeriesSchema
 from lstmfcn.shard_writing import opened_csv
-from lstmfcn.shards import Shard
+from lstmfcn.shards import PARQUET_SUFFIXES, Shard
 
 
 class Predicted(NamedTuple):
@@ -56,8 +57,17 @@ def predictions(
 
 
 def output_name(shard: Shard) -> str:
-    """The name of a shard's prediction file: its own, with .csv for .parquet."""
-    return shard.name.removesuffix(".parquet") + ".csv" if shard.is_parquet else shard.name
+    """The name of a shard's prediction file: its own, ending in .csv, or in .gz if it does."""
+    name = shard.name
+    suffix = PurePosixPath(name).suffix.lower()
+    if suffix in PACKED_SUFFIXES and suffix != ".gz":
+        name = name[: -len(suffix)]
+        suffix = PurePosixPath(name).suffix.lower()
+    if suffix in PARQUET_SUFFIXES or suffix == ".tsv":
+        return name[: -len(suffix)] + ".csv"
+    if name.lower().endswith(".tsv.gz"):
+        return name[: -len(".tsv.gz")] + ".csv.gz"
+    return name
 
 
 def predict_shard(
@@ -126,7 +136,7 @@ def _write(
     n_rows = 0
     with (
         whole_file(output) as unfinished,
-        opened_csv(unfinished, compressed=output.name.endswith(".gz")) as file,
+        opened_csv(unfinished, "gzip" if output.suffix.lower() == ".gz" else "") as file,
     ):
         file.write(csv_line(header))
         for others, rows in parts:

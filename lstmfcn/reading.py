@@ -7,7 +7,10 @@ only to name the file, row and column of the first fault.
 from __future__ import annotations
 
 import csv
-import io
+import logging
+import lzma
+import re
+from collections import Counter
 from collections.abc import Iterator, Sequence, Sized
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -15,15 +18,20 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.csv
 import pyarrow.parquet
 
 from lstmfcn.cells import Source
-from lstmfcn.csv_lines import lines_of, numbers_of, refuse_first_fault
-from lstmfcn.errors import DataError
+from lstmfcn.counts import number
+from lstmfcn.csv_lines import LEAVE_OUT, lines_of, numbers_of, refuse_first_fault
+from lstmfcn.dialect import USUAL, Dialect, LongLineError
+from lstmfcn.errors import DataError, raise_first
 from lstmfcn.hyperparameters import MissingName, TaskName
+from lstmfcn.layout import long_line
 from lstmfcn.schema import SeriesSchema
 from lstmfcn.shards import Shard, find_shards
+from lstmfcn.text_encoding import not_utf8
 
 BLOCK_BYTES = 16 << 20
 """The most CSV bytes parsed at a time."""
@@ -43,6 +51,22 @@ _NUMBERS = (
 )
 _TEXTS = (pa.types.is_string, pa.types.is_large_string)
 _PARQUET_ROWS = 1 << 16
+
+_BROKEN = (
+    OSError,
+    EOFError,
+    UnicodeDecodeError,
+    csv.Error,
+    lzma.LZMAError,
+    LongLineError,
+    pa.ArrowException,
+)
+"""What a broken or unreadable file raises."""
+
+_NUMBER_WITH_COMMA = r"^\s*([+-]?\d*),(\d+(?:[eE][+-]?\d+)?)\s*$"
+_PARTITION = re.compile(r"([^=/]+)=([^/]*)")
+
+logger = logging.getLogger(__name__)
 
 
 class ShardSet(NamedTuple):
@@ -79,26 +103,59 @@ def survey(
         DataError: nothing is there, or the headers disagree.
     """
     shards = find_shards(data)
+
+    def header_of(shard: Shard) -> list[str]:
+        return read_header(shard, labels)
+
     with ThreadPoolExecutor(_HEADER_THREADS) as threads:
-        headers = list(threads.map(read_header, shards))
+        headers = list(threads.map(header_of, shards))
+    tell_dialects(data, shards)
     read_by = schema or SeriesSchema.from_header(headers[0], task, shards[0].path, missing)
     for shard, header in zip(shards, headers, strict=True):
         read_by.check_header(header, shard.path, labels)
     return ShardSet(data, shards, headers, read_by)
 
 
-def read_header(shard: Shard) -> list[str]:
+def read_header(shard: Shard, labels: bool = False) -> list[str]:
     """A shard's column names, in file order.
 
+    Args:
+        labels: whether the label columns matter.
+
     Raises:
-        DataError: the shard cannot be read.
+        DataError: the shard cannot be read, its first line is no header, or it lacks labels, which
+            its folder's name has.
     """
     with readable(shard):
-        if shard.is_parquet:
-            with shard.filesystem.open_input_file(shard.path) as file:
-                return list(pa.parquet.read_schema(file).names)
-        with shard.open() as stream, io.TextIOWrapper(stream, encoding="utf-8-sig") as text:
-            return next(csv.reader(text), [])
+        raise_first(header_faults(shard, labels))
+        if before := shard.layout.before_fault(shard.path):
+            raise before
+        return list(shard.layout.header)
+
+
+def header_faults(shard: Shard, labels: bool) -> Iterator[DataError]:
+    """Why a shard's first line is no header, or its labels are in the name of a folder."""
+    if fault := shard.layout.header_fault(shard.path, labels):
+        yield fault
+    if labels and not any(name.strip().startswith("y") for name in shard.layout.header):
+        folders = shard.path.rpartition("/")[0]
+        if found := _PARTITION.findall(folders):
+            name, value = found[-1]
+            yield DataError(
+                f"no label column in the header, but {name}={value} in the name of a folder",
+                f"write it into the file as a column {name if name.startswith('y') else 'y'}, such "
+                "as by pandas.read_parquet(FOLDER).to_parquet(FILE), which reads both",
+                file=shard.path,
+            )
+
+
+def tell_dialects(data: str, shards: Sequence[Shard]) -> None:
+    """Log what separates the cells of CSV shards, where it is not commas alone."""
+    dialects = Counter(shard.layout.dialect for shard in shards if not shard.is_parquet)
+    if dialects.keys() == {USUAL}:
+        return
+    for dialect, n_shards in dialects.items():
+        logger.info("%s: cells separated by %s in %s", data, dialect, number(n_shards, "shard"))
 
 
 def read_tables(
@@ -127,13 +184,22 @@ def read_tables(
     rows = 0
     with readable(shard):
         try:
-            for table in typed_tables(shard, types):
-                yield table, Source(shard.path, rows)
-                rows += table.num_rows
+            for whole_table in typed_tables(shard, types):
+                table = with_decimal_points(whole_table, schema, shard.layout.dialect)
+                empty = empty_rows(table) if labels else []
+                if empty:
+                    table = table.slice(0, empty[0])
+                if table.num_rows:
+                    yield table, Source(shard.path, rows)
+                    rows += table.num_rows
+                if empty:
+                    raise empty_row(Source(shard.path, rows))
         except pa.ArrowInvalid:
+            shard.refuse_changed()
             if not shard.is_parquet:
                 _refuse_first_fault(shard, schema, types)
             raise
+        shard.refuse_changed()
     if rows == 0:
         raise without_rows(shard)
 
@@ -171,14 +237,53 @@ def typed_tables(shard: Shard, types: dict[str, pa.DataType]) -> Iterator[pa.Tab
     return _parquet_tables(shard, types) if shard.is_parquet else _csv_tables(shard, types)
 
 
+def with_decimal_points(table: pa.Table, schema: SeriesSchema, dialect: Dialect) -> pa.Table:
+    """The table, in which class names that are numbers have no decimal comma: 1.0 for 1,0."""
+    if dialect.decimal == "." or not schema.holds_names:
+        return table
+    name = schema.label_columns[0]
+    if name not in table.column_names:
+        return table
+    points = pc.replace_substring_regex(table[name], _NUMBER_WITH_COMMA, r"\1.\2")
+    return table.set_column(table.column_names.index(name), name, points)
+
+
+def empty_rows(table: pa.Table) -> list[int]:
+    """The rows of which every cell is empty, counted from 0."""
+    rows = None
+    for column in sorted(table.columns, key=lambda column: pa.types.is_string(column.type)):
+        if pa.types.is_string(column.type):
+            empty = pc.fill_null(pc.equal(column, ""), True)
+        elif column.null_count:
+            empty = column.is_null()
+        else:
+            return []
+        rows = empty if rows is None else pc.and_(rows, empty)
+    return [] if rows is None else pc.indices_nonzero(rows).to_pylist()
+
+
+def empty_row(source: Source) -> DataError:
+    """What to say of a row of empty cells."""
+    return DataError("an empty row", LEAVE_OUT, file=source.file, row=source.rows_before + 1)
+
+
 def _csv_tables(shard: Shard, types: dict[str, pa.DataType]) -> Iterator[pa.Table]:
+    layout = shard.layout
     with (
         shard.open() as stream,
         pa.csv.open_csv(
             stream,
-            read_options=pa.csv.ReadOptions(use_threads=False, block_size=_block_bytes(types)),
+            read_options=pa.csv.ReadOptions(
+                use_threads=False,
+                block_size=_block_bytes(types),
+                skip_rows=layout.n_lines_before,
+            ),
+            parse_options=pa.csv.ParseOptions(delimiter=layout.dialect.separator),
             convert_options=pa.csv.ConvertOptions(
-                column_types=types, include_columns=list(types), null_values=[""]
+                column_types=types,
+                include_columns=list(types),
+                null_values=[""],
+                decimal_point=layout.dialect.decimal,
             ),
         ) as reader,
     ):
@@ -220,12 +325,16 @@ def readable(shard: Shard) -> Iterator[None]:
     """Turn what a broken or unreadable file raises into a `DataError`."""
     try:
         yield
-    except (OSError, UnicodeDecodeError, csv.Error, pa.ArrowException) as error:
+    except _BROKEN as error:
         raise unreadable(shard, error) from error
 
 
 def unreadable(shard: Shard, error: Exception) -> DataError:
     """What to say of a broken file."""
+    if isinstance(error, UnicodeDecodeError):
+        return not_utf8(error, shard.path, shard.layout.packing)
+    if isinstance(error, LongLineError):
+        return long_line(shard.path)
     reason = str(error).splitlines()[0] if str(error) else type(error).__name__
     return DataError(
         f"a file that cannot be read ({reason})",
@@ -238,7 +347,8 @@ def _refuse_first_fault(shard: Shard, schema: SeriesSchema, types: dict[str, pa.
     """Read a CSV shard cell by cell and raise for the first row or cell that cannot be parsed."""
     with lines_of(shard) as lines:
         header = next(lines)
-        if refuse_first_fault(lines, header, numbers_of(types), schema, shard.path) == 0:
+        dialect, numbers = shard.layout.dialect, numbers_of(types)
+        if refuse_first_fault(lines, header, numbers, schema, shard.path, dialect) == 0:
             raise without_rows(shard)
 
 

@@ -6,14 +6,26 @@ import fnmatch
 import logging
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path, PurePosixPath
 
 import pyarrow as pa
 from pyarrow import fs
 
 from lstmfcn.errors import DataError
+from lstmfcn.layout import Layout, read_layout
+from lstmfcn.listing import (
+    Found,
+    Parts,
+    Wanted,
+    files_below,
+    refuse_no_utf8,
+    refuse_unusual,
+)
+from lstmfcn.packing import PACKED_SUFFIXES, unpacked
 
-SUFFIXES = (".csv", ".csv.gz", ".parquet")
+CSV_SUFFIXES = (".csv", ".tsv")
+PARQUET_SUFFIXES = (".parquet", ".parq", ".pq")
 _WILDCARDS = "*?["
 
 logger = logging.getLogger(__name__)
@@ -37,10 +49,20 @@ class Shard:
     modified_ns: int = field(default=0, compare=False)
     filesystem: fs.FileSystem = field(default_factory=fs.LocalFileSystem, compare=False)
 
+    @cached_property
+    def layout(self) -> Layout:
+        """How its bytes are to be read, by the first of them; found once, and sent along.
+
+        Raises:
+            DataError: the file holds no table, or its header cannot be read.
+            OSError, EOFError, lzma.LZMAError, pa.ArrowException, csv.Error: a broken file.
+        """
+        return read_layout(self.filesystem, self.path)
+
     @property
     def is_parquet(self) -> bool:
         """Whether the shard is Parquet; everything else is CSV."""
-        return self.path.endswith(".parquet")
+        return self.layout.is_parquet
 
     @property
     def is_empty(self) -> bool:
@@ -48,16 +70,39 @@ class Shard:
         return self.size == 0
 
     def open(self) -> pa.NativeFile:
-        """The shard's bytes as a stream, decompressed where its name ends in .gz."""
-        packed = "gzip" if self.path.endswith(".gz") else None
-        return self.filesystem.open_input_stream(self.path, compression=packed)
+        """The shard's plain bytes as a stream, whatever they are packed by."""
+        stream = self.filesystem.open_input_stream(self.path, compression=None)
+        return unpacked(stream, self.layout.packing)
+
+    def refuse_changed(self) -> None:
+        """Refuse a file that is another than was found: cut off, written on, written anew.
+
+        Raises:
+            DataError: its size or the time of its last change is another.
+            OSError: it is gone.
+        """
+        info = self.filesystem.get_file_info(self.path)
+        if info.type == fs.FileType.NotFound:
+            raise FileNotFoundError("it is gone")
+        changed = info.size is not None and info.size != self.size
+        if self.modified_ns and info.mtime_ns:
+            local = isinstance(self.filesystem, fs.LocalFileSystem)
+            unit = 1 if local else 1_000_000_000  # a listing may know less of it than a look at one
+            changed |= info.mtime_ns // unit != self.modified_ns // unit
+        if changed:
+            raise DataError(
+                "a file that changed while it was read",
+                "start again once it is written",
+                file=self.path,
+            )
 
 
 def find_shards(data: str) -> list[Shard]:
     """The shards that a data argument names, sorted by path.
 
-    A folder is searched with all its sub-folders for .csv, .csv.gz and .parquet; names that start
-    with ``_`` or ``.`` are passed over, and other files are listed in a warning.
+    A folder is searched with all its sub-folders for .csv, .tsv, both packed or not, and .parquet;
+    names that start with ``_`` or ``.`` are passed over, and other files are listed in a warning.
+    What a file holds is told by its bytes, not by its name.
 
     Args:
         data: a file, a folder, a glob, or a URI of any filesystem that pyarrow knows.
@@ -85,7 +130,7 @@ def list_shards(data: str) -> list[Shard]:
     if not shards:
         raise DataError(
             "no shard",
-            f"name files, or a folder with files ending in {', '.join(SUFFIXES)}",
+            "name files, or a folder with files ending in .csv, .csv.gz, .tsv or .parquet",
             file=data,
         )
     return shards
@@ -97,10 +142,16 @@ def empty_file(shard: Shard) -> DataError:
 
 
 def _found(data: str) -> list[Shard]:
+    if data == "-":
+        raise DataError("standard input", "write it to a file first, and name that", file=data)
     filesystem, path = _locate(data)
+    if isinstance(filesystem, fs.LocalFileSystem):
+        refuse_no_utf8(path)
+        refuse_unusual(path, data)
     info = filesystem.get_file_info(path)
     if info.type == fs.FileType.File:
-        return [_shard(info, PurePosixPath(path).name, filesystem)]
+        name = PurePosixPath(path).name
+        return [Shard(info.path, name, info.size, info.mtime_ns or 0, filesystem)]
     if info.type == fs.FileType.Directory:
         return _in_folder(filesystem, path)
     if any(mark in path for mark in _WILDCARDS):
@@ -108,8 +159,17 @@ def _found(data: str) -> list[Shard]:
     raise DataError("nothing", "check the path", file=data)
 
 
-def _shard(info: fs.FileInfo, name: str, filesystem: fs.FileSystem) -> Shard:
-    return Shard(info.path, name, info.size, info.mtime_ns or 0, filesystem)
+def has_data_suffix(name: str) -> bool:
+    """Whether a name is that of a shard, by its ending in small or capital letters."""
+    plain = name.lower()
+    if plain.endswith(PARQUET_SUFFIXES):
+        return True
+    packed = next((suffix for suffix in PACKED_SUFFIXES if plain.endswith(suffix)), "")
+    return plain.removesuffix(packed).endswith(CSV_SUFFIXES)
+
+
+def _shards(files: Sequence[Found], filesystem: fs.FileSystem) -> list[Shard]:
+    return [Shard(*found, filesystem) for found in files]
 
 
 def _locate(data: str) -> tuple[fs.FileSystem, str]:
@@ -128,12 +188,10 @@ def _locate(data: str) -> tuple[fs.FileSystem, str]:
 
 
 def _in_folder(filesystem: fs.FileSystem, folder: str) -> list[Shard]:
-    files = _listed(filesystem, folder)
-    shards = [shard for shard in files if shard.path.endswith(SUFFIXES)]
-    others = [shard.name for shard in files if not shard.path.endswith(SUFFIXES)]
-    if others:
-        logger.warning("not read, by their names no data: %s", ", ".join(others))
-    return shards
+    found = files_below(filesystem, folder, Wanted(lambda parts: has_data_suffix(parts[-1])))
+    if found.others:
+        logger.warning("not read, by their names no data: %s", ", ".join(found.others))
+    return _shards(found.files, filesystem)
 
 
 def _matching(filesystem: fs.FileSystem, pattern: str) -> list[Shard]:
@@ -142,15 +200,21 @@ def _matching(filesystem: fs.FileSystem, pattern: str) -> list[Shard]:
     folder = str(PurePosixPath(*parts[:fixed]))
     if filesystem.get_file_info(folder).type != fs.FileType.Directory:
         return []
-    wanted = list(parts[fixed:])
-    return [
-        shard
-        for shard in _listed(filesystem, folder)
-        if _matches(list(PurePosixPath(shard.name).parts), wanted)
-    ]
+    asked = parts[fixed:]
+    wanted = Wanted(
+        lambda names: _matches(names, asked), lambda names: _leads(names, asked), "**" in asked
+    )
+    return _shards(files_below(filesystem, folder, wanted).files, filesystem)
 
 
-def _matches(names: list[str], pattern: list[str]) -> bool:
+def _leads(names: Parts, pattern: Parts) -> bool:
+    """Whether what matches a glob may lie in a folder of this path."""
+    if not names or not pattern or pattern[0] == "**":
+        return bool(pattern)
+    return fnmatch.fnmatchcase(names[0], pattern[0]) and _leads(names[1:], pattern[1:])
+
+
+def _matches(names: Parts, pattern: Parts) -> bool:
     """Whether a path's parts match a glob's: ``**`` stands for any number of them, even none."""
     if not pattern or not names:
         return not names and all(part == "**" for part in pattern)
@@ -163,18 +227,3 @@ def _before_wildcards(parts: Sequence[str], marks: str = _WILDCARDS) -> int:
     """How many parts of a path stand before the first that holds a wildcard."""
     wild = (i for i, part in enumerate(parts) if any(mark in part for mark in marks))
     return next(wild, len(parts))
-
-
-def _listed(filesystem: fs.FileSystem, folder: str) -> list[Shard]:
-    """Every visible file below a folder, sorted by path."""
-    found = filesystem.get_file_info(fs.FileSelector(folder, recursive=True))
-    files = [info for info in found if info.type == fs.FileType.File]
-    shards = [
-        _shard(info, str(PurePosixPath(info.path).relative_to(folder)), filesystem)
-        for info in sorted(files, key=lambda info: info.path)
-    ]
-    return [
-        shard
-        for shard in shards
-        if not any(part.startswith(("_", ".")) for part in PurePosixPath(shard.name).parts)
-    ]

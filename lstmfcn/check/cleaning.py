@@ -42,11 +42,15 @@ class _SetAside:
 
     def add(self, fault: DataError) -> None:
         """Take note of a row, or of a shard where the fault has no row."""
-        self._lines.writerow([fault.file, fault.row, fault.column, fault.found, fault.fix])
+        self.add_lines(fault)
         if fault.row is None:
             self.n_shards += 1
         else:
             self.n_rows += 1
+
+    def add_lines(self, fault: DataError) -> None:
+        """Take note of lines that are no rows."""
+        self._lines.writerow([fault.file, fault.row, fault.column, fault.found, fault.fix])
 
 
 def write_clean(findings: Findings, output: Path, dropped: Dropped) -> Cleaned:
@@ -90,6 +94,8 @@ def _copy_whole_rows(
     if findings.statistics is None:
         set_aside.add(_of_all(findings.faults[0]))
         return
+    if findings.before:
+        set_aside.add_lines(findings.before)
     if findings.n_faults:
         parts = parts_of(findings.shard, schema, findings.header, findings.unparsed)
         for part in parts:

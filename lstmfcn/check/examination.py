@@ -39,6 +39,7 @@ class ShardFindings(NamedTuple):
         n_rows: all rows.
         broken: the rows with a fault, counted from 1.
         unparsed: why pyarrow does not parse the shard, where it does not.
+        before: what is said of lines above the header, which are among the faults.
     """
 
     shard: Shard
@@ -49,6 +50,7 @@ class ShardFindings(NamedTuple):
     n_rows: int = 0
     broken: npt.NDArray[np.int64] = np.empty(0, np.int64)
     unparsed: pa.ArrowInvalid | None = None
+    before: DataError | None = None
 
     def row_of(self, whole: int) -> int:
         """Which row the shard's n-th row without fault is; both counted as they are kept."""
@@ -200,9 +202,9 @@ def _read(
     header: Header, schema: SeriesSchema, limit: int, unparsed: pa.ArrowInvalid | None = None
 ) -> ShardFindings:
     statistics = RowStatistics(schema)
-    faults: list[DataError] = []
+    faults = [header.before][:limit] if header.before else []
     broken = [np.empty(0, np.int64)]
-    rows = n_faults = 0
+    rows, n_faults = 0, len(faults)
     try:
         for part in parts_of(header.shard, schema, header.columns, unparsed):
             statistics.add(part, rows)
@@ -222,4 +224,5 @@ def _read(
         rows,
         np.concatenate(broken),
         unparsed,
+        header.before,
     )

@@ -10,9 +10,9 @@ import numpy as np
 import pyarrow as pa
 
 from lstmfcn.cells import matrix_of
-from lstmfcn.errors import DataError
+from lstmfcn.errors import DataError, raise_first
 from lstmfcn.hyperparameters import MissingName, TaskName
-from lstmfcn.reading import read_header, readable, typed_tables
+from lstmfcn.reading import header_faults, readable, tell_dialects, typed_tables
 from lstmfcn.schema import SeriesSchema
 from lstmfcn.shards import Shard, empty_file, list_shards
 
@@ -20,11 +20,16 @@ _THREADS = 16
 
 
 class Header(NamedTuple):
-    """The columns of a shard, or why they cannot be read."""
+    """The columns of a shard, or why they cannot be read.
+
+    Attributes:
+        before: what to say of lines above the header.
+    """
 
     shard: Shard
     columns: list[str]
     fault: DataError | None = None
+    before: DataError | None = None
 
     @property
     def roles(self) -> frozenset[str]:
@@ -39,14 +44,19 @@ def read_headers(data: str) -> list[Header]:
         DataError: nothing is there.
     """
     with ThreadPoolExecutor(_THREADS) as threads:
-        return list(threads.map(_read, list_shards(data)))
+        headers = list(threads.map(_read, list_shards(data)))
+    tell_dialects(data, [header.shard for header in headers if not header.fault])
+    return headers
 
 
 def _read(shard: Shard) -> Header:
     if shard.is_empty:
         return Header(shard, [], empty_file(shard))
     try:
-        return Header(shard, read_header(shard))
+        with readable(shard):
+            raise_first(header_faults(shard, labels=True))
+            layout = shard.layout
+            return Header(shard, list(layout.header), before=layout.before_fault(shard.path))
     except DataError as fault:
         return Header(shard, [], fault)
 
