@@ -18,6 +18,7 @@ MOST_LINE_CHARACTERS = 16 << 20
 _PLAIN = re.compile(r"\s*[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?\s*")
 _WITH_COMMA = re.compile(r"\s*[+-]?(\d*,\d+|\d+,)([eE][+-]?\d+)?\s*")
 _WITH_POINT = re.compile(r"\s*[+-]?(\d*\.\d+|\d+\.)([eE][+-]?\d+)?\s*")
+_QUOTED = re.compile('"[^"]*"')
 _SWAPPED = str.maketrans(",.", ".,")
 _MISSING = {"", "nan", "na", "inf", "-inf"}
 _LINES_SEARCHED = 32
@@ -121,8 +122,9 @@ def find_header(lines: Iterator[str]) -> Header:
         seen.append(record)
         if sum(map(len, seen)) > MOST_LINE_CHARACTERS:
             break
-    blank = next((i for i, record in enumerate(seen) if record.strip()), 0)
-    return _parsed(tuple(seen[:blank]), seen[blank])
+    filled = [i for i, record in enumerate(seen) if record.strip()] or [0]
+    first = next((i for i in filled if not seen[i].startswith("#")), filled[0])
+    return _parsed(tuple(seen[:first]), seen[first])
 
 
 def separator_of(record: str) -> str:
@@ -130,7 +132,7 @@ def separator_of(record: str) -> str:
 
     Where there are none, what gives most numbers, and then most cells.
     """
-    there = [separator for separator in SEPARATORS if separator in record]
+    there = _separators_in(record)
     if len(there) < 2:
         return there[0] if there else SEPARATORS[0]
     return max(there, key=lambda separator: _fits(record, separator))
@@ -138,12 +140,13 @@ def separator_of(record: str) -> str:
 
 def rival_of(record: str, separator: str) -> str | None:
     """Another separator that gives as many names of values and labels, where there is one."""
-    others = [other for other in SEPARATORS if other != separator and other in record]
+    others = [other for other in _separators_in(record) if other != separator]
     if not others:
         return None
-    n_names = _fits(record, separator)[0]
-    wanted = 2  # of a single name nothing can be said
-    return next((o for o in others if n_names >= wanted and _fits(record, o)[0] == n_names), None)
+    n_fit, _, n_names = _fits(record, separator)
+    if n_fit < max(2, n_names):  # of a single name nothing can be said
+        return None
+    return next((other for other in others if _fits(record, other)[0] == n_fit), None)
 
 
 def decimal_mark(lines: Iterable[str], separator: str) -> str:
@@ -190,6 +193,12 @@ def _record(first: str, lines: Iterator[str]) -> str:
 def _parsed(before: tuple[str, ...], record: str) -> Header:
     separator = separator_of(record)
     return Header(before, record, separator, split(record, separator))
+
+
+def _separators_in(record: str) -> list[str]:
+    """The separators that stand outside quotes."""
+    plain = _QUOTED.sub("", record) if '"' in record else record
+    return [separator for separator in SEPARATORS if separator in plain]
 
 
 def _fits(record: str, separator: str) -> tuple[int, int, int]:

@@ -95,6 +95,9 @@ class Layout:
         if looks_like_data(self.header, self.dialect.separator):
             return self._no_header(file)
         first = self.header[0] if self.header else ""
+        if first.startswith("@"):
+            fix = f"convert it: lstmfcn convert --input {shlex.quote(file)} --output DIR"
+            return DataError(f"a .ts or .arff file ({first})", fix, file=file)
         name = first.lstrip("# ")
         if first.startswith("#") and name.startswith(_ROLES if labels else "x"):
             fix = "remove the mark; numpy.savetxt writes none with comments=''"

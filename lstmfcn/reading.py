@@ -7,10 +7,7 @@ only to name the file, row and column of the first fault.
 from __future__ import annotations
 
 import csv
-import logging
 import lzma
-import re
-from collections import Counter
 from collections.abc import Iterator, Sequence, Sized
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -23,14 +20,13 @@ import pyarrow.csv
 import pyarrow.parquet
 
 from lstmfcn.cells import Source
-from lstmfcn.counts import number
 from lstmfcn.csv_lines import LEAVE_OUT, lines_of, numbers_of, refuse_first_fault
-from lstmfcn.dialect import USUAL, Dialect, LongLineError
+from lstmfcn.dialect import Dialect, LongLineError
 from lstmfcn.errors import DataError, raise_first
 from lstmfcn.hyperparameters import MissingName, TaskName
 from lstmfcn.layout import long_line
 from lstmfcn.schema import SeriesSchema
-from lstmfcn.shards import Shard, find_shards
+from lstmfcn.shards import Shard, find_shards, tell_dialects
 from lstmfcn.text_encoding import not_utf8
 
 BLOCK_BYTES = 16 << 20
@@ -64,9 +60,6 @@ _BROKEN = (
 """What a broken or unreadable file raises."""
 
 _NUMBER_WITH_COMMA = r"^\s*([+-]?\d*),(\d+(?:[eE][+-]?\d+)?)\s*$"
-_PARTITION = re.compile(r"([^=/]+)=([^/]*)")
-
-logger = logging.getLogger(__name__)
 
 
 class ShardSet(NamedTuple):
@@ -127,35 +120,10 @@ def read_header(shard: Shard, labels: bool = False) -> list[str]:
             its folder's name has.
     """
     with readable(shard):
-        raise_first(header_faults(shard, labels))
+        raise_first(shard.header_faults(labels))
         if before := shard.layout.before_fault(shard.path):
             raise before
         return list(shard.layout.header)
-
-
-def header_faults(shard: Shard, labels: bool) -> Iterator[DataError]:
-    """Why a shard's first line is no header, or its labels are in the name of a folder."""
-    if fault := shard.layout.header_fault(shard.path, labels):
-        yield fault
-    if labels and not any(name.strip().startswith("y") for name in shard.layout.header):
-        folders = shard.path.rpartition("/")[0]
-        if found := _PARTITION.findall(folders):
-            name, value = found[-1]
-            yield DataError(
-                f"no label column in the header, but {name}={value} in the name of a folder",
-                f"write it into the file as a column {name if name.startswith('y') else 'y'}, such "
-                "as by pandas.read_parquet(FOLDER).to_parquet(FILE), which reads both",
-                file=shard.path,
-            )
-
-
-def tell_dialects(data: str, shards: Sequence[Shard]) -> None:
-    """Log what separates the cells of CSV shards, where it is not commas alone."""
-    dialects = Counter(shard.layout.dialect for shard in shards if not shard.is_parquet)
-    if dialects.keys() == {USUAL}:
-        return
-    for dialect, n_shards in dialects.items():
-        logger.info("%s: cells separated by %s in %s", data, dialect, number(n_shards, "shard"))
 
 
 def read_tables(

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import fnmatch
 import logging
-from collections.abc import Sequence
+import re
+from collections import Counter
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path, PurePosixPath
@@ -12,6 +14,8 @@ from pathlib import Path, PurePosixPath
 import pyarrow as pa
 from pyarrow import fs
 
+from lstmfcn.counts import number
+from lstmfcn.dialect import USUAL
 from lstmfcn.errors import DataError
 from lstmfcn.layout import Layout, read_layout
 from lstmfcn.listing import (
@@ -27,6 +31,7 @@ from lstmfcn.packing import PACKED_SUFFIXES, unpacked
 CSV_SUFFIXES = (".csv", ".tsv")
 PARQUET_SUFFIXES = (".parquet", ".parq", ".pq")
 _WILDCARDS = "*?["
+_PARTITION = re.compile("[^=]+=.+")
 
 logger = logging.getLogger(__name__)
 
@@ -68,6 +73,29 @@ class Shard:
     def is_empty(self) -> bool:
         """Whether the file holds no byte."""
         return self.size == 0
+
+    def header_faults(self, labels: bool) -> Iterator[DataError]:
+        """Why its first line is no header, or its labels are in the name of a folder.
+
+        Args:
+            labels: whether the label columns matter.
+
+        Raises:
+            DataError, OSError, ...: as `layout` does.
+        """
+        if fault := self.layout.header_fault(self.path, labels):
+            yield fault
+        if labels and not any(name.strip().startswith("y") for name in self.layout.header):
+            depth = len(PurePosixPath(self.name).parts)
+            folders = PurePosixPath(self.path).parts[-depth - 1 : -1]
+            partitions = [folder for folder in folders if _PARTITION.fullmatch(folder)]
+            if partitions:
+                labels_first = sorted(partitions, key=lambda folder: not folder.startswith("y"))
+                yield DataError(
+                    f"no label column in the header, but {labels_first[0]} in the name of a folder",
+                    "write it into the files as a column y: pandas.read_parquet(FOLDER) reads both",
+                    file=self.path,
+                )
 
     def open(self) -> pa.NativeFile:
         """The shard's plain bytes as a stream, whatever they are packed by."""
@@ -139,6 +167,16 @@ def list_shards(data: str) -> list[Shard]:
 def empty_file(shard: Shard) -> DataError:
     """What to say of a shard without a byte."""
     return DataError("an empty file", "fill it or remove it", file=shard.path)
+
+
+def tell_dialects(data: str, shards: Sequence[Shard]) -> None:
+    """Log what separates the cells of CSV shards, where it is not commas alone."""
+    dialects = Counter(shard.layout.dialect for shard in shards if not shard.is_parquet)
+    if dialects.keys() == {USUAL}:
+        return
+    for dialect, n_shards in dialects.items():
+        where = f" in {number(n_shards, 'shard')}" if len(dialects) > 1 else ""
+        logger.info("%s: cells separated by %s%s", data, dialect, where)
 
 
 def _found(data: str) -> list[Shard]:

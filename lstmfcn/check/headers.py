@@ -12,9 +12,9 @@ import pyarrow as pa
 from lstmfcn.cells import matrix_of
 from lstmfcn.errors import DataError, raise_first
 from lstmfcn.hyperparameters import MissingName, TaskName
-from lstmfcn.reading import header_faults, readable, tell_dialects, typed_tables
+from lstmfcn.reading import readable, typed_tables
 from lstmfcn.schema import SeriesSchema
-from lstmfcn.shards import Shard, empty_file, list_shards
+from lstmfcn.shards import Shard, empty_file, list_shards, tell_dialects
 
 _THREADS = 16
 
@@ -54,7 +54,7 @@ def _read(shard: Shard) -> Header:
         return Header(shard, [], empty_file(shard))
     try:
         with readable(shard):
-            raise_first(header_faults(shard, labels=True))
+            raise_first(shard.header_faults(labels=True))
             layout = shard.layout
             return Header(shard, list(layout.header), before=layout.before_fault(shard.path))
     except DataError as fault:
