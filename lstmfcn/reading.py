@@ -162,9 +162,9 @@ def read_tables(
                     rows += table.num_rows
                 if empty:
                     raise empty_row(Source(shard.path, rows))
-        except pa.ArrowInvalid:
+        except _BROKEN as error:
             shard.refuse_changed()
-            if not shard.is_parquet:
+            if isinstance(error, pa.ArrowInvalid) and not shard.is_parquet:
                 _refuse_first_fault(shard, schema, types)
             raise
         shard.refuse_changed()

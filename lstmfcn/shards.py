@@ -90,10 +90,11 @@ class Shard:
             folders = PurePosixPath(self.path).parts[-depth - 1 : -1]
             partitions = [folder for folder in folders if _PARTITION.fullmatch(folder)]
             if partitions:
-                labels_first = sorted(partitions, key=lambda folder: not folder.startswith("y"))
+                found = min(partitions, key=lambda folder: not folder.startswith("y"))
+                how = ": pandas.read_parquet(FOLDER) reads both" if self.is_parquet else ""
                 yield DataError(
-                    f"no label column in the header, but {labels_first[0]} in the name of a folder",
-                    "write it into the files as a column y: pandas.read_parquet(FOLDER) reads both",
+                    f"no label column in the header, but {found} in the name of a folder",
+                    f"write it into the files as a column y{how}",
                     file=self.path,
                 )
 
