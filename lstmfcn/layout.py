@@ -93,7 +93,7 @@ class Layout:
         if self.is_parquet:
             return None
         if looks_like_data(self.header, self.dialect.separator):
-            return self._no_header(file)
+            return self._no_header(file, labels)
         first = self.header[0] if self.header else ""
         if first.startswith("@"):
             fix = f"convert it: lstmfcn convert --input {shlex.quote(file)} --output DIR"
@@ -104,27 +104,28 @@ class Layout:
             return DataError(f"a header behind a comment mark ({first})", fix, file=file)
         return None
 
-    def _no_header(self, file: str) -> DataError:
+    def _no_header(self, file: str, labels: bool) -> DataError:
         cells = some_of([cell.strip() for cell in self.header])
         if may_be_names(self.header, self.dialect.separator):
             return DataError(
                 f"a header of numbers ({cells})",
                 "name the values x_1, x_2, ... and the label y; if this line is a row, the file "
-                f"has no header: {self._convert(file)} writes one",
+                f"has no header: {self._convert(file, labels)} writes one",
                 file=file,
             )
         return DataError(
             f"a first line that looks like data ({cells}), so no header",
-            f"{self._convert(file)} writes one",
+            f"{self._convert(file, labels)} writes one",
             file=file,
         )
 
-    def _convert(self, file: str) -> str:
+    def _convert(self, file: str, labels: bool) -> str:
         """The command that gives a file of rows a header."""
         command = f"lstmfcn convert --input {shlex.quote(file)} --output DIR"
         if self.dialect.separator == "\t" and file.lower().endswith(".tsv"):
             return command  # of the UCR archive: the label stands first
-        label = "last" if looks_like_data(self.header[:1], self.dialect.separator) else "first"
+        first, last = (looks_like_data([self.header[i]], self.dialect.separator) for i in (0, -1))
+        label = "first" if not first else "last" if labels or not last else "none"
         return f"{command} --no-header --label {label}"
 
 

@@ -26,7 +26,7 @@ LABELS = {"names": ["y"], "one-hot": ["y_1", "y_2", "y_3"], "multilabel": ["y_1"
 JUNK = ["", "abc", "nan", "-inf", "1e39", "1,5", "0x1", "1;2", " ", 'a"b', "--1", "é"]
 
 
-TEXTS = ["abc", "1,5", "0x1", "1;2", 'a"b', "--1", "é"]
+NO_NUMBERS = ["abc", "1,5", "0x1", "1;2", 'a"b', "--1", "é"]
 """A row with one of these in place of each value has one fault, that of the row."""
 
 
@@ -71,7 +71,7 @@ def rows_of(draw, kind, corrupt):
             for name in wrong:
                 cells[columns.index(name)] = draw(st.sampled_from(JUNK))
             values = [cells[columns.index(name)] for name in VALUES]
-            faults = (None,) if set(values) <= set(TEXTS) else tuple(wrong)
+            faults = (None,) if set(values) <= set(NO_NUMBERS) else tuple(wrong)
         elif how == "label":
             name = draw(st.sampled_from(labels))
             junk = [""] if kind == "names" else ["", "2", "no", "-1", "0.5"]

@@ -19,6 +19,7 @@ from lstmfcn.prediction import (
     refuse_kept_twice,
 )
 from lstmfcn.scaling import Scaler
+from lstmfcn.shards import Shard, find_shards
 
 
 def written(kind, table, folder, **schema_arguments):
@@ -234,3 +235,40 @@ def test_columns_of_explanations_are_not_kept():
     refuse_kept_twice(schema, ["bias"])
     with pytest.raises(DataError, match="--keep-columns bias"):
         refuse_kept_twice(schema, ["bias"], explain=True)
+
+
+@pytest.mark.parametrize(
+    ("name", "output"),
+    [
+        ("a.csv", "a.csv"),
+        ("sub/A.CSV", "sub/A.CSV"),
+        ("a.csv.gz", "a.csv.gz"),
+        ("a.csv.bz2", "a.csv"),
+        ("a.csv.xz", "a.csv"),
+        ("a.CSV.ZST", "a.CSV"),
+        ("a.tsv", "a.csv"),
+        ("a.tsv.gz", "a.csv.gz"),
+        ("a.tsv.xz", "a.csv"),
+        ("a.parquet", "a.csv"),
+        ("v1.2/a.PARQUET", "v1.2/a.csv"),
+        ("a.parq", "a.csv"),
+        ("data", "data"),
+    ],
+)
+def test_a_prediction_file_has_the_name_of_its_shard_as_csv(name, output):
+    assert output_name(Shard(f"/data/{name}", name, 1)) == output
+
+
+@pytest.mark.parametrize("separator", [";", "\t"])
+@pytest.mark.parametrize("suffix", ["csv", "csv.gz", "csv.bz2"])
+def test_any_dialect_is_predicted_as_commas_are(tmp_path, separator, suffix):
+    classifier, table = classifier_of("names"), values_of(40).round(3).assign(id='a;b, "c"')
+    usual, other = tmp_path / "a.csv", tmp_path / f"b.{suffix}"
+    table.to_csv(usual, index=False)
+    table.to_csv(other, index=False, sep=separator, decimal="," if separator == ";" else ".")
+    texts = []
+    for path in (usual, other):
+        (shard,) = find_shards(str(path))
+        predict_shard(classifier, shard, tmp_path / "out.csv", ["id"])
+        texts.append((tmp_path / "out.csv").read_bytes())
+    assert texts[0] == texts[1]
