@@ -240,15 +240,8 @@ def test_hyperparameters_stand_in_their_groups(monkeypatch, capsys):
     flags = {
         title: re.findall(r"^│[ *]+--([\w-]+)", panel, re.MULTILINE) for title, panel in panels
     }
-    assert flags["Data"] == [
-        "train",
-        "validation",
-        "task",
-        "scaling",
-        "missing",
-        "missing-marker",
-        "missing-labels",
-    ]
+    missing = ["missing", "missing-marker", "missing-labels"]
+    assert flags["Data"] == ["train", "validation", "task", "scaling", *missing]
     assert "dropout. [default: 0]" in " ".join(text.replace("│", " ").split())  # of --seed
     assert flags["After training"] == ["calibrate", "fit-thresholds"]
 

@@ -323,22 +323,23 @@ def test_blanks_around_a_number_are_no_fault(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("column", "kind"), [([[[1.0]]], "list<element: list<element: double>>"), (["q"], "string")]
+    ("column", "kind", "fix"),
+    [
+        (
+            [[[1.0]]],
+            "list<element: list<element: double>>",
+            "store a column a timepoint, or one list column x of numbers",
+        ),
+        (["q"], "string", "store numbers there"),
+    ],
 )
-def test_a_parquet_column_that_holds_no_numbers_is_refused_by_name(tmp_path, column, kind):
+def test_a_parquet_column_that_holds_no_numbers_is_refused_by_name(tmp_path, column, kind, fix):
     path = tmp_path / "a.parquet"
     pa.parquet.write_table(pa.table({"y": ["a"], "x_1": column}), path)
     shards = survey(str(path))
     with pytest.raises(DataError) as refused:
         list(read_tables(shards.shards[0], shards.schema, True, shards.headers[0]))
-    assert str(refused.value) == (
-        f"{path}, column x_1: found values of type {kind}; store "
-        + (
-            "numbers there"
-            if kind == "string"
-            else "a column a timepoint, or one list column x of numbers"
-        )
-    )
+    assert str(refused.value) == f"{path}, column x_1: found values of type {kind}; {fix}"
 
 
 def test_a_header_alone_is_refused_with_and_without_a_newline(tmp_path):

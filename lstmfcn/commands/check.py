@@ -12,7 +12,7 @@ from lstmfcn.commands.pages import DATA_COMMANDS, page
 from lstmfcn.counts import number
 from lstmfcn.errors import DataError, OutputError
 from lstmfcn.flag_groups import DATA, OUTPUT
-from lstmfcn.hyperparameters import MissingLabelsName, MissingName, TaskName
+from lstmfcn.hyperparameters import Hyperparameters, MissingLabelsName, MissingName, TaskName
 from lstmfcn.terminal import stage, tell_result
 
 if TYPE_CHECKING:
@@ -68,6 +68,7 @@ def check(
     drop_shared
         With --fix, leave out training rows whose series the validation data has too.
     """
+    Hyperparameters.parse({"missing": missing, "missing_marker": missing_marker})  # go together
     if fix != (output is not None) or ((drop_duplicates or drop_shared) and not fix):
         raise OutputError("--fix and --output DIR go together, and --drop-... with them")
     from lstmfcn.check.check import check as check_data
