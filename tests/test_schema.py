@@ -59,14 +59,14 @@ def test_value_columns_keep_the_headers_order():
          "the values columns whose names start with x, separated by commas"),
         ("multiclass", "x_1,z", "a.csv: found no label column in the header (x_1, z); give the "
          "labels columns whose names start with y"),
-        ("multiclass", "y,year,x_1", "a.csv: found 2 label columns that start with y (y, year); keep "
-         "y alone, which holds class names, or y_1, y_2, ... of 0 and 1; rename what is no label"),
-        ("multilabel", "y_a,yaw,y_b,x_1", "a.csv: found the label column yaw beside y_a, y_b; rename "
-         "what is no label, for names that start with y are labels; name all labels y_1, y_2, ..."),
-        ("multiclass", "Y,X_1,X_2", "a.csv: found no value column in the header (Y, X_1, X_2); names "
-         "are case-sensitive: rename X_1 to x_1, X_2 to x_2, Y to y"),
-        ("multiclass", "Y,x_1,x_2", "a.csv: found no label column in the header (Y, x_1, x_2); names "
-         "are case-sensitive: rename Y to y"),
+        ("multiclass", "y,year,x_1", "a.csv: found 2 label columns that start with y (y, year); "
+         "keep y alone, which holds class names, or y_1, y_2, ... of 0 and 1; rename what is no label"),
+        ("multilabel", "y_a,yaw,y_b,x_1", "a.csv: found the label column yaw beside y_a, y_b; "
+         "rename what is no label, for names that start with y are labels; name all labels y_1, y_2, ..."),
+        ("multiclass", "Y,X_1,X_2", "a.csv: found no value column in the header (Y, X_1, X_2); "
+         "names are case-sensitive: rename X_1 to x_1, X_2 to x_2, Y to y"),
+        ("multiclass", "Y,x_1,x_2", "a.csv: found no label column in the header (Y, x_1, x_2); "
+         "names are case-sensitive: rename Y to y"),
         ("multiclass", "0.5,1e-3,-2,a", "a.csv: found numbers in place of column names (0.5, 1e-3, "
          "-2, a); write the names as the first line of the file, such as y,x_1,x_2"),
         ("multiclass", "y,x_1,x_2,x_1", "a.csv: found the column x_1 more than once; give every "
@@ -131,14 +131,12 @@ def test_numbers_written_differently_are_one_class():
         assert schema_of("y,x_1").label_names(pa.table({"y": numbers})) == ["1", "2"]
 
 
-@pytest.mark.parametrize(
-    "marker", ["nan", "NaN", "None", "NA", "N/A", "#N/A", "NULL", "<NA>", " NA "]
-)
+@pytest.mark.parametrize("marker", ["nan", "NaN", "None", "NA", "N/A", "#N/A", "<NA>", " NA "])
 def test_text_that_marks_a_missing_label_is_refused_unless_it_is_a_name(marker):
     schema, table = schema_of("y,x_1"), pa.table({"y": ["a", marker]})
     assert refused(schema.label_names, table, SOURCE) == (
-        f"a.csv, row 102, column y: found {marker.strip()!r}, a missing label; write the row's class "
-        "there or leave the row out, or keep such names as classes with --missing-labels name"
+        f"a.csv, row 102, column y: found {marker.strip()!r}, a missing label; write the row's "
+        "class there or leave the row out, or keep such names as classes with --missing-labels name"
     )
     naming = schema.model_copy(update={"missing_labels": "name"})
     assert naming.label_names(table) == ["a", marker.strip()]
