@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from itertools import islice
 
 import pyarrow as pa
 
-from lstmfcn.cells import Source
+from lstmfcn.cells import MISSING_TEXTS, Source
 from lstmfcn.column_names import some_of
 from lstmfcn.dialect import USUAL, Dialect, lines_of_text, rows_of_lines
 from lstmfcn.errors import DataError, raise_first
@@ -97,7 +97,8 @@ def line_faults(
         DataError: the rows below the line are of other columns.
     """
     file, row = source.file, source.rows_before + 1
-    if len(cells) == len(header) and are_numbers([cells[i] for i in places], dialect):
+    gap_texts = set(schema.gap_texts)
+    if len(cells) == len(header) and _are_numbers([cells[i] for i in places], gap_texts, dialect):
         return
     _refuse_other_columns(cells, header, schema, source)
     if told := _of_whole_line(cells, header, places, schema, dialect):
@@ -107,15 +108,15 @@ def line_faults(
         yield DataError(found, fix, file=file, row=row)
         return
     for i in places:
-        if not are_numbers([cells[i]], dialect):
-            fix = schema.fix_for(header[i])
+        if not _are_numbers([cells[i]], gap_texts, dialect):
+            fix = schema.fix_for(cells[i])
             yield DataError(repr(cells[i]), fix, file=file, row=row, column=header[i])
 
 
-def are_numbers(cells: Sequence[str], dialect: Dialect = USUAL) -> bool:
-    """Whether pyarrow reads cells as numbers, or as missing, which the schema refuses."""
+def _are_numbers(cells: Sequence[str], gap_texts: Collection[str], dialect: Dialect) -> bool:
+    """Whether pyarrow reads cells as numbers, or as missing, which the schema may refuse."""
     try:
-        pa.array([dialect.number_text(cell) for cell in cells if cell]).cast(pa.float32())
+        numbers_in(cells, gap_texts, dialect)
     except pa.ArrowInvalid:
         return False
     return True
@@ -163,6 +164,23 @@ def _of_whole_line(
     if _is_header(texts, header, schema):
         return "a second header", LEAVE_OUT
     values = [texts[i] for i in places if header[i] not in schema.label_columns]
-    if len(values) > 1 and not any(not text or are_numbers([text], dialect) for text in values):
+    if len(values) > 1 and not any(_may_be_value(text, dialect) for text in values):
         return f"text in place of all values ({some_of(values)}), such as units", LEAVE_OUT
     return None
+
+
+def _may_be_value(text: str, dialect: Dialect) -> bool:
+    """Whether a cell holds a number, nothing, or what may stand for a missing value."""
+    return not text or text in MISSING_TEXTS or _are_numbers([text], (), dialect)
+
+
+def numbers_in(
+    cells: Sequence[str], gap_texts: Collection[str], dialect: Dialect = USUAL
+) -> pa.Array:
+    """Cells as pyarrow reads them in a column of numbers, float32; null for what is missing.
+
+    Raises:
+        pa.ArrowInvalid: one is no number.
+    """
+    texts = [None if cell in gap_texts else dialect.number_text(cell) for cell in cells]
+    return pa.array(texts, pa.string()).cast(pa.float32())

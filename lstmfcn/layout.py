@@ -8,8 +8,6 @@ import shlex
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-import pyarrow as pa
-import pyarrow.parquet
 from pyarrow import fs
 
 from lstmfcn.column_names import some_of
@@ -46,14 +44,14 @@ class Layout:
     """How a shard is to be read.
 
     Attributes:
-        header: the names of its columns.
+        header: of CSV, the names of its columns.
         packing: what packed its bytes.
         is_parquet: whether it is Parquet; else it is CSV.
         dialect: of CSV.
         before: lines of CSV above the header, with their ends.
     """
 
-    header: tuple[str, ...]
+    header: tuple[str, ...] = ()
     packing: Packing = ""
     is_parquet: bool = False
     dialect: Dialect = USUAL
@@ -140,7 +138,7 @@ def read_layout(filesystem: fs.FileSystem, path: str) -> Layout:
         head = file.read(HEAD_BYTES)
         file.seek(0)
         if is_parquet(head):
-            return Layout(tuple(pa.parquet.read_schema(file).names), is_parquet=True)
+            return Layout(is_parquet=True)
         packing = packing_of(head)
         with unpacked(file, packing) as stream, io.BufferedReader(stream, HEAD_BYTES) as plain:
             head = plain.peek(HEAD_BYTES)

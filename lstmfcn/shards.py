@@ -74,18 +74,16 @@ class Shard:
         """Whether the file holds no byte."""
         return self.size == 0
 
-    def header_faults(self, labels: bool) -> Iterator[DataError]:
+    def header_faults(self, columns: Sequence[str], labels: bool) -> Iterator[DataError]:
         """Why its first line is no header, or its labels are in the name of a folder.
 
         Args:
+            columns: the names in its header.
             labels: whether the label columns matter.
-
-        Raises:
-            DataError, OSError, ...: as `layout` does.
         """
         if fault := self.layout.header_fault(self.path, labels):
             yield fault
-        if labels and not any(name.strip().startswith("y") for name in self.layout.header):
+        if labels and not any(name.strip().startswith("y") for name in columns):
             depth = len(PurePosixPath(self.name).parts)
             folders = PurePosixPath(self.path).parts[-depth - 1 : -1]
             partitions = [folder for folder in folders if _PARTITION.fullmatch(folder)]

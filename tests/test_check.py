@@ -327,8 +327,8 @@ def test_a_shard_that_changes_while_it_is_checked_is_refused(tmp_path, monkeypat
     path.write_text(table_of(["ant", "bee"] * 5).to_csv(index=False))
     headers = check_module.read_headers
 
-    def read_and_cut(data):
-        found = headers(data)
+    def read_and_cut(*arguments):
+        found = headers(*arguments)
         os.truncate(path, path.stat().st_size - 1)
         return found
 

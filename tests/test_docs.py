@@ -122,7 +122,7 @@ def test_what_the_page_quotes_of_more_than_a_shard_is_what_is_told(tmp_path, mon
     Path("one-hot.csv").write_text("y_1,y_2,x_1\n1,0,5\n")
     Path("cow.csv").write_text("y,x_1,x_2,x_3\ncow,1,2,3\n")
     Path("link.csv").symlink_to("TARGET")
-    os.mkfifo("pipe")
+    os.mkfifo("fifo")
     Path("latin.csv").write_text("y,x_1\ngrößer,1\n", "latin-1")
     Path("zip.csv").write_bytes(b"PK\x03\x04")
     Path("long.csv").write_text("y,x_1\na," + "1" * (17 << 20))
@@ -132,7 +132,7 @@ def test_what_the_page_quotes_of_more_than_a_shard_is_what_is_told(tmp_path, mon
         "PATH: found nothing": ["nowhere"],
         "PATH: found no shard": ["bare"],
         "PATH: found a link": ["link.csv"],
-        "PATH: found a pipe": ["pipe"],
+        "PATH: found a pipe": ["fifo"],
         "URI: found an address": ["nowhere://bucket"],
         "FILE: found a file that cannot": ["broken.parquet"],
         "FILE: found bytes": ["latin.csv"],

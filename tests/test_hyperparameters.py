@@ -63,6 +63,8 @@ def test_defaults_are_the_papers_net_and_the_default_recipe():
         "task": "multiclass",
         "scaling": "global",
         "missing": "refuse",
+        "missing-marker": "",
+        "missing-labels": "refuse",
         "class-weight": "none",
         "schedule": "one-cycle",
         "weight-decay": 0.01,

@@ -33,7 +33,7 @@ def shard_of(folder, content, name="a.csv"):
 
 def refusal_of(folder, content, name="a.csv", labels=True):
     with pytest.raises(DataError) as refusal:
-        read_header(shard_of(folder, content, name), labels)
+        read_header(shard_of(folder, content, name), labels=labels)
     return refusal.value
 
 
@@ -155,8 +155,8 @@ def test_a_header_behind_a_comment_mark_is_told(tmp_path, header):
 
 
 def test_a_column_may_be_named_with_a_comment_mark(tmp_path):
-    assert read_header(shard_of(tmp_path, "#id,y,x_1\n1,2,3\n"), True) == ["#id", "y", "x_1"]
-    assert read_header(shard_of(tmp_path, "# y,x_1\n1,2\n"), False) == ["# y", "x_1"]
+    assert read_header(shard_of(tmp_path, "#id,y,x_1\n1,2,3\n"), labels=True) == ["#id", "y", "x_1"]
+    assert read_header(shard_of(tmp_path, "# y,x_1\n1,2\n")) == ["# y", "x_1"]
 
 
 @pytest.mark.parametrize(

@@ -75,11 +75,11 @@ def refusal_of(data, *args, **options):
         ("multiclass", NAMED + "a,1,2\nb,,2\n", ", row 2, column x_1", "an empty cell", GAP),
         ("multiclass", NAMED + 'a,1,""\n', ", row 1, column x_2", "an empty cell", GAP),
         ("multiclass", NAMED + ",1,2\n", ", row 1, column y", "an empty cell", CLASS),
-        ("multiclass", NAMED + "a,nan,2\n", ", row 1, column x_1", NAN, NUMBER),
+        ("multiclass", NAMED + "a,nan,2\n", ", row 1, column x_1", NAN, GAP),
         ("multiclass", NAMED + "a,1,inf\n", ", row 1, column x_2", INF, NUMBER),
         ("multiclass", NAMED + "a,1,-INF\n", ", row 1, column x_2", MINUS_INF, NUMBER),
         ("multiclass", NAMED + "a,1,2\na,abc,2\n", ", row 2, column x_1", "'abc'", NUMBER),
-        ("multiclass", NAMED + "a,1,NA\n", ", row 1, column x_2", "'NA'", NUMBER),
+        ("multiclass", NAMED + "a,1,NA\n", ", row 1, column x_2", "'NA'", GAP),
         ("multiclass", NAMED + 'a,1,"1,5"\n', ", row 1, column x_2", "'1,5'", NUMBER),
         ("multiclass", NAMED + "a,1,2\n\n\na,1,x\n", ", row 2, column x_2", "'x'", NUMBER),
         ("multiclass", NAMED + '"a\nb",1,2\na,1,x\n', ", row 2, column x_2", "'x'", NUMBER),
@@ -120,7 +120,7 @@ def test_a_number_beyond_float32_is_refused(tmp_path, value):
     [
         ({"y": ["a", None], "x": [1, 2]}, ", row 2, column y", "an empty cell", CLASS),
         ({"y": ["a", "b"], "x": [1, None]}, ", row 2, column x", "an empty cell", GAP),
-        ({"y": ["a"], "x": [float("nan")]}, ", row 1, column x", NAN, NUMBER),
+        ({"y": ["a"], "x": [float("nan")]}, ", row 1, column x", NAN, GAP),
         ({"y_1": [1, 1], "y_2": [0, 1], "x": [1, 2]}, f", row 2, {BOTH}",
          "2 classes (y_1, y_2)", SINGLE_1),
         ({"y": pa.array([], pa.string()), "x": pa.array([], pa.float32())}, "",
@@ -202,7 +202,7 @@ def test_label_columns_must_agree_only_where_labels_are_read(tmp_path):
         ("binary", NAMED + "0,1,2\n1.0,3,4\n", [0, 1]),
         ("binary", ONE_HOT + "1,0,1,2\n0,1,3,4\n", [0, 1]),
         ("multiclass", ONE_HOT + "0.0,1.0,1,2\n1.0,0.0,3,4\n", [1, 0]),
-        ("multiclass", NAMED + "ä cat,1,2\nNA,3,4\n", ["ä cat", "NA"]),
+        ("multiclass", NAMED + "ä cat,1,2\nno,3,4\n", ["ä cat", "no"]),
         ("multiclass", NAMED + "1,1,2\n1.0,3,4\n", ["1", "1"]),
         ("multiclass", '"y","x_1","x_2"\n"a, b","1",2\r\n"say ""c""",3,"4"', ["a, b", 'say "c"']),
         ("multiclass", "\ufeff" + NAMED + "a,1,2\nb,3,4\n", ["a", "b"]),
@@ -334,17 +334,23 @@ def test_blanks_around_a_number_are_no_fault(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("column", "kind"), [([[1.0]], "list<element: double>"), (["q"], "string")]
+    ("column", "kind", "fix"),
+    [
+        (
+            [[[1.0]]],
+            "list<element: list<element: double>>",
+            "store a column a timepoint, or one list column x of numbers",
+        ),
+        (["q"], "string", "store numbers there"),
+    ],
 )
-def test_a_parquet_column_that_holds_no_numbers_is_refused_by_name(tmp_path, column, kind):
+def test_a_parquet_column_that_holds_no_numbers_is_refused_by_name(tmp_path, column, kind, fix):
     path = tmp_path / "a.parquet"
     pa.parquet.write_table(pa.table({"y": ["a"], "x_1": column}), path)
     shards = survey(str(path))
     with pytest.raises(DataError) as refused:
         list(read_tables(shards.shards[0], shards.schema, True, shards.headers[0]))
-    assert str(refused.value) == (
-        f"{path}, column x_1: found values of type {kind}; store numbers there"
-    )
+    assert str(refused.value) == f"{path}, column x_1: found values of type {kind}; {fix}"
 
 
 def test_a_header_alone_is_refused_with_and_without_a_newline(tmp_path):

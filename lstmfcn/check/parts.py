@@ -12,6 +12,7 @@ import csv
 import heapq
 from collections.abc import Callable, Iterator, Sequence, Set
 from dataclasses import dataclass
+from functools import partial
 from itertools import chain, compress, groupby
 from typing import NamedTuple
 
@@ -20,8 +21,8 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from lstmfcn.cells import FloatArray, Source, matrix_of
-from lstmfcn.csv_lines import line_faults, lines_of, numbers_of, places_of
-from lstmfcn.dialect import Dialect, LongLineError
+from lstmfcn.csv_lines import line_faults, lines_of, numbers_in, numbers_of, places_of
+from lstmfcn.dialect import LongLineError
 from lstmfcn.errors import DataError
 from lstmfcn.reading import (
     empty_row,
@@ -42,6 +43,8 @@ _CHARACTERS = 1 << 25
 
 Classes = tuple[str, ...]
 Mask = npt.NDArray[np.bool_]
+_Numbers = Callable[[Sequence[str]], pa.Array]
+"""Reads cells of a column of numbers, or raises pa.ArrowInvalid."""
 
 
 @dataclass(frozen=True)
@@ -105,7 +108,9 @@ def parts_of(
     rows = n_unparsed = 0
     with readable(shard):
         tables = (
-            _line_tables(shard, schema, header, types) if unparsed else _parsed_tables(shard, types)
+            _line_tables(shard, schema, header, types)
+            if unparsed
+            else _parsed_tables(shard, schema, types)
         )
         for table, faults in tables:
             n_unparsed += len(faults)
@@ -129,9 +134,11 @@ class UnparsedError(Exception):
         self.error = error
 
 
-def _parsed_tables(shard: Shard, types: dict[str, pa.DataType]) -> Iterator[_Lines]:
+def _parsed_tables(
+    shard: Shard, schema: SeriesSchema, types: dict[str, pa.DataType]
+) -> Iterator[_Lines]:
     try:
-        for table in typed_tables(shard, types):
+        for table in typed_tables(shard, types, schema.gap_texts):
             yield _Lines(table, [])
     except pa.ArrowInvalid as error:
         if shard.is_parquet:
@@ -143,13 +150,14 @@ def _line_tables(
     shard: Shard, schema: SeriesSchema, header: Sequence[str], types: dict[str, pa.DataType]
 ) -> Iterator[_Lines]:
     places, dialect = places_of(numbers_of(types), header), shard.layout.dialect
+    numbers = partial(numbers_in, gap_texts=set(schema.gap_texts), dialect=dialect)
     rows_at_once = max(1, _CELLS // len(header))
     rows = 0
     with lines_of(shard) as lines:
         next(lines)
         for chunk in _chunks(filter(None, lines), rows_at_once):
             unparsed: list[DataError] = []
-            if table := _parsed_lines(chunk, header, types, dialect):
+            if table := _parsed_lines(chunk, header, types, numbers):
                 yield _Lines(table, unparsed)
                 rows += len(chunk)
                 continue
@@ -159,7 +167,7 @@ def _line_tables(
                 if faults:
                     unparsed += faults
                     chunk[i] = _without(cells, header, faults)
-            yield _Lines(_table(chunk, header, types, dialect), unparsed)
+            yield _Lines(_table(chunk, header, types, numbers), unparsed)
             rows += len(chunk)
 
 
@@ -183,22 +191,22 @@ def _chunks(lines: Iterator[list[str]], most: int) -> Iterator[list[list[str]]]:
 
 
 def _parsed_lines(
-    lines: list[list[str]], header: Sequence[str], types: dict[str, pa.DataType], dialect: Dialect
+    lines: list[list[str]], header: Sequence[str], types: dict[str, pa.DataType], numbers: _Numbers
 ) -> pa.Table | None:
     """Lines as a table, where all of them can be parsed."""
     if any(len(cells) != len(header) for cells in lines):
         return None
     try:
-        return _table(lines, header, types, dialect)
+        return _table(lines, header, types, numbers)
     except pa.ArrowInvalid:
         return None
 
 
 def _table(
-    lines: list[list[str]], header: Sequence[str], types: dict[str, pa.DataType], dialect: Dialect
+    lines: list[list[str]], header: Sequence[str], types: dict[str, pa.DataType], numbers: _Numbers
 ) -> pa.Table:
     columns = dict(zip(header, zip(*lines, strict=True), strict=True))
-    return pa.table({name: _typed(columns[name], kind, dialect) for name, kind in types.items()})
+    return pa.table({name: _typed(columns[name], kind, numbers) for name, kind in types.items()})
 
 
 def _without(cells: list[str], header: Sequence[str], faults: list[DataError]) -> list[str]:
@@ -209,11 +217,10 @@ def _without(cells: list[str], header: Sequence[str], faults: list[DataError]) -
     return ["" if name in refused else cell for name, cell in zip(header, cells, strict=True)]
 
 
-def _typed(cells: Sequence[str], kind: pa.DataType, dialect: Dialect) -> pa.Array:
+def _typed(cells: Sequence[str], kind: pa.DataType, numbers: _Numbers) -> pa.Array:
     if kind == pa.string():
         return pa.array([cell or None for cell in cells], kind)
-    texts = [dialect.number_text(cell) if cell else None for cell in cells]
-    return pa.array(texts, pa.string()).cast(kind)
+    return numbers(cells)
 
 
 def _empty_row_faults(table: pa.Table, source: Source, told: Set[int | None]) -> list[DataError]:
@@ -277,13 +284,11 @@ def _label_faults(
     table: pa.Table, schema: SeriesSchema, source: Source, names: list[str]
 ) -> Iterator[DataError]:
     if not schema.holds_names:
-        return schema.label_faults(matrix_of(table, schema.label_columns), table, source)
+        return schema.label_faults(schema.label_matrix(table), table, source)
+    missing = schema.empty_name_faults(names, source)
     if not schema.classes:
-        return schema.empty_name_faults(names, source)
-    known = (name or schema.classes[0] for name in names)  # an empty cell is told as such
-    return chain(
-        schema.empty_name_faults(names, source), schema.unknown_name_faults(list(known), source)
-    )
+        return missing
+    return chain(missing, schema.unknown_name_faults(names, source))
 
 
 def _classes(table: pa.Table, schema: SeriesSchema, names: list[str], whole: Mask) -> list[Classes]:
