@@ -60,9 +60,11 @@ def test_value_columns_keep_the_headers_order():
         ("multiclass", "x_1,z", "a.csv: found no label column in the header (x_1, z); give the "
          "labels columns whose names start with y"),
         ("multiclass", "y,year,x_1", "a.csv: found 2 label columns that start with y (y, year); "
-         "keep y alone, which holds class names, or y_1, y_2, ... of 0 and 1; rename what is no label"),
+         "keep y alone, which holds class names, or y_1, y_2, ... of 0 and 1; rename what is no "
+         "label"),
         ("multilabel", "y_a,yaw,y_b,x_1", "a.csv: found the label column yaw beside y_a, y_b; "
-         "rename what is no label, for names that start with y are labels; name all labels y_1, y_2, ..."),
+         "rename what is no label, for names that start with y are labels; name all labels y_1, "
+         "y_2, ..."),
         ("multiclass", "Y,X_1,X_2", "a.csv: found no value column in the header (Y, X_1, X_2); "
          "names are case-sensitive: rename X_1 to x_1, X_2 to x_2, Y to y"),
         ("multiclass", "Y,x_1,x_2", "a.csv: found no label column in the header (Y, x_1, x_2); "
