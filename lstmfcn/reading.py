@@ -20,6 +20,7 @@ import pyarrow.parquet
 
 from lstmfcn.cells import Source
 from lstmfcn.csv_lines import lines_of, numbers_of, refuse_first_fault
+from lstmfcn.data_arguments import Data, told
 from lstmfcn.errors import DataError
 from lstmfcn.hyperparameters import MissingName, TaskName
 from lstmfcn.schema import SeriesSchema
@@ -46,7 +47,11 @@ _PARQUET_ROWS = 1 << 16
 
 
 class ShardSet(NamedTuple):
-    """The shards of a data argument, whose headers have been read and agree with the schema."""
+    """The shards of data arguments, whose headers have been read and agree with the schema.
+
+    Attributes:
+        data: the arguments, as messages name them.
+    """
 
     data: str
     shards: list[Shard]
@@ -60,7 +65,7 @@ class ShardSet(NamedTuple):
 
 
 def survey(
-    data: str,
+    data: Data,
     task: TaskName = "multiclass",
     schema: SeriesSchema | None = None,
     labels: bool = True,
@@ -69,7 +74,7 @@ def survey(
     """Find the shards and check every header, before any row is read.
 
     Args:
-        data: a file, folder, glob or URI.
+        data: a file, folder, glob or URI, or several of them.
         task: what the labels mean, where no schema is given.
         schema: the columns that the shards must have; those of the first shard where not given.
         labels: whether the label columns matter.
@@ -84,7 +89,7 @@ def survey(
     read_by = schema or SeriesSchema.from_header(headers[0], task, shards[0].path, missing)
     for shard, header in zip(shards, headers, strict=True):
         read_by.check_header(header, shard.path, labels)
-    return ShardSet(data, shards, headers, read_by)
+    return ShardSet(told(data), shards, headers, read_by)
 
 
 def read_header(shard: Shard) -> list[str]:

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import fnmatch
 import logging
+import os.path
+import posixpath
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePosixPath
 
 import pyarrow as pa
 from pyarrow import fs
 
+from lstmfcn.data_arguments import Data, arguments_of
 from lstmfcn.errors import DataError
 
 SUFFIXES = (".csv", ".csv.gz", ".parquet")
@@ -53,17 +56,17 @@ class Shard:
         return self.filesystem.open_input_stream(self.path, compression=packed)
 
 
-def find_shards(data: str) -> list[Shard]:
-    """The shards that a data argument names, sorted by path.
+def find_shards(data: Data) -> list[Shard]:
+    """The shards that data arguments name: argument by argument, within each sorted by path.
 
     A folder is searched with all its sub-folders for .csv, .csv.gz and .parquet; names that start
     with ``_`` or ``.`` are passed over, and other files are listed in a warning.
 
     Args:
-        data: a file, a folder, a glob, or a URI of any filesystem that pyarrow knows.
+        data: a file, a folder, a glob, or a URI of any filesystem that pyarrow knows; or several.
 
     Raises:
-        DataError: nothing is there, or a shard is empty.
+        DataError: nothing is there, a shard is empty, or two arguments name the same one.
     """
     shards = list_shards(data)
     for shard in shards:
@@ -72,12 +75,18 @@ def find_shards(data: str) -> list[Shard]:
     return shards
 
 
-def list_shards(data: str) -> list[Shard]:
-    """The shards that a data argument names, as `find_shards` does, empty ones among them.
+def list_shards(data: Data) -> list[Shard]:
+    """The shards that data arguments name, as `find_shards` does, empty ones among them.
 
     Raises:
-        DataError: nothing is there.
+        DataError: nothing is there, or two arguments name the same shard.
     """
+    found = [_shards_of(argument) for argument in arguments_of(data)]
+    return _together(found) if len(found) > 1 else found[0]
+
+
+def _shards_of(data: str) -> list[Shard]:
+    """The shards that one data argument names."""
     try:
         shards = _found(data)
     except OSError as error:
@@ -178,3 +187,39 @@ def _listed(filesystem: fs.FileSystem, folder: str) -> list[Shard]:
         for shard in shards
         if not any(part.startswith(("_", ".")) for part in PurePosixPath(shard.name).parts)
     ]
+
+
+def _together(found: list[list[Shard]]) -> list[Shard]:
+    """Shards of several arguments, each named by its path below the folder that holds them all."""
+    known: set[tuple[str, str]] = set()
+    for shards in found:
+        places = [_place(shard) for shard in shards]
+        for shard, place in zip(shards, places, strict=True):
+            if place in known:
+                raise DataError("a file that is named twice", "name it once", file=shard.path)
+        known.update(places)
+    return _named_below_all([shard for shards in found for shard in shards])
+
+
+def _named_below_all(shards: Sequence[Shard]) -> list[Shard]:
+    """The shards, each named by its path below the folder that holds all of its filesystem."""
+    folders: dict[str, list[str]] = {}
+    for shard in shards:
+        folder = posixpath.normpath(shard.path.removesuffix(shard.name))
+        folders.setdefault(shard.filesystem.type_name, []).append(folder)
+    above = {kind: posixpath.commonpath(found) for kind, found in folders.items()}
+    return [
+        replace(
+            shard,
+            name=posixpath.relpath(
+                posixpath.normpath(shard.path), above[shard.filesystem.type_name] or "."
+            ),
+        )
+        for shard in shards
+    ]
+
+
+def _place(shard: Shard) -> tuple[str, str]:
+    """Where a shard really lies, whatever path leads there."""
+    kind = shard.filesystem.type_name
+    return kind, os.path.realpath(shard.path) if kind == "local" else shard.path

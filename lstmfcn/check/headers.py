@@ -10,6 +10,7 @@ import numpy as np
 import pyarrow as pa
 
 from lstmfcn.cells import matrix_of
+from lstmfcn.data_arguments import Data
 from lstmfcn.errors import DataError
 from lstmfcn.hyperparameters import MissingName, TaskName
 from lstmfcn.reading import read_header, readable, typed_tables
@@ -32,8 +33,8 @@ class Header(NamedTuple):
         return frozenset(name for name in self.columns if name.startswith(("x", "y")))
 
 
-def read_headers(data: str) -> list[Header]:
-    """The header of each shard of a data argument.
+def read_headers(data: Data) -> list[Header]:
+    """The header of each shard of data arguments.
 
     Raises:
         DataError: nothing is there.

@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 from typing import Annotated
 
-from lstmfcn.commands.flag_types import Place
+from lstmfcn.commands.flag_types import Place, Places
 from lstmfcn.commands.pages import USE_COMMANDS, page
 from lstmfcn.files import whole_file
 from lstmfcn.flag_groups import DATA, OUTPUT
@@ -17,7 +17,7 @@ from lstmfcn.terminal import tell_result
 def evaluate(
     *,
     model: Annotated[Place, DATA],
-    data: Annotated[Place, DATA],
+    data: Annotated[Places, DATA],
     output: Annotated[Place | None, OUTPUT] = None,
 ) -> None:
     """Compare a model with labelled shards; the last line is one JSON object.
@@ -27,7 +27,7 @@ def evaluate(
     model
         Model directory.
     data
-        Labelled shards: a file, folder, glob or URI.
+        Labelled shards: files, folders, globs or URIs.
     output
         Folder that evaluation.json is also written to.
     """

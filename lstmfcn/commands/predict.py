@@ -7,7 +7,7 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
-from lstmfcn.commands.flag_types import Place
+from lstmfcn.commands.flag_types import Place, Places
 from lstmfcn.commands.pages import USE_COMMANDS, page
 from lstmfcn.flag_groups import DATA, OUTPUT
 from lstmfcn.terminal import tell_result
@@ -20,7 +20,7 @@ from lstmfcn.terminal import tell_result
 def predict(
     *,
     model: Annotated[Place, DATA],
-    input: Annotated[Place, DATA],  # noqa: A002 - the flag's name
+    input: Annotated[Places, DATA],  # noqa: A002 - the flag's name
     output: Annotated[Place, OUTPUT],
     keep_columns: Annotated[
         tuple[str, ...], Parameter(consume_multiple=True, negative=""), OUTPUT
@@ -36,7 +36,7 @@ def predict(
     model
         Model directory.
     input
-        Shards: a file, folder, glob or URI. Label columns are not needed.
+        Shards: files, folders, globs or URIs. Label columns are not needed.
     output
         Folder of the prediction files.
     keep_columns

@@ -5,8 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated
 
-from lstmfcn.commands.flag_types import Place, Seed
+from lstmfcn.commands.flag_types import Place, Places, Seed
 from lstmfcn.commands.pages import USE_COMMANDS, page
+from lstmfcn.data_arguments import told
 from lstmfcn.flag_groups import DATA, OUTPUT
 from lstmfcn.terminal import stage, tell_result
 
@@ -15,7 +16,7 @@ from lstmfcn.terminal import stage, tell_result
 def report(
     *,
     model: Annotated[Place, DATA],
-    data: Annotated[Place, DATA],
+    data: Annotated[Places, DATA],
     output: Annotated[Place, OUTPUT],
     seed: Annotated[Seed, OUTPUT] = 0,
 ) -> None:
@@ -29,7 +30,7 @@ def report(
     model
         Model directory. In the folder of its run, the learning curves are drawn too.
     data
-        Labelled shards: a file, folder, glob or URI.
+        Labelled shards: files, folders, globs or URIs.
     output
         New folder, or that of an earlier report.
     seed
@@ -37,6 +38,6 @@ def report(
     """
     from lstmfcn.report.write import write_report
 
-    with stage(f"reading {data} and drawing"):
+    with stage(f"reading {told(data)} and drawing"):
         written = write_report(model, data, output, seed)
     tell_result(str(written), report=str(Path(written).absolute()))

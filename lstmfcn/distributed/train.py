@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from lstmfcn.data_arguments import Data
 from lstmfcn.distributed.inputs import Asked, Inputs, read_inputs
 from lstmfcn.distributed.runtime import ray_runtime
 from lstmfcn.errors import OutputError
@@ -56,10 +57,10 @@ class Request:
 
 
 def train(
-    train: str | None,
+    train: Data | None,
     output: str,
     *,
-    validation: str | None = None,
+    validation: Data | None = None,
     model: str | None = None,
     hyperparameters: Hyperparameters = Hyperparameters(),
     resources: Resources = Resources(),
@@ -70,7 +71,7 @@ def train(
     """Train on shards and write what `lstmfcn.run_folder` lists.
 
     Args:
-        train: training shards: a file, folder, glob or URI; may be None with ``resume``.
+        train: training shards: a file, folder, glob or URI, or several; None with ``resume``.
         output: a folder that holds no run yet, on storage that all machines share.
         validation: validation shards; decides which epoch is kept, where given.
         model: a model directory to continue from.

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from pathlib import Path
 
+from lstmfcn.data_arguments import Data
 from lstmfcn.errors import OutputError
 from lstmfcn.files import whole_folder
 from lstmfcn.report.drawings import drawings_of
@@ -16,12 +17,12 @@ REPORT = "report.html"
 logger = logging.getLogger(__name__)
 
 
-def write_report(model: str, data: str, output: str, seed: int = 0) -> Path:
+def write_report(model: str, data: Data, output: str, seed: int = 0) -> Path:
     """Compare a model with labelled shards, and write what is found as a page.
 
     Args:
         model: a model directory.
-        data: labelled shards: a file, folder, glob or URI.
+        data: labelled shards: a file, folder, glob or URI, or several of them.
         output: a folder, which appears whole or not at all. An earlier report in it is replaced.
         seed: of the sample that is drawn, and of the resamples.
 
