@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 
 import pyarrow as pa
@@ -22,7 +22,7 @@ def lines_of(shard: Shard) -> Iterator[Iterator[list[str]]]:
         yield csv.reader(text)
 
 
-def numbers_of(types: dict[str, pa.DataType]) -> list[str]:
+def numbers_of(types: Mapping[str, pa.DataType | None]) -> list[str]:
     """The columns that must hold numbers."""
     return [name for name, kind in types.items() if kind == pa.float32()]
 

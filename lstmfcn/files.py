@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import tempfile
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -89,6 +90,19 @@ def new_folder(path: Path) -> Path:
     if path.exists() and (not path.is_dir() or any(path.iterdir())):
         raise OutputError(f"{path}: holds something already; name a new --output or remove it")
     return path
+
+
+def refuse_unwritable(path: Path) -> None:
+    """Refuse a file or folder that could not be written, before there is anything to write.
+
+    Raises:
+        OutputError: says why; nothing is left behind.
+    """
+    path = path.resolve()
+    above = next(folder for folder in path.parents if folder.exists())
+    above = path if path.is_dir() else above
+    with writing(path), tempfile.TemporaryFile(dir=above):
+        pass
 
 
 def remove_folder(folder: Path) -> None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Iterator, Sequence, Sized
+from collections.abc import Iterator, Mapping, Sequence, Sized
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from typing import Any, NamedTuple
@@ -19,6 +19,7 @@ import pyarrow.csv
 import pyarrow.parquet
 
 from lstmfcn.cells import Source
+from lstmfcn.column_names import some_of
 from lstmfcn.csv_lines import lines_of, numbers_of, refuse_first_fault
 from lstmfcn.data_arguments import Data, told
 from lstmfcn.errors import DataError
@@ -44,6 +45,9 @@ _NUMBERS = (
 )
 _TEXTS = (pa.types.is_string, pa.types.is_large_string)
 _PARQUET_ROWS = 1 << 16
+
+Types = Mapping[str, pa.DataType | None]
+"""Of columns; None for that which each is stored as, of CSV text."""
 
 
 class ShardSet(NamedTuple):
@@ -118,17 +122,14 @@ def read_tables(
     Args:
         labels: whether to read the label columns too.
         header: the shard's own columns, as `read_header` gave them.
-        others: further columns, to read as text.
+        others: further columns, to read as they are stored; of CSV as text.
 
     Raises:
         DataError: other columns, a ragged row, a cell that is no number, no row at all.
     """
     schema.check_header(header, shard.path, labels)
-    if missing := [name for name in others if name not in header]:
-        raise DataError(
-            f"no column {missing[0]!r}", "name one that the header has", file=shard.path
-        )
-    types = schema.column_types(labels) | dict.fromkeys(others, pa.string())
+    refuse_absent(others, header, shard)
+    types: Types = schema.column_types(labels) | dict.fromkeys(others)
     rows = 0
     with readable(shard):
         try:
@@ -141,6 +142,24 @@ def read_tables(
             raise
     if rows == 0:
         raise without_rows(shard)
+
+
+def refuse_absent(others: Sequence[str], header: Sequence[str], shard: Shard) -> None:
+    """Refuse further columns that a shard has not.
+
+    Raises:
+        DataError: names the first, and which there are.
+    """
+    for name in others:
+        if name not in header:
+            there = [other for other in header if not other.startswith("x")]
+            raise DataError(
+                f"no column {name!r}",
+                f"beside values there {'are' if len(there) > 1 else 'is'} {some_of(there)}"
+                if there
+                else "there are only values",
+                file=shard.path,
+            )
 
 
 def labelled_pieces(
@@ -166,7 +185,7 @@ def labelled_pieces(
             yield values, np.array(schema.label_names(table, source))
 
 
-def typed_tables(shard: Shard, types: dict[str, pa.DataType]) -> Iterator[pa.Table]:
+def typed_tables(shard: Shard, types: Types) -> Iterator[pa.Table]:
     """A shard's rows, in order, as tables of the columns of these types; empty cells are null.
 
     Raises:
@@ -176,14 +195,16 @@ def typed_tables(shard: Shard, types: dict[str, pa.DataType]) -> Iterator[pa.Tab
     return _parquet_tables(shard, types) if shard.is_parquet else _csv_tables(shard, types)
 
 
-def _csv_tables(shard: Shard, types: dict[str, pa.DataType]) -> Iterator[pa.Table]:
+def _csv_tables(shard: Shard, types: Types) -> Iterator[pa.Table]:
     with (
         shard.open() as stream,
         pa.csv.open_csv(
             stream,
             read_options=pa.csv.ReadOptions(use_threads=False, block_size=_block_bytes(types)),
             convert_options=pa.csv.ConvertOptions(
-                column_types=types, include_columns=list(types), null_values=[""]
+                column_types={name: kind or pa.string() for name, kind in types.items()},
+                include_columns=list(types),
+                null_values=[""],
             ),
         ) as reader,
     ):
@@ -197,17 +218,20 @@ def _block_bytes(columns: Sized) -> int:
     return min(BLOCK_BYTES, wanted)
 
 
-def _parquet_tables(shard: Shard, types: dict[str, pa.DataType]) -> Iterator[pa.Table]:
+def _parquet_tables(shard: Shard, types: Types) -> Iterator[pa.Table]:
     with shard.filesystem.open_input_file(shard.path) as file:
         for batch in pa.parquet.ParquetFile(file).iter_batches(_PARQUET_ROWS, columns=list(types)):
             table = pa.Table.from_batches([batch]).select(list(types))
             _refuse_other_types(shard, table, types)
-            yield table.cast(pa.schema(list(types.items())), safe=False)
+            wanted = [(name, kind or table[name].type) for name, kind in types.items()]
+            yield table.cast(pa.schema(wanted), safe=False)
 
 
-def _refuse_other_types(shard: Shard, table: pa.Table, types: dict[str, pa.DataType]) -> None:
+def _refuse_other_types(shard: Shard, table: pa.Table, types: Types) -> None:
     """Refuse a Parquet column that is neither numbers nor, for class names, text."""
     for name, wanted in types.items():
+        if wanted is None:
+            continue
         kind = table.schema.field(name).type
         stored = kind.value_type if pa.types.is_dictionary(kind) else kind
         names = wanted == pa.string()
@@ -239,7 +263,7 @@ def unreadable(shard: Shard, error: Exception) -> DataError:
     )
 
 
-def _refuse_first_fault(shard: Shard, schema: SeriesSchema, types: dict[str, pa.DataType]) -> None:
+def _refuse_first_fault(shard: Shard, schema: SeriesSchema, types: Types) -> None:
     """Read a CSV shard cell by cell and raise for the first row or cell that cannot be parsed."""
     with lines_of(shard) as lines:
         header = next(lines)

@@ -6,7 +6,7 @@ import fnmatch
 import logging
 import os.path
 import posixpath
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePosixPath
 
@@ -223,3 +223,27 @@ def _place(shard: Shard) -> tuple[str, str]:
     """Where a shard really lies, whatever path leads there."""
     kind = shard.filesystem.type_name
     return kind, os.path.realpath(shard.path) if kind == "local" else shard.path
+
+
+def finder(data: Data) -> Callable[[Path], str | None]:
+    """What says by which of the arguments a local file would be found, where it is there."""
+    places = [(argument, *_locate(argument)) for argument in arguments_of(data)]
+    local = [(argument, Path(place)) for argument, fs, place in places if fs.type_name == "local"]
+
+    def finds(file: Path) -> str | None:
+        return next((argument for argument, place in local if _would_find(place, file)), None)
+
+    return finds
+
+
+def _would_find(place: Path, file: Path) -> bool:
+    """Whether a folder or a glob is searched where a file lies, and takes its name."""
+    folder = place if place.is_dir() else Path(*place.parts[: _before_wildcards(place.parts)])
+    try:
+        parts = file.resolve().relative_to(folder.resolve()).parts
+    except ValueError:
+        return False
+    if any(part.startswith(("_", ".")) for part in parts):
+        return False
+    wanted = list(place.parts[len(folder.parts) :])
+    return _matches(list(parts), wanted) if wanted else place.is_dir()

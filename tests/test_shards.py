@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from lstmfcn.errors import DataError
-from lstmfcn.shards import find_shards
+from lstmfcn.shards import find_shards, finder
 
 TREE = (
     "b.csv",
@@ -237,3 +237,26 @@ def test_a_file_that_two_arguments_name_is_refused(tree, again, monkeypatch):
     monkeypatch.chdir(tree)
     with pytest.raises(DataError, match=r"csv: found a file that is named twice; name it once"):
         find_shards(["b.csv", again.format(tree=tree) or str(tree)])
+
+
+@pytest.mark.parametrize(
+    ("data", "file", "finds"),
+    [
+        ("sub", "sub/out/a.csv", True),
+        (".", "out/a.csv", True),
+        ("sub", "out/a.csv", False),
+        ("sub", "sub/_out/a.csv", False),
+        ("sub/part-1.csv", "sub/part-1.csv/a.csv", False),
+        ("sub/*.csv", "sub/out/a.csv", False),
+        ("sub/**/*.csv", "sub/out/a.csv", True),
+        ("*/out/part-*.csv", "sub/out/part-0.csv", True),
+        ("*/out/part-*.csv", "sub/out/a.csv", False),
+        ("nowhere/*.csv", "nowhere/a.csv", True),
+    ],
+)
+def test_where_an_argument_would_find_a_file_is_known_before_it_is_there(
+    tree, monkeypatch, data, file, finds
+):
+    monkeypatch.chdir(tree)
+    for named in (data, f"file://{tree}/{data}"):
+        assert finder(["b.csv", named])(Path(file).absolute()) == (named if finds else None)

@@ -9,6 +9,7 @@ from cyclopts import Parameter
 
 from lstmfcn.commands.flag_types import Place, Places
 from lstmfcn.commands.pages import USE_COMMANDS, page
+from lstmfcn.counts import number
 from lstmfcn.flag_groups import DATA, OUTPUT
 from lstmfcn.terminal import tell_result
 
@@ -27,7 +28,7 @@ def predict(
     ] = (),
     explain: Annotated[bool, Parameter(negative=""), OUTPUT] = False,
 ) -> None:
-    """Write one prediction file for each input shard: same name, same row order.
+    """Write one prediction file for each input shard: same name and folder, same row order.
 
     Files that an earlier run has finished, with the same model and of the same shards, stay.
 
@@ -38,9 +39,10 @@ def predict(
     input
         Shards: files, folders, globs or URIs. Label columns are not needed.
     output
-        Folder of the prediction files.
+        Folder of the prediction files, outside of what is searched for input.
     keep_columns
-        Other columns of the shards, such as an id, to stand first in the prediction files.
+        Other columns of the shards, such as an id, to stand first in the prediction files. y, the
+        label, becomes y_true there.
     explain
         Also write, into the folder explanations of the output, what the logit of each row's
         predicted class is the sum of: a bias, the LSTM branch, each timepoint.
@@ -48,4 +50,4 @@ def predict(
     from lstmfcn.distributed.predict import predict as predict_on_ray
 
     rows = predict_on_ray(model, input, output, keep_columns, explain)
-    tell_result(f"{rows} rows: {output}", output=str(Path(output).absolute()), rows=rows)
+    tell_result(f"{number(rows, 'row')}: {output}", output=str(Path(output).absolute()), rows=rows)
