@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
+from small_models import tiny_artifact
 
 import lstmfcn
 import lstmfcn.convert
@@ -491,3 +492,38 @@ def test_ctrl_c_is_told_in_a_line(tmp_path):
     assert process.returncode == 130
     assert told.splitlines() == ["lstmfcn: stopped; the same command begins again"]
     assert not list(tmp_path.rglob("*.csv"))
+
+
+def test_export_overwrites_only_where_asked_to(tmp_path, capsys):
+    tiny_artifact("names").save(tmp_path / "model")
+    words = ["export", "--model", str(tmp_path / "model"), "--output", str(tmp_path / "m.onnx")]
+    assert main(words) == 0
+    written = (tmp_path / "m.onnx").read_bytes()
+    (tmp_path / "m.onnx").write_text("mine")
+    capsys.readouterr()
+    told = f"lstmfcn: {tmp_path}/m.onnx: is there already; add --overwrite, or name another"
+    assert refusal(capsys, words).startswith(told)
+    assert (tmp_path / "m.onnx").read_text() == "mine"
+    assert main([*words, "--overwrite"]) == 0
+    assert (tmp_path / "m.onnx").read_bytes() == written
+
+
+@pytest.mark.parametrize(
+    ("command", "flags"),
+    [
+        ("export", ["--output", "/proc/lstmfcn/m.onnx"]),
+        ("report", ["--data", "d", "--output", "/proc/lstmfcn/out"]),
+        ("evaluate", ["--data", "d", "--output", "/proc/lstmfcn/out"]),
+    ],
+)
+def test_an_output_is_looked_at_before_model_and_data(capsys, command, flags):
+    line = refusal_of_output(capsys, [command, "--model", "nowhere", *flags])
+    assert line.startswith("lstmfcn: /proc/lstmfcn/")
+    assert "cannot be written (" in line
+
+
+def test_evaluate_keeps_an_evaluation_that_is_there(tmp_path, capsys):
+    (tmp_path / "evaluation.json").write_text("mine")
+    words = ["evaluate", "--model", "nowhere", "--data", "nowhere", "--output", str(tmp_path)]
+    assert "evaluation.json: is there already; add --overwrite" in refusal(capsys, words)
+    assert "nowhere: found no readable model.json" in refusal(capsys, [*words, "--overwrite"])

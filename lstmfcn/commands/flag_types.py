@@ -21,6 +21,8 @@ def _as_typed(type_: Any, tokens: Sequence[Token]) -> str:  # noqa: ARG001 - a c
     return tokens[0].value
 
 
+Overwrite = Annotated[bool, Parameter(negative="")]
+
 if TYPE_CHECKING:
     Place = str
 else:

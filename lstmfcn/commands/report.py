@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated
 
-from lstmfcn.commands.flag_types import Place, Places, Seed
+from lstmfcn.commands.flag_types import Overwrite, Place, Places, Seed
 from lstmfcn.commands.pages import USE_COMMANDS, page
 from lstmfcn.data_arguments import told
 from lstmfcn.flag_groups import DATA, OUTPUT
@@ -18,6 +18,7 @@ def report(
     model: Annotated[Place, DATA],
     data: Annotated[Places, DATA],
     output: Annotated[Place, OUTPUT],
+    overwrite: Annotated[Overwrite, OUTPUT] = False,
     seed: Annotated[Seed, OUTPUT] = 0,
 ) -> None:
     """Write a page on a model: how good it is on labelled shards, where it errs, and why.
@@ -32,12 +33,14 @@ def report(
     data
         Labelled shards: files, folders, globs or URIs.
     output
-        New folder, or that of an earlier report.
+        New folder.
+    overwrite
+        Put the report in place of an earlier one.
     seed
         Seed of the rows that class medians are drawn from, and of the intervals.
     """
     from lstmfcn.report.write import write_report
 
     with stage(f"reading {told(data)} and drawing"):
-        written = write_report(model, data, output, seed)
+        written = write_report(model, data, output, seed, overwrite=overwrite)
     tell_result(str(written), report=str(Path(written).absolute()))

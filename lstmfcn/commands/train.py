@@ -9,6 +9,7 @@ from cyclopts import Parameter
 
 from lstmfcn.commands.flag_types import Amount, Count, Place, PlacesOrNone, Trackers
 from lstmfcn.commands.pages import MODEL_COMMANDS, page
+from lstmfcn.commands.written import model_lines
 from lstmfcn.flag_groups import DATA, OUTPUT, RESOURCES, TRAINING
 from lstmfcn.hyperparameters import Hyperparameters
 from lstmfcn.terminal import tell_result
@@ -89,6 +90,7 @@ def train(
     folder = Path(output).absolute()
     tell_result(
         *summary(kept),
+        *model_lines(folder / MODEL),
         model=str(folder / MODEL),
         metrics_file=str(folder / METRICS),
         learning_curve=str(folder / CURVE),

@@ -9,6 +9,7 @@ from cyclopts import Parameter
 
 from lstmfcn.commands.flag_types import Amount, Count, Place, PlacesOrNone, Trackers
 from lstmfcn.commands.pages import MODEL_COMMANDS, page
+from lstmfcn.commands.written import model_lines
 from lstmfcn.flag_groups import DATA, OUTPUT, RESOURCES, SEARCH, TRAINING
 from lstmfcn.hyperparameters import Hyperparameters, flag
 from lstmfcn.sweep_record import Search
@@ -101,6 +102,7 @@ def tune(
     folder = Path(output).absolute()
     tell_result(
         *best_lines(best, objective),
+        *model_lines(folder / MODEL),
         model=str(folder / MODEL),
         trials=str(folder / TRIALS),
         trial=best.number,

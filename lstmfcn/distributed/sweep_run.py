@@ -139,5 +139,4 @@ def _finish(
     draw(request.folder)
     for line in told(artifact):
         logger.info(line)
-    logger.info("model: %s", request.folder / MODEL)
     return best
