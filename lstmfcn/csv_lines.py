@@ -10,6 +10,7 @@ from contextlib import contextmanager
 import pyarrow as pa
 
 from lstmfcn.cells import Source
+from lstmfcn.counts import number
 from lstmfcn.errors import DataError, raise_first
 from lstmfcn.schema import SeriesSchema
 from lstmfcn.shards import Shard
@@ -76,8 +77,8 @@ def line_faults(
     file, row = source.file, source.rows_before + 1
     if len(cells) != len(header):
         yield DataError(
-            f"{len(cells)} cells",
-            f"the header has {len(header)} columns: give the row as many",
+            number(len(cells), "cell"),
+            f"the header has {number(len(header), 'column')}: give the row as many",
             file=file,
             row=row,
         )

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from lstmfcn.counts import number
 from lstmfcn.data_arguments import Data
 from lstmfcn.distributed.inputs import Asked, Inputs, read_inputs
 from lstmfcn.distributed.runtime import ray_runtime
@@ -128,7 +129,8 @@ def _done_already(folder: Path, record: RunRecord) -> EpochMetrics | None:
     if position.epoch >= epochs and (folder / MODEL).exists():
         from lstmfcn.artifact import Artifact
 
-        logger.info("%s: all %d epochs were done already", folder, epochs)
+        done = "the epoch was" if epochs == 1 else f"all {epochs:,} epochs were"
+        logger.info("%s: %s done already", folder, done)
         return Artifact.load(folder / MODEL).metrics
-    logger.info("%s: going on after %s of %d epochs", folder, position, epochs)
+    logger.info("%s: going on after %s of %s", folder, position, number(epochs, "epoch"))
     return None
