@@ -14,6 +14,7 @@ import torch
 
 from lstmfcn.artifact import Artifact
 from lstmfcn.cells import FloatArray, Source
+from lstmfcn.counts import number
 from lstmfcn.errors import DataError
 from lstmfcn.explanation import Explanation
 from lstmfcn.folded import FoldedEnsemble
@@ -184,7 +185,7 @@ class Classifier:
             nested = f" or (N, {schema.n_channels}, {schema.n_timepoints})"
             raise DataError(
                 f"an array of shape {x.shape}",
-                f"give a list of series of {n_values} values, shape (N, {n_values})"
+                f"give a list of series of {number(n_values, 'value')}, shape (N, {n_values})"
                 + (nested if schema.n_channels > 1 else ""),
             )
         usable = schema.usable(x)

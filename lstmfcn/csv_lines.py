@@ -1,21 +1,24 @@
-"""CSV line by line, to name what pyarrow's parser stumbles over."""
+"""CSV line by line, to name what pyarrow's parser stumbles over, and rows that are none."""
 
 from __future__ import annotations
 
 import io
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from itertools import islice
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from lstmfcn.cells import MISSING_TEXTS, Source
 from lstmfcn.column_names import some_of
+from lstmfcn.counts import number
 from lstmfcn.dialect import USUAL, Dialect, lines_of_text, rows_of_lines
 from lstmfcn.errors import DataError, raise_first
 from lstmfcn.schema import SeriesSchema
 from lstmfcn.shards import Shard
 
+_NUMBER_WITH_COMMA = r"^\s*([+-]?\d*),(\d+(?:[eE][+-]?\d+)?)\s*$"
 LEAVE_OUT = "leave the row out, as lstmfcn check --fix does"
 
 
@@ -32,7 +35,7 @@ def lines_of(shard: Shard) -> Iterator[Iterator[list[str]]]:
         yield rows_of_lines(lines, layout.dialect.separator)
 
 
-def numbers_of(types: dict[str, pa.DataType]) -> list[str]:
+def numbers_of(types: Mapping[str, pa.DataType | None]) -> list[str]:
     """The columns that must hold numbers."""
     return [name for name, kind in types.items() if kind == pa.float32()]
 
@@ -159,7 +162,8 @@ def _of_whole_line(
     if len(cells) != len(header):
         if cells[0].startswith("#"):
             return "a comment among the rows", LEAVE_OUT
-        return f"{len(cells)} cells", f"the header has {len(header)} columns: give the row as many"
+        columns = number(len(header), "column")
+        return number(len(cells), "cell"), f"the header has {columns}: give the row as many"
     texts = [cell.strip() for cell in cells]
     if _is_header(texts, header, schema):
         return "a second header", LEAVE_OUT
@@ -184,3 +188,33 @@ def numbers_in(
     """
     texts = [None if cell in gap_texts else dialect.number_text(cell) for cell in cells]
     return pa.array(texts, pa.string()).cast(pa.float32())
+
+
+def with_decimal_points(table: pa.Table, schema: SeriesSchema, dialect: Dialect) -> pa.Table:
+    """The table, in which labels that are numbers have no decimal comma: 1.0 for 1,0."""
+    if dialect.decimal == ".":
+        return table
+    for i, (name, kind) in enumerate(zip(table.column_names, table.schema.types, strict=True)):
+        if name in schema.label_columns and kind == pa.string():
+            points = pc.replace_substring_regex(table[name], _NUMBER_WITH_COMMA, r"\1.\2")
+            table = table.set_column(i, name, points)
+    return table
+
+
+def empty_rows(table: pa.Table) -> list[int]:
+    """The rows of which every cell is empty, counted from 0."""
+    rows = None
+    for column in sorted(table.columns, key=lambda column: pa.types.is_string(column.type)):
+        if pa.types.is_string(column.type):
+            empty = pc.fill_null(pc.equal(column, ""), True)
+        elif column.null_count:
+            empty = column.is_null()
+        else:
+            return []
+        rows = empty if rows is None else pc.and_(rows, empty)
+    return [] if rows is None else pc.indices_nonzero(rows).to_pylist()
+
+
+def empty_row(source: Source) -> DataError:
+    """What to say of a row of empty cells."""
+    return DataError("an empty row", LEAVE_OUT, file=source.file, row=source.rows_before + 1)

@@ -15,9 +15,9 @@ SEPARATORS = (",", ";", "\t")
 MOST_LINE_CHARACTERS = 16 << 20
 """Of a line, and of a row, which is several lines where quoted cells hold line ends."""
 
-_PLAIN = re.compile(r"\s*[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?\s*")
-_WITH_COMMA = re.compile(r"\s*[+-]?(\d*,\d+|\d+,)([eE][+-]?\d+)?\s*")
-_WITH_POINT = re.compile(r"\s*[+-]?(\d*\.\d+|\d+\.)([eE][+-]?\d+)?\s*")
+_PLAIN = re.compile(r"[ \t]*[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?[ \t]*")
+_WITH_COMMA = re.compile(r"[ \t]*[+-]?(\d*,\d+|\d+,)([eE][+-]?\d+)?[ \t]*")
+_WITH_POINT = re.compile(r"[ \t]*[+-]?(\d*\.\d+|\d+\.)([eE][+-]?\d+)?[ \t]*")
 _QUOTED = re.compile('"[^"]*"')
 _SWAPPED = str.maketrans(",.", ".,")
 _MISSING = {"", "nan", "na", "inf", "-inf"}

@@ -15,17 +15,24 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 import pyarrow.csv
 
 from lstmfcn.cells import Source
-from lstmfcn.column_names import value_columns
-from lstmfcn.csv_lines import LEAVE_OUT, lines_of, numbers_of, refuse_first_fault
-from lstmfcn.dialect import Dialect, LongLineError
+from lstmfcn.column_names import some_of, value_columns
+from lstmfcn.csv_lines import (
+    empty_row,
+    empty_rows,
+    lines_of,
+    numbers_of,
+    refuse_first_fault,
+    with_decimal_points,
+)
+from lstmfcn.data_arguments import Data, told
+from lstmfcn.dialect import LongLineError
 from lstmfcn.errors import DataError, raise_first
 from lstmfcn.hyperparameters import MissingLabelsName, MissingName, TaskName
 from lstmfcn.layout import long_line
-from lstmfcn.parquet import parquet_names, parquet_tables
+from lstmfcn.parquet import Types, parquet_names, parquet_tables
 from lstmfcn.schema import SeriesSchema
 from lstmfcn.shards import Shard, find_shards, tell_dialects
 from lstmfcn.text_encoding import not_utf8
@@ -51,11 +58,13 @@ _BROKEN = (
 )
 """What a broken or unreadable file raises."""
 
-_NUMBER_WITH_COMMA = r"^\s*([+-]?\d*),(\d+(?:[eE][+-]?\d+)?)\s*$"
-
 
 class ShardSet(NamedTuple):
-    """The shards of a data argument, whose headers have been read and agree with the schema."""
+    """The shards of data arguments, whose headers have been read and agree with the schema.
+
+    Attributes:
+        data: the arguments, as messages name them.
+    """
 
     data: str
     shards: list[Shard]
@@ -69,7 +78,7 @@ class ShardSet(NamedTuple):
 
 
 def survey(
-    data: str,
+    data: Data,
     task: TaskName = "multiclass",
     schema: SeriesSchema | None = None,
     labels: bool = True,
@@ -81,7 +90,7 @@ def survey(
     """Find the shards and check every header, before any row is read.
 
     Args:
-        data: a file, folder, glob or URI.
+        data: a file, folder, glob or URI, or several of them.
         task: what the labels mean, where no schema is given.
         schema: the columns that the shards must have; those of the first shard where not given.
         labels: whether the label columns matter.
@@ -97,7 +106,7 @@ def survey(
 
     with ThreadPoolExecutor(_HEADER_THREADS) as threads:
         headers = list(threads.map(header_of, shards))
-    tell_dialects(data, shards)
+    tell_dialects(told(data), shards)
     if (schema.missing if schema else missing) == "mask":
         headers = pad_lists(shards, headers, schema.value_columns if schema else ())
     read_by = schema or SeriesSchema.from_header(
@@ -110,7 +119,7 @@ def survey(
     )
     for shard, header in zip(shards, headers, strict=True):
         read_by.check_header(header, shard.path, labels)
-    return ShardSet(data, shards, headers, read_by)
+    return ShardSet(told(data), shards, headers, read_by)
 
 
 def read_header(shard: Shard, known: Collection[str] = (), labels: bool = False) -> list[str]:
@@ -175,17 +184,14 @@ def read_tables(
     Args:
         labels: whether to read the label columns too.
         header: the shard's own columns, as `read_header` gave them.
-        others: further columns, to read as text.
+        others: further columns, to read as they are stored; of CSV as text.
 
     Raises:
         DataError: other columns, a ragged row, a cell that is no number, no row at all.
     """
     schema.check_header(header, shard.path, labels)
-    if missing := [name for name in others if name not in header]:
-        raise DataError(
-            f"no column {missing[0]!r}", "name one that the header has", file=shard.path
-        )
-    types = schema.column_types(labels) | dict.fromkeys(others, pa.string())
+    refuse_absent(others, header, shard)
+    types: Types = schema.column_types(labels) | dict.fromkeys(others)
     rows = 0
     with readable(shard):
         try:
@@ -207,6 +213,24 @@ def read_tables(
         shard.refuse_changed()
     if rows == 0:
         raise without_rows(shard)
+
+
+def refuse_absent(others: Sequence[str], header: Sequence[str], shard: Shard) -> None:
+    """Refuse further columns that a shard has not.
+
+    Raises:
+        DataError: names the first, and which there are.
+    """
+    for name in others:
+        if name not in header:
+            there = [other for other in header if not other.startswith("x")]
+            raise DataError(
+                f"no column {name!r}",
+                f"beside values there {'are' if len(there) > 1 else 'is'} {some_of(there)}"
+                if there
+                else "there are only values",
+                file=shard.path,
+            )
 
 
 def labelled_pieces(
@@ -233,7 +257,7 @@ def labelled_pieces(
 
 
 def typed_tables(
-    shard: Shard, types: dict[str, pa.DataType], gap_texts: Sequence[str] = ("",)
+    shard: Shard, types: Types, gap_texts: Sequence[str] = ("",)
 ) -> Iterator[pa.Table]:
     """A shard's rows, in order, as tables of the columns of these types; empty cells are null.
 
@@ -251,39 +275,7 @@ def typed_tables(
     return _csv_tables(shard, types, gap_texts)
 
 
-def with_decimal_points(table: pa.Table, schema: SeriesSchema, dialect: Dialect) -> pa.Table:
-    """The table, in which labels that are numbers have no decimal comma: 1.0 for 1,0."""
-    if dialect.decimal == ".":
-        return table
-    for i, (name, kind) in enumerate(zip(table.column_names, table.schema.types, strict=True)):
-        if name in schema.label_columns and kind == pa.string():
-            points = pc.replace_substring_regex(table[name], _NUMBER_WITH_COMMA, r"\1.\2")
-            table = table.set_column(i, name, points)
-    return table
-
-
-def empty_rows(table: pa.Table) -> list[int]:
-    """The rows of which every cell is empty, counted from 0."""
-    rows = None
-    for column in sorted(table.columns, key=lambda column: pa.types.is_string(column.type)):
-        if pa.types.is_string(column.type):
-            empty = pc.fill_null(pc.equal(column, ""), True)
-        elif column.null_count:
-            empty = column.is_null()
-        else:
-            return []
-        rows = empty if rows is None else pc.and_(rows, empty)
-    return [] if rows is None else pc.indices_nonzero(rows).to_pylist()
-
-
-def empty_row(source: Source) -> DataError:
-    """What to say of a row of empty cells."""
-    return DataError("an empty row", LEAVE_OUT, file=source.file, row=source.rows_before + 1)
-
-
-def _csv_tables(
-    shard: Shard, types: dict[str, pa.DataType], gap_texts: Sequence[str]
-) -> Iterator[pa.Table]:
+def _csv_tables(shard: Shard, types: Types, gap_texts: Sequence[str]) -> Iterator[pa.Table]:
     layout = shard.layout
     with (
         shard.open() as stream,
@@ -296,7 +288,7 @@ def _csv_tables(
             ),
             parse_options=pa.csv.ParseOptions(delimiter=layout.dialect.separator),
             convert_options=pa.csv.ConvertOptions(
-                column_types=types,
+                column_types={name: kind or pa.string() for name, kind in types.items()},
                 include_columns=list(types),
                 null_values=list(gap_texts),
                 decimal_point=layout.dialect.decimal,
@@ -336,7 +328,7 @@ def unreadable(shard: Shard, error: Exception) -> DataError:
     )
 
 
-def _refuse_first_fault(shard: Shard, schema: SeriesSchema, types: dict[str, pa.DataType]) -> None:
+def _refuse_first_fault(shard: Shard, schema: SeriesSchema, types: Types) -> None:
     """Read a CSV shard cell by cell and raise for the first row or cell that cannot be parsed."""
     with lines_of(shard) as lines:
         header = next(lines)

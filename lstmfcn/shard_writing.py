@@ -15,6 +15,7 @@ import numpy as np
 import pyarrow as pa
 
 from lstmfcn.channels import value_names
+from lstmfcn.counts import number
 from lstmfcn.errors import OutputError
 from lstmfcn.files import new_folder, whole_folder
 from lstmfcn.packing import Packing
@@ -41,7 +42,8 @@ def write_shards(
         OutputError: the folder holds something or cannot be written, or rows are too few.
     """
     if n_shards > len(series):
-        raise OutputError(f"{folder}: {n_shards} shards for {len(series)} rows; use fewer shards")
+        wanted = f"{number(n_shards, 'shard')} for {number(len(series), 'row')}"
+        raise OutputError(f"{folder}: {wanted}; use fewer shards")
     header = ["y", *value_names(n_channels, len(series[0]) // n_channels)]
     with whole_folder(new_folder(folder)) as unfinished:
         for i, rows in enumerate(np.array_split(np.arange(len(series)), n_shards)):

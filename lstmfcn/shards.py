@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import fnmatch
 import logging
+import os.path
+import posixpath
 import re
 from collections import Counter
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path, PurePosixPath
 
@@ -15,6 +17,7 @@ import pyarrow as pa
 from pyarrow import fs
 
 from lstmfcn.counts import number
+from lstmfcn.data_arguments import Data, arguments_of
 from lstmfcn.dialect import USUAL
 from lstmfcn.errors import DataError
 from lstmfcn.layout import Layout, read_layout
@@ -124,18 +127,18 @@ class Shard:
             )
 
 
-def find_shards(data: str) -> list[Shard]:
-    """The shards that a data argument names, sorted by path.
+def find_shards(data: Data) -> list[Shard]:
+    """The shards that data arguments name: argument by argument, within each sorted by path.
 
     A folder is searched with all its sub-folders for .csv, .tsv, both packed or not, and .parquet;
     names that start with ``_`` or ``.`` are passed over, and other files are listed in a warning.
     What a file holds is told by its bytes, not by its name.
 
     Args:
-        data: a file, a folder, a glob, or a URI of any filesystem that pyarrow knows.
+        data: a file, a folder, a glob, or a URI of any filesystem that pyarrow knows; or several.
 
     Raises:
-        DataError: nothing is there, or a shard is empty.
+        DataError: nothing is there, a shard is empty, or two arguments name the same one.
     """
     shards = list_shards(data)
     for shard in shards:
@@ -144,12 +147,18 @@ def find_shards(data: str) -> list[Shard]:
     return shards
 
 
-def list_shards(data: str) -> list[Shard]:
-    """The shards that a data argument names, as `find_shards` does, empty ones among them.
+def list_shards(data: Data) -> list[Shard]:
+    """The shards that data arguments name, as `find_shards` does, empty ones among them.
 
     Raises:
-        DataError: nothing is there.
+        DataError: nothing is there, or two arguments name the same shard.
     """
+    found = [_shards_of(argument) for argument in arguments_of(data)]
+    return _together(found) if len(found) > 1 else found[0]
+
+
+def _shards_of(data: str) -> list[Shard]:
+    """The shards that one data argument names."""
     try:
         shards = _found(data)
     except OSError as error:
@@ -264,3 +273,63 @@ def _before_wildcards(parts: Sequence[str], marks: str = _WILDCARDS) -> int:
     """How many parts of a path stand before the first that holds a wildcard."""
     wild = (i for i, part in enumerate(parts) if any(mark in part for mark in marks))
     return next(wild, len(parts))
+
+
+def _together(found: list[list[Shard]]) -> list[Shard]:
+    """Shards of several arguments, each named by its path below the folder that holds them all."""
+    known: set[tuple[str, str]] = set()
+    for shards in found:
+        places = [_place(shard) for shard in shards]
+        for shard, place in zip(shards, places, strict=True):
+            if place in known:
+                raise DataError("a file that is named twice", "name it once", file=shard.path)
+        known.update(places)
+    return _named_below_all([shard for shards in found for shard in shards])
+
+
+def _named_below_all(shards: Sequence[Shard]) -> list[Shard]:
+    """The shards, each named by its path below the folder that holds all of its filesystem."""
+    folders: dict[str, list[str]] = {}
+    for shard in shards:
+        folder = posixpath.normpath(shard.path.removesuffix(shard.name))
+        folders.setdefault(shard.filesystem.type_name, []).append(folder)
+    above = {kind: posixpath.commonpath(found) for kind, found in folders.items()}
+    return [
+        replace(
+            shard,
+            name=posixpath.relpath(
+                posixpath.normpath(shard.path), above[shard.filesystem.type_name] or "."
+            ),
+        )
+        for shard in shards
+    ]
+
+
+def _place(shard: Shard) -> tuple[str, str]:
+    """Where a shard really lies, whatever path leads there."""
+    kind = shard.filesystem.type_name
+    return kind, os.path.realpath(shard.path) if kind == "local" else shard.path
+
+
+def finder(data: Data) -> Callable[[Path], str | None]:
+    """What says by which of the arguments a local file would be found, where it is there."""
+    places = [(argument, *_locate(argument)) for argument in arguments_of(data)]
+    local = [(argument, Path(place)) for argument, fs, place in places if fs.type_name == "local"]
+
+    def finds(file: Path) -> str | None:
+        return next((argument for argument, place in local if _would_find(place, file)), None)
+
+    return finds
+
+
+def _would_find(place: Path, file: Path) -> bool:
+    """Whether a folder or a glob is searched where a file lies, and takes its name."""
+    folder = place if place.is_dir() else Path(*place.parts[: _before_wildcards(place.parts)])
+    try:
+        parts = file.resolve().relative_to(folder.resolve()).parts
+    except ValueError:
+        return False
+    if any(part.startswith(("_", ".")) for part in parts):
+        return False
+    wanted = place.parts[len(folder.parts) :]
+    return _matches(parts, wanted) if wanted else place.is_dir()

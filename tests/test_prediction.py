@@ -14,6 +14,7 @@ from lstmfcn.prediction import (
     explain_shard,
     explanation_columns,
     output_name,
+    output_names,
     predict_shard,
     predictions,
     refuse_kept_twice,
@@ -128,6 +129,30 @@ def test_a_parquet_shard_is_predicted_as_csv(tmp_path):
     predict_shard(classifier, shard, tmp_path / "parquet")
     predict_shard(classifier, shard_of(table, tmp_path / "a.csv"), tmp_path / "csv")
     assert (tmp_path / "parquet").read_bytes() == (tmp_path / "csv").read_bytes()
+
+
+def named(*names):
+    return [Shard(f"/in/{name}", name, 1) for name in names]
+
+
+@pytest.mark.parametrize(
+    ("name", "output"),
+    [
+        ("a.csv", "a.csv"), ("d/a.csv.gz", "d/a.csv.gz"), ("UPPER.CSV", "UPPER.CSV"),
+        ("data.txt", "data.txt"), ("part", "part"), ("d/a.parquet", "d/a.csv"),
+        ("a.PARQUET", "a.csv"), ("a.parq", "a.csv"), ("a.tsv", "a.csv"), ("a.tsv.gz", "a.csv.gz"),
+        ("a.csv.bz2", "a.csv"), ("a.csv.xz", "a.csv"), ("a.b.csv.zst", "a.b.csv"),
+    ],
+)  # fmt: skip
+def test_a_prediction_file_has_its_shards_name_and_is_csv(name, output):
+    assert output_names(named(name)) == [output]
+
+
+def test_shards_that_differ_by_suffix_alone_have_files_of_their_own():
+    names = ["a.csv", "a.parquet", "b.parquet", "d/a.csv", "c.tsv", "c.parq"]
+    expected = ["a.csv", "a.parquet.csv", "b.csv", "d/a.csv", "c.tsv.csv", "c.parq.csv"]
+    assert output_names(named(*names)) == expected
+    assert output_names(named(*names[::-1])) == expected[::-1]
 
 
 @pytest.mark.parametrize("name", ["p.csv", "p.csv.gz"])
@@ -245,7 +270,7 @@ def test_columns_of_explanations_are_not_kept():
         ("a.csv.gz", "a.csv.gz"),
         ("a.csv.bz2", "a.csv"),
         ("a.csv.xz", "a.csv"),
-        ("a.CSV.ZST", "a.CSV"),
+        ("a.CSV.ZST", "a.csv"),
         ("a.tsv", "a.csv"),
         ("a.tsv.gz", "a.csv.gz"),
         ("a.tsv.xz", "a.csv"),

@@ -2,6 +2,7 @@ import gzip
 import logging
 import os
 import pickle
+from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -10,7 +11,7 @@ import pytest
 from lstmfcn.errors import DataError
 from lstmfcn.reading import survey
 from lstmfcn.schema import SeriesSchema
-from lstmfcn.shards import find_shards
+from lstmfcn.shards import find_shards, finder
 
 TREE = (
     "b.csv",
@@ -244,3 +245,73 @@ def test_two_stars_stand_for_whole_folders_only(tmp_path):
     assert [shard.name for shard in found] == ["part-1.csv", "sub/part-3.csv"]
     found = find_shards(f"file://{tmp_path}/**/part-*.csv")
     assert [shard.name for shard in found] == ["part-1.csv", "sub/part-3.csv"]
+
+
+def test_several_arguments_are_read_in_the_order_given(tree):
+    (tree / "data.txt").write_text("data")
+    arguments = [f"{tree}/sub/part-*.csv", str(tree / "data.txt"), f"file://{tree}/b.csv"]
+    assert found_each(arguments) == [
+        ("sub/part-1.csv", tree / "sub/part-1.csv"),
+        ("sub/part-12.csv", tree / "sub/part-12.csv"),
+        ("data.txt", tree / "data.txt"),
+        ("b.csv", tree / "b.csv"),
+    ]
+
+
+def found_each(arguments):
+    return [(shard.name, Path(shard.path)) for shard in find_shards(arguments)]
+
+
+@pytest.mark.parametrize("sort", [sorted, lambda names: sorted(names, reverse=True)])
+def test_what_the_shell_makes_of_a_glob_is_named_as_the_glob_names_it(tree, sort, monkeypatch):
+    monkeypatch.chdir(tree)
+    names = sort(["sub/part-1.csv", "sub/part-12.csv"])
+    assert [name for name, _ in found_each(names)] == [Path(name).name for name in names]
+
+
+def test_files_of_one_name_from_several_folders_keep_their_folders(tmp_path, monkeypatch):
+    for folder in ("a", "b", "b/c"):
+        (tmp_path / folder).mkdir()
+        (tmp_path / folder / "day.csv").write_text("y,x_1")
+    monkeypatch.chdir(tmp_path / "a")
+    names = ["b/day.csv", "b/c/day.csv", "a/day.csv"]
+    assert sorted(name for name, _ in found_each(["../a", "../b"])) == sorted(names)
+    assert [name for name, _ in found_each([f"{tmp_path}/{name}" for name in names])] == names
+    assert [name for name, _ in found_each(["../b/day.csv", "../b/c"])] == ["day.csv", "c/day.csv"]
+
+
+def test_one_argument_in_a_list_is_that_argument(tree):
+    assert find_shards([str(tree)]) == find_shards(str(tree))
+
+
+@pytest.mark.parametrize(
+    "again", ["b.csv", "sub/../b.csv", "*.csv", "link.csv", "", "file://{tree}/b.csv"]
+)
+def test_a_file_that_two_arguments_name_is_refused(tree, again, monkeypatch):
+    (tree / "link.csv").symlink_to(tree / "b.csv")
+    monkeypatch.chdir(tree)
+    with pytest.raises(DataError, match=r"csv: found a file that is named twice; name it once"):
+        find_shards(["b.csv", again.format(tree=tree) or str(tree)])
+
+
+@pytest.mark.parametrize(
+    ("data", "file", "finds"),
+    [
+        ("sub", "sub/out/a.csv", True),
+        (".", "out/a.csv", True),
+        ("sub", "out/a.csv", False),
+        ("sub", "sub/_out/a.csv", False),
+        ("sub/part-1.csv", "sub/part-1.csv/a.csv", False),
+        ("sub/*.csv", "sub/out/a.csv", False),
+        ("sub/**/*.csv", "sub/out/a.csv", True),
+        ("*/out/part-*.csv", "sub/out/part-0.csv", True),
+        ("*/out/part-*.csv", "sub/out/a.csv", False),
+        ("nowhere/*.csv", "nowhere/a.csv", True),
+    ],
+)
+def test_where_an_argument_would_find_a_file_is_known_before_it_is_there(
+    tree, monkeypatch, data, file, finds
+):
+    monkeypatch.chdir(tree)
+    for named in (data, f"file://{tree}/{data}"):
+        assert finder(["b.csv", named])(Path(file).absolute()) == (named if finds else None)

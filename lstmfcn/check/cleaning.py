@@ -16,6 +16,7 @@ from lstmfcn.check.duplicates import Dropped
 from lstmfcn.check.examination import ShardFindings
 from lstmfcn.check.parts import parts_of
 from lstmfcn.check.report import Findings
+from lstmfcn.data_arguments import arguments_of
 from lstmfcn.errors import DataError, OutputError
 from lstmfcn.files import new_folder, whole_folder
 from lstmfcn.schema import SeriesSchema
@@ -67,8 +68,9 @@ def write_clean(findings: Findings, output: Path, dropped: Dropped) -> Cleaned:
     """
     schema = findings.training.schema
     for examined in findings.parts.values():
-        if output.resolve().is_relative_to(Path(examined.data).resolve()):
-            raise OutputError(f"{output}: lies in the data {examined.data}; name another --output")
+        for data in arguments_of(examined.arguments):
+            if output.resolve().is_relative_to(Path(data).resolve()):
+                raise OutputError(f"{output}: lies in the data {data}; name another --output")
     if schema is None:
         raise _nothing_left(findings.training.data)
     with (

@@ -20,6 +20,7 @@ from lstmfcn.bounds import refuse_few_rows
 from lstmfcn.check.headers import Header
 from lstmfcn.check.parts import UnparsedError, parts_of
 from lstmfcn.check.row_statistics import RowStatistics
+from lstmfcn.data_arguments import Data, told
 from lstmfcn.errors import DataError, raise_first
 from lstmfcn.hyperparameters import TaskName
 from lstmfcn.schema import SeriesSchema
@@ -60,18 +61,24 @@ class ShardFindings(NamedTuple):
 
 @dataclass
 class Examined:
-    """What all shards of a data argument were found to hold.
+    """What all shards of data arguments were found to hold.
 
     Attributes:
+        arguments: the data arguments.
         schema: what the rows were read by; None where no header makes a schema.
         faults: those of no shard alone, such as a class without rows; looked for only where the
             shards have none.
     """
 
-    data: str
+    arguments: Data
     schema: SeriesSchema | None
     shards: list[ShardFindings]
     faults: list[DataError]
+
+    @property
+    def data(self) -> str:
+        """The data arguments, as messages name them."""
+        return told(self.arguments)
 
     @property
     def n_faults(self) -> int:
@@ -131,9 +138,9 @@ class Examined:
 
 
 def examine(
-    data: str, headers: list[Header], schema: SeriesSchema | None, task: TaskName, limit: int
+    data: Data, headers: list[Header], schema: SeriesSchema | None, task: TaskName, limit: int
 ) -> Examined:
-    """Read every row of a data argument.
+    """Read every row of data arguments.
 
     Args:
         headers: of its shards, as `read_headers` gave them.

@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import pyarrow as pa
 
+from lstmfcn.data_arguments import Data, told
 from lstmfcn.errors import DataError, raise_first
 from lstmfcn.hyperparameters import MissingName, TaskName
 from lstmfcn.label_cells import label_matrix
@@ -38,8 +39,8 @@ class Header(NamedTuple):
         return frozenset(name for name in self.columns if name.startswith(("x", "y")))
 
 
-def read_headers(data: str, missing: MissingName = "refuse") -> list[Header]:
-    """The header of each shard of a data argument.
+def read_headers(data: Data, missing: MissingName = "refuse") -> list[Header]:
+    """The header of each shard of data arguments.
 
     Args:
         data: a file, folder, glob or URI.
@@ -51,7 +52,7 @@ def read_headers(data: str, missing: MissingName = "refuse") -> list[Header]:
     with ThreadPoolExecutor(_THREADS) as threads:
         headers = list(threads.map(_read, list_shards(data)))
     readable_ones = [header for header in headers if header.fault is None]
-    tell_dialects(data, [header.shard for header in readable_ones])
+    tell_dialects(told(data), [header.shard for header in readable_ones])
     if missing == "refuse":
         return headers
     padded = pad_lists([h.shard for h in readable_ones], [h.columns for h in readable_ones])

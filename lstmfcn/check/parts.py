@@ -21,16 +21,22 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from lstmfcn.cells import FloatArray, Source, matrix_of
-from lstmfcn.csv_lines import line_faults, lines_of, numbers_in, numbers_of, places_of
+from lstmfcn.csv_lines import (
+    empty_row,
+    empty_rows,
+    line_faults,
+    lines_of,
+    numbers_in,
+    numbers_of,
+    places_of,
+    with_decimal_points,
+)
 from lstmfcn.dialect import LongLineError
 from lstmfcn.errors import DataError
 from lstmfcn.reading import (
-    empty_row,
-    empty_rows,
     readable,
     typed_tables,
     unreadable,
-    with_decimal_points,
     without_rows,
 )
 from lstmfcn.schema import SeriesSchema
