@@ -114,8 +114,8 @@ def _kind_of(place: _Place | None) -> str:
 
 
 def _mixed(columns: Sequence[str], kinds: Sequence[str], file: str | None) -> DataError:
-    """What to say of names that differ from those of most, or, of two halves, of the first."""
-    ((usual, _),) = Counter(kinds).most_common(1)
+    """What to say of names that differ from those of most that end in a number."""
+    ((usual, _),) = Counter(kind for kind in kinds if kind != _WITHOUT_NUMBER).most_common(1)
     fitting = [name for name, kind in zip(columns, kinds, strict=True) if kind == usual]
     others = [name for name, kind in zip(columns, kinds, strict=True) if kind != usual]
     return DataError(

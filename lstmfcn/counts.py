@@ -15,3 +15,12 @@ def is_number(text: str) -> bool:
     except ValueError:
         return False
     return True
+
+
+def size(n_bytes: float) -> str:
+    """How many bytes, in three digits of a unit of thousands: ``231 kB``, ``1.5 GB``."""
+    for unit in ("bytes", "kB", "MB"):
+        if n_bytes < 999.5:
+            return f"{n_bytes:.3g} {unit}"
+        n_bytes /= 1000
+    return f"{n_bytes:.3g} GB" if n_bytes < 999.5 else f"{n_bytes:,.0f} GB"

@@ -64,10 +64,11 @@ def refuse_missing(y: Any, missing_labels: MissingLabelsName) -> None:
         return
     for row, label in enumerate(labels.tolist()):
         if is_missing(label, texts=missing_labels == "refuse"):
-            keep = '; missing_labels="name" keeps such text as a class'
+            is_name = not is_missing(label, texts=False)
+            keep = '; missing_labels="name" keeps such names' if is_name else ""
             raise ValueError(
-                f"y has the label {label!r} at index {row}, which is missing; give the row's class "
-                f"or leave the row out{keep if is_missing(label) and isinstance(label, str) else ''}"
+                f"y has the label {label!r} at index {row}, which is missing; "
+                f"give the row's class or leave the row out{keep}"
             )
 
 

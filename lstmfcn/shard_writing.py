@@ -5,16 +5,20 @@ from __future__ import annotations
 import csv
 import gzip
 import io
+import lzma
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from itertools import islice
 from pathlib import Path
-from typing import TextIO
+from typing import Any, BinaryIO, TextIO
+
+import pyarrow as pa
 
 from lstmfcn.channels import value_names
 from lstmfcn.counts import number
 from lstmfcn.errors import OutputError
 from lstmfcn.files import new_folder, whole_folder
+from lstmfcn.packing import Packing
 
 
 def write_shards(
@@ -76,20 +80,25 @@ def write_rows(
 
 
 @contextmanager
-def opened_csv(path: Path, compressed: bool, errors: str = "strict") -> Iterator[TextIO]:
+def opened_csv(path: Path, packing: Packing, errors: str = "strict") -> Iterator[TextIO]:
     """A new text file; gzip without a time stamp, so that equal content is equal bytes.
 
     Args:
-        compressed: whether to pack it.
+        packing: what to pack it by.
         errors: what to do about text that UTF-8 cannot hold, as for Python's `open`.
     """
-    with path.open("wb") as file:
-        if not compressed:
-            with io.TextIOWrapper(file, encoding="utf-8", errors=errors, newline="") as text:
-                yield text
-            return
-        with (
-            gzip.GzipFile(filename="", mode="wb", fileobj=file, mtime=0) as packed,
-            io.TextIOWrapper(packed, encoding="utf-8", errors=errors, newline="") as text,
-        ):
-            yield text
+    with (
+        path.open("wb") as file,
+        _packed(file, packing) as plain,
+        io.TextIOWrapper(plain, encoding="utf-8", errors=errors, newline="") as text,
+    ):
+        yield text
+
+
+def _packed(file: BinaryIO, packing: Packing) -> Any:
+    """A stream that packs into a file; the file itself where nothing is to be packed."""
+    if packing == "gzip":
+        return gzip.GzipFile(filename="", mode="wb", fileobj=file, mtime=0)
+    if packing == "xz":
+        return lzma.open(file, "wb")
+    return pa.CompressedOutputStream(file, packing) if packing else file

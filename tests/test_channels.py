@@ -59,6 +59,7 @@ def test_other_names_are_one_channel_in_their_order(header):
          f"same timepoints{ONE}"),
         ("x1_1,x2_1,x_3", f"found the column x_3 beside x1_1, x2_1; {RENAME}"),
         ("xid,x_1,x_2", f"found the column xid beside x_1, x_2; {RENAME}"),
+        ("xmin,xmax,x_1", f"found the column xmin, xmax beside x_1; {RENAME}"),
         ("x_1,x_2,xmin,x_mean", f"found the column xmin, x_mean beside x_1, x_2; {RENAME}"),
         ("x_1,x_2,x_3,x2021", f"found the column x2021 beside x_1, x_2, x_3; {RENAME}"),
         ("x_a_1,x_b_1,x_a_2", "found channel b without x_b_2, which channel a has; give every "

@@ -6,12 +6,13 @@ from lstmfcn.check.examination import examine, name_classes
 from lstmfcn.check.headers import guess_task, read_headers, reference
 from lstmfcn.check.report import Findings
 from lstmfcn.check.suspicions import suspicions
+from lstmfcn.data_arguments import Data
 from lstmfcn.hyperparameters import MissingLabelsName, MissingName, TaskName
 
 
 def check(
-    data: str,
-    validation: str | None = None,
+    data: Data,
+    validation: Data | None = None,
     task: TaskName | None = None,
     missing: MissingName = "refuse",
     limit: int = 100,
@@ -22,7 +23,7 @@ def check(
     """Look for all faults of the data, and for what may not be meant.
 
     Args:
-        data: training shards: a file, folder, glob or URI.
+        data: training shards: a file, folder, glob or URI, or several of them.
         validation: validation shards.
         task: what the labels mean; guessed where None.
         missing, missing_marker, missing_labels: as the hyperparameters.

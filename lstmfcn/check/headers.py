@@ -10,22 +10,28 @@ from typing import Any, NamedTuple
 import numpy as np
 import pyarrow as pa
 
-from lstmfcn.errors import DataError
+from lstmfcn.data_arguments import Data, told
+from lstmfcn.errors import DataError, raise_first
 from lstmfcn.hyperparameters import MissingName, TaskName
 from lstmfcn.label_cells import label_matrix
-from lstmfcn.reading import pad_lists, read_header, readable, typed_tables
+from lstmfcn.reading import columns_of, pad_lists, readable, typed_tables
 from lstmfcn.schema import SeriesSchema
-from lstmfcn.shards import Shard, empty_file, list_shards
+from lstmfcn.shards import Shard, empty_file, list_shards, tell_dialects
 
 _THREADS = 16
 
 
 class Header(NamedTuple):
-    """The columns of a shard, or why they cannot be read."""
+    """The columns of a shard, or why they cannot be read.
+
+    Attributes:
+        before: what to say of lines above the header.
+    """
 
     shard: Shard
     columns: list[str]
     fault: DataError | None = None
+    before: DataError | None = None
 
     @property
     def roles(self) -> frozenset[str]:
@@ -33,8 +39,8 @@ class Header(NamedTuple):
         return frozenset(name for name in self.columns if name.startswith(("x", "y")))
 
 
-def read_headers(data: str, missing: MissingName = "refuse") -> list[Header]:
-    """The header of each shard of a data argument.
+def read_headers(data: Data, missing: MissingName = "refuse") -> list[Header]:
+    """The header of each shard of data arguments.
 
     Args:
         data: a file, folder, glob or URI.
@@ -45,9 +51,10 @@ def read_headers(data: str, missing: MissingName = "refuse") -> list[Header]:
     """
     with ThreadPoolExecutor(_THREADS) as threads:
         headers = list(threads.map(_read, list_shards(data)))
+    readable_ones = [header for header in headers if header.fault is None]
+    tell_dialects(told(data), [header.shard for header in readable_ones])
     if missing == "refuse":
         return headers
-    readable_ones = [header for header in headers if header.fault is None]
     padded = pad_lists([h.shard for h in readable_ones], [h.columns for h in readable_ones])
     columns = dict(zip((h.shard.path for h in readable_ones), padded, strict=True))
     return [h._replace(columns=columns.get(h.shard.path, h.columns)) for h in headers]
@@ -57,7 +64,10 @@ def _read(shard: Shard) -> Header:
     if shard.is_empty:
         return Header(shard, [], empty_file(shard))
     try:
-        return Header(shard, read_header(shard))
+        with readable(shard):
+            columns = columns_of(shard)
+            raise_first(shard.header_faults(columns, labels=True))
+            return Header(shard, columns, before=shard.layout.before_fault(shard.path))
     except DataError as fault:
         return Header(shard, [], fault)
 

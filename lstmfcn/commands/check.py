@@ -7,12 +7,13 @@ from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import Parameter
 
-from lstmfcn.commands.flag_types import Count, Place
+from lstmfcn.commands.flag_types import Count, Place, Places, PlacesOrNone
 from lstmfcn.commands.pages import DATA_COMMANDS, page
 from lstmfcn.counts import number
+from lstmfcn.data_arguments import told
 from lstmfcn.errors import DataError, OutputError
 from lstmfcn.flag_groups import DATA, OUTPUT
-from lstmfcn.hyperparameters import MissingLabelsName, MissingName, TaskName
+from lstmfcn.hyperparameters import Hyperparameters, MissingLabelsName, MissingName, TaskName
 from lstmfcn.terminal import stage, tell_result
 
 if TYPE_CHECKING:
@@ -25,10 +26,10 @@ if TYPE_CHECKING:
     "lstmfcn check data/train --fix --output clean",
 )
 def check(
-    data: Annotated[Place, DATA],
+    data: Annotated[Places, DATA],
     /,
     *,
-    validation: Annotated[Place | None, DATA] = None,
+    validation: Annotated[PlacesOrNone, DATA] = None,
     task: Annotated[TaskName | None, DATA] = None,
     missing: Annotated[MissingName, DATA] = "refuse",
     missing_marker: Annotated[str, DATA] = "",
@@ -46,7 +47,7 @@ def check(
     Parameters
     ----------
     data
-        Training shards: a file, folder, glob or URI of CSV, CSV.gz or Parquet.
+        Training shards: files, folders, globs or URIs of CSV, CSV.gz or Parquet.
     validation
         Validation shards.
     task
@@ -68,13 +69,14 @@ def check(
     drop_shared
         With --fix, leave out training rows whose series the validation data has too.
     """
+    Hyperparameters.parse({"missing": missing, "missing_marker": missing_marker})  # go together
     if fix != (output is not None) or ((drop_duplicates or drop_shared) and not fix):
         raise OutputError("--fix and --output DIR go together, and --drop-... with them")
     from lstmfcn.check.check import check as check_data
     from lstmfcn.check.report import as_facts
     from lstmfcn.check.terminal import lines_for_terminal
 
-    with stage(f"checking {data}"):
+    with stage(f"checking {told(data)}"):
         findings = check_data(
             data,
             validation,
@@ -97,7 +99,7 @@ def check(
         raise DataError(
             number(findings.n_faults, "fault"),
             findings.advice,
-            file=data,
+            file=told(data),
         )
 
 

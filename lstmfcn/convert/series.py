@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import io
-import lzma
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -16,10 +15,11 @@ import pyarrow as pa
 
 from lstmfcn.cells import is_missing
 from lstmfcn.convert.times import Times
+from lstmfcn.dialect import MOST_LINE_CHARACTERS, LongLineError, lines_of_text
 from lstmfcn.errors import DataError
 from lstmfcn.hyperparameters import MissingName
-from lstmfcn.packing import HEAD_BYTES, packing_of, unpacked
-from lstmfcn.reading import BLOCK_BYTES, readable, unreadable
+from lstmfcn.packing import HEAD_BYTES, packing_of, refuse_foreign, unpacked
+from lstmfcn.reading import readable
 from lstmfcn.shards import Shard
 
 LabelName = Literal["first", "last", "none"]
@@ -77,14 +77,14 @@ def plain_bytes(shard: Shard) -> Iterator[pa.NativeFile]:
     Raises:
         DataError: the file cannot be read.
     """
-    try:
-        with readable(shard), shard.filesystem.open_input_file(shard.path) as file:
-            packing = packing_of(file.read(HEAD_BYTES))
-            file.seek(0)
-            with unpacked(file, packing) as stream:
-                yield stream
-    except (EOFError, lzma.LZMAError) as error:
-        raise unreadable(shard, error) from error
+    with readable(shard), shard.filesystem.open_input_file(shard.path) as file:
+        head = file.read(HEAD_BYTES)
+        packing = packing_of(head)
+        if not packing:
+            refuse_foreign(head, shard.path, packing)
+        file.seek(0)
+        with unpacked(file, packing) as stream:
+            yield stream
 
 
 def lines_of(shard: Shard) -> Iterator[str]:
@@ -94,16 +94,13 @@ def lines_of(shard: Shard) -> Iterator[str]:
         DataError: the file cannot be read, or a line is longer than a row of a shard may be.
     """
     with plain_bytes(shard) as stream, io.TextIOWrapper(stream, "utf-8-sig") as text:
-        number = 0
-        while line := text.readline(BLOCK_BYTES):
-            number += 1
-            if len(line) == BLOCK_BYTES:
-                raise DataError(
-                    f"a line {number} of more than {BLOCK_BYTES >> 20} MiB",
-                    "write a series a line",
-                    file=shard.path,
-                )
-            yield line.strip("\r\n ")
+        try:
+            yield from (line.strip("\r\n ") for line in lines_of_text(text))
+        except LongLineError as error:
+            limit = f"{MOST_LINE_CHARACTERS >> 20} MiB"
+            raise DataError(
+                f"a line of more than {limit}", "write a series a line", file=shard.path
+            ) from error
 
 
 def cells_of(line: str, separator: str | None) -> list[str]:

@@ -144,8 +144,10 @@ def test_an_unreadable_file_is_refused(tmp_path):
     path.write_bytes(b"\xff\t1\n")
     with pytest.raises(DataError) as refusal:
         convert(str(path), str(tmp_path / "output"))
-    assert str(refusal.value).startswith(f"{path}: found a file that cannot be read (")
-    assert str(refusal.value).endswith("); check that it is whole and readable")
+    assert str(refusal.value) == (
+        f"{path}: found bytes that are no UTF-8, likely CP1252, in which a cell is '\xff'; "
+        f"convert it: iconv -f CP1252 -t UTF-8 {path} > new.tsv"
+    )
     assert not (tmp_path / "output").exists()
 
 
