@@ -7,12 +7,20 @@ exit code 2 (1 where a training failed, 130 where it was stopped); a bug keeps i
 from __future__ import annotations
 
 import os
+import shlex
 import sys
 from collections.abc import Sequence
 from contextlib import suppress
+from itertools import takewhile
 from typing import Annotated, Any, NoReturn
 
-from cyclopts import CycloptsError, Parameter, ValidationError
+from cyclopts import (
+    CycloptsError,
+    MissingArgumentError,
+    Parameter,
+    UnusedCliTokensError,
+    ValidationError,
+)
 from pydantic import ValidationError as PydanticValidationError
 
 from lstmfcn.commands.check import check
@@ -20,6 +28,7 @@ from lstmfcn.commands.completion import completion
 from lstmfcn.commands.convert import convert
 from lstmfcn.commands.evaluate import evaluate
 from lstmfcn.commands.export import export
+from lstmfcn.commands.flag_types import DATA_FLAGS
 from lstmfcn.commands.going_on import going_on
 from lstmfcn.commands.pages import add, app
 from lstmfcn.commands.predict import predict
@@ -85,7 +94,7 @@ def main(arguments: Sequence[str]) -> int:
         with stoppable():
             app.meta(arguments, **_AS_ERRORS)
     except CycloptsError as error:
-        return _refuse(_usage(error), 2)
+        return _refuse(_usage(error, arguments), 2)
     except StoppedError as error:
         again = f"; go on with: {going_on(arguments)}" if error.goes_on else ""
         return _refuse(f"{error}{again}", error.exit_code)
@@ -96,11 +105,29 @@ def main(arguments: Sequence[str]) -> int:
     return 0
 
 
-def _usage(error: CycloptsError) -> str:
+def _usage(error: CycloptsError, arguments: Sequence[str]) -> str:
     cause = error.__cause__
     if isinstance(error, ValidationError) and isinstance(cause, PydanticValidationError):
         return explain(cause)
-    return " ".join(str(error).split()) + " See lstmfcn --help."
+    return _misplaced(error, arguments) or " ".join(str(error).split()) + " See lstmfcn --help."
+
+
+def _misplaced(error: CycloptsError, arguments: Sequence[str]) -> str | None:
+    """What to say of words that stand where no data is looked for."""
+    if "-" in arguments:
+        return "found -: data is read twice, a stream only once; write a file and name that"
+    command = error.command_chain[0] if error.command_chain else ""
+    unused = error.unused_tokens if isinstance(error, UnusedCliTokensError) else None
+    missing = isinstance(error, MissingArgumentError) and not error.keyword
+    if command == "check" and (unused or missing):
+        return "check: data comes first, as in lstmfcn check data/train --validation data/valid"
+    if command in DATA_FLAGS and missing:
+        words = arguments[list(arguments).index(command) + 1 :]
+        unused = list(takewhile(lambda word: not word.startswith("-"), words))
+    if command in DATA_FLAGS and unused:
+        meant = f"{DATA_FLAGS[command]} {shlex.join(unused)}"
+        return f"{command}: found {unused[0]!r} after no flag; did you mean {meant}?"
+    return None
 
 
 def _refuse(message: str, exit_code: int) -> int:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import os
 import shutil
+import tempfile
 import uuid
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -47,11 +48,15 @@ def whole_file(path: Path) -> Iterator[Path]:
 
 
 @contextmanager
-def whole_folder(path: Path) -> Iterator[Path]:
+def whole_folder(path: Path, may_go: Collection[str] = ()) -> Iterator[Path]:
     """A hidden new folder beside ``path`` to fill; it takes the place of ``path``.
 
     A folder that stands there is replaced only where every file in it is written anew, so that
     nothing else can be lost; it is moved aside for the moment of the exchange.
+
+    Args:
+        path: the folder.
+        may_go: names of files in it that need not be written anew.
 
     Raises:
         OutputError: the folder cannot be written, holds something else, or is the current folder
@@ -68,7 +73,7 @@ def whole_folder(path: Path) -> Iterator[Path]:
                 sync(file)
             sync(unfinished)
             if path.exists():
-                _refuse_loss(path, {file.name for file in unfinished.iterdir()})
+                _refuse_loss(path, {file.name for file in unfinished.iterdir()} | {*may_go})
                 path.rename(former)
             unfinished.rename(path)
             sync(path.parent)
@@ -89,6 +94,31 @@ def new_folder(path: Path) -> Path:
     if path.exists() and (not path.is_dir() or any(path.iterdir())):
         raise OutputError(f"{path}: holds something already; name a new --output or remove it")
     return path
+
+
+def refuse_existing(path: Path, found: str = "is there") -> None:
+    """Refuse to write a file anew that was not to be overwritten.
+
+    Args:
+        found: what to say of it.
+
+    Raises:
+        OutputError: it exists.
+    """
+    if path.exists():
+        raise OutputError(f"{path}: {found} already; add --overwrite, or name another --output")
+
+
+def refuse_unwritable(path: Path) -> None:
+    """Refuse a file or folder that could not be written, before there is anything to write.
+
+    Raises:
+        OutputError: says why; nothing is left behind.
+    """
+    path = path.resolve()
+    above = next(folder for folder in path.parents if folder.exists())
+    with writing(path), tempfile.TemporaryFile(dir=above):
+        pass
 
 
 def remove_folder(folder: Path) -> None:

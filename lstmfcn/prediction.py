@@ -5,6 +5,8 @@ The same code runs here and inside Ray, so both write the same bytes.
 
 from __future__ import annotations
 
+import re
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -16,10 +18,17 @@ from lstmfcn.classifier import Classifier, chunk_rows
 from lstmfcn.errors import DataError
 from lstmfcn.explanation import Explanation, explained_outputs
 from lstmfcn.files import whole_file
-from lstmfcn.reading import read_header, read_tables
+from lstmfcn.kept_columns import kept_names, kept_texts
+from lstmfcn.reading import read_header_for, read_tables
 from lstmfcn.schema import SeriesSchema
 from lstmfcn.shard_writing import opened_csv
 from lstmfcn.shards import Shard
+
+_OTHER_SUFFIX = re.compile(
+    r"(.+)\.(?:parquet|parq|pq|tsv(?:(\.gz)|\.bz2|\.xz|\.zst)?|csv\.(?:bz2|xz|zst))",
+    re.IGNORECASE,
+)
+"""Suffixes of shards that a CSV file, packed by gzip or not, has not."""
 
 
 class Predicted(NamedTuple):
@@ -48,16 +57,27 @@ def predictions(
         DataError: the shard breaks the data contract or has other columns than the model.
     """
     schema = classifier.schema
-    for table, source in read_tables(shard, schema, labels, read_header(shard), others):
+    for table, source in read_tables(shard, schema, labels, read_header_for(shard, schema), others):
         values = schema.encode_values(table, source)
         targets = schema.encode_labels(table, source) if labels else None
-        texts = [table[name].fill_null("").to_pylist() for name in others]
+        texts = kept_texts(schema, table, others)
         yield Predicted(classifier.predict_proba(values, source), targets, texts)
 
 
 def output_name(shard: Shard) -> str:
-    """The name of a shard's prediction file: its own, with .csv for .parquet."""
-    return shard.name.removesuffix(".parquet") + ".csv" if shard.is_parquet else shard.name
+    """The name of a shard's prediction file: its own, with .csv for .parquet, .tsv, .csv.xz, ..."""
+    found = _OTHER_SUFFIX.fullmatch(shard.name)
+    return f"{found[1]}.csv{found[2] or ''}" if found else shard.name
+
+
+def output_names(shards: Sequence[Shard]) -> list[str]:
+    """Of each shard. Beside a.csv, a.parquet is predicted as a.parquet.csv."""
+    names = [output_name(shard) for shard in shards]
+    counts = Counter(names)
+    return [
+        f"{shard.name}.csv" if counts[name] > 1 and name != shard.name else name
+        for name, shard in zip(names, shards, strict=True)
+    ]
 
 
 def predict_shard(
@@ -65,9 +85,10 @@ def predict_shard(
 ) -> int:
     """Write the predictions of one shard as a CSV file. Returns its number of rows.
 
-    The header is the columns to keep, the label columns, then the same with p for y; labels are 0
-    or 1. Where the model was trained on one column of class names: that column, then ``p_NAME`` for
-    each class. The file appears whole or not at all, and is compressed where its name ends in .gz.
+    The header is the columns to keep (`kept_names`), the label columns, then the same with p for y;
+    labels are 0 or 1. Where the model was trained on one column of class names: that column, then
+    ``p_NAME`` for each class. The file appears whole or not at all, and is compressed where its
+    name ends in .gz.
 
     Raises:
         DataError: the shard breaks the data contract. OutputError: the file cannot be written.
@@ -76,7 +97,8 @@ def predict_shard(
         (part.others, prediction_rows(classifier, part.probabilities))
         for part in predictions(classifier, shard, labels=False, others=keep)
     )
-    return _write(output, [*keep, *prediction_columns(classifier.schema)], found)
+    schema = classifier.schema
+    return _write(output, [*kept_names(schema, keep), *prediction_columns(schema)], found)
 
 
 def explain_shard(
@@ -94,7 +116,8 @@ def explain_shard(
         (others, explanation_rows(classifier, explanation))
         for explanation, others in explanations(classifier, shard, keep)
     )
-    return _write(output, [*keep, *explanation_columns(classifier.schema)], found)
+    schema = classifier.schema
+    return _write(output, [*kept_names(schema, keep), *explanation_columns(schema)], found)
 
 
 def explanations(
@@ -106,9 +129,9 @@ def explanations(
         DataError: the shard breaks the data contract or has other columns than the model.
     """
     schema, step = classifier.schema, chunk_rows(classifier.schema.n_values)
-    for table, source in read_tables(shard, schema, False, read_header(shard), others):
+    for table, source in read_tables(shard, schema, False, read_header_for(shard, schema), others):
         values = schema.encode_values(table, source)
-        texts = [table[name].fill_null("").to_pylist() for name in others]
+        texts = kept_texts(schema, table, others)
         for start in range(0, len(values), step):
             rows = slice(start, start + step)
             place = Source(source.file, source.rows_before + start)
@@ -126,7 +149,7 @@ def _write(
     n_rows = 0
     with (
         whole_file(output) as unfinished,
-        opened_csv(unfinished, compressed=output.name.endswith(".gz")) as file,
+        opened_csv(unfinished, "gzip" if output.suffix.lower() == ".gz" else "") as file,
     ):
         file.write(csv_line(header))
         for others, rows in parts:
@@ -193,7 +216,7 @@ def _quoted(cell: str) -> str:
 
 
 def refuse_kept_twice(schema: SeriesSchema, keep: Sequence[str], explain: bool = False) -> None:
-    """Refuse columns to keep that are values, are predicted anew, or are named twice.
+    """Refuse columns to keep that are values, or whose names a prediction file has already.
 
     Args:
         explain: whether names of an explanation's columns are refused too.
@@ -204,9 +227,10 @@ def refuse_kept_twice(schema: SeriesSchema, keep: Sequence[str], explain: bool =
     known = {*schema.value_columns, *prediction_columns(schema)}
     if explain:
         known.update(explanation_columns(schema))
-    for i, name in enumerate(keep):
-        if name in known or name in keep[:i]:
+    for name, written in zip(keep, kept_names(schema, keep), strict=True):
+        if written in known:
             raise DataError(
                 f"--keep-columns {name}",
                 "name other columns than values and those that are predicted, each once",
             )
+        known.add(written)

@@ -54,9 +54,9 @@ class Progress(Bar):
 
 
 def summary(kept: EpochMetrics) -> list[str]:
-    """The kept epoch's figures, in the reference's form: ``train:loss 1.08076429``, ..."""
+    """The best epoch's figures, in the reference's form: ``train:loss 1.08076429``, ..."""
     figures = [f"{written} {kept[name]:.8f}" for name, written in _SUMMARY.items() if name in kept]
-    return [f"kept: epoch {kept['epoch']}", *figures]
+    return [f"best: epoch {kept['epoch']}", *figures]
 
 
 def log_line(metrics: EpochMetrics) -> str:

@@ -22,8 +22,12 @@ import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Annotated
+
+from pydantic import BeforeValidator
 
 from lstmfcn.checkpoints import Position, newest_position
+from lstmfcn.data_arguments import as_arguments
 from lstmfcn.errors import DataError, OutputError
 from lstmfcn.hyperparameters import Hyperparameters
 from lstmfcn.records import Record, TrackerName, refuse_changes
@@ -41,13 +45,17 @@ _MAY_CHANGE = {"epochs"}
 logger = logging.getLogger(__name__)
 
 
+_Arguments = Annotated[tuple[str, ...], BeforeValidator(as_arguments)]
+"""Data arguments; a record of a run with one has it as a text where it was written before."""
+
+
 class RunRecord(Record):
     """What was asked for, and the fingerprint of the training rows."""
 
     file_name = RUN
 
-    train: str
-    validation: str | None
+    train: _Arguments
+    validation: _Arguments | None
     model: str | None
     hyperparameters: Hyperparameters
     train_sha256: str = ""

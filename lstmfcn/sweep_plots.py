@@ -22,6 +22,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 from optuna.study import StudyDirection
 
+from lstmfcn.counts import number
 from lstmfcn.files import whole_file
 from lstmfcn.hyperparameters import flag
 from lstmfcn.search_space import Choice, Range, SearchSpace, Values
@@ -150,7 +151,9 @@ def _importance(trials: Sequence[Trial], space: SearchSpace, objective: Objectiv
     bars = axes.barh([flag(name) for name in names], [found[name] for name in names])
     axes.bar_label(bars, fmt="%.2f", padding=3)
     axes.margins(x=0.1)
-    axes.set_xlabel(f"importance for the best tenth in {objective.metric}, {len(trials)} trials")
+    axes.set_xlabel(
+        f"importance for the best tenth in {objective.metric}, {number(len(trials), 'trial')}"
+    )
     return figure
 
 

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from lstmfcn.counts import number
 from lstmfcn.errors import DataError
 from lstmfcn.schema import SeriesSchema
 
@@ -59,7 +60,7 @@ def _flat_series(row: int, series: Any, schema: SeriesSchema) -> list[float]:
     elif n_channels == 1:
         series = _padded(series, schema)
     if len(series) != schema.n_values:
-        raise DataError(f"a series of {len(series)} values", fix, row=row)
+        raise DataError(f"a series of {number(len(series), 'value')}", fix, row=row)
     _refuse_no_numbers(row, series, schema)
     found: list[float] = series
     return found
@@ -75,12 +76,14 @@ def _padded(values: Any, schema: SeriesSchema) -> Any:
 def _joined(row: int, channels: list[Any], schema: SeriesSchema, fix: str) -> list[Any]:
     """The values of all channels of a series."""
     if len(channels) != schema.n_channels:
-        raise DataError(f"a series of {len(channels)} channels", fix, row=row)
+        raise DataError(f"a series of {number(len(channels), 'channel')}", fix, row=row)
     n_timepoints, names = schema.n_timepoints, schema.value_columns
     channels = [_padded(values, schema) for values in channels]
     for i, values in enumerate(channels):
         if not isinstance(values, list) or len(values) != n_timepoints:
-            size = f"{len(values)} values" if isinstance(values, list) else type(values).__name__
+            size = (
+                number(len(values), "value") if isinstance(values, list) else type(values).__name__
+            )
             first, last = names[i * n_timepoints], names[(i + 1) * n_timepoints - 1]
             raise DataError(f"{size} for a channel", fix, row=row, column=f"{first} to {last}")
     return [value for values in channels for value in values]

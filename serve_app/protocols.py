@@ -165,7 +165,8 @@ def _parse_csv(text: str, columns: list[str], schema: SeriesSchema) -> Matrix:
     """
     usecols = None
     if tuple(columns) != schema.value_columns:
-        usecols = [columns.index(name) for name in schema.value_columns]
+        places = {name: i for i, name in enumerate(columns)}
+        usecols = [places[name] for name in schema.value_columns]
         if any(len(row) not in (0, len(columns)) for row in csv.reader(io.StringIO(text))):
             raise ValueError("ragged")  # which the parser does not mind in columns not used
     exact = np.loadtxt(
@@ -193,7 +194,7 @@ def _parse_as_shards(text: str, columns: list[str], schema: SeriesSchema) -> Mat
             convert_options=pa.csv.ConvertOptions(
                 column_types=schema.column_types(labels=False),
                 include_columns=list(schema.value_columns),
-                null_values=[""],
+                null_values=schema.gap_texts,
             ),
         )
     except pa.ArrowInvalid as error:

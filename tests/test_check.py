@@ -1,5 +1,6 @@
 import io
 import json
+import os
 
 import numpy as np
 import pandas as pd
@@ -7,6 +8,7 @@ import pytest
 from rich.console import Console
 from small_shards import shard_of
 
+from lstmfcn.check import check as check_module
 from lstmfcn.check.check import check
 from lstmfcn.check.cleaning import write_clean
 from lstmfcn.check.duplicates import rows_to_drop
@@ -14,6 +16,9 @@ from lstmfcn.check.report import as_facts, text
 from lstmfcn.check.terminal import lines_for_terminal
 from lstmfcn.cli import main
 from lstmfcn.errors import DataError, OutputError
+from lstmfcn.packing import PACKED_SUFFIXES
+from lstmfcn.shard_writing import opened_csv
+from lstmfcn.shards import find_shards
 
 CLEAN = "no fault: training takes this data"
 
@@ -99,7 +104,10 @@ def test_rows_of_the_same_series_are_told_with_their_places(tmp_path):
         ({"x_2": [-999.0] + [0.0] * 39}, "extreme_values", "1 value of the training data more "),
         ({"y": ["ant"] * 37 + ["bee"] * 3}, "few_rows", "1 class with fewer than 5 training rows"),
         ({"y": ["ant"] * 37 + ["bee"] * 3}, "uneven_classes", "12 times as many training rows of"),
-        ({"y": ["ant", "Ant"] * 20}, "names_alike", "only: Ant, ant;"),
+        ({"y": ["ant", "Ant"] * 20}, "names_alike", "almost the same: Ant, ant;"),
+        ({"y": ["ant 1", "ant\u00a01"] * 20}, "names_alike", "almost the same: ant 1, ant\u00a01;"),
+        ({"y": ["\ufb01n", "fin"] * 20}, "names_alike", "almost the same: fin, \ufb01n;"),
+        ({"y": ["007", "7"] * 20}, "names_alike", "almost the same: 007, 7;"),
     ],
 )
 def test_what_may_not_be_meant_is_told(tmp_path, change, kind, says):
@@ -107,6 +115,54 @@ def test_what_may_not_be_meant_is_told(tmp_path, change, kind, says):
     shard_of(table.assign(**change), tmp_path / "a.csv")
     assert kind not in found_in(shard_of(table, tmp_path / "b" / "b.csv").path)
     assert says in str(found_in(tmp_path / "a.csv")[kind])
+
+
+@pytest.mark.parametrize(
+    ("names", "kind", "says"),
+    [
+        (["y", "x_1", "x_10", "x_2"], "column_order", "found the column x_10 before x_2: columns "),
+        (["y", "x2_1", "x2_10", "x2_2"], "column_order", "the column x2_10 before x2_2: columns "),
+        (["y", "xb", "xa", "xc"], "names_without_numbers", "3 value columns without a number in "
+         "the name: xb, xa, xc; they are read as one channel, in the order of the header; rename"),
+        (["year", "x_1", "x_2", "x_3"], "odd_labels", "the label year, by a name that starts "),
+    ],
+)  # fmt: skip
+def test_names_of_columns_that_may_say_something_else_are_told(tmp_path, names, kind, says):
+    table = table_of(["ant", "bee"] * 10, n_timepoints=3)
+    usual = shard_of(table, tmp_path / "b" / "b.csv").path
+    shard_of(table.set_axis(names, axis=1), tmp_path / "a.csv")
+    assert kind not in found_in(usual)
+    found = found_in(tmp_path / "a.csv")
+    assert found.keys() == {kind}
+    assert says.removeprefix("found ") in str(found[kind])
+
+
+def test_kept_names_that_stand_for_missing_labels_are_told(tmp_path):
+    shard_of(table_of(["ant", "NA", "bee", "null"] * 10), tmp_path / "a.csv")
+    assert check(str(tmp_path / "a.csv")).n_faults == 20
+    found = found_in(tmp_path / "a.csv", missing_labels="name")
+    assert str(found["missing_names"]) == (
+        "2 classes whose name often stands for a missing label: NA (10), null (10); "
+        "without --missing-labels name such rows are refused"
+    )
+
+
+@pytest.mark.parametrize(
+    ("lines", "advice"),
+    [
+        ("y,x_1\na,1\nb,2\na,no\n", "mend them, or leave such rows out with --fix --output DIR"),
+        ("y,x_1\na,no\nb,no\n", "mend them"),
+        ("x_1,x_2\n1,2\n", "mend them"),
+        ("y,x_1,x_1\na,1,2\n", "mend them"),
+        ("y,x_1\na,1\na,2\n", "mend them"),
+    ],
+)
+def test_leaving_rows_out_is_advised_where_others_are_left(tmp_path, capsys, lines, advice):
+    (tmp_path / "a.csv").write_text(lines)
+    assert main(["check", str(tmp_path / "a.csv")]) == 2
+    last = capsys.readouterr().err.splitlines()[-1]
+    assert last.endswith(f"; {advice}")
+    assert "fault" in last
 
 
 def test_an_extreme_value_is_told_with_its_place(tmp_path):
@@ -253,3 +309,80 @@ def test_json_holds_all_that_is_said(tmp_path):
     found = json.loads(json.dumps(as_facts(findings), allow_nan=False))
     assert found["training"]["lengths"] == {"least": 6, "median": 6, "most": 6, "missing": 1}
     assert [fault["found"] for fault in found["faults"]] == [f.found for f in findings.faults]
+
+
+ABOVE = {"sep": "sep=;\n", "comment": "# a logger\n\n# of ours\n", "nothing": ""}
+
+
+@pytest.mark.parametrize("above", ABOVE)
+@pytest.mark.parametrize("name", ["a.csv", "a.CSV.gz", "a.csv.bz2", "a.csv.xz", "a.csv.zst"])
+def test_fix_leaves_out_lines_that_are_no_rows(tmp_path, above, name):
+    table = table_of(["ant", "bee"] * 5).assign(note='p;q "r", s')
+    text = table.to_csv(index=False, sep=";", decimal=",")
+    header, rows = text.split("\n", 1)
+    units = "label" + ";mV" * 6 + ";\n"
+    empty = ";" * 7 + "\n"
+    lines = [ABOVE[above], header, "\n", units, rows, header, "\n", rows, empty, empty]
+    write_packed(tmp_path / "in" / name, "".join(lines))
+    findings = check(str(tmp_path / "in"))
+    found = [fault.found for fault in findings.faults]
+    assert found[bool(ABOVE[above]) :] == [
+        "text in place of all values (mV, mV, mV, mV, mV, mV), such as units",
+        "a second header",
+        "an empty row",
+        "an empty row",
+    ]
+    cleaned = write_clean(findings, tmp_path / "clean", {})
+    assert (cleaned.n_rows, cleaned.n_rows_left_out, cleaned.n_shards_left_out) == (20, 4, 0)
+    assert check(str(tmp_path / "clean" / "train")).n_faults == 0
+    (shard,) = find_shards(str(tmp_path / "clean" / "train"))
+    assert shard.layout.packing == find_shards(str(tmp_path / "in"))[0].layout.packing
+    assert (shard.name, shard.layout.dialect) == (name, (";", ","))
+    with shard.open() as stream:
+        kept = pd.read_csv(io.BytesIO(stream.read(1 << 20)), sep=";", decimal=",")
+    pd.testing.assert_frame_equal(kept, pd.concat([table] * 2).reset_index(drop=True))
+    aside = pd.read_csv(tmp_path / "clean" / "set_aside.csv")
+    assert len(aside) == len(found)
+
+
+def write_packed(path, text):
+    path.parent.mkdir()
+    packing = PACKED_SUFFIXES.get(path.suffix, "")
+    with opened_csv(path, packing) as file:
+        file.write(text)
+
+
+def test_a_file_in_good_order_but_for_a_line_above_its_header_is_copied_without_it(tmp_path):
+    table = table_of(["ant", "bee"] * 5)
+    write_packed(tmp_path / "in" / "a.csv", "# a\n" + table.to_csv(index=False))
+    write_clean(check(str(tmp_path / "in")), tmp_path / "clean", {})
+    kept = (tmp_path / "clean" / "train" / "a.csv").read_text()
+    assert kept == table.to_csv(index=False)
+
+
+def test_a_second_header_of_other_columns_leaves_out_the_whole_file(tmp_path):
+    table = table_of(["ant", "bee"] * 5)
+    other = table[[*table.columns[::-1]]].to_csv(index=False)
+    write_packed(tmp_path / "in" / "a.csv", table.to_csv(index=False) + other)
+    (tmp_path / "in" / "b.csv").write_text(table.to_csv(index=False))
+    findings = check(str(tmp_path / "in"))
+    assert [(f.row, f.found) for f in findings.faults] == [
+        (11, "a second header, of columns that stand otherwise than in the first")
+    ]
+    cleaned = write_clean(findings, tmp_path / "clean", {})
+    assert (cleaned.n_rows, cleaned.n_shards_left_out) == (10, 1)
+
+
+def test_a_shard_that_changes_while_it_is_checked_is_refused(tmp_path, monkeypatch):
+    path = tmp_path / "a.csv"
+    path.write_text(table_of(["ant", "bee"] * 5).to_csv(index=False))
+    headers = check_module.read_headers
+
+    def read_and_cut(*arguments):
+        found = headers(*arguments)
+        os.truncate(path, path.stat().st_size - 1)
+        return found
+
+    monkeypatch.setattr(check_module, "read_headers", read_and_cut)
+    (fault,) = check(str(path)).faults
+    assert fault.found == "a file that changed while it was read"

@@ -26,6 +26,10 @@ LABELS = {"names": ["y"], "one-hot": ["y_1", "y_2", "y_3"], "multilabel": ["y_1"
 JUNK = ["", "abc", "nan", "-inf", "1e39", "1,5", "0x1", "1;2", " ", 'a"b', "--1", "é"]
 
 
+NO_NUMBERS = ["abc", "1,5", "0x1", "1;2", 'a"b', "--1", "é"]
+"""A row with one of these in place of each value has one fault, that of the row."""
+
+
 class Row(NamedTuple):
     """The cells of a row, and what is expected of it: the columns at fault, or None for the row."""
 
@@ -66,7 +70,8 @@ def rows_of(draw, kind, corrupt):
             wrong = draw(st.sets(st.sampled_from(VALUES), min_size=1))
             for name in wrong:
                 cells[columns.index(name)] = draw(st.sampled_from(JUNK))
-            faults = tuple(wrong)
+            values = [cells[columns.index(name)] for name in VALUES]
+            faults = (None,) if set(values) <= set(NO_NUMBERS) else tuple(wrong)
         elif how == "label":
             name = draw(st.sampled_from(labels))
             junk = [""] if kind == "names" else ["", "2", "no", "-1", "0.5"]

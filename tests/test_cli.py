@@ -11,9 +11,10 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
+from small_models import tiny_artifact
 
 import lstmfcn
-import lstmfcn.convert
+import lstmfcn.convert.convert
 from lstmfcn.cli import app, main
 from lstmfcn.commands.going_on import going_on
 from lstmfcn.commands.pages import PAGES
@@ -66,6 +67,21 @@ def refusal(capsys, arguments):
         ([*TRAIN, "--cpus-per-worker", "0"], "--cpus-per-worker"),
         ([*TRAIN, "--track", "tensorflow"], "--track"),
         ([*TRAIN, "--track"], "--track"),
+        (["train", "data/train", "more", "--output", "o"], "did you mean --train data/train more?"),
+        (["tune", "data/a b", "--output", "o"], "did you mean --train 'data/a b'?"),
+        (
+            ["evaluate", "data", "--model", "m"],
+            "evaluate: found 'data' after no flag; did you mean",
+        ),
+        (["predict", "data", "--model", "m", "--output", "o"], "did you mean --input data?"),
+        (["report", "data", "--model", "m", "--output", "o"], "did you mean --data data?"),
+        (["export", "m", "--output", "o"], "did you mean --model m?"),
+        (["check", "--validation", "v", "data"], "check: data comes first, as in lstmfcn check"),
+        (["check", "data", "--fix", "--output", "o", "more"], "check: data comes first"),
+        (["check", "data", "--epochs"], "Unknown option: --epochs"),
+        (["check", "data", "--limit"], "--limit requires an argument"),
+        (["check", "-"], "found -: data is read twice, a stream only once; write a file"),
+        ([*TRAIN, "--validation", "-"], "found -: data is read twice"),
         (["sample", "--output", "nowhere", "--rows", "0"], "--rows"),
         (["sample", "--output", "nowhere", "--rows", "many"], "--rows"),
         (["convert", "--input", "nowhere.ts", "--output", "nowhere", "--shards", "0"], "--shards"),
@@ -198,6 +214,7 @@ def test_every_command_is_in_a_group_and_has_an_example_that_can_be_typed():
 @pytest.mark.parametrize("command", ["sample", "convert", "completion"])
 def test_examples_of_what_needs_no_model_run(tmp_path, monkeypatch, capsys, command):
     (tmp_path / "Coffee_TRAIN.tsv").write_text("1\t0.5\t2\n2\t3\t4\n1\t5\t6\n")
+    (tmp_path / "beats.csv").write_text("0.5,2,0\n3,4,1\n")
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("HOME", str(tmp_path))
     (page,) = (page for function, page in PAGES.items() if function.__name__ == command)
@@ -240,7 +257,8 @@ def test_hyperparameters_stand_in_their_groups(monkeypatch, capsys):
     flags = {
         title: re.findall(r"^│[ *]+--([\w-]+)", panel, re.MULTILINE) for title, panel in panels
     }
-    assert flags["Data"] == ["train", "validation", "task", "scaling", "missing"]
+    missing = ["missing", "missing-marker", "missing-labels"]
+    assert flags["Data"] == ["train", "validation", "task", "scaling", *missing]
     assert "dropout. [default: 0]" in " ".join(text.replace("│", " ").split())  # of --seed
     assert flags["After training"] == ["calibrate", "fit-thresholds"]
 
@@ -274,6 +292,58 @@ def test_several_trackers_are_taken(command, given):
     assert bound.arguments["track"] == ["tensorboard", "mlflow"]
 
 
+@pytest.mark.parametrize("together", [True, False])
+@pytest.mark.parametrize(
+    ("command", "flag"),
+    [
+        ("train", "--train"), ("train", "--validation"), ("tune", "--train"),
+        ("tune", "--validation"), ("evaluate", "--data"), ("report", "--data"),
+        ("predict", "--input"), ("check", "--validation"), ("check", ""),
+    ],
+)  # fmt: skip
+def test_several_data_arguments_are_taken_in_their_order(command, flag, together):
+    places = ["b/1.csv", "s3://bucket/a", "'c/*.csv'"]
+    if not flag:
+        words = places
+    elif together:
+        words = [flag, *places]
+    else:
+        words = [word for place in places for word in (flag, place)]
+    needed = {"--output": "o", "--model": "m", "--data": "d", "--input": "i"}
+    of_command = {"train": ["--output"], "tune": ["--output"], "check": []}
+    needs = of_command.get(command, ["--model", "--data", "--input", "--output"])
+    known = {name for each in app[command].assemble_argument_collection() for name in each.names}
+    for name in needs:
+        if name in known and name != flag:
+            words += [name, needed[name]]
+    words = ["data", *words] if command == "check" and flag else words
+    _, bound, _ = app.parse_args([command, *words], exit_on_error=False, print_error=False)
+    assert bound.arguments[flag.removeprefix("--") or "data"] == places
+
+
+def test_check_of_several_arguments_reads_them_all_and_writes_them_by_their_paths(
+    tmp_path, monkeypatch, capsys
+):
+    monkeypatch.chdir(tmp_path)
+    for seed, folder in enumerate("ab"):
+        assert (
+            main(["sample", "--output", folder, "--rows=30", "--shards=1", f"--seed={seed}"]) == 0
+        )
+    capsys.readouterr()
+    assert main(["check", "a", "b/part-000.csv", "--fix", "--output", "clean", "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert (found["training"]["data"], found["training"]["n_rows"]) == ("a, b/part-000.csv", 60)
+    written = {str(path.relative_to("clean/train")) for path in Path("clean/train").rglob("*.csv")}
+    assert written == {"a/part-000.csv", "b/part-000.csv"}
+    line = refusal_of_output(capsys, ["check", "a", "b", "--fix", "--output", "b/clean"])
+    assert "lies in the data b; name another --output" in line
+
+
+def refusal_of_output(capsys, arguments):
+    assert main(arguments) == 2
+    return capsys.readouterr().err.splitlines()[-1]
+
+
 def test_every_hyperparameter_is_taken_as_a_flag():
     other = Hyperparameters(
         **{
@@ -286,6 +356,8 @@ def test_every_hyperparameter_is_taken_as_a_flag():
         view="all",
         batch_size=32,
         missing="mask",
+        missing_marker="?",
+        missing_labels="name",
         task="multilabel",
         scaling="timestep",
         class_weight="balanced",
@@ -305,7 +377,7 @@ def test_a_bug_keeps_its_traceback(capsys, tmp_path, monkeypatch):
     def fail(*_):
         raise RuntimeError("a bug")
 
-    monkeypatch.setattr(lstmfcn.convert, "convert", fail)
+    monkeypatch.setattr(lstmfcn.convert.convert, "convert", fail)
     with pytest.raises(RuntimeError, match="a bug") as error:
         main(["convert", "--input", "a.ts", "--output", str(tmp_path / "output")])
     assert error.traceback[-1].name == "fail"
@@ -424,3 +496,38 @@ def test_ctrl_c_is_told_in_a_line(tmp_path):
     assert process.returncode == 130
     assert told.splitlines() == ["lstmfcn: stopped; the same command begins again"]
     assert not list(tmp_path.rglob("*.csv"))
+
+
+def test_export_overwrites_only_where_asked_to(tmp_path, capsys):
+    tiny_artifact("names").save(tmp_path / "model")
+    words = ["export", "--model", str(tmp_path / "model"), "--output", str(tmp_path / "m.onnx")]
+    assert main(words) == 0
+    written = (tmp_path / "m.onnx").read_bytes()
+    (tmp_path / "m.onnx").write_text("mine")
+    capsys.readouterr()
+    told = f"lstmfcn: {tmp_path}/m.onnx: is there already; add --overwrite, or name another"
+    assert refusal(capsys, words).startswith(told)
+    assert (tmp_path / "m.onnx").read_text() == "mine"
+    assert main([*words, "--overwrite"]) == 0
+    assert (tmp_path / "m.onnx").read_bytes() == written
+
+
+@pytest.mark.parametrize(
+    ("command", "flags"),
+    [
+        ("export", ["--output", "/proc/lstmfcn/m.onnx"]),
+        ("report", ["--data", "d", "--output", "/proc/lstmfcn/out"]),
+        ("evaluate", ["--data", "d", "--output", "/proc/lstmfcn/out"]),
+    ],
+)
+def test_an_output_is_looked_at_before_model_and_data(capsys, command, flags):
+    line = refusal_of_output(capsys, [command, "--model", "nowhere", *flags])
+    assert line.startswith("lstmfcn: /proc/lstmfcn/")
+    assert "cannot be written (" in line
+
+
+def test_evaluate_keeps_an_evaluation_that_is_there(tmp_path, capsys):
+    (tmp_path / "evaluation.json").write_text("mine")
+    words = ["evaluate", "--model", "nowhere", "--data", "nowhere", "--output", str(tmp_path)]
+    assert "evaluation.json: is there already; add --overwrite" in refusal(capsys, words)
+    assert "nowhere: found no readable model.json" in refusal(capsys, [*words, "--overwrite"])

@@ -1,5 +1,6 @@
 """The pages of docs/ are true: what they list is what there is, what they quote is what is told."""
 
+import os
 import re
 import statistics
 import subprocess
@@ -114,18 +115,40 @@ def test_a_shard_of_these_lines_is_refused_with_this_message(
 def test_what_the_page_quotes_of_more_than_a_shard_is_what_is_told(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     known = SeriesSchema.from_header(["y", "x_1", "x_2", "x_3"], "multiclass")
-    Path("folder").mkdir()
+    Path("bare").mkdir()
     Path("broken.parquet").write_text("PAR1")
     pq.write_table(pa.table({"y": ["a"], "x_1": ["text"]}), "text.parquet")
+    pq.write_table(pa.table({"y": ["a"], "x": [[[1.0]]]}), "nested.parquet")
+    Path("unlabelled.csv").write_text("x_1,x_2,x_3\n1,2,3\n")
     Path("short.csv").write_text("y,x_1,x_2\na,1,2\n")
     Path("one-hot.csv").write_text("y_1,y_2,x_1\n1,0,5\n")
     Path("cow.csv").write_text("y,x_1,x_2,x_3\ncow,1,2,3\n")
+    Path("link.csv").symlink_to("TARGET")
+    os.mkfifo("fifo")
+    Path("latin.csv").write_text("y,x_1\ngrößer,1\n", "latin-1")
+    Path("zip.csv").write_bytes(b"PK\x03\x04")
+    Path("long.csv").write_text("y,x_1\na," + "1" * (17 << 20))
+    Path("y=up").mkdir()
+    pq.write_table(pa.table({"x_1": [1.0]}), "y=up/part-0.parquet")
     cases = {
         "PATH: found nothing": ["nowhere"],
-        "PATH: found no shard": ["folder"],
+        "PATH: found no shard": ["bare"],
+        "PATH: found a link": ["link.csv"],
+        "PATH: found a pipe": ["fifo"],
         "URI: found an address": ["nowhere://bucket"],
         "FILE: found a file that cannot": ["broken.parquet"],
+        "FILE: found bytes": ["latin.csv"],
+        "FILE: found a zip": ["zip.csv"],
+        "FILE: found a line": ["long.csv"],
+        "FILE: found no label column in the header, but": ["y=up/part-0.parquet"],
         "FILE, column x_1": ["text.parquet"],
+        "FILE, column x: found": ["nested.parquet"],
+        "FILE: found no label column in the header (": [
+            "unlabelled.csv",
+            "multiclass",
+            "refuse",
+            known,
+        ],
         "FILE: found 2": ["short.csv", "multiclass", "refuse", known],
         "PATH: found no row": ["one-hot.csv"],
         "FILE, row 1": ["cow.csv", "multiclass", "refuse", known.with_classes(["ant", "bee"])],
@@ -135,7 +158,7 @@ def test_what_the_page_quotes_of_more_than_a_shard_is_what_is_told(tmp_path, mon
     for message, (beginning, arguments) in zip(quoted, cases.items(), strict=True):
         assert message.startswith(beginning)
         place = message.partition(":")[0].partition(",")[0]
-        told = refusal(read, *arguments).replace(arguments[0], place, 1)
+        told = refusal(read, *arguments).replace(arguments[0], place)
         pattern = re.escape(message).replace("REASON", ".+")
         assert re.fullmatch(pattern, told), told
 

@@ -3,7 +3,7 @@ from pathlib import Path
 import pytest
 
 from lstmfcn.errors import OutputError
-from lstmfcn.files import new_folder, sync, whole_file, whole_folder
+from lstmfcn.files import new_folder, refuse_unwritable, sync, whole_file, whole_folder
 
 
 class BodyError(Exception):
@@ -206,3 +206,23 @@ def test_the_current_folder_and_those_above_are_never_replaced(tmp_path, monkeyp
         pass
     assert current.exists()
     assert [path.name for path in tmp_path.iterdir()] == ["current"]
+
+
+@pytest.mark.parametrize(
+    "place", ["/proc/lstmfcn", "/proc/self/a/b", "{tmp}/file/out", "{tmp}/gone"]
+)
+def test_what_could_not_be_written_is_known_before(tmp_path, place):
+    (tmp_path / "file").touch()
+    (tmp_path / "gone").symlink_to("/proc/none")
+    path = Path(place.format(tmp=tmp_path))
+    before = sorted(tmp_path.rglob("*"))
+    with pytest.raises(OutputError, match=r": cannot be written \("):
+        refuse_unwritable(path)
+    assert sorted(tmp_path.rglob("*")) == before
+
+
+def test_what_can_be_written_leaves_nothing_behind(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for path in (tmp_path / "new/folder", Path("new"), tmp_path):
+        refuse_unwritable(path)
+    assert list(tmp_path.iterdir()) == []

@@ -14,11 +14,13 @@ from lstmfcn.prediction import (
     explain_shard,
     explanation_columns,
     output_name,
+    output_names,
     predict_shard,
     predictions,
     refuse_kept_twice,
 )
 from lstmfcn.scaling import Scaler
+from lstmfcn.shards import Shard, find_shards
 
 
 def written(kind, table, folder, **schema_arguments):
@@ -129,6 +131,30 @@ def test_a_parquet_shard_is_predicted_as_csv(tmp_path):
     assert (tmp_path / "parquet").read_bytes() == (tmp_path / "csv").read_bytes()
 
 
+def named(*names):
+    return [Shard(f"/in/{name}", name, 1) for name in names]
+
+
+@pytest.mark.parametrize(
+    ("name", "output"),
+    [
+        ("a.csv", "a.csv"), ("d/a.csv.gz", "d/a.csv.gz"), ("UPPER.CSV", "UPPER.CSV"),
+        ("data.txt", "data.txt"), ("part", "part"), ("d/a.parquet", "d/a.csv"),
+        ("a.PARQUET", "a.csv"), ("a.parq", "a.csv"), ("a.tsv", "a.csv"), ("a.tsv.gz", "a.csv.gz"),
+        ("a.csv.bz2", "a.csv"), ("a.csv.xz", "a.csv"), ("a.b.csv.zst", "a.b.csv"),
+    ],
+)  # fmt: skip
+def test_a_prediction_file_has_its_shards_name_and_is_csv(name, output):
+    assert output_names(named(name)) == [output]
+
+
+def test_shards_that_differ_by_suffix_alone_have_files_of_their_own():
+    names = ["a.csv", "a.parquet", "b.parquet", "d/a.csv", "c.tsv", "c.parq"]
+    expected = ["a.csv", "a.parquet.csv", "b.csv", "d/a.csv", "c.tsv.csv", "c.parq.csv"]
+    assert output_names(named(*names)) == expected
+    assert output_names(named(*names[::-1])) == expected[::-1]
+
+
 @pytest.mark.parametrize("name", ["p.csv", "p.csv.gz"])
 @pytest.mark.parametrize(
     ("cell", "found"), [("abc", "'abc'"), ("", "an empty cell"), ("inf", "inf, which is no")]
@@ -234,3 +260,40 @@ def test_columns_of_explanations_are_not_kept():
     refuse_kept_twice(schema, ["bias"])
     with pytest.raises(DataError, match="--keep-columns bias"):
         refuse_kept_twice(schema, ["bias"], explain=True)
+
+
+@pytest.mark.parametrize(
+    ("name", "output"),
+    [
+        ("a.csv", "a.csv"),
+        ("sub/A.CSV", "sub/A.CSV"),
+        ("a.csv.gz", "a.csv.gz"),
+        ("a.csv.bz2", "a.csv"),
+        ("a.csv.xz", "a.csv"),
+        ("a.CSV.ZST", "a.csv"),
+        ("a.tsv", "a.csv"),
+        ("a.tsv.gz", "a.csv.gz"),
+        ("a.tsv.xz", "a.csv"),
+        ("a.parquet", "a.csv"),
+        ("v1.2/a.PARQUET", "v1.2/a.csv"),
+        ("a.parq", "a.csv"),
+        ("data", "data"),
+    ],
+)
+def test_a_prediction_file_has_the_name_of_its_shard_as_csv(name, output):
+    assert output_name(Shard(f"/data/{name}", name, 1)) == output
+
+
+@pytest.mark.parametrize("separator", [";", "\t"])
+@pytest.mark.parametrize("suffix", ["csv", "csv.gz", "csv.bz2"])
+def test_any_dialect_is_predicted_as_commas_are(tmp_path, separator, suffix):
+    classifier, table = classifier_of("names"), values_of(40).round(3).assign(id='a;b, "c"')
+    usual, other = tmp_path / "a.csv", tmp_path / f"b.{suffix}"
+    table.to_csv(usual, index=False)
+    table.to_csv(other, index=False, sep=separator, decimal="," if separator == ";" else ".")
+    texts = []
+    for path in (usual, other):
+        (shard,) = find_shards(str(path))
+        predict_shard(classifier, shard, tmp_path / "out.csv", ["id"])
+        texts.append((tmp_path / "out.csv").read_bytes())
+    assert texts[0] == texts[1]

@@ -93,7 +93,7 @@ def test_each_line_tells_speed_and_time_left(capsys):
     lines = shown(capsys, history, 4).out.splitlines()
     assert lines[0] == f"{log_line(history[0])} (1,235 rows/s, 6 s left)"
     assert lines[1] == f"{log_line(history[1])} (1,235 rows/s, 6 s left)"
-    assert lines[2] == "kept: epoch 2"
+    assert lines[2] == "best: epoch 2"
     assert len(lines) == 7
 
 

@@ -33,6 +33,17 @@ def test_a_record_of_before_there_was_tracking_is_read(tmp_path):
     assert RunRecord.load(tmp_path) == RECORD
 
 
+def test_a_record_of_before_there_could_be_several_data_arguments_is_read(tmp_path):
+    several = RECORD.model_copy(update={"train": ("a.csv", "b.csv"), "validation": ("v",)})
+    several.save(tmp_path)
+    assert RunRecord.load(tmp_path) == several
+    written = json.loads((tmp_path / "run.json").read_text())
+    written |= {"train": "data/train", "validation": "v"}
+    (tmp_path / "run.json").write_text(json.dumps(written))
+    found = RunRecord.load(tmp_path)
+    assert (found.train, found.validation) == (("data/train",), ("v",))
+
+
 @pytest.mark.parametrize("text", ["", "{", '{"train": 3}', "[]"])
 def test_a_record_that_cannot_be_read_is_told_in_a_line(tmp_path, text):
     (tmp_path / "run.json").write_text(text)

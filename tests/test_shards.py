@@ -1,10 +1,17 @@
 import gzip
 import logging
+import os
+import pickle
+from pathlib import Path
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from lstmfcn.errors import DataError
-from lstmfcn.shards import find_shards
+from lstmfcn.reading import survey
+from lstmfcn.schema import SeriesSchema
+from lstmfcn.shards import find_shards, finder
 
 TREE = (
     "b.csv",
@@ -126,13 +133,62 @@ def test_a_shard_opens_as_its_bytes_decompressed_where_named_gz(tmp_path):
     assert contents == [b"y,x\n1,2\n", b"y,x\n3,4\n"]
 
 
-def test_only_names_that_end_in_parquet_are_parquet(tree):
-    shards = find_shards(str(tree / "sub" / "*"))
-    assert {shard.name: shard.is_parquet for shard in shards} == {
-        "c.parquet": True,
-        "part-1.csv": False,
-        "part-12.csv": False,
-    }
+def test_what_is_parquet_is_told_by_its_bytes(tmp_path):
+    table = pa.table({"y": ["a"], "x_1": [1.0]})
+    names = ("a.parquet", "b.PARQUET", "c.parq", "d.pq", "e.csv")
+    for name in names:
+        pq.write_table(table, tmp_path / name)
+    (tmp_path / "f.parquet").write_text("y,x_1\na,1\n")
+    shards = find_shards(str(tmp_path))
+    assert [shard.name for shard in shards] == [*names, "f.parquet"]
+    assert [shard.is_parquet for shard in shards] == [True] * 5 + [False]
+    assert survey(str(tmp_path)).headers == [["y", "x_1"]] * 6
+
+
+def test_a_folder_gives_data_in_any_packing_by_suffixes_in_any_case(tmp_path, caplog):
+    names = ["A.CSV", "b.csv.GZ", "c.csv.bz2", "d.tsv", "e.tsv.xz", "f.CSV.zst", "g.Parquet"]
+    others = ["h.txt", "i.zip", "j.gz", "k.csv.7z", "l.json"]
+    for name in (*names, *others):
+        (tmp_path / name).write_text("y,x\n1,2\n")
+    assert found(tmp_path) == names
+    assert caplog.messages == [f"not read, by their names no data: {', '.join(others)}"]
+
+
+def test_a_shard_keeps_its_layout_on_the_way_to_another_process(tmp_path):
+    path = tmp_path / "a.csv"
+    path.write_text("y;x\n1;2\n")
+    (shard,) = find_shards(str(path))
+    layout = shard.layout
+    sent = pickle.dumps(shard)
+    path.unlink()
+    assert pickle.loads(sent).layout == layout
+    assert pickle.loads(sent) == shard
+
+
+@pytest.mark.parametrize("name", ["-", "/dev/stdin", "pipe"])
+def test_a_pipe_is_refused(tmp_path, name, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    os.mkfifo("pipe")
+    with pytest.raises(DataError, match="write it to a file first, and name that"):
+        find_shards(name)
+
+
+@pytest.mark.parametrize("layout", ["y=up/part-0.parquet", "y=up/day=3/part-0.parquet"])
+@pytest.mark.parametrize("data", ["", "y=up", "y=*/**/*.parquet", "part"])
+def test_a_label_in_the_name_of_a_folder_is_told(tmp_path, layout, data):
+    path = tmp_path / layout
+    path.parent.mkdir(parents=True)
+    pq.write_table(pa.table({"x_1": [1.0]}), path)
+    named = path if data == "part" else tmp_path / data
+    if "day" in layout and data == "part":
+        return  # of a file alone only its own folder is looked at
+    with pytest.raises(DataError) as refusal:
+        survey(str(named))
+    assert str(refusal.value) == (
+        f"{path}: found no label column in the header, but y=up in the name of a folder; write it "
+        "into the files as a column y: pandas.read_parquet(FOLDER) reads both"
+    )
+    survey(str(named), schema=SeriesSchema.from_header(["y", "x_1"], "multiclass"), labels=False)
 
 
 @pytest.mark.parametrize("data", ["missing", "missing.csv", "sub/missing.parquet"])
@@ -157,7 +213,7 @@ def test_a_folder_or_glob_without_shards_is_refused(tmp_path, data):
         find_shards(str(tmp_path / data))
     assert str(refusal.value) == (
         f"{tmp_path / data}: found no shard; "
-        "name files, or a folder with files ending in .csv, .csv.gz, .parquet"
+        "name files, or a folder with files ending in .csv, .csv.gz, .tsv or .parquet"
     )
 
 
@@ -189,3 +245,73 @@ def test_two_stars_stand_for_whole_folders_only(tmp_path):
     assert [shard.name for shard in found] == ["part-1.csv", "sub/part-3.csv"]
     found = find_shards(f"file://{tmp_path}/**/part-*.csv")
     assert [shard.name for shard in found] == ["part-1.csv", "sub/part-3.csv"]
+
+
+def test_several_arguments_are_read_in_the_order_given(tree):
+    (tree / "data.txt").write_text("data")
+    arguments = [f"{tree}/sub/part-*.csv", str(tree / "data.txt"), f"file://{tree}/b.csv"]
+    assert found_each(arguments) == [
+        ("sub/part-1.csv", tree / "sub/part-1.csv"),
+        ("sub/part-12.csv", tree / "sub/part-12.csv"),
+        ("data.txt", tree / "data.txt"),
+        ("b.csv", tree / "b.csv"),
+    ]
+
+
+def found_each(arguments):
+    return [(shard.name, Path(shard.path)) for shard in find_shards(arguments)]
+
+
+@pytest.mark.parametrize("sort", [sorted, lambda names: sorted(names, reverse=True)])
+def test_what_the_shell_makes_of_a_glob_is_named_as_the_glob_names_it(tree, sort, monkeypatch):
+    monkeypatch.chdir(tree)
+    names = sort(["sub/part-1.csv", "sub/part-12.csv"])
+    assert [name for name, _ in found_each(names)] == [Path(name).name for name in names]
+
+
+def test_files_of_one_name_from_several_folders_keep_their_folders(tmp_path, monkeypatch):
+    for folder in ("a", "b", "b/c"):
+        (tmp_path / folder).mkdir()
+        (tmp_path / folder / "day.csv").write_text("y,x_1")
+    monkeypatch.chdir(tmp_path / "a")
+    names = ["b/day.csv", "b/c/day.csv", "a/day.csv"]
+    assert sorted(name for name, _ in found_each(["../a", "../b"])) == sorted(names)
+    assert [name for name, _ in found_each([f"{tmp_path}/{name}" for name in names])] == names
+    assert [name for name, _ in found_each(["../b/day.csv", "../b/c"])] == ["day.csv", "c/day.csv"]
+
+
+def test_one_argument_in_a_list_is_that_argument(tree):
+    assert find_shards([str(tree)]) == find_shards(str(tree))
+
+
+@pytest.mark.parametrize(
+    "again", ["b.csv", "sub/../b.csv", "*.csv", "link.csv", "", "file://{tree}/b.csv"]
+)
+def test_a_file_that_two_arguments_name_is_refused(tree, again, monkeypatch):
+    (tree / "link.csv").symlink_to(tree / "b.csv")
+    monkeypatch.chdir(tree)
+    with pytest.raises(DataError, match=r"csv: found a file that is named twice; name it once"):
+        find_shards(["b.csv", again.format(tree=tree) or str(tree)])
+
+
+@pytest.mark.parametrize(
+    ("data", "file", "finds"),
+    [
+        ("sub", "sub/out/a.csv", True),
+        (".", "out/a.csv", True),
+        ("sub", "out/a.csv", False),
+        ("sub", "sub/_out/a.csv", False),
+        ("sub/part-1.csv", "sub/part-1.csv/a.csv", False),
+        ("sub/*.csv", "sub/out/a.csv", False),
+        ("sub/**/*.csv", "sub/out/a.csv", True),
+        ("*/out/part-*.csv", "sub/out/part-0.csv", True),
+        ("*/out/part-*.csv", "sub/out/a.csv", False),
+        ("nowhere/*.csv", "nowhere/a.csv", True),
+    ],
+)
+def test_where_an_argument_would_find_a_file_is_known_before_it_is_there(
+    tree, monkeypatch, data, file, finds
+):
+    monkeypatch.chdir(tree)
+    for named in (data, f"file://{tree}/{data}"):
+        assert finder(["b.csv", named])(Path(file).absolute()) == (named if finds else None)

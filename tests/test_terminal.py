@@ -28,7 +28,7 @@ with Progress(epochs=2) as progress:
         logging.getLogger().info("a worker was lost in " + 12 * "a long folder/")
         time.sleep(0.2)
 logging.getLogger().warning("a warning")
-tell_result("kept: epoch 2", epoch=2)
+tell_result("best: epoch 2", epoch=2)
 """
 
 
@@ -68,13 +68,13 @@ EPOCH = "epoch: 1 train_loss: 0.50000000 train_accuracy: 0.50000000 (9 rows/s, 1
 def test_in_a_pipe_there_are_lines_and_nothing_else():
     stdout, stderr = in_a_pipe(program())
     assert stdout[0] == EPOCH
-    assert [line.split()[0] for line in stdout] == ["epoch:", "epoch:", "kept:"]
+    assert [line.split()[0] for line in stdout] == ["epoch:", "epoch:", "best:"]
     lost = "a worker was lost in " + 12 * "a long folder/"
     assert stderr == ["starting", lost, lost, "a warning"]
 
 
 def test_quiet_leaves_the_result_and_warnings():
-    assert in_a_pipe(program(quiet=True)) == (["kept: epoch 2"], ["a warning"])
+    assert in_a_pipe(program(quiet=True)) == (["best: epoch 2"], ["a warning"])
 
 
 def test_json_is_one_object_on_stdout_and_progress_goes_to_stderr():
@@ -91,7 +91,7 @@ def test_on_a_terminal_whole_lines_appear_above_a_bar_in_colours():
     assert EPOCH in shown  # no line end within it, where 80 columns would have one
     assert "a worker was lost in " + 12 * "a long folder/" in shown
     assert "━" in shown
-    assert shown.rstrip().endswith("kept: epoch 2")
+    assert shown.rstrip().endswith("best: epoch 2")
 
 
 def test_no_color_takes_the_colours_away():

@@ -16,6 +16,7 @@ from lstmfcn.check.duplicates import Dropped
 from lstmfcn.check.examination import ShardFindings
 from lstmfcn.check.parts import parts_of
 from lstmfcn.check.report import Findings
+from lstmfcn.data_arguments import arguments_of
 from lstmfcn.errors import DataError, OutputError
 from lstmfcn.files import new_folder, whole_folder
 from lstmfcn.schema import SeriesSchema
@@ -42,11 +43,15 @@ class _SetAside:
 
     def add(self, fault: DataError) -> None:
         """Take note of a row, or of a shard where the fault has no row."""
-        self._lines.writerow([fault.file, fault.row, fault.column, fault.found, fault.fix])
+        self.add_lines(fault)
         if fault.row is None:
             self.n_shards += 1
         else:
             self.n_rows += 1
+
+    def add_lines(self, fault: DataError) -> None:
+        """Take note of lines that are no rows."""
+        self._lines.writerow([fault.file, fault.row, fault.column, fault.found, fault.fix])
 
 
 def write_clean(findings: Findings, output: Path, dropped: Dropped) -> Cleaned:
@@ -63,8 +68,9 @@ def write_clean(findings: Findings, output: Path, dropped: Dropped) -> Cleaned:
     """
     schema = findings.training.schema
     for examined in findings.parts.values():
-        if output.resolve().is_relative_to(Path(examined.data).resolve()):
-            raise OutputError(f"{output}: lies in the data {examined.data}; name another --output")
+        for data in arguments_of(examined.arguments):
+            if output.resolve().is_relative_to(Path(data).resolve()):
+                raise OutputError(f"{output}: lies in the data {data}; name another --output")
     if schema is None:
         raise _nothing_left(findings.training.data)
     with (
@@ -90,6 +96,8 @@ def _copy_whole_rows(
     if findings.statistics is None:
         set_aside.add(_of_all(findings.faults[0]))
         return
+    if findings.before:
+        set_aside.add_lines(findings.before)
     if findings.n_faults:
         parts = parts_of(findings.shard, schema, findings.header, findings.unparsed)
         for part in parts:
@@ -122,7 +130,15 @@ def _check_again(
             raise _nothing_left(examined.data)
     validation = str(folder / _FOLDERS["validation"]) if findings.validation else None
     train = str(folder / _FOLDERS["training"])
-    again = check(train, validation, schema.task, schema.missing, limit=1)
+    again = check(
+        train,
+        validation,
+        schema.task,
+        schema.missing,
+        limit=1,
+        missing_marker=schema.missing_marker,
+        missing_labels=schema.missing_labels,
+    )
     refused = 0
     for which, examined in again.parts.items():
         sources = {shard.shard.name: shard.shard.path for shard in findings.parts[which].shards}

@@ -11,6 +11,7 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet
 
+from lstmfcn.dialect import LongLineError, lines_of_text, rows_of_lines
 from lstmfcn.reading import unreadable
 from lstmfcn.shard_writing import opened_csv
 from lstmfcn.shards import Shard
@@ -30,7 +31,7 @@ def copy_shard(shard: Shard, path: Path, left_out: Set[int]) -> None:
         DataError: the shard's lines cannot be read.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    if not left_out:
+    if not left_out and not shard.layout.before_fault(shard.path):
         with shard.filesystem.open_input_file(shard.path) as file, path.open("wb") as copy:
             shutil.copyfileobj(file, copy)
     elif shard.is_parquet:
@@ -41,17 +42,22 @@ def copy_shard(shard: Shard, path: Path, left_out: Set[int]) -> None:
 
 def _copy_csv(shard: Shard, path: Path, left_out: Set[int]) -> None:
     """Columns that are not used may hold other bytes than UTF-8, which are kept."""
+    layout = shard.layout
     with (
         shard.open() as stream,
         io.TextIOWrapper(stream, "utf-8-sig", errors="surrogateescape", newline="") as text,
-        opened_csv(path, path.name.endswith(".gz"), errors="surrogateescape") as copy,
+        opened_csv(path, layout.packing, errors="surrogateescape") as copy,
     ):
-        lines, writer = csv.reader(text), csv.writer(copy, lineterminator="\n")
+        for _ in range(layout.n_lines_before):
+            next(text)
+        separator = layout.dialect.separator
+        lines = rows_of_lines(lines_of_text(text), separator)
+        writer = csv.writer(copy, delimiter=separator, lineterminator="\n")
         try:
             writer.writerow(next(lines))
             rows = enumerate(filter(None, lines), start=1)
             writer.writerows(cells for row, cells in rows if row not in left_out)
-        except csv.Error as error:
+        except (csv.Error, LongLineError) as error:
             raise unreadable(shard, error) from error
 
 

@@ -20,6 +20,7 @@ from lstmfcn.bounds import refuse_few_rows
 from lstmfcn.check.headers import Header
 from lstmfcn.check.parts import UnparsedError, parts_of
 from lstmfcn.check.row_statistics import RowStatistics
+from lstmfcn.data_arguments import Data, told
 from lstmfcn.errors import DataError, raise_first
 from lstmfcn.hyperparameters import TaskName
 from lstmfcn.schema import SeriesSchema
@@ -39,6 +40,7 @@ class ShardFindings(NamedTuple):
         n_rows: all rows.
         broken: the rows with a fault, counted from 1.
         unparsed: why pyarrow does not parse the shard, where it does not.
+        before: what is said of lines above the header, which are among the faults.
     """
 
     shard: Shard
@@ -49,6 +51,7 @@ class ShardFindings(NamedTuple):
     n_rows: int = 0
     broken: npt.NDArray[np.int64] = np.empty(0, np.int64)
     unparsed: pa.ArrowInvalid | None = None
+    before: DataError | None = None
 
     def row_of(self, whole: int) -> int:
         """Which row the shard's n-th row without fault is; both counted as they are kept."""
@@ -58,18 +61,24 @@ class ShardFindings(NamedTuple):
 
 @dataclass
 class Examined:
-    """What all shards of a data argument were found to hold.
+    """What all shards of data arguments were found to hold.
 
     Attributes:
+        arguments: the data arguments.
         schema: what the rows were read by; None where no header makes a schema.
         faults: those of no shard alone, such as a class without rows; looked for only where the
             shards have none.
     """
 
-    data: str
+    arguments: Data
     schema: SeriesSchema | None
     shards: list[ShardFindings]
     faults: list[DataError]
+
+    @property
+    def data(self) -> str:
+        """The data arguments, as messages name them."""
+        return told(self.arguments)
 
     @property
     def n_faults(self) -> int:
@@ -129,9 +138,9 @@ class Examined:
 
 
 def examine(
-    data: str, headers: list[Header], schema: SeriesSchema | None, task: TaskName, limit: int
+    data: Data, headers: list[Header], schema: SeriesSchema | None, task: TaskName, limit: int
 ) -> Examined:
-    """Read every row of a data argument.
+    """Read every row of data arguments.
 
     Args:
         headers: of its shards, as `read_headers` gave them.
@@ -200,9 +209,9 @@ def _read(
     header: Header, schema: SeriesSchema, limit: int, unparsed: pa.ArrowInvalid | None = None
 ) -> ShardFindings:
     statistics = RowStatistics(schema)
-    faults: list[DataError] = []
+    faults = [header.before][:limit] if header.before else []
     broken = [np.empty(0, np.int64)]
-    rows = n_faults = 0
+    rows, n_faults = 0, len(faults)
     try:
         for part in parts_of(header.shard, schema, header.columns, unparsed):
             statistics.add(part, rows)
@@ -222,4 +231,5 @@ def _read(
         rows,
         np.concatenate(broken),
         unparsed,
+        header.before,
     )

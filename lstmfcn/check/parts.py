@@ -10,8 +10,9 @@ from __future__ import annotations
 
 import csv
 import heapq
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence, Set
 from dataclasses import dataclass
+from functools import partial
 from itertools import chain, compress, groupby
 from typing import NamedTuple
 
@@ -20,17 +21,36 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from lstmfcn.cells import FloatArray, Source, matrix_of
-from lstmfcn.csv_lines import line_faults, lines_of, numbers_of
+from lstmfcn.csv_lines import (
+    empty_row,
+    empty_rows,
+    line_faults,
+    lines_of,
+    numbers_in,
+    numbers_of,
+    places_of,
+    with_decimal_points,
+)
+from lstmfcn.dialect import LongLineError
 from lstmfcn.errors import DataError
-from lstmfcn.reading import readable, typed_tables, unreadable, without_rows
+from lstmfcn.reading import (
+    readable,
+    typed_tables,
+    unreadable,
+    without_rows,
+)
 from lstmfcn.schema import SeriesSchema
 from lstmfcn.shards import Shard
 
 _CELLS = 1 << 18
 """Cells read line by line at a time: some 30 MB of Python's texts."""
+_CHARACTERS = 1 << 25
+"""Of them, where cells are long."""
 
 Classes = tuple[str, ...]
 Mask = npt.NDArray[np.bool_]
+_Numbers = Callable[[Sequence[str]], pa.Array]
+"""Reads cells of a column of numbers, or raises pa.ArrowInvalid."""
 
 
 @dataclass(frozen=True)
@@ -88,18 +108,24 @@ def parts_of(
 
     Raises:
         UnparsedError: pyarrow does not parse the shard.
-        DataError: the shard cannot be read, or holds no row.
+        DataError: the shard cannot be read, changed while it was read, or holds no row.
     """
     types = schema.column_types(labels=True)
     rows = n_unparsed = 0
     with readable(shard):
         tables = (
-            _line_tables(shard, schema, header, types) if unparsed else _parsed_tables(shard, types)
+            _line_tables(shard, schema, header, types)
+            if unparsed
+            else _parsed_tables(shard, schema, types)
         )
         for table, faults in tables:
-            yield _part_of(table, Source(shard.path, rows), schema, faults)
-            rows += table.num_rows
             n_unparsed += len(faults)
+            source = Source(shard.path, rows)
+            faults += _empty_row_faults(table, source, {fault.row for fault in faults})
+            points = with_decimal_points(table, schema, shard.layout.dialect)
+            yield _part_of(points, source, schema, faults)
+            rows += table.num_rows
+        shard.refuse_changed()
     if rows == 0:
         raise without_rows(shard)
     if unparsed and not n_unparsed:
@@ -114,9 +140,11 @@ class UnparsedError(Exception):
         self.error = error
 
 
-def _parsed_tables(shard: Shard, types: dict[str, pa.DataType]) -> Iterator[_Lines]:
+def _parsed_tables(
+    shard: Shard, schema: SeriesSchema, types: dict[str, pa.DataType]
+) -> Iterator[_Lines]:
     try:
-        for table in typed_tables(shard, types):
+        for table in typed_tables(shard, types, schema.gap_texts):
             yield _Lines(table, [])
     except pa.ArrowInvalid as error:
         if shard.is_parquet:
@@ -127,37 +155,40 @@ def _parsed_tables(shard: Shard, types: dict[str, pa.DataType]) -> Iterator[_Lin
 def _line_tables(
     shard: Shard, schema: SeriesSchema, header: Sequence[str], types: dict[str, pa.DataType]
 ) -> Iterator[_Lines]:
-    numbers = set(numbers_of(types))
-    places = [i for i, name in enumerate(header) if name in numbers]
+    places, dialect = places_of(numbers_of(types), header), shard.layout.dialect
+    numbers = partial(numbers_in, gap_texts=set(schema.gap_texts), dialect=dialect)
     rows_at_once = max(1, _CELLS // len(header))
     rows = 0
     with lines_of(shard) as lines:
         next(lines)
         for chunk in _chunks(filter(None, lines), rows_at_once):
             unparsed: list[DataError] = []
-            if table := _parsed_lines(chunk, header, types):
+            if table := _parsed_lines(chunk, header, types, numbers):
                 yield _Lines(table, unparsed)
                 rows += len(chunk)
                 continue
             for i, cells in enumerate(chunk):
                 source = Source(shard.path, rows + i)
-                if faults := list(line_faults(cells, header, places, schema, source)):
+                faults = list(line_faults(cells, header, places, schema, source, dialect))
+                if faults:
                     unparsed += faults
                     chunk[i] = _without(cells, header, faults)
-            yield _Lines(_table(chunk, header, types), unparsed)
+            yield _Lines(_table(chunk, header, types, numbers), unparsed)
             rows += len(chunk)
 
 
 def _chunks(lines: Iterator[list[str]], most: int) -> Iterator[list[list[str]]]:
     """So many lines at a time; those before one that cannot be read, and then its error."""
     chunk: list[list[str]] = []
+    length = 0
     try:
         for cells in lines:
             chunk.append(cells)
-            if len(chunk) == most:
+            length += sum(map(len, cells))
+            if len(chunk) == most or length > _CHARACTERS:
                 yield chunk
-                chunk = []
-    except (UnicodeDecodeError, csv.Error):
+                chunk, length = [], 0
+    except (UnicodeDecodeError, csv.Error, LongLineError):
         if chunk:
             yield chunk
         raise
@@ -166,22 +197,22 @@ def _chunks(lines: Iterator[list[str]], most: int) -> Iterator[list[list[str]]]:
 
 
 def _parsed_lines(
-    lines: list[list[str]], header: Sequence[str], types: dict[str, pa.DataType]
+    lines: list[list[str]], header: Sequence[str], types: dict[str, pa.DataType], numbers: _Numbers
 ) -> pa.Table | None:
     """Lines as a table, where all of them can be parsed."""
     if any(len(cells) != len(header) for cells in lines):
         return None
     try:
-        return _table(lines, header, types)
+        return _table(lines, header, types, numbers)
     except pa.ArrowInvalid:
         return None
 
 
 def _table(
-    lines: list[list[str]], header: Sequence[str], types: dict[str, pa.DataType]
+    lines: list[list[str]], header: Sequence[str], types: dict[str, pa.DataType], numbers: _Numbers
 ) -> pa.Table:
     columns = dict(zip(header, zip(*lines, strict=True), strict=True))
-    return pa.table({name: _typed(columns[name], kind) for name, kind in types.items()})
+    return pa.table({name: _typed(columns[name], kind, numbers) for name, kind in types.items()})
 
 
 def _without(cells: list[str], header: Sequence[str], faults: list[DataError]) -> list[str]:
@@ -192,11 +223,16 @@ def _without(cells: list[str], header: Sequence[str], faults: list[DataError]) -
     return ["" if name in refused else cell for name, cell in zip(header, cells, strict=True)]
 
 
-def _typed(cells: Sequence[str], kind: pa.DataType) -> pa.Array:
+def _typed(cells: Sequence[str], kind: pa.DataType, numbers: _Numbers) -> pa.Array:
     if kind == pa.string():
         return pa.array([cell or None for cell in cells], kind)
-    texts = [cell.strip(" \t") if cell else None for cell in cells]
-    return pa.array(texts, pa.string()).cast(kind)
+    return numbers(cells)
+
+
+def _empty_row_faults(table: pa.Table, source: Source, told: Set[int | None]) -> list[DataError]:
+    """Rows of empty cells, but for those of which something is told already."""
+    rows = [Source(source.file, source.rows_before + row) for row in empty_rows(table)]
+    return [empty_row(place) for place in rows if place.rows_before + 1 not in told]
 
 
 def _part_of(
@@ -254,13 +290,11 @@ def _label_faults(
     table: pa.Table, schema: SeriesSchema, source: Source, names: list[str]
 ) -> Iterator[DataError]:
     if not schema.holds_names:
-        return schema.label_faults(matrix_of(table, schema.label_columns), table, source)
+        return schema.label_faults(schema.label_matrix(table), table, source)
+    missing = schema.empty_name_faults(names, source)
     if not schema.classes:
-        return schema.empty_name_faults(names, source)
-    known = (name or schema.classes[0] for name in names)  # an empty cell is told as such
-    return chain(
-        schema.empty_name_faults(names, source), schema.unknown_name_faults(list(known), source)
-    )
+        return missing
+    return chain(missing, schema.unknown_name_faults(names, source))
 
 
 def _classes(table: pa.Table, schema: SeriesSchema, names: list[str], whole: Mask) -> list[Classes]:

@@ -50,6 +50,12 @@ class Findings(NamedTuple):
         found = (e.first_faults(self.limit) for e in self.parts.values())
         return [fault for faults in found for fault in faults][: self.limit]
 
+    @property
+    def advice(self) -> str:
+        """What to do about the faults: leaving rows out helps where there are others."""
+        few = any(0 < examined.n_broken < examined.n_rows for examined in self.parts.values())
+        return "mend them" + (", or leave such rows out with --fix --output DIR" if few else "")
+
 
 def text(findings: Findings) -> Iterator[str]:
     """The findings, line by line."""
@@ -134,7 +140,7 @@ def _classes(findings: Findings) -> Iterator[str]:
         cells = (_share(own.get(name, 0), findings.parts[which]) for which, own in counts.items())
         yield f"{name:{width}}" + "".join(f"  {cell:>18}" for cell in cells)
     if len(names) > _MOST_CLASSES:
-        yield f"and {len(names) - _MOST_CLASSES} more classes"
+        yield f"and {number(len(names) - _MOST_CLASSES, 'more class', 'more classes')}"
 
 
 def _share(n_rows: int, examined: Examined) -> str:

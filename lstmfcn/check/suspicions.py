@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import unicodedata
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 import numpy as np
 
-from lstmfcn.cells import Place
+from lstmfcn.cells import MISSING_TEXTS, Place
+from lstmfcn.channels import names_without_numbers, timepoints_out_of_order
 from lstmfcn.check.duplicates import Pairs, Series
 from lstmfcn.check.examination import Examined
 from lstmfcn.check.row_statistics import N_MAGNITUDES, Largest
-from lstmfcn.column_names import some_of
+from lstmfcn.column_names import odd_labels, some_of
 from lstmfcn.counts import number
 from lstmfcn.schema import SeriesSchema
 
@@ -55,6 +57,7 @@ def suspicions(training: Examined, validation: Examined | None) -> list[Suspicio
     if training.schema is None or not training.n_rows:
         return []
     found = [
+        *_of_columns(training.schema),
         *_of_classes(training, validation),
         *_of_duplicates(training, validation),
         *_of_values(training, training.schema, "training"),
@@ -62,6 +65,37 @@ def suspicions(training: Examined, validation: Examined | None) -> list[Suspicio
     if validation and validation.n_rows:
         found += _of_values(validation, training.schema, "validation")
     return found
+
+
+def _of_columns(schema: SeriesSchema) -> Iterator[Suspicion]:
+    """Names of columns that may say something else than how they are read."""
+    if pair := timepoints_out_of_order(schema.value_columns):
+        yield Suspicion(
+            "column_order",
+            f"the column {pair[0]} before {pair[1]}: columns stay in the order of the header, not "
+            "in that of their numbers",
+            "write them in order of time",
+            2,
+            [],
+        )
+    if free := names_without_numbers(schema.value_columns):
+        yield Suspicion(
+            "names_without_numbers",
+            f"{number(len(free), 'value column')} without a number in the name: {some_of(free)}; "
+            "they are read as one channel, in the order of the header",
+            "rename what is no value, so that it does not start with x",
+            len(free),
+            [],
+        )
+    if odd := odd_labels(schema.label_columns):
+        yield Suspicion(
+            "odd_labels",
+            f"the {'label' if len(odd) == 1 else 'labels'} {some_of(odd)}, by a name that starts "
+            "with y",
+            "rename what is no label",
+            len(odd),
+            [],
+        )
 
 
 def _of_classes(training: Examined, validation: Examined | None) -> Iterator[Suspicion]:
@@ -89,6 +123,15 @@ def _of_classes(training: Examined, validation: Examined | None) -> Iterator[Sus
                 [],
             )
     yield from _of_names(list(counts))
+    if missing := [f"{name} ({n})" for name, n in present.items() if name in MISSING_TEXTS]:
+        yield Suspicion(
+            "missing_names",
+            f"{number(len(missing), 'class', 'classes')} whose name often stands for a missing "
+            f"label: {some_of(missing)}",
+            "without --missing-labels name such rows are refused",
+            len(missing),
+            [],
+        )
     if validation and validation.n_rows:
         held_out = validation.class_counts()
         if absent := [name for name in present if not held_out.get(name)]:
@@ -102,15 +145,16 @@ def _of_classes(training: Examined, validation: Examined | None) -> Iterator[Sus
 
 
 def _of_names(names: Sequence[str]) -> Iterator[Suspicion]:
-    """Class names that differ in capitals and blanks only."""
+    """Class names that differ in capitals, blanks, zeros before a number or forms of letters."""
     alike: dict[str, list[str]] = {}
     for name in names:
-        alike.setdefault("".join(name.casefold().split()), []).append(name)
+        plain = "".join(unicodedata.normalize("NFKC", name).casefold().split())
+        alike.setdefault(plain.lstrip("0") if plain.isdecimal() else plain, []).append(name)
     for group in alike.values():
         if len(group) > 1:
             yield Suspicion(
                 "names_alike",
-                f"classes that differ in capitals or blanks only: {some_of(group)}",
+                f"classes whose names are almost the same: {some_of(group)}",
                 "write one name if they are one class",
                 len(group),
                 [],

@@ -7,12 +7,13 @@ from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import Parameter
 
-from lstmfcn.commands.flag_types import Count, Place
+from lstmfcn.commands.flag_types import Count, Place, Places, PlacesOrNone
 from lstmfcn.commands.pages import DATA_COMMANDS, page
 from lstmfcn.counts import number
+from lstmfcn.data_arguments import told
 from lstmfcn.errors import DataError, OutputError
 from lstmfcn.flag_groups import DATA, OUTPUT
-from lstmfcn.hyperparameters import MissingName, TaskName
+from lstmfcn.hyperparameters import Hyperparameters, MissingLabelsName, MissingName, TaskName
 from lstmfcn.terminal import stage, tell_result
 
 if TYPE_CHECKING:
@@ -25,12 +26,14 @@ if TYPE_CHECKING:
     "lstmfcn check data/train --fix --output clean",
 )
 def check(
-    data: Annotated[Place, DATA],
+    data: Annotated[Places, DATA],
     /,
     *,
-    validation: Annotated[Place | None, DATA] = None,
+    validation: Annotated[PlacesOrNone, DATA] = None,
     task: Annotated[TaskName | None, DATA] = None,
     missing: Annotated[MissingName, DATA] = "refuse",
+    missing_marker: Annotated[str, DATA] = "",
+    missing_labels: Annotated[MissingLabelsName, DATA] = "refuse",
     limit: Annotated[Count, OUTPUT] = 100,
     fix: Annotated[bool, Parameter(negative=""), OUTPUT] = False,
     output: Annotated[Place | None, OUTPUT] = None,
@@ -44,13 +47,17 @@ def check(
     Parameters
     ----------
     data
-        Training shards: a file, folder, glob or URI of CSV, CSV.gz or Parquet.
+        Training shards: files, folders, globs or URIs of CSV, CSV.gz or Parquet.
     validation
         Validation shards.
     task
         What the labels mean; by default guessed from the label columns.
     missing
-        mask: empty cells are no fault.
+        mask: empty cells are no fault, nor are nan, NA, NULL and the like.
+    missing_marker
+        With --missing mask, a further text that stands for an empty cell, such as ?.
+    missing_labels
+        name: nan, NA, None, null and the like are class names.
     limit
         How many faults to list; all are counted.
     fix
@@ -62,14 +69,23 @@ def check(
     drop_shared
         With --fix, leave out training rows whose series the validation data has too.
     """
+    Hyperparameters.parse({"missing": missing, "missing_marker": missing_marker})  # go together
     if fix != (output is not None) or ((drop_duplicates or drop_shared) and not fix):
         raise OutputError("--fix and --output DIR go together, and --drop-... with them")
     from lstmfcn.check.check import check as check_data
     from lstmfcn.check.report import as_facts
     from lstmfcn.check.terminal import lines_for_terminal
 
-    with stage(f"checking {data}"):
-        findings = check_data(data, validation, task, missing, limit)
+    with stage(f"checking {told(data)}"):
+        findings = check_data(
+            data,
+            validation,
+            task,
+            missing,
+            limit,
+            missing_marker=missing_marker,
+            missing_labels=missing_labels,
+        )
     lines, facts = lines_for_terminal(findings), as_facts(findings)
     try:
         if output:
@@ -82,8 +98,8 @@ def check(
     if findings.n_faults and not output:
         raise DataError(
             number(findings.n_faults, "fault"),
-            "mend them, or leave such rows out with --fix --output DIR",
-            file=data,
+            findings.advice,
+            file=told(data),
         )
 
 

@@ -6,9 +6,9 @@ import json
 from pathlib import Path
 from typing import Annotated
 
-from lstmfcn.commands.flag_types import Place
+from lstmfcn.commands.flag_types import Overwrite, Place, Places
 from lstmfcn.commands.pages import USE_COMMANDS, page
-from lstmfcn.files import whole_file
+from lstmfcn.files import refuse_existing, refuse_unwritable, whole_file
 from lstmfcn.flag_groups import DATA, OUTPUT
 from lstmfcn.terminal import tell_result
 
@@ -17,8 +17,9 @@ from lstmfcn.terminal import tell_result
 def evaluate(
     *,
     model: Annotated[Place, DATA],
-    data: Annotated[Place, DATA],
+    data: Annotated[Places, DATA],
     output: Annotated[Place | None, OUTPUT] = None,
+    overwrite: Annotated[Overwrite, OUTPUT] = False,
 ) -> None:
     """Compare a model with labelled shards; the last line is one JSON object.
 
@@ -27,15 +28,22 @@ def evaluate(
     model
         Model directory.
     data
-        Labelled shards: a file, folder, glob or URI.
+        Labelled shards: files, folders, globs or URIs.
     output
         Folder that evaluation.json is also written to.
+    overwrite
+        Write evaluation.json anew where it is there already.
     """
+    written = Path(output) / "evaluation.json" if output else None
+    if written:
+        refuse_unwritable(written)
+        if not overwrite:
+            refuse_existing(written)
     from lstmfcn.distributed.evaluate import evaluate as evaluate_on_ray
 
     found = evaluate_on_ray(model, data)
-    written = json.dumps(found, allow_nan=False)
-    tell_result(written, **found)
-    if output:
-        with whole_file(Path(output) / "evaluation.json") as path:
-            path.write_text(written + "\n", encoding="utf-8")
+    line = json.dumps(found, allow_nan=False)
+    tell_result(line, **found)
+    if written:
+        with whole_file(written) as path:
+            path.write_text(line + "\n", encoding="utf-8")

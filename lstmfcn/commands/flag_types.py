@@ -21,8 +21,26 @@ def _as_typed(type_: Any, tokens: Sequence[Token]) -> str:  # noqa: ARG001 - a c
     return tokens[0].value
 
 
+Overwrite = Annotated[bool, Parameter(negative="")]
+
 if TYPE_CHECKING:
     Place = str
 else:
     # shells complete paths, but what is given may be a URI or a glob, which a Path would change
     Place = Annotated[Path, Parameter(converter=_as_typed)]
+
+# what an unquoted glob of the shell makes: several words after one flag
+Places = Annotated[list[Place], Parameter(consume_multiple=1, negative="")]
+PlacesOrNone = Annotated[list[Place] | None, Parameter(consume_multiple=1, negative="")]
+
+DATA_FLAGS = {
+    "train": "--train",
+    "tune": "--train",
+    "evaluate": "--data",
+    "report": "--data",
+    "predict": "--input",
+    "convert": "--input",
+    "serve": "--model",
+    "export": "--model",
+}
+"""The flag that is likely meant by a word after none."""

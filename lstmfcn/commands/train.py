@@ -7,8 +7,9 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
-from lstmfcn.commands.flag_types import Amount, Count, Place, Trackers
+from lstmfcn.commands.flag_types import Amount, Count, Place, PlacesOrNone, Trackers
 from lstmfcn.commands.pages import MODEL_COMMANDS, page
+from lstmfcn.commands.written import model_lines
 from lstmfcn.flag_groups import DATA, OUTPUT, RESOURCES, TRAINING
 from lstmfcn.hyperparameters import Hyperparameters
 from lstmfcn.terminal import tell_result
@@ -22,8 +23,8 @@ from lstmfcn.terminal import tell_result
 def train(
     *,
     output: Annotated[Place, OUTPUT],
-    train: Annotated[Place | None, DATA] = None,
-    validation: Annotated[Place | None, DATA] = None,
+    train: Annotated[PlacesOrNone, DATA] = None,
+    validation: Annotated[PlacesOrNone, DATA] = None,
     model: Annotated[Place | None, TRAINING] = None,
     resume: Annotated[bool, Parameter(negative=""), OUTPUT] = False,
     track: Annotated[Trackers, OUTPUT] = None,
@@ -44,7 +45,7 @@ def train(
     output
         Folder of the run, on storage that all machines share. It must not hold a run yet.
     train
-        Training shards: a file, folder, glob or URI of CSV, CSV.gz or Parquet. A run that is
+        Training shards: files, folders, globs or URIs of CSV, CSV.gz or Parquet. A run that is
         resumed knows its own.
     validation
         Validation shards. Given, they decide which epoch is kept.
@@ -89,6 +90,7 @@ def train(
     folder = Path(output).absolute()
     tell_result(
         *summary(kept),
+        *model_lines(folder / MODEL),
         model=str(folder / MODEL),
         metrics_file=str(folder / METRICS),
         learning_curve=str(folder / CURVE),

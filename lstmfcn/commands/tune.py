@@ -7,8 +7,9 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
-from lstmfcn.commands.flag_types import Amount, Count, Place, Trackers
+from lstmfcn.commands.flag_types import Amount, Count, Place, PlacesOrNone, Trackers
 from lstmfcn.commands.pages import MODEL_COMMANDS, page
+from lstmfcn.commands.written import model_lines
 from lstmfcn.flag_groups import DATA, OUTPUT, RESOURCES, SEARCH, TRAINING
 from lstmfcn.hyperparameters import Hyperparameters, flag
 from lstmfcn.sweep_record import Search
@@ -23,8 +24,8 @@ from lstmfcn.terminal import tell_result
 def tune(
     *,
     output: Annotated[Place, OUTPUT],
-    train: Annotated[Place | None, DATA] = None,
-    validation: Annotated[Place | None, DATA] = None,
+    train: Annotated[PlacesOrNone, DATA] = None,
+    validation: Annotated[PlacesOrNone, DATA] = None,
     model: Annotated[Place | None, TRAINING] = None,
     resume: Annotated[bool, Parameter(negative=""), OUTPUT] = False,
     track: Annotated[Trackers, OUTPUT] = None,
@@ -48,7 +49,7 @@ def tune(
     output
         Folder of the sweep, on storage that all machines share. It must not hold a run yet.
     train
-        Training shards: a file, folder, glob or URI of CSV, CSV.gz or Parquet. A sweep that is
+        Training shards: files, folders, globs or URIs of CSV, CSV.gz or Parquet. A sweep that is
         resumed knows its own.
     validation
         Validation shards. They decide which epoch of a trial is kept, and which trial.
@@ -101,6 +102,7 @@ def tune(
     folder = Path(output).absolute()
     tell_result(
         *best_lines(best, objective),
+        *model_lines(folder / MODEL),
         model=str(folder / MODEL),
         trials=str(folder / TRIALS),
         trial=best.number,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from dataclasses import dataclass
 
+from lstmfcn.counts import number
 from lstmfcn.distributed.runtime import Node, may_grow_to, most_cpus_each, places
 from lstmfcn.distributed.train import Resources
 from lstmfcn.errors import ResourceError
@@ -60,13 +61,17 @@ def allot(there: list[Node], wanted: Resources, members: int = 1) -> Allotment:
     if places(there, each, gpus) >= num_workers:
         return Allotment(num_workers, fewest, each, use_gpu)
     if not may_grow_to(each * num_workers, gpus * num_workers):
-        machines = ", ".join(f"{node.cpus} CPUs and {node.gpus} GPUs" for node in there)
+        machines = ", ".join(
+            f"{number(node.cpus, 'CPU')} and {number(node.gpus, 'GPU')}" for node in there
+        )
+        workers = f"{number(num_workers, 'worker')} of {number(each, 'CPU')}"
         raise ResourceError(
-            f"{num_workers} workers of {each} CPUs{' and a GPU' if use_gpu else ''} do not fit "
-            f"the cluster's machines ({machines}); lower --num-workers or --cpus-per-worker"
+            f"{workers}{' and a GPU' if use_gpu else ''} {'does' if num_workers == 1 else 'do'} "
+            f"not fit the cluster's machines ({machines}); lower --num-workers or --cpus-per-worker"
             + (", or add --no-use-gpu" if use_gpu else "")
         )
-    logger.info("the machines that are up do not hold %d workers; asking for more", num_workers)
+    workers = number(num_workers, "worker")
+    logger.info("the machines that are up do not hold %s; asking for more", workers)
     return Allotment(num_workers, fewest, each, use_gpu)
 
 

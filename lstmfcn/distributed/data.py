@@ -24,8 +24,8 @@ _BYTES_WORTH_A_PROCESS = 16 << 20
 """A process takes as long to start as it does to parse so many bytes."""
 _BYTES_WORTH_RAY_DATA = 400 << 20
 """Ray Data takes 3.5 s to start, beside workers that start too; in these 0.4 GB are parsed here."""
-_GZIP_RATIO = 4
-"""Bytes of CSV in a byte of .csv.gz; 3.7 in MIT-BIH's."""
+_PACKING_RATIO = 4
+"""Bytes of CSV in a packed byte; 3.7 in MIT-BIH's .csv.gz."""
 
 
 class LoadedData(NamedTuple):
@@ -88,7 +88,7 @@ def _pieces(shard_set: ShardSet) -> Iterator[tuple[np.ndarray[Any, Any], np.ndar
 def _processes_worth(shard_set: ShardSet) -> int:
     """How many processes to read by; one is this one."""
     shards = shard_set.shards
-    csv_bytes = sum(s.size * (_GZIP_RATIO if s.path.endswith(".gz") else 1) for s in shards)
+    csv_bytes = sum(s.size * (_PACKING_RATIO if s.layout.packing else 1) for s in shards)
     if csv_bytes < _BYTES_WORTH_RAY_DATA:
         return 1
     cpus = int(ray.cluster_resources().get("CPU", 1))

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from lstmfcn.artifact import Artifact
+from lstmfcn.data_arguments import Data
 from lstmfcn.distributed.predictors import own_results, predictors
 from lstmfcn.distributed.runtime import ray_runtime
 from lstmfcn.evaluation import evaluation
@@ -17,12 +18,12 @@ from lstmfcn.shards import Shard
 from lstmfcn.task import task_of
 
 
-def evaluate(model: str, data: str) -> dict[str, Any]:
+def evaluate(model: str, data: Data) -> dict[str, Any]:
     """Compare a model's predictions with the labels of shards.
 
     Args:
         model: a model directory.
-        data: labelled shards: a file, folder, glob or URI.
+        data: labelled shards: a file, folder, glob or URI, or several of them.
 
     Returns:
         The metrics of `lstmfcn.evaluation.evaluation`.

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from lstmfcn.data_arguments import Data, arguments_of
 from lstmfcn.errors import DataError
 from lstmfcn.hyperparameters import Hyperparameters, resume_with
 from lstmfcn.reading import ShardSet, survey
@@ -27,8 +28,8 @@ logger = logging.getLogger(__name__)
 class Asked:
     """What the user asked to train; the fields are those of `RunRecord`."""
 
-    train: str | None
-    validation: str | None
+    train: Data | None
+    validation: Data | None
     model: str | None
     hyperparameters: Hyperparameters
     track: Sequence[TrackerName] | None = None
@@ -45,8 +46,8 @@ class Asked:
         if resume:
             logger.info("%s: nothing to resume there; starting anew", folder)
         return RunRecord(
-            train=self.train,
-            validation=self.validation,
+            train=arguments_of(self.train),
+            validation=arguments_of(self.validation) if self.validation else None,
             model=self.model,
             hyperparameters=self.hyperparameters,
             track=tuple(self.track or ()),
@@ -58,8 +59,8 @@ class Asked:
         It goes on to be tracked as before, unless trackers are named.
         """
         given: dict[str, object] = {
-            "train": self.train,
-            "validation": self.validation,
+            "train": arguments_of(self.train) if self.train else None,
+            "validation": arguments_of(self.validation) if self.validation else None,
             "model": self.model,
             "track": None if self.track is None else tuple(self.track),
         }
@@ -101,8 +102,17 @@ def read_inputs(record: RunRecord) -> Inputs:
     record.hyperparameters.refuse_fitting(record.validation is not None)
     schema = start.schema if start else None
     wanted = record.hyperparameters
-    training = survey(record.train, wanted.task, schema, missing=wanted.missing)
+    training = survey(
+        record.train,
+        wanted.task,
+        schema,
+        missing=wanted.missing,
+        missing_marker=wanted.missing_marker,
+        missing_labels=wanted.missing_labels,
+    )
     validation = survey(record.validation, schema=training.schema) if record.validation else None
     if ignored := training.ignored_columns():
         logger.info("columns not used: %s", ", ".join(ignored))
+    for warning in training.schema.naming_warnings():
+        logger.warning("%s: %s", training.data, warning)
     return Inputs(record, training, validation, start)

@@ -10,14 +10,16 @@ from typing import Any, NamedTuple
 
 from lstmfcn.artifact import Artifact
 from lstmfcn.counts import number
+from lstmfcn.data_arguments import Data
 from lstmfcn.distributed.predictors import own_results, predictors
 from lstmfcn.distributed.runtime import ray_runtime
 from lstmfcn.errors import OutputError, StoppedError
+from lstmfcn.files import refuse_unwritable
 from lstmfcn.predicted import PredictedShards
-from lstmfcn.prediction import output_name, refuse_kept_twice
-from lstmfcn.reading import survey
+from lstmfcn.prediction import output_names, refuse_kept_twice
+from lstmfcn.reading import refuse_absent, survey
 from lstmfcn.shard_progress import ShardProgress
-from lstmfcn.shards import Shard
+from lstmfcn.shards import Shard, finder
 
 logger = logging.getLogger(__name__)
 
@@ -35,7 +37,7 @@ class _File(NamedTuple):
 
 def predict(
     model: str,
-    input: str,  # noqa: A002 - the flag's name
+    input: Data,  # noqa: A002 - the flag's name
     output: str,
     keep_columns: Sequence[str] = (),
     explain: bool = False,
@@ -46,9 +48,11 @@ def predict(
 
     Args:
         model: a model directory.
-        input: shards: a file, folder, glob or URI. Only the value columns are read.
-        output: a folder; each file in it appears whole or not at all.
-        keep_columns: other columns of the shards, to stand first in the prediction files.
+        input: shards: a file, folder, glob or URI, or several. Only the value columns are read.
+        output: a folder, not one that is searched for input; each file in it appears whole or not
+            at all.
+        keep_columns: other columns of the shards, to stand first in the prediction files; of the
+            model's label columns as ``y_true`` for ``y``.
         explain: also write what explains each prediction (`lstmfcn.prediction.explain_shard`),
             into files of the same names in the folder ``explanations`` of the output.
 
@@ -60,18 +64,24 @@ def predict(
     """
     artifact = Artifact.load(model)
     refuse_kept_twice(artifact.schema, keep_columns, explain)
-    shards = survey(input, schema=artifact.schema, labels=False).shards
+    found = survey(input, schema=artifact.schema, labels=False)
+    for shard, header in zip(found.shards, found.headers, strict=True):
+        refuse_absent(keep_columns, header, shard)
     folder = Path(output).absolute()
+    files = _files(found.shards, folder, explain)
+    _refuse_input(input, files)
+    refuse_unwritable(files[0].path)
     done = PredictedShards(folder, artifact.sha256, keep_columns)
     rows, n_known, left = 0, 0, []
-    for file in _files(shards, folder, explain):
+    for file in files:
         known = done.rows(file.shard, file.path)
         if known is None:
             left.append(file)
         elif not file.explains:
             rows, n_known = rows + known, n_known + 1
     if rows:
-        logger.info("%d rows of %d shards were predicted before", rows, n_known)
+        known_rows, known_shards = number(rows, "row"), number(n_known, "shard")
+        logger.info("%s of %s predicted before", known_rows, known_shards)
     return rows + _predict(artifact, left, keep_columns, done) if left else rows
 
 
@@ -96,37 +106,56 @@ def _predict(
                 for (shard, path, explains), n_rows in zip(left, found, strict=True):
                     done.add(shard, path, n_rows)
                     ended += 1
-                    logger.info("%s: %d rows to %s", shard.name, n_rows, path)
+                    logger.info("%s: %s to %s", shard.name, number(n_rows, "row"), path)
                     progress.ended(n_rows)
                     rows[explains] += n_rows
     except KeyboardInterrupt as stop:
         raise StoppedError(
-            f"stopped after {ended} of {len(left)} files, which stay", goes_on=True
+            f"stopped after {ended} of {number(len(left), 'file')}, which stay", goes_on=True
         ) from stop
     seconds = time.perf_counter() - started
     for explains, did in ((False, "predicted"), (True, "explained")):
         if n_files := sum(file.explains == explains for file in left):
             logger.info(
-                "%s %d rows of %s in %.1f s, %.0f rows/s",
+                "%s %s of %s in %.1f s, %s rows/s",
                 did,
-                rows[explains],
+                number(rows[explains], "row"),
                 number(n_files, "shard"),
                 seconds,
-                rows[explains] / seconds,
+                f"{rows[explains] / seconds:,.0f}",
             )
     return rows[False]
 
 
 def _files(shards: list[Shard], folder: Path, explain: bool) -> list[_File]:
-    """What is to be made of the shards; never onto a shard, never two to one file."""
-    files = [_File(shard, folder / output_name(shard), explains=False) for shard in shards]
+    """What is to be made of the shards; never two to one file."""
+    names = output_names(shards)
+    files = [_File(s, folder / name, False) for s, name in zip(shards, names, strict=True)]
     if explain:
-        files += [_File(s, folder / EXPLANATIONS / output_name(s), explains=True) for s in shards]
-    inputs = {Path(shard.path).resolve() for shard in shards}
-    paths = [file.path for file in files]
-    for path in paths:
-        if path.resolve() in inputs:
-            raise OutputError(f"{path}: is an input shard; name another --output")
-        if paths.count(path) > 1:
-            raise OutputError(f"{path}: two shards would be written there; predict them one by one")
+        files += [
+            _File(file.shard, folder / EXPLANATIONS / name, True)
+            for file, name in zip(files, names, strict=True)
+        ]
+    made_of: dict[Path, Shard] = {}
+    for file in files:
+        other = made_of.setdefault(file.path, file.shard)
+        if other is not file.shard:
+            raise OutputError(
+                f"{file.path}: {other.path} and {file.shard.path} would both be written there; "
+                "predict them into two folders"
+            )
     return files
+
+
+def _refuse_input(input: Data, files: list[_File]) -> None:  # noqa: A002 - the flag's name
+    """Refuse to write onto a shard, or where the next run would look for one."""
+    shards = {Path(file.shard.path).resolve() for file in files}
+    finds = finder(input)
+    for file in files:
+        if file.path.resolve() in shards:
+            raise OutputError(f"{file.path}: is an input shard; name another --output")
+        if argument := finds(file.path):
+            raise OutputError(
+                f"{file.path}: lies in the input {argument}, and would be read as a shard by the "
+                "next run; name another --output"
+            )

@@ -60,6 +60,7 @@ def predictors(artifact: Artifact, n_shards: int) -> Iterator[ActorPool]:
     actor = ray.remote(num_cpus=threads, runtime_env={"env_vars": TRAINING_ENVIRONMENT})(Predictor)
     actors = [actor.remote(shared, threads) for _ in range(n_actors)]
     try:
+        ray.wait([actor.__ray_ready__.remote() for actor in actors])  # speeds are those from here
         yield ActorPool(actors)
     finally:
         for actor in actors:

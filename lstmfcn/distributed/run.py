@@ -84,7 +84,6 @@ def run(request: Request, ray_stays: bool) -> EpochMetrics:
     if request.inputs.record.hyperparameters.fits_decision:
         for line in told(Artifact.load(request.folder / MODEL)):
             logger.info(line)
-    logger.info("model: %s", request.folder / MODEL)
     return best
 
 

@@ -10,6 +10,7 @@ import ray
 
 from lstmfcn.artifact import Artifact
 from lstmfcn.calibration import calibrated, told
+from lstmfcn.counts import number
 from lstmfcn.distributed.allotment import Allotment, allot, memory_bytes
 from lstmfcn.distributed.halving import milestones
 from lstmfcn.distributed.prepare import (
@@ -48,7 +49,7 @@ def run(request: SweepRequest, log: SweepLog, draw: Draw) -> Trial:
     allotment = _allotment(there, request.resources)
     cpus = allotment.cpus_per_worker if allotment else request.resources.cpus_per_worker or 1
     if places(there, cpus) < 1:
-        raise ResourceError(f"no machine has {cpus} CPUs; lower --cpus-per-worker")
+        raise ResourceError(f"no machine has {number(cpus, 'CPU')}; lower --cpus-per-worker")
     refuse_unshared(request.folder)
     request.sweep.save(request.folder)
     data = _prepare(request)
@@ -62,7 +63,7 @@ def run(request: SweepRequest, log: SweepLog, draw: Draw) -> Trial:
         traceback.clear_frames(stop.__traceback__)  # Tune's controller keeps the trials running
         gc.collect()
         raise StoppedError(
-            f"stopped after {done} of {request.sweep.num_samples} trials", goes_on=True
+            f"stopped after {done} of {number(request.sweep.num_samples, 'trial')}", goes_on=True
         ) from stop
     return _finish(request, log, draw, data)
 
@@ -139,5 +140,4 @@ def _finish(
     draw(request.folder)
     for line in told(artifact):
         logger.info(line)
-    logger.info("model: %s", request.folder / MODEL)
     return best

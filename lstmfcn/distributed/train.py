@@ -10,6 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from lstmfcn.counts import number
+from lstmfcn.data_arguments import Data
 from lstmfcn.distributed.inputs import Asked, Inputs, read_inputs
 from lstmfcn.distributed.runtime import ray_runtime
 from lstmfcn.errors import OutputError
@@ -56,10 +58,10 @@ class Request:
 
 
 def train(
-    train: str | None,
+    train: Data | None,
     output: str,
     *,
-    validation: str | None = None,
+    validation: Data | None = None,
     model: str | None = None,
     hyperparameters: Hyperparameters = Hyperparameters(),
     resources: Resources = Resources(),
@@ -70,7 +72,7 @@ def train(
     """Train on shards and write what `lstmfcn.run_folder` lists.
 
     Args:
-        train: training shards: a file, folder, glob or URI; may be None with ``resume``.
+        train: training shards: a file, folder, glob or URI, or several; None with ``resume``.
         output: a folder that holds no run yet, on storage that all machines share.
         validation: validation shards; decides which epoch is kept, where given.
         model: a model directory to continue from.
@@ -127,7 +129,8 @@ def _done_already(folder: Path, record: RunRecord) -> EpochMetrics | None:
     if position.epoch >= epochs and (folder / MODEL).exists():
         from lstmfcn.artifact import Artifact
 
-        logger.info("%s: all %d epochs were done already", folder, epochs)
+        done = "the epoch was" if epochs == 1 else f"all {epochs:,} epochs were"
+        logger.info("%s: %s done already", folder, done)
         return Artifact.load(folder / MODEL).metrics
-    logger.info("%s: going on after %s of %d epochs", folder, position, epochs)
+    logger.info("%s: going on after %s of %s", folder, position, number(epochs, "epoch"))
     return None

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from lstmfcn.data_arguments import Data
 from lstmfcn.distributed.inputs import Asked, Inputs, read_inputs
 from lstmfcn.distributed.runtime import ray_runtime
 from lstmfcn.distributed.train import Resources
@@ -51,10 +52,10 @@ class SweepRequest:
 
 
 def tune(
-    train: str | None,
+    train: Data | None,
     output: str,
     *,
-    validation: str | None = None,
+    validation: Data | None = None,
     model: str | None = None,
     hyperparameters: Hyperparameters = Hyperparameters(),
     search: Search = Search(),
@@ -66,7 +67,7 @@ def tune(
     """Search hyperparameters, and write what `lstmfcn.sweep` and `lstmfcn.run_folder` list.
 
     Args:
-        train: training shards: a file, folder, glob or URI; may be None with ``resume``.
+        train: training shards: a file, folder, glob or URI, or several; None with ``resume``.
         output: a folder that holds no sweep yet, on storage that all machines share.
         validation: validation shards.
         model: a model directory that every trial continues from.

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import NamedTuple
 
+from lstmfcn.counts import number
 from lstmfcn.curves import learning_curve
 from lstmfcn.report.findings import Findings
 from lstmfcn.report.row_drawing import (
@@ -121,7 +122,8 @@ def _lengths(summary: Summary) -> Drawing:
 def _learning(findings: Findings) -> Drawing:
     first, last = findings.history[0], findings.history[-1]
     alt = (
-        f"Loss and accuracy over {len(findings.history)} epochs, epoch {findings.kept_epoch} kept; "
+        f"Loss and accuracy over {number(len(findings.history), 'epoch')}, "
+        f"epoch {findings.kept_epoch} kept; "
         f"training loss from {first['train_loss']:.3g} to {last['train_loss']:.3g}"
     )
     if "valid_loss" in first:
@@ -150,7 +152,10 @@ def _confusion(scores: Scores) -> Drawing:
             f"{found}, {missed} and {false_alarms}."
         )
         return drawing("labels.png", alt, draw_outcomes, scores.classes)
-    wrong = [f"{each.true} for {each.decided}, {each.rows} rows" for each in scores.confusions[:3]]
+    wrong = [
+        f"{each.true} for {each.decided}, {number(each.rows, 'row')}"
+        for each in scores.confusions[:3]
+    ]
     alt = "Confusion matrix, true classes in rows and predicted ones in columns. " + (
         f"Most often mistaken: {'; '.join(wrong)}." if wrong else "No row is mistaken."
     )

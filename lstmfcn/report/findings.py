@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from lstmfcn.artifact import Artifact
 from lstmfcn.classifier import Classifier
+from lstmfcn.data_arguments import Data, told
 from lstmfcn.metrics_file import EpochMetrics
 from lstmfcn.reading import survey
 from lstmfcn.report.card import Card, card_of, history_of
@@ -44,12 +45,12 @@ class Findings:
     card: Card
 
 
-def find(model: str, data: str, seed: int = 0) -> Findings:
+def find(model: str, data: Data, seed: int = 0) -> Findings:
     """Predict labelled shards and look at what comes out.
 
     Args:
         model: a model directory.
-        data: labelled shards: a file, folder, glob or URI.
+        data: labelled shards: a file, folder, glob or URI, or several of them.
         seed: of the sample that is drawn, and of the resamples.
 
     Raises:
@@ -62,7 +63,7 @@ def find(model: str, data: str, seed: int = 0) -> Findings:
     gathered = gather(classifier, shards, seed)
     return Findings(
         model=model,
-        data=data,
+        data=told(data),
         schema=artifact.schema,
         summary=summary_of(gathered),
         history=history,

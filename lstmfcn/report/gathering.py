@@ -6,7 +6,9 @@ Shapes: N rows, V values, of all channels, L label columns, C classes.
 from __future__ import annotations
 
 from bisect import bisect_right
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import NamedTuple
 
 import numpy as np
@@ -18,8 +20,8 @@ from lstmfcn.evaluation import ClassColumns, class_columns
 from lstmfcn.reading import ShardSet, read_tables
 from lstmfcn.schema import SeriesSchema
 
-HARDEST = 12
-"""Rows that are listed and drawn as the hardest."""
+HARDEST, ALIKE = 12, 2
+"""Rows that are listed and drawn as the hardest; of one true and one decided class the most."""
 
 _SAMPLE_ROWS, _FEWEST_SAMPLE_ROWS = 200, 8
 _SAMPLE_VALUES = 1 << 24
@@ -45,7 +47,8 @@ class Gathered:
         decided: the 0/1 labels that follow, (N, L).
         lengths: of each series up to its last value, in timepoints, (N,).
         missing: values missing before that, over all rows and channels.
-        hardest: the rows of the lowest `true_shares`, in the order of the shards.
+        hardest: the rows of the lowest `true_shares`, of each pair of true and decided class 2 at
+            most, in the order of the shards.
         sample: up to 200 rows of each class, chosen by chance, in the order of the shards.
         shards: their names.
         starts: rows before each of them.
@@ -80,8 +83,8 @@ def gather(classifier: Classifier, shard_set: ShardSet, seed: int = 0) -> Gather
         DataError: a shard breaks the data contract.
     """
     schema = classifier.schema
-    hardest = _Keeper(HARDEST, schema.n_values)
-    sample = _Keeper(_sample_rows(schema), schema.n_values)
+    hard = _Keeper(hardest, schema.n_values)
+    sample = _Keeper(partial(_lowest_of_each, _sample_rows(schema)), schema.n_values)
     random = np.random.default_rng(seed)
     labels: list[Array] = []
     probabilities: list[FloatArray] = []
@@ -95,8 +98,9 @@ def gather(classifier: Classifier, shard_set: ShardSet, seed: int = 0) -> Gather
             probabilities.append(classifier.predict_proba(values, source))
             decided = classifier.decide(probabilities[-1])
             columns = class_columns(schema, labels[-1], probabilities[-1], decided)
-            shares, _ = true_shares(schema, columns)
-            hardest.add(rows, values, shares, np.ones((len(values), 1), dtype=bool))
+            shares, asked = true_shares(schema, columns)
+            pairs = class_pairs(columns, asked, schema.task == "multilabel")
+            hard.add(rows, values, shares, pairs)
             sample.add(rows, values, random.random(len(values)), columns.true == 1)
             lengths.append(_lengths(schema, values))
             missing += _gaps(schema, values, lengths[-1])
@@ -111,7 +115,7 @@ def gather(classifier: Classifier, shard_set: ShardSet, seed: int = 0) -> Gather
         decided=decided,
         lengths=np.concatenate(lengths),
         missing=missing,
-        hardest=hardest.kept,
+        hardest=hard.kept,
         sample=sample.kept,
         shards=[shard.name for shard in shard_set.shards],
         starts=starts,
@@ -132,41 +136,80 @@ def true_shares(
 
 
 class _Keeper:
-    """Keeps, as rows come, those of the lowest keys in each group.
+    """Keeps some rows whole, as rows come.
 
     Args:
-        n_rows: kept of each group.
+        choose: which of the rows so far to keep, by their keys (n,) and groups (n, ...); a row that
+            it leaves out once is left out for good.
         n_values: V.
     """
 
-    def __init__(self, n_rows: int, n_values: int) -> None:
-        self._n_rows = n_rows
+    def __init__(self, choose: Callable[[Array, Array], npt.NDArray[np.bool_]], n_values: int):
+        self._choose = choose
         self.kept = KeptRows(np.empty(0, dtype=np.int64), np.empty((0, n_values), np.float32))
         self._keys: Array = np.empty(0)
-        self._groups: npt.NDArray[np.bool_] | None = None
+        self._groups: Array | None = None
 
-    def add(
-        self, before: int, values: FloatArray, keys: Array, groups: npt.NDArray[np.bool_]
-    ) -> None:
+    def add(self, before: int, values: FloatArray, keys: Array, groups: Array) -> None:
         """Take the next rows.
 
         Args:
             before: rows that came before them.
             values: (n, V).
             keys: (n,); among equals the first row is kept.
-            groups: whether each row is in each group, (n, G).
+            groups: (n, ...).
         """
         n_kept = len(self._keys)
         keys = np.concatenate([self._keys, keys])
         groups = groups if self._groups is None else np.concatenate([self._groups, groups])
-        chosen = np.zeros(len(keys), dtype=bool)
-        for members in groups.T:
-            (rows,) = np.nonzero(members)
-            chosen[rows[np.argsort(keys[rows], kind="stable")[: self._n_rows]]] = True
+        chosen = self._choose(keys, groups)
         old, new = chosen[:n_kept], chosen[n_kept:]
         numbers = np.concatenate([self.kept.numbers[old], before + np.flatnonzero(new)])
         self.kept = KeptRows(numbers, np.concatenate([self.kept.values[old], values[new]]))
         self._keys, self._groups = keys[chosen], groups[chosen]
+
+
+def _lowest_of_each(n_rows: int, keys: Array, members: Array) -> npt.NDArray[np.bool_]:
+    """Those of the lowest keys in each of G groups, given which rows are in each, (n, G)."""
+    chosen = np.zeros(len(keys), dtype=bool)
+    for is_member in members.T:
+        (rows,) = np.nonzero(is_member)
+        chosen[rows[np.argsort(keys[rows], kind="stable")[:n_rows]]] = True
+    return chosen
+
+
+def hardest(keys: Array, pairs: Array) -> npt.NDArray[np.bool_]:
+    """The 12 rows of the lowest keys, of each pair of true and decided class the first 2 only.
+
+    Args:
+        keys: (n,).
+        pairs: (n,), a number for each pair.
+    """
+    by_pair = np.lexsort((keys, pairs))
+    _, counts = np.unique(pairs, return_counts=True)
+    rank = np.arange(len(keys)) - np.repeat(np.cumsum(counts) - counts, counts)
+    left = np.sort(by_pair[rank < ALIKE])
+    chosen = np.zeros(len(keys), dtype=bool)
+    chosen[left[np.argsort(keys[left], kind="stable")[:HARDEST]]] = True
+    return chosen
+
+
+def class_pairs(
+    columns: ClassColumns, asked: npt.NDArray[np.int64], multilabel: bool
+) -> npt.NDArray[np.int64]:
+    """A number for what was true and what was decided of each row, (N,).
+
+    Args:
+        columns: of all classes, (N, C).
+        asked: the class that is told of each row, (N,), as `true_shares` gives it.
+    """
+    n_classes = columns.true.shape[1]
+    decided = columns.decided.argmax(axis=1).astype(np.int64)
+    if multilabel:
+        rows = np.arange(len(asked))
+        decided = (2 * columns.true[rows, asked] + columns.decided[rows, asked]).astype(np.int64)
+    pairs: npt.NDArray[np.int64] = asked * max(4, n_classes) + decided
+    return pairs
 
 
 def _sample_rows(schema: SeriesSchema) -> int:

@@ -13,6 +13,7 @@ from lstmfcn.counts import number
 from lstmfcn.report.bootstrap import LEVEL, RESAMPLES
 from lstmfcn.report.drawings import Drawings, drawn_classes
 from lstmfcn.report.findings import Findings
+from lstmfcn.report.gathering import ALIKE
 from lstmfcn.report.score_drawing import CURVES_NAMED, PANELS_OF_CLASSES
 from lstmfcn.report.style import Drawing
 from lstmfcn.report.summary import BAND
@@ -47,6 +48,7 @@ def page_of(findings: Findings, drawings: Drawings) -> str:
         band=BAND,
         resamples=RESAMPLES,
         level=LEVEL,
+        alike=ALIKE,
         curves_named=CURVES_NAMED,
         panels_of_classes=PANELS_OF_CLASSES,
     )

@@ -103,6 +103,17 @@ class Scores:
     reliability: Reliability
     confusions: list[Confusion]
 
+    @property
+    def verdict(self) -> str | None:
+        """What must be said before all else: that a guess without a model does as well."""
+        value, interval = self.accuracy
+        if value is None or interval is None or self.baseline == 1 or interval.low > self.baseline:
+            return None
+        guess = "always giving the most frequent answer"
+        if value < self.baseline:
+            return f"This model is worse than {guess}."
+        return f"These rows do not show that this model is better than {guess}."
+
 
 def scores_of(gathered: Gathered, seed: int = 0) -> Scores:
     """Score the predictions.

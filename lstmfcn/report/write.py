@@ -5,8 +5,10 @@ from __future__ import annotations
 import logging
 from pathlib import Path
 
+from lstmfcn.counts import number
+from lstmfcn.data_arguments import Data
 from lstmfcn.errors import OutputError
-from lstmfcn.files import whole_folder
+from lstmfcn.files import refuse_existing, refuse_unwritable, whole_folder
 from lstmfcn.report.drawings import drawings_of
 from lstmfcn.report.findings import find
 from lstmfcn.report.page import page_of
@@ -16,14 +18,17 @@ REPORT = "report.html"
 logger = logging.getLogger(__name__)
 
 
-def write_report(model: str, data: str, output: str, seed: int = 0) -> Path:
+def write_report(
+    model: str, data: Data, output: str, seed: int = 0, *, overwrite: bool = False
+) -> Path:
     """Compare a model with labelled shards, and write what is found as a page.
 
     Args:
         model: a model directory.
-        data: labelled shards: a file, folder, glob or URI.
-        output: a folder, which appears whole or not at all. An earlier report in it is replaced.
+        data: labelled shards: a file, folder, glob or URI, or several of them.
+        output: a folder, which appears whole or not at all.
         seed: of the sample that is drawn, and of the resamples.
+        overwrite: whether the report may take the place of an earlier one in that folder.
 
     Returns:
         The path of the page.
@@ -33,9 +38,14 @@ def write_report(model: str, data: str, output: str, seed: int = 0) -> Path:
     """
     folder = Path(output)
     _refuse_other(folder)
-    with whole_folder(folder) as unfinished:
+    if not overwrite:
+        refuse_existing(folder / REPORT)
+    refuse_unwritable(folder)
+    earlier = [path.name for path in folder.iterdir()] if overwrite and folder.exists() else []
+    with whole_folder(folder, may_go=earlier) as unfinished:
         findings = find(model, data, seed)
-        logger.info("%d rows in %d shards", findings.summary.rows, findings.summary.shards)
+        rows = number(findings.summary.rows, "row")
+        logger.info("%s in %s", rows, number(findings.summary.shards, "shard"))
         drawings = drawings_of(findings)
         for drawing in drawings.all():
             drawing.save(unfinished)

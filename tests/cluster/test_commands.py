@@ -29,13 +29,17 @@ def test_train_tells_each_epoch_once_on_stdout_and_its_stages_on_stderr(trained)
     lines = done.stdout.splitlines()
     assert [line.split(" train_loss")[0] for line in lines[:2]] == ["epoch: 1", "epoch: 2"]
     assert f"valid_accuracy: {history[1]['valid_accuracy']:.8f} (" in lines[1]
-    assert lines[2].startswith("kept: epoch ")
-    names = [line.split()[0] for line in lines[3:]]
+    assert lines[2].startswith("best: epoch ")
+    names = [line.split()[0] for line in lines[3:7]]
     assert names == ["train:loss", "train:acc", "valid:loss", "valid:acc"]
+    model = folder / "run" / "model"
+    assert lines[7:] == [
+        f"model: {model}",
+        f"next: lstmfcn evaluate --model {model} --data DATA",
+    ]
     rows = "training: 90 rows of 12 timepoints from 2 shards (y_1 30, y_2 30, y_3 30)"
     assert rows in done.stderr
     assert "validation: 30 rows of 12 timepoints from 1 shard" in done.stderr
-    assert done.stderr.splitlines()[-1] == f"model: {folder / 'run' / 'model'}"
     assert "Traceback" not in done.stderr
 
 

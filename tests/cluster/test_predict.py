@@ -1,17 +1,22 @@
 import gzip
+import logging
+import re
 
 import pandas as pd
 import pytest
 import ray
 from problems import TINY, waves, write
 
+import lstmfcn.distributed.predict
+from lstmfcn.artifact import Artifact
 from lstmfcn.classifier import Classifier
 from lstmfcn.distributed.evaluate import evaluate
 from lstmfcn.distributed.predict import predict
 from lstmfcn.distributed.train import train
 from lstmfcn.errors import DataError, ModelError, OutputError
 from lstmfcn.prediction import explain_shard, output_name, predict_shard
-from lstmfcn.shards import find_shards
+from lstmfcn.reading import read_header, survey
+from lstmfcn.shards import Shard, find_shards
 
 pytestmark = pytest.mark.usefixtures("cluster")
 
@@ -62,7 +67,7 @@ def test_a_rerun_writes_the_same_and_leaves_nothing_else(tmp_path, model):
         assert predict(str(model), str(data), str(tmp_path / "out")) == 90
         contents.append({p.name: p.read_bytes() for p in (tmp_path / "out").iterdir()})
     assert contents[0] == contents[1]
-    names = {"part-000.csv", "part-001.csv.gz", "part-002.csv", "_predicted.json"}
+    names = {"part-000.csv", "part-001.csv.gz", "part-002.csv", "_predicted.jsonl"}
     assert set(contents[0]) == names
     assert gzip.decompress(contents[0]["part-001.csv.gz"]) == contents[0]["part-002.csv"]
 
@@ -76,7 +81,7 @@ def test_a_bad_shard_is_named_and_leaves_no_file_of_its_own(tmp_path, model):
     with pytest.raises(DataError, match=r"part-001.csv, row 4, column x_7: found an empty cell"):
         predict(str(model), str(data), str(tmp_path / "out"))
     left = {path.name for path in (tmp_path / "out").iterdir()}
-    assert left <= {"part-000.csv", "_predicted.json"}
+    assert left <= {"part-000.csv", "_predicted.jsonl"}
 
 
 def test_finished_shards_are_not_predicted_again(tmp_path, model):
@@ -153,6 +158,76 @@ def test_inputs_are_never_overwritten_and_a_model_must_be_one(tmp_path, model):
         predict(str(model), str(data), str(data))
     with pytest.raises(ModelError, match=r"found no readable model.json"):
         predict(str(data), str(data), str(tmp_path / "out"))
+
+
+@pytest.fixture
+def no_ray(monkeypatch):
+    """Fails where Ray would be asked for."""
+
+    def fail(*_, **__):
+        raise AssertionError("Ray was started")
+
+    monkeypatch.setattr(lstmfcn.distributed.predict, "ray_runtime", fail)
+
+
+@pytest.mark.usefixtures("no_ray")
+def test_what_can_be_refused_without_ray_is_and_leaves_nothing(tmp_path, model):
+    data = write(tmp_path / "data", waves(9), 2)
+    (tmp_path / "file").touch()
+    before = sorted(tmp_path.rglob("*"))
+    refused = {
+        "/proc/lstmfcn/out": "cannot be written",
+        str(tmp_path / "file"): "cannot be written",
+        str(data): "part-000.csv: is an input shard; name another --output",
+        str(data / "out"): f"lies in the input {data}, and would be read as a shard by the next",
+    }
+    for output, message in refused.items():
+        with pytest.raises(OutputError, match=message):
+            predict(str(model), str(data), output)
+    with pytest.raises(DataError, match=r"part-000.csv: found no column 'id'; beside values"):
+        predict(str(model), str(data), str(tmp_path / "out"), ["id"])
+    with pytest.raises(DataError, match=r"part-001.csv: found a file that is named twice"):
+        predict(str(model), [str(data), str(data / "part-001.csv")], str(tmp_path / "out"))
+    assert sorted(tmp_path.rglob("*")) == before
+
+
+@pytest.mark.usefixtures("no_ray")
+def test_two_shards_of_one_name_are_told_apart(tmp_path, model, monkeypatch):
+    data = write(tmp_path / "data", waves(9))
+    named = [Shard(f"/{bucket}/a.csv", "a.csv", 1) for bucket in ("one", "two")]
+    found = survey(str(data), schema=Artifact.load(model).schema)._replace(
+        shards=named, headers=found_headers(data) * 2
+    )
+    monkeypatch.setattr(lstmfcn.distributed.predict, "survey", lambda *_, **__: found)
+    with pytest.raises(OutputError, match=r"a.csv: /one/a.csv and /two/a.csv would both be writ"):
+        predict(str(model), str(data), str(tmp_path / "out"))
+
+
+def found_headers(data):
+    return [read_header(shard) for shard in find_shards(str(data))]
+
+
+def test_a_tree_and_several_arguments_are_mirrored_and_true_labels_kept(tmp_path, model, caplog):
+    table = waves(12, seed=1).assign(when=pd.Timestamp("2024-05-06 07:08"), y_2_true="u")
+    for folder in ("a", "b/deep"):
+        write(tmp_path / folder, table, 1)
+    table.to_parquet(tmp_path / "a" / "part-000.parquet")
+    places = [str(tmp_path / "b"), str(tmp_path / "a")]
+    with caplog.at_level(logging.INFO):
+        predict(str(model), places, str(tmp_path / "out"), ["y_1", "when"])
+    rate = re.search(r"predicted 36 rows of 3 shards in ([0-9.]+) s, [0-9,]+ rows/s", caplog.text)
+    assert float(rate[1]) < 5  # without the seconds that actors take to start
+    files = sorted(path.relative_to(tmp_path / "out") for path in (tmp_path / "out").rglob("*.csv"))
+    names = ["a/part-000.csv", "a/part-000.parquet.csv", "b/deep/part-000.csv"]
+    assert [str(path) for path in files] == names
+    for name in names:
+        found = pd.read_csv(tmp_path / "out" / name)
+        assert list(found.columns[:5]) == ["y_1_true", "when", "y_1", "y_2", "y_3"]
+        assert found["y_1_true"].tolist() == table["y_1"].tolist()
+        assert set(found["when"]) == {"2024-05-06 07:08:00"} or name.endswith("000.csv")
+    with caplog.at_level(logging.INFO):
+        assert predict(str(model), places, str(tmp_path / "out"), ["y_1", "when"]) == 36
+    assert "36 rows of 3 shards predicted before" in caplog.text
 
 
 def test_evaluation_agrees_with_the_predictions(tmp_path, model):

@@ -87,7 +87,7 @@ def test_a_sweep_writes_a_row_a_trial_the_best_model_and_plots(swept):
         assert [metrics["epoch"] for metrics in history] == [1, 2, 3, 4]
     assert done.stdout.count("trial ") >= 5
     assert f"best: trial {best['trial']}, valid_accuracy" in done.stdout
-    assert done.stderr.splitlines()[-1] == f"model: {output / 'model'}"
+    assert done.stdout.splitlines()[-2] == f"model: {output / 'model'}"
     assert not (output / ".rows").exists()
 
 

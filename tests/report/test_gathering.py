@@ -1,11 +1,13 @@
 import numpy as np
 import pandas as pd
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from small_reports import CASES, report_artifact, report_schema, report_shards, report_table
 
 from lstmfcn.classifier import Classifier
 from lstmfcn.reading import survey
-from lstmfcn.report.gathering import HARDEST, gather, true_shares
+from lstmfcn.report.gathering import ALIKE, HARDEST, class_pairs, gather, hardest, true_shares
 
 
 def gathered(folder, schema, table, n_shards):
@@ -24,8 +26,42 @@ def test_what_is_kept_does_not_depend_on_the_shards(tmp_path, kind):
     for kept, same in ((one.sample, five.sample), (one.hardest, five.hardest)):
         assert np.array_equal(kept.numbers, same.numbers)
         assert np.array_equal(kept.values, same.values)
-    shares, _ = true_shares(schema, one.columns)
-    assert set(one.hardest.numbers) == set(np.argsort(shares, kind="stable")[:HARDEST])
+    shares, asked = true_shares(schema, one.columns)
+    pairs = class_pairs(one.columns, asked, schema.task == "multilabel")
+    assert set(one.hardest.numbers) == set(first_of_pairs(shares, pairs))
+
+
+def first_of_pairs(shares, pairs):
+    """The hardest rows, one by one: each unless there are two of its pair already."""
+    found = []
+    for row in np.argsort(shares, kind="stable"):
+        if sum(pairs[other] == pairs[row] for other in found) < ALIKE and len(found) < HARDEST:
+            found.append(row)
+    return found
+
+
+def test_rows_mistaken_alike_leave_room_for_others(tmp_path):
+    schema = report_schema()
+    table = report_table(schema, 30)
+    same = pd.concat([table, *[table.iloc[[3]]] * 40])
+    found = gathered(tmp_path / "data", schema, same, 3)
+    _, asked = true_shares(schema, found.columns)
+    pairs = class_pairs(found.columns, asked, multilabel=False)[found.hardest.numbers]
+    assert np.unique(pairs, return_counts=True)[1].max() == ALIKE
+    assert len(found.hardest.numbers) > 4
+
+
+@given(
+    rows=st.lists(st.tuples(st.sampled_from([0.1, 0.2, 0.3]), st.integers(0, 8)), max_size=60),
+    cut=st.integers(0, 60),
+)
+def test_the_hardest_are_the_same_however_rows_come(rows, cut):
+    keys, pairs = np.array([k for k, _ in rows]), np.array([p for _, p in rows], dtype=np.int64)
+    chosen = hardest(keys, pairs)
+    assert set(np.flatnonzero(chosen)) == set(first_of_pairs(keys, pairs))
+    before = np.flatnonzero(hardest(keys[:cut], pairs[:cut]))
+    left = np.concatenate([before, np.arange(cut, len(rows))]).astype(int)
+    assert left[hardest(keys[left], pairs[left])].tolist() == np.flatnonzero(chosen).tolist()
 
 
 def test_each_kept_row_is_found_where_its_place_says(tmp_path):

@@ -2,15 +2,20 @@ import base64
 import itertools
 import re
 import shutil
+from dataclasses import replace
 from html.parser import HTMLParser
+from pathlib import Path
 
+import pandas as pd
 import pytest
 from small_reports import ODD_NAMES, report_case
 
 from lstmfcn.cli import main
+from lstmfcn.report.bootstrap import Interval
 from lstmfcn.report.drawings import drawings_of
 from lstmfcn.report.findings import find
 from lstmfcn.report.page import _percent, page_of
+from lstmfcn.report.scores import Score
 
 
 class Page(HTMLParser):
@@ -39,8 +44,8 @@ class Page(HTMLParser):
         return [attributes for name, attributes in self.elements if name == tag]
 
 
-def command(model, data, output):
-    return main(["report", "--model", model, "--data", data, "--output", str(output)])
+def command(model, data, output, *flags):
+    return main(["report", "--model", model, "--data", data, "--output", str(output), *flags])
 
 
 @pytest.fixture(scope="module")
@@ -89,14 +94,41 @@ def test_nothing_is_loaded_and_every_link_leads_somewhere(odd):
     assert not re.search(r"url\(|@import|https?:", page.text)
 
 
-def test_an_earlier_report_is_replaced_and_the_same_rows_give_the_same_bytes(odd, tmp_path, capsys):
+def test_an_earlier_report_is_replaced_where_asked_for_and_gives_the_same_bytes(
+    odd, tmp_path, capsys
+):
     folder, _ = odd
-    shutil.copytree(folder / "out", tmp_path / "two")
-    (tmp_path / "two" / "report.html").write_text("earlier")
-    assert command(str(folder / "run" / "model"), str(folder / "data"), tmp_path / "two") == 0
-    assert capsys.readouterr().out.splitlines()[-1] == str(tmp_path / "two" / "report.html")
+    model, data, out = str(folder / "run" / "model"), str(folder / "data"), tmp_path / "two"
+    shutil.copytree(folder / "out", out)
+    (out / "report.html").write_text("earlier")
+    (out / "hardest_99.png").write_text("a drawing that the new report has not")
+    assert command(model, data, out) == 2
+    told = f"{out}/report.html: is there already; add --overwrite, or name another --output"
+    assert told in capsys.readouterr().err
+    assert (out / "report.html").read_text() == "earlier"
+    assert command(model, data, out, "--overwrite") == 0
+    assert capsys.readouterr().out.splitlines()[-1] == str(out / "report.html")
+    assert {path.name for path in out.iterdir()} == {p.name for p in (folder / "out").iterdir()}
     for path in (folder / "out").iterdir():
-        assert path.read_bytes() == (tmp_path / "two" / path.name).read_bytes()
+        assert path.read_bytes() == (out / path.name).read_bytes()
+
+
+def test_a_model_that_is_worse_than_a_guess_is_called_so_in_the_header(tmp_path):
+    model, data = report_case(tmp_path)
+    table = pd.concat(map(pd.read_csv, sorted(Path(data).iterdir())))
+    rare = pd.concat([table[table.y == "ant"], table[table.y != "ant"].head(2)])
+    rare.to_csv(tmp_path / "rare.csv", index=False)
+    found = find(model, str(tmp_path / "rare.csv"))
+    assert found.scores.accuracy.value < found.scores.baseline
+    header = page_of(found, drawings_of(found)).partition("</header>")[0]
+    told = (
+        "This model is worse than always giving the most frequent answer. That is right for 90.9 %"
+    )
+    assert told in header
+    wrong = replace(found.scores, accuracy=Score(0.95, Interval(0.8, 1.0)))
+    assert wrong.verdict.startswith("These rows do not show that this model is better than")
+    assert replace(found.scores, accuracy=Score(0.95, Interval(0.92, 1.0))).verdict is None
+    assert replace(found.scores, baseline=1.0).verdict is None  # rows of one class show nothing
 
 
 @pytest.mark.parametrize(
@@ -132,6 +164,7 @@ def test_what_is_not_of_a_report_stays(odd, tmp_path, capsys):
         ({"model": "nowhere"}, "found no readable model.json"),
         ({"data": "nowhere"}, "found nothing; check the path"),
         ({"output": "data"}, "holds part-0.csv, which is of no report"),
+        ({"output": "data/part-0.csv/out"}, "cannot be written (Not a directory)"),
         ({"output": "data/part-0.csv"}, "is a file; name a folder"),
     ],
 )

@@ -247,5 +247,5 @@ def test_faulty_channels_are_refused_by_their_place(series, message):
 
 
 def test_one_channel_is_not_nested():
-    with pytest.raises(DataError, match=r"row 1: found a series of 1 values; send a list of 12 n"):
+    with pytest.raises(DataError, match=r"row 1: found a series of 1 value; send a list of 12 n"):
         decoded(JSON, json.dumps({"instances": [[ROW]]}))

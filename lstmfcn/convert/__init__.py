@@ -1,0 +1,1 @@
+"""Files of other forms to CSV shards: archive files, arrays, long tables, rows without a header."""

@@ -1,0 +1,32 @@
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from lstmfcn.convert.series import cells_of, first_refused
+
+
+@given(
+    cells=st.lists(st.sampled_from(["1", "-2.5", "", "abc", "inf", "1_0", "nan"]), max_size=9),
+    missing=st.sampled_from(["refuse", "mask"]),
+)
+def test_the_first_cell_that_training_refuses_is_found(cells, missing):
+    good = {"1", "-2.5"} | ({""} if missing == "mask" else set())
+    texts = [
+        i for i, cell in enumerate(cells) if cell in ("abc", "1_0") or (cell == "" not in good)
+    ]
+    others = [i for i, cell in enumerate(cells) if cell not in good]
+    expected = texts or others  # what is no number at all is told first
+    assert first_refused(cells, missing) == (expected[0] if expected else None)
+
+
+@pytest.mark.parametrize(
+    ("line", "separator", "cells"),
+    [
+        ("a\t1\t", "\t", ["a", "1", ""]),
+        ('"a,b", 1', ",", ["a,b", "1"]),
+        ("a  1 2", None, ["a", "1", "2"]),
+        ("\u3000", None, [""]),
+    ],
+)
+def test_cells_of_a_line(line, separator, cells):
+    assert cells_of(line, separator) == cells
