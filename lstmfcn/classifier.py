@@ -5,8 +5,10 @@ Shapes: N rows, C channels of T timepoints, V = C * T values, K outputs, L label
 
 from __future__ import annotations
 
+import os
+from functools import cache
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -14,12 +16,14 @@ import torch
 
 from lstmfcn.artifact import Artifact
 from lstmfcn.cells import FloatArray, Source
+from lstmfcn.column_names import some_of
 from lstmfcn.counts import number
 from lstmfcn.errors import DataError
 from lstmfcn.explanation import Explanation
 from lstmfcn.folded import FoldedEnsemble
 from lstmfcn.hyperparameters import InferencePrecision
 from lstmfcn.schema import SeriesSchema
+from lstmfcn.series_input import as_array, in_named_order, several_lengths
 from lstmfcn.task import task_of
 
 _CHUNK_VALUES = 16384
@@ -35,6 +39,11 @@ def chunk_rows(n_values: int) -> int:
     return max(_FEWEST_ROWS, min(_MOST_ROWS, _CHUNK_VALUES // n_values))
 
 
+ESTIMATOR = "estimator"
+"""Where an artifact's ``training`` keeps what the schema of an `LSTMFCNClassifier`'s model does not
+know: labels and columns."""
+
+_TRANSPOSED = "; the axes are (N, channels, timepoints): X.transpose(0, 2, 1) has them so"
 _DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
 
 
@@ -54,6 +63,18 @@ class Classifier:
         self._precision = precision
         self._task = task_of(artifact.schema, decision=artifact.decision)
         self._network = FoldedEnsemble.of(artifact.network().eval(), _DTYPES[precision])
+        recorded = artifact.training.get(ESTIMATOR, {}).get("columns")
+        self._value_names = [artifact.schema.value_columns, *([recorded] if recorded else [])]
+        _compute_in_one_thread_after_forking()
+
+    def __repr__(self) -> str:
+        """What it takes and gives."""
+        schema = self.schema
+        channels = f"{schema.n_channels} x " if schema.n_channels > 1 else ""
+        return (
+            f"<Classifier of {channels}{number(schema.n_timepoints, 'timepoint')}, "
+            f"{schema.task}: {some_of(schema.classes)}; {self._precision}>"
+        )
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Go to another process as the artifact, which is folded anew there."""
@@ -159,24 +180,16 @@ class Classifier:
     def checked(self, values: npt.ArrayLike, source: Source = Source()) -> FloatArray:
         """Series, (N, V) or (N, C, T), as float32 (N, V), channel after channel.
 
-        A table whose columns are named as values are is matched by name: it has the schema's value
-        columns in any order, and may have others that are no values. Any other table counts by
-        position.
-        Where values may be missing they are nan, and shorter series, (N, t) or (N, C, t), are
-        padded.
+        A table is matched by the names of its columns, as shards are: their order is free, and
+        columns of other names are passed over (`in_named_order`). Where values may be missing they
+        are nan, and shorter series, (N, t) or (N, C, t), or several of several lengths
+        (`as_array`), are padded.
 
         Raises:
-            DataError: they are no such array, not finite, or lack columns.
+            DataError: they are no such array, a table without these columns, or not finite.
         """
-        values = _in_order(values, self.schema)
-        try:
-            with np.errstate(over="ignore"):  # what is too large becomes infinite, and is refused
-                x = np.asarray(values, dtype=np.float32)
-        except (TypeError, ValueError, OverflowError) as error:
-            raise DataError(
-                "what is no array of numbers", "give a list of series of numbers, all of one length"
-            ) from error
         schema, n_values = self.schema, self.schema.n_values
+        x = self._as_numbers(values)
         if schema.missing == "mask":
             x = _padded(x, schema)
         if x.shape[1:] == (schema.n_channels, schema.n_timepoints):
@@ -186,7 +199,12 @@ class Classifier:
             raise DataError(
                 f"an array of shape {x.shape}",
                 f"give a list of series of {number(n_values, 'value')}, shape (N, {n_values})"
-                + (nested if schema.n_channels > 1 else ""),
+                + (nested if schema.n_channels > 1 else "")
+                + (
+                    _TRANSPOSED
+                    if x.shape[:0:-1] == (schema.n_channels, schema.n_timepoints)
+                    else ""
+                ),
             )
         usable = schema.usable(x)
         if not usable.all():
@@ -200,6 +218,26 @@ class Classifier:
             )
         schema.refuse_empty_rows(x, source)
         return x
+
+    def _as_numbers(self, values: Any) -> FloatArray:
+        """Whatever makes an array, as one; series of several lengths filled up, or refused."""
+        schema = self.schema
+        lengths = several_lengths(values)
+        if lengths and schema.missing == "refuse":
+            raise DataError(
+                f"series of {lengths}",
+                f"the model takes {number(schema.n_timepoints, 'timepoint')}, neither more nor "
+                "fewer; one trained with missing values masked takes fewer",
+            )
+        fills_to = schema.n_timepoints if schema.missing == "mask" else 0
+        values = in_named_order(as_array(values, fills_to), self._value_names)
+        try:
+            with np.errstate(over="ignore"):  # what is too large becomes infinite, and is refused
+                return np.asarray(values, dtype=np.float32)
+        except (TypeError, ValueError, OverflowError) as error:
+            raise DataError(
+                "what is no array of numbers", "give a list of series of numbers, all of one length"
+            ) from error
 
     def refuse_overflow(self, probabilities: FloatArray, source: Source = Source()) -> None:
         """Refuse rows whose computing overflowed.
@@ -217,15 +255,13 @@ class Classifier:
             )
 
 
-def _in_order(values: npt.ArrayLike, schema: SeriesSchema) -> npt.ArrayLike:
-    """The value columns of a table of pandas, polars or pyarrow; anything else as it is."""
-    table = cast(Any, values)
-    names = getattr(table, "column_names", getattr(table, "columns", None))
-    chosen = None if names is None else schema.columns_among(list(names))
-    if chosen is None:
-        return values
-    found: npt.ArrayLike = table.select(chosen) if hasattr(table, "column_names") else table[chosen]
-    return found
+@cache
+def _compute_in_one_thread_after_forking() -> None:
+    """Let processes that are forked from this one, as gunicorn's with ``--preload``, predict.
+
+    OpenMP's threads stay in the parent: the child would wait for them for ever.
+    """
+    os.register_at_fork(after_in_child=lambda: torch.set_num_threads(1))
 
 
 def _mark_overflows(found: FloatArray, x: FloatArray, scaled: FloatArray) -> None:

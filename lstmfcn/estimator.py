@@ -26,14 +26,16 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 
 from lstmfcn.artifact import Artifact
 from lstmfcn.cells import FloatArray, match_class
-from lstmfcn.classifier import Classifier
+from lstmfcn.classifier import ESTIMATOR, Classifier
 from lstmfcn.errors import ModelError
 from lstmfcn.estimator_input import (
     checks_of,
     columns_of,
+    evened,
     flat,
     names_of,
     refuse_missing,
+    refuse_swapped_axes,
     shape_of,
     too_large_is_infinite,
 )
@@ -51,9 +53,6 @@ from lstmfcn.hyperparameters import (
     ViewName,
 )
 from lstmfcn.train_arrays import Labelled, train_arrays
-
-_RECORD = "estimator"
-"""Where an artifact's ``training`` keeps what its schema does not know: labels and columns."""
 
 
 @dataclass(kw_only=True, eq=False, repr=False)
@@ -117,7 +116,9 @@ class LSTMFCNClassifier(ClassifierMixin, BaseEstimator):
         """Train anew.
 
         Args:
-            X: series, (N, T) or (N, C, T), unscaled; nan where a value is missing. Columns of a
+            X: series, (N, T) or (N, C, T), unscaled; nan where a value is missing; with
+                ``missing="mask"`` also a list of series of several lengths, (t,) or (C, t), or a
+                table with a series in each cell, whose ends are filled up with nan. Columns of a
                 table that all start with x are named, and made channels, as those of a shard are
                 (`lstmfcn.channels`); any other series count as x_1, x_2, ... in the model
                 directory, of several channels as x1_1, x1_2, ...
@@ -126,17 +127,19 @@ class LSTMFCNClassifier(ClassifierMixin, BaseEstimator):
                 ``missing_labels="name"``.
 
         Raises:
-            ValueError: X or y are no such arrays.
+            ValueError: X or y are no such arrays; X is (N, T, 1), whose axes are swapped.
             UserError: a hyperparameter is impossible, a row is empty, or Ray has not what is asked
                 for.
             TrainingError: the loss is no longer finite.
         """
         hyperparameters = self._hyperparameters()
         self._refuse_impossible(hyperparameters)
-        shape, checks = shape_of(X), checks_of(hyperparameters.missing)
         refuse_missing(y, hyperparameters.missing_labels)
+        series = evened(X, hyperparameters.missing)
+        shape, checks = shape_of(series), checks_of(hyperparameters.missing)
+        refuse_swapped_axes(shape)
         with too_large_is_infinite():
-            values, labels = validate_data(self, flat(X), y, ensure_min_samples=2, **checks)
+            values, labels = validate_data(self, flat(series), y, ensure_min_samples=2, **checks)
         check_classification_targets(labels)
         self.classes_, codes = np.unique(labels, return_inverse=True)
         if len(self.classes_) < 2:
@@ -222,7 +225,7 @@ class LSTMFCNClassifier(ClassifierMixin, BaseEstimator):
         columns: Sequence[str] | None = schema.value_columns
         names = sorted(schema.classes)
         found.classes_ = np.array(names)
-        if record := artifact.training.get(_RECORD):
+        if record := artifact.training.get(ESTIMATOR):
             columns = record["columns"]
             found.classes_ = np.array(record["classes"], dtype=record["dtype"])
             names = names_of(found.classes_)
@@ -250,18 +253,20 @@ class LSTMFCNClassifier(ClassifierMixin, BaseEstimator):
         """Series to predict, as float32 (N, V)."""
         check_is_fitted(self)
         schema = self.classifier_.schema
-        shape, checks = shape_of(X), checks_of(schema.missing)
+        series = evened(X, schema.missing, schema.n_timepoints)
+        shape, checks = shape_of(series), checks_of(schema.missing)
         wanted = (schema.n_channels, schema.n_timepoints)
         if len(shape) == 3 and shape[1:] != wanted:
             raise ValueError(
                 f"X has the shape {shape}, but {type(self).__name__} is expecting "
                 f"(N, {schema.n_channels}, {schema.n_timepoints})"
+                + ("; X.transpose(0, 2, 1) has it" if shape[:0:-1] == wanted else "")
             )
         with too_large_is_infinite():
             if len(shape) == 3:
-                checked = check_array(flat(X), estimator=self, input_name="X", **checks)
+                checked = check_array(flat(series), estimator=self, input_name="X", **checks)
             else:
-                checked = validate_data(self, X, reset=False, **checks)
+                checked = validate_data(self, series, reset=False, **checks)
         values: FloatArray = checked
         return values
 
@@ -310,7 +315,7 @@ class LSTMFCNClassifier(ClassifierMixin, BaseEstimator):
             "dtype": self.classes_.dtype.str,
             "columns": None if columns is None else columns.tolist(),
         }
-        return replace(artifact, training={**artifact.training, _RECORD: record})
+        return replace(artifact, training={**artifact.training, ESTIMATOR: record})
 
     def _with(self, artifact: Artifact, names: Sequence[str]) -> Self:
         """This estimator with a model, whose classes have these names in the order of classes_."""

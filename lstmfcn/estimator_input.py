@@ -5,6 +5,7 @@ Shapes: N rows, C channels of T timepoints, V = C * T values, K classes.
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -15,12 +16,39 @@ import numpy.typing as npt
 from lstmfcn.cells import class_name, is_missing
 from lstmfcn.channels import channels_of, value_names
 from lstmfcn.hyperparameters import MissingLabelsName, MissingName
+from lstmfcn.series_input import as_array, several_lengths, swapped_axes
 
 
 def checks_of(missing: MissingName) -> dict[str, Any]:
     """What scikit-learn makes of values, and what it refuses."""
     finite = "allow-nan" if missing == "mask" else True
     return {"dtype": np.float32, "order": "C", "ensure_all_finite": finite}
+
+
+def evened(values: Any, missing: MissingName, n_timepoints: int = 0) -> Any:
+    """Series of several lengths, filled up with nan where values may be missing (`as_array`).
+
+    Raises:
+        ValueError: they may not.
+    """
+    if missing == "refuse" and (lengths := several_lengths(values)):
+        raise ValueError(
+            f"X has series of {lengths}; missing='mask' fills the shorter ones up with nan"
+        )
+    return as_array(values, n_timepoints if missing == "mask" else 0)
+
+
+def refuse_swapped_axes(shape: tuple[int, ...]) -> None:
+    """Refuse arrays (N, T, 1); warn of others of more channels than timepoints.
+
+    Raises:
+        ValueError: each series has one timepoint of several channels.
+    """
+    swapped = swapped_axes(*shape[1:]) if len(shape) == 3 else None
+    if swapped and shape[2] == 1:
+        raise ValueError(f"X has {swapped}")
+    if swapped:
+        warnings.warn(f"X has {swapped}", stacklevel=3)
 
 
 def shape_of(values: Any) -> tuple[int, ...]:

@@ -242,24 +242,6 @@ class SeriesSchema(BaseModel):
             f"{number(len(found), f'{kind} column')}, {', '.join(differences)}", fix, file=file
         )
 
-    def columns_among(self, names: Sequence[object]) -> list[str] | None:
-        """The columns of a table that hold the values, in the schema's order.
-
-        Args:
-            names: of all columns of the table; other columns may stand among them.
-
-        Returns:
-            None where no name is one of a value, so that columns count by their position.
-
-        Raises:
-            DataError: some are, but they are not the schema's.
-        """
-        texts = [name for name in names if isinstance(name, str)]
-        if not value_columns(texts):
-            return None
-        self.check_header(texts, None, labels=False)
-        return list(self.value_columns)
-
     def encode_values(self, table: pa.Table, source: Source = Source()) -> FloatArray:
         """The values as float32, shape (N, V), columns matched by name; nan where one is missing.
 

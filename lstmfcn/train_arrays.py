@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
 
 import numpy as np
@@ -14,10 +15,12 @@ from lstmfcn.calibration import calibrated
 from lstmfcn.cells import FloatArray, Source
 from lstmfcn.channels import value_names
 from lstmfcn.ensemble import ensemble_of
+from lstmfcn.errors import DataError
 from lstmfcn.hyperparameters import Hyperparameters
 from lstmfcn.rows import Rows
 from lstmfcn.scaling import Scaler
 from lstmfcn.schema import SeriesSchema
+from lstmfcn.series_input import swapped_axes
 from lstmfcn.training import Report, fit
 from lstmfcn.training_start import start_of
 
@@ -46,13 +49,18 @@ def train_arrays(
     Raises:
         HyperparameterError: they ask for what needs validation rows, and there are none; or for
             batches of one row.
-        DataError: a row without any value, where values may be missing; only one class.
+        DataError: a row without any value, where values may be missing; only one class; several
+            channels of one timepoint, which are likely swapped axes.
         TrainingError: the loss is no longer finite.
     """
     hyperparameters.refuse_fitting(validation is not None)
     values, names = train
     refuse_small_batches(batch_size_for(hyperparameters.batch_size, len(names)), world_size=1)
     if columns is None:
+        if values.ndim == 3 and (swapped := swapped_axes(*values.shape[1:])):
+            if values.shape[2] == 1:
+                raise DataError(f"arrays of {swapped}", "or an array (N, timepoints)")
+            warnings.warn(f"arrays of {swapped}", stacklevel=2)
         columns = value_names(values.shape[1] if values.ndim == 3 else 1, values.shape[-1])
     schema = SeriesSchema.from_header(
         ["y", *columns], "multiclass", missing=hyperparameters.missing

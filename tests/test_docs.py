@@ -15,6 +15,7 @@ from small_models import tiny_artifact
 
 from lstmfcn.artifact import Artifact
 from lstmfcn.cli import app
+from lstmfcn.counts import number
 from lstmfcn.errors import LstmfcnError
 from lstmfcn.hyperparameters import Hyperparameters
 from lstmfcn.model import network_of
@@ -245,6 +246,26 @@ def test_the_table_of_the_archive_has_the_means_and_ranges_of_the_results():
         assert {row[0]: row[3 + column] for row in rows if row[3 + column]} == expected
         if len(found) == len(rows):
             assert means[column] == f"{found.mean().mean():.4f}"
+
+
+def test_the_table_of_other_methods_has_their_means_and_ours_in_order():
+    published = pd.read_csv(RESULTS / "published.csv")
+    means = published.drop(columns=["method", "source"]).mean(axis=1)
+    found = [*zip(means, published.method, published.source, strict=True)]
+    for name in ("best", "default"):
+        by_set = pd.read_csv(RESULTS / f"{name}.csv").groupby("set").accuracy
+        assert set(by_set.groups) == set(published.columns[2:])
+        seeds = number(int(by_set.size().max()), "seed")
+        found.append((by_set.mean().mean(), f"`{name}`", f"here, {seeds}"))
+    rows = [[name, f"{mean:.4f}", by] for mean, name, by in sorted(found, reverse=True)]
+    assert table("accuracy", "method") == rows
+    text = page("accuracy").replace("\n", " ")
+    of_fcn = sorted(f"{m:.3f}" for m, name, by in found if name == "FCN" and "one run" not in by)
+    assert f"its mean is {' to '.join(of_fcn)} in others' hands" in text
+    readme = (REPOSITORY / "README.md").read_text()
+    for mean, name, by in found:
+        if name in ("WEASEL 2", "HIVE-COTE 2", "ROCKET", "InceptionTime", "LSTM-FCN"):
+            assert f"{name} {mean:.3f}" in readme, by
 
 
 def told_accuracies(accuracies):

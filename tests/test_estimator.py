@@ -262,6 +262,64 @@ def test_series_of_several_channels():
         estimator.predict(values.reshape(48, 4, 3))
 
 
+@pytest.mark.parametrize(
+    "values",
+    [
+        np.zeros((4, 12, 1)),
+        np.zeros((4, 12, 1)).tolist(),
+        torch.zeros((4, 12, 1)),
+        [np.zeros((12, 1))] * 4,  # tslearn's, as a list
+    ],
+    ids=["array", "lists", "tensor", "list of arrays"],
+)
+def test_timepoints_in_place_of_channels_are_refused(values):
+    with pytest.raises(
+        ValueError, match=r"X has 12 channels of 1 timepoint: the axes are \(N, cha"
+    ):
+        tiny().fit(values, [0, 1, 0, 1])
+    trained = tiny().fit(np.eye(4, 12), [0, 1, 0, 1])
+    with pytest.raises(ValueError, match=r"expecting \(N, 1, 12\); X.transpose\(0, 2, 1\) has it"):
+        trained.predict(np.asarray(values))
+
+
+def test_more_channels_than_timepoints_are_warned_of():
+    values = np.eye(4, 12).reshape(4, 4, 3)
+    with pytest.warns(UserWarning, match=r"X has 4 channels of 3 timepoints: the axes are"):
+        tiny().fit(values, [0, 1, 0, 1])
+    with pytest.warns(UserWarning, match="arrays of 4 channels of 3 timepoints"):
+        train_arrays((values.astype(np.float32), np.array(["a", "b"] * 2)), tiny_hyperparameters())
+    swapped = np.eye(4, 12, dtype=np.float32)[:, :, None]
+    with pytest.raises(DataError, match="found arrays of 12 channels of 1 timepoint"):
+        train_arrays((swapped, np.array(["a", "b"] * 2)), tiny_hyperparameters())
+
+
+@pytest.mark.parametrize("n_channels", [1, 2])
+@pytest.mark.parametrize("form", ["list", "objects", "nested"])
+def test_series_of_several_lengths_are_those_that_end_in_nan(n_channels, form):
+    filled, labels = np.random.default_rng(0).normal(size=(9, n_channels, 12)), [0, 1, 2] * 3
+    ragged = []
+    for i, row in enumerate(filled):
+        row[:, 12 - i :] = np.nan
+        ragged.append(row[:, : 12 - i] if n_channels > 1 else row[0, : 12 - i])
+    given = ragged
+    if form == "objects":
+        given = np.empty(9, dtype=object)
+        given[:] = ragged
+    elif form == "nested":
+        cells = [[pd.Series(channel) for channel in np.atleast_2d(row)] for row in ragged]
+        given = pd.DataFrame(cells, columns=[f"dim_{c}" for c in range(n_channels)])
+    estimator = tiny(missing="mask").fit(given, labels)
+    expected = tiny(missing="mask").fit(filled, labels)
+    assert_same_weights(weights_of(estimator), weights_of(expected))
+    np.testing.assert_array_equal(estimator.predict_proba(given), expected.predict_proba(filled))
+    shorter = given.iloc[3:] if form == "nested" else given[3:]
+    np.testing.assert_array_equal(
+        estimator.predict_proba(shorter), expected.predict_proba(filled[3:])
+    )
+    with pytest.raises(ValueError, match=r"X has series of 4 to 12 timepoints; missing='mask'"):
+        tiny().fit(given, labels)
+
+
 def test_tables_of_named_channels_are_what_shards_of_them_are(tmp_path):
     values, names = rows()
     columns = [f"x{channel}_{t}" for channel in (1, 2, 3) for t in range(4)]

@@ -207,16 +207,6 @@ def test_true_and_false_are_1_and_0_in_label_columns(yes, task):
     np.testing.assert_array_equal(bools, numbers)
 
 
-def test_a_table_is_matched_by_name_where_a_name_is_a_values():
-    schema = schema_of("y,x_2,x_1")
-    assert schema.columns_among(["id", "x_1", "x_2", "y"]) == ["x_2", "x_1"]
-    assert schema.columns_among(["a", "b"]) is None
-    assert schema.columns_among([0, 1]) is None
-    for names, found in ((["x_1", "id"], "without x_2"), (["x1", "x2"], "without x_2, x_1"),
-                         (["x_1", "x_2", "x_3"], "with x_3 beside them")):  # fmt: skip
-        assert found in refused(schema.columns_among, names)
-
-
 def test_what_names_may_not_mean_is_told():
     assert schema_of("y,x_1,x_2").naming_warnings() == []
     for header, told in (("y,x_1,x_10,x_2", "x_10 and x_2"), ("y,x_a,x_b", "x_a, x_b"),
