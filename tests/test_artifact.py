@@ -115,7 +115,7 @@ def test_a_model_of_before_there_was_calibration_is_loaded(tmp_path):
 def test_an_impossible_temperature_is_explained(tmp_path):
     folder = saved(tmp_path)
     rewritten(folder, decision={"temperature": 0})
-    assert "temperature: found 0; it must be greater than 0" in refusal(folder)
+    assert "temperature: found 0; it must be greater than or equal to 0.01" in refusal(folder)
 
 
 def test_equal_models_are_saved_as_equal_bytes(tmp_path):
