@@ -37,6 +37,8 @@ _Number = (
 )
 _Part = TypeVar("_Part")
 
+_HYPERPARAMETERS, _SCHEMA = TypeAdapter(Hyperparameters), TypeAdapter(SeriesSchema)
+_SCALER, _DECISION = TypeAdapter(Scaler), TypeAdapter(Decision)
 _METRICS = TypeAdapter(dict[str, _Number])
 _TRAINING = TypeAdapter(dict[str, Any])
 _CHECKSUM = TypeAdapter(Annotated[str, Field(pattern="^[0-9a-f]{64}$")])
@@ -76,10 +78,10 @@ def read_description(path: Path) -> Description:
     """
     written = _verified(read_regular(path, _MOST_BYTES), path)
     described = Description(
-        hyperparameters=_part(written, "hyperparameters", TypeAdapter(Hyperparameters), path),
-        schema=_part(written, "schema", TypeAdapter(SeriesSchema), path),
-        scaler=_part(written, "scaler", TypeAdapter(Scaler), path),
-        decision=_part({"decision": {}, **written}, "decision", TypeAdapter(Decision), path),
+        hyperparameters=_part(written, "hyperparameters", _HYPERPARAMETERS, path),
+        schema=_part(written, "schema", _SCHEMA, path),
+        scaler=_part(written, "scaler", _SCALER, path),
+        decision=_part({"decision": {}, **written}, "decision", _DECISION, path),
         metrics=_part(written, "metrics", _METRICS, path),
         training=_part(written, "training", _TRAINING, path),
         weights_sha256=_part(written, "weights_sha256", _CHECKSUM, path),
