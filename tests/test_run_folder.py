@@ -149,3 +149,20 @@ def test_of_several_processes_that_come_and_go_one_holds_a_folder_at_a_time(tmp_
     holds = [int(rival.communicate(timeout=60)[0]) for rival in rivals]
     assert [rival.returncode for rival in rivals] == [0] * 4
     assert sum(holds) > 50
+
+
+@pytest.mark.parametrize(
+    "text", ["[" * 100_000, '{"a":' * 100_000, " " * (1 << 21), "\0", '"\\ud800"']
+)
+def test_a_strange_record_is_told_in_a_line(tmp_path, text):
+    (tmp_path / "run.json").write_text(text)
+    with pytest.raises(OutputError) as refusal:
+        RunRecord.load(tmp_path)
+    assert str(refusal.value).startswith(f"{tmp_path}/run.json: ")
+    assert len(str(refusal.value)) < 1000
+
+
+def test_a_pipe_in_the_place_of_a_record_is_not_waited_for(tmp_path):
+    os.mkfifo(tmp_path / "run.json")
+    with pytest.raises(OutputError, match="cannot be read"):
+        RunRecord.load(tmp_path)
