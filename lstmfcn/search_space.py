@@ -51,15 +51,18 @@ _NOT_SEARCHED = {
 }
 
 
+_UNREADABLE = (ValueError, KeyError, TypeError, AttributeError, RecursionError)
+"""What PyYAML raises beside its own errors: for impossible dates, truths and numbers, and depth."""
+
+
 class _Loader(yaml.SafeLoader):
     """Plain values only, each as often as it is written: a few aliases can stand for billions."""
 
     def compose_node(self, parent: yaml.Node | None, index: int) -> yaml.Node | None:
         """A value; an alias of another is refused."""
         if self.check_event(yaml.AliasEvent):
-            raise yaml.composer.ComposerError(
-                None, None, "found an alias", self.peek_event().start_mark
-            )
+            alias = self.get_event()  # type: ignore[no-untyped-call] # PyYAML has no types
+            raise yaml.composer.ComposerError(None, None, "found an alias", alias.start_mark)
         return super().compose_node(parent, index)
 
 
@@ -121,7 +124,7 @@ class SearchSpace:
             mark = getattr(error, "problem_mark", None)
             line = f", line {mark.line + 1}" if mark else ""
             raise HyperparameterError(f"{source}{line}: is not YAML; {_HELP}") from error
-        except (ValueError, RecursionError) as error:  # impossible dates, endless numbers; depth
+        except _UNREADABLE as error:
             raise HyperparameterError(f"{source}: is not YAML that can be read; {_HELP}") from error
         return cls.of(written, source)
 

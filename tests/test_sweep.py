@@ -156,7 +156,7 @@ def test_a_failed_trial_tells_its_reason():
         '{"event": "began", "number": "one", "hyperparameters": {}}',
         '{"event": "began", "number": 1, "hyperparameters": ' + "[" * 500 + "]" * 500 + "}",
         '{"event": "ended", "number": 1, "hyperparameters": {}, "status": "lost"}',
-        '{"event": "ended", "number": 1, "hyperparameters": {}, "status": "done", "objective": "a"}',
+        '{"event": "ended", "number": 1, "hyperparameters": {}, "status": "done", "epochs": "a"}',
     ],
 )
 def test_a_strange_line_is_told_with_its_number(tmp_path, line):
