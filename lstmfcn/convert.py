@@ -15,6 +15,7 @@ import numpy as np
 
 from lstmfcn.channels import value_names
 from lstmfcn.errors import DataError
+from lstmfcn.files import local_path
 from lstmfcn.hyperparameters import MissingName
 from lstmfcn.shard_writing import write_shards
 
@@ -60,6 +61,7 @@ def convert(
         DataError: the file is not such a file, or holds what cannot be converted.
         OutputError: the folder cannot be used.
     """
+    folder = local_path(output)
     path = Path(input)
     if not path.exists():
         raise DataError("nothing", "check the path", file=input)
@@ -76,7 +78,7 @@ def convert(
         series = _with_empty_cells(series)
     _check(series, input, missing)
     write_shards(
-        Path(output),
+        folder,
         [s.label for s in series],
         [s.values for s in series],
         shards,

@@ -16,7 +16,7 @@ from typing import BinaryIO
 
 from lstmfcn.errors import OutputError, UserError
 
-_URI = re.compile(r"[a-z][\w+.-]*:(/|:(.*:/|$))", re.IGNORECASE | re.DOTALL)
+_URI = re.compile(r"[a-z][\w+.-]*:(/|:(/|$|.*:/))", re.IGNORECASE | re.DOTALL)
 """``s3://b``, ``s3:/b``, and what fsspec chains: ``memory::``, ``simplecache::s3://b``."""
 
 _AT_FDCWD, _RENAME_EXCHANGE = -100, 2

@@ -11,6 +11,7 @@ from lstmfcn.commands.flag_types import Count, Place
 from lstmfcn.commands.pages import DATA_COMMANDS, page
 from lstmfcn.counts import number
 from lstmfcn.errors import DataError, OutputError
+from lstmfcn.files import local_path
 from lstmfcn.flag_groups import DATA, OUTPUT
 from lstmfcn.hyperparameters import MissingName, TaskName
 from lstmfcn.terminal import stage, tell_result
@@ -64,6 +65,7 @@ def check(
     """
     if fix != (output is not None) or ((drop_duplicates or drop_shared) and not fix):
         raise OutputError("--fix and --output DIR go together, and --drop-... with them")
+    folder = local_path(output) if output else None
     from lstmfcn.check.check import check as check_data
     from lstmfcn.check.report import as_facts
     from lstmfcn.check.terminal import lines_for_terminal
@@ -72,11 +74,11 @@ def check(
         findings = check_data(data, validation, task, missing, limit)
     lines, facts = lines_for_terminal(findings), as_facts(findings)
     try:
-        if output:
+        if folder:
             with stage(f"writing {output}"):
-                written = _write_clean(findings, Path(output), drop_duplicates, drop_shared)
+                written = _write_clean(findings, folder, drop_duplicates, drop_shared)
             lines += ["", written]
-            facts["output"] = str(Path(output).absolute())
+            facts["output"] = str(folder.absolute())
     finally:
         tell_result(*lines, **facts)
     if findings.n_faults and not output:

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import json
-from pathlib import Path
 from typing import Annotated
 
 from lstmfcn.commands.flag_types import Place
 from lstmfcn.commands.pages import USE_COMMANDS, page
-from lstmfcn.files import whole_file
+from lstmfcn.files import local_path, whole_file
 from lstmfcn.flag_groups import DATA, OUTPUT
 from lstmfcn.terminal import tell_result
 
@@ -33,9 +32,10 @@ def evaluate(
     """
     from lstmfcn.distributed.evaluate import evaluate as evaluate_on_ray
 
+    folder = local_path(output) if output else None
     found = evaluate_on_ray(model, data)
     written = json.dumps(found, allow_nan=False)
     tell_result(written, **found)
-    if output:
-        with whole_file(Path(output) / "evaluation.json") as path:
+    if folder:
+        with whole_file(folder / "evaluation.json") as path:
             path.write_text(written + "\n", encoding="utf-8")

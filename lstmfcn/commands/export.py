@@ -7,6 +7,7 @@ from typing import Annotated
 
 from lstmfcn.commands.flag_types import Place
 from lstmfcn.commands.pages import USE_COMMANDS, page
+from lstmfcn.files import local_path
 from lstmfcn.flag_groups import DATA, OUTPUT
 from lstmfcn.terminal import tell_result
 
@@ -25,5 +26,6 @@ def export(*, model: Annotated[Place, DATA], output: Annotated[Place, OUTPUT]) -
     from lstmfcn.artifact import Artifact
     from lstmfcn.onnx_export import export_onnx
 
-    export_onnx(Artifact.load(model), Path(output))
+    path = local_path(output)
+    export_onnx(Artifact.load(model), path)
     tell_result(output, output=str(Path(output).absolute()))

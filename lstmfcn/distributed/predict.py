@@ -13,6 +13,7 @@ from lstmfcn.counts import number
 from lstmfcn.distributed.predictors import own_results, predictors
 from lstmfcn.distributed.runtime import ray_runtime
 from lstmfcn.errors import OutputError, StoppedError
+from lstmfcn.files import local_path
 from lstmfcn.predicted import PredictedShards
 from lstmfcn.prediction import output_name, refuse_kept_twice
 from lstmfcn.reading import survey
@@ -58,10 +59,10 @@ def predict(
     Raises:
         UserError: model, shards or output do not allow it.
     """
+    folder = local_path(output).absolute()
     artifact = Artifact.load(model)
     refuse_kept_twice(artifact.schema, keep_columns, explain)
     shards = survey(input, schema=artifact.schema, labels=False).shards
-    folder = Path(output).absolute()
     done = PredictedShards(folder, artifact.sha256, keep_columns)
     rows, n_known, left = 0, 0, []
     for file in _files(shards, folder, explain):

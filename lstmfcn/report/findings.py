@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from lstmfcn.artifact import Artifact
+from lstmfcn.artifact import Artifact, model_folder
 from lstmfcn.classifier import Classifier
 from lstmfcn.metrics_file import EpochMetrics
 from lstmfcn.reading import survey
@@ -55,6 +55,7 @@ def find(model: str, data: str, seed: int = 0) -> Findings:
     Raises:
         UserError: model or shards do not allow it.
     """
+    model = str(model_folder(model))
     artifact = Artifact.load(model)
     shards = survey(data, schema=artifact.schema)
     history, card = history_of(model, artifact), card_of(model, artifact)

@@ -6,7 +6,7 @@ import logging
 from pathlib import Path
 
 from lstmfcn.errors import OutputError
-from lstmfcn.files import whole_folder
+from lstmfcn.files import local_path, whole_folder
 from lstmfcn.report.drawings import drawings_of
 from lstmfcn.report.findings import find
 from lstmfcn.report.page import page_of
@@ -31,7 +31,7 @@ def write_report(model: str, data: str, output: str, seed: int = 0) -> Path:
     Raises:
         UserError: model, shards or output do not allow it.
     """
-    folder = Path(output)
+    folder = local_path(output)
     _refuse_other(folder)
     with whole_folder(folder) as unfinished:
         findings = find(model, data, seed)
