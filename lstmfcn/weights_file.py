@@ -95,7 +95,7 @@ def _refuse_others(
             raise _misfit(path, f"no {name}")
         if (found.get("dtype"), found.get("shape")) != (tensor.dtype, list(tensor.shape)):
             kind = f"{shown(found.get('dtype'))} {shown(found.get('shape'))}"
-            raise _misfit(path, f"{name} as {kind}, not {tensor.dtype} {list(tensor.shape)}")
+            raise _misfit(path, f"{name} as {kind}, not {tensor.dtype!r} {list(tensor.shape)}")
     if len(header) > n_tensors:
         raise _misfit(path, f"{len(header)} tensors, not {n_tensors}")
     return n_bytes
