@@ -88,9 +88,9 @@ them.
 | `{{uniform: [low, high]}}`, `{{loguniform: [low, high]}}` | numbers |
 | `{{int: [low, high]}}`, with `log: true` evenly in the logarithm | integers |
 
-Bounds are included, and must be values that the hyperparameter may have. What is given as a flag is
-not searched: of a preset it is left out, beside a file of your own it is refused. The presets, by
-their names:
+Bounds are included, and must be values that the hyperparameter may have. A file has at most 64 KiB
+and no aliases (`*name`). What is given as a flag is not searched: of a
+preset it is left out, beside a file of your own it is refused. The presets, by their names:
 
 {presets}
 """

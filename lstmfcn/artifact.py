@@ -9,30 +9,35 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
 import platform
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import safetensors
 import safetensors.torch
 import torch
-from pydantic import ValidationError
 from torch import Tensor
 
 import lstmfcn
 from lstmfcn.decision import Decision
+from lstmfcn.description import FORMAT_VERSION, checksum, read_description
 from lstmfcn.errors import ModelError
-from lstmfcn.files import whole_folder
-from lstmfcn.hyperparameters import Hyperparameters, explain
+from lstmfcn.files import local_path, whole_folder
+from lstmfcn.hyperparameters import Hyperparameters
 from lstmfcn.model import LSTMFCN, Ensemble, network_of
+from lstmfcn.run_folder import MODEL, RUN
 from lstmfcn.scaling import Scaler
 from lstmfcn.schema import SeriesSchema
 from lstmfcn.task import task_of
+from lstmfcn.weights_file import read_weights
 
-FORMAT_VERSION = 1
 WEIGHTS_FILE, DESCRIPTION_FILE = "model.safetensors", "model.json"
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -82,7 +87,7 @@ class Artifact:
         Raises:
             OutputError: it cannot be written.
         """
-        with whole_folder(Path(directory)) as unfinished:
+        with whole_folder(local_path(directory)) as unfinished:
             self._write(unfinished)
 
     def _write(self, directory: Path) -> None:
@@ -104,7 +109,7 @@ class Artifact:
             },
             "weights_sha256": hashlib.sha256(weights).hexdigest(),
         }
-        description["description_sha256"] = _checksum(description)
+        description["description_sha256"] = checksum(description)
         (directory / WEIGHTS_FILE).write_bytes(weights)
         text = json.dumps(description, indent=2, allow_nan=False)
         (directory / DESCRIPTION_FILE).write_text(text + "\n", encoding="utf-8")
@@ -116,68 +121,52 @@ class Artifact:
 
     @classmethod
     def load(cls, directory: Path | str) -> Artifact:
-        """Read and verify a model directory.
+        """Read and verify a model directory, or that of a run's or sweep's folder.
 
         Raises:
-            ModelError: it is missing, incomplete, damaged, or of another format version.
+            ModelError: it is missing, incomplete, damaged, of another format version, or no model
+                that can answer.
         """
-        folder = Path(directory)
-        description = _read_description(folder)
-        weights = _read(folder, WEIGHTS_FILE)
-        if hashlib.sha256(weights).hexdigest() != description["weights_sha256"]:
-            raise _damaged(folder / WEIGHTS_FILE)
-        try:
-            return cls(
-                hyperparameters=Hyperparameters.model_validate(description["hyperparameters"]),
-                schema=SeriesSchema.model_validate(description["schema"]),
-                scaler=Scaler.model_validate(description["scaler"]),
-                weights=safetensors.torch.load(weights),
-                metrics=description["metrics"],
-                training=description["training"],
-                sha256=_checksum(description),
-                decision=Decision.model_validate(description.get("decision", {})),
-            )
-        except ValidationError as error:
-            raise ModelError(f"{folder / DESCRIPTION_FILE}: {explain(error)}") from error
+        folder = model_folder(directory)
+        with _readable(folder, DESCRIPTION_FILE) as path:
+            described = read_description(path)
+        with _readable(folder, WEIGHTS_FILE) as path:
+            weights = read_weights(path, described.weights_sha256, described.tensors())
+        return cls(
+            hyperparameters=described.hyperparameters,
+            schema=described.schema,
+            scaler=described.scaler,
+            weights=weights,
+            metrics=described.metrics,
+            training=described.training,
+            sha256=described.sha256,
+            decision=described.decision,
+        )
 
 
-def _read_description(folder: Path) -> dict[str, Any]:
-    path = folder / DESCRIPTION_FILE
-    text = _read(folder, DESCRIPTION_FILE)
+def model_folder(named: Path | str) -> Path:
+    """The model directory that the user names, by itself or by the folder of its run or sweep.
+
+    Raises:
+        ModelError: it is a URI, or the run has no model yet.
+    """
+    folder = local_path(named, ModelError)
+    if (folder / DESCRIPTION_FILE).exists() or not (folder / RUN).exists():
+        return folder
+    if not (folder / MODEL).exists():
+        raise ModelError(
+            f"{folder}: holds a run that has no model yet; let it end, or go on with it by --resume"
+        )
+    logger.info("%s: holds a run; its model is %s", folder, folder / MODEL)
+    return folder / MODEL
+
+
+@contextmanager
+def _readable(folder: Path, name: str) -> Iterator[Path]:
     try:
-        description = json.loads(text)
-        if not isinstance(description, dict) or "format_version" not in description:
-            raise ModelError(f"{path}: found no lstmfcn model description; name a model directory")
-        version = description["format_version"]
-        if version != FORMAT_VERSION:
-            raise ModelError(
-                f"{path}: found format version {version}, this lstmfcn reads {FORMAT_VERSION}; "
-                "load it with the lstmfcn that wrote it"
-            )
-        stated = description.pop("description_sha256", None)
-        if stated != _checksum(description):
-            raise _damaged(path)
-    except (ValueError, RecursionError) as error:
-        raise _damaged(path) from error
-    return description
-
-
-def _read(folder: Path, name: str) -> bytes:
-    try:
-        return (folder / name).read_bytes()
+        yield folder / name
     except OSError as error:
         raise ModelError(
             f"{folder}: found no readable {name} ({error.strerror}); name a model directory, "
             "such as the model folder of a training output"
         ) from error
-
-
-def _damaged(path: Path) -> ModelError:
-    return ModelError(
-        f"{path}: found content that is not what was saved (its checksum differs); "
-        "copy the model directory again or train anew"
-    )
-
-
-def _checksum(description: dict[str, Any]) -> str:
-    return hashlib.sha256(json.dumps(description, sort_keys=True).encode()).hexdigest()

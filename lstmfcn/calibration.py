@@ -54,7 +54,10 @@ def calibrated(
     decision, record = Decision(), dict[str, Any](validation_rows=len(validation))
     if wanted.calibrate:
         targets = torch.from_numpy(np.array(labels))
-        decision = Decision(temperature=fit_temperature(task_of(schema), logits, targets))
+        task = task_of(schema)
+        decision = Decision(temperature=fit_temperature(task, logits, targets))
+        record["accuracy"] = float(task.right(logits, targets).double().mean())
+        record["accuracy"] /= task.targets_per_row
         record["calibration_error"] = [
             _calibration_error(schema, logits, labels, kept) for kept in (Decision(), decision)
         ]
@@ -81,9 +84,12 @@ def told(artifact: Artifact) -> Iterator[str]:
             f"expected calibration error {before:.3f} -> {after:.3f}"
         )
         if decision.temperature in (COLDEST, HOTTEST):
+            reason = f"Probabilities of the {rows} validation rows are too seldom wrong, or right"
+            if record.get("accuracy") == 1:
+                reason = f"All {rows} validation rows are classified correctly"
             yield (
-                f"temperature {decision.temperature:g} is a bound; the validation rows show too "
-                "little of when the model is wrong, or right: give it more of them"
+                f"{reason}, so no temperature can be fitted reliably; T was limited to "
+                f"{decision.temperature:g}. Use more validation rows."
             )
     if "mean_f1" in record:
         before, after = record["mean_f1"]

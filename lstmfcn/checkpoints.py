@@ -10,17 +10,41 @@ import hashlib
 import io
 import json
 import logging
+import pickle
 import re
 import time
-from collections.abc import Callable
+import warnings
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from lstmfcn.files import remove_folder, sync, whole_folder
+from lstmfcn.files import open_regular, read_regular, remove_folder, sync, whole_folder
+from lstmfcn.quoting import one_line, shown
 
 STATE_FILE, DESCRIPTION_FILE = "state.pt", "checkpoint.json"
 FORMAT_VERSION = 2
 _KEPT = 2
+_MOST_BYTES = 1 << 16
+"""Of a description."""
+
+_LONGEST_REASON = 200
+_NO_STATE = (
+    pickle.UnpicklingError,
+    RuntimeError,
+    ValueError,
+    EOFError,
+    KeyError,
+    TypeError,
+    AttributeError,
+    IndexError,
+    OverflowError,
+    RecursionError,
+    MemoryError,
+    OSError,
+    AssertionError,
+)
+"""What PyTorch raises for a file that holds no state, or more than tensors and plain values."""
+
 _NAME = re.compile(r"epoch-\d+-step-\d+")
 
 State = dict[str, Any]
@@ -94,14 +118,30 @@ class Checkpoints:
 
     def newest(self) -> tuple[Position, State] | None:
         """The newest whole checkpoint; None where there is none."""
+        return next(self.whole(), None)
+
+    def whole(
+        self, tell: Callable[[str], None] = logger.warning
+    ) -> Iterator[tuple[Position, State]]:
+        """The whole checkpoints, the newest first.
+
+        Args:
+            tell: is told of each that is passed over, and why.
+        """
         import torch
 
-        found = find_newest(self._folder)
-        if found is None:
-            return None
-        position, content = found
-        state = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
-        return position, state
+        for path, position, content in _whole(self._folder, tell):
+            try:
+                with warnings.catch_warnings():
+                    warnings.simplefilter("ignore")  # of pickles that it then refuses
+                    state = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
+            except _NO_STATE as error:
+                tell(_passed_over(path, f"holds no state ({_first_line(error)})"))
+                continue
+            if isinstance(state, dict):
+                yield position, state
+            else:
+                tell(_passed_over(path, "holds no state"))
 
 
 def find_newest(
@@ -113,20 +153,37 @@ def find_newest(
         folder: as `Checkpoints` has it.
         tell: is told of each checkpoint that is passed over, and why.
     """
+    for _, position, content in _whole(folder, tell):
+        return position, content
+    return None
+
+
+def _whole(folder: Path, tell: Callable[[str], None]) -> Iterator[tuple[Path, Position, bytes]]:
+    """Path, position and content of the checkpoints whose checksums are right, newest first."""
     for path in _folders(folder):
         try:
-            description = json.loads((path / DESCRIPTION_FILE).read_bytes())
-            content = (path / STATE_FILE).read_bytes()
+            description = json.loads(read_regular(path / DESCRIPTION_FILE, _MOST_BYTES))
+            with open_regular(path / STATE_FILE) as file:
+                content = file.read()
             if description["format_version"] != FORMAT_VERSION:
-                fault = f"has format version {description['format_version']}"
+                fault = f"has format version {shown(description['format_version'])}"
             elif description["sha256"] != _checksum(path.name, content):
                 fault = "is damaged (its checksum differs)"
             else:
-                return _position(path.name), content
-        except (OSError, ValueError, KeyError, TypeError) as error:
-            fault = f"is incomplete ({type(error).__name__}: {error})"
-        tell(f"{path}: {fault}; falling back to the one before it")
-    return None
+                yield path, _position(path.name), content
+                continue
+        except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
+            fault = f"is incomplete ({type(error).__name__}: {_first_line(error)})"
+        tell(_passed_over(path, fault))
+
+
+def _passed_over(path: Path, fault: str) -> str:
+    return f"{path}: {fault}; falling back to the one before it"
+
+
+def _first_line(error: Exception) -> str:
+    """Of PyTorch's messages, which go on for paragraphs."""
+    return one_line(str(error).partition("\n")[0][:_LONGEST_REASON])
 
 
 def newest_position(folder: Path, tell: Callable[[str], None] = logger.debug) -> Position:

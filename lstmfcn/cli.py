@@ -41,7 +41,8 @@ from lstmfcn.errors import LstmfcnError, StoppedError
 from lstmfcn.flag_groups import PRINTING
 from lstmfcn.hyperparameters import explain
 from lstmfcn.interrupts import stoppable
-from lstmfcn.terminal import Manners, use
+from lstmfcn.quoting import one_line
+from lstmfcn.terminal import Manners, show_all_characters, use
 
 for command in (
     *(sample, convert, check, train, tune, evaluate, report, predict, serve, export),
@@ -90,6 +91,7 @@ def run(*command: str) -> NoReturn:
 
 def main(arguments: Sequence[str]) -> int:
     """Run a command and return its exit code."""
+    show_all_characters()
     try:
         with stoppable():
             app.meta(arguments, **_AS_ERRORS)
@@ -131,5 +133,5 @@ def _misplaced(error: CycloptsError, arguments: Sequence[str]) -> str | None:
 
 
 def _refuse(message: str, exit_code: int) -> int:
-    print(f"lstmfcn: {message}", file=sys.stderr)
+    print(f"lstmfcn: {one_line(message)}", file=sys.stderr)
     return exit_code

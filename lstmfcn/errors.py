@@ -19,11 +19,19 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
+from lstmfcn.quoting import one_line
+
 
 class LstmfcnError(Exception):
-    """Base of all errors of lstmfcn; ``exit_code`` is what a command ends with."""
+    """Base of all errors of lstmfcn; ``exit_code`` is what a command ends with.
+
+    Its text is one line, whatever names and values of the user's stand in it.
+    """
 
     exit_code = 1
+
+    def __str__(self) -> str:
+        return one_line(super().__str__())
 
     def _render_traceback_(self) -> list[str]:
         """What a notebook shows, as IPython asks for it: the one line, and no traceback."""

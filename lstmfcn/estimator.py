@@ -29,6 +29,7 @@ from lstmfcn.cells import FloatArray, match_class
 from lstmfcn.classifier import ESTIMATOR, Classifier
 from lstmfcn.errors import ModelError
 from lstmfcn.estimator_input import (
+    Recorded,
     checks_of,
     columns_of,
     evened,
@@ -226,8 +227,8 @@ class LSTMFCNClassifier(ClassifierMixin, BaseEstimator):
         names = sorted(schema.classes)
         found.classes_ = np.array(names)
         if record := artifact.training.get(ESTIMATOR):
-            columns = record["columns"]
-            found.classes_ = np.array(record["classes"], dtype=record["dtype"])
+            recorded = Recorded.of(record, schema, directory)
+            columns, found.classes_ = recorded.columns, recorded.labels()
             names = names_of(found.classes_)
         found.n_features_in_ = schema.n_values
         if columns is not None:

@@ -8,14 +8,26 @@ from __future__ import annotations
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 import numpy.typing as npt
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    StrictBool,
+    StrictFloat,
+    StrictInt,
+    StrictStr,
+    ValidationError,
+)
 
 from lstmfcn.cells import class_name, is_missing
 from lstmfcn.channels import channels_of, value_names
-from lstmfcn.hyperparameters import MissingLabelsName, MissingName
+from lstmfcn.errors import ModelError
+from lstmfcn.hyperparameters import MissingLabelsName, MissingName, explain
+from lstmfcn.schema import SeriesSchema
 from lstmfcn.series_input import as_array, several_lengths, swapped_axes
 
 
@@ -121,6 +133,39 @@ def columns_of(named: npt.NDArray[np.object_] | None, n_channels: int, n_values:
             "order them x1_1, x1_2, ..., x2_1, x2_2, ..."
         )
     return names
+
+
+class Recorded(BaseModel):
+    """What a saved classifier keeps beside its model: labels as they were given, and columns."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    classes: list[StrictBool | StrictInt | StrictFloat | StrictStr]
+    dtype: str = Field(pattern=r"^[<>|=]([biuf]\d|f16|O|U\d{1,4})$")
+    columns: list[str] | None
+
+    @classmethod
+    def of(cls, written: object, schema: SeriesSchema, directory: object) -> Self:
+        """The record in a model of this schema.
+
+        Raises:
+            ModelError: it is none.
+        """
+        try:
+            found = cls.model_validate(written)
+            names = names_of(found.labels())
+        except ValidationError as error:
+            raise ModelError(f"{directory}: {explain(error, 'estimator')}") from error
+        except (ValueError, TypeError, OverflowError) as error:
+            raise ModelError(f"{directory}: found labels that are none ({error})") from error
+        n_columns = schema.n_values if found.columns is None else len(found.columns)
+        if sorted(names) != sorted(schema.classes) or n_columns != schema.n_values:
+            raise ModelError(f"{directory}: found labels or columns that are not the model's")
+        return found
+
+    def labels(self) -> npt.NDArray[Any]:
+        """The labels, of their own type."""
+        return np.array(self.classes, dtype=self.dtype)
 
 
 @contextmanager

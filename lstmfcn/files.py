@@ -1,16 +1,76 @@
-"""Files and folders that appear whole or not at all."""
+"""Files and folders that appear whole or not at all; files of strangers, read within bounds."""
 
 from __future__ import annotations
 
+import ctypes
+import errno
 import os
+import re
 import shutil
+import stat
 import tempfile
 import uuid
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import BinaryIO
 
-from lstmfcn.errors import OutputError
+from lstmfcn.errors import OutputError, UserError
+
+_URI = re.compile(r"[a-z][\w+.-]*:(/|:(/|$|.*:/))", re.IGNORECASE | re.DOTALL)
+"""``s3://b``, ``s3:/b``, and what fsspec chains: ``memory::``, ``simplecache::s3://b``."""
+
+_AT_FDCWD, _RENAME_EXCHANGE = -100, 2
+"""Linux's fcntl.h and fs.h, for renameat2."""
+
+
+def local_path(text: Path | str, raised: type[UserError] = OutputError) -> Path:
+    """The path of an output or a model, which is a folder or a file that this machine sees.
+
+    Args:
+        text: as the user gives it.
+        raised: what to raise.
+
+    Raises:
+        UserError: it is a URI: taken as a path it would name a folder beside the user's own.
+    """
+    if not _URI.match(str(text)):
+        return Path(text)
+    if str(text).lower().startswith("file:"):
+        raise raised(f"found {text}; write the path alone, without file:")
+    raise raised(
+        f"found {text}; lstmfcn reads models from folders and writes to folders: name one on "
+        "storage that every machine reaches"
+    )
+
+
+def open_regular(path: Path) -> BinaryIO:
+    """A file, open for reading. A pipe or a device is refused, and not waited for.
+
+    Raises:
+        OSError: it cannot be opened, or is no regular file.
+    """
+    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
+    mode = os.fstat(descriptor).st_mode
+    if stat.S_ISREG(mode):
+        return os.fdopen(descriptor, "rb")
+    os.close(descriptor)
+    if stat.S_ISDIR(mode):
+        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
+    raise OSError(errno.EINVAL, "it is no regular file", str(path))
+
+
+def read_regular(path: Path, most_bytes: int) -> bytes:
+    """The content of a file.
+
+    Raises:
+        OSError: it cannot be read, is no regular file, or is larger than that.
+    """
+    with open_regular(path) as file:
+        content = file.read(most_bytes + 1)
+    if len(content) > most_bytes:
+        raise OSError(errno.EFBIG, f"it is larger than {most_bytes:,} bytes", str(path))
+    return content
 
 
 @contextmanager
@@ -37,7 +97,7 @@ def whole_file(path: Path) -> Iterator[Path]:
     unfinished = _beside(path)
     try:
         with writing(path):
-            path.parent.mkdir(parents=True, exist_ok=True)
+            make_folder(path.parent)
             yield unfinished
             sync(unfinished)
             unfinished.replace(path)
@@ -52,7 +112,8 @@ def whole_folder(path: Path, may_go: Collection[str] = ()) -> Iterator[Path]:
     """A hidden new folder beside ``path`` to fill; it takes the place of ``path``.
 
     A folder that stands there is replaced only where every file in it is written anew, so that
-    nothing else can be lost; it is moved aside for the moment of the exchange.
+    nothing else can be lost; there is a whole folder at each moment, where the file system can
+    exchange two by one step.
 
     Args:
         path: the folder.
@@ -67,15 +128,17 @@ def whole_folder(path: Path, may_go: Collection[str] = ()) -> Iterator[Path]:
     _refuse_current(path)
     try:
         with writing(path):
-            unfinished.mkdir(parents=True)
+            make_folder(path.parent)
+            unfinished.mkdir()
             yield unfinished
             for file in unfinished.rglob("*"):
                 sync(file)
             sync(unfinished)
             if path.exists():
                 _refuse_loss(path, {file.name for file in unfinished.iterdir()} | {*may_go})
-                path.rename(former)
-            unfinished.rename(path)
+                _replace(path, unfinished, former)
+            else:
+                unfinished.rename(path)
             sync(path.parent)
     finally:
         if former.exists() and not path.exists():
@@ -83,6 +146,20 @@ def whole_folder(path: Path, may_go: Collection[str] = ()) -> Iterator[Path]:
         shutil.rmtree(unfinished, ignore_errors=True)
         with suppress(OSError):
             remove_folder(former)
+
+
+def make_folder(path: Path) -> None:
+    """Make a folder and those above it, where they are not there, and make them durable.
+
+    Raises:
+        OSError: one cannot be made, or is a file.
+    """
+    missing = [folder for folder in (path, *path.parents) if not folder.exists()]
+    for folder in reversed(missing):
+        folder.mkdir(exist_ok=True)
+        sync(folder.parent)
+    if not missing and not path.is_dir():
+        raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), str(path))
 
 
 def new_folder(path: Path) -> Path:
@@ -140,6 +217,31 @@ def sync(path: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+def _replace(path: Path, new: Path, former: Path) -> None:
+    """Put a new folder in the place of another, which gets the name ``former``."""
+    try:
+        _exchange(new, path)
+    except OSError:  # this file system cannot: for a moment there is none
+        path.rename(former)
+        new.rename(path)
+    else:
+        new.rename(former)
+
+
+def _exchange(one: Path, other: Path) -> None:
+    """Exchange two folders by one step of Linux.
+
+    Raises:
+        OSError: this kernel or this file system cannot.
+    """
+    libc = ctypes.CDLL(None, use_errno=True)
+    if not hasattr(libc, "renameat2"):
+        raise OSError(errno.ENOSYS, os.strerror(errno.ENOSYS))
+    names = os.fsencode(one), os.fsencode(other)
+    if libc.renameat2(_AT_FDCWD, names[0], _AT_FDCWD, names[1], _RENAME_EXCHANGE):
+        raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()))
 
 
 def _refuse_current(path: Path) -> None:

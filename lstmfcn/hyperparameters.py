@@ -25,6 +25,7 @@ from pydantic import (
 from lstmfcn.counts import is_number
 from lstmfcn.errors import HyperparameterError
 from lstmfcn.flag_groups import AFTER_TRAINING, DATA, NETWORK, TRAINING
+from lstmfcn.quoting import shown
 
 TaskName = Literal["binary", "multiclass", "multilabel"]
 ScalingName = Literal["global", "series", "timestep", "none"]
@@ -313,17 +314,26 @@ def flag(field: str) -> str:
     return field.replace("_", "-")
 
 
-def explain(error: ValidationError) -> str:
-    """One line for what pydantic found wrong, naming each field, the value, and what is allowed."""
+def explain(error: ValidationError, whole: str = "hyperparameters") -> str:
+    """One line for what pydantic found wrong, naming each field, the value, and what is allowed.
+
+    Args:
+        error: from the validation of a user's values, which may be large or deep.
+        whole: what was validated, for faults of no single field.
+    """
     faults: dict[str, list[str]] = {}
-    for problem in error.errors():
-        name = flag(str(problem["loc"][0])) if problem["loc"] else "hyperparameters"
+    for problem in error.errors(include_url=False):
+        name = flag(str(problem["loc"][0])) if problem["loc"] else whole
         if problem["type"] == "extra_forbidden":
             faults[f"{name} is not a hyperparameter"] = []
             continue
+        if problem["type"] == "missing":
+            faults[f"{name} is missing"] = []
+            continue
         message = problem["msg"].removeprefix("Input should be ").removeprefix("Value error, ")
         message = message.split(", unable")[0]
-        faults.setdefault(f"{name}: found {problem['input']!r}; it must be ", []).append(message)
+        found = f"{name}: found {shown(problem['input'])}; it must be "
+        faults.setdefault(found, []).append(message)
     return "; ".join(fault + " or ".join(allowed) for fault, allowed in faults.items())
 
 

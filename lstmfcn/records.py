@@ -9,8 +9,12 @@ from typing import ClassVar, Literal, Self
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from lstmfcn.errors import HyperparameterError, OutputError
-from lstmfcn.files import whole_file
+from lstmfcn.files import read_regular, whole_file
 from lstmfcn.hyperparameters import explain, flag
+from lstmfcn.quoting import shown
+
+_MOST_BYTES = 1 << 20
+"""Of a file."""
 
 TrackerName = Literal["tensorboard", "mlflow"]
 
@@ -40,11 +44,13 @@ class Record(BaseModel):
         """
         path = folder / cls.file_name
         try:
-            return cls.model_validate_json(path.read_bytes())
+            return cls.model_validate_json(read_regular(path, _MOST_BYTES))
         except FileNotFoundError:
             return None
         except ValidationError as error:
-            raise OutputError(f"{path}: {explain(error)}; name another --output") from error
+            raise OutputError(
+                f"{path}: {explain(error, 'the record')}; name another --output"
+            ) from error
         except OSError as error:
             raise OutputError(f"{path}: cannot be read ({error.strerror})") from error
 
@@ -69,7 +75,7 @@ def refuse_changes(
         theirs, ours = getattr(known, name), getattr(given, name)
         if theirs != ours:
             raise HyperparameterError(
-                f"{flag(name)}: found {ours!r}, the run to resume has {theirs!r}; "
+                f"{flag(name)}: found {shown(ours)}, the run to resume has {shown(theirs)}; "
                 "leave the flag out, or name another --output"
             )
     return {name: getattr(given, name) for name in may_change & given.model_fields_set}

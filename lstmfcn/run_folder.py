@@ -20,7 +20,7 @@ import logging
 import os
 import shutil
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Annotated
 
@@ -29,6 +29,7 @@ from pydantic import BeforeValidator
 from lstmfcn.checkpoints import Position, newest_position
 from lstmfcn.data_arguments import as_arguments
 from lstmfcn.errors import DataError, OutputError
+from lstmfcn.files import make_folder
 from lstmfcn.hyperparameters import Hyperparameters
 from lstmfcn.records import Record, TrackerName, refuse_changes
 
@@ -38,6 +39,7 @@ TENSORBOARD, MLFLOW = "tensorboard", "mlflow.json"
 ROWS, STOP = ".rows", ".stop"
 
 _LOCK = ".lock"
+_MOST_TRIES = 20
 _MAY_CHANGE = {"epochs"}
 """Hyperparameters that may differ when a run goes on: more epochs are just more of the same."""
 
@@ -94,16 +96,7 @@ def run_folder(folder: Path) -> Iterator[None]:
     Raises:
         OutputError: another training holds it, or it cannot be written to.
     """
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        lock = os.open(folder / _LOCK, os.O_RDWR | os.O_CREAT, 0o644)
-    except OSError as error:
-        raise OutputError(f"{folder}: cannot be written to ({error.strerror})") from error
-    try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError as error:
-        os.close(lock)
-        raise OutputError(f"{folder}: another training runs there; let it end first") from error
+    lock = _lock(folder)
     try:
         _remove_passing(folder)
         yield
@@ -111,8 +104,38 @@ def run_folder(folder: Path) -> Iterator[None]:
         _remove_passing(folder)
         (folder / _LOCK).unlink(missing_ok=True)
         os.close(lock)
-        if not any(folder.iterdir()):
+        with suppress(OSError):  # it holds something, of this training or of the next one
             folder.rmdir()
+
+
+def _lock(folder: Path) -> int:
+    """Make the folder, and hold its lock's file; returns the descriptor that holds it.
+
+    Whoever ends removes the file, and perhaps the folder. What was opened here before that is no
+    lock of anybody's: then this process begins again.
+
+    Raises:
+        OutputError: another training holds it, or it cannot be written to.
+    """
+    for _ in range(_MOST_TRIES):
+        try:
+            make_folder(folder)
+            lock = os.open(folder / _LOCK, os.O_RDWR | os.O_CREAT, 0o644)
+        except FileNotFoundError:
+            continue
+        except OSError as error:
+            raise OutputError(f"{folder}: cannot be written to ({error.strerror})") from error
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            if os.path.samestat(os.fstat(lock), (folder / _LOCK).stat()):
+                return lock
+        except BlockingIOError as error:
+            os.close(lock)
+            raise OutputError(f"{folder}: another training runs there; let it end first") from error
+        except FileNotFoundError:
+            pass
+        os.close(lock)
+    raise OutputError(f"{folder}: cannot be written to (a file in it does not stay there)")
 
 
 def member_folders(folder: Path, members: int) -> list[Path]:

@@ -5,11 +5,11 @@ Shapes: N rows, C channels, V values of a row, of all channels.
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol, Self
 
 import numpy as np
 import numpy.typing as npt
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from lstmfcn.cells import FloatArray
 from lstmfcn.hyperparameters import ScalingName
@@ -96,12 +96,26 @@ class Scaler(BaseModel):
     channel has its own) and ``none``.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     kind: ScalingName
     mean: tuple[float, ...] = ()
     std: tuple[float, ...] = ()
     n_channels: int = Field(1, ge=1)
+
+    @model_validator(mode="after")
+    def _scales(self) -> Self:
+        if len(self.mean) != len(self.std):
+            raise ValueError("as many means as deviations")
+        if self.kind == "global" and len(self.mean) != self.n_channels:
+            raise ValueError("one mean and deviation of each channel")
+        if (self.kind == "timestep") != bool(self.mean) and self.kind != "global":
+            raise ValueError("means and deviations for global and timestep, and for no other kind")
+        with np.errstate(over="ignore"):
+            mean, std = _float32(self.mean), _float32(self.std)
+        if not (np.isfinite(mean).all() and np.isfinite(std).all() and (std > 0).all()):
+            raise ValueError("finite 32-bit numbers, and deviations above 0")
+        return self
 
     @classmethod
     def fit(cls, kind: ScalingName, values: Values, n_channels: int = 1) -> Scaler:

@@ -21,17 +21,22 @@ from typing import TYPE_CHECKING, Any
 import yaml
 
 from lstmfcn.errors import HyperparameterError
+from lstmfcn.files import read_regular
 from lstmfcn.hyperparameters import (
     APPLY_TO_A_LOADED_MODEL,
     FIT_AFTER_TRAINING,
     Hyperparameters,
     flag,
 )
+from lstmfcn.quoting import shown
 
 if TYPE_CHECKING:
     from optuna.distributions import BaseDistribution
 
 PRESETS = ("paper", "published")
+
+_MOST_BYTES = 1 << 16
+"""Of a file: a space of all hyperparameters has a thirtieth of that."""
 
 _KINDS = ("choice", "uniform", "loguniform", "int")
 _HELP = (
@@ -46,6 +51,21 @@ _NOT_SEARCHED = {
     "members": "more are better and cost more; give it to lstmfcn train",
     **dict.fromkeys(FIT_AFTER_TRAINING, _AFTER_TRAINING),
 }
+
+
+_UNREADABLE = (ValueError, KeyError, TypeError, AttributeError, RecursionError)
+"""What PyYAML raises beside its own errors: for impossible dates, truths and numbers, and depth."""
+
+
+class _Loader(yaml.SafeLoader):
+    """Plain values only, each as often as it is written: a few aliases can stand for billions."""
+
+    def compose_node(self, parent: yaml.Node | None, index: int) -> yaml.Node | None:
+        """A value; an alias of another is refused."""
+        if self.check_event(yaml.AliasEvent):
+            alias = self.get_event()  # type: ignore[no-untyped-call] # PyYAML has no types
+            raise yaml.composer.ComposerError(None, None, "found an alias", alias.start_mark)
+        return super().compose_node(parent, index)
 
 
 @dataclass(frozen=True)
@@ -84,7 +104,7 @@ class SearchSpace:
             text = (files("lstmfcn") / "search_spaces" / f"{name}.yaml").read_text("utf-8")
         else:
             try:
-                text = Path(name).read_text("utf-8")
+                text = read_regular(Path(name), _MOST_BYTES).decode("utf-8")
             except (OSError, UnicodeDecodeError) as error:
                 reason = getattr(error, "strerror", None) or "it is no text"
                 raise HyperparameterError(
@@ -101,11 +121,13 @@ class SearchSpace:
             HyperparameterError: it is not such a text, or allows impossible values.
         """
         try:
-            written = yaml.safe_load(text)
+            written = yaml.load(text, Loader=_Loader)
         except yaml.YAMLError as error:
             mark = getattr(error, "problem_mark", None)
             line = f", line {mark.line + 1}" if mark else ""
             raise HyperparameterError(f"{source}{line}: is not YAML; {_HELP}") from error
+        except _UNREADABLE as error:
+            raise HyperparameterError(f"{source}: is not YAML that can be read; {_HELP}") from error
         return cls.of(written, source)
 
     @classmethod
@@ -205,14 +227,14 @@ def _values(field: str, domain: object) -> Values:
         raise HyperparameterError(f"{name}: cannot be searched, {_NOT_SEARCHED[field]}")
     kinds = [kind for kind in _KINDS if isinstance(domain, dict) and kind in domain]
     if not isinstance(domain, dict) or len(kinds) != 1:
-        raise HyperparameterError(f"{name}: found {domain!r}; {_HELP}")
+        raise HyperparameterError(f"{name}: found {shown(domain)}; {_HELP}")
     kind = kinds[0]
     allowed = {kind, "log"} if kind == "int" else {kind}
     if unknown := sorted(map(str, domain.keys() - allowed)):
         raise HyperparameterError(f"{name}: found {unknown[0]} beside {kind}; leave it out")
     listed, log = domain[kind], domain.get("log", kind == "loguniform")
     if not isinstance(listed, list) or not listed or not isinstance(log, bool):
-        raise HyperparameterError(f"{name}: found {domain!r}; {_HELP}")
+        raise HyperparameterError(f"{name}: found {shown(domain)}; {_HELP}")
     return _choice(field, listed) if kind == "choice" else _range(field, kind, listed, log)
 
 
@@ -220,7 +242,7 @@ def _choice(field: str, listed: list[Any]) -> Choice:
     values = tuple(_valid(field, value) for value in listed)
     if len(set(values)) < len(values):
         raise HyperparameterError(
-            f"{flag(field)}: found a choice twice in {listed}; leave one of them out"
+            f"{flag(field)}: found a choice twice in {shown(listed)}; leave one of them out"
         )
     return Choice(values)
 
@@ -233,12 +255,14 @@ def _range(field: str, kind: str, listed: list[Any], log: bool) -> Range:
             f"{name}: found {kind}; write {fitting if _is_number(field) else 'choice'}"
         )
     if len(listed) != 2:
-        raise HyperparameterError(f"{name}: found {listed}; write two numbers, low and high")
+        raise HyperparameterError(f"{name}: found {shown(listed)}; write two numbers, low and high")
     low, high = (_valid(field, bound) for bound in listed)
     if low >= high:
-        raise HyperparameterError(f"{name}: found {listed}; write the smaller number first")
+        raise HyperparameterError(f"{name}: found {shown(listed)}; write the smaller number first")
     if log and low <= 0:
-        raise HyperparameterError(f"{name}: found {listed}; a logarithm needs numbers above 0")
+        raise HyperparameterError(
+            f"{name}: found {shown(listed)}; a logarithm needs numbers above 0"
+        )
     return Range(low, high, log)
 
 

@@ -26,9 +26,9 @@ class SqueezeExcite(nn.Module):
 
     def __init__(self, n_filters: int) -> None:
         super().__init__()
-        n_between = max(1, n_filters // _REDUCTION)
-        self.squeeze = nn.Linear(n_filters, n_between, bias=False)
-        self.excite = nn.Linear(n_between, n_filters, bias=False)
+        between = n_between(n_filters)
+        self.squeeze = nn.Linear(n_filters, between, bias=False)
+        self.excite = nn.Linear(between, n_filters, bias=False)
         for layer in (self.squeeze, self.excite):
             _initialise_he_normal(layer)
 
@@ -38,6 +38,11 @@ class SqueezeExcite(nn.Module):
         weights = self.excite(squeezed).sigmoid()
         weighted: Tensor = x * weights[:, :, None, None]
         return weighted
+
+
+def n_between(n_filters: int) -> int:
+    """Units between the block's two layers."""
+    return max(1, n_filters // _REDUCTION)
 
 
 def _initialise_he_normal(layer: nn.Linear) -> None:

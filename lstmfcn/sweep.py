@@ -15,10 +15,13 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
+from pydantic import TypeAdapter, ValidationError
+
 from lstmfcn.errors import HyperparameterError, OutputError
-from lstmfcn.files import sync, whole_file, writing
-from lstmfcn.hyperparameters import flag
+from lstmfcn.files import open_regular, sync, whole_file, writing
+from lstmfcn.hyperparameters import explain, flag
 from lstmfcn.metrics_file import EpochMetrics
+from lstmfcn.quoting import shown
 
 EVENTS, TRIALS = "sweep.jsonl", "trials.csv"
 
@@ -65,6 +68,12 @@ class Began(NamedTuple):
     hyperparameters: dict[str, Any]
 
 
+_KINDS: dict[str, TypeAdapter[Began | Trial]] = {
+    "began": TypeAdapter(Began),
+    "ended": TypeAdapter(Trial),
+}
+
+
 class Objective(NamedTuple):
     """The metric by which trials are compared, and its direction."""
 
@@ -87,7 +96,9 @@ class Objective(NamedTuple):
             return
         if self.metric.startswith("valid") and not has_validation:
             raise HyperparameterError(f"metric {self.metric}: needs --validation")
-        raise HyperparameterError(f"metric: found {self.metric!r}; write one of {', '.join(known)}")
+        raise HyperparameterError(
+            f"metric: found {shown(self.metric)}; write one of {', '.join(known)}"
+        )
 
     def better(self, one: float, other: float) -> bool:
         """Whether the first value is better than the second."""
@@ -121,7 +132,7 @@ class SweepLog:
         self.events: list[Began | Trial] = []
         path = folder / EVENTS
         if path.exists():
-            *lines, _ = path.read_text(encoding="utf-8").split("\n")  # the last may be cut off
+            *lines, _ = _text(path).split("\n")  # the last may be cut off
             self.events = [_event(line, f"{path}, line {i}") for i, line in enumerate(lines, 1)]
 
     @property
@@ -199,6 +210,15 @@ def write_table(trials: list[Trial], path: Path) -> None:
             )
 
 
+def _text(path: Path) -> str:
+    try:
+        with open_regular(path) as file:
+            return file.read().decode("utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        reason = getattr(error, "strerror", None) or "it is no text"
+        raise OutputError(f"{path}: cannot be read ({reason}); name another --output") from error
+
+
 def _line(event: Began | Trial) -> str:
     if isinstance(event, Began):
         return json.dumps({"event": "began", **event._asdict()}) + "\n"
@@ -208,8 +228,9 @@ def _line(event: Began | Trial) -> str:
 def _event(line: str, place: str) -> Began | Trial:
     try:
         written = json.loads(line)
-        kind = {"began": Began, "ended": Trial}[written.pop("event")]
-        event: Began | Trial = kind(**written)
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise OutputError(f"{place}: is damaged ({error}); name another --output") from error
-    return event
+        return _KINDS[written.pop("event")].validate_python(written)
+    except ValidationError as error:
+        fault = explain(error, "the line")
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        fault = str(error)
+    raise OutputError(f"{place}: is damaged ({fault}); name another --output")

@@ -10,6 +10,8 @@ none           progress, then result     stages, warnings, errors; a bar on a te
 
 Progress is a line for each epoch, trial or file. Where stdout and stderr are a terminal, lines
 appear above the bar. ``NO_COLOR`` takes the colours away, ``TERM=dumb`` the bar.
+
+Control characters in names of classes, columns and files are escaped here, whatever the line.
 """
 
 from __future__ import annotations
@@ -21,7 +23,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
+from io import TextIOWrapper
 from typing import TYPE_CHECKING, Any, Self
+
+from lstmfcn.quoting import printable
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -53,6 +58,18 @@ def use(manners: Manners) -> None:
     _manners = manners
     level = logging.WARNING if manners.quiet else logging.INFO
     logging.basicConfig(level=level, format="%(message)s", handlers=[_Lines()])
+    logging.getLogger("matplotlib").setLevel(logging.WARNING)  # it tells of its cache of fonts
+
+
+def show_all_characters() -> None:
+    """Have characters that stdout's encoding lacks escaped, where Python would raise an error."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
+
+
+class Styled(str):
+    """A line made for the terminal, whose control characters are meant, and nobody else's."""
 
 
 def is_verbose() -> bool:
@@ -67,13 +84,15 @@ def tell_result(*lines: str, **facts: Any) -> None:
         lines: for people.
         facts: the same for a script, as one JSON object.
     """
-    print(json.dumps(facts, allow_nan=False) if _manners.as_json else "\n".join(lines), flush=True)
+    shown = "\n".join(line if isinstance(line, Styled) else printable(line) for line in lines)
+    print(json.dumps(facts, allow_nan=False) if _manners.as_json else shown, flush=True)
 
 
 def tell_progress(line: str) -> None:
     """Print a line of what a command is doing: an epoch, a trial."""
     if _manners.quiet:
         return
+    line = printable(line)
     if _manners.as_json or (sys.stdout.isatty() and sys.stderr.isatty()):
         _console().out(line, highlight=False)
     else:
@@ -84,7 +103,9 @@ def tell_progress(line: str) -> None:
 def stage(text: str) -> Iterator[None]:
     """Say what goes on inside this block: a line, or on a terminal a sign that turns."""
     if _draws():
-        with _console().status(text):
+        from rich.text import Text
+
+        with _console().status(Text(printable(text))):
             yield
     else:
         logger.info(text)
@@ -124,7 +145,7 @@ class Bar:
             TextColumn(counted),
             MofNCompleteColumn(),
             BarColumn(),
-            TextColumn("{task.fields[state]}"),
+            TextColumn("{task.fields[state]}", markup=False),
             TimeElapsedColumn(),
             *(left if tells_time_left else []),
             console=_console(),
@@ -143,14 +164,14 @@ class Bar:
 
     def draw(self, state: str, done: int | None = None) -> None:
         """Draw anew: what stands behind the bar, and how many are done where that changed."""
-        self._drawn.update(self._task, completed=done, state=state)
+        self._drawn.update(self._task, completed=done, state=printable(state))
 
 
 class _Lines(logging.Handler):
     """Writes log lines to stderr, above the bar where there is one."""
 
     def emit(self, record: logging.LogRecord) -> None:
-        _console().out(self.format(record), highlight=False)
+        _console().out(printable(self.format(record)), highlight=False)
 
 
 def _draws() -> bool:

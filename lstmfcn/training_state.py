@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+
 import torch
 from torch import Tensor, nn
 
@@ -11,6 +13,8 @@ from lstmfcn.errors import StoppedError
 from lstmfcn.hyperparameters import PrecisionName
 from lstmfcn.metrics_file import EpochMetrics
 from lstmfcn.workers import OneWorker, Workers
+
+logger = logging.getLogger(__name__)
 
 
 class Training:
@@ -90,6 +94,20 @@ class Training:
         if self.workers.agree(checkpoints.stopped()):
             raise StoppedError(f"stopped after {self.position}", goes_on=True)
 
+    def restore_newest(self, checkpoints: Checkpoints) -> None:
+        """Go on from the newest checkpoint that is one of this network; from none, begin."""
+        for position, state in checkpoints.whole():
+            if fault := self._misfit(state):
+                logger.warning(
+                    "the checkpoint after %s is not of this training (%s); falling back to the "
+                    "one before it",
+                    position,
+                    fault,
+                )
+                continue
+            self.restore(position, state)
+            return
+
     def restore(self, position: Position, state: State) -> None:
         """Go on from a checkpoint, which another number of workers may have written."""
         self.position, self.seconds = position, state["seconds"]
@@ -102,6 +120,28 @@ class Training:
         buffers = state["buffers"]
         same = len(buffers) == self.workers.world_size
         self._set_buffers(buffers[self.workers.rank] if same else buffers.mean(dim=0))
+
+    def _misfit(self, state: State) -> str:
+        """Why a checkpoint's state is none of this training; empty where it is one."""
+        own = self.model.state_dict()
+        moments = self.optimizer.state_dict()
+        optimizer = state.get("optimizer")
+        if not isinstance(optimizer, dict) or not all(
+            _alike(optimizer.get(name), tensors) for name, tensors in moments.items()
+        ):
+            return "its optimizer's state"
+        best = state.get("best_weights")
+        if not _alike(state.get("model"), own) or not (best == {} or _alike(best, own)):
+            return "its weights"
+        buffers, sums = state.get("buffers"), state.get("sums")
+        if not _alike(sums, self.sums) or not isinstance(buffers, Tensor):
+            return "its sums"
+        if buffers.ndim != 2 or not len(buffers) or not _alike(buffers[0], self._buffers()):
+            return "its statistics"
+        kinds = {"seconds": float | int, "losses": list, "best": dict, "precision": str}
+        return next(
+            (name for name, kind in kinds.items() if not isinstance(state.get(name), kind)), ""
+        )
 
     def _buffers(self) -> Tensor:
         """This worker's batch-norm statistics, (n,)."""
@@ -120,3 +160,21 @@ class Training:
 def deciding_loss(metrics: EpochMetrics) -> float:
     """The loss by which epochs are compared: valid_loss where there is one, else train_loss."""
     return float(metrics["valid_loss" if "valid_loss" in metrics else "train_loss"])
+
+
+def _alike(found: object, own: object) -> bool:
+    """Whether what was found has the structure, types and shapes of one's own."""
+    if isinstance(own, Tensor):
+        return isinstance(found, Tensor) and found.shape == own.shape and found.dtype == own.dtype
+    if isinstance(own, dict):
+        return (
+            isinstance(found, dict)
+            and found.keys() == own.keys()
+            and all(_alike(found[name], part) for name, part in own.items())
+        )
+    return (
+        isinstance(found, list)
+        and isinstance(own, list)
+        and len(found) == len(own)
+        and all(map(_alike, found, own))
+    )

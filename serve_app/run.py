@@ -14,7 +14,7 @@ from pathlib import Path
 from queue import SimpleQueue
 from typing import Any
 
-from lstmfcn.artifact import Artifact
+from lstmfcn.artifact import Artifact, model_folder
 from lstmfcn.counts import number
 from lstmfcn.errors import ModelError, ResourceError
 from lstmfcn.hyperparameters import InferencePrecision
@@ -148,7 +148,7 @@ def named(models: Sequence[str]) -> dict[str, str]:
             name, directory = DEFAULT_NAME, model
         if name in found:
             raise ModelError(f"--model: found {name!r} twice; name each, as in --model NAME=DIR")
-        found[name] = str(Path(directory).absolute())
+        found[name] = str(model_folder(directory).absolute())
     return found
 
 

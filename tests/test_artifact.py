@@ -10,6 +10,7 @@ from lstmfcn.artifact import Artifact
 from lstmfcn.classifier import Classifier
 from lstmfcn.decision import Decision
 from lstmfcn.errors import ModelError, OutputError
+from lstmfcn.estimator import LSTMFCNClassifier
 from lstmfcn.model import LSTMFCN
 
 FILES = ["model.json", "model.safetensors"]
@@ -115,7 +116,7 @@ def test_a_model_of_before_there_was_calibration_is_loaded(tmp_path):
 def test_an_impossible_temperature_is_explained(tmp_path):
     folder = saved(tmp_path)
     rewritten(folder, decision={"temperature": 0})
-    assert "temperature: found 0; it must be greater than 0" in refusal(folder)
+    assert "temperature: found 0; it must be greater than or equal to 0.01" in refusal(folder)
 
 
 def test_equal_models_are_saved_as_equal_bytes(tmp_path):
@@ -282,4 +283,33 @@ def test_a_model_that_cannot_be_described_leaves_nothing(tmp_path):
     artifact.metrics["train_loss"] = float("nan")
     with pytest.raises(ValueError, match="not JSON compliant"):
         artifact.save(tmp_path / "model")
+    assert names(tmp_path) == []
+
+
+@pytest.mark.parametrize("record", ["run.json", "sweep.json"])
+def test_the_folder_of_a_run_or_a_sweep_stands_for_its_model(tmp_path, caplog, record):
+    run = tmp_path / "run"
+    run.mkdir()
+    (run / "run.json").write_text("{}")
+    (run / record).write_text("{}")
+    with pytest.raises(ModelError, match=r"run: holds a run that has no model yet; let it end"):
+        Artifact.load(run)
+    saved(run)
+    with caplog.at_level("INFO"):
+        assert_equal(Artifact.load(run), tiny_artifact())
+    assert caplog.messages == [f"{run}: holds a run; its model is {run / 'model'}"]
+    np.testing.assert_array_equal(
+        Classifier.load(str(run)).predict(tiny_rows().values),
+        Classifier.load(run / "model").predict(tiny_rows().values),
+    )
+
+
+@pytest.mark.parametrize("uri", ["s3://bucket/model", "gs://b/m", "S3://b", "s3:/b", "memory::"])
+def test_a_model_cannot_be_a_uri(uri, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for use in (Artifact.load, Classifier.load, LSTMFCNClassifier.load):
+        with pytest.raises(ModelError, match=rf"^found {uri}; lstmfcn reads models from folders"):
+            use(uri)
+    with pytest.raises(OutputError, match=rf"^found {uri}; lstmfcn reads models from folders"):
+        tiny_artifact().save(uri)
     assert names(tmp_path) == []

@@ -213,7 +213,14 @@ def test_a_bound_is_told():
         answers = artifact.network().eval()(torch.from_numpy(scaled.values)).argmax(dim=1)
     found = calibrated(artifact, Rows(scaled.values, answers.numpy()))
     assert found.decision.temperature == COLDEST
-    assert [line for line in told(found) if line.startswith("temperature 0.25 is a bound; ")]
+    assert list(told(found))[1] == (
+        "All 200 validation rows are classified correctly, so no temperature can be fitted "
+        "reliably; T was limited to 0.25. Use more validation rows."
+    )
+    others = (answers.numpy() + 1) % 3
+    found = calibrated(artifact, Rows(scaled.values, others))
+    assert found.decision.temperature == HOTTEST
+    assert "T was limited to 100. Use more validation rows." in list(told(found))[1]
 
 
 def test_what_is_not_asked_for_changes_nothing():

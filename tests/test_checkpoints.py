@@ -1,5 +1,8 @@
+import hashlib
+import io
 import json
 import os
+import pickle
 import signal
 import subprocess
 import sys
@@ -156,3 +159,100 @@ def test_a_writer_killed_at_any_moment_leaves_a_whole_one(tmp_path):
             for file in path.iterdir():
                 file.unlink()
             path.rmdir()
+
+
+def sealed(folder, position, content, description=None):
+    """A checkpoint of any content, whose checksum is right."""
+    name = f"epoch-{position[0]:07d}-step-{position[1]:08d}"
+    (folder / name).mkdir()
+    (folder / name / "state.pt").write_bytes(content)
+    sha256 = hashlib.sha256(name.encode() + b"\n" + content).hexdigest()
+    text = description or json.dumps({"format_version": 2, "sha256": sha256})
+    (folder / name / "checkpoint.json").write_text(text)
+    return folder / name
+
+
+class Command:
+    """A pickle of this runs a command where it is read."""
+
+    def __init__(self, path):
+        self._path = path
+
+    def __reduce__(self):
+        return os.system, (f"touch {self._path}",)
+
+
+def stored(value, **arguments):
+    buffer = io.BytesIO()
+    torch.save(value, buffer, **arguments)
+    return buffer.getvalue()
+
+
+@pytest.mark.parametrize("kind", ["zip", "legacy", "pickle"])
+def test_a_checkpoint_that_would_run_a_command_is_passed_over_in_a_line(tmp_path, kind):
+    mark = tmp_path / "ran"
+    contents = {
+        "zip": stored({"model": Command(mark)}),
+        "legacy": stored({"model": Command(mark)}, _use_new_zipfile_serialization=False),
+        "pickle": pickle.dumps(Command(mark)),
+    }
+    checkpoints = saved(tmp_path / "run", (1, 0))
+    path = sealed(tmp_path / "run", (2, 0), contents[kind])
+    told = []
+    assert [position for position, _ in checkpoints.whole(told.append)] == [(1, 0)]
+    assert len(told) == 1
+    assert told[0].startswith(f"{path}: holds no state (")
+    assert "\n" not in told[0]
+    assert len(told[0]) < 500
+    assert not mark.exists()
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"",
+        b"garbage",
+        b"PK\x03\x04" + b"\0" * 100,
+        stored(state(2))[:-30],
+        bytes(10_000),
+        b"\x80\x02" + b"(" * 100_000,
+        stored([1, 2]),
+        stored(torch.zeros(3)),
+    ],
+)
+def test_what_holds_no_state_is_passed_over_though_its_checksum_is_right(tmp_path, content):
+    checkpoints = saved(tmp_path, (1, 0))
+    sealed(tmp_path, (2, 0), content)
+    assert checkpoints.newest()[0] == (1, 0)
+
+
+@pytest.mark.parametrize(
+    "description",
+    [
+        "[" * 100_000,
+        '{"a":' * 100_000,
+        "[]",
+        "3",
+        "1" * 5000,
+        '{"format_version": ' + "1" * 4000 + "}",
+        " " * 100_000 + "{}",
+        '{"format_version": "' + "x" * 50_000 + '"}',
+    ],
+)
+def test_a_strange_description_is_passed_over_in_a_line(tmp_path, description):
+    saved(tmp_path, (1, 0))
+    sealed(tmp_path, (2, 0), b"", description)
+    told = []
+    assert find_newest(tmp_path, told.append)[0] == (1, 0)
+    assert len(told) == 1
+    assert "\n" not in told[0]
+    assert len(told[0]) < 600
+
+
+@pytest.mark.parametrize("name", ["checkpoint.json", "state.pt"])
+def test_a_pipe_in_the_place_of_a_file_is_passed_over(tmp_path, name):
+    saved(tmp_path, (1, 0), (2, 0))
+    path = tmp_path / "epoch-0000002-step-00000000" / name
+    path.unlink()
+    os.mkfifo(path)
+    assert find_newest(tmp_path)[0] == (1, 0)

@@ -531,3 +531,42 @@ def test_evaluate_keeps_an_evaluation_that_is_there(tmp_path, capsys):
     words = ["evaluate", "--model", "nowhere", "--data", "nowhere", "--output", str(tmp_path)]
     assert "evaluation.json: is there already; add --overwrite" in refusal(capsys, words)
     assert "nowhere: found no readable model.json" in refusal(capsys, [*words, "--overwrite"])
+
+
+WITH_OUTPUT = {
+    "sample": [],
+    "convert": ["--input", "archive.tsv"],
+    "check": ["data", "--fix"],
+    "train": ["--train", "data"],
+    "tune": ["--train", "data", "--resume"],
+    "evaluate": ["--model", "model", "--data", "data"],
+    "report": ["--model", "model", "--data", "data"],
+    "predict": ["--model", "model", "--input", "data"],
+    "export": ["--model", "model"],
+}
+WITH_MODEL = {
+    "train": ["--train", "data", "--output", "out"],
+    "tune": ["--train", "data", "--validation", "data", "--output", "out"],
+    "evaluate": ["--data", "data"],
+    "report": ["--data", "data", "--output", "out"],
+    "predict": ["--input", "data", "--output", "out"],
+    "export": ["--output", "out.onnx"],
+    "serve": [],
+}
+
+
+@pytest.mark.parametrize("uri", ["s3://bucket/x", "file:///data/x", "hdfs:/x"])
+@pytest.mark.parametrize(
+    ("command", "arguments"),
+    [(name, [*words, "--output"]) for name, words in WITH_OUTPUT.items()]
+    + [(name, [*words, "--model"]) for name, words in WITH_MODEL.items()]
+    + [("serve", ["--model", "out", "--model=name={}"])],
+)
+def test_a_uri_is_refused_before_anything_starts(
+    tmp_path, monkeypatch, capsys, command, arguments, uri
+):
+    monkeypatch.chdir(tmp_path)
+    last = [arguments[-1].format(uri)] if "{}" in arguments[-1] else [arguments[-1], uri]
+    line = refusal(capsys, [command, *arguments[:-1], *last])
+    assert line.startswith(f"lstmfcn: found {uri}; ")
+    assert list(tmp_path.iterdir()) == []

@@ -5,12 +5,14 @@ import re
 import statistics
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+import torch
 from small_models import tiny_artifact
 
 from lstmfcn.artifact import Artifact
@@ -232,7 +234,20 @@ def test_the_model_directorys_messages_are_what_is_told(tmp_path, monkeypatch):
         path = Path("model", "model.json")
         path.write_text(path.read_text().replace(one, other))
         told.append(refusal(Artifact.load, "model").replace(str(path), "FILE"))
-    assert told == messages
+    artifact, bias = tiny_artifact(), "head.bias"
+    for tampered in (
+        replace(artifact, hyperparameters=Hyperparameters(task="binary")),
+        replace(artifact, weights=artifact.weights | {bias: torch.zeros(4)}),
+        replace(artifact, weights=artifact.weights | {bias: torch.full((3,), torch.nan)}),
+    ):
+        tampered.save("model")
+        told.append(re.sub(r"model/model[.]\w+:", "FILE:", refusal(Artifact.load, "model")))
+    path.unlink()
+    os.mkfifo(path)
+    Path("run").mkdir()
+    Path("run", "run.json").touch()
+    told += [refusal(Artifact.load, name) for name in ("model", "run", "s3://bucket/model")]
+    assert [re.sub("^(model|run):", "DIR:", line) for line in told] == messages
 
 
 def test_the_table_of_the_archive_has_the_means_and_ranges_of_the_results():

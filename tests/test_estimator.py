@@ -496,3 +496,31 @@ def test_the_code_of_the_page_runs(tmp_path, monkeypatch, capsys):
     printed = capsys.readouterr().out.splitlines()
     assert re.fullmatch(r"\['(bell|cylinder|funnel)'.*\]", printed[-1])
     assert Classifier.load("runs/best").schema.classes == ("bell", "cylinder", "funnel")
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"dtype": "<U1000000000"},
+        {"dtype": "nonsense"},
+        {"dtype": 3},
+        {"classes": []},
+        {"classes": ["a", "a"]},
+        {"classes": ["a", "other"]},
+        {"classes": [["a"], "b"]},
+        {"classes": 3},
+        {"columns": ["x_1"]},
+        {"columns": 3},
+        {"more": 3},
+    ],
+)
+def test_a_model_whose_labels_were_tampered_with_is_refused_in_a_line(tmp_path, changes):
+    artifact = tiny_artifact("binary")
+    record = {"classes": ["0", "1"], "dtype": "<U1", "columns": None}
+    replace(artifact, training={"estimator": record}).save(tmp_path / "model")
+    assert LSTMFCNClassifier.load(tmp_path / "model").classes_.tolist() == ["0", "1"]
+    replace(artifact, training={"estimator": record | changes}).save(tmp_path / "model")
+    with pytest.raises(ModelError) as refusal:
+        LSTMFCNClassifier.load(tmp_path / "model")
+    assert str(refusal.value).startswith(f"{tmp_path / 'model'}: ")
+    assert len(str(refusal.value)) < 500

@@ -1,9 +1,25 @@
+import errno
+import os
+import signal
+import subprocess
+import sys
+import time
 from pathlib import Path
 
 import pytest
 
-from lstmfcn.errors import OutputError
-from lstmfcn.files import new_folder, refuse_unwritable, sync, whole_file, whole_folder
+from lstmfcn.errors import ModelError, OutputError
+from lstmfcn.files import (
+    _exchange,
+    local_path,
+    make_folder,
+    new_folder,
+    read_regular,
+    refuse_unwritable,
+    sync,
+    whole_file,
+    whole_folder,
+)
 
 
 class BodyError(Exception):
@@ -226,3 +242,122 @@ def test_what_can_be_written_leaves_nothing_behind(tmp_path, monkeypatch):
     for path in (tmp_path / "new/folder", Path("new"), tmp_path):
         refuse_unwritable(path)
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    "uri",
+    [
+        *("s3://b/run", "s3:/b/run", "S3://b", "gs://b", "abfs://c@a/run", "hdfs://host:9/run"),
+        *(
+            "memory::",
+            "simplecache::s3://b",
+            "memory://",
+            "ray+http://x",
+            "wasbs://a/b\nc",
+            "C:/runs",
+        ),
+    ],
+)
+def test_a_uri_is_no_output(uri):
+    with pytest.raises(OutputError, match=r"name one on storage that every machine reaches$"):
+        local_path(uri)
+    with pytest.raises(OutputError):
+        local_path(Path(uri) / "model")
+
+
+@pytest.mark.parametrize("uri", ["file:///data/run", "file:/data/run", "FILE://data"])
+def test_a_file_uri_is_to_be_written_as_a_path(uri):
+    with pytest.raises(ModelError, match=r"^found .*; write the path alone, without file:$"):
+        local_path(uri, ModelError)
+
+
+@pytest.mark.parametrize(
+    "path", ["runs/first", "/data/run", "a:b", "runs/s3:/x", "./s3:/b", "2026-01-01T10:00/x", "::"]
+)
+def test_other_names_with_colons_are_paths(path):
+    assert local_path(path) == Path(path)
+
+
+def test_folders_that_are_made_are_durable_in_those_above_them(tmp_path, monkeypatch):
+    synced = []
+    monkeypatch.setattr("lstmfcn.files.sync", synced.append)
+    make_folder(tmp_path / "a" / "b" / "c")
+    assert synced == [tmp_path, tmp_path / "a", tmp_path / "a" / "b"]
+    make_folder(tmp_path / "a" / "b" / "c")
+    assert len(synced) == 3
+    for write in (whole_file, whole_folder):
+        synced.clear()
+        with write(tmp_path / write.__name__ / "in" / "x") as unfinished:
+            if write is whole_file:
+                unfinished.touch()
+        assert tmp_path in synced
+        assert tmp_path / write.__name__ in synced
+        assert synced[-1] == tmp_path / write.__name__ / "in"
+
+
+def test_a_folder_above_that_is_a_file_is_refused(tmp_path):
+    (tmp_path / "file").touch()
+    for path in (tmp_path / "file", tmp_path / "file" / "in"):
+        with pytest.raises(OSError, match=r"Not a directory|File exists"):
+            make_folder(path)
+
+
+REPLACER = """
+import sys
+from pathlib import Path
+from lstmfcn.files import whole_folder
+print("began", flush=True)
+for k in range(100_000):
+    with whole_folder(Path(sys.argv[1])) as unfinished:
+        (unfinished / "content").write_text(str(k))
+"""
+
+
+def test_a_folder_that_is_replaced_is_there_at_each_moment_even_when_its_writer_is_killed(tmp_path):
+    path = tmp_path / "model"
+    with whole_folder(path) as unfinished:
+        (unfinished / "content").write_text("first")
+    if not exchanges(tmp_path):
+        pytest.skip("this file system cannot exchange two folders by one step")
+    for _ in range(3):
+        command = [sys.executable, "-c", REPLACER, path]
+        with subprocess.Popen(command, stdout=subprocess.PIPE) as writer:
+            assert writer.stdout.readline() == b"began\n"
+            end = time.monotonic() + 0.3
+            while time.monotonic() < end:
+                assert path.is_dir()
+            os.kill(writer.pid, signal.SIGKILL)
+        assert (path / "content").read_text()
+
+
+def exchanges(folder):
+    for name in ("one", "other"):
+        (folder / name).mkdir()
+    try:
+        _exchange(folder / "one", folder / "other")
+    except OSError:
+        return False
+    return True
+
+
+def test_where_two_folders_cannot_be_exchanged_one_is_moved_aside(tmp_path, monkeypatch):
+    def cannot(_one, _other):
+        raise OSError(errno.EINVAL, "Invalid argument")
+
+    monkeypatch.setattr("lstmfcn.files._exchange", cannot)
+    for text in ("old", "new"):
+        with whole_folder(tmp_path / "model") as unfinished:
+            (unfinished / "content").write_text(text)
+    assert (tmp_path / "model" / "content").read_text() == "new"
+    assert names(tmp_path) == ["model"]
+
+
+def test_only_a_regular_file_of_bounded_size_is_read(tmp_path):
+    (tmp_path / "file").write_bytes(b"12345")
+    assert read_regular(tmp_path / "file", 5) == b"12345"
+    with pytest.raises(OSError, match="it is larger than 4 bytes"):
+        read_regular(tmp_path / "file", 4)
+    os.mkfifo(tmp_path / "pipe")
+    for path in (tmp_path / "pipe", Path("/dev/zero"), tmp_path):
+        with pytest.raises(OSError, match=r"no regular file|Is a directory"):
+            read_regular(path, 5)

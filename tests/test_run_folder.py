@@ -3,6 +3,7 @@ import os
 import signal
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -125,3 +126,54 @@ def test_a_folder_that_cannot_be_written_to_is_refused(tmp_path):
     (tmp_path / "file").touch()
     with pytest.raises(OutputError, match="cannot be written to"), run_folder(tmp_path / "file"):
         pass
+
+
+def test_a_folder_that_never_takes_a_file_is_refused():
+    with pytest.raises(OutputError, match="/proc/none: cannot be written to"):
+        run_folder(Path("/proc/none")).__enter__()
+
+
+RIVAL = """
+import os, sys, time
+from pathlib import Path
+from lstmfcn.errors import OutputError
+from lstmfcn.run_folder import run_folder
+
+folder, inside = Path(sys.argv[1]), Path(sys.argv[2])
+end, holds = time.monotonic() + 1.5, 0
+while time.monotonic() < end:
+    try:
+        with run_folder(folder):
+            os.close(os.open(inside, os.O_CREAT | os.O_EXCL))  # fails where another is inside
+            holds += 1
+            time.sleep(0.0002)
+            inside.unlink()
+    except OutputError:
+        pass
+print(holds)
+"""
+
+
+def test_of_several_processes_that_come_and_go_one_holds_a_folder_at_a_time(tmp_path):
+    command = [sys.executable, "-c", RIVAL, tmp_path / "run", tmp_path / "inside"]
+    rivals = [subprocess.Popen(command, stdout=subprocess.PIPE) for _ in range(4)]
+    holds = [int(rival.communicate(timeout=60)[0]) for rival in rivals]
+    assert [rival.returncode for rival in rivals] == [0] * 4
+    assert sum(holds) > 50
+
+
+@pytest.mark.parametrize(
+    "text", ["[" * 100_000, '{"a":' * 100_000, " " * (1 << 21), "\0", '"\\ud800"']
+)
+def test_a_strange_record_is_told_in_a_line(tmp_path, text):
+    (tmp_path / "run.json").write_text(text)
+    with pytest.raises(OutputError) as refusal:
+        RunRecord.load(tmp_path)
+    assert str(refusal.value).startswith(f"{tmp_path}/run.json: ")
+    assert len(str(refusal.value)) < 1000
+
+
+def test_a_pipe_in_the_place_of_a_record_is_not_waited_for(tmp_path):
+    os.mkfifo(tmp_path / "run.json")
+    with pytest.raises(OutputError, match="cannot be read"):
+        RunRecord.load(tmp_path)

@@ -1,4 +1,6 @@
 import math
+import os
+import time
 
 import pytest
 import yaml
@@ -129,3 +131,65 @@ def test_the_published_ranges():
     assert math.isclose(values["lr"].low, 1e-4)
     assert values["epochs"] == Range(10, 50)
     assert values["batch_size"] == Choice((32, 64, 128, 512))
+
+
+LEVELS = "".join(
+    f"a{i}: &a{i} [{', '.join(f'*a{i - 1}' for _ in range(9))}]\n" for i in range(1, 9)
+)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "a0: &a0 [0]\n" + LEVELS + "lr: *a8\n",
+        "lr: &x {uniform: [*x, 1]}",
+        "lr: " + "[" * 5000,
+        "{lr: " * 3000,
+        "lr: " + "9" * 5000,
+        "lr: 0x" + "f" * 20_000,
+        "lr: {choice: [0x" + "f" * 20_000 + "]}",
+        "hidden-size: {int: [1, 0x" + "f" * 20_000 + "], log: 3}",
+        "lr: 2001-99-99",
+        "lr: !!python/object/apply:os.system [exit]",
+        "lr: {choice: [" + "'x', " * 9000 + "]}",
+        "lr: !!binary " + "A" * 40_000,
+        "'" + "x" * 50_000 + "': 3",
+        "lr: {'" + "x" * 50_000 + "': 3, choice: [1]}",
+        "? [1, 2]\n: 3",
+        "lr: \x1b[31m",
+        "lr: !!timestamp nonsense",
+        "lr: !!float nonsense",
+        "lr: !!bool nonsense",
+        "<<: 3",
+    ],
+)
+def test_a_strangers_yaml_is_refused_in_a_line_of_bounded_length(text):
+    began = time.process_time()
+    with pytest.raises(HyperparameterError) as refusal:
+        SearchSpace.parse(text, "space.yaml")
+    assert time.process_time() - began < 5
+    message = str(refusal.value)
+    assert message.startswith("space.yaml")
+    assert "\n" not in message
+    assert "\x1b" not in message
+    assert len(message) < 2500
+
+
+def test_an_alias_is_told_by_its_line():
+    with pytest.raises(HyperparameterError, match=r"^space.yaml, line 2: is not YAML"):
+        SearchSpace.parse("lr: &lr {uniform: [0.1, 0.2]}\ndropout: *lr", "space.yaml")
+
+
+@pytest.mark.parametrize("path", ["/dev/zero", "/dev/null", "/", "/proc/self/nothing"])
+def test_what_is_no_file_is_refused_at_once(path):
+    with pytest.raises(HyperparameterError, match=rf"^{path}: cannot be read \("):
+        SearchSpace.load(path)
+
+
+def test_a_pipe_and_a_large_file_are_refused_at_once(tmp_path):
+    os.mkfifo(tmp_path / "pipe")
+    (tmp_path / "large").touch()
+    os.truncate(tmp_path / "large", 1 << 40)
+    for name in ("pipe", "large"):
+        with pytest.raises(HyperparameterError, match=rf"{name}: cannot be read \("):
+            SearchSpace.load(str(tmp_path / name))

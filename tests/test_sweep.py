@@ -1,4 +1,5 @@
 import csv
+import os
 
 import pytest
 from hypothesis import given
@@ -141,3 +142,35 @@ def test_progress_tells_how_the_sweep_stands(capsys):
 def test_a_failed_trial_tells_its_reason():
     failed = Trial(7, {"lr": 0.123456789}, "failed", reason="train_loss became nan")
     assert trial_line(failed, ACCURACY) == "trial 7 failed: train_loss became nan (lr 0.1235)"
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "[" * 100_000,
+        "1" * 5000,
+        "[]",
+        "{}",
+        '{"event": []}',
+        '{"event": "began"}',
+        '{"event": "began", "number": "one", "hyperparameters": {}}',
+        '{"event": "began", "number": 1, "hyperparameters": ' + "[" * 500 + "]" * 500 + "}",
+        '{"event": "ended", "number": 1, "hyperparameters": {}, "status": "lost"}',
+        '{"event": "ended", "number": 1, "hyperparameters": {}, "status": "done", "epochs": "a"}',
+    ],
+)
+def test_a_strange_line_is_told_with_its_number(tmp_path, line):
+    (tmp_path / EVENTS).write_text(f"{line}\n")
+    with pytest.raises(OutputError, match=r"sweep.jsonl, line 1: is damaged \(") as refusal:
+        SweepLog(tmp_path)
+    assert len(str(refusal.value)) < 1000
+
+
+def test_what_is_no_text_file_is_told_in_a_line(tmp_path):
+    os.mkfifo(tmp_path / EVENTS)
+    with pytest.raises(OutputError, match="it is no regular file"):
+        SweepLog(tmp_path)
+    (tmp_path / EVENTS).unlink()
+    (tmp_path / EVENTS).write_bytes(b"\xff\xfe")
+    with pytest.raises(OutputError, match="it is no text"):
+        SweepLog(tmp_path)

@@ -134,3 +134,53 @@ def test_the_second_ctrl_c_ends_a_command_at_once():
             process.send_signal(signal.SIGINT)
         rest, told = process.communicate(timeout=20)
     assert (process.returncode, rest, told) == (130, "", "lstmfcn: ended at once\n")
+
+
+NASTY = "a\x1b[31mb\x9b2Jc\rd\u202ee\u2066f\x07g\x7fh\u2028i"
+TAMED = r"a\x1b[31mb\x9b2Jc\rd\u202ee\u2066f\x07g\x7fh\u2028i"
+
+TELLING = """
+import logging
+from lstmfcn.terminal import Manners, show_all_characters, stage, tell_progress, tell_result, use
+show_all_characters()
+use(Manners())
+name = {name!r}
+logging.getLogger().warning("log %s", name)
+tell_progress("progress " + name)
+with stage("stage " + name + "[red]"):
+    pass
+tell_result("result " + name)
+"""
+
+
+def test_control_characters_of_names_are_escaped_in_all_that_is_printed():
+    command = [sys.executable, "-c", TELLING.format(name=NASTY)]
+    stdout, stderr = in_a_pipe(command)
+    assert stdout == [f"progress {TAMED}", f"result {TAMED}"]
+    assert stderr == [f"log {TAMED}", f"stage {TAMED}[red]"]
+    shown = on_a_terminal(command)
+    for told in (f"log {TAMED}", f"progress {TAMED}", f"result {TAMED}"):
+        assert told in shown
+    for control in ("\x1b[31mb", "\x9b", "\u202e", "\u2066", "\x07"):
+        assert control not in shown
+
+
+@pytest.mark.parametrize("encoding", ["ascii", "latin-1", "cp1252", "utf-8"])
+def test_names_that_stdout_cannot_encode_are_escaped(encoding):
+    command = [sys.executable, "-c", TELLING.format(name="größe-日本-🐁")]
+    done = subprocess.run(
+        command,
+        cwd=REPOSITORY,
+        capture_output=True,
+        check=True,
+        env=os.environ | {"PYTHONIOENCODING": encoding},
+    )
+    name = "größe-日本-🐁".encode(encoding, "backslashreplace")
+    assert done.stdout.split(b"\n") == [b"progress " + name, b"result " + name, b""]
+    assert b"log " + name in done.stderr
+
+
+def test_matplotlib_does_not_tell_of_its_fonts():
+    text = "from lstmfcn.terminal import Manners, use; import logging; use(Manners()); "
+    text += 'logging.getLogger("matplotlib.font_manager").info("generated new fontManager")'
+    assert in_a_pipe([sys.executable, "-c", text]) == ([], [])

@@ -18,7 +18,7 @@ from torch import nn
 
 from lstmfcn.adam import Adam
 from lstmfcn.batches import Batch, EvaluationBatches, Share, training_batches
-from lstmfcn.checkpoints import Checkpoints
+from lstmfcn.checkpoints import Checkpoints, Position
 from lstmfcn.errors import OutputError, TrainingError
 from lstmfcn.model import LSTMBranch
 from lstmfcn.rows import Rows
@@ -359,6 +359,60 @@ def test_batch_norm_statistics_stay_each_workers_own_or_are_averaged_for_other_n
     for workers, expected in [(TwoWorkers(0), 2.0), (TwoWorkers(1), 6.0), (OneWorker(), 4.0)]:
         Training(model, 0.01, workers).restore(*start)
         assert statistics.unique().tolist() == [expected]
+
+
+def changed(state, path, value):
+    """A state with another value at a path; without what stands there, for None."""
+    *above, last = path
+    inside = copy.deepcopy(state)
+    place = inside
+    for name in above:
+        place = place[name]
+    if value is None:
+        del place[last]
+    else:
+        place[last] = value
+    return inside
+
+
+@pytest.mark.parametrize(
+    ("path", "value"),
+    [
+        *(((name,), None) for name in ("model", "optimizer", "buffers", "sums", "seconds")),
+        *(((name,), None) for name in ("losses", "best", "best_weights", "precision")),
+        *(((name,), 3) for name in ("model", "optimizer", "buffers", "sums", "losses", "best")),
+        (("model", "head.bias"), None),
+        (("model", "head.bias"), torch.zeros(4)),
+        (("model", "head.bias"), torch.zeros(3, dtype=torch.int64)),
+        (("model", "other"), torch.zeros(3)),
+        (("best_weights",), {"head.bias": torch.zeros(3)}),
+        (("optimizer", "means"), []),
+        (("optimizer", "means", 0), torch.zeros(1)),
+        (("optimizer", "steps"), 3),
+        (("buffers",), torch.zeros(1, 2)),
+        (("buffers",), torch.zeros(0, 2)),
+        (("sums",), torch.zeros(7)),
+        (("seconds",), "long"),
+    ],
+)
+def test_a_checkpoint_of_another_training_falls_back_to_the_one_before(
+    tmp_path, caplog, path, value
+):
+    checkpoints = Checkpoints(tmp_path)
+    whole = Training(tiny_network(), 0.01)
+    whole.save(checkpoints)
+    (before, state), position = checkpoints.newest(), Position(2)
+    checkpoints.save(position, changed(state, path, value))
+    training = Training(tiny_network(), 0.01)
+    training.restore_newest(checkpoints)
+    assert training.position == before
+    assert "falling back to the one before it" in caplog.text
+    checkpoints.save(before, changed(state, path, value))  # now there is none to fall back to
+    fresh = Training(tiny_network(), 0.01)
+    weights = copy.deepcopy(fresh.model.state_dict())
+    fresh.restore_newest(checkpoints)
+    assert fresh.position == (0, 0)
+    assert all(torch.equal(weights[name], own) for name, own in fresh.model.state_dict().items())
 
 
 def test_workers_that_see_different_checkpoints_are_refused():

@@ -20,6 +20,8 @@ from lstmfcn.check.report import (
     text,
 )
 from lstmfcn.errors import DataError
+from lstmfcn.quoting import printable
+from lstmfcn.terminal import Styled
 
 
 def lines_for_terminal(findings: Findings, console: Console | None = None) -> list[str]:
@@ -29,29 +31,33 @@ def lines_for_terminal(findings: Findings, console: Console | None = None) -> li
         return list(text(findings))
     with console.capture() as captured:
         _print(findings, console)
-    return captured.get().splitlines()
+    return [Styled(line) for line in captured.get().split("\n")]
 
 
 def _print(findings: Findings, console: Console) -> None:
     for line in summary(findings):
-        console.print(Text(line))
+        console.print(_text(line))
     console.print()
     style = "bold red" if findings.n_faults else "bold green"
-    console.print(Text(fault_heading(findings), style))
+    console.print(_text(fault_heading(findings), style))
     for file, faults in groupby(findings.faults, key=lambda fault: fault.file):
         rows = list(faults)
         if all(fault.row is None for fault in rows):
-            console.print(*map(Text, ("", *map(str, rows))), sep="\n")
+            console.print(*map(_text, ("", *map(str, rows))), sep="\n")
         else:
-            console.print(Text(f"\n{file}"), _table(rows), sep="\n")
+            console.print(_text(f"\n{file}"), _table(rows), sep="\n")
     if findings.n_more:
-        console.print(Text(not_listed(findings)))
+        console.print(_text(not_listed(findings)))
     if findings.suspicions:
-        console.print(Text(f"\n{suspicion_heading(findings)}", "bold yellow"))
+        console.print(_text(f"\n{suspicion_heading(findings)}", "bold yellow"))
     for suspicion in findings.suspicions:
-        console.print(Padding(Text(str(suspicion)), (0, 0, 0, 2)))
+        console.print(Padding(_text(str(suspicion)), (0, 0, 0, 2)))
         for place in places(suspicion):
-            console.print(Padding(Text(place, "dim"), (0, 0, 0, 4)))
+            console.print(Padding(_text(place, "dim"), (0, 0, 0, 4)))
+
+
+def _text(line: str, style: str = "") -> Text:
+    return Text(printable(line), style)
 
 
 def _table(faults: list[DataError]) -> Table:
@@ -62,5 +68,5 @@ def _table(faults: list[DataError]) -> Table:
     table.add_column("what to do", overflow="fold", ratio=3)
     for fault in faults:
         row = "all" if fault.row is None else str(fault.row)
-        table.add_row(*map(Text, (row, fault.column or "", fault.found, fault.fix)))
+        table.add_row(*map(_text, (row, fault.column or "", fault.found, fault.fix)))
     return table

@@ -12,6 +12,7 @@ from lstmfcn.commands.pages import DATA_COMMANDS, page
 from lstmfcn.counts import number
 from lstmfcn.data_arguments import told
 from lstmfcn.errors import DataError, OutputError
+from lstmfcn.files import local_path
 from lstmfcn.flag_groups import DATA, OUTPUT
 from lstmfcn.hyperparameters import Hyperparameters, MissingLabelsName, MissingName, TaskName
 from lstmfcn.terminal import stage, tell_result
@@ -72,6 +73,7 @@ def check(
     Hyperparameters.parse({"missing": missing, "missing_marker": missing_marker})  # go together
     if fix != (output is not None) or ((drop_duplicates or drop_shared) and not fix):
         raise OutputError("--fix and --output DIR go together, and --drop-... with them")
+    folder = local_path(output) if output else None
     from lstmfcn.check.check import check as check_data
     from lstmfcn.check.report import as_facts
     from lstmfcn.check.terminal import lines_for_terminal
@@ -88,11 +90,11 @@ def check(
         )
     lines, facts = lines_for_terminal(findings), as_facts(findings)
     try:
-        if output:
+        if folder:
             with stage(f"writing {output}"):
-                written = _write_clean(findings, Path(output), drop_duplicates, drop_shared)
+                written = _write_clean(findings, folder, drop_duplicates, drop_shared)
             lines += ["", written]
-            facts["output"] = str(Path(output).absolute())
+            facts["output"] = str(folder.absolute())
     finally:
         tell_result(*lines, **facts)
     if findings.n_faults and not output:

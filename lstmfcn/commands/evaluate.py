@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import json
-from pathlib import Path
 from typing import Annotated
 
 from lstmfcn.commands.flag_types import Overwrite, Place, Places
 from lstmfcn.commands.pages import USE_COMMANDS, page
-from lstmfcn.files import refuse_existing, refuse_unwritable, whole_file
+from lstmfcn.files import local_path, refuse_existing, refuse_unwritable, whole_file
 from lstmfcn.flag_groups import DATA, OUTPUT
 from lstmfcn.terminal import tell_result
 
@@ -34,7 +33,7 @@ def evaluate(
     overwrite
         Write evaluation.json anew where it is there already.
     """
-    written = Path(output) / "evaluation.json" if output else None
+    written = local_path(output) / "evaluation.json" if output else None
     if written:
         refuse_unwritable(written)
         if not overwrite:

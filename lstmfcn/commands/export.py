@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Annotated
 
 from lstmfcn.commands.flag_types import Overwrite, Place
 from lstmfcn.commands.pages import USE_COMMANDS, page
-from lstmfcn.files import refuse_existing, refuse_unwritable
+from lstmfcn.files import local_path, refuse_existing, refuse_unwritable
 from lstmfcn.flag_groups import DATA, OUTPUT
 from lstmfcn.terminal import tell_result
 
@@ -30,11 +29,12 @@ def export(
     overwrite
         Write the file anew where it is there already.
     """
+    path = local_path(output)
     if not overwrite:
-        refuse_existing(Path(output))
-    refuse_unwritable(Path(output))
+        refuse_existing(path)
+    refuse_unwritable(path)
     from lstmfcn.artifact import Artifact
     from lstmfcn.onnx_export import export_onnx
 
-    export_onnx(Artifact.load(model), Path(output))
-    tell_result(output, output=str(Path(output).absolute()))
+    export_onnx(Artifact.load(model), path)
+    tell_result(output, output=str(path.absolute()))

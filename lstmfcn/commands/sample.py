@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Annotated
 
 from lstmfcn.commands.flag_types import Count, Place, Seed
 from lstmfcn.commands.pages import DATA_COMMANDS, page
 from lstmfcn.commands.written import tell_written
+from lstmfcn.files import local_path
 from lstmfcn.flag_groups import DATA, OUTPUT
 
 
@@ -35,6 +35,7 @@ def sample(
     from lstmfcn.cylinder_bell_funnel import cylinder_bell_funnel
     from lstmfcn.shard_writing import write_shards
 
+    folder = local_path(output)
     values, names = cylinder_bell_funnel(rows, seed)
-    write_shards(Path(output), names.tolist(), values.round(6).tolist(), shards)
+    write_shards(folder, names.tolist(), values.round(6).tolist(), shards)
     tell_written(rows, shards, output)

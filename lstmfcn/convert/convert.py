@@ -22,7 +22,7 @@ from lstmfcn.convert.series import LabelName, Rereadable, Series, Wanted
 from lstmfcn.convert.ts import read_ts
 from lstmfcn.counts import number
 from lstmfcn.errors import DataError
-from lstmfcn.files import new_folder
+from lstmfcn.files import local_path, new_folder
 from lstmfcn.hyperparameters import MissingName
 from lstmfcn.packing import PACKED_SUFFIXES
 from lstmfcn.shard_writing import write_rows
@@ -83,7 +83,7 @@ def convert(
         OutputError: the folder cannot be used.
     """
     shard = _shard_of(input)
-    folder = new_folder(Path(output))
+    folder = new_folder(local_path(output))
     wanted = Wanted(label, header, n_channels, missing)
     series = _form_of(shard, wanted).read(shard, wanted)
     if missing == "mask":

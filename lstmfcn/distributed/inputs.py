@@ -12,7 +12,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from lstmfcn.data_arguments import Data, arguments_of
-from lstmfcn.errors import DataError
+from lstmfcn.errors import DataError, ModelError
+from lstmfcn.files import local_path
 from lstmfcn.hyperparameters import Hyperparameters, resume_with
 from lstmfcn.reading import ShardSet, survey
 from lstmfcn.records import TrackerName
@@ -26,13 +27,21 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Asked:
-    """What the user asked to train; the fields are those of `RunRecord`."""
+    """What the user asked to train; the fields are those of `RunRecord`.
+
+    Raises:
+        ModelError: the model is a URI.
+    """
 
     train: Data | None
     validation: Data | None
     model: str | None
     hyperparameters: Hyperparameters
     track: Sequence[TrackerName] | None = None
+
+    def __post_init__(self) -> None:
+        if self.model:
+            local_path(self.model, ModelError)
 
     def begin(self, folder: Path, resume: bool) -> RunRecord:
         """The record of a run in a folder that holds none yet.

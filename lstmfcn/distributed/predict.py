@@ -14,7 +14,7 @@ from lstmfcn.data_arguments import Data
 from lstmfcn.distributed.predictors import own_results, predictors
 from lstmfcn.distributed.runtime import ray_runtime
 from lstmfcn.errors import OutputError, StoppedError
-from lstmfcn.files import refuse_unwritable
+from lstmfcn.files import local_path, refuse_unwritable
 from lstmfcn.predicted import PredictedShards
 from lstmfcn.prediction import output_names, refuse_kept_twice
 from lstmfcn.reading import refuse_absent, survey
@@ -62,12 +62,12 @@ def predict(
     Raises:
         UserError: model, shards or output do not allow it.
     """
+    folder = local_path(output).absolute()
     artifact = Artifact.load(model)
     refuse_kept_twice(artifact.schema, keep_columns, explain)
     found = survey(input, schema=artifact.schema, labels=False)
     for shard, header in zip(found.shards, found.headers, strict=True):
         refuse_absent(keep_columns, header, shard)
-    folder = Path(output).absolute()
     files = _files(found.shards, folder, explain)
     _refuse_input(input, files)
     refuse_unwritable(files[0].path)

@@ -9,12 +9,14 @@ import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from importlib import import_module
+from pathlib import Path
 from typing import Any, NamedTuple, cast
 
 import ray
 
 from lstmfcn.distributed.address import no_cluster, refuse_dead
 from lstmfcn.errors import LstmfcnError, ResourceError
+from lstmfcn.shadows import refuse_shadows
 from lstmfcn.terminal import is_verbose, stage
 
 ENVIRONMENT = {
@@ -62,6 +64,7 @@ def ray_runtime(meanwhile: str | None = None) -> Iterator[bool]:
 
     Raises:
         ResourceError: RAY_ADDRESS names a cluster that does not answer, or does not let us in.
+        UserError: the current folder holds a file that workers would import for a package.
     """
     prepare_environment()
     address = os.environ.get("RAY_ADDRESS")
@@ -71,6 +74,7 @@ def ray_runtime(meanwhile: str | None = None) -> Iterator[bool]:
         if ray.is_initialized():
             yield True
             return
+        refuse_shadows(Path.cwd())
         started = time.perf_counter()
         with stage(f"connecting to Ray at {address}" if address else "starting Ray"):
             _connect(address)

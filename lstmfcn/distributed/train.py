@@ -15,6 +15,7 @@ from lstmfcn.data_arguments import Data
 from lstmfcn.distributed.inputs import Asked, Inputs, read_inputs
 from lstmfcn.distributed.runtime import ray_runtime
 from lstmfcn.errors import OutputError
+from lstmfcn.files import local_path
 from lstmfcn.hyperparameters import Hyperparameters
 from lstmfcn.records import TrackerName
 from lstmfcn.run_folder import MODEL, RunRecord, run_folder, run_position
@@ -91,7 +92,7 @@ def train(
         TrainingError: the loss became infinite or nan.
     """
     began = time.time()
-    folder = Path(output).absolute()
+    folder = local_path(output).absolute()
     asked = Asked(train, validation, model, hyperparameters, track)
     known = record = RunRecord.load(folder) if resume else None
     if record and SweepRecord.load(folder):

@@ -74,9 +74,7 @@ def train_model(
         sync_first=run.output / METRICS,
         stop_file=run.stop_file,
     )
-    start = checkpoints.newest()
-    if start:
-        training.restore(*start)
+    training.restore_newest(checkpoints)
     with _report(run.output / METRICS, training) as report:
         fit(
             training,

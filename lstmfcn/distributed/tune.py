@@ -11,6 +11,7 @@ from lstmfcn.distributed.inputs import Asked, Inputs, read_inputs
 from lstmfcn.distributed.runtime import ray_runtime
 from lstmfcn.distributed.train import Resources
 from lstmfcn.errors import HyperparameterError, OutputError
+from lstmfcn.files import local_path
 from lstmfcn.hyperparameters import Hyperparameters
 from lstmfcn.records import TrackerName, refuse_changes
 from lstmfcn.run_folder import RunRecord, run_folder
@@ -85,7 +86,7 @@ def tune(
         UserError: data, output, space, model or cluster do not allow it.
         TrainingError: no trial finished.
     """
-    folder = Path(output).absolute()
+    folder = local_path(output).absolute()
     asked = Asked(train, validation, model, hyperparameters, track)
     record = RunRecord.load(folder) if resume else None
     known = SweepRecord.load(folder) if resume else None

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from lstmfcn.artifact import Artifact
+from lstmfcn.artifact import Artifact, model_folder
 from lstmfcn.classifier import Classifier
 from lstmfcn.data_arguments import Data, told
 from lstmfcn.metrics_file import EpochMetrics
@@ -56,6 +56,7 @@ def find(model: str, data: Data, seed: int = 0) -> Findings:
     Raises:
         UserError: model or shards do not allow it.
     """
+    model = str(model_folder(model))
     artifact = Artifact.load(model)
     shards = survey(data, schema=artifact.schema)
     history, card = history_of(model, artifact), card_of(model, artifact)

@@ -8,7 +8,7 @@ from pathlib import Path
 from lstmfcn.counts import number
 from lstmfcn.data_arguments import Data
 from lstmfcn.errors import OutputError
-from lstmfcn.files import refuse_existing, refuse_unwritable, whole_folder
+from lstmfcn.files import local_path, refuse_existing, refuse_unwritable, whole_folder
 from lstmfcn.report.drawings import drawings_of
 from lstmfcn.report.findings import find
 from lstmfcn.report.page import page_of
@@ -36,7 +36,7 @@ def write_report(
     Raises:
         UserError: model, shards or output do not allow it.
     """
-    folder = Path(output)
+    folder = local_path(output)
     _refuse_other(folder)
     if not overwrite:
         refuse_existing(folder / REPORT)
