@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import pandas  # noqa: F401  # else pyarrow imports it, for a second, amid the first faulty body
 import pyarrow as pa
 import pyarrow.csv
 
@@ -60,7 +61,7 @@ def series_of_csv(
         DataError: it cannot be read as that.
         RequestError: 413, more rows.
     """
-    text = text.replace("\r\n", "\n").replace("\r", "\n").lstrip("\n")
+    text = text.replace("\r\n", "\n").replace("\r", "\n").strip("\n")
     try:
         return _read(_with_commas(text), schema, max_rows, has_header)
     except csv.Error as error:
@@ -76,7 +77,7 @@ def _read(text: str, schema: SeriesSchema, max_rows: int, has_header: bool | Non
     if not text.strip():
         raise DataError("no rows", "send at least one series")
     columns = header or list(schema.value_columns)
-    lines = text.rstrip("\n").count("\n") + 1
+    lines = text.count("\n") + 1
     if lines > max_rows:
         raise too_many_rows(lines, max_rows)
     if len(text) > LONG_TEXT:
