@@ -24,8 +24,9 @@ def test_addresses_and_localhost_are_answered(served, host):
 
 @pytest.mark.parametrize(
     "host",
-    ["evil.example", "evil.example:8000", "127.0.0.1.evil.example", "localhost.evil.example", "0x7f.1",
-     "notlocalhost", "", "127.0.0.1:8000:1", "a@127.0.0.1", "127.0.0.1/a", "[::1", "2130706433", "*"],
+    ["evil.example", "evil.example:8000", "127.0.0.1.evil.example", "localhost.evil.example",
+     "0x7f.1", "notlocalhost", "", "127.0.0.1:8000:1", "a@127.0.0.1", "127.0.0.1/a", "[::1",
+     "2130706433", "*"],
 )  # fmt: skip
 def test_a_name_that_a_page_made_for_itself_is_not(served, host):
     client = served(access={"allow_hosts": ["api.example.com"]})

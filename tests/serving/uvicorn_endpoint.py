@@ -1,4 +1,4 @@
-"""The endpoint as a process of its own: ``python uvicorn_endpoint.py MODEL PORT [LIMIT=VALUE ...]``."""
+"""The endpoint as a process: ``python uvicorn_endpoint.py MODEL PORT [LIMIT=VALUE ...]``."""
 
 import asyncio
 import sys
