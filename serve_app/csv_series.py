@@ -28,7 +28,7 @@ from serve_app.request_errors import too_many_rows
 
 Matrix = npt.NDArray[Any]
 
-MOST_OTHER_COLUMNS = 10_000
+MOST_OTHER_COLUMNS = 1 << 17
 """Columns beside those of the values that a line may have."""
 
 LONG_TEXT = 1 << 18
@@ -167,7 +167,8 @@ def _parse_csv(text: str, columns: list[str], schema: SeriesSchema) -> Matrix:
         return _parse_as_shards(text, columns, schema)
     usecols = None
     if tuple(columns) != schema.value_columns:
-        usecols = [columns.index(name) for name in schema.value_columns]
+        places = {name: i for i, name in enumerate(columns)}
+        usecols = [places[name] for name in schema.value_columns]
         if any(len(row) not in (0, len(columns)) for row in csv.reader(io.StringIO(text))):
             raise ValueError("ragged")  # which the parser does not mind in columns not used
     try:
@@ -200,7 +201,7 @@ def _parse_as_shards(text: str, columns: list[str], schema: SeriesSchema) -> Mat
         convert_options=pa.csv.ConvertOptions(
             column_types=schema.column_types(labels=False),
             include_columns=list(schema.value_columns),
-            null_values=[""],
+            null_values=schema.gap_texts,
         ),
     )
     return schema.encode_values(table)
