@@ -60,13 +60,13 @@ def browser():
 @pytest.fixture
 def opened(browser):
     """Opens the page of a server; at the end nothing was logged, and nothing asked elsewhere."""
-    context = browser.new_context(permissions=["clipboard-read", "clipboard-write"])
-    told, hosts, servers = [], set(), set()
+    contexts, told, hosts, servers = [], [], set(), set()
 
     def open_page(server, token=None):
-        if token:  # as somebody types it when the browser asks
-            context.set_http_credentials({"username": "me", "password": token})
-        page = context.new_page()
+        typed = {"username": "me", "password": token} if token else None  # as the browser asks
+        rights = ["clipboard-read", "clipboard-write"]
+        contexts.append(browser.new_context(permissions=rights, http_credentials=typed))
+        page = contexts[-1].new_page()
         page.on("console", lambda message: told.append(message.text))
         page.on("pageerror", lambda error: told.append(str(error)))
         page.on("request", lambda request: hosts.add(urlsplit(request.url).netloc))
@@ -75,7 +75,8 @@ def opened(browser):
         return page
 
     yield open_page
-    context.close()
+    for context in contexts:
+        context.close()
     refused = re.compile(r"Failed to load resource: .* status of (400|401) ")  # Chromium says so
     assert [line for line in told if not refused.match(line)] == []
     assert hosts == servers
