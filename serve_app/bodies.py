@@ -7,8 +7,6 @@ from __future__ import annotations
 
 import asyncio
 import ctypes
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 
 from starlette.requests import Request
 
@@ -37,9 +35,8 @@ class Bodies:
         self.held = 0
         self._trims: asyncio.TimerHandle | None = None
 
-    @asynccontextmanager
-    async def received(self, request: Request, most: int) -> AsyncIterator[bytes]:
-        """A request's body, which counts as held as long as this lasts.
+    async def receive(self, request: Request, most: int) -> bytes:
+        """A request's body, which counts as held until `let_go`.
 
         Raises:
             RequestError: 413, it has more than ``most`` bytes; 415, it is packed; 408, it does not
@@ -55,13 +52,17 @@ class Bodies:
         parts: list[bytes] = []
         try:
             await self._receive(request, most, parts)
-            parts = [b"".join(parts)]
-            yield parts[0]
-        finally:
-            size = sum(map(len, parts))
-            self.held -= size
-            if size > _LARGE and self._trims is None:
-                self._trims = asyncio.get_running_loop().call_later(_TRIM_AFTER_S, self._trim)
+        except BaseException:
+            self.let_go(*parts)
+            raise
+        return parts[0] if len(parts) == 1 else b"".join(parts)
+
+    def let_go(self, *parts: bytes) -> None:
+        """Count a body, or its parts, as held no more."""
+        size = sum(map(len, parts))
+        self.held -= size
+        if size > _LARGE and self._trims is None:
+            self._trims = asyncio.get_running_loop().call_later(_TRIM_AFTER_S, self._trim)
 
     async def _receive(self, request: Request, most: int, parts: list[bytes]) -> None:
         size, started = 0, asyncio.get_running_loop().time()
@@ -72,7 +73,8 @@ class Bodies:
                     if size > most:
                         raise _too_long(most)
                     self._hold(part, parts)
-                    limit.reschedule(started + self._timeout_s + size / _LEAST_RATE)
+                    if size > _LEAST_RATE:
+                        limit.reschedule(started + self._timeout_s + size / _LEAST_RATE)
         except TimeoutError as error:
             raise RequestError(
                 408,
@@ -85,8 +87,9 @@ class Bodies:
             raise RequestError(
                 503, "too many large bodies are coming; try again in 1 s", {"Retry-After": "1"}
             )
-        self.held += len(part)
-        parts.append(part)
+        if part:
+            self.held += len(part)
+            parts.append(part)
 
     def _trim(self) -> None:
         self._trims = None
