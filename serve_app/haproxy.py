@@ -34,8 +34,8 @@ _REQUESTS = """frontend http_frontend
     tcp-request connection reject if {{ sc0_conn_cur gt {most_of_one} }}
 """
 _PIPES = 64
-"""Pairs of descriptors through which HAProxy moves long bodies; by itself it would keep one for each
-fourth connection. Where they run out, it copies."""
+"""Pairs of descriptors through which HAProxy moves long bodies; by itself it would keep one for
+each fourth connection. Where they run out, it copies."""
 _OTHER_DESCRIPTORS, _FEWEST_CONNECTIONS = 256, 64
 _ANSWERS = {
     400: "found no valid HTTP request; correct its first line and its headers",
@@ -95,8 +95,8 @@ def adapted(config: str, answers: Path, descriptors: int) -> str:
         config, found = re.subn(pattern, replacement, config, flags=re.MULTILINE)
         if found != 1:
             raise ResourceError(
-                f"this Ray writes another HAProxy configuration ({pattern!r} fits it {found} times, "
-                "not once); install the version of Ray that lstmfcn asks for, or serve with "
+                f"this Ray writes another HAProxy configuration ({pattern!r} is found {found} "
+                "times, not once); install the version of Ray that lstmfcn asks for, or serve with "
                 "--proxy python"
             )
     return config

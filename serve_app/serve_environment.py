@@ -29,7 +29,7 @@ _ENVIRONMENT = {
     "RAY_SERVE_HAPROXY_RETRY_ON": "conn-failure empty-response",
     # HAProxy's own count of each request took a tenth of a core; the replicas count theirs
     "RAY_SERVE_HAPROXY_METRICS_ENABLED": "0",
-    # an idle connection costs 1 KB; lstmfcn-haproxy takes fewer where the limit of open files is low
+    # lstmfcn-haproxy takes fewer where the limit of open files is low
     "RAY_SERVE_HAPROXY_MAXCONN": "16384",
     # of silence amid a request or an answer
     "RAY_SERVE_HAPROXY_TIMEOUT_CLIENT_S": "60",
@@ -50,9 +50,11 @@ def environment_of(proxy: ProxyName) -> Iterator[None]:
                 yield
             return
         # for this user alone; short, for a socket's path has at most 107 bytes, and Ray takes 68
-        with scratch_folder("lf-", Path("/tmp")) as folder:
-            with _set(_ENVIRONMENT | ports | _of_haproxy(folder)):
-                yield
+        with (
+            scratch_folder("lf-", Path("/tmp")) as folder,
+            _set(_ENVIRONMENT | ports | _of_haproxy(folder)),
+        ):
+            yield
 
 
 def _of_haproxy(folder: Path) -> dict[str, str]:

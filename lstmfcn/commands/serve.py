@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from lstmfcn.commands.flag_types import Count, Place
+from lstmfcn.commands.flag_types import Count, Place, Port
 from lstmfcn.commands.pages import USE_COMMANDS, page
 from lstmfcn.flag_groups import DATA, LISTENING, RESOURCES
 from lstmfcn.hyperparameters import InferencePrecision
@@ -20,7 +20,7 @@ def serve(
     *,
     model: Annotated[list[Place], DATA],
     host: Annotated[str, LISTENING] = "127.0.0.1",
-    port: Annotated[Count, LISTENING] = 8000,
+    port: Annotated[Port, LISTENING] = 8000,
     proxy: Annotated[ProxyName | None, LISTENING] = None,
     token_file: Annotated[Place | None, LISTENING] = None,
     num_replicas: Annotated[Count | None, RESOURCES] = None,
