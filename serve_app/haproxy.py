@@ -28,10 +28,10 @@ _BALANCE = """    balance hash src_port
     hash-balance-factor 125
 """
 _REQUESTS = """frontend http_frontend
-    http-request set-header x-request-disconnect-disabled ?1
     stick-table type ipv6 size 100k expire 1m store conn_cur
     tcp-request connection track-sc0 src
     tcp-request connection reject if {{ sc0_conn_cur gt {most_of_one} }}
+    http-request set-header x-request-disconnect-disabled ?1
 """
 _PIPES = 64
 """Pairs of descriptors through which HAProxy moves long bodies; by itself it would keep one for
