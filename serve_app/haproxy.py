@@ -38,14 +38,13 @@ _PIPES = 64
 each fourth connection. Where they run out, it copies."""
 _OTHER_DESCRIPTORS, _FEWEST_CONNECTIONS = 256, 64
 _ANSWERS = {
-    400: "found no valid HTTP request; correct its first line and its headers",
-    408: "the headers did not come within 10 s; send the request again",
     500: "the proxy failed over the request; send it again",
     502: "the replica ended over the request; send it again",
     503: "no replica is ready; send the request again in 1 s",
     504: "the replica did not answer in time; send the request again",
 }
-"""What HAProxy itself answers, by status."""
+"""What HAProxy itself answers, by status. What is no HTTP request, or does not come, it answers in
+HTML (400 and 408), whatever it is told."""
 
 
 class _Change(NamedTuple):
