@@ -179,16 +179,22 @@ def _start_proxy(host: str, port: int) -> None:
         )
 
 
-_REASONS = re.compile(
-    r"lstmfcn: (.*)|\[ALERT\] +\(\d+\) : (.*)|(HAProxy [^\n]*start[^\n]*|HAProxy [^\n]*seconds)"
-    r"|(Failed to bind [^\n]*)|(Proxies not available [^\n]*|HTTP proxies not available [^\n]*)"
+_REASONS = (
+    r"lstmfcn: (.*)",  # of lstmfcn-haproxy
+    r"\[ALERT\] +\(\d+\) : (.*)",  # of HAProxy
+    r"(HAProxy \(pid=\d+\) did not .*)",  # of Ray: it, and its Python proxy
+    r"(HAProxy crashed .*)",
+    r"(Failed to bind .*)",
+    r"(.*[pP]roxies not available .*)",
 )
 
 
 def _reason(text: str) -> str | None:
-    """Out of a traceback of Ray's, the line in which HAProxy, or our part of it, says why."""
-    found = _REASONS.search(text)
-    return found[found.lastindex or 0] if found else None
+    """Out of a traceback of Ray's, the line that says why a proxy did not start."""
+    for pattern in _REASONS:
+        if found := re.search(pattern, text):
+            return found[1]
+    return None
 
 
 def _deploy_again(deploy: Callable[[int], None], generation: int) -> None:

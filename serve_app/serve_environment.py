@@ -130,6 +130,8 @@ def claimed(host: str, port: int) -> Iterator[None]:
     Raises:
         ResourceError: it cannot be listened on, or another server is about to.
     """
+    if not host:
+        raise ResourceError("--host '': found no address; write 127.0.0.1, or 0.0.0.0 for all")
     with socket.socket(socket.AF_UNIX) as claim:
         try:
             if sys.platform == "linux":  # a name without a file, gone with the process

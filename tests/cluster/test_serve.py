@@ -165,7 +165,7 @@ def test_a_broken_model_does_not_take_over(server, folder):
 
 def folders_of(server):
     """Those with HAProxy's files that a server made."""
-    owners = Path("/tmp").glob("lf-*/server.pid")
+    owners = Path("/tmp").glob("lf-*/owner.pid")
     return [owner.parent for owner in owners if owner.read_text() == str(server.process.pid)]
 
 
