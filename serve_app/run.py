@@ -170,7 +170,9 @@ def _start_proxy(host: str, port: int) -> None:
         reason = _reason(str(error))
         if reason is None:
             raise
-        raise ResourceError(f"the proxy did not start: {reason}") from error
+        raise ResourceError(
+            f"the proxy did not start: {reason}; try again, or with another --proxy"
+        ) from error
     if APPLICATION in serve.status().applications:
         raise ResourceError(
             f"found another server of this cluster (Ray Serve's application {APPLICATION!r}), "
@@ -186,6 +188,7 @@ _REASONS = (
     r"(HAProxy crashed .*)",
     r"(Failed to bind .*)",
     r"(.*[pP]roxies not available .*)",
+    r"(The actor died .*)",
 )
 
 

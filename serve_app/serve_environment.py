@@ -23,6 +23,8 @@ _ENVIRONMENT = {
     "RAY_SERVE_DIRECT_INGRESS_MIN_DRAINING_PERIOD_S": "2",
     # a proxy that ended is found by the third of these checks, and started again
     "RAY_SERVE_PROXY_HEALTH_CHECK_PERIOD_S": "2",
+    # on a busy machine it takes longer than Ray's 3 times 5 s to begin
+    "RAY_SERVE_PROXY_READY_CHECK_TIMEOUT_S": "20",
     "RAY_SERVE_HAPROXY_NBTHREAD": "1",
     # predicting twice is harmless: a replica that dies over a request leaves it to another one
     # (where the request fits into HAProxy's buffer of 16 KiB)
