@@ -6,6 +6,7 @@ import asyncio
 import logging
 import time
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
 
@@ -69,7 +70,7 @@ class ModelState(NamedTuple):
 
 
 class _Refusal(NamedTuple):
-    error: ModelError
+    told: str  # and not the error, whose traceback would keep the model in memory
     wanted: str
     at: float
 
@@ -130,17 +131,13 @@ class Models:
             raise RequestError(404, f"found no endpoint {name!r}; there is {', '.join(self.names)}")
         refusal = self._refusals.get(name)
         if refusal is None or time.monotonic() - refusal.at > _AGAIN_S:
-            try:
+            with suppress(ModelError):  # it is in the log
                 return await asyncio.shield(self._load_once(name))
-            except ModelError as error:
-                cause: ModelError = error
-        else:
-            cause = refusal.error
         raise RequestError(
             503,
             f"the model of {name!r} cannot be served now; the server's log says why",
             {"Retry-After": str(round(_AGAIN_S))},
-        ) from cause
+        )
 
     async def replace(self, directories: Mapping[str, str]) -> None:
         """Serve these models, and no others.
@@ -201,9 +198,9 @@ class Models:
                 refuse_other_columns(name, self._schemas[name], model.schema)
         except ModelError as error:
             before = self._refusals.get(name)
-            if before is None or str(before.error) != str(error):
+            if before is None or before.told != str(error):
                 logger.error("%s", error)
-            self._refusals[name] = _Refusal(error, version, time.monotonic())
+            self._refusals[name] = _Refusal(str(error), version, time.monotonic())
             raise
         self._refusals.pop(name, None)
         return model

@@ -40,7 +40,7 @@ class Takeover:
         self._unhealthy_after_s = unhealthy_after_s
         self._trying: asyncio.Task[None] | None = None
         self._failing_since: float | None = None
-        self._failure: Exception | None = None
+        self._failure = ""
 
     async def to(self, directories: Mapping[str, str]) -> None:
         """Serve these models, now or, where they are refused, as soon as they can be read.
@@ -65,7 +65,7 @@ class Takeover:
         if self._failing_since is None:
             return
         if time.monotonic() - self._failing_since > self._unhealthy_after_s:
-            raise RuntimeError("this replica cannot load its models") from self._failure
+            raise RuntimeError(f"this replica cannot load its models: {self._failure}")
 
     async def _keep_trying(self, directories: Mapping[str, str]) -> None:
         while True:
@@ -85,9 +85,10 @@ class Takeover:
         except (MemoryError, OSError) as error:
             if not self._models.names:
                 raise
-            logger.exception("the models could not be loaded")
-            self._failing_since = self._failing_since or time.monotonic()
-            self._failure = error
+            if self._failing_since is None:
+                logger.exception("the models could not be loaded")
+                self._failing_since = time.monotonic()
+            self._failure = repr(error)
             return False
         self._failing_since = None
         return True

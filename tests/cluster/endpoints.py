@@ -49,10 +49,9 @@ class Endpoint:
     def described(self):
         """What it says of its model."""
         connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=30)
-        connection.request("GET", "/model")
-        found = json.loads(connection.getresponse().read())
-        connection.close()
-        return found
+        with closing(connection):
+            connection.request("GET", "/model")
+            return json.loads(connection.getresponse().read())
 
 
 class Server(Endpoint):

@@ -6,6 +6,7 @@ import signal
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
+from http.client import HTTPException
 
 import pytest
 from endpoints import Endpoint, Server
@@ -37,7 +38,11 @@ class Poll:
         while not self._ends.is_set():
             try:
                 self.found.append(self._endpoint.described().get("version"))
-            except (OSError, json.JSONDecodeError):  # nothing listens, or no replica is there
+            except (
+                OSError,
+                HTTPException,
+                json.JSONDecodeError,
+            ):  # nothing listens, or no replica is there
                 self.found.append(None)
             time.sleep(0.02)
 
@@ -77,6 +82,12 @@ def test_neither_ever_answers_for_the_other(models, tmp_path):
                     0.1,
                 )
                 its_poll.wait_for_answers()
+            for haproxy in other.processes("haproxy.cfg"):
+                os.kill(haproxy, signal.SIGKILL)
+            begun = time.monotonic()
+            other_poll.wait_for_answers(1)
+            print("HAProxy is back after", time.monotonic() - begun)
+            assert time.monotonic() - begun < 30
             assert server.stop() == 0
             other_poll.wait_for_answers()
             assert other.stop() == 0

@@ -183,7 +183,7 @@ def running_haproxy(folder, change=lambda text: text, descriptors=DESCRIPTORS):
     """HAProxy before one replica, with the adapted configuration changed further; its port."""
     replica = ThreadingHTTPServer(("127.0.0.1", 0), Replica)
     port = free_port()
-    path = write_config(folder, port, replica.server_address[1])
+    path = write_config(folder, port, replica.server_address[1], maxconn=16384)
     text = path.read_text()
     _adapt(path)
     path.write_text(change(adapted(text, folder, descriptors)))
