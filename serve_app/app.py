@@ -7,9 +7,7 @@
 
 # no "from __future__ import annotations": Serve reads from `build` what class its argument has
 
-import logging
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -19,15 +17,14 @@ from starlette.types import ASGIApp
 
 import lstmfcn
 from lstmfcn.distributed.runtime import TRAINING_ENVIRONMENT
-from lstmfcn.errors import ModelError, ResourceError
 from lstmfcn.hyperparameters import InferencePrecision
 from serve_app.endpoint import Endpoint, Limits
 from serve_app.metrics import RayMetrics
 from serve_app.models import MAX_QUEUED_ROWS, MOST_LOADED, Models
+from serve_app.takeover import Takeover
+from serve_app.tokens import read_token
 
 DEPLOYMENT = "endpoint"
-
-logger = logging.getLogger("ray.serve")
 
 
 class Arguments(BaseModel):
@@ -42,6 +39,12 @@ class Arguments(BaseModel):
     max_queued_rows: int = Field(MAX_QUEUED_ROWS, ge=1, description="Rows that wait in a replica.")
     most_loaded: int = Field(MOST_LOADED, ge=1, description="Models in a replica's memory.")
     request_timeout_s: float = Field(Limits.request_timeout_s, gt=0)
+    body_timeout_s: float = Field(Limits.body_timeout_s, gt=0)
+    max_bytes_in_flight: int = Field(
+        Limits.max_bytes_in_flight, ge=1, description="Bodies in a replica's memory at a time."
+    )
+    allow_hosts: tuple[str, ...] = Field((), description="Names that clients may ask for.")
+    allow_origins: tuple[str, ...] = Field((), description="Other pages that may ask.")
     token_file: str | None = Field(None, description="Clients send its content as Bearer token.")
 
 
@@ -67,20 +70,43 @@ class EndpointReplica:
             arguments.most_loaded,
             self._metrics.computed,
         )
-        limits = Limits(arguments.max_body_bytes, arguments.max_rows, arguments.request_timeout_s)
-        self._endpoint = Endpoint(self._models, self._metrics, limits, _token(arguments))
+        self._takeover = Takeover(self._models)
+        token = read_token(arguments.token_file) if arguments.token_file else ""
+        limits = Limits(
+            arguments.max_body_bytes,
+            arguments.max_rows,
+            arguments.request_timeout_s,
+            arguments.body_timeout_s,
+            arguments.max_bytes_in_flight,
+        )
+        self._endpoint = Endpoint(
+            self._models,
+            self._metrics,
+            limits,
+            token,
+            arguments.allow_hosts,
+            arguments.allow_origins,
+        )
 
     def __serve_build_asgi_app__(self) -> ASGIApp:
         return self._endpoint.app
 
     async def reconfigure(self, config: dict[str, Any]) -> None:
-        """Serve the models of a ``user_config``; where one is refused, those before stay."""
-        try:
-            await self._models.replace(config["models"])
-        except ModelError as error:
-            if not self._models.names:
-                raise
-            logger.error("the models before stay: %s", error)
+        """Serve the models of a ``user_config``; where one is refused, those before stay.
+
+        Raises:
+            ModelError: one is refused, and there are none before.
+        """
+        await self._takeover.to(config["models"])
+
+    async def check_health(self) -> None:
+        """What Serve asks every 2 s; counts what this replica holds, too.
+
+        Raises:
+            RuntimeError: another replica should take this one's place.
+        """
+        self._metrics.holds(self._models.states())
+        self._takeover.refuse_unhealthy()
 
 
 def build(arguments: Arguments) -> serve.Application:
@@ -104,12 +130,3 @@ def application(
     }
     deployment = EndpointReplica.options(**options, _internal=True)  # type: ignore[attr-defined]
     return deployment.bind(arguments)
-
-
-def _token(arguments: Arguments) -> str:
-    if arguments.token_file is None:
-        return ""
-    token = Path(arguments.token_file).read_text(encoding="utf-8").strip()
-    if not token:
-        raise ResourceError(f"{arguments.token_file}: found no token; write one into it")
-    return token

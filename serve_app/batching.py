@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable
+from itertools import islice
 from typing import NamedTuple
 
 import numpy as np
@@ -48,14 +49,15 @@ class Batcher:
     ) -> None:
         self._compute, self._most_rows = compute, most_rows
         self._max_queued_rows, self._observe = max_queued_rows, observe
-        self._jobs: list[_Job] = []
+        self._jobs: dict[_Job, None] = {}  # in the order in which they came
         self._worker: asyncio.Task[None] | None = None
         self._rows_per_second = 0.0
+        self._queued_rows = 0
 
     @property
     def queued_rows(self) -> int:
         """Rows that wait."""
-        return sum(job.left for job in self._jobs)
+        return self._queued_rows
 
     async def predict(self, x: FloatArray, compute: Compute | None = None) -> FloatArray:
         """Probabilities of one request's series, or what another function computes of them.
@@ -63,18 +65,24 @@ class Batcher:
         Raises:
             RequestError: 503, too many rows wait.
         """
-        waiting = self.queued_rows
+        waiting = self._queued_rows
         if waiting and waiting + len(x) > self._max_queued_rows:
             raise overloaded(waiting / self._rows_per_second if self._rows_per_second else 1.0)
         job = _Job(x, compute or self._compute)
-        self._jobs.append(job)
+        self._jobs[job] = None
+        self._queued_rows += job.left
         if self._worker is None:
             self._worker = asyncio.create_task(self._work())
         try:
             return await job.answer
         finally:
-            if job in self._jobs:  # the client has gone, or its time is up
-                self._jobs.remove(job)
+            self._drop(job)  # if it is still there: the client has gone, or its time is up
+
+    def _drop(self, job: _Job) -> None:
+        """Forget a job, and its rows that wait."""
+        if job in self._jobs:
+            del self._jobs[job]
+            self._queued_rows -= job.left
 
     async def _work(self) -> None:
         try:
@@ -106,21 +114,22 @@ class Batcher:
             found = compute(rows[0] if len(rows) == 1 else np.concatenate(rows))
         except Exception as error:  # a bug, which those who wait must hear of; all others go on
             for job, _ in pieces:
-                self._jobs.remove(job)
+                self._drop(job)
                 job.fail(error)
             return 0
         start = 0
         for job, n in pieces:
             job.take(found[start : start + n])
             start += n
+            self._queued_rows -= n
             if not job.left:
-                self._jobs.remove(job)
+                self._drop(job)
         self._observe(len(found))
         return len(found)
 
     def _next_pieces(self) -> list[_Piece]:
         """Even shares of the step for the requests that came first; small ones leave theirs."""
-        first = self._jobs[: self._most_rows]
+        first = list(islice(self._jobs, self._most_rows))
         pieces, room = [], self._most_rows
         for i, job in enumerate(sorted(first, key=lambda job: job.left)):
             n = min(job.left, room // (len(first) - i))

@@ -1,34 +1,32 @@
-"""The HTTP side: routes, limits, tokens, and what a client reads when something is wrong."""
+"""The HTTP side: routes, limits, and what a client reads when something is wrong."""
 
 from __future__ import annotations
 
 import asyncio
-import hmac
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
 from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect, Request
-from starlette.responses import HTMLResponse, JSONResponse, Response
+from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from lstmfcn.cells import FloatArray
 from lstmfcn.errors import DataError
 from lstmfcn.explanation import Explanation
+from serve_app.access import guards
 from serve_app.batching import Compute
+from serve_app.bodies import Bodies
+from serve_app.content_types import TYPES, ContentType, answer_type_of, content_type_of
 from serve_app.explaining import HEADER, PARAMETER, is_asked_for, refuse_many, unpacked
 from serve_app.models import LoadedModel, Models
-from serve_app.openapi import DOCS_PAGE, describe
+from serve_app.openapi import describe
 from serve_app.page_routes import page_routes
-from serve_app.protocols import TYPES, answer_type_of, content_type_of, decode, encode
+from serve_app.protocols import LONG_BODY, decode, encode, most_bytes
 from serve_app.request_errors import RequestError
-
-Handler = Callable[[Request], Awaitable[Response]]
-
-_LONG_BODY = 1 << 18
-"""Bytes from which on a body is read, and its answer written, beside the event loop."""
 
 
 @dataclass(frozen=True)
@@ -36,14 +34,18 @@ class Limits:
     """What one client may ask for.
 
     Attributes:
-        max_body_bytes: of a request.
+        max_body_bytes: of a request; less where ``max_rows`` series of a model need less.
         max_rows: of a request.
         request_timeout_s: from the whole body to the answer.
+        body_timeout_s: in which a body must have come; each MiB of it earns another second.
+        max_bytes_in_flight: of all bodies that are held at a time.
     """
 
     max_body_bytes: int = 64 << 20
     max_rows: int = 10_000
     request_timeout_s: float = 30.0
+    body_timeout_s: float = 30.0
+    max_bytes_in_flight: int = 128 << 20
 
 
 class Metrics(Protocol):
@@ -63,85 +65,102 @@ class Endpoint:
         models: what answers.
         metrics: where to count.
         limits: of each request.
-        token: what clients must send as ``Authorization: Bearer TOKEN``; none where empty.
+        token: what clients must send; none where empty.
+        allow_hosts: names by which it may be asked, beside localhost and literal addresses.
+        allow_origins: of web pages elsewhere that may ask it.
     """
 
     def __init__(
-        self, models: Models, metrics: Metrics, limits: Limits = Limits(), token: str = ""
+        self,
+        models: Models,
+        metrics: Metrics,
+        limits: Limits = Limits(),
+        token: str = "",
+        allow_hosts: Sequence[str] = (),
+        allow_origins: Sequence[str] = (),
     ) -> None:
         self._models, self._metrics, self._limits = models, metrics, limits
-        self._token = token.encode()
+        self._needs_token = bool(token)
+        self._bodies = Bodies(limits.max_bytes_in_flight, limits.body_timeout_s)
+        self._reading = asyncio.Semaphore(1)
+        self._routes = [
+            Route("/invocations", self._invoke, methods=["POST"]),
+            Route("/ping", self._ping, methods=["GET"]),
+            Route("/model", self._describe, methods=["GET"]),
+            Route("/endpoints", self._list, methods=["GET"]),
+            Route("/endpoints/{name}/invocations", self._invoke, methods=["POST"]),
+            Route("/endpoints/{name}/model", self._describe, methods=["GET"]),
+            Route("/openapi.json", self._openapi, methods=["GET"]),
+        ]
         self.app = Starlette(
-            routes=[
-                Route("/invocations", self._guarded(self._invoke), methods=["POST"]),
-                Route("/ping", self._ping, methods=["GET"]),
-                Route("/model", self._guarded(self._describe), methods=["GET"]),
-                Route("/endpoints", self._guarded(self._list), methods=["GET"]),
-                Route(
-                    "/endpoints/{name}/invocations",
-                    self._guarded(self._invoke),
-                    methods=["POST"],
-                ),
-                Route("/endpoints/{name}/model", self._guarded(self._describe), methods=["GET"]),
-                Route("/openapi.json", self._guarded(self._openapi), methods=["GET"]),
-                Route("/docs", self._docs, methods=["GET"]),
-                *page_routes(),
-            ]
+            routes=[*self._routes, *page_routes()],
+            middleware=guards(
+                token,
+                allow_hosts,
+                allow_origins,
+                lambda status: metrics.refused(self._first, status),
+            ),
+            exception_handlers={
+                DataError: self._refuse,
+                RequestError: self._refuse,
+                ClientDisconnect: self._refuse,
+                HTTPException: self._refuse,
+            },
         )
 
-    def _guarded(self, handler: Handler) -> Handler:
-        """The handler, with refusals as answers."""
+    async def _refuse(self, request: Request, error: Exception) -> Response:
+        """A refusal as an answer."""
+        if isinstance(error, DataError):
+            refusal = RequestError.of(error)
+        elif isinstance(error, RequestError):
+            refusal = error
+        elif isinstance(error, ClientDisconnect):
+            refusal = RequestError(400, "the body ended early")
+        elif isinstance(error, HTTPException) and error.status_code == 404:
+            known = ", ".join(route.path for route in self._routes)
+            refusal = RequestError(404, f"found no {request.url.path}; there is {known}")
+        elif isinstance(error, HTTPException):
+            headers = dict(error.headers or {})
+            fix = f"; send {headers['Allow']}" if "Allow" in headers else ""
+            refusal = RequestError(error.status_code, f"found {request.method}{fix}", headers)
+        else:
+            raise error
+        self._metrics.refused(self._name(request), refusal.status)
+        return JSONResponse(refusal.body, refusal.status, refusal.headers)
 
-        async def handle(request: Request) -> Response:
-            try:
-                self._authenticate(request)
-                return await handler(request)
-            except DataError as error:
-                refusal = RequestError.of(error)
-            except RequestError as error:
-                refusal = error
-            except ClientDisconnect:
-                refusal = RequestError(400, "the body ended early")
-            self._metrics.refused(self._name(request), refusal.status)
-            return JSONResponse(refusal.body, refusal.status, refusal.headers)
-
-        return handle
-
-    def _authenticate(self, request: Request) -> None:
-        if not self._token:
-            return
-        scheme, _, found = request.headers.get("authorization", "").partition(" ")
-        right = hmac.compare_digest(found.strip().encode(), self._token)
-        if scheme.lower() != "bearer" or not right:
-            raise RequestError(
-                401, "send Authorization: Bearer TOKEN", {"WWW-Authenticate": "Bearer"}
-            )
+    @property
+    def _first(self) -> str:
+        return next(iter(self._models.names), "")
 
     def _name(self, request: Request) -> str:
         """The endpoint that a request names: the first, where it names none."""
         name: str | None = request.path_params.get("name")
-        known = self._models.names
         if name is None:
-            return known[0] if known else ""
-        return name if name in known else "unknown"
+            return self._first
+        return name if name in self._models.names else "unknown"
 
     async def _model(self, request: Request) -> LoadedModel:
         return await self._models.get(request.path_params.get("name") or self._name(request))
 
     async def _invoke(self, request: Request) -> Response:
-        content_type = content_type_of(request.headers.get("content-type"))
+        kind = content_type_of(request.headers.get("content-type"))
         explains = is_asked_for(
             request.query_params.getlist(PARAMETER), request.headers.get(HEADER)
         )
-        answer_type = answer_type_of(request.headers.get("accept"), content_type, explains)
-        body = await self._body(request)
-        began = time.perf_counter()
+        answer_type = answer_type_of(request.headers.get("accept"), kind.name, explains)
         model = await self._model(request)
-        classifier, max_rows = model.classifier, self._limits.max_rows
-        is_long = len(body) > _LONG_BODY
-        decoded = (content_type, body, classifier.schema, max_rows)
-        values = await asyncio.to_thread(decode, *decoded) if is_long else decode(*decoded)
-        x = classifier.checked(values)
+        classifier = model.classifier
+        body = await self._bodies.receive(request, self._most_bytes(model))
+        began = time.perf_counter()
+        is_long = len(body) > LONG_BODY
+        try:
+            if is_long:
+                x = await self._read_beside(model, kind, body)
+            else:
+                x = self._read(model, kind, body)
+        finally:
+            self._bodies.let_go(body)
+            del body
         found = (answer_type, classifier, *await self._predicted(model, x, explains))
         apart = is_long or explains
         answer = await asyncio.to_thread(encode, *found) if apart else encode(*found)
@@ -152,6 +171,20 @@ class Endpoint:
             "x-model-version": model.version,
         }
         return Response(answer, 200, headers)
+
+    def _most_bytes(self, model: LoadedModel) -> int:
+        needed = most_bytes(model.classifier.schema, self._limits.max_rows)
+        return min(self._limits.max_body_bytes, needed)
+
+    def _read(self, model: LoadedModel, kind: ContentType, body: bytes) -> FloatArray:
+        """The series of a body, float32 (N, V)."""
+        classifier = model.classifier
+        return classifier.checked(decode(kind, body, classifier.schema, self._limits.max_rows))
+
+    async def _read_beside(self, model: LoadedModel, kind: ContentType, body: bytes) -> FloatArray:
+        """The same in another thread, one body at a time: each takes many times its memory."""
+        async with self._reading:
+            return await asyncio.to_thread(self._read, model, kind, body)
 
     async def _predicted(
         self, model: LoadedModel, x: FloatArray, explains: bool
@@ -179,21 +212,6 @@ class Endpoint:
                 503, "the answer took too long; try again", {"Retry-After": "1"}
             ) from error
 
-    async def _body(self, request: Request) -> bytes:
-        most = self._limits.max_body_bytes
-        refusal = RequestError(413, f"found more than {most} bytes; send fewer rows a request")
-        if encoding := request.headers.get("content-encoding"):
-            raise RequestError(415, f"found Content-Encoding {encoding!r}; send the body as it is")
-        stated = request.headers.get("content-length", "")
-        if stated.isdecimal() and int(stated) > most:
-            raise refusal
-        body = bytearray()
-        async for part in request.stream():
-            body += part
-            if len(body) > most:
-                raise refusal
-        return bytes(body)
-
     async def _ping(self, request: Request) -> Response:  # noqa: ARG002
         return Response(status_code=200 if self._models.names else 503)
 
@@ -214,13 +232,10 @@ class Endpoint:
                 "metrics": artifact.metrics,
                 "content_types": TYPES,
                 "max_rows": self._limits.max_rows,
-                "max_body_bytes": self._limits.max_body_bytes,
+                "max_body_bytes": self._most_bytes(model),
             }
         )
 
     async def _openapi(self, request: Request) -> Response:
         model = await self._model(request)
-        return JSONResponse(describe(model.classifier, bool(self._token)))
-
-    async def _docs(self, request: Request) -> Response:  # noqa: ARG002
-        return HTMLResponse(DOCS_PAGE)
+        return JSONResponse(describe(model.classifier, self._needs_token))

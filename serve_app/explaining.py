@@ -21,6 +21,13 @@ from serve_app.request_errors import RequestError
 
 PARAMETER, HEADER = "explain", "X-Amzn-SageMaker-Enable-Explanations"
 CONSTANTS = {"true": True, "false": False, "`true`": True, "`false`": False}
+SPELLINGS = {"true": True, "True": True, "1": True, "yes": True} | {
+    "false": False,
+    "False": False,
+    "0": False,
+    "no": False,
+}
+"""Of the parameter: as JavaScript and Python write it, and as people do."""
 
 MOST_NUMBERS = 1 << 18
 """Timepoints' terms in one answer, of all its rows and outputs: some 3 MB of JSON, half a second of
@@ -39,11 +46,12 @@ def is_asked_for(parameters: Sequence[str], header: str | None) -> bool:
     """
     if len(parameters) > 1:
         raise RequestError(400, f"found {len(parameters)} times {PARAMETER}; give it once")
-    if parameters and parameters[0] not in ("true", "false"):
+    if parameters and parameters[0] not in SPELLINGS:
         raise RequestError(400, f"found {PARAMETER}={parameters[0]}; give true or false")
     if header is not None and header.strip() not in CONSTANTS:
         raise RequestError(400, f"found {HEADER} {header!r}; send `true` or `false`")
-    return "true" in parameters or (header is not None and CONSTANTS[header.strip()])
+    by_header = header is not None and CONSTANTS[header.strip()]
+    return by_header or any(SPELLINGS[parameter] for parameter in parameters)
 
 
 def refuse_many(classifier: Classifier, n_rows: int) -> None:

@@ -1,50 +1,101 @@
 """Series as JSON states them: lists of numbers, or, of several channels, lists of such lists.
 
-Where values may be missing they are null, and a series or channel may end early.
+Where values may be missing they are null (or NaN, as Python writes it), and a series or channel may
+end early.
+
+Whoever may ask may send anything, so work is bounded before it is done: `refuse_overlong` counts
+punctuation, and types are looked at before numpy sees a value, which pads texts to one length.
 """
 
 from __future__ import annotations
 
 import json
+import math
+import re
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import orjson
 
 from lstmfcn.counts import number
 from lstmfcn.errors import DataError
 from lstmfcn.schema import SeriesSchema
+from serve_app.request_errors import RequestError
 
-_LARGEST = float(np.finfo(np.float32).max)
+_NUMBERS = {int, float}
+_NOT_FINITE = r"-?(?:NaN|Infinity|[0-9]+(?:\.[0-9]+)?(?:[eE][+-]?[0-9]+)?)"
+"""A number as JSON and Python's json module write it, which may be beyond 64 bits."""
+
+MOST_TEXTS = 50_000
+"""Quotes, and braces, of a long body: it holds numbers, and next to no texts and objects."""
 
 
-def series_of(rows: list[Any], text: str, schema: SeriesSchema) -> npt.NDArray[Any]:
+def refuse_overlong(body: bytes, schema: SeriesSchema, max_rows: int) -> None:
+    """Refuse what cannot be ``max_rows`` series at most, by counting marks, before it is parsed.
+
+    Raises:
+        RequestError: 413 for more lists or numbers than they need.
+        DataError: for texts and objects among them.
+    """
+    lists = 2 + max_rows * (1 + schema.n_channels) + MOST_TEXTS
+    fix = f"send at most {max_rows} series a request, each a list of {schema.n_values} numbers"
+    for mark, most, kind in (
+        (b"[", lists, "lists"),
+        (b",", lists + max_rows * schema.n_values, "commas"),
+    ):
+        if (found := body.count(mark)) > most:
+            raise RequestError(413, f"found {found} {kind}; {fix}")
+    for mark, kind in ((b'"', "quotes"), (b"{", "objects")):
+        if (found := body.count(mark)) > MOST_TEXTS:
+            raise DataError(f"{found} {kind}", fix)
+
+
+def loaded(text: bytes, schema: SeriesSchema, row: int | None = None) -> Any:
+    """What JSON says. Numbers that 64 bits do not hold become texts, which are refused by place.
+
+    Raises:
+        DataError: it is no JSON.
+    """
+    try:
+        return orjson.loads(text)
+    except orjson.JSONDecodeError as error:
+        told, place = str(error), error.pos  # and not the error, which holds the text
+    if b"NaN" in text or b"Infinity" in text:
+        text = text.replace(b"NaN", b"null" if schema.missing == "mask" else b'"NaN"')
+        text = text.replace(b"-Infinity", b"Infinity").replace(b"Infinity", b'"Infinity"')
+    elif found := re.compile(_NOT_FINITE.encode()).match(text, place):
+        text = b'%b"%b"%b' % (text[:place], found[0], text[found.end() :])
+    try:
+        return orjson.loads(text)
+    except orjson.JSONDecodeError as error:
+        raise DataError(f"what is no JSON ({told})", "correct it", row=row) from error
+
+
+def series_of(rows: list[Any], schema: SeriesSchema) -> npt.NDArray[np.float64]:
     """Numbers (N, V), nan where one is missing.
 
     Args:
         rows: the series, as JSON.
-        text: that they were read from.
+        schema: of the model.
 
     Raises:
         DataError: the first that is no series of the schema's.
     """
     if not rows:
         raise DataError("no rows", "send at least one series")
-    if not ("true" in text or "false" in text):  # which would pass for 1 and 0
-        try:
-            found: npt.NDArray[Any] = np.array(rows)
-        except ValueError:
-            found = np.array(None)
-        if found.dtype.kind in "fiu" and found.shape[1:] in _shapes(schema):
-            return found.reshape(len(rows), schema.n_values)
-    flat = [_flat_series(row, series, schema) for row, series in enumerate(rows, start=1)]
-    return np.array(flat, dtype=np.float64)
+    found = np.empty((len(rows), schema.n_values))
+    for i, series in enumerate(rows):
+        if not _is_flat(series, schema):
+            series = _flat_series(i + 1, series, schema)
+        found[i] = series
+    return found
 
 
-def _shapes(schema: SeriesSchema) -> list[tuple[int, ...]]:
-    """Those that a series may have."""
-    nested = [(schema.n_channels, schema.n_timepoints)] if schema.n_channels > 1 else []
-    return [(schema.n_values,), *nested]
+def _is_flat(series: Any, schema: SeriesSchema) -> bool:
+    """Whether it is a list of as many numbers as the schema has, and of nothing else."""
+    whole = type(series) is list and len(series) == schema.n_values
+    return whole and set(map(type, series)) <= _NUMBERS
 
 
 def _flat_series(row: int, series: Any, schema: SeriesSchema) -> list[float]:
@@ -55,7 +106,7 @@ def _flat_series(row: int, series: Any, schema: SeriesSchema) -> list[float]:
         fix += f", or {n_channels} lists of {n_timepoints}"
     if not isinstance(series, list):
         raise DataError(f"{type(series).__name__} for a series", fix, row=row)
-    if n_channels > 1 and any(isinstance(values, list) for values in series):
+    if n_channels > 1 and list in set(map(type, series)):
         series = _joined(row, series, schema, fix)
     elif n_channels == 1:
         series = _padded(series, schema)
@@ -90,10 +141,22 @@ def _joined(row: int, channels: list[Any], schema: SeriesSchema, fix: str) -> li
 
 
 def _refuse_no_numbers(row: int, series: list[Any], schema: SeriesSchema) -> None:
+    taken = _NUMBERS | {type(None)} if schema.missing == "mask" else _NUMBERS
+    if set(map(type, series)) <= taken:
+        return  # too large a number is refused as those of other bodies are
     for value, name in zip(series, schema.value_columns, strict=True):
-        if value is None and schema.missing == "mask":
-            continue
-        number = isinstance(value, int | float) and not isinstance(value, bool)
-        if not number or abs(value) > _LARGEST:
-            found = json.dumps(value) if len(repr(value)) < 40 else type(value).__name__
-            raise DataError(found, "send a number there", row=row, column=name)
+        if type(value) not in taken:
+            raise DataError(_told(value), "send a number there", row=row, column=name)
+
+
+def _told(value: Any) -> str:
+    """A value that is no number, in few words."""
+    if not isinstance(value, str):
+        return json.dumps(value) if len(repr(value)) < 40 else type(value).__name__
+    if re.fullmatch(_NOT_FINITE, value) and not math.isfinite(float(value)):
+        return f"{_shortened(value)}, which is no finite 32-bit number"
+    return _shortened(json.dumps(value))
+
+
+def _shortened(text: str) -> str:
+    return text if len(text) < 40 else f"{text[:20]}... ({len(text)} characters)"

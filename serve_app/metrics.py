@@ -1,8 +1,12 @@
-"""What Prometheus scrapes from Ray: requests, rows, latency, batch rows, refusals by status."""
+"""What Prometheus scrapes from Ray: requests, rows, latency, batch rows, refusals, versions."""
 
 from __future__ import annotations
 
-from ray.util.metrics import Counter, Histogram
+from collections.abc import Iterable
+
+from ray.util.metrics import Counter, Gauge, Histogram
+
+from serve_app.models import ModelState
 
 _SECONDS = [0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 30.0]
 _ROWS = [1, 2, 4, 8, 16, 32, 64, 128]
@@ -24,6 +28,15 @@ class RayMetrics:
         self._refused = Counter(
             "lstmfcn_refused", "Requests refused, by status.", ("endpoint", "status")
         )
+        self._info = Gauge(
+            "lstmfcn_model_info",
+            "1 for the version that a replica serves, and the one that its directory holds.",
+            ("endpoint", "served", "wanted"),
+        )
+        self._split = Gauge(
+            "lstmfcn_models_split", "Models of which a replica serves another version than wanted."
+        )
+        self._states: set[ModelState] = set()
 
     def answered(self, endpoint: str, version: str, rows: int, seconds: float) -> None:
         """A request was answered."""
@@ -39,3 +52,12 @@ class RayMetrics:
     def computed(self, endpoint: str, rows: int) -> None:
         """A model has computed this many rows."""
         self._step_rows.observe(rows, {"endpoint": endpoint})
+
+    def holds(self, states: Iterable[ModelState]) -> None:
+        """A replica has these models, of the versions that it serves and that it should."""
+        now = set(states)
+        for state in self._states | now:
+            tags = {"endpoint": state.name, "served": state.served, "wanted": state.wanted}
+            self._info.set(int(state in now), tags)
+        self._split.set(sum(state.served != state.wanted for state in now))
+        self._states |= now

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
+from safetensors import SafetensorError
 
 from lstmfcn.classifier import Classifier, chunk_rows
-from lstmfcn.errors import ModelError
+from lstmfcn.errors import DataError, ModelError
 from lstmfcn.hyperparameters import InferencePrecision
 from lstmfcn.schema import SeriesSchema
 from serve_app.batching import Batcher, Compute
@@ -23,7 +26,18 @@ logger = logging.getLogger("ray.serve")
 MAX_QUEUED_ROWS, MOST_LOADED = 4096, 8
 """Rows that wait for a model, and models in memory, unless told otherwise."""
 
+FAULTS_OF_A_MODEL = (
+    *(ArithmeticError, AttributeError, LookupError, RuntimeError, TypeError, ValueError),
+    SafetensorError,
+)
+"""What a stranger's model directory may raise, where nobody thought of it."""
+
+NO_VERSION = "none"
+"""Stands for the version of what is not in memory, or cannot be read."""
+
 _VERSION_DIGITS = 12
+_AGAIN_S = 10.0
+"""A model that was refused is not read again sooner, however many ask for it."""
 
 
 class LoadedModel(NamedTuple):
@@ -40,6 +54,25 @@ class LoadedModel(NamedTuple):
     classifier: Classifier
     batcher: Batcher
     explain: Compute
+
+    @property
+    def schema(self) -> SeriesSchema:
+        """What it reads and answers."""
+        return self.classifier.schema
+
+
+class ModelState(NamedTuple):
+    """Which version of a model answers, and which its directory held when it was last read."""
+
+    name: str
+    served: str
+    wanted: str
+
+
+class _Refusal(NamedTuple):
+    told: str  # and not the error, whose traceback would keep the model in memory
+    wanted: str
+    at: float
 
 
 class Models:
@@ -63,6 +96,8 @@ class Models:
         self._most_loaded, self._observe = most_loaded, observe
         self._directories: dict[str, Path] = {}
         self._loaded: dict[str, LoadedModel] = {}  # the last was used last
+        self._schemas: dict[str, SeriesSchema] = {}  # of those that left memory, too
+        self._refusals: dict[str, _Refusal] = {}
         self._loading: dict[str, asyncio.Task[LoadedModel]] = {}
 
     @property
@@ -70,11 +105,22 @@ class Models:
         """Models that can be asked for."""
         return list(self._directories)
 
+    def states(self) -> list[ModelState]:
+        """Of all models that are in memory or were refused."""
+        found = []
+        for name in dict.fromkeys([*self._directories, *self._refusals]):
+            served = self._loaded[name].version if name in self._loaded else NO_VERSION
+            refusal = self._refusals.get(name)
+            if refusal or served != NO_VERSION:
+                found.append(ModelState(name, served, refusal.wanted if refusal else served))
+        return found
+
     async def get(self, name: str) -> LoadedModel:
         """The model of that name, loaded.
 
         Raises:
-            RequestError: 404, there is none; 503, its directory cannot be read.
+            RequestError: 404, there is none; 503, its directory cannot be read, or holds a model
+                with other columns than the one that answered before it left memory.
         """
         model = self._loaded.get(name)
         if model is not None:
@@ -83,11 +129,15 @@ class Models:
             return model
         if name not in self._directories:
             raise RequestError(404, f"found no endpoint {name!r}; there is {', '.join(self.names)}")
-        try:
-            return await asyncio.shield(self._load_once(name))
-        except ModelError as error:
-            logger.error("%s", error)
-            raise RequestError(503, f"the model of {name!r} cannot be read now") from error
+        refusal = self._refusals.get(name)
+        if refusal is None or time.monotonic() - refusal.at > _AGAIN_S:
+            with suppress(ModelError):  # it is in the log
+                return await asyncio.shield(self._load_once(name))
+        raise RequestError(
+            503,
+            f"the model of {name!r} cannot be served now; the server's log says why",
+            {"Retry-After": str(round(_AGAIN_S))},
+        )
 
     async def replace(self, directories: Mapping[str, str]) -> None:
         """Serve these models, and no others.
@@ -104,16 +154,16 @@ class Models:
         kept = [name for name in self._loaded if name in wanted]
         news = {}
         for name in dict.fromkeys([first, *kept] if first else kept):
-            news[name] = await asyncio.to_thread(self._load, name, wanted[name])
-            if name in self._loaded:
-                before = self._loaded[name].classifier.schema
-                refuse_other_columns(name, before, news[name].classifier.schema)
+            news[name] = await self._checked(name, wanted[name])
         self._directories, self._loading = wanted, {}
         for name, model in news.items():
             former = self._loaded.get(name)
             if former is None or former.version != model.version:
                 logger.info("%s: serving %s, version %s", name, model.directory, model.version)
         self._loaded = news
+        self._schemas = {name: schema for name, schema in self._schemas.items() if name in wanted}
+        self._refusals = {}
+        self._schemas |= {name: model.schema for name, model in news.items()}
 
     def _load_once(self, name: str) -> asyncio.Task[LoadedModel]:
         if name not in self._loading:
@@ -123,23 +173,59 @@ class Models:
     async def _load_and_keep(self, name: str) -> LoadedModel:
         directory = self._directories[name]
         try:
-            model = await asyncio.to_thread(self._load, name, directory)
+            model = await self._checked(name, directory)
         finally:
             self._loading.pop(name, None)
         if self._directories.get(name) == directory:
+            self._schemas[name] = model.schema
             self._loaded[name] = model
             while len(self._loaded) > self._most_loaded:
                 evicted = self._loaded.pop(next(iter(self._loaded)))
                 logger.info("%s: left memory", evicted.name)
         return model
 
+    async def _checked(self, name: str, directory: Path) -> LoadedModel:
+        """The model of a directory, which may take the place of the one of that name.
+
+        Raises:
+            ModelError: it cannot be read, or answers other columns; told in the log once.
+        """
+        version = NO_VERSION
+        try:
+            model = await asyncio.to_thread(self._load, name, directory)
+            version = model.version
+            if name in self._schemas:
+                refuse_other_columns(name, self._schemas[name], model.schema)
+        except ModelError as error:
+            before = self._refusals.get(name)
+            if before is None or before.told != str(error):
+                logger.error("%s", error)
+            self._refusals[name] = _Refusal(str(error), version, time.monotonic())
+            raise
+        self._refusals.pop(name, None)
+        return model
+
     def _load(self, name: str, directory: Path) -> LoadedModel:
-        """Read, check and warm a model."""
-        classifier = Classifier.load(directory, self._precision)
-        n_values = classifier.schema.n_values
-        most_rows = chunk_rows(n_values)
-        for n_rows in (1, most_rows):
-            classifier.compute(np.zeros((n_rows, n_values), dtype=np.float32))
+        """Read, check and warm a model.
+
+        Raises:
+            ModelError: it cannot be read, or computes nothing.
+        """
+        try:
+            classifier = Classifier.load(directory, self._precision)
+            n_values = classifier.schema.n_values
+            most_rows = chunk_rows(n_values)
+            warm = [
+                classifier.compute(np.zeros((n_rows, n_values), dtype=np.float32))
+                for n_rows in (1, most_rows)
+            ]
+            if not all(np.isfinite(found).all() for found in warm):
+                raise ArithmeticError("it answers what is no number")
+        except (*FAULTS_OF_A_MODEL, DataError) as error:
+            raise ModelError(
+                f"{directory}: found a model that cannot predict ({error!r:.200}); copy the model "
+                "directory again or train anew"
+            ) from error
         return LoadedModel(
             name,
             directory,

@@ -1,4 +1,4 @@
-"""The endpoint's OpenAPI description, and a page that shows it without any network."""
+"""The endpoint's OpenAPI description; the page at ``/docs`` shows it."""
 
 from __future__ import annotations
 
@@ -9,17 +9,20 @@ from lstmfcn.classifier import Classifier
 from lstmfcn.explanation import explained_outputs
 from lstmfcn.prediction import prediction_columns
 from lstmfcn.schema import SeriesSchema
-from serve_app.explaining import CONSTANTS, HEADER, PARAMETER
-from serve_app.protocols import CSV, JSON, JSON_LINES
+from serve_app.content_types import CSV, JSON, JSON_LINES
+from serve_app.explaining import CONSTANTS, HEADER, PARAMETER, SPELLINGS
 
 _REFUSALS = {
     "400": "the body breaks the data contract; `row` and `column` say where",
     "401": "a token is needed",
+    "403": "a web page of another origin asks",
     "404": "no endpoint of that name",
     "406": "no such answer type",
+    "408": "the body does not come in time",
     "413": "too many bytes or rows",
     "415": "no such content type",
-    "503": "too many rows wait; Retry-After says when to come again",
+    "421": "asked by a host name that is not allowed",
+    "503": "too many rows or bytes wait; Retry-After says when to come again",
 }
 
 _EXPLAINING = [
@@ -27,7 +30,7 @@ _EXPLAINING = [
         "name": PARAMETER,
         "in": "query",
         "description": "whether to explain the predictions, in JSON or JSON lines",
-        "schema": {"type": "boolean", "default": False},
+        "schema": {"enum": list(SPELLINGS), "default": "false"},
     },
     {
         "name": HEADER,
@@ -60,9 +63,12 @@ def describe(classifier: Classifier, needs_token: bool) -> dict[str, Any]:
     }
     if needs_token:
         described["components"] = {
-            "securitySchemes": {"token": {"type": "http", "scheme": "bearer"}}
+            "securitySchemes": {
+                "token": {"type": "http", "scheme": "bearer"},
+                "password": {"type": "http", "scheme": "basic"},
+            }
         }
-        described["security"] = [{"token": []}]
+        described["security"] = [{"token": []}, {"password": []}]
     return described
 
 
@@ -137,32 +143,3 @@ def _simple(summary: str, *refusals: str) -> dict[str, Any]:
 
 def _refusals(*statuses: str) -> dict[str, Any]:
     return {status: {"description": _REFUSALS[status]} for status in statuses}
-
-
-DOCS_PAGE = """<!doctype html>
-<html lang="en"><meta charset="utf-8"><title>lstmfcn</title>
-<style>body{font:16px/1.5 system-ui,sans-serif;max-width:50rem;margin:2rem auto;padding:0 1rem}
-code,pre{background:#f3f3f3;padding:.1rem .3rem}pre{overflow:auto;padding:.6rem}
-td{padding:.1rem .8rem .1rem 0;vertical-align:top}</style>
-<h1>lstmfcn</h1><p>Described in full by <a href="openapi.json">openapi.json</a>.</p>
-<main id="paths"></main>
-<script>
-const text = (kind, content) => Object.assign(document.createElement(kind), {textContent: content});
-fetch("openapi.json").then(reply => reply.json()).then(api => {
-  if (!api.paths) { document.getElementById("paths").append(text("p", api.message)); return; }
-  for (const [path, methods] of Object.entries(api.paths))
-    for (const [method, operation] of Object.entries(methods)) {
-      const types = Object.keys(operation.requestBody?.content ?? {}).join(", ");
-      const table = document.createElement("table");
-      for (const [status, reply] of Object.entries(operation.responses)) {
-        const row = table.insertRow();
-        row.append(text("td", status), text("td", reply.description));
-      }
-      document.getElementById("paths").append(
-        text("h2", `${method.toUpperCase()} ${path}`), text("p", operation.summary),
-        text("p", types && `Content types: ${types}`), table);
-    }
-});
-</script></html>
-"""
-"""Lists what `describe` says; it fetches openapi.json from where it came."""

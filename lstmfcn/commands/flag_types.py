@@ -12,6 +12,7 @@ from cyclopts.validators import Number
 from lstmfcn.records import TrackerName
 
 Count = Annotated[int, Parameter(validator=Number(gte=1))]
+Port = Annotated[int, Parameter(validator=Number(gte=1, lte=65535))]
 Amount = Annotated[float, Parameter(validator=Number(gte=0))]
 Trackers = Annotated[list[TrackerName] | None, Parameter(negative="", consume_multiple=1)]
 Seed = Annotated[int, Parameter(validator=Number(gte=0))]

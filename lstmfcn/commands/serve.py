@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from lstmfcn.commands.flag_types import Count, Place
+from lstmfcn.commands.flag_types import Count, Place, Port
 from lstmfcn.commands.pages import USE_COMMANDS, page
 from lstmfcn.flag_groups import DATA, LISTENING, RESOURCES
 from lstmfcn.hyperparameters import InferencePrecision
@@ -20,9 +20,11 @@ def serve(
     *,
     model: Annotated[list[Place], DATA],
     host: Annotated[str, LISTENING] = "127.0.0.1",
-    port: Annotated[Count, LISTENING] = 8000,
+    port: Annotated[Port, LISTENING] = 8000,
     proxy: Annotated[ProxyName | None, LISTENING] = None,
     token_file: Annotated[Place | None, LISTENING] = None,
+    allow_host: Annotated[list[str] | None, LISTENING] = None,
+    allow_origin: Annotated[list[str] | None, LISTENING] = None,
     num_replicas: Annotated[Count | None, RESOURCES] = None,
     precision: Annotated[InferencePrecision, RESOURCES] = "fp32",
 ) -> None:
@@ -46,6 +48,12 @@ def serve(
         differ by up to 0.01.
     token_file
         A file whose content clients must send, as in Authorization: Bearer TOKEN.
+    allow_host
+        Name under which clients may ask, beside addresses, localhost and the machine's own name;
+        *.example.com for all below one, * for any. Give several if needed.
+    allow_origin
+        Where another page may come from that asks from a browser, as https://app.example.com.
+        Give several if needed.
     """
     from serve_app.run import serve_models
 
@@ -57,4 +65,6 @@ def serve(
         proxy=proxy,
         precision=precision,
         token_file=token_file,
+        allow_hosts=allow_host or [],
+        allow_origins=allow_origin or [],
     )

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import tempfile
 import threading
 import time
 from concurrent.futures import Future
@@ -38,6 +37,7 @@ from lstmfcn.run_folder import (
     member_folders,
     run_position,
 )
+from lstmfcn.scratch import scratch_folder
 from lstmfcn.training_state import deciding_loss
 
 _SECONDS_TO_STOP = 2.5
@@ -65,9 +65,9 @@ def run(request: Request, ray_stays: bool) -> EpochMetrics:
     memory = memory_bytes(there, request.resources)
     data = start_preparing(_wanted(request, allotment, memory))
     _tell_start(request, allotment)
-    with tempfile.TemporaryDirectory(prefix="lstmfcn-", ignore_cleanup_errors=True) as storage:
+    with scratch_folder("lstmfcn-") as storage:
         training_run = _training_run(request, allotment)
-        training = in_thread(lambda: _train(training_run, data, allotment, storage))
+        training = in_thread(lambda: _train(training_run, data, allotment, str(storage)))
         try:
             prepared = resolved(data)
             tell_data(prepared, memory, request.folder)

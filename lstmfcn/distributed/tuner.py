@@ -5,7 +5,6 @@ from __future__ import annotations
 import gc
 import logging
 import os
-import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -26,6 +25,7 @@ from lstmfcn.distributed.trial_start import start_trial
 from lstmfcn.distributed.tune import SweepRequest
 from lstmfcn.metrics_file import read_metrics
 from lstmfcn.run_folder import METRICS, MODEL
+from lstmfcn.scratch import scratch_folder
 from lstmfcn.sweep import Status, SweepLog, trial_folder
 from lstmfcn.sweep_progress import SweepProgress
 
@@ -63,13 +63,13 @@ def run_trials(
     )
     os.environ.update(_ENVIRONMENT)
     with (
-        tempfile.TemporaryDirectory(prefix="lstmfcn-", ignore_cleanup_errors=True) as storage,
+        scratch_folder("lstmfcn-") as storage,
         quiet("ray.tune"),  # of a Ray that was there: it misses the metrics that we keep ourselves
         _garbage_left_out(),
     ):
         events = _Events(searcher, log)
         try:
-            results = _tuner(request, plan, searcher, events, log, storage).fit()
+            results = _tuner(request, plan, searcher, events, log, str(storage)).fit()
             _end_what_time_cut_off(results, searcher, request.folder)
         finally:
             log.settle()

@@ -49,10 +49,9 @@ class Endpoint:
     def described(self):
         """What it says of its model."""
         connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=30)
-        connection.request("GET", "/model")
-        found = json.loads(connection.getresponse().read())
-        connection.close()
-        return found
+        with closing(connection):
+            connection.request("GET", "/model")
+            return json.loads(connection.getresponse().read())
 
 
 class Server(Endpoint):
@@ -63,10 +62,12 @@ class Server(Endpoint):
         log: file for what it prints.
         flags: further ones.
         ray_address: of a Ray that runs, instead of one of its own.
+        port: to listen on, instead of a free one.
     """
 
-    def __init__(self, models, log, *flags, ray_address=None):
-        (self.port, self._stats_port) = free_ports(2)
+    def __init__(self, models, log, *flags, ray_address=None, port=None):
+        (free, self._stats_port) = free_ports(2)
+        self.port = port or free
         self.log = log
         environment = {k: v for k, v in os.environ.items() if not k.startswith("RAY_")}
         environment["RAY_SERVE_HAPROXY_STATS_PORT"] = str(self._stats_port)
@@ -92,7 +93,7 @@ class Server(Endpoint):
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
             )
-        wait_until(self._serves, "the endpoint", 120, 0.1)
+        wait_until(self._serves, "the endpoint", 240, 0.1)
 
     def _serves(self):
         assert self.process.poll() is None, self.log.read_text()

@@ -4,6 +4,8 @@ import http.client
 import json
 import os
 import signal
+import subprocess
+import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -12,6 +14,7 @@ import pandas as pd
 import pytest
 from botocore.config import Config
 from endpoints import LINES, Server, alone_by_version, is_near, steady_load
+from heads import free_ports
 from killing import wait_until
 from ray import serve
 from small_models import N_TIMEPOINTS, tiny_artifact
@@ -163,9 +166,33 @@ def test_a_broken_model_does_not_take_over(server, folder):
     weights.write_bytes(content)
 
 
+def test_a_model_that_is_broken_otherwise_does_not_take_over_either(server, folder):
+    version = server.described()["version"]
+    description = folder / "first" / "model.json"
+    text = description.read_text()
+    told = server.log.read_text().count("the models before stay")
+    for broken in ("{}", "[" * 100_000, json.dumps({"format_version": 1}), text.replace("fil", "")):
+        description.write_text(broken)
+        server.process.send_signal(signal.SIGHUP)
+        told += 1
+        wait_until(
+            lambda n=told: server.log.read_text().count("the models before stay") >= n, "a refusal"
+        )
+    assert server.process.poll() is None
+    assert server.described()["version"] == version
+    assert "Traceback" not in server.log.read_text()
+    description.write_text(text)
+    before = server.log.read_text().count("read the models again")
+    server.process.send_signal(signal.SIGHUP)
+    wait_until(
+        lambda: server.log.read_text().count("read the models again") > before, "the reading"
+    )
+    assert server.described()["version"] == version
+
+
 def folders_of(server):
     """Those with HAProxy's files that a server made."""
-    owners = Path("/tmp").glob("lf-*/server.pid")
+    owners = Path("/tmp").glob("lf-*/owner.pid")
     return [owner.parent for owner in owners if owner.read_text() == str(server.process.pid)]
 
 
@@ -253,6 +280,47 @@ def test_on_a_running_ray_only_the_application_comes_and_goes(folder, cluster):
         serve.shutdown()
 
 
+def test_a_second_server_on_a_cluster_is_refused(folder, cluster, capsys, monkeypatch):
+    log = folder / "on-cluster-serve.log"
+    first = Server([folder / "second"], log, "--num-replicas", "1", ray_address=cluster)
+    monkeypatch.setenv("RAY_ADDRESS", cluster)
+    try:
+        version = first.described()["version"]
+        assert main(["serve", "--model", str(folder / "first"), "--num-replicas", "1"]) == 2
+        assert main(["serve", "--model", str(folder / "first"), "--num-replicas", "99"]) == 2
+        assert first.described()["version"] == version
+        assert first.stop() == 0
+    finally:
+        first.kill_all()
+        serve.shutdown()
+    told = capsys.readouterr().err
+    assert "found another server of this cluster" in told
+    assert "--num-replicas 99: found 4 CPUs, and each replica takes one" in told
+
+
+def test_what_keeps_haproxy_from_starting_is_one_line(folder):
+    with http.client.socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        done = subprocess.run(
+            [
+                *(sys.executable, "-m", "lstmfcn", "serve", "--model", str(folder / "second")),
+                *("--port", str(*free_ports(1))),
+            ],
+            env={k: v for k, v in os.environ.items() if k != "RAY_ADDRESS"}
+            | {"RAY_SERVE_HAPROXY_STATS_PORT": str(taken.getsockname()[1])},
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=240,
+        )
+    assert done.returncode == 2
+    told = done.stderr.splitlines()
+    assert told[-1].startswith("lstmfcn: the proxy did not start: ")
+    assert "cannot bind" in told[-1]
+    assert len(told) <= 4  # what it was doing
+
+
 @pytest.mark.parametrize(
     ("flags", "message"),
     [
@@ -260,13 +328,25 @@ def test_on_a_running_ray_only_the_application_comes_and_goes(folder, cluster):
         (["--model", "MODEL", "--model", "MODEL"], "--model: found 'default' twice; name each"),
         (["--model", "MODEL", "--port", "PORT"], "cannot listen there (Address already in use)"),
         (["--model", "MODEL", "--token-file", "nowhere"], "--token-file nowhere: found no file"),
+        (["--model", "MODEL", "--token-file", "EMPTY"], "found no token"),
+        (["--model", "MODEL", "--host", "no.host.invalid"], "found no address of this machine"),
+        (["--model", "MODEL", "--host", "192.0.2.1"], "an address of this machine as --host"),
+        (["--model", "MODEL", "--port", "80000"], "Must be <= 65535"),
+        (["--model", "MODEL", "--port", "0"], "Must be >= 1"),
+        (["--model", "MODEL", "--num-replicas", "0"], "Must be >= 1"),
+        (["--model", "MODEL", "--allow-origin", "app"], "--allow-origin app: found no origin"),
     ],
 )
 def test_what_cannot_be_served_is_one_line(folder, capsys, flags, message):
     with http.client.socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         taken.listen()
-        places = {"MODEL": str(folder / "second"), "PORT": str(taken.getsockname()[1])}
+        (folder / "empty").write_text("\n")
+        places = {
+            "MODEL": str(folder / "second"),
+            "EMPTY": str(folder / "empty"),
+            "PORT": str(taken.getsockname()[1]),
+        }
         assert main(["serve", *(places.get(flag, flag) for flag in flags)]) == 2
     (line,) = capsys.readouterr().err.splitlines()
     assert line.startswith("lstmfcn: ")

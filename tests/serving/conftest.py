@@ -38,11 +38,20 @@ def saved(tmp_path):
 def served(saved):
     """A client of an endpoint in this process, and its metrics."""
 
-    def serve(kind="multiclass", limits=Limits(), token="", models=None, model=None, **options):
+    def serve(
+        kind="multiclass",
+        limits=Limits(),
+        token="",
+        models=None,
+        model=None,
+        access=None,
+        **options,
+    ):
         directories = models or {"default": saved("model", kind, **(model or {}))}
         behind, metrics = Models(**options), Counted()
         asyncio.run(behind.replace(directories))
-        client = TestClient(Endpoint(behind, metrics, limits, token).app)
+        endpoint = Endpoint(behind, metrics, limits, token, **(access or {}))
+        client = TestClient(endpoint.app, base_url="http://127.0.0.1:8000")
         client.metrics, client.models = metrics, behind
         return client
 

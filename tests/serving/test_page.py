@@ -8,9 +8,8 @@ import pytest
 import serve_app
 
 FOLDER = Path(serve_app.__file__).parent / "page"
-PATHS = {
-    "/" if file.name == "index.html" else f"/page/{file.name}": file for file in FOLDER.iterdir()
-}
+NAMES = {"index.html": "/", "docs.html": "/docs"}
+PATHS = {NAMES.get(file.name, f"/page/{file.name}"): file for file in sorted(FOLDER.iterdir())}
 TYPES = {
     ".html": "text/html",
     ".css": "text/css",
@@ -21,12 +20,14 @@ TYPES = {
 
 @pytest.fixture
 def client(served):
-    """Of an endpoint that wants a token, which the page needs none of."""
-    return served(token="s3cret")
+    """Of an endpoint that wants a token, and gets it as browsers send what somebody typed."""
+    client = served(token="s3cret")
+    client.auth = ("anybody", "s3cret")
+    return client
 
 
 @pytest.mark.parametrize("path", PATHS)
-def test_a_file_comes_whole_and_without_a_token(client, path):
+def test_a_file_comes_whole(client, path):
     answer = client.get(path)
     assert answer.status_code == 200
     assert answer.content == PATHS[path].read_bytes()
@@ -89,4 +90,14 @@ def test_the_page_names_files_that_there_are(client):
         f"/{name}" for text in texts for name in re.findall(r'(?:href|src)="(page/.*?)"', text)
     }
     named |= {f"/page/{name}" for text in texts for name in re.findall(r' from "\./(.*?)"', text)}
-    assert named == set(PATHS) - {"/"}
+    assert named == set(PATHS) - {"/", "/docs"}
+
+
+@pytest.mark.parametrize("path", [*PATHS, "/openapi.json", "/model", "/nothing", "/page/nothing"])
+def test_nothing_is_sent_without_the_token(client, path):
+    client.auth = None
+    for headers in ({}, {"Authorization": "Basic s3cret"}, {"Authorization": "Basic YTpi"}):
+        answer = client.get(path, headers=headers)
+        assert answer.status_code == 401
+        assert answer.headers["www-authenticate"].startswith('Bearer, Basic realm="lstmfcn"')
+        assert answer.headers["content-security-policy"].endswith("frame-ancestors 'none'")

@@ -1,0 +1,112 @@
+import os
+import socket
+import subprocess
+import sys
+
+import pytest
+
+from lstmfcn.errors import ResourceError
+from serve_app.serve_environment import claimed, environment_of
+
+MIN, MAX = "RAY_SERVE_DIRECT_INGRESS_MIN_HTTP_PORT", "RAY_SERVE_DIRECT_INGRESS_MAX_HTTP_PORT"
+PORTS = (
+    *("RAY_SERVE_FALLBACK_PROXY_HTTP_PORT", "RAY_SERVE_FALLBACK_PROXY_GRPC_PORT"),
+    *("RAY_SERVE_HAPROXY_STATS_PORT", "RAY_SERVE_HAPROXY_METRICS_PORT"),
+)
+
+OTHER = """
+import os, sys
+from serve_app.serve_environment import environment_of
+with environment_of(sys.argv[1]):
+    for name, value in os.environ.items():
+        if name.startswith("RAY_SERVE"):
+            print(name, value, sep="=")
+    print(flush=True)
+    sys.stdin.read()
+"""
+
+
+@pytest.fixture(autouse=True)
+def _no_ray(monkeypatch):
+    for name in list(os.environ):
+        if name.startswith("RAY_"):
+            monkeypatch.delenv(name)
+
+
+def ports(variables):
+    """All that a server may listen on, beside what its user names."""
+    own = {int(variables[name]) for name in PORTS}
+    replicas = range(int(variables[MIN]), int(variables[MAX]))
+    assert own.isdisjoint(replicas)
+    assert len(own) == len(PORTS)
+    assert len(replicas) >= 100
+    return own | set(replicas)
+
+
+@pytest.mark.parametrize("proxy", ["haproxy", "python"])
+def test_two_servers_share_no_port_and_no_file(proxy):
+    with subprocess.Popen(
+        [sys.executable, "-c", OTHER, proxy],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    ) as other:
+        lines = iter(other.stdout.readline, "\n")
+        theirs = dict(line.rstrip("\n").split("=", 1) for line in lines)
+        with environment_of(proxy):
+            ours = {name: value for name, value in os.environ.items() if name in theirs}
+            assert ours.keys() == theirs.keys()
+            assert ports(ours).isdisjoint(ports(theirs))
+            files = {name for name, value in ours.items() if value.startswith("/tmp/lf-")}
+            assert len(files) == (5 if proxy == "haproxy" else 0)
+            assert not [name for name in files if ours[name] == theirs[name]]
+        other.stdin.close()
+
+
+def test_a_port_that_a_stranger_listens_on_is_left_to_them():
+    with environment_of("python"):
+        first = int(os.environ[MIN])
+    with socket.socket() as stranger:
+        stranger.bind(("127.0.0.1", first))
+        stranger.listen()
+        with environment_of("python"):
+            assert first not in ports(os.environ)
+
+
+def test_what_the_user_set_stays_and_what_we_set_goes(monkeypatch):
+    monkeypatch.setenv("RAY_SERVE_HAPROXY_STATS_PORT", "8404")
+    monkeypatch.setenv("RAY_SERVE_HAPROXY_MAXCONN", "100")
+    before = dict(os.environ)
+    with environment_of("haproxy"):
+        assert os.environ["RAY_SERVE_HAPROXY_STATS_PORT"] == "8404"
+        assert os.environ["RAY_SERVE_HAPROXY_MAXCONN"] == "100"
+        assert os.environ["RAY_SERVE_ENABLE_HA_PROXY"] == "1"
+    assert dict(os.environ) == before
+
+
+def test_a_port_is_claimed_before_anything_listens_there():
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    with claimed("127.0.0.1", port):
+        claiming = "import sys; from serve_app.serve_environment import claimed\n"
+        claiming += f"with claimed('127.0.0.1', {port}): pass"
+        done = subprocess.run(
+            [sys.executable, "-c", claiming], capture_output=True, text=True, check=False
+        )
+        assert "cannot listen there (Address already in use)" in done.stderr
+    with claimed("127.0.0.1", port):
+        pass
+
+
+@pytest.mark.parametrize(
+    ("host", "message"),
+    [
+        ("no.such.host.invalid", "--host no.such.host.invalid: found no address"),
+        ("192.0.2.1", "Cannot assign requested address.*name another --port, or an address"),
+        ("", "--host '': found no address"),
+    ],
+)
+def test_a_host_that_is_no_address_is_told(host, message):
+    with pytest.raises(ResourceError, match=message), claimed(host, 8000):
+        pass

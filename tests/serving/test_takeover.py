@@ -1,0 +1,100 @@
+import asyncio
+
+import pytest
+
+from lstmfcn.classifier import Classifier
+from lstmfcn.errors import ModelError
+from serve_app.models import NO_VERSION, Models
+from serve_app.takeover import Takeover
+
+AGAIN_S = 0.02
+
+
+async def until(condition):
+    async with asyncio.timeout(20):
+        while not condition():
+            await asyncio.sleep(AGAIN_S)
+
+
+def version(directory):
+    return Classifier.load(directory).artifact.sha256[:12]
+
+
+def split(models):
+    return [state[1:] for state in models.states() if state.served != state.wanted]
+
+
+def test_a_refused_model_takes_over_once_it_can_be_read(saved, tmp_path, caplog):
+    first, second = saved("first"), str(tmp_path / "second")
+
+    async def take():
+        models = Models()
+        takeover = Takeover(models, AGAIN_S, unhealthy_after_s=0.0)
+        await takeover.to({"default": first})
+        await takeover.to({"default": second})
+        before = await models.get("default")
+        await asyncio.sleep(10 * AGAIN_S)
+        assert split(models) == [(before.version, NO_VERSION)]
+        takeover.refuse_unhealthy()  # the model is at fault: no other replica would do better
+        assert await models.get("default") is before
+        saved("second", seed=2)
+        await until(lambda: not split(models))
+        assert (await models.get("default")).version == version(second)
+
+    asyncio.run(take())
+    told = [record.getMessage() for record in caplog.records]
+    assert sum("found no readable model.json" in line for line in told) == 1
+    assert sum("the models before stay" in line for line in told) == 1
+    assert sum("the new models are served now" in line for line in told) == 1
+
+
+def test_a_model_with_other_labels_never_takes_over(saved):
+    first, second = saved("first"), saved("second", kind="binary")
+
+    async def take():
+        models = Models()
+        takeover = Takeover(models, AGAIN_S, unhealthy_after_s=0.0)
+        await takeover.to({"default": first})
+        await takeover.to({"default": second})
+        await asyncio.sleep(10 * AGAIN_S)
+        takeover.refuse_unhealthy()
+        assert split(models) == [(version(first), version(second))]
+        third = saved("third", seed=3)
+        await takeover.to({"default": third})  # what is asked for last counts
+        await asyncio.sleep(10 * AGAIN_S)
+        assert (await models.get("default")).version == version(third)
+
+    asyncio.run(take())
+
+
+def test_a_replica_s_own_fault_makes_it_unhealthy_after_a_while(saved, monkeypatch):
+    first, second = saved("first"), saved("second", seed=2)
+
+    def fail(*_):
+        raise MemoryError
+
+    async def take():
+        models = Models()
+        takeover = Takeover(models, AGAIN_S, unhealthy_after_s=0.5)
+        await takeover.to({"default": first})
+        with monkeypatch.context() as patched:
+            patched.setattr(Classifier, "load", fail)
+            await takeover.to({"default": second})
+            takeover.refuse_unhealthy()
+            await asyncio.sleep(0.6)
+            with pytest.raises(RuntimeError, match="cannot load its models"):
+                takeover.refuse_unhealthy()
+            assert (await models.get("default")).version == version_first
+        await until(lambda: models.states()[0].served == version_second)
+        takeover.refuse_unhealthy()
+
+    version_first, version_second = version(first), version(second)
+    asyncio.run(take())
+
+
+def test_a_replica_without_a_model_does_not_start(tmp_path):
+    async def take():
+        with pytest.raises(ModelError, match="found no readable"):
+            await Takeover(Models()).to({"default": str(tmp_path / "nowhere")})
+
+    asyncio.run(take())

@@ -1,0 +1,33 @@
+import pytest
+
+from lstmfcn.errors import ResourceError
+from serve_app.tokens import read_token
+
+
+def test_blanks_around_it_do_not_count(tmp_path):
+    (tmp_path / "token").write_text(" s3cret\n\n")
+    assert read_token(tmp_path / "token") == "s3cret"
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (None, "found no file; write a token into one"),
+        (b"", "found no token"),
+        (b" \n", "found no token"),
+        (b"one\ntwo", "found no token; write one line"),
+        ("n\u00e4".encode(), "found no token; write one line of letters and digits"),
+        (b"\xff\xfe", "cannot be read"),
+    ],
+)
+def test_what_is_no_token_is_told(tmp_path, content, message):
+    path = tmp_path / "token"
+    if content is not None:
+        path.write_bytes(content)
+    with pytest.raises(ResourceError, match=message):
+        read_token(path)
+
+
+def test_a_folder_is_no_token(tmp_path):
+    with pytest.raises(ResourceError, match="cannot be read"):
+        read_token(tmp_path)
