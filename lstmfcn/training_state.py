@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from lstmfcn.adam import Adam
+from lstmfcn.batches import Taken
 from lstmfcn.checkpoints import Checkpoints, Position, State
 from lstmfcn.errors import StoppedError
 from lstmfcn.hyperparameters import PrecisionName
@@ -24,6 +25,7 @@ class Training:
 
     Attributes:
         position: epochs done, and steps done in the one after them.
+        taken: what of the epoch that is not done these steps have trained on.
         sums: this worker's totals over these steps.
         seconds: time spent on these steps.
         losses: train_loss of the epochs done.
@@ -42,7 +44,7 @@ class Training:
         self.model, self.workers = model, workers or OneWorker()
         self.optimizer = Adam(model.parameters(), lr, weight_decay)
         self.device = next(model.parameters()).device
-        self.position = Position()
+        self.position, self.taken = Position(), Taken()
         self.sums = torch.zeros(4, dtype=torch.float64, device=self.device)
         self.seconds = 0.0
         self.losses: list[float] = []
@@ -52,7 +54,7 @@ class Training:
 
     def finish_epoch(self, metrics: EpochMetrics) -> None:
         """Count the epoch, and keep its weights if its loss is the least."""
-        self.position = Position(self.position.epoch + 1)
+        self.position, self.taken = Position(self.position.epoch + 1), Taken()
         self.sums, self.seconds = torch.zeros_like(self.sums), 0.0
         self.losses.append(float(metrics["train_loss"]))
         if not self.best or deciding_loss(metrics) < deciding_loss(self.best):
@@ -79,6 +81,7 @@ class Training:
                 "model": self.model.state_dict(),
                 "optimizer": self.optimizer.state_dict(),
                 "buffers": buffers,
+                "taken": tuple(self.taken),
                 "sums": sums,
                 "seconds": self.seconds,
                 "losses": self.losses,
@@ -100,6 +103,9 @@ class Training:
         if self.workers.rank == 0:
             self.sums = state["sums"].to(self.device)
         buffers = state["buffers"]
+        # an older checkpoint has counted the rows in its sums alone
+        rows = int(state["sums"][3])
+        self.taken = Taken(*state.get("taken", (rows, len(buffers) if rows else 0)))
         same = len(buffers) == self.workers.world_size
         self._set_buffers(buffers[self.workers.rank] if same else buffers.mean(dim=0))
 
