@@ -10,6 +10,7 @@ import os
 import sys
 from collections.abc import Sequence
 from contextlib import suppress
+from functools import partial
 from typing import Annotated, Any, NoReturn
 
 from cyclopts import CycloptsError, Parameter, ValidationError
@@ -82,7 +83,7 @@ def run(*command: str) -> NoReturn:
 def main(arguments: Sequence[str]) -> int:
     """Run a command and return its exit code."""
     try:
-        with stoppable():
+        with stoppable(partial(going_on, arguments)):
             app.meta(arguments, **_AS_ERRORS)
     except CycloptsError as error:
         return _refuse(_usage(error), 2)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tempfile
 from pathlib import Path
 
 import pyarrow as pa
@@ -13,6 +12,7 @@ from lstmfcn.distributed.train import Resources, train
 from lstmfcn.errors import StoppedError
 from lstmfcn.hyperparameters import Hyperparameters
 from lstmfcn.run_folder import MODEL
+from lstmfcn.scratch import scratch_folder
 from lstmfcn.train_arrays import Labelled
 
 
@@ -38,8 +38,7 @@ def train_arrays_on_ray(
         TrainingError: the loss is no longer finite.
         KeyboardInterrupt: the user stopped it.
     """
-    with tempfile.TemporaryDirectory(prefix="lstmfcn-", ignore_cleanup_errors=True) as scratch:
-        folder = Path(scratch)
+    with scratch_folder() as folder:
         held_out = (
             _shard(folder / "validation.parquet", validation, columns) if validation else None
         )

@@ -25,6 +25,9 @@ EXPLANATIONS = "explanations"
 """The folder, in that of the predictions, of what explains them."""
 
 
+_AGAIN = "run the same command again: files that are finished stay"
+
+
 class _File(NamedTuple):
     """What is to be made of a shard: predictions, or what explains them."""
 
@@ -92,7 +95,7 @@ def _predict(
         with ray_runtime(), predictors(artifact, len(left)) as pool:
             started = time.perf_counter()
             with ShardProgress("predicting", len(left)) as progress:
-                found = own_results(pool.map(write, left))
+                found = own_results(pool.map(write, left), [file.shard for file in left], _AGAIN)
                 for (shard, path, explains), n_rows in zip(left, found, strict=True):
                     done.add(shard, path, n_rows)
                     ended += 1

@@ -14,12 +14,14 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from lstmfcn.bounds import batch_size_for, refuse_few_rows, refuse_small_batches
 from lstmfcn.distributed.data import LoadedData, load
-from lstmfcn.distributed.runtime import own_error
+from lstmfcn.distributed.losses import telling_losses
 from lstmfcn.reading import ShardSet
 from lstmfcn.rows import FLOAT_BYTES, Rows
 from lstmfcn.run_folder import ROWS, RunRecord
 from lstmfcn.scaling import Scaler
 from lstmfcn.schema import SeriesSchema
+
+_LESS_MEMORY = "if memory is short, lower --memory-gb, and run the command again"
 
 
 class Wanted(NamedTuple):
@@ -87,10 +89,8 @@ def resolved(data: PreparedRefs) -> Prepared:
     Raises:
         UserError: the data does not allow the training.
     """
-    try:
+    with telling_losses("the process that reads the data", _LESS_MEMORY):
         return cast(Prepared, ray.get(data.prepared))
-    except ray.exceptions.RayError as error:
-        raise own_error(error) or error from None
 
 
 def _prepare(wanted: Wanted) -> tuple[Prepared, Rows, Rows | None]:

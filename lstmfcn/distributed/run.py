@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import logging
-import tempfile
 import threading
 import time
 from concurrent.futures import Future
 from contextlib import ExitStack
 from functools import partial
+from pathlib import Path
 from typing import NoReturn
 
 from lstmfcn.artifact import Artifact
@@ -38,6 +38,7 @@ from lstmfcn.run_folder import (
     member_folders,
     run_position,
 )
+from lstmfcn.scratch import scratch_folder
 from lstmfcn.training_state import deciding_loss
 
 _SECONDS_TO_STOP = 2.5
@@ -65,7 +66,7 @@ def run(request: Request, ray_stays: bool) -> EpochMetrics:
     memory = memory_bytes(there, request.resources)
     data = start_preparing(_wanted(request, allotment, memory))
     _tell_start(request, allotment)
-    with tempfile.TemporaryDirectory(prefix="lstmfcn-", ignore_cleanup_errors=True) as storage:
+    with scratch_folder() as storage:
         training_run = _training_run(request, allotment)
         training = in_thread(lambda: _train(training_run, data, allotment, storage))
         try:
@@ -89,7 +90,7 @@ def run(request: Request, ray_stays: bool) -> EpochMetrics:
 
 
 def _train(
-    run: TrainingRun, data: PreparedRefs, allotment: Allotment, storage: str
+    run: TrainingRun, data: PreparedRefs, allotment: Allotment, storage: Path
 ) -> EpochMetrics:
     if run.hyperparameters.members > 1:
         return train_members(run, data, allotment)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tempfile
 import time
 
 import ray
@@ -17,6 +16,7 @@ from lstmfcn.distributed.training_run import TrainedOn, TrainingRun, artifact_of
 from lstmfcn.distributed.trial_plan import TrialPlan, report_of
 from lstmfcn.metrics_file import read_metrics
 from lstmfcn.run_folder import CHECKPOINTS, METRICS, MODEL
+from lstmfcn.scratch import scratch_folder
 
 _LOOK_EVERY_S = 0.5
 
@@ -32,7 +32,7 @@ def train_on_workers(
     run.stop_file.unlink(missing_ok=True)  # of a sweep that was interrupted
     prepared: Prepared = ray.get(data.prepared)
     relay = _Relay(run, prepared, plan, allotment)
-    with tempfile.TemporaryDirectory(prefix="lstmfcn-", ignore_cleanup_errors=True) as storage:
+    with scratch_folder() as storage:
         training = in_thread(lambda: train_until_done(run, data, allotment, storage))
         try:
             while not training.done():

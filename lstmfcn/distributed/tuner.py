@@ -5,7 +5,6 @@ from __future__ import annotations
 import gc
 import logging
 import os
-import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -18,14 +17,15 @@ from ray.tune.experiment import Trial as TuneTrial
 
 from lstmfcn.artifact import Artifact
 from lstmfcn.distributed.halving import scheduler_of
+from lstmfcn.distributed.losses import LOST, reason_of_loss
 from lstmfcn.distributed.runtime import nodes, places, quiet
 from lstmfcn.distributed.searcher import RecordingSearcher
-from lstmfcn.distributed.trainer import reason_of_loss
 from lstmfcn.distributed.trial_plan import BEST, FAILURE, FINISHED, TrialPlan
 from lstmfcn.distributed.trial_start import start_trial
 from lstmfcn.distributed.tune import SweepRequest
 from lstmfcn.metrics_file import read_metrics
 from lstmfcn.run_folder import METRICS, MODEL
+from lstmfcn.scratch import scratch_folder
 from lstmfcn.sweep import Status, SweepLog, trial_folder
 from lstmfcn.sweep_progress import SweepProgress
 
@@ -63,7 +63,7 @@ def run_trials(
     )
     os.environ.update(_ENVIRONMENT)
     with (
-        tempfile.TemporaryDirectory(prefix="lstmfcn-", ignore_cleanup_errors=True) as storage,
+        scratch_folder() as storage,
         quiet("ray.tune"),  # of a Ray that was there: it misses the metrics that we keep ourselves
         _garbage_left_out(),
     ):
@@ -107,7 +107,7 @@ def _tuner(
     searcher: RecordingSearcher,
     events: tune.Callback,
     log: SweepLog,
-    storage: str,
+    storage: Path,
 ) -> tune.Tuner:
     left = request.sweep.num_samples - len(log.trials)
     resources = _WATCHING if plan.allotment else {"cpu": plan.threads}
@@ -123,7 +123,7 @@ def _tuner(
         ),
         run_config=tune.RunConfig(
             name="sweep",
-            storage_path=storage,
+            storage_path=str(storage),
             stop={FINISHED: True},  # Tune need not be told once more when the function has ended
             verbose=0,
             progress_reporter=_NoReporter(),
@@ -189,7 +189,7 @@ class _Events(tune.Callback):
 
     def on_trial_error(self, trial: TuneTrial, **info: Any) -> None:  # noqa: ARG002
         error = ray.cloudpickle.loads(Path(trial.pickled_error_file).read_bytes())
-        if isinstance(error, ray.exceptions.RayActorError):
+        if isinstance(error, LOST):
             reason = reason_of_loss([str(error)])
         else:
             reason = str(error).strip().splitlines()[-1]
