@@ -24,7 +24,9 @@ _TOO_SLOW = "timed out during startup"
 """What a bare Exception of Ray says (ray/_private/node.py); the time is not to be changed."""
 _ATTEMPTS = 2
 
-_LONGEST_SOCKET = len("/session_2026-01-01_00-00-00_000000_1234567/sockets/plasma_store")
+_FOLDER = "ray"
+"""In the scratch folder, for Ray opens its own folder to all users."""
+_LONGEST_SOCKET = len(f"/{_FOLDER}/session_2026-01-01_00-00-00_000000_1234567/sockets/plasma_store")
 _MOST_BYTES = 107 - _LONGEST_SOCKET
 """Of the path of Ray's folder: Linux allows 107 bytes for that of a socket (unix(7))."""
 
@@ -45,7 +47,7 @@ def own_ray() -> Iterator[None]:
         ResourceError: it does not start, or there is no place for its files.
     """
     with scratch_folder(_MOST_BYTES) as folder, _private_token(folder):
-        _start(folder)
+        _start(folder / _FOLDER)
         try:
             with _watched():
                 yield
