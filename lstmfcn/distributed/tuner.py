@@ -56,6 +56,7 @@ def run_trials(
     searcher = RecordingSearcher(
         request.sweep.searcher,
         request.space,
+        _defaults(request),
         request.objective,
         request.inputs.record.hyperparameters.seed,
         log,
@@ -73,6 +74,14 @@ def run_trials(
             _end_what_time_cut_off(results, searcher, request.folder)
         finally:
             log.settle()
+
+
+def _defaults(request: SweepRequest) -> dict[str, Any] | None:
+    """What ``lstmfcn train`` would take for what is searched."""
+    if not request.sweep.defaults_first:
+        return None
+    fixed = request.inputs.record.hyperparameters
+    return {name: getattr(fixed, name) for name in request.space.values}
 
 
 def _end_what_time_cut_off(
