@@ -64,6 +64,8 @@ def fit(
     """
     model, workers = training.model, training.workers
     _refuse_different_starts(training)
+    if checkpoints:
+        training.stop_if_asked(checkpoints)
     training.precision = choose_precision(hyperparameters.precision, training.device)
     step_model = workers.wrap(model)
     while training.position.epoch < hyperparameters.epochs:

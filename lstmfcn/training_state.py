@@ -90,6 +90,14 @@ class Training:
                 "precision": self.precision,
             }
             checkpoints.save(self.position, state)
+        self.stop_if_asked(checkpoints)
+
+    def stop_if_asked(self, checkpoints: Checkpoints) -> None:
+        """Every worker calls this, where there is nothing that a checkpoint does not have.
+
+        Raises:
+            StoppedError: training is to stop.
+        """
         if self.workers.agree(checkpoints.stopped()):
             raise StoppedError(f"stopped after {self.position}", goes_on=True)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from dataclasses import dataclass
 
+from lstmfcn.counts import number
 from lstmfcn.distributed.runtime import Node, may_grow_to, most_cpus_each, places
 from lstmfcn.distributed.train import Resources
 from lstmfcn.errors import ResourceError
@@ -60,14 +61,21 @@ def allot(there: list[Node], wanted: Resources, members: int = 1) -> Allotment:
     if places(there, each, gpus) >= num_workers:
         return Allotment(num_workers, fewest, each, use_gpu)
     if not may_grow_to(each * num_workers, gpus * num_workers):
-        machines = ", ".join(f"{node.cpus} CPUs and {node.gpus} GPUs" for node in there)
-        raise ResourceError(
-            f"{num_workers} workers of {each} CPUs{' and a GPU' if use_gpu else ''} do not fit "
-            f"the cluster's machines ({machines}); lower --num-workers or --cpus-per-worker"
-            + (", or add --no-use-gpu" if use_gpu else "")
-        )
-    logger.info("the machines that are up do not hold %d workers; asking for more", num_workers)
+        raise ResourceError(_does_not_fit(there, num_workers, each, gpus))
+    logger.info(
+        "the machines that are up do not hold %s; asking for more", number(num_workers, "worker")
+    )
     return Allotment(num_workers, fewest, each, use_gpu)
+
+
+def _does_not_fit(there: list[Node], num_workers: int, cpus: int, gpus: int) -> str:
+    has = (f"{number(node.cpus, 'CPU')} and {number(node.gpus, 'GPU')}" for node in there)
+    return (
+        f"{number(num_workers, 'worker')} of {number(cpus, 'CPU')}{' and a GPU' if gpus else ''} "
+        f"{'does' if num_workers == 1 else 'do'} not fit the cluster's machines "
+        f"({', '.join(has)}); lower --num-workers or --cpus-per-worker"
+        + (", or add --no-use-gpu" if gpus else "")
+    )
 
 
 def members_at_once(there: list[Node], allotment: Allotment, members: int) -> int:

@@ -6,6 +6,7 @@ import logging
 import os
 import secrets
 import signal
+import sys
 import tempfile
 import threading
 from collections.abc import Iterator
@@ -15,6 +16,7 @@ from pathlib import Path
 
 import ray
 
+from lstmfcn.counts import number
 from lstmfcn.errors import ResourceError
 from lstmfcn.interrupts import end_now
 from lstmfcn.scratch import scratch_folder
@@ -33,6 +35,9 @@ _MOST_BYTES = 107 - _LONGEST_SOCKET
 _WATCHED = ("raylet", "gcs_server")
 """Without one of these there is no Ray."""
 _LOOK_EVERY_S = 0.5
+
+_GPU_DEVICES = ("/dev/nvidiactl", "/dev/kfd", "/dev/dri", "/dev/dxg")
+"""Of the drivers of NVIDIA, AMD, Intel, and of Windows' Linux; where there is none, is no GPU."""
 
 _TOKEN_NAMED = ("RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH")
 
@@ -53,6 +58,33 @@ def own_ray() -> Iterator[None]:
                 yield
         finally:
             ray.shutdown()
+
+
+def refuse_more_than_this_machine(workers: int, cpus: int | None, use_gpu: bool | None) -> None:
+    """Refuse, where there is no cluster, what this machine cannot have, before Ray is started.
+
+    Args:
+        workers: how many at a time.
+        cpus: of each; None for as many as there are.
+        use_gpu: whether each wants a GPU; None where that is open.
+
+    Raises:
+        ResourceError: names the flags.
+    """
+    if ray.is_initialized() or os.environ.get("RAY_ADDRESS"):
+        return
+    there, wanted = os.cpu_count() or 1, workers * (cpus or 1)
+    if wanted > there:
+        raise ResourceError(
+            f"{number(workers, 'worker')} of {number(cpus or 1, 'CPU')} "
+            f"{'does' if workers == 1 else 'do'} not fit this machine, which has "
+            f"{number(there, 'CPU')}; lower --num-workers or --cpus-per-worker, or name a cluster "
+            "in RAY_ADDRESS"
+        )
+    if use_gpu and sys.platform == "linux" and not any(map(os.path.exists, _GPU_DEVICES)):
+        raise ResourceError(
+            "this machine has no GPU; leave --use-gpu out, or name a cluster in RAY_ADDRESS"
+        )
 
 
 def init_ray(**where: object) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import threading
 import time
 from concurrent.futures import Future
@@ -41,8 +42,10 @@ from lstmfcn.run_folder import (
 from lstmfcn.scratch import scratch_folder
 from lstmfcn.training_state import deciding_loss
 
-_SECONDS_TO_STOP = 2.5
-"""Ray gives a job that is stopped 3 seconds (RAY_JOB_STOP_WAIT_TIME_S)."""
+_SECONDS_TO_STOP = 30.0
+"""After Ctrl-C, for a busy machine or a slow disk; a second one ends the command at once."""
+_SECONDS_OF_A_JOB = 3.0
+"""What Ray gives a job that is stopped, unless RAY_JOB_STOP_WAIT_TIME_S says otherwise."""
 
 logger = logging.getLogger(__name__)
 
@@ -102,6 +105,7 @@ def _wanted(request: Request, allotment: Allotment, memory_bytes: int) -> Wanted
         record=request.inputs.record,
         training=request.inputs.training,
         validation=request.inputs.validation,
+        scaling=request.inputs.record.hyperparameters.scaling,
         scaler=request.inputs.start.scaler if request.inputs.start else None,
         num_workers=allotment.num_workers,
         memory_bytes=memory_bytes,
@@ -172,20 +176,42 @@ def _stop(
     stop: KeyboardInterrupt | SystemExit,
     ray_stays: bool,
 ) -> NoReturn:
-    """Give the workers a moment to write a checkpoint; all the time they take, where Ray stays.
+    """Give the workers time to write a checkpoint; all the time they take, where Ray stays.
 
     Raises:
-        StoppedError: tells where the training can go on.
+        StoppedError: tells where the training can go on, and how many epochs are lost.
     """
     logger.info("stopping, with a checkpoint (Ctrl-C again ends it at once)")
     (request.folder / STOP).touch()
+    seconds = _seconds_to_stop(stop)
     try:
-        training.exception(None if ray_stays else _SECONDS_TO_STOP)
+        training.exception(None if ray_stays else seconds)
     except TimeoutError:
-        logger.info("the workers did not stop in %g s", _SECONDS_TO_STOP)
-    position = run_position(request.folder, request.inputs.record.hyperparameters.members)
+        logger.info("the workers did not stop in %g s", seconds)
+    members = request.inputs.record.hyperparameters.members
+    told = f"stopped after {run_position(request.folder, members)}"
+    if lost := sum(map(_epochs_lost, member_folders(request.folder, members))):
+        told += f": no checkpoint could be written; {number(lost, 'epoch')} after it will be "
+        told += "trained again"
     began = RunRecord.load(request.folder) is not None
-    raise StoppedError(f"stopped after {position}", goes_on=began) from stop
+    raise StoppedError(told, goes_on=began) from stop
+
+
+def _seconds_to_stop(stop: KeyboardInterrupt | SystemExit) -> float:
+    """How long the workers may take: a job that is stopped, by SIGTERM, is killed soon."""
+    if isinstance(stop, KeyboardInterrupt):
+        return _SECONDS_TO_STOP
+    granted = os.environ.get("RAY_JOB_STOP_WAIT_TIME_S", "")
+    seconds = float(granted) if granted.replace(".", "", 1).isdigit() else _SECONDS_OF_A_JOB
+    return max(0.0, seconds - 0.5)
+
+
+def _epochs_lost(folder: Path) -> int:
+    """Epochs that were reported, and that no checkpoint has."""
+    path = folder / METRICS
+    history = read_metrics(path) if path.exists() else []
+    done = newest_position(folder / CHECKPOINTS).epoch
+    return sum(metrics["epoch"] > done for metrics in history)
 
 
 def _tell_start(request: Request, allotment: Allotment) -> None:

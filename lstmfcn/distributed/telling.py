@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from pathlib import Path
 
-from lstmfcn.counts import number
+from lstmfcn.counts import number, size
 from lstmfcn.distributed.prepare import Prepared, Summary
 from lstmfcn.run_folder import ROWS
 
@@ -23,17 +23,15 @@ def tell_data(prepared: Prepared, granted_bytes: int, folder: Path) -> None:
         _tell(purpose, data)
     kept = sum(data.value_bytes for data in purposes.values() if not data.streamed)
     if kept:
-        logger.info(
-            "%.3g GB of rows kept in memory, of %.3g GB granted", kept / 1e9, granted_bytes / 1e9
-        )
+        logger.info("%s of rows kept in memory, of %s granted", size(kept), size(granted_bytes))
     for purpose, data in purposes.items():
         if data.streamed:
             logger.info(
-                "%s rows take %.3g GB, more than the %.3g GB granted: packed in %s and streamed, "
-                "shuffled in windows",
+                "%s rows take %s, more than the %s granted: packed in %s and streamed, shuffled in "
+                "windows",
                 purpose,
-                data.value_bytes / 1e9,
-                granted_bytes / 1e9,
+                size(data.value_bytes),
+                size(granted_bytes),
                 folder / ROWS,
             )
 
@@ -41,11 +39,11 @@ def tell_data(prepared: Prepared, granted_bytes: int, folder: Path) -> None:
 def _tell(purpose: str, data: Summary) -> None:
     shown = [f"{name} {count}" for name, count in data.classes.items()]
     logger.info(
-        "%s: %d rows of %s%d timepoints from %s (%s)",
+        "%s: %s of %s%s from %s (%s)",
         purpose,
-        data.rows,
+        number(data.rows, "row"),
         f"{data.n_channels} channels of " if data.n_channels > 1 else "",
-        data.n_timepoints,
+        number(data.n_timepoints, "timepoint"),
         number(data.shards, "shard"),
         ", ".join(shown[:_SHOWN_CLASSES]) + (", ..." if len(shown) > _SHOWN_CLASSES else ""),
     )

@@ -10,7 +10,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from lstmfcn.counts import number
 from lstmfcn.distributed.inputs import Asked, Inputs, read_inputs
+from lstmfcn.distributed.own_ray import refuse_more_than_this_machine
 from lstmfcn.distributed.runtime import ray_runtime
 from lstmfcn.errors import OutputError
 from lstmfcn.hyperparameters import Hyperparameters
@@ -42,6 +44,14 @@ class Resources:
     cpus_per_worker: int | None = None
     use_gpu: bool | None = None
     memory_gb: float | None = None
+
+    def refuse_more_than_this_machine(self) -> None:
+        """Refuse what cannot be had, where there is no cluster.
+
+        Raises:
+            ResourceError: names the flags.
+        """
+        refuse_more_than_this_machine(self.num_workers, self.cpus_per_worker, self.use_gpu)
 
 
 @dataclass(frozen=True)
@@ -104,6 +114,7 @@ def train(
                 with run_folder(folder), _tracking(folder, record, resumed=True):
                     pass  # sends what could not be sent before
             return done
+    resources.refuse_more_than_this_machine()
     request = Request(read_inputs(record), folder, resources, checkpoint_every_s, began)
     with (
         run_folder(folder),
@@ -129,5 +140,5 @@ def _done_already(folder: Path, record: RunRecord) -> EpochMetrics | None:
 
         logger.info("%s: all %d epochs were done already", folder, epochs)
         return Artifact.load(folder / MODEL).metrics
-    logger.info("%s: going on after %s of %d epochs", folder, position, epochs)
+    logger.info("%s: going on after %s of %s", folder, position, number(epochs, "epoch"))
     return None

@@ -14,6 +14,7 @@ from checkout import REPOSITORY
 from killing import epochs_in, wait_until
 from problems import TINY, as_flags, waves, write
 
+from lstmfcn.cli import main
 from lstmfcn.distributed.own_ray import _home_token
 
 FLAGS = ["--cpus-per-worker", "1", *as_flags(TINY.model_dump() | {"epochs": 30000})]
@@ -88,6 +89,31 @@ def test_the_end_of_ray_is_told_soon_and_its_files_are_this_users_alone(name, tm
         f"lstmfcn train --output {tmp_path / 'run'} --cpus-per-worker 1 --resume"
     )
     assert not [line for line in told if "Traceback" in line]
+
+
+@pytest.mark.parametrize("command", ["train", "tune"])
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        (["--num-workers", 9999], "9,999 workers of 1 CPU do not fit this machine, which has "),
+        (["--cpus-per-worker", 9999], "1 worker of 9,999 CPUs does not fit this machine, "),
+        (["--use-gpu"], "this machine has no GPU; leave --use-gpu out, or name a cluster in "),
+    ],
+)
+def test_more_than_the_machine_has_is_refused_before_ray_starts(
+    command, flags, message, tmp_path, monkeypatch, capsys
+):
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    monkeypatch.setattr("lstmfcn.distributed.own_ray._GPU_DEVICES", ())
+    monkeypatch.setattr("ray.is_initialized", lambda: False)
+    monkeypatch.setattr("ray.init", None)
+    data, output = write(tmp_path / "data", waves(30)), tmp_path / "run"
+    words = [command, "--train", data, "--validation", data, "--output", output, *flags]
+    assert main([str(word) for word in words]) == 2
+    told = capsys.readouterr().err
+    assert told.startswith(f"lstmfcn: {message}")
+    assert told.count("\n") == 1
+    assert not output.exists()
 
 
 def test_a_token_that_others_could_read_is_closed_to_them(tmp_path, monkeypatch):
