@@ -114,8 +114,9 @@ def test_what_users_put_into_the_checkout_stays_there(tmp_path):
     assert uploaded(checkout, tmp_path)[0] == kept
 
 
-def test_the_share_is_mounted_so_that_each_machine_sees_new_files_at_once(config):
+def test_the_share_is_mounted_so_that_each_machine_sees_new_files_at_once():
     """Else the wish to stop is not seen for up to a minute (nfs(5), lookupcache)."""
-    (mount,) = [line for line in config["initialization_commands"] if "mount -t nfs4" in line]
+    commands = yaml.safe_load(TEXTS["aws"])["initialization_commands"]
+    (mount,) = [line for line in commands if "mount -t nfs4" in line]
     options = mount.split("-o ")[1].split()[0].split(",")
     assert "lookupcache=pos" in options
