@@ -68,7 +68,7 @@ def judged(data: Path, name: str, epochs: int, seed: int) -> dict[str, Any]:
 
     fit(training, task, batches, None, h, after_an_epoch)
     kept = Artifact(h, schema, scaler, training.best_weights, training.best)
-    again = [batch.x for batch in batches(1, 0)]
+    again = [batch.x for batch in batches(1)]
     found = {"kept": kept, "anew": with_statistics(kept, again)}
     for share, mean in means.items():
         found[share] = with_statistics(replace(kept, weights=mean.weights), again)

@@ -89,8 +89,13 @@ them.
 | `{{int: [low, high]}}`, with `log: true` evenly in the logarithm | integers |
 
 Bounds are included, and must be values that the hyperparameter may have. A file has at most 64 KiB
-and no aliases (`*name`). What is given as a flag is not searched: of a
-preset it is left out, beside a file of your own it is refused. The presets, by their names:
+and no aliases (`*name`). What is given as a flag is not searched: of a preset it is left out,
+beside a file of your own it is refused.
+
+The first trial always has the defaults, that is, what `lstmfcn train` would have with the same
+flags, also where they are outside of the space. ASHA does not stop it, and the result names what it
+reached beside the best trial. The presets, by their names; `default` is what is searched where
+`--space` is left out:
 
 {presets}
 """

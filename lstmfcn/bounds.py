@@ -39,6 +39,19 @@ def batch_bounds(n_rows: int, batch_size: int, world_size: int) -> list[tuple[in
     return list(zip(starts, [*starts[1:], n_rows], strict=True))
 
 
+def bounds_after(
+    taken: int, n_rows: int, batch_size: int, world_size: int
+) -> list[tuple[int, int]]:
+    """Where each batch of the rows that are left starts and stops, after so many have been taken.
+
+    The same as those of all rows, where as many were taken as some of these batches have.
+    """
+    if taken == n_rows:
+        return []
+    left = batch_bounds(n_rows - taken, batch_size, world_size)
+    return [(taken + start, taken + stop) for start, stop in left]
+
+
 def refuse_small_batches(batch_size: int, world_size: int) -> None:
     """Refuse a batch that does not have two rows for each worker.
 

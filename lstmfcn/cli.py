@@ -11,6 +11,7 @@ import shlex
 import sys
 from collections.abc import Sequence
 from contextlib import suppress
+from functools import partial
 from itertools import takewhile
 from typing import Annotated, Any, NoReturn
 
@@ -93,7 +94,7 @@ def main(arguments: Sequence[str]) -> int:
     """Run a command and return its exit code."""
     show_all_characters()
     try:
-        with stoppable():
+        with stoppable(partial(going_on, arguments)):
             app.meta(arguments, **_AS_ERRORS)
     except CycloptsError as error:
         return _refuse(_usage(error, arguments), 2)

@@ -1,4 +1,4 @@
-"""Counts as messages tell them, and texts that are numbers."""
+"""Counts and sizes as messages tell them, and texts that are numbers."""
 
 from __future__ import annotations
 

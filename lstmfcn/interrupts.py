@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
 from typing import NoReturn
@@ -16,12 +16,20 @@ _SHOW_CURSOR = b"\x1b[?25h"
 """A bar that is drawn hides it (ECMA-48 private mode DECTCEM)."""
 
 
+_going_on: Callable[[], str] | None = None
+
+
 @contextmanager
-def stoppable() -> Iterator[None]:
+def stoppable(going_on: Callable[[], str] | None = None) -> Iterator[None]:
     """Inside this block the first Ctrl-C raises KeyboardInterrupt, the second ends the process.
 
     A process that ignores Ctrl-C, as a shell's background jobs do, goes on doing so.
+
+    Args:
+        going_on: what to type where `end_now` ends the process.
     """
+    global _going_on
+    _going_on = going_on
     before = signal.getsignal(signal.SIGINT)
     if before is not signal.default_int_handler:
         yield
@@ -43,8 +51,17 @@ def end_at_next() -> None:
     signal.signal(signal.SIGINT, _end)
 
 
+def end_now(reason: str, exit_code: int) -> NoReturn:
+    """End the process in a line, which tells how to go on; from any thread."""
+    _exit(f"{reason}; go on with: {_going_on()}" if _going_on else reason, exit_code)
+
+
 def _end(number: int, frame: FrameType | None) -> NoReturn:  # noqa: ARG001
+    _exit("ended at once", StoppedError.exit_code)
+
+
+def _exit(message: str, exit_code: int) -> NoReturn:
     if sys.stderr.isatty():
-        os.write(2, _SHOW_CURSOR + b"\n")  # below the ^C that it shows
-    os.write(2, b"lstmfcn: ended at once\n")  # print may be what was interrupted
-    os._exit(StoppedError.exit_code)
+        os.write(2, _SHOW_CURSOR + b"\n")  # below a bar, or the ^C that it shows
+    os.write(2, f"lstmfcn: {message}\n".encode())  # print may be what was interrupted
+    os._exit(exit_code)

@@ -33,7 +33,7 @@ from lstmfcn.quoting import shown
 if TYPE_CHECKING:
     from optuna.distributions import BaseDistribution
 
-PRESETS = ("paper", "published")
+PRESETS = ("default", "paper", "published")
 
 _MOST_BYTES = 1 << 16
 """Of a file: a space of all hyperparameters has a thirtieth of that."""
@@ -191,6 +191,10 @@ class SearchSpace:
             return otherwise
         return int(max(values.values) if isinstance(values, Choice) else values.high)
 
+    def holds(self, found: Mapping[str, Any]) -> bool:
+        """Whether the searched ones of these values could be suggested."""
+        return all(_holds(values, found[name]) for name, values in self.values.items())
+
     def distributions(self) -> dict[str, BaseDistribution]:
         """The space in Optuna's terms."""
         return {name: _distribution(name, values) for name, values in self.values.items()}
@@ -208,6 +212,12 @@ def _distribution(name: str, values: Values) -> BaseDistribution:
     if _is_integer(name):
         return IntDistribution(int(values.low), int(values.high), log=values.log)
     return FloatDistribution(values.low, values.high, log=values.log)
+
+
+def _holds(values: Values, value: Any) -> bool:
+    if isinstance(values, Choice):
+        return value in values.values
+    return isinstance(value, int | float) and values.low <= value <= values.high
 
 
 def _written(name: str, values: Values) -> dict[str, Any]:

@@ -17,11 +17,13 @@ class ShardProgress(Bar):
     Args:
         doing: what is done to them, such as ``predicting``.
         n_shards: how many there are.
+        explains: how many of them are explained, one after the other with them.
     """
 
-    def __init__(self, doing: str, n_shards: int) -> None:
-        logger.info("%s %s", doing, number(n_shards, "shard"))
-        super().__init__("shard", n_shards)
+    def __init__(self, doing: str, n_shards: int, explains: int = 0) -> None:
+        also = f", explaining {explains:,}" if explains else ""
+        logger.info("%s %s%s", doing, number(n_shards, "shard"), also)
+        super().__init__("file" if explains else "shard", n_shards + explains)
         self._began, self._shards, self._rows = time.monotonic(), 0, 0
 
     def ended(self, rows: int) -> None:

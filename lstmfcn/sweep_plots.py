@@ -1,9 +1,12 @@
 """What a sweep found, as PNGs.
 
 ``objective.png``    each trial's objective, and the best so far
-``slices.png``       the objective over each hyperparameter
+``slices.png``       the objective over each hyperparameter, of trials within the space
 ``importance.png``   how much each hyperparameter tells of whether a trial is among the best tenth
-                     (PED-ANOVA, Watanabe et al. 2023, IJCAI; by Optuna); drawn where trials differ
+                     (PED-ANOVA, Watanabe et al. 2023, IJCAI; by Optuna); drawn where trials differ,
+                     with bars from 20 trials on
+
+A star marks the best trial.
 """
 
 from __future__ import annotations
@@ -19,7 +22,7 @@ from typing import BinaryIO
 import optuna
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator
+from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter
 from optuna.study import StudyDirection
 
 from lstmfcn.counts import number
@@ -35,6 +38,8 @@ _COLUMNS = 4
 
 _BEST_SHARE = 0.1
 """Of trials, which importances are for: PED-ANOVA's own."""
+_FEWEST_TRIALS = 20
+"""For importances: the best tenth of fewer is one trial, which tells of nothing."""
 
 Plot = Callable[[], Figure]
 
@@ -54,8 +59,8 @@ def rehearse() -> None:
     """Draw a made-up sweep for nobody; what drawing needs is then imported and computed."""
     space = SearchSpace({"lr": Range(0.001, 0.1, log=True), "hidden_size": Choice((8, 64))})
     trials = [
-        Trial(number, {"lr": 0.002 * number, "hidden_size": 8}, "done", objective=1 / number)
-        for number in range(1, 6)
+        Trial(n, {"lr": 0.002 * n, "hidden_size": 8}, "done", objective=1 / n)
+        for n in range(1, _FEWEST_TRIALS + 1)
     ]
     for plot in _plots(trials, space, Objective("valid_accuracy")).values():
         _write(plot(), io.BytesIO())
@@ -64,10 +69,13 @@ def rehearse() -> None:
 def _plots(trials: Sequence[Trial], space: SearchSpace, objective: Objective) -> dict[str, Plot]:
     """What draws each; that which takes longest first."""
     plots: dict[str, Plot] = {}
-    if len({trial.objective for trial in trials}) > 1:
-        plots[IMPORTANCE] = partial(_importance, trials, space, objective)
+    within = [trial for trial in trials if space.holds(trial.hyperparameters)]
+    if len({trial.objective for trial in within}) > 1:
+        draw = _importance if len(within) >= _FEWEST_TRIALS else _too_few
+        plots[IMPORTANCE] = partial(draw, within, space, objective)
     plots[OBJECTIVE] = partial(_history, trials, objective)
-    plots[SLICES] = partial(_slices, trials, space, objective)
+    if within:
+        plots[SLICES] = partial(_slices, within, space, objective)
     return plots
 
 
@@ -82,7 +90,7 @@ def _history(trials: Sequence[Trial], objective: Objective) -> Figure:
     numbers = [trial.number for trial in trials]
     best = accumulate((_value(t) for t in trials), min if objective.mode == "min" else max)
     axes.step(numbers, list(best), where="post", color="tab:green", label="best so far")
-    _scatter(axes, trials, numbers)
+    _scatter(axes, trials, numbers, objective)
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.set_xlabel("trial")
     axes.set_ylabel(objective.metric)
@@ -98,7 +106,7 @@ def _slices(trials: Sequence[Trial], space: SearchSpace, objective: Objective) -
     grid = figure.subplots(rows, columns, sharey=True, squeeze=False)
     for axes, name in zip(grid.flat, names, strict=False):
         values = [trial.hyperparameters[name] for trial in trials]
-        _scatter(axes, trials, _positions(axes, space.values[name], values))
+        _scatter(axes, trials, _positions(axes, space.values[name], values), objective)
         axes.set_xlabel(flag(name))
     for axes in grid.flat[len(names) :]:
         axes.set_axis_off()
@@ -116,16 +124,27 @@ def _positions(axes: Axes, values: Values, found: list[object]) -> list[float]:
         axes.set_xlim(-0.5, len(values.values) - 0.5)
         return [float(values.values.index(value)) for value in found]
     if values.log:
-        ticks = [values.low, math.sqrt(values.low * values.high), values.high]
+        ticks = _log_ticks(values.low, values.high)
         axes.set_xscale("log")
-        axes.set_xticks(ticks, [f"{tick:.2g}" for tick in ticks])
-        axes.set_xticks([], minor=True)
+        axes.set_xticks(ticks, [f"{tick:g}" for tick in ticks])
+        axes.xaxis.set_minor_locator(LogLocator(subs="all"))
+        axes.xaxis.set_minor_formatter(NullFormatter())
     else:
         axes.xaxis.set_major_locator(MaxNLocator(5, integer=isinstance(values.low, int)))
     return [float(str(value)) for value in found]
 
 
-def _scatter(axes: Axes, trials: Sequence[Trial], positions: Sequence[float]) -> None:
+def _log_ticks(low: float, high: float) -> list[float]:
+    """One and three times the powers of ten, as 0.0003, 0.001, 0.003; else both bounds."""
+    powers = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
+    ticks = [float(f"{digit}e{power}") for power in powers for digit in (1, 3)]
+    within = [tick for tick in ticks if low <= tick <= high]
+    return within if len(within) > 1 else [low, high]
+
+
+def _scatter(
+    axes: Axes, trials: Sequence[Trial], positions: Sequence[float], objective: Objective
+) -> None:
     for status, colour in _COLOURS.items():
         here = [i for i, trial in enumerate(trials) if trial.status == status]
         if here:
@@ -137,6 +156,10 @@ def _scatter(axes: Axes, trials: Sequence[Trial], positions: Sequence[float]) ->
                 label=status,
                 alpha=0.7,
             )
+    best = objective.best(trials)
+    if best:
+        place = [positions[trials.index(best)]], [_value(best)]
+        axes.scatter(*place, s=110, marker="*", color="tab:red", label="best", zorder=3)
     axes.grid(alpha=0.3)
 
 
@@ -154,6 +177,14 @@ def _importance(trials: Sequence[Trial], space: SearchSpace, objective: Objectiv
     axes.set_xlabel(
         f"importance for the best tenth in {objective.metric}, {number(len(trials), 'trial')}"
     )
+    return figure
+
+
+def _too_few(trials: Sequence[Trial], space: SearchSpace, objective: Objective) -> Figure:  # noqa: ARG001 - as _importance
+    figure = Figure(figsize=(7, 1.4), layout="constrained")
+    found = number(len(trials), "trial")
+    text = f"Too few trials to tell importances: {found} of at least {_FEWEST_TRIALS}."
+    figure.text(0.5, 0.5, text, ha="center", va="center", fontsize=12)
     return figure
 
 

@@ -87,13 +87,22 @@ def trial_line(trial: Trial, objective: Objective) -> str:
     )
 
 
-def best_lines(best: Trial, objective: Objective) -> list[str]:
-    """What the best trial reached, and the flags that train like it."""
-    return [
-        f"best: trial {best.number}, {objective.metric} {best.objective:.8f}, epoch "
-        f"{best.metrics['epoch']}",
-        " ".join(f"--{flag(name)} {value}" for name, value in best.hyperparameters.items()),
-    ]
+def best_lines(best: Trial, objective: Objective, defaults: Trial | None = None) -> list[str]:
+    """What the best trial reached, and that of the defaults; the flags that train like the best."""
+    lines = [f"best: {_reached(best, objective)}"]
+    if defaults:
+        lines.append(f"the defaults: {_reached(defaults, objective)}")
+    flags = " ".join(f"--{flag(name)} {value}" for name, value in best.hyperparameters.items())
+    return [*lines, flags]
+
+
+def _reached(trial: Trial, objective: Objective) -> str:
+    if trial.objective is None or not trial.counts:
+        return f"trial {trial.number}, {trial.status} ({trial.reason})"
+    return (
+        f"trial {trial.number}, {objective.metric} {trial.objective:.8f}, epoch "
+        f"{trial.metrics['epoch']}"
+    )
 
 
 def _short(value: object) -> str:

@@ -24,9 +24,12 @@ class Search(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     space: str = Field(
-        "paper", description="What is searched: a YAML file, or a preset: paper or published."
+        "default",
+        description="What is searched: a YAML file, or a preset: default, paper or published.",
     )
-    num_samples: int = Field(20, ge=1, description="Trials in all.")
+    num_samples: int = Field(
+        20, ge=1, description="Trials in all; the first has the values that train would have."
+    )
     metric: str = Field(
         "valid_accuracy",
         description="What trials are compared by, at the epoch that each keeps; losses are "
@@ -38,7 +41,7 @@ class Search(BaseModel):
     scheduler: SchedulerName = Field(
         "asha",
         description="asha stops the worse two thirds of the trials after a ninth, and again after "
-        "a third, of the epochs; none lets all of them end.",
+        "a third, of the epochs, but not the first trial; none lets all of them end.",
     )
 
 
@@ -47,11 +50,14 @@ class SweepRecord(Search, Record):
 
     Attributes:
         written: the space without the hyperparameters that are given.
+        defaults_first: whether the first trial has the values that ``lstmfcn train`` would have;
+            sweeps that older versions began do not say so.
     """
 
     file_name = SWEEP
 
     written: dict[str, Any]
+    defaults_first: bool = False
 
     @classmethod
     def of(cls, search: Search, fixed: set[str]) -> SweepRecord:
@@ -62,7 +68,7 @@ class SweepRecord(Search, Record):
                 is left of it.
         """
         space = SearchSpace.load(search.space).without(fixed, search.space)
-        return cls(**search.model_dump(), written=space.written())
+        return cls(**search.model_dump(), written=space.written(), defaults_first=True)
 
     def search_space(self) -> SearchSpace:
         """The space, as it was when the sweep began."""

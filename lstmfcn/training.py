@@ -64,6 +64,8 @@ def fit(
     """
     model, workers = training.model, training.workers
     _refuse_different_starts(training)
+    if checkpoints:
+        training.stop_if_asked(checkpoints)
     training.precision = choose_precision(hyperparameters.precision, training.device)
     step_model = workers.wrap(model)
     while training.position.epoch < hyperparameters.epochs:
@@ -105,13 +107,13 @@ def train_epoch(
         step_model.train()
     started = time.perf_counter() - training.seconds
     epoch, first = training.position.epoch + 1, training.position.step
-    for step, batch in enumerate(batches(epoch, first), start=first + 1):
+    for step, batch in enumerate(batches(epoch, training.taken), start=first + 1):
         _seed_step(training.device, f"{seed}/{epoch}/{step}/{workers.rank}")
         training.sums += train_step(
             step_model, task, training.optimizer, batch, training.precision, workers.world_size
         )
         if checkpoints and step % _STEPS_BETWEEN_LOOKS == 0 and workers.agree(checkpoints.due()):
-            training.position = Position(epoch - 1, step)
+            training.position, training.taken = Position(epoch - 1, step), batch.taken
             training.seconds = time.perf_counter() - started
             training.save(checkpoints)
     return Totals(*workers.add_up(training.sums).tolist())
@@ -130,6 +132,8 @@ def train_step(
     The gradient is that of the mean loss over the global batch: each worker's sum is divided by the
     global number of rows, and multiplied by the number of workers that DDP's average divides by.
     """
+    if not len(batch.x):
+        return _step_without_rows(model, optimizer, batch.x)
     with autocast(precision, batch.x.device):
         logits = model(batch.x)
     logits = logits.float()
@@ -138,6 +142,19 @@ def train_step(
     torch.autograd.backward(loss * (world_size / batch.n_rows_global))
     optimizer.step()
     return _sums(task, logits.detach(), loss.detach(), batch.targets)
+
+
+def _step_without_rows(model: nn.Module, optimizer: Adam, x: Tensor) -> Tensor:
+    """Take part in the other workers' step with a gradient of zero, and no batch statistics.
+
+    An epoch that goes on with more workers may end with fewer rows than there are workers.
+    """
+    model.eval()
+    optimizer.zero_grad()
+    torch.autograd.backward(0.0 * model(x.new_zeros(1, x.shape[1])).sum())
+    model.train()
+    optimizer.step()
+    return torch.zeros(4, dtype=torch.float64, device=x.device)
 
 
 @torch.inference_mode()

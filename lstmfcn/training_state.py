@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from lstmfcn.adam import Adam
+from lstmfcn.batches import Taken
 from lstmfcn.checkpoints import Checkpoints, Position, State
 from lstmfcn.errors import StoppedError
 from lstmfcn.hyperparameters import PrecisionName
@@ -28,6 +29,7 @@ class Training:
 
     Attributes:
         position: epochs done, and steps done in the one after them.
+        taken: what of the epoch that is not done these steps have trained on.
         sums: this worker's totals over these steps.
         seconds: time spent on these steps.
         losses: train_loss of the epochs done.
@@ -46,7 +48,7 @@ class Training:
         self.model, self.workers = model, workers or OneWorker()
         self.optimizer = Adam(model.parameters(), lr, weight_decay)
         self.device = next(model.parameters()).device
-        self.position = Position()
+        self.position, self.taken = Position(), Taken()
         self.sums = torch.zeros(4, dtype=torch.float64, device=self.device)
         self.seconds = 0.0
         self.losses: list[float] = []
@@ -56,7 +58,7 @@ class Training:
 
     def finish_epoch(self, metrics: EpochMetrics) -> None:
         """Count the epoch, and keep its weights if its loss is the least."""
-        self.position = Position(self.position.epoch + 1)
+        self.position, self.taken = Position(self.position.epoch + 1), Taken()
         self.sums, self.seconds = torch.zeros_like(self.sums), 0.0
         self.losses.append(float(metrics["train_loss"]))
         if not self.best or deciding_loss(metrics) < deciding_loss(self.best):
@@ -83,6 +85,7 @@ class Training:
                 "model": self.model.state_dict(),
                 "optimizer": self.optimizer.state_dict(),
                 "buffers": buffers,
+                "taken": tuple(self.taken),
                 "sums": sums,
                 "seconds": self.seconds,
                 "losses": self.losses,
@@ -91,6 +94,14 @@ class Training:
                 "precision": self.precision,
             }
             checkpoints.save(self.position, state)
+        self.stop_if_asked(checkpoints)
+
+    def stop_if_asked(self, checkpoints: Checkpoints) -> None:
+        """Every worker calls this, where there is nothing that a checkpoint does not have.
+
+        Raises:
+            StoppedError: training is to stop.
+        """
         if self.workers.agree(checkpoints.stopped()):
             raise StoppedError(f"stopped after {self.position}", goes_on=True)
 
@@ -118,6 +129,9 @@ class Training:
         if self.workers.rank == 0:
             self.sums = state["sums"].to(self.device)
         buffers = state["buffers"]
+        # an older checkpoint has counted the rows in its sums alone
+        rows = int(state["sums"][3])
+        self.taken = Taken(*state.get("taken", (rows, len(buffers) if rows else 0)))
         same = len(buffers) == self.workers.world_size
         self._set_buffers(buffers[self.workers.rank] if same else buffers.mean(dim=0))
 

@@ -37,6 +37,9 @@ _ENVIRONMENT = {
     "RAY_SERVE_HAPROXY_TIMEOUT_CLIENT_S": "60",
 }
 
+_MOST_BYTES = 39
+"""Of the path of HAProxy's folder: a socket's has at most 107, of which Ray takes 68."""
+
 _PORTS_EACH = 250
 _FIRST_PORTS = range(20_000, 32_768 - _PORTS_EACH, _PORTS_EACH)
 """Between Ray's workers (10002 to 19999) and what Linux gives to outgoing connections (from 32768
@@ -51,9 +54,8 @@ def environment_of(proxy: ProxyName) -> Iterator[None]:
             with _set(_ENVIRONMENT | ports):
                 yield
             return
-        # for this user alone; short, for a socket's path has at most 107 bytes, and Ray takes 68
         with (
-            scratch_folder("lf-", Path("/tmp")) as folder,
+            scratch_folder(_MOST_BYTES) as folder,
             _set(_ENVIRONMENT | ports | _of_haproxy(folder)),
         ):
             yield

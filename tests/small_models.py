@@ -7,6 +7,7 @@ import torch
 
 from lstmfcn.artifact import Artifact
 from lstmfcn.batch_norm import BatchNorm
+from lstmfcn.batches import Taken
 from lstmfcn.channels import value_names
 from lstmfcn.decision import Decision
 from lstmfcn.hyperparameters import Hyperparameters
@@ -115,8 +116,10 @@ class CutError(Exception):
 def cut_off(batches, at):
     """Batches that cut the training off at one step of one epoch."""
 
-    def until_cut(epoch, first=0):
-        for step, batch in enumerate(batches(epoch, first), start=first):
+    def until_cut(epoch, taken=Taken()):
+        whole = len(list(batches(epoch)))
+        left = list(batches(epoch, taken))
+        for step, batch in enumerate(left, start=whole - len(left)):
             if (epoch, step) == at:
                 raise CutError
             yield batch

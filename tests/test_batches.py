@@ -11,10 +11,11 @@ from hypothesis import strategies as st
 from lstmfcn.batches import (
     EvaluationBatches,
     Share,
+    Taken,
     as_tensor,
     training_batches,
 )
-from lstmfcn.bounds import batch_bounds, batch_size_for, refuse_small_batches
+from lstmfcn.bounds import batch_bounds, batch_size_for, bounds_after, refuse_small_batches
 from lstmfcn.errors import HyperparameterError
 from lstmfcn.rows import Rows, StoredValues
 
@@ -262,8 +263,72 @@ def test_batches_from_one_on_are_those_of_the_whole_epoch(folder, monkeypatch, s
     rows = stored(1000, folder) if stream else numbered(1000)
     batches = training_batches(rows, 30, 5)
     whole = list(batches(3))
-    rest = list(batches(3, first))
+    rest = list(batches(3, whole[first - 1].taken if first else Taken()))
     assert [indices(batch) for batch in rest] == [indices(batch) for batch in whole[first:]]
+
+
+@st.composite
+def interrupted(draw):
+    """Rows, and each attempt at an epoch: workers, batch size, batches until it is cut off."""
+    n_rows = draw(st.integers(2, 400))
+    attempts = []
+    for _ in range(draw(st.integers(1, 4))):
+        world_size = draw(st.integers(1, 6))
+        attempts.append(
+            (world_size, draw(st.integers(2 * world_size, 40)), draw(st.integers(0, 12)))
+        )
+    return n_rows, attempts
+
+
+@pytest.mark.parametrize("stream", [False, True])
+@given(interrupted(), st.integers(8, 200), st.integers(8, 3000), st.integers(0, 99))
+@settings(deadline=None, max_examples=150)
+def test_an_epoch_that_goes_on_with_other_workers_sees_each_row_once(
+    folder, stream, case, run_bytes, window_bytes, seed
+):
+    """The rows of each attempt until it is cut off, and of the last one all that are left."""
+    n_rows, attempts = case
+    rows = stored(n_rows, folder) if stream else numbered(n_rows)
+    seen, taken = [], Taken()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("lstmfcn.batches._RUN_BYTES", run_bytes)
+        patch.setattr("lstmfcn.batches._WINDOW_BYTES", window_bytes)
+        for number, (world_size, batch_size, n_steps) in enumerate(attempts, 1):
+            shares = [Share(rank, world_size) for rank in range(world_size)]
+            workers = [training_batches(rows, batch_size, seed, s)(3, taken) for s in shares]
+            steps = list(zip(*workers, strict=True))
+            for parts in steps if number == len(attempts) else steps[:n_steps]:
+                assert {part.n_rows_global for part in parts} == {sum(len(p.x) for p in parts)}
+                assert len({part.taken for part in parts}) == 1
+                seen += [i for part in parts for i in indices(part)]
+                taken = parts[0].taken
+    assert sorted(seen) == list(range(n_rows))
+    assert taken.rows == n_rows
+
+
+@given(interrupted(), st.integers(0, 99))
+@settings(deadline=None, max_examples=60)
+def test_the_order_of_rows_in_memory_outlives_a_change_of_workers(case, seed):
+    n_rows, attempts = case
+    rows, found, taken = numbered(n_rows), [], Taken()
+    for number, (world_size, batch_size, n_steps) in enumerate(attempts, 1):
+        shares = [Share(rank, world_size) for rank in range(world_size)]
+        workers = [training_batches(rows, batch_size, seed, s)(3, taken) for s in shares]
+        steps = list(zip(*workers, strict=True))
+        for parts in steps if number == len(attempts) else steps[:n_steps]:
+            batch = [0] * parts[0].n_rows_global
+            for share, part in zip(shares, parts, strict=True):
+                batch[share.rows] = indices(part)
+            found, taken = found + batch, parts[0].taken
+    assert found == [i for batch in training_batches(rows, 7, seed)(3) for i in indices(batch)]
+
+
+@given(sizes(), st.integers(0, 30))
+def test_bounds_after_some_batches_are_those_of_all_rows(case, first):
+    n_rows, batch_size, world_size = case
+    bounds = batch_bounds(n_rows, batch_size, world_size)
+    taken = bounds[: first + 1][-1][1]
+    assert bounds_after(taken, n_rows, batch_size, world_size) == bounds[first + 1 :]
 
 
 def test_streamed_rows_are_shuffled_anew_in_each_epoch(folder):

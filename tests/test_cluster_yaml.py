@@ -112,3 +112,11 @@ def test_what_users_put_into_the_checkout_stays_there(tmp_path):
         (checkout / name).write_text(name)
     shutil.copy(REPOSITORY / ".rayignore", checkout)
     assert uploaded(checkout, tmp_path)[0] == kept
+
+
+def test_the_share_is_mounted_so_that_each_machine_sees_new_files_at_once():
+    """Else the wish to stop is not seen for up to a minute (nfs(5), lookupcache)."""
+    commands = yaml.safe_load(TEXTS["aws"])["initialization_commands"]
+    (mount,) = [line for line in commands if "mount -t nfs4" in line]
+    options = mount.split("-o ")[1].split()[0].split(",")
+    assert "lookupcache=pos" in options

@@ -107,7 +107,7 @@ def test_a_file_that_is_not_there(tmp_path):
         SearchSpace.load(str(tmp_path / "none.yaml"))
     assert str(refused.value) == (
         f"{tmp_path / 'none.yaml'}: cannot be read (No such file or directory); "
-        "name a YAML file, or one of the presets: paper, published"
+        "name a YAML file, or one of the presets: default, paper, published"
     )
 
 
@@ -124,6 +124,20 @@ def test_a_model_to_continue_from_allows_lr_batch_size_and_epochs():
     parsed("lr: {uniform: [0.1, 0.2]}\nepochs: {int: [1, 3]}").refuse_for_loaded_model("my.yaml")
     with pytest.raises(HyperparameterError, match=r"^my.yaml: dropout is the model's"):
         parsed("dropout: {uniform: [0.1, 0.2]}").refuse_for_loaded_model("my.yaml")
+
+
+def test_the_defaults_lie_in_the_default_space_and_not_in_the_others():
+    defaults = Hyperparameters().model_dump()
+    assert [SearchSpace.load(name).holds(defaults) for name in PRESETS] == [True, False, False]
+
+
+@given(st.integers(-5, 20), st.sampled_from([8, 16, "auto", "8", None]))
+def test_a_space_holds_what_it_may_suggest(hidden, batch):
+    space = parsed("hidden-size: {int: [3, 7]}\nbatch-size: {choice: [8, auto]}")
+    found = {"hidden_size": hidden, "batch_size": batch, "lr": 1.0}
+    assert space.holds(found) == (3 <= hidden <= 7 and batch in (8, "auto"))
+    ranged = parsed("batch-size: {int: [8, 16]}")
+    assert ranged.holds(found) == (batch in (8, 16))
 
 
 def test_the_published_ranges():

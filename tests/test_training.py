@@ -17,7 +17,7 @@ from small_models import (
 from torch import nn
 
 from lstmfcn.adam import Adam
-from lstmfcn.batches import Batch, EvaluationBatches, Share, training_batches
+from lstmfcn.batches import Batch, EvaluationBatches, Share, Taken, training_batches
 from lstmfcn.checkpoints import Checkpoints, Position
 from lstmfcn.errors import OutputError, TrainingError
 from lstmfcn.model import LSTMBranch
@@ -195,6 +195,35 @@ def test_a_step_returns_the_sums_of_loss_right_exact_and_rows():
     losses = nn.functional.binary_cross_entropy_with_logits(logits, targets, reduction="none")
     assert sums.dtype == torch.float64
     assert sums.tolist() == pytest.approx([losses.mean(dim=1).sum().item(), 3, 1, 3])
+
+
+@pytest.mark.parametrize("kind", ["multiclass", "multilabel"])
+def test_a_worker_without_rows_takes_part_with_a_gradient_of_zero(kind):
+    model = tiny_network(kind).train()
+    before = copy.deepcopy(model.state_dict())
+    optimizer = Adam(model.parameters(), lr=0.0)
+    batch = Batch(torch.empty(0, 12), torch.empty(0), 2)
+    sums = train_step(model, tiny_task(kind), optimizer, batch, "fp32", 2)
+    assert sums.tolist() == [0, 0, 0, 0]
+    assert all(not parameter.grad.any() for parameter in model.parameters())
+    assert all(torch.equal(before[name], t) for name, t in model.state_dict().items())
+    assert model.training
+
+
+def test_a_checkpoint_tells_what_of_its_epoch_was_trained_on(tmp_path):
+    """Also one of before, which counted the rows among its sums alone."""
+    training = Training(tiny_network(), 0.01, TwoWorkers(0))
+    training.position, training.taken = Position(1, 2), Taken(24, 2)
+    training.sums[3] = 12.0  # of each of the two workers
+    training.save(Checkpoints(tmp_path))
+    position, state = Checkpoints(tmp_path).newest()
+    older = {name: value for name, value in state.items() if name != "taken"}
+    for found in (state, older):
+        again = Training(tiny_network(), 0.01, OneWorker())
+        again.restore(position, found)
+        assert again.taken == Taken(24, 2)
+    again.restore(Position(2), older | {"sums": torch.zeros(4)})
+    assert again.taken == Taken()
 
 
 def test_an_epoch_totals_what_was_trained_on_and_takes_a_step_a_batch():

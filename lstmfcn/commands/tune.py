@@ -42,7 +42,8 @@ def tune(
 ) -> None:
     """Search hyperparameters: OUTPUT/model of the best trial, trials.csv, and plots.
 
-    A hyperparameter that is given (Data, Training, Network, After training) is not searched.
+    A hyperparameter that is given (Data, Training, Network, After training) is not searched. The
+    first trial has the defaults, so that you see how much better the best one is.
 
     Parameters
     ----------
@@ -79,8 +80,9 @@ def tune(
     from lstmfcn.distributed.tune import Limits
     from lstmfcn.distributed.tune import tune as tune_on_ray
     from lstmfcn.run_folder import MODEL
-    from lstmfcn.sweep import TRIALS
+    from lstmfcn.sweep import TRIALS, SweepLog
     from lstmfcn.sweep_progress import best_lines
+    from lstmfcn.sweep_record import SweepRecord
 
     best, objective = tune_on_ray(
         train,
@@ -100,12 +102,15 @@ def tune(
         track=track,
     )
     folder = Path(output).absolute()
+    record, (first, *_) = SweepRecord.load(folder), SweepLog(folder).trials
+    defaults = first if record and record.defaults_first and first.number == 1 else None
     tell_result(
-        *best_lines(best, objective),
+        *best_lines(best, objective, defaults),
         *model_lines(folder / MODEL),
         model=str(folder / MODEL),
         trials=str(folder / TRIALS),
         trial=best.number,
         hyperparameters={flag(name): value for name, value in best.hyperparameters.items()},
         metrics=best.metrics,
+        defaults=defaults.metrics if defaults else None,
     )

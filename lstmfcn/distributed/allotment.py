@@ -61,18 +61,21 @@ def allot(there: list[Node], wanted: Resources, members: int = 1) -> Allotment:
     if places(there, each, gpus) >= num_workers:
         return Allotment(num_workers, fewest, each, use_gpu)
     if not may_grow_to(each * num_workers, gpus * num_workers):
-        machines = ", ".join(
-            f"{number(node.cpus, 'CPU')} and {number(node.gpus, 'GPU')}" for node in there
-        )
-        workers = f"{number(num_workers, 'worker')} of {number(each, 'CPU')}"
-        raise ResourceError(
-            f"{workers}{' and a GPU' if use_gpu else ''} {'does' if num_workers == 1 else 'do'} "
-            f"not fit the cluster's machines ({machines}); lower --num-workers or --cpus-per-worker"
-            + (", or add --no-use-gpu" if use_gpu else "")
-        )
-    workers = number(num_workers, "worker")
-    logger.info("the machines that are up do not hold %s; asking for more", workers)
+        raise ResourceError(_does_not_fit(there, num_workers, each, gpus))
+    logger.info(
+        "the machines that are up do not hold %s; asking for more", number(num_workers, "worker")
+    )
     return Allotment(num_workers, fewest, each, use_gpu)
+
+
+def _does_not_fit(there: list[Node], num_workers: int, cpus: int, gpus: int) -> str:
+    has = (f"{number(node.cpus, 'CPU')} and {number(node.gpus, 'GPU')}" for node in there)
+    return (
+        f"{number(num_workers, 'worker')} of {number(cpus, 'CPU')}{' and a GPU' if gpus else ''} "
+        f"{'does' if num_workers == 1 else 'do'} not fit the cluster's machines "
+        f"({', '.join(has)}); lower --num-workers or --cpus-per-worker"
+        + (", or add --no-use-gpu" if gpus else "")
+    )
 
 
 def members_at_once(there: list[Node], allotment: Allotment, members: int) -> int:

@@ -38,7 +38,7 @@ def train_arrays_on_ray(
         TrainingError: the loss is no longer finite.
         KeyboardInterrupt: the user stopped it.
     """
-    with scratch_folder("lstmfcn-") as folder:
+    with scratch_folder() as folder:
         held_out = (
             _shard(folder / "validation.parquet", validation, columns) if validation else None
         )

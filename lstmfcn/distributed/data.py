@@ -15,7 +15,8 @@ from typing import Any, NamedTuple
 import numpy as np
 import ray
 
-from lstmfcn.distributed.runtime import own_error, quiet
+from lstmfcn.distributed.losses import telling_losses
+from lstmfcn.distributed.runtime import quiet
 from lstmfcn.reading import ShardSet, labelled_pieces
 from lstmfcn.rows import PIECE_ROWS, Rows, StoredValues, ValuesCollector
 from lstmfcn.schema import SeriesSchema
@@ -106,15 +107,15 @@ def _of_ray_data(
     context = ray.data.DataContext.get_current()
     context.enable_progress_bars = False
     context.execution_options.preserve_order = True
-    try:
-        with quiet("ray.data"):  # Ray would print a fault's traceback besides
-            dataset = ray.data.read_datasource(
-                ShardSource(shard_set),
-                override_num_blocks=len(shard_set.shards),
-                num_cpus=0,
-                concurrency=processes,
-            )
-            for block in dataset.iter_batches(batch_size=None, batch_format="numpy"):
-                yield block["x"], np.array(block["y"])  # a copy: the block leaves the object store
-    except ray.exceptions.RayError as error:
-        raise own_error(error) or error from None
+    with (
+        telling_losses("a process that reads shards"),
+        quiet("ray.data"),  # Ray would print a fault's traceback besides
+    ):
+        dataset = ray.data.read_datasource(
+            ShardSource(shard_set),
+            override_num_blocks=len(shard_set.shards),
+            num_cpus=0,
+            concurrency=processes,
+        )
+        for block in dataset.iter_batches(batch_size=None, batch_format="numpy"):
+            yield block["x"], np.array(block["y"])  # a copy: the block leaves the object store

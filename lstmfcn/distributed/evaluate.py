@@ -36,7 +36,7 @@ def evaluate(model: str, data: Data) -> dict[str, Any]:
     with ray_runtime(), predictors(artifact, len(shards)) as pool:
         parts: list[Predicted] = []
         with ShardProgress("evaluating", len(shards)) as progress:
-            for found in own_results(pool.map(_collect, shards)):
+            for found in own_results(pool.map(_collect, shards), shards, "run it again"):
                 parts += found
                 progress.ended(sum(len(part.probabilities) for part in found))
     probabilities = np.concatenate([part.probabilities for part in parts])

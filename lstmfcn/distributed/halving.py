@@ -5,12 +5,13 @@ Li et al. (2020), "A System for Massively Parallel Hyperparameter Tuning", MLSys
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from typing import NamedTuple, cast
+from collections.abc import Iterable, Mapping
+from typing import Any, NamedTuple, cast
 
 from ray.tune.experiment import Trial as TuneTrial
 from ray.tune.schedulers import ASHAScheduler, FIFOScheduler, TrialScheduler
 
+from lstmfcn.distributed.trial_plan import NUMBER
 from lstmfcn.distributed.tune import SweepRequest
 from lstmfcn.metrics_file import read_metrics
 from lstmfcn.run_folder import METRICS
@@ -25,6 +26,17 @@ class _Ended(NamedTuple):
     """What the scheduler asks of a trial."""
 
     trial_id: str
+    config: Mapping[str, Any] = {}
+
+
+class _Sparing(ASHAScheduler):
+    """Lets the first trial, of the defaults, end: it is what the best one is compared with."""
+
+    def on_trial_result(
+        self, tune_controller: Any, trial: TuneTrial, result: dict[str, Any]
+    ) -> str:
+        action: str = super().on_trial_result(tune_controller, trial, result)
+        return self.CONTINUE if trial.config.get(NUMBER) == 1 else action
 
 
 def milestones(request: SweepRequest) -> list[int]:
@@ -41,7 +53,7 @@ def scheduler_of(request: SweepRequest, ended: Iterable[Trial]) -> TrialSchedule
     decisive = milestones(request)
     if not decisive:
         return FIFOScheduler()
-    scheduler = ASHAScheduler(
+    scheduler = (_Sparing if request.sweep.defaults_first else ASHAScheduler)(
         time_attr="epoch",
         metric=request.objective.metric,
         mode=request.objective.mode,

@@ -13,11 +13,18 @@ from lstmfcn.artifact import Artifact
 from lstmfcn.batches import EvaluationBatches
 from lstmfcn.calibration import calibrated
 from lstmfcn.distributed.allotment import Allotment
+from lstmfcn.distributed.losses import (
+    LOST,
+    Losses,
+    own_error,
+    reason_of_loss,
+    telling_losses,
+)
 from lstmfcn.distributed.prepare import PreparedRefs
-from lstmfcn.distributed.runtime import TRAINING_ENVIRONMENT, own_error
-from lstmfcn.distributed.trainer import Losses, reason_of_loss
+from lstmfcn.distributed.runtime import TRAINING_ENVIRONMENT
 from lstmfcn.distributed.training_run import TrainingRun, refusing_memory_errors, train_model
 from lstmfcn.ensemble import ensemble_of, member_weights
+from lstmfcn.errors import StoppedError
 from lstmfcn.metrics_file import EpochMetrics, MetricsWriter, mean_metrics, read_metrics
 from lstmfcn.run_folder import CHECKPOINTS, METRICS, MODEL, member_folders
 from lstmfcn.workers import OneWorker
@@ -52,18 +59,25 @@ def train_members(run: TrainingRun, data: PreparedRefs, allotment: Allotment) ->
         for k, member in enumerate(runs)
     ]
     try:
-        while pending:
-            (ended,), _ = ray.wait(list(pending))
-            k = pending.pop(ended)
-            if reason := _why_lost(ended):
-                losses[k].count(reason)
-                pending[train.remote(runs[k], data, device)] = k
-            else:
-                logger.info("member %d is trained", k)
-        combine = ray.remote(**resources | {"num_gpus": 0})(_combine)
-        return cast(EpochMetrics, ray.get(combine.remote(run, data)))
-    except ray.exceptions.RayError as error:
-        raise own_error(error) or error from None
+        with telling_losses("the process that makes the members one model"):
+            stopped = None
+            while pending:
+                (ended,), _ = ray.wait(list(pending))
+                k = pending.pop(ended)
+                try:
+                    reason = _why_lost(ended)
+                except StoppedError as stop:  # the others still write their checkpoints
+                    stopped = stop
+                    continue
+                if reason:
+                    losses[k].count(reason)
+                    pending[train.remote(runs[k], data, device)] = k
+                else:
+                    logger.info("member %d is trained", k)
+            if stopped:
+                raise stopped
+            combine = ray.remote(**resources | {"num_gpus": 0, "max_retries": 3})(_combine)
+            return cast(EpochMetrics, ray.get(combine.remote(run, data)))
     finally:
         for left in pending:
             ray.cancel(left)
@@ -93,16 +107,17 @@ def _train_member(run: TrainingRun, data: PreparedRefs, device: str) -> None:
 
 
 def _why_lost(task: Any) -> str | None:
-    """Why a member's process ended; None where the member is trained."""
+    """Why a member's process ended; None where the member is trained.
+
+    Raises:
+        LstmfcnError: what the member raised.
+    """
     try:
         ray.get(task)
-    except (
-        ray.exceptions.WorkerCrashedError,
-        ray.exceptions.NodeDiedError,
-        ray.exceptions.OutOfMemoryError,
-        ray.exceptions.ObjectLostError,
-    ) as error:
+    except LOST as error:
         return reason_of_loss([str(error)])
+    except ray.exceptions.RayTaskError as error:
+        raise own_error(error) or error from None
     return None
 
 

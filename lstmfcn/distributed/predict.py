@@ -27,6 +27,9 @@ EXPLANATIONS = "explanations"
 """The folder, in that of the predictions, of what explains them."""
 
 
+_AGAIN = "run the same command again: files that are finished stay"
+
+
 class _File(NamedTuple):
     """What is to be made of a shard: predictions, or what explains them."""
 
@@ -81,7 +84,7 @@ def predict(
             rows, n_known = rows + known, n_known + 1
     if rows:
         known_rows, known_shards = number(rows, "row"), number(n_known, "shard")
-        logger.info("%s of %s predicted before", known_rows, known_shards)
+        logger.info("%s of %s were predicted before", known_rows, known_shards)
     return rows + _predict(artifact, left, keep_columns, done) if left else rows
 
 
@@ -101,28 +104,29 @@ def _predict(
     try:
         with ray_runtime(), predictors(artifact, len(left)) as pool:
             started = time.perf_counter()
-            with ShardProgress("predicting", len(left)) as progress:
-                found = own_results(pool.map(write, left))
-                for (shard, path, explains), n_rows in zip(left, found, strict=True):
+            explains = sum(file.explains for file in left)
+            with ShardProgress("predicting", len(left) - explains, explains) as progress:
+                found = own_results(pool.map(write, left), [file.shard for file in left], _AGAIN)
+                for (shard, path, is_explained), n_rows in zip(left, found, strict=True):
                     done.add(shard, path, n_rows)
                     ended += 1
                     logger.info("%s: %s to %s", shard.name, number(n_rows, "row"), path)
                     progress.ended(n_rows)
-                    rows[explains] += n_rows
+                    rows[is_explained] += n_rows
     except KeyboardInterrupt as stop:
         raise StoppedError(
             f"stopped after {ended} of {number(len(left), 'file')}, which stay", goes_on=True
         ) from stop
     seconds = time.perf_counter() - started
-    for explains, did in ((False, "predicted"), (True, "explained")):
-        if n_files := sum(file.explains == explains for file in left):
+    for is_explained, did in ((False, "predicted"), (True, "explained")):
+        if n_files := sum(file.explains == is_explained for file in left):
             logger.info(
                 "%s %s of %s in %.1f s, %s rows/s",
                 did,
-                number(rows[explains], "row"),
+                number(rows[is_explained], "row"),
                 number(n_files, "shard"),
                 seconds,
-                f"{rows[explains] / seconds:,.0f}",
+                f"{rows[is_explained] / seconds:,.0f}",
             )
     return rows[False]
 

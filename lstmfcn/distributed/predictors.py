@@ -14,17 +14,21 @@ from ray.util import ActorPool
 
 from lstmfcn.artifact import Artifact
 from lstmfcn.classifier import Classifier
+from lstmfcn.distributed.losses import telling_losses
 from lstmfcn.distributed.runtime import (
     TRAINING_ENVIRONMENT,
     free_nodes,
     most_cpus_each,
-    own_error,
     places,
 )
 from lstmfcn.prediction import Predicted, explain_shard, predict_shard, predictions
 from lstmfcn.shards import Shard
 
 logger = logging.getLogger(__name__)
+
+
+_RESTARTS = 3
+"""Of each actor; a shard that ends its process each time would else keep it busy for ever."""
 
 
 class Predictor:
@@ -57,7 +61,12 @@ def predictors(artifact: Artifact, n_shards: int) -> Iterator[ActorPool]:
         n_actors = 1
     threads = most_cpus_each(there, n_actors)
     shared = ray.put(artifact)
-    actor = ray.remote(num_cpus=threads, runtime_env={"env_vars": TRAINING_ENVIRONMENT})(Predictor)
+    actor = ray.remote(
+        num_cpus=threads,
+        max_restarts=_RESTARTS,
+        max_task_retries=_RESTARTS,  # a shard's file appears whole or not at all
+        runtime_env={"env_vars": TRAINING_ENVIRONMENT},
+    )(Predictor)
     actors = [actor.remote(shared, threads) for _ in range(n_actors)]
     try:
         ray.wait([actor.__ray_ready__.remote() for actor in actors])  # speeds are those from here
@@ -67,9 +76,20 @@ def predictors(artifact: Artifact, n_shards: int) -> Iterator[ActorPool]:
             ray.kill(actor)
 
 
-def own_results(results: Iterator[Any]) -> Iterator[Any]:
-    """The results, with errors as they were raised in the actor."""
-    try:
-        yield from results
-    except ray.exceptions.RayError as error:
-        raise own_error(error) or error from None
+def own_results(results: Iterator[Any], shards: Sequence[Shard], advice: str) -> Iterator[Any]:
+    """The results of these shards, with errors as they were raised in the actor.
+
+    Args:
+        results: one for each shard, in order.
+        shards: each of them is named where its actor is lost again and again.
+        advice: what to do then.
+
+    Raises:
+        LstmfcnError: what an actor raised.
+        ResourceError: an actor is lost, and was as often as it may be started again.
+    """
+    for shard in shards:
+        who = f"{shard.name}: after {_RESTARTS} restarts, the process that predicts it"
+        with telling_losses(who, advice):
+            result = next(results)
+        yield result

@@ -14,18 +14,22 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from lstmfcn.bounds import batch_size_for, refuse_few_rows, refuse_small_batches
 from lstmfcn.distributed.data import LoadedData, load
-from lstmfcn.distributed.runtime import own_error
+from lstmfcn.distributed.losses import telling_losses
+from lstmfcn.hyperparameters import ScalingName
 from lstmfcn.reading import ShardSet
 from lstmfcn.rows import FLOAT_BYTES, Rows
 from lstmfcn.run_folder import ROWS, RunRecord
 from lstmfcn.scaling import Scaler
 from lstmfcn.schema import SeriesSchema
 
+_LESS_MEMORY = "if memory is short, lower --memory-gb, and run the command again"
+
 
 class Wanted(NamedTuple):
     """What is to be read, and how.
 
     Attributes:
+        scaling: of the rows; a sweep may want several.
         scaler: of the model that training continues from; fitted where None.
         memory_bytes: the most that all values may take in memory.
         folder: of the run.
@@ -34,6 +38,7 @@ class Wanted(NamedTuple):
     record: RunRecord
     training: ShardSet
     validation: ShardSet | None
+    scaling: ScalingName
     scaler: Scaler | None
     num_workers: int
     memory_bytes: int
@@ -87,14 +92,12 @@ def resolved(data: PreparedRefs) -> Prepared:
     Raises:
         UserError: the data does not allow the training.
     """
-    try:
+    with telling_losses("the process that reads the data", _LESS_MEMORY):
         return cast(Prepared, ray.get(data.prepared))
-    except ray.exceptions.RayError as error:
-        raise own_error(error) or error from None
 
 
 def _prepare(wanted: Wanted) -> tuple[Prepared, Rows, Rows | None]:
-    store = wanted.folder / ROWS / wanted.record.hyperparameters.scaling
+    store = wanted.folder / ROWS / wanted.scaling
     data = load(wanted.training, wanted.memory_bytes, store / "training.f32")
     data.schema.refuse_absent_classes(data.rows.labels, wanted.training.data)
     _refuse_too_few(data, wanted)
@@ -106,8 +109,7 @@ def _prepare(wanted: Wanted) -> tuple[Prepared, Rows, Rows | None]:
         held_out = load(validation, left, store / "validation.f32")
     fingerprint = data.fingerprint()  # of unscaled rows; scaling is in place
     wanted.record.refuse_other_rows(fingerprint, wanted.training.data)
-    scaling = wanted.record.hyperparameters.scaling
-    scaler = wanted.scaler or Scaler.fit(scaling, data.rows.values, data.schema.n_channels)
+    scaler = wanted.scaler or Scaler.fit(wanted.scaling, data.rows.values, data.schema.n_channels)
     wanted.record.model_copy(update={"train_sha256": fingerprint}).save(wanted.folder)
     prepared = Prepared(
         data.schema, scaler, fingerprint, summary, _summary(held_out) if held_out else None

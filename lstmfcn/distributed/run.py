@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import logging
+import os
 import threading
 import time
 from concurrent.futures import Future
 from contextlib import ExitStack
 from functools import partial
+from pathlib import Path
 from typing import NoReturn
 
 from lstmfcn.artifact import Artifact
@@ -40,8 +42,10 @@ from lstmfcn.run_folder import (
 from lstmfcn.scratch import scratch_folder
 from lstmfcn.training_state import deciding_loss
 
-_SECONDS_TO_STOP = 2.5
-"""Ray gives a job that is stopped 3 seconds (RAY_JOB_STOP_WAIT_TIME_S)."""
+_SECONDS_TO_STOP = 30.0
+"""After Ctrl-C, for a busy machine or a slow disk; a second one ends the command at once."""
+_SECONDS_OF_A_JOB = 3.0
+"""What Ray gives a job that is stopped, unless RAY_JOB_STOP_WAIT_TIME_S says otherwise."""
 
 logger = logging.getLogger(__name__)
 
@@ -65,9 +69,9 @@ def run(request: Request, ray_stays: bool) -> EpochMetrics:
     memory = memory_bytes(there, request.resources)
     data = start_preparing(_wanted(request, allotment, memory))
     _tell_start(request, allotment)
-    with scratch_folder("lstmfcn-") as storage:
+    with scratch_folder() as storage:
         training_run = _training_run(request, allotment)
-        training = in_thread(lambda: _train(training_run, data, allotment, str(storage)))
+        training = in_thread(lambda: _train(training_run, data, allotment, storage))
         try:
             prepared = resolved(data)
             tell_data(prepared, memory, request.folder)
@@ -88,7 +92,7 @@ def run(request: Request, ray_stays: bool) -> EpochMetrics:
 
 
 def _train(
-    run: TrainingRun, data: PreparedRefs, allotment: Allotment, storage: str
+    run: TrainingRun, data: PreparedRefs, allotment: Allotment, storage: Path
 ) -> EpochMetrics:
     if run.hyperparameters.members > 1:
         return train_members(run, data, allotment)
@@ -100,6 +104,7 @@ def _wanted(request: Request, allotment: Allotment, memory_bytes: int) -> Wanted
         record=request.inputs.record,
         training=request.inputs.training,
         validation=request.inputs.validation,
+        scaling=request.inputs.record.hyperparameters.scaling,
         scaler=request.inputs.start.scaler if request.inputs.start else None,
         num_workers=allotment.num_workers,
         memory_bytes=memory_bytes,
@@ -170,20 +175,42 @@ def _stop(
     stop: KeyboardInterrupt | SystemExit,
     ray_stays: bool,
 ) -> NoReturn:
-    """Give the workers a moment to write a checkpoint; all the time they take, where Ray stays.
+    """Give the workers time to write a checkpoint; all the time they take, where Ray stays.
 
     Raises:
-        StoppedError: tells where the training can go on.
+        StoppedError: tells where the training can go on, and how many epochs are lost.
     """
     logger.info("stopping, with a checkpoint (Ctrl-C again ends it at once)")
     (request.folder / STOP).touch()
+    seconds = _seconds_to_stop(stop)
     try:
-        training.exception(None if ray_stays else _SECONDS_TO_STOP)
+        training.exception(None if ray_stays else seconds)
     except TimeoutError:
-        logger.info("the workers did not stop in %g s", _SECONDS_TO_STOP)
-    position = run_position(request.folder, request.inputs.record.hyperparameters.members)
+        logger.info("the workers did not stop in %g s", seconds)
+    members = request.inputs.record.hyperparameters.members
+    told = f"stopped after {run_position(request.folder, members)}"
+    if lost := sum(map(_epochs_lost, member_folders(request.folder, members))):
+        told += f": no checkpoint could be written; {number(lost, 'epoch')} after it will be "
+        told += "trained again"
     began = RunRecord.load(request.folder) is not None
-    raise StoppedError(f"stopped after {position}", goes_on=began) from stop
+    raise StoppedError(told, goes_on=began) from stop
+
+
+def _seconds_to_stop(stop: KeyboardInterrupt | SystemExit) -> float:
+    """How long the workers may take: a job that is stopped, by SIGTERM, is killed soon."""
+    if isinstance(stop, KeyboardInterrupt):
+        return _SECONDS_TO_STOP
+    granted = os.environ.get("RAY_JOB_STOP_WAIT_TIME_S", "")
+    seconds = float(granted) if granted.replace(".", "", 1).isdigit() else _SECONDS_OF_A_JOB
+    return max(0.0, seconds - 0.5)
+
+
+def _epochs_lost(folder: Path) -> int:
+    """Epochs that were reported, and that no checkpoint has."""
+    path = folder / METRICS
+    history = read_metrics(path) if path.exists() else []
+    done = newest_position(folder / CHECKPOINTS).epoch
+    return sum(metrics["epoch"] > done for metrics in history)
 
 
 def _tell_start(request: Request, allotment: Allotment) -> None:

@@ -7,17 +7,19 @@ import os
 import threading
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from importlib import import_module
 from pathlib import Path
-from typing import Any, NamedTuple, cast
+from typing import Any, NamedTuple
 
 import ray
 
+from lstmfcn.counts import number
 from lstmfcn.distributed.address import no_cluster, refuse_dead
-from lstmfcn.errors import LstmfcnError, ResourceError
+from lstmfcn.distributed.losses import telling_losses
+from lstmfcn.distributed.own_ray import init_ray, own_ray
 from lstmfcn.shadows import refuse_shadows
-from lstmfcn.terminal import is_verbose, stage
+from lstmfcn.terminal import stage
 
 ENVIRONMENT = {
     # Ray Train looks after its workers once in this many seconds, and so notices their end
@@ -46,9 +48,6 @@ TRAINING_ENVIRONMENT = {
 _MOMENT_S = 3.0
 """In which Ray hears that a process has ended and its CPUs are free."""
 
-_TOO_SLOW = "timed out during startup"
-"""What a bare Exception of Ray says (ray/_private/node.py); the time is not to be changed."""
-
 logger = logging.getLogger(__name__)
 
 
@@ -63,27 +62,27 @@ def ray_runtime(meanwhile: str | None = None) -> Iterator[bool]:
         Whether Ray stays, with all that still runs in it.
 
     Raises:
-        ResourceError: RAY_ADDRESS names a cluster that does not answer, or does not let us in.
+        ResourceError: RAY_ADDRESS names a cluster that does not answer, or does not let us in; a
+            Ray of our own does not start; a process or a machine of the cluster was lost.
         UserError: the current folder holds a file that workers would import for a package.
     """
     prepare_environment()
     address = os.environ.get("RAY_ADDRESS")
     if address and not ray.is_initialized():
         refuse_dead(address)
-    with _importing(meanwhile):
+    with _importing(meanwhile), telling_losses():
         if ray.is_initialized():
             yield True
             return
         refuse_shadows(Path.cwd())
         started = time.perf_counter()
-        with stage(f"connecting to Ray at {address}" if address else "starting Ray"):
-            _connect(address)
-        cpus = sum(node.cpus for node in nodes())
-        logger.info("Ray is up: %d CPUs, %.1f s", cpus, time.perf_counter() - started)
-        try:
+        with ExitStack() as connected:
+            with stage(f"connecting to Ray at {address}" if address else "starting Ray"):
+                connected.enter_context(_connected(address) if address else own_ray())
+            cpus = sum(node.cpus for node in nodes())
+            seconds = time.perf_counter() - started
+            logger.info("Ray is up: %s, %.1f s", number(cpus, "CPU"), seconds)
             yield False
-        finally:
-            ray.shutdown()
 
 
 @contextmanager
@@ -119,21 +118,16 @@ def quiet(name: str) -> Iterator[None]:
         console.setLevel(level)
 
 
-def _connect(address: str | None) -> None:
-    """Connect to a cluster, or start a Ray; what its processes log is shown with --verbose."""
-    local = {} if address else {"address": "local", "include_dashboard": False}
-    level = logging.INFO if is_verbose() else logging.ERROR
+@contextmanager
+def _connected(address: str) -> Iterator[None]:
     try:
-        ray.init(**local, logging_level=level, log_to_driver=is_verbose())
+        init_ray()
     except (ConnectionError, ValueError) as error:
         raise no_cluster(address, str(error).splitlines()[0]) from error
-    except Exception as error:  # Ray raises nothing narrower
-        if _TOO_SLOW not in str(error):
-            raise
-        raise ResourceError(
-            "Ray did not start within the 30 s that it gives itself, for the machine is busy; try "
-            "again when it is less so, or name a cluster that runs in RAY_ADDRESS"
-        ) from error
+    try:
+        yield
+    finally:
+        ray.shutdown()
 
 
 def prepare_environment() -> None:
@@ -198,17 +192,3 @@ def may_grow_to(cpus: int, gpus: int) -> bool:
     """Whether the cluster's autoscaler may start machines up to so many CPUs and GPUs in all."""
     most = ray._private.state.state.get_max_resources_from_cluster_config()
     return most is not None and most.get("CPU", 0) >= cpus and most.get("GPU", 0) >= gpus
-
-
-def own_error(error: BaseException) -> LstmfcnError | None:
-    """The error of ours that another process raised, out of what Ray wrapped around it."""
-    seen: BaseException | None = error
-    while seen is not None:
-        if isinstance(seen, LstmfcnError):
-            return cast(LstmfcnError, getattr(seen, "cause", seen))
-        inner = list(getattr(seen, "worker_failures", {}).values())
-        for failure in inner:
-            if found := own_error(failure):
-                return found
-        seen = getattr(seen, "cause", None) or seen.__cause__
-    return None

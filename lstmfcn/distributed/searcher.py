@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import warnings
-from typing import Any
+from collections.abc import Mapping
+from typing import Any, cast
 
 import optuna
 from ray.tune.search import Searcher
@@ -25,6 +26,8 @@ class RecordingSearcher(Searcher):
     Args:
         name: ``optuna`` samples by TPE (Bergstra et al. 2011), ``random`` independently.
         space: what is searched.
+        defaults: what the first trial has of the searched hyperparameters, instead of what would
+            be suggested; None where it has nothing else than the others.
         objective: what is to be reached.
         seed: of the sampler.
         log: of the sweep so far.
@@ -38,6 +41,7 @@ class RecordingSearcher(Searcher):
         self,
         name: SearcherName,
         space: SearchSpace,
+        defaults: Mapping[str, Any] | None,
         objective: Objective,
         seed: int,
         log: SweepLog,
@@ -54,6 +58,7 @@ class RecordingSearcher(Searcher):
                 mode=objective.mode,
                 sampler=samplers[name](seed=seed),
             )
+        self._space, self._defaults = space, defaults
         self._objective, self._log, self._progress = objective, log, progress
         self._running: dict[str, Began] = {}
         self._interrupted = self._replay()
@@ -65,7 +70,7 @@ class RecordingSearcher(Searcher):
             if isinstance(event, Trial):
                 asked.pop(event.number, None)
                 self._tell(event)
-            elif self._inner.suggest(str(event.number)) == event.hyperparameters:
+            elif self._suggested(event.number) == event.hyperparameters:
                 asked[event.number] = event
             else:
                 raise OutputError(
@@ -74,7 +79,19 @@ class RecordingSearcher(Searcher):
                 )
         return list(asked.values())
 
+    def _suggested(self, number: int) -> dict[str, Any]:
+        if self._has_defaults(number):
+            return dict(self._defaults or {})
+        return cast(dict[str, Any], self._inner.suggest(str(number)))
+
+    def _has_defaults(self, number: int) -> bool:
+        return number == 1 and self._defaults is not None
+
     def _tell(self, trial: Trial) -> None:
+        if self._has_defaults(trial.number):
+            if trial.counts and self._space.holds(trial.hyperparameters):
+                self._inner.add_evaluated_point(trial.hyperparameters, trial.objective)
+            return
         result = {self.metric: trial.objective} if trial.counts else None
         self._inner.on_trial_complete(str(trial.number), result, error=not trial.counts)
 
@@ -84,7 +101,7 @@ class RecordingSearcher(Searcher):
             began = self._interrupted.pop(0)
         else:
             number = self._log.began + 1
-            began = Began(number, self._inner.suggest(str(number)))
+            began = Began(number, self._suggested(number))
             self._log.add(began)
         self._running[trial_id] = began
         self._progress.began()

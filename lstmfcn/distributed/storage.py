@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import uuid
 from pathlib import Path
+from typing import Any
 
 import ray
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
+from lstmfcn.distributed.losses import telling_losses
 from lstmfcn.distributed.runtime import living_nodes
 from lstmfcn.errors import OutputError
 
@@ -29,14 +31,9 @@ def refuse_unshared(folder: Path) -> None:
     try:
         marker.touch()
         sees = ray.remote(num_cpus=0)(_sees)
-        seen = ray.get(
-            [
-                sees.options(
-                    scheduling_strategy=NodeAffinitySchedulingStrategy(node["NodeID"], soft=False)
-                ).remote(marker)
-                for node in others
-            ]
-        )
+        with telling_losses("a machine of the cluster"):
+            asked = [sees.options(scheduling_strategy=_on(node)).remote(marker) for node in others]
+            seen = ray.get(asked)
     finally:
         marker.unlink(missing_ok=True)
     blind = [node["NodeManagerAddress"] for node, yes in zip(others, seen, strict=True) if not yes]
@@ -45,6 +42,10 @@ def refuse_unshared(folder: Path) -> None:
             f"{folder}: is not there on {', '.join(sorted(blind))}; "
             "name an --output on storage that all machines of the cluster share"
         )
+
+
+def _on(node: dict[str, Any]) -> NodeAffinitySchedulingStrategy:
+    return NodeAffinitySchedulingStrategy(node["NodeID"], soft=False)
 
 
 def _sees(marker: Path) -> bool:

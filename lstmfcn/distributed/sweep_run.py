@@ -13,6 +13,7 @@ from lstmfcn.calibration import calibrated, told
 from lstmfcn.counts import number
 from lstmfcn.distributed.allotment import Allotment, allot, memory_bytes
 from lstmfcn.distributed.halving import milestones
+from lstmfcn.distributed.losses import telling_losses
 from lstmfcn.distributed.prepare import (
     Prepared,
     PreparedRefs,
@@ -28,6 +29,7 @@ from lstmfcn.distributed.trial_plan import TrialPlan
 from lstmfcn.distributed.tune import SweepRequest
 from lstmfcn.distributed.tuner import run_trials
 from lstmfcn.errors import ResourceError, StoppedError, TrainingError
+from lstmfcn.hyperparameters import ScalingName
 from lstmfcn.run_folder import MODEL
 from lstmfcn.search_space import Choice
 from lstmfcn.sweep import SweepLog, Trial, trial_folder
@@ -75,17 +77,15 @@ def _prepare(request: SweepRequest) -> dict[str, PreparedRefs]:
         UserError: the data does not allow the sweep.
     """
     granted = memory_bytes(nodes(), request.resources)
-    fixed = request.inputs.record.hyperparameters
-    searched = request.space.values.get("scaling")
-    scalings = searched.values if isinstance(searched, Choice) else (fixed.scaling,)
+    scalings = _scalings(request)
     found: dict[str, PreparedRefs] = {}
     for scaling in scalings:
-        changed = fixed.model_copy(update={"scaling": scaling})
         found[scaling] = start_preparing(
             Wanted(
-                record=request.inputs.record.model_copy(update={"hyperparameters": changed}),
+                record=request.inputs.record,
                 training=request.inputs.training,
                 validation=request.inputs.validation,
+                scaling=scaling,
                 scaler=request.inputs.start.scaler if request.inputs.start else None,
                 num_workers=1,
                 memory_bytes=granted // len(scalings),
@@ -95,6 +95,16 @@ def _prepare(request: SweepRequest) -> dict[str, PreparedRefs]:
         prepared: Prepared = resolved(found[scaling])
     tell_data(prepared, granted, request.folder)
     return found
+
+
+def _scalings(request: SweepRequest) -> list[ScalingName]:
+    """Those that trials may ask for."""
+    own = request.inputs.record.hyperparameters.scaling
+    searched = request.space.values.get("scaling")
+    if not isinstance(searched, Choice):
+        return [own]
+    first = [own] if request.sweep.defaults_first else []
+    return list(dict.fromkeys([*first, *searched.values]))
 
 
 def _allotment(there: list[Node], wanted: Resources) -> Allotment | None:
@@ -135,7 +145,8 @@ def _finish(
     artifact = Artifact.load(trial_folder(request.folder, best.number) / MODEL)
     if artifact.hyperparameters.fits_decision:
         held_out = data[artifact.hyperparameters.scaling].validation
-        artifact = calibrated(artifact, ray.get(held_out))
+        with telling_losses("a machine that held the validation rows"):
+            artifact = calibrated(artifact, ray.get(held_out))
     artifact.save(request.folder / MODEL)
     draw(request.folder)
     for line in told(artifact):

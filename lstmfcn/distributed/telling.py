@@ -27,11 +27,11 @@ def tell_data(prepared: Prepared, granted_bytes: int, folder: Path) -> None:
     for purpose, data in purposes.items():
         if data.streamed:
             logger.info(
-                "%s rows take %.3g GB, more than the %.3g GB granted: packed in %s and streamed, "
-                "shuffled in windows",
+                "%s rows take %s, more than the %s granted: packed in %s and streamed, shuffled in "
+                "windows",
                 purpose,
-                data.value_bytes / 1e9,
-                granted_bytes / 1e9,
+                size(data.value_bytes),
+                size(granted_bytes),
                 folder / ROWS,
             )
 

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 from lstmfcn.counts import number
 from lstmfcn.data_arguments import Data
 from lstmfcn.distributed.inputs import Asked, Inputs, read_inputs
+from lstmfcn.distributed.own_ray import refuse_more_than_this_machine
 from lstmfcn.distributed.runtime import ray_runtime
 from lstmfcn.errors import OutputError
 from lstmfcn.files import local_path
@@ -45,6 +46,14 @@ class Resources:
     cpus_per_worker: int | None = None
     use_gpu: bool | None = None
     memory_gb: float | None = None
+
+    def refuse_more_than_this_machine(self) -> None:
+        """Refuse what cannot be had, where there is no cluster.
+
+        Raises:
+            ResourceError: names the flags.
+        """
+        refuse_more_than_this_machine(self.num_workers, self.cpus_per_worker, self.use_gpu)
 
 
 @dataclass(frozen=True)
@@ -107,6 +116,7 @@ def train(
                 with run_folder(folder), _tracking(folder, record, resumed=True):
                     pass  # sends what could not be sent before
             return done
+    resources.refuse_more_than_this_machine()
     request = Request(read_inputs(record), folder, resources, checkpoint_every_s, began)
     with (
         run_folder(folder),

@@ -32,8 +32,8 @@ def train_on_workers(
     run.stop_file.unlink(missing_ok=True)  # of a sweep that was interrupted
     prepared: Prepared = ray.get(data.prepared)
     relay = _Relay(run, prepared, plan, allotment)
-    with scratch_folder("lstmfcn-") as storage:
-        training = in_thread(lambda: train_until_done(run, data, allotment, str(storage)))
+    with scratch_folder() as storage:
+        training = in_thread(lambda: train_until_done(run, data, allotment, storage))
         try:
             while not training.done():
                 time.sleep(_LOOK_EVERY_S)

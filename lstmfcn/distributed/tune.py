@@ -103,6 +103,7 @@ def tune(
     space = sweep.search_space()
     if record.model:
         space.refuse_for_loaded_model(sweep.space)
+    resources.refuse_more_than_this_machine()
     inputs = read_inputs(record)
     refuse_members(inputs.record.hyperparameters)
     request = SweepRequest(inputs, sweep, space, folder, resources, limits)

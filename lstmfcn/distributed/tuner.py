@@ -17,9 +17,9 @@ from ray.tune.experiment import Trial as TuneTrial
 
 from lstmfcn.artifact import Artifact
 from lstmfcn.distributed.halving import scheduler_of
+from lstmfcn.distributed.losses import LOST, reason_of_loss
 from lstmfcn.distributed.runtime import nodes, places, quiet
 from lstmfcn.distributed.searcher import RecordingSearcher
-from lstmfcn.distributed.trainer import reason_of_loss
 from lstmfcn.distributed.trial_plan import BEST, FAILURE, FINISHED, TrialPlan
 from lstmfcn.distributed.trial_start import start_trial
 from lstmfcn.distributed.tune import SweepRequest
@@ -56,6 +56,7 @@ def run_trials(
     searcher = RecordingSearcher(
         request.sweep.searcher,
         request.space,
+        _defaults(request),
         request.objective,
         request.inputs.record.hyperparameters.seed,
         log,
@@ -63,16 +64,24 @@ def run_trials(
     )
     os.environ.update(_ENVIRONMENT)
     with (
-        scratch_folder("lstmfcn-") as storage,
+        scratch_folder() as storage,
         quiet("ray.tune"),  # of a Ray that was there: it misses the metrics that we keep ourselves
         _garbage_left_out(),
     ):
         events = _Events(searcher, log)
         try:
-            results = _tuner(request, plan, searcher, events, log, str(storage)).fit()
+            results = _tuner(request, plan, searcher, events, log, storage).fit()
             _end_what_time_cut_off(results, searcher, request.folder)
         finally:
             log.settle()
+
+
+def _defaults(request: SweepRequest) -> dict[str, Any] | None:
+    """What ``lstmfcn train`` would take for what is searched."""
+    if not request.sweep.defaults_first:
+        return None
+    fixed = request.inputs.record.hyperparameters
+    return {name: getattr(fixed, name) for name in request.space.values}
 
 
 def _end_what_time_cut_off(
@@ -107,7 +116,7 @@ def _tuner(
     searcher: RecordingSearcher,
     events: tune.Callback,
     log: SweepLog,
-    storage: str,
+    storage: Path,
 ) -> tune.Tuner:
     left = request.sweep.num_samples - len(log.trials)
     resources = _WATCHING if plan.allotment else {"cpu": plan.threads}
@@ -123,7 +132,7 @@ def _tuner(
         ),
         run_config=tune.RunConfig(
             name="sweep",
-            storage_path=storage,
+            storage_path=str(storage),
             stop={FINISHED: True},  # Tune need not be told once more when the function has ended
             verbose=0,
             progress_reporter=_NoReporter(),
@@ -189,7 +198,7 @@ class _Events(tune.Callback):
 
     def on_trial_error(self, trial: TuneTrial, **info: Any) -> None:  # noqa: ARG002
         error = ray.cloudpickle.loads(Path(trial.pickled_error_file).read_bytes())
-        if isinstance(error, ray.exceptions.RayActorError):
+        if isinstance(error, LOST):
             reason = reason_of_loss([str(error)])
         else:
             reason = str(error).strip().splitlines()[-1]

@@ -1,10 +1,14 @@
 import gzip
 import logging
+import os
 import re
+import signal
+import threading
 
 import pandas as pd
 import pytest
 import ray
+from killing import train_workers, wait_until
 from problems import TINY, waves, write
 
 import lstmfcn.distributed.predict
@@ -13,7 +17,7 @@ from lstmfcn.classifier import Classifier
 from lstmfcn.distributed.evaluate import evaluate
 from lstmfcn.distributed.predict import predict
 from lstmfcn.distributed.train import train
-from lstmfcn.errors import DataError, ModelError, OutputError
+from lstmfcn.errors import DataError, ModelError, OutputError, ResourceError
 from lstmfcn.prediction import explain_shard, output_name, predict_shard
 from lstmfcn.reading import read_header, survey
 from lstmfcn.shards import Shard, find_shards
@@ -38,6 +42,57 @@ def test_predictions_are_byte_identical_with_and_without_ray(tmp_path, model):
         alone = tmp_path / "without" / output_name(shard)
         predict_shard(classifier, shard, alone)
         assert alone.read_bytes() == (tmp_path / "with" / shard.name).read_bytes()
+
+
+def predictors():
+    """Process ids of the predictors of this Ray."""
+    session = ray._private.worker._global_node.get_session_dir_path()
+    return train_workers(session, "ray::Predictor")
+
+
+def test_a_killed_predictor_is_replaced_and_the_files_are_the_same(tmp_path, model):
+    data = write(tmp_path / "data", waves(1500, seed=1), 50)
+    predict(str(model), str(data), str(tmp_path / "whole"))
+
+    def kill():
+        wait_until(lambda: len(list((tmp_path / "out").glob("part-*"))) >= 3, "three files", 90, 0)
+        os.kill(predictors()[0], signal.SIGKILL)
+
+    killer = threading.Thread(target=kill)
+    killer.start()
+    try:
+        assert predict(str(model), str(data), str(tmp_path / "out")) == 1500
+    finally:
+        killer.join()
+    found, whole = (
+        {path.name: path.read_bytes() for path in (tmp_path / name).glob("part-*")}
+        for name in ("out", "whole")
+    )
+    assert found == whole
+    assert len(found) == 50
+
+
+def test_a_predictor_that_dies_again_and_again_ends_the_command_in_a_line(tmp_path, model):
+    """Ray restarts it three times only: a shard may be what it dies of."""
+    data, over = write(tmp_path / "data", waves(20, seed=1)), threading.Event()
+
+    def kill():
+        while not over.wait(0.02):
+            for pid in predictors():
+                os.kill(pid, signal.SIGKILL)
+
+    killer = threading.Thread(target=kill)
+    killer.start()
+    try:
+        with pytest.raises(ResourceError) as refusal:
+            predict(str(model), str(data), str(tmp_path / "out"))
+    finally:
+        over.set()
+        killer.join()
+    assert str(refusal.value) == (
+        "part-000.csv: after 3 restarts, the process that predicts it was lost (its process was "
+        "killed or crashed); run the same command again: files that are finished stay"
+    )
 
 
 def test_shards_are_predicted_where_an_endpoint_keeps_most_cpus(tmp_path, model):

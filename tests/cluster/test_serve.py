@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -192,8 +193,9 @@ def test_a_model_that_is_broken_otherwise_does_not_take_over_either(server, fold
 
 def folders_of(server):
     """Those with HAProxy's files that a server made."""
-    owners = Path("/tmp").glob("lf-*/owner.pid")
-    return [owner.parent for owner in owners if owner.read_text() == str(server.process.pid)]
+    holders = Path(tempfile.gettempdir()).glob("lstmfcn-*/.held")
+    folders = [held.parent for held in holders if held.read_text() == str(server.process.pid)]
+    return [folder for folder in folders if (folder / "haproxy.cfg").exists()]
 
 
 @pytest.fixture(scope="module")

@@ -202,7 +202,7 @@ def test_a_used_output_and_too_large_a_wish_are_refused(tmp_path):
     ):
         run(tmp_path, data, "other", resources=Resources(3, cpus_per_worker=2))
     with pytest.raises(
-        ResourceError, match=r"1 workers of 1 CPUs and a GPU .* or add --no-use-gpu"
+        ResourceError, match=r"1 worker of 1 CPU and a GPU does not .* or add --no-use-gpu"
     ):
         run(tmp_path, data, "other", resources=Resources(use_gpu=True))
     with pytest.raises(DataError, match=r"found 3 rows for 2 workers"):

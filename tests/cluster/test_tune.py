@@ -17,6 +17,7 @@ from lstmfcn.artifact import Artifact
 from lstmfcn.distributed.train import train
 from lstmfcn.distributed.tune import tune
 from lstmfcn.errors import OutputError
+from lstmfcn.hyperparameters import Hyperparameters
 from lstmfcn.metrics_file import read_metrics
 from lstmfcn.run_folder import STOP, RunRecord
 from lstmfcn.sweep import EVENTS, SweepLog
@@ -26,7 +27,7 @@ REPOSITORY = Path(__file__).parents[2]
 SPACE = """\
 lr: {loguniform: [0.001, 0.1]}
 hidden-size: {int: [2, 8]}
-scaling: {choice: [global, series]}"""
+scaling: {choice: [timestep, series]}"""
 
 
 @pytest.fixture(scope="module")
@@ -87,6 +88,10 @@ def test_a_sweep_writes_a_row_a_trial_the_best_model_and_plots(swept):
         assert [metrics["epoch"] for metrics in history] == [1, 2, 3, 4]
     assert done.stdout.count("trial ") >= 5
     assert f"best: trial {best['trial']}, valid_accuracy" in done.stdout
+    assert f"the defaults: trial 1, valid_accuracy {float(rows[0]['objective']):.8f}" in done.stdout
+    first = Hyperparameters()
+    assert (float(rows[0]["lr"]), rows[0]["scaling"]) == (first.lr, first.scaling)
+    assert int(rows[0]["hidden-size"]) == first.hidden_size
     assert done.stdout.splitlines()[-2] == f"model: {output / 'model'}"
     assert not (output / ".rows").exists()
 
@@ -103,7 +108,8 @@ def test_the_same_seed_gives_the_same_trials_and_another_gives_others(swept, dat
     assert job("tune", *flags(data, tmp_path / "same")).returncode == 0
     assert told(tmp_path / "same") == told(output)
     assert job("tune", *flags(data, tmp_path / "other", seed=4, num_samples=2)).returncode == 0
-    assert told(tmp_path / "other")[0][1] != told(output)[0][1]
+    assert told(tmp_path / "other")[0][1] == told(output)[0][1]  # the defaults
+    assert told(tmp_path / "other")[1][1] != told(output)[1][1]
 
 
 def test_a_sweep_whose_driver_was_killed_goes_on_as_if_it_never_was(
@@ -148,20 +154,22 @@ def test_a_finished_sweep_can_be_given_more_trials_but_no_other_space(
 def test_trials_that_fail_are_recorded_and_do_not_end_the_sweep(data, job, tmp_path):
     space = "lr: {choice: [0.01, 1.0e+30]}"
     output = tmp_path / "partly"
-    done = job("tune", *flags(data, output, space, num_samples=4, searcher="random", seed=0))
+    done = job("tune", *flags(data, output, space, num_samples=5, searcher="random", seed=0))
     assert done.returncode == 0, done.stderr
     found = {t.hyperparameters["lr"]: (t.status, t.reason) for t in trials(output)}
     assert found[0.01] == ("done", "")
     assert found[1e30][0] == "failed"
     assert found[1e30][1].startswith("train_loss became nan in epoch 1; try a smaller --lr")
-    assert Artifact.load(output / "model").hyperparameters.lr == 0.01
+    assert found.pop(Hyperparameters().lr) == ("done", "")  # outside of the space
+    assert set(found) == {0.01, 1e30}
+    assert Artifact.load(output / "model").hyperparameters.lr < 1
     assert "Traceback" not in done.stderr
 
 
 def test_a_sweep_without_any_finished_trial_ends_with_its_reasons(data, job, tmp_path):
     output = tmp_path / "none"
-    space = "lr: {loguniform: [1.0e+30, 1.0e+31]}"
-    done = job("tune", *flags(data, output, space, num_samples=2))
+    space = "dropout: {uniform: [0.1, 0.2]}"
+    done = job("tune", *flags(data, output, space, num_samples=2, lr=1e30))
     assert done.returncode == 1
     last = done.stderr.splitlines()[-1]
     assert last.startswith("lstmfcn: no trial finished: train_loss became nan in epoch 1; try a sm")
@@ -235,6 +243,7 @@ def test_asha_stops_the_worse_trials_early_by_all_that_ended_before(data, job, t
     assert {trial.status for trial in found} == {"done", "stopped early"}
     assert {trial.epochs for trial in found} <= {3, 9, 27}
     assert sum(trial.epochs for trial in found) < 0.8 * 9 * 27
+    assert found[0].epochs == 27  # the defaults are what the best is compared with
     stopped = [trial.number for trial in found if trial.status == "stopped early"]
     resumed, before = tmp_path / "resumed", changes | {"num_samples": stopped[-1] - 1}
     assert job("tune", *flags(data, resumed, space, **before)).returncode == 0
@@ -255,7 +264,7 @@ def test_a_trial_on_several_workers_trains_as_train_does(data, job, tmp_path):
     own = Artifact.load(output / "trials" / "0001" / "model")
     assert own.decision.temperature == 1  # its workers, who would calibrate it, do not save it too
     chosen = ["--train", data / "train", "--validation", data / "valid"]
-    fixed = TINY.model_copy(update={"lr": 0.02, "epochs": 4, "seed": 3})
+    fixed = TINY.model_copy(update={"lr": Hyperparameters().lr, "epochs": 4, "seed": 3})
     chosen += as_flags(fixed.model_dump() | changes | {"output": tmp_path / "one"})
     assert job("train", *chosen).returncode == 0
     trained = Artifact.load(tmp_path / "one" / "model")
@@ -295,7 +304,7 @@ def test_a_model_to_continue_from_allows_few_hyperparameters(swept, data, job, r
     )
     done = job("tune", *flags(data, output, "lr: {choice: [0.001]}", model=model, num_samples=1))
     assert done.returncode == 0, done.stderr
-    assert Artifact.load(output / "model").hyperparameters.lr == 0.001
+    assert trials(output)[0].hyperparameters == {"lr": Artifact.load(model).hyperparameters.lr}
 
 
 def test_a_users_mistake_is_one_line_and_nothing_is_written(data, refused, tmp_path):
