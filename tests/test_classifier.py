@@ -255,13 +255,13 @@ def test_tables_are_matched_by_name_and_lacking_ones_refused(kind):
     np.testing.assert_array_equal(classifier.predict_proba(made(others)), expected)
     unnamed = frame.set_axis([f"t{t}" for t in range(12)], axis=1)
     np.testing.assert_array_equal(classifier.predict_proba(made(unnamed)), expected)
-    for frame, found in (
+    for other, found in (
         (others.drop(columns="x_11"), "found 11 value columns, without x_11"),
         (frame.set_axis([f"x{t}" for t in range(12)], axis=1), "without x_0, x_1, ... x_11"),
         (others.assign(xid=1), "with xid beside them"),
     ):
         with pytest.raises(DataError, match=re.escape(found)):
-            classifier.predict_proba(made(frame))
+            classifier.predict_proba(made(other))
 
 
 @pytest.mark.parametrize("shape", [(2, 4, 3), (2, 3, 4, 1), (2, 11), (2, 1, 12)])
