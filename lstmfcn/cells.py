@@ -145,17 +145,21 @@ def match_class(classes: Sequence[str]) -> Callable[[object], str]:
     A label that is written as one of the classes is that class; else the class with the same
     `class_name`, or the same truth value (``true`` for ``True``). Any other has its own name.
     """
-    written, by_key = set(classes), {_key(name): name for name in reversed(classes)}
+    written = set(classes)
+    by_key = {_key(class_name(name)): name for name in reversed(classes)}
 
     def match(label: object) -> str:
         text = "" if label is None else str(label).strip()
-        return text if text in written else by_key.get(_key(text), class_name(text))
+        if text in written:
+            return text
+        name = class_name(text)
+        return by_key.get(_key(name), name)
 
     return match
 
 
 def _key(name: str) -> str:
-    return name.lower() if name.lower() in ("true", "false") else class_name(name)
+    return name.lower() if name.lower() in ("true", "false") else name
 
 
 def class_order(name: str) -> tuple[bool, float, str]:

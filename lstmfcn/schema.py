@@ -322,8 +322,9 @@ class SeriesSchema(BaseModel):
 
     def empty_name_faults(self, names: Sequence[str], source: Source) -> Iterator[DataError]:
         """Rows without a class name."""
-        for row, name in enumerate(names):
-            if self._lacks(name):
+        lacking = {name for name in set(names) if self._lacks(name)}
+        for row, name in enumerate(names if lacking else ()):
+            if name in lacking:
                 yield DataError(
                     f"{name!r}, a missing label" if name else "an empty cell",
                     _CLASS_FIX + (_KEEP_NAMES if name and not self.classes else ""),
@@ -352,9 +353,9 @@ class SeriesSchema(BaseModel):
 
     def unknown_name_faults(self, names: Sequence[str], source: Source) -> Iterator[DataError]:
         """Rows with a class name that is not among the classes."""
-        known = set(self.classes)
-        for row, name in enumerate(names):
-            if name not in known and not self._lacks(name):
+        unknown = {name for name in set(names) - set(self.classes) if not self._lacks(name)}
+        for row, name in enumerate(names if unknown else ()):
+            if name in unknown:
                 yield DataError(
                     f"the class {name!r}",
                     f"the model knows {some_of(self.classes)}; correct the label or train anew",

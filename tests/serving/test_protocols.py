@@ -1,4 +1,5 @@
 import json
+import time
 
 import numpy as np
 import pyarrow as pa
@@ -9,6 +10,7 @@ from small_models import KINDS, N_TIMEPOINTS, tiny_artifact, tiny_rows, tiny_sch
 
 from lstmfcn.classifier import Classifier
 from lstmfcn.errors import DataError
+from lstmfcn.schema import SeriesSchema
 from serve_app.protocols import (
     CSV,
     JSON,
@@ -249,3 +251,26 @@ def test_faulty_channels_are_refused_by_their_place(series, message):
 def test_one_channel_is_not_nested():
     with pytest.raises(DataError, match=r"row 1: found a series of 1 value; send a list of 12 n"):
         decoded(JSON, json.dumps({"instances": [[ROW]]}))
+
+
+@pytest.mark.parametrize("marker", ["NA", "#N/A", "null", "None", "<NA>", " NA", "?", '"n/a"'])
+def test_gaps_of_csv_may_be_marked_as_in_shards(marker):
+    schema = SeriesSchema.from_header(
+        ["y", "x_1", "x_2", "x_3"], "binary", missing="mask", missing_marker="?"
+    )
+    for body in (f"{marker},2,3", f"x_2,id,x_1,x_3\n2,7,{marker},3", f"\n{marker},2,3\n"):
+        found = decoded("text/csv", body, schema=schema)
+        np.testing.assert_array_equal(found, [[np.nan, 2, 3]])
+    with pytest.raises(DataError, match=r"row 1, column x_1: found '-'; write a number there"):
+        decoded("text/csv", "-,2,3", schema=schema)
+    refusing = schema.model_copy(update={"missing": "refuse"})
+    with pytest.raises(DataError, match="row 1, column x_1: found"):
+        decoded("text/csv", f"{marker},2,3", schema=refusing)
+
+
+def test_a_wide_header_of_other_columns_is_refused_in_no_time():
+    header = ",".join(f"x_{t}" for t in range(100_000))
+    began = time.perf_counter()
+    with pytest.raises(DataError, match="found 100,000 value columns"):
+        decoded("text/csv", f"{header}\n1,2\n")
+    assert time.perf_counter() - began < 5  # comparing each with each took 38 s
