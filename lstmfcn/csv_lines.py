@@ -204,7 +204,8 @@ def with_decimal_points(table: pa.Table, schema: SeriesSchema, dialect: Dialect)
 def empty_rows(table: pa.Table) -> list[int]:
     """The rows of which every cell is empty, counted from 0."""
     rows = None
-    for column in sorted(table.columns, key=lambda column: pa.types.is_string(column.type)):
+    for i in reversed(range(table.num_columns)):  # values, few of which are missing, come last
+        column = table.column(i)
         if pa.types.is_string(column.type):
             empty = pc.fill_null(pc.equal(column, ""), True)
         elif column.null_count:

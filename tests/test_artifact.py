@@ -2,6 +2,7 @@ import hashlib
 import json
 
 import numpy as np
+import pyarrow as pa
 import pytest
 import torch
 from small_models import KINDS, tiny_artifact, tiny_calibrated, tiny_rows
@@ -111,6 +112,23 @@ def test_a_model_of_before_there_was_calibration_is_loaded(tmp_path):
     del hyperparameters["calibrate"], hyperparameters["fit-thresholds"]
     rewritten(folder, hyperparameters=hyperparameters)
     assert_equal(Artifact.load(folder), tiny_artifact())
+
+
+def test_a_model_of_before_there_were_markers_is_loaded_and_knows_its_classes(tmp_path):
+    folder = saved(tmp_path, kind="names")
+    description = json.loads((folder / "model.json").read_text())
+    hyperparameters, schema = description["hyperparameters"], description["schema"]
+    for name in ("missing-marker", "missing-labels"):
+        del hyperparameters[name], schema[name.replace("-", "_")]
+    assert "missing" in schema
+    rewritten(folder, hyperparameters=hyperparameters, schema=schema)
+    assert_equal(Artifact.load(folder), tiny_artifact("names"))
+    schema["classes"] = ["0.0000e+00", "1.0000e+00", "nan"]
+    rewritten(folder, schema=schema)
+    known = Artifact.load(folder).schema
+    assert known.classes == ("0.0000e+00", "1.0000e+00", "nan")
+    labels = pa.table({"y": ["1", "nan", "0", "1.0000e+00", "-0.0"]})
+    assert known.encode_labels(labels).tolist() == [1, 2, 0, 1, 0]
 
 
 def test_an_impossible_temperature_is_explained(tmp_path):
