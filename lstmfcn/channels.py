@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from itertools import pairwise
 from typing import NamedTuple
 
-from lstmfcn.column_names import some_of
+from lstmfcn.column_names import odd_labels, some_of
 from lstmfcn.errors import DataError
 
 _NAME = re.compile(r"(x(?:.*?\D)??)((?:(?<=[_. ])-)?\d+(?:\.\d+)?)", re.ASCII | re.DOTALL)
@@ -95,6 +95,27 @@ def names_without_numbers(columns: Sequence[str]) -> list[str]:
     """Those of value columns whose names tell no timepoint; but for a single column."""
     found = [name for name in columns if _place_of(name) is None]
     return found if len(columns) > 1 else []
+
+
+def naming_warnings(values: Sequence[str], labels: Sequence[str]) -> list[str]:
+    """What names of value and label columns say that may not be meant."""
+    found = []
+    if falling := timepoints_out_of_order(values):
+        found.append(
+            f"the columns {falling[0]} and {falling[1]} stand in this order, which is that of the "
+            "header, and so does the series; order the columns if time is meant"
+        )
+    if free := names_without_numbers(values):
+        found.append(
+            f"the columns {some_of(free)} are a series in this order, though their names tell no "
+            "timepoint; rename what is no value"
+        )
+    if odd := odd_labels(labels):
+        found.append(
+            f"the column {some_of(odd)} is read as labels, for its name starts with y; rename what "
+            "is no label"
+        )
+    return found
 
 
 def _falls(place: _Place, other: _Place) -> bool:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator, Sequence
 
-from lstmfcn.counts import is_number
+from lstmfcn.counts import is_number, number
 from lstmfcn.errors import DataError
 
 
@@ -61,6 +61,35 @@ def label_name_faults(labels: Sequence[str], file: str | None) -> Iterator[DataE
             "y_2, ...",
             file=file,
         )
+
+
+def column_faults(
+    kind: str, header: Sequence[str], expected: Sequence[str], file: str | None
+) -> Iterator[DataError]:
+    """Why the value or label columns of a header are not those that are expected.
+
+    Args:
+        kind: "value" or "label".
+        header: all names.
+        expected: of that kind, in any order.
+        file: for the message.
+    """
+    found = value_columns(header) if kind == "value" else label_columns(header)
+    yield from repeat_faults(found, file)
+    there, wanted = set(found), set(expected)
+    if there == wanted:
+        return
+    fix = f"give it the {number(len(expected), f'{kind} column')} {some_of(expected)}"
+    if not found:
+        unlabelled = "; lstmfcn predict needs none" if kind == "label" else ""
+        yield lack_fault(header, kind, fix + unlabelled, file)
+        return
+    missing = [name for name in expected if name not in there]
+    extra = [name for name in found if name not in wanted]
+    differences = [f"without {some_of(missing)}"] if missing else []
+    differences += [f"with {some_of(extra)} beside them"] if extra else []
+    count = number(len(found), f"{kind} column")
+    yield DataError(f"{count}, {', '.join(differences)}", fix, file=file)
 
 
 def lack_fault(header: Sequence[str], kind: str, fix: str, file: str | None) -> DataError:

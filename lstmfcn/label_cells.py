@@ -1,11 +1,11 @@
-"""Labels of 0 and 1: cells as numbers, and what is wrong with one.
+"""Cells of labels: class names, and 0 and 1 as numbers, and what is wrong with one.
 
 Shapes: N rows, L label columns.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 import numpy.typing as npt
@@ -17,6 +17,13 @@ from lstmfcn.column_names import some_of
 from lstmfcn.errors import DataError
 
 _FIX = "write 0 or 1 there"
+
+
+def rows_of(names: Sequence[str], is_wanted: Callable[[str], bool]) -> Iterator[tuple[int, str]]:
+    """Rows, counted from 0, with a class name of some kind; each name is looked at once."""
+    wanted = {name for name in set(names) if is_wanted(name)}
+    if wanted:
+        yield from ((row, name) for row, name in enumerate(names) if name in wanted)
 
 
 def label_matrix(table: pa.Table, columns: Sequence[str]) -> FloatArray:

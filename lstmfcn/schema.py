@@ -28,18 +28,17 @@ from lstmfcn.cells import (
     match_class,
     matrix_of,
 )
-from lstmfcn.channels import channels_of, names_without_numbers, timepoints_out_of_order
+from lstmfcn.channels import channels_of, naming_warnings
 from lstmfcn.column_names import (
     blank_faults,
+    column_faults,
     label_columns,
     label_name_faults,
     lack_fault,
-    odd_labels,
     repeat_faults,
     some_of,
     value_columns,
 )
-from lstmfcn.counts import number
 from lstmfcn.errors import DataError, raise_first
 from lstmfcn.hyperparameters import MissingLabelsName, MissingName, TaskName
 
@@ -163,23 +162,7 @@ class SeriesSchema(BaseModel):
 
     def naming_warnings(self) -> list[str]:
         """What names of columns say that may not be meant."""
-        found = []
-        if falling := timepoints_out_of_order(self.value_columns):
-            found.append(
-                f"the columns {falling[0]} and {falling[1]} stand in this order, which is that of "
-                "the header, and so does the series; order the columns if time is meant"
-            )
-        if free := names_without_numbers(self.value_columns):
-            found.append(
-                f"the columns {some_of(free)} are a series in this order, though their names tell "
-                "no timepoint; rename what is no value"
-            )
-        if odd := odd_labels(self.label_columns):
-            found.append(
-                f"the column {some_of(odd)} is read as labels, for its name starts with y; rename "
-                "what is no label"
-            )
-        return found
+        return naming_warnings(self.value_columns, self.label_columns)
 
     def column_types(self, labels: bool) -> dict[str, pa.DataType]:
         """The columns to read and the type of each: labels first, then values, in schema order."""
@@ -216,31 +199,9 @@ class SeriesSchema(BaseModel):
     ) -> Iterator[DataError]:
         """Why a shard's columns are not this schema's."""
         yield from blank_faults(header, file)
-        yield from self._column_faults("value", value_columns(header), header, file)
+        yield from column_faults("value", header, self.value_columns, file)
         if labels:
-            yield from self._column_faults("label", label_columns(header), header, file)
-
-    def _column_faults(
-        self, kind: str, found: list[str], header: Sequence[str], file: str | None
-    ) -> Iterator[DataError]:
-        """Why the value or label columns that were found are not this schema's."""
-        expected = self.value_columns if kind == "value" else self.label_columns
-        yield from repeat_faults(found, file)
-        there, wanted = set(found), set(expected)
-        if there == wanted:
-            return
-        fix = f"give it the {number(len(expected), f'{kind} column')} {some_of(expected)}"
-        if not found:
-            unlabelled = "; lstmfcn predict needs none" if kind == "label" else ""
-            yield lack_fault(header, kind, fix + unlabelled, file)
-            return
-        missing = [name for name in expected if name not in there]
-        extra = [name for name in found if name not in wanted]
-        differences = [f"without {some_of(missing)}"] if missing else []
-        differences += [f"with {some_of(extra)} beside them"] if extra else []
-        yield DataError(
-            f"{number(len(found), f'{kind} column')}, {', '.join(differences)}", fix, file=file
-        )
+            yield from column_faults("label", header, self.label_columns, file)
 
     def encode_values(self, table: pa.Table, source: Source = Source()) -> FloatArray:
         """The values as float32, shape (N, V), columns matched by name; nan where one is missing.
@@ -304,16 +265,15 @@ class SeriesSchema(BaseModel):
 
     def empty_name_faults(self, names: Sequence[str], source: Source) -> Iterator[DataError]:
         """Rows without a class name."""
-        lacking = {name for name in set(names) if self._lacks(name)}
-        for row, name in enumerate(names if lacking else ()):
-            if name in lacking:
-                yield DataError(
-                    f"{name!r}, a missing label" if name else "an empty cell",
-                    _CLASS_FIX + (_KEEP_NAMES if name and not self.classes else ""),
-                    file=source.file,
-                    row=source.rows_before + row + 1,
-                    column=self.label_columns[0],
-                )
+        fix = _CLASS_FIX + ("" if self.classes else _KEEP_NAMES)
+        for row, name in label_cells.rows_of(names, self._lacks):
+            yield DataError(
+                f"{name!r}, a missing label" if name else "an empty cell",
+                fix if name else _CLASS_FIX,
+                file=source.file,
+                row=source.rows_before + row + 1,
+                column=self.label_columns[0],
+            )
 
     def _lacks(self, name: str) -> bool:
         """Whether what `names_of` gives for a row is no class name."""
@@ -335,9 +295,9 @@ class SeriesSchema(BaseModel):
 
     def unknown_name_faults(self, names: Sequence[str], source: Source) -> Iterator[DataError]:
         """Rows with a class name that is not among the classes."""
-        unknown = {name for name in set(names) - set(self.classes) if not self._lacks(name)}
-        for row, name in enumerate(names if unknown else ()):
-            if name in unknown:
+        known = set(self.classes)
+        for row, name in label_cells.rows_of(names, lambda name: name not in known):
+            if not self._lacks(name):
                 yield DataError(
                     f"the class {name!r}",
                     f"the model knows {some_of(self.classes)}; correct the label or train anew",
