@@ -8,6 +8,7 @@ from conversions import converted, lines_of
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+import lstmfcn.convert.convert
 from lstmfcn.check.check import check
 from lstmfcn.convert.convert import convert
 from lstmfcn.errors import DataError, LstmfcnError, OutputError
@@ -226,6 +227,26 @@ def test_an_endless_line_is_refused_in_one_line(tmp_path, name, start):
     with pytest.raises(DataError, match=r"more than 16 MiB|[0-9,]{9} cells") as refusal:
         convert(str(path), str(tmp_path / "output"), label=label)
     assert len(str(refusal.value)) < 300
+
+
+@pytest.mark.parametrize("change", ["a\t1\t2\n", "a\t3\n", ""])
+def test_a_file_that_changes_between_its_two_readings_is_refused(tmp_path, monkeypatch, change):
+    path = tmp_path / "a.tsv"
+    path.write_text("a\t1\nb\t2\n")
+
+    def check_and_change(*arguments):
+        shape = look(*arguments)
+        path.write_text(change + "b\t2\n")
+        return shape
+
+    look = lstmfcn.convert.convert.check
+    monkeypatch.setattr(lstmfcn.convert.convert, "check", check_and_change)
+    with pytest.raises(DataError) as refusal:
+        convert(str(path), str(tmp_path / "output"))
+    assert str(refusal.value) == (
+        f"{path}: found a file that changed while it was read; start again once it is written"
+    )
+    assert [entry.name for entry in tmp_path.iterdir()] == ["a.tsv"]
 
 
 def test_a_folder_and_several_files_are_refused(tmp_path):
