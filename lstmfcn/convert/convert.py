@@ -25,6 +25,7 @@ from lstmfcn.errors import DataError
 from lstmfcn.files import local_path, new_folder
 from lstmfcn.hyperparameters import MissingName
 from lstmfcn.packing import PACKED_SUFFIXES
+from lstmfcn.reading import readable
 from lstmfcn.shard_writing import write_rows
 from lstmfcn.shards import Shard, find_shards
 
@@ -91,7 +92,7 @@ def convert(
     shape = check(series, shard.path, missing)
     names = value_names(shape.n_channels, shape.n_timepoints)
     columns = ["y", *names] if shape.has_labels else names
-    write_rows(folder, columns, _rows(series, shape, shard.path), shape.n_rows, shards)
+    write_rows(folder, columns, _rows(series, shape, shard), shape.n_rows, shards)
     return shape.n_rows
 
 
@@ -143,18 +144,12 @@ def _with_empty_cells(series: Rereadable) -> Rereadable:
     return Rereadable(lambda: map(with_empty_cells, series))
 
 
-def _rows(series: Iterable[Series], shape: Shape, file: str) -> Iterator[list[str]]:
-    """Cells of each row, of shorter series empty ones too."""
-    n_rows = 0
+def _rows(series: Iterable[Series], shape: Shape, shard: Shard) -> Iterator[list[str]]:
+    """Cells of each row, of shorter series empty ones too; the file must be the one checked."""
     for one in series:
-        n_rows += 1
         cells = [] if one.label is None else [class_name(one.label)]
         for values in one.channels:
             cells += values + [""] * (shape.n_timepoints - len(values))
         yield cells
-    if n_rows != shape.n_rows:
-        raise DataError(
-            f"first {number(shape.n_rows, 'row')}, then {n_rows:,}",
-            "convert it once nobody writes to it",
-            file=file,
-        )
+    with readable(shard):
+        shard.refuse_changed()
