@@ -69,8 +69,8 @@ def predict(
         refuse_absent(keep_columns, header, shard)
     folder = Path(output).absolute()
     files = _files(found.shards, folder, explain)
-    _refuse_input(input, files)
     refuse_unwritable(files[0].path)
+    _refuse_input(input, files)
     done = PredictedShards(folder, artifact.sha256, keep_columns)
     rows, n_known, left = 0, 0, []
     for file in files:
