@@ -96,6 +96,25 @@ def survey(
     return ShardSet(told(data), shards, headers, read_by)
 
 
+def survey_labelled(data: Data, schema: SeriesSchema) -> ShardSet:
+    """Find the shards of data that a model is compared with, and check their headers.
+
+    Raises:
+        DataError: nothing is there, the columns are not the model's, or there are no labels.
+    """
+    found = survey(data, schema=schema, labels=False)
+    for shard, header in zip(found.shards, found.headers, strict=True):
+        if not any(name.startswith("y") for name in header):
+            raise DataError(
+                "no label column",
+                f"a comparison needs {some_of(schema.label_columns)}; for data without labels use "
+                "lstmfcn predict",
+                file=shard.path,
+            )
+        schema.check_header(header, shard.path, labels=True)
+    return found
+
+
 def read_header(shard: Shard) -> list[str]:
     """A shard's column names, in file order.
 

@@ -12,7 +12,7 @@ from lstmfcn.distributed.predictors import own_results, predictors
 from lstmfcn.distributed.runtime import ray_runtime
 from lstmfcn.evaluation import evaluation
 from lstmfcn.prediction import Predicted
-from lstmfcn.reading import survey
+from lstmfcn.reading import survey_labelled
 from lstmfcn.shard_progress import ShardProgress
 from lstmfcn.shards import Shard
 from lstmfcn.task import task_of
@@ -32,7 +32,7 @@ def evaluate(model: str, data: Data) -> dict[str, Any]:
         UserError: model or shards do not allow it.
     """
     artifact = Artifact.load(model)
-    shards = survey(data, schema=artifact.schema).shards
+    shards = survey_labelled(data, artifact.schema).shards
     with ray_runtime(), predictors(artifact, len(shards)) as pool:
         parts: list[Predicted] = []
         with ShardProgress("evaluating", len(shards)) as progress:

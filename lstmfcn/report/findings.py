@@ -8,7 +8,7 @@ from lstmfcn.artifact import Artifact
 from lstmfcn.classifier import Classifier
 from lstmfcn.data_arguments import Data, told
 from lstmfcn.metrics_file import EpochMetrics
-from lstmfcn.reading import survey
+from lstmfcn.reading import survey_labelled
 from lstmfcn.report.card import Card, card_of, history_of
 from lstmfcn.report.gathering import gather
 from lstmfcn.report.scores import Scores, scores_of
@@ -57,7 +57,7 @@ def find(model: str, data: Data, seed: int = 0) -> Findings:
         UserError: model or shards do not allow it.
     """
     artifact = Artifact.load(model)
-    shards = survey(data, schema=artifact.schema)
+    shards = survey_labelled(data, artifact.schema)
     history, card = history_of(model, artifact), card_of(model, artifact)
     classifier = Classifier(artifact)
     gathered = gather(classifier, shards, seed)
