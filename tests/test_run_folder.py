@@ -3,9 +3,11 @@ import os
 import signal
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
+from lstmfcn.distributed.inputs import Asked, read_inputs
 from lstmfcn.errors import DataError, HyperparameterError, OutputError
 from lstmfcn.hyperparameters import Hyperparameters
 from lstmfcn.run_folder import RunRecord, refuse_used, run_folder
@@ -125,3 +127,19 @@ def test_a_folder_that_cannot_be_written_to_is_refused(tmp_path):
     (tmp_path / "file").touch()
     with pytest.raises(OutputError, match="cannot be written to"), run_folder(tmp_path / "file"):
         pass
+
+
+def test_a_run_on_several_data_arguments_is_resumed_on_them(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for name in ("a.csv", "b.csv", "v.csv"):
+        Path(name).write_text("y,x_1\nant,1\nbee,2\n")
+    asked = Asked(["b.csv", "a.csv"], "v.csv", None, Hyperparameters())
+    asked.begin(tmp_path / "run", resume=False).save(tmp_path / "run")
+    known = RunRecord.load(tmp_path / "run")
+    again = Asked(None, None, None, Hyperparameters()).found_at(known)
+    assert again == known
+    inputs = read_inputs(again)
+    assert [shard.name for shard in inputs.training.shards] == ["b.csv", "a.csv"]
+    assert (inputs.training.data, inputs.validation.data) == ("b.csv, a.csv", "v.csv")
+    moved = Asked("a.csv", ["b.csv", "v.csv"], None, Hyperparameters()).found_at(known)
+    assert (moved.train, moved.validation) == (("a.csv",), ("b.csv", "v.csv"))
