@@ -44,7 +44,7 @@ def main() -> None:
                 check=True,
             )
         bare.append(bare_rows_per_second(model, "fp32", BARE_SECONDS))
-        rate = float(re.findall(r"s, ([\d.]+) rows/s", done.stderr)[0])
+        rate = float(re.findall(r"s, ([\d.,]+) rows/s", done.stderr)[0].replace(",", ""))
         alone = sum(bare) / len(bare)
         print(
             f"{rows} rows in {N_SHARDS} shards ({csv_bytes / 1e9:.2f} GB): {rate:.0f} rows/s; "

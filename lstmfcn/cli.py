@@ -29,7 +29,7 @@ from lstmfcn.commands.completion import completion
 from lstmfcn.commands.convert import convert
 from lstmfcn.commands.evaluate import evaluate
 from lstmfcn.commands.export import export
-from lstmfcn.commands.flag_types import DATA_FLAGS
+from lstmfcn.commands.flag_types import DATA_FLAGS, EMPTY
 from lstmfcn.commands.going_on import going_on
 from lstmfcn.commands.pages import add, app
 from lstmfcn.commands.predict import predict
@@ -119,6 +119,8 @@ def _misplaced(error: CycloptsError, arguments: Sequence[str]) -> str | None:
     """What to say of words that stand where no data is looked for."""
     if "-" in arguments:
         return "found -: data is read twice, a stream only once; write a file and name that"
+    if "" in arguments:
+        return EMPTY
     command = error.command_chain[0] if error.command_chain else ""
     unused = error.unused_tokens if isinstance(error, UnusedCliTokensError) else None
     missing = isinstance(error, MissingArgumentError) and not error.keyword

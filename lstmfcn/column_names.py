@@ -81,7 +81,7 @@ def column_faults(
         return
     fix = f"give it the {number(len(expected), f'{kind} column')} {some_of(expected)}"
     if not found:
-        unlabelled = "; lstmfcn predict needs none" if kind == "label" else ""
+        unlabelled = "; for data without labels use lstmfcn predict" if kind == "label" else ""
         yield lack_fault(header, kind, fix + unlabelled, file)
         return
     missing = [name for name in expected if name not in there]

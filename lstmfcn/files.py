@@ -86,6 +86,28 @@ def writing(path: Path) -> Iterator[None]:
         raise OutputError(f"{path}: cannot be written ({error.strerror or error})") from error
 
 
+def resolved(path: Path) -> Path:
+    """The path without links.
+
+    Raises:
+        OutputError: links lead in a circle.
+    """
+    try:
+        return path.resolve()
+    except RuntimeError as error:  # what Python before 3.13 says of it
+        raise OutputError(f"{path}: cannot be written (its links lead in a circle)") from error
+
+
+def exists(path: Path) -> bool:
+    """Whether something is there.
+
+    Raises:
+        OutputError: that cannot be known: its name is too long, or a folder of it may not be read.
+    """
+    with writing(path):
+        return path.exists()
+
+
 @contextmanager
 def whole_file(path: Path) -> Iterator[Path]:
     """A hidden name beside ``path`` to write to; it takes the place of ``path`` at the end.
@@ -93,7 +115,7 @@ def whole_file(path: Path) -> Iterator[Path]:
     Raises:
         OutputError: the file cannot be written.
     """
-    path = path.resolve()
+    path = resolved(path)
     unfinished = _beside(path)
     try:
         with writing(path):
@@ -123,7 +145,7 @@ def whole_folder(path: Path, may_go: Collection[str] = ()) -> Iterator[Path]:
         OutputError: the folder cannot be written, holds something else, or is the current folder
             or one above it.
     """
-    path = path.resolve()
+    path = resolved(path)
     unfinished, former = _beside(path), _beside(path)
     _refuse_current(path)
     try:
@@ -168,7 +190,7 @@ def new_folder(path: Path) -> Path:
     Raises:
         OutputError: the folder is not empty, or no folder.
     """
-    if path.exists() and (not path.is_dir() or any(path.iterdir())):
+    if exists(path) and (not path.is_dir() or any(path.iterdir())):
         raise OutputError(f"{path}: holds something already; name a new --output or remove it")
     return path
 
@@ -182,7 +204,7 @@ def refuse_existing(path: Path, found: str = "is there") -> None:
     Raises:
         OutputError: it exists.
     """
-    if path.exists():
+    if exists(path):
         raise OutputError(f"{path}: {found} already; add --overwrite, or name another --output")
 
 
@@ -192,8 +214,8 @@ def refuse_unwritable(path: Path) -> None:
     Raises:
         OutputError: says why; nothing is left behind.
     """
-    path = path.resolve()
-    above = next(folder for folder in path.parents if folder.exists())
+    path = resolved(path)
+    above = next(folder for folder in path.parents if exists(folder))
     with writing(path), tempfile.TemporaryFile(dir=above):
         pass
 

@@ -29,7 +29,7 @@ from pydantic import BeforeValidator
 from lstmfcn.checkpoints import Position, newest_position
 from lstmfcn.data_arguments import as_arguments
 from lstmfcn.errors import DataError, OutputError
-from lstmfcn.files import make_folder
+from lstmfcn.files import exists, make_folder
 from lstmfcn.hyperparameters import Hyperparameters
 from lstmfcn.records import Record, TrackerName, refuse_changes
 
@@ -160,7 +160,7 @@ def refuse_used(folder: Path) -> None:
         OutputError: names what was found.
     """
     for name in (MODEL, METRICS, RUN, CHECKPOINTS, MEMBERS, TENSORBOARD, MLFLOW):
-        if (folder / name).exists():
+        if exists(folder / name):
             raise OutputError(
                 f"{folder}: found {name} of an earlier run; add --resume to go on with it, "
                 "or name another --output"

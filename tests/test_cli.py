@@ -570,3 +570,48 @@ def test_a_uri_is_refused_before_anything_starts(
     line = refusal(capsys, [command, *arguments[:-1], *last])
     assert line.startswith(f"lstmfcn: found {uri}; ")
     assert list(tmp_path.iterdir()) == []
+
+
+OUTPUTS = {
+    "sample": [],
+    "check": ["shards", "--fix"],
+    "export": ["--model", "model"],
+    "report": ["--model", "model", "--data", "shards"],
+    "evaluate": ["--model", "model", "--data", "shards"],
+    "train": ["--train", "shards"],
+    "tune": ["--train", "shards", "--metric", "train_loss"],
+}
+
+
+@pytest.mark.parametrize("output", ["loop", "n" * 300, "shards/part-000.csv/below", "/proc/none"])
+@pytest.mark.parametrize("command", OUTPUTS)
+def test_an_output_that_cannot_be_is_told_in_a_line(tmp_path, monkeypatch, capsys, command, output):
+    monkeypatch.chdir(tmp_path)
+    assert main(["sample", "--output", "shards", "--rows", "30", "--shards", "1"]) == 0
+    Path("loop").symlink_to("loop")
+    tiny_artifact("names").save("model")
+    capsys.readouterr()
+    before = sorted(tmp_path.rglob("*"))
+    line = refusal_of_output(capsys, [command, *OUTPUTS[command], "--output", output])
+    assert re.match(r"lstmfcn: .*: (cannot be (written|read)|is a file|lies in)", line), line
+    assert sorted(tmp_path.rglob("*")) == before
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["check", ""], ["sample", "--output", ""], ["export", "--model", "", "--output", "o"],
+        ["train", "--train", "", "--output", "o"], ["predict", "--input=", "--model", "m"],
+    ],
+)  # fmt: skip
+def test_an_empty_path_is_not_the_current_folder(tmp_path, monkeypatch, capsys, words):
+    monkeypatch.chdir(tmp_path)
+    assert "found an empty path; name one (a variable of the shell" in refusal(capsys, words)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_line_stays_a_line_whatever_is_in_a_path(capsys):
+    assert main(["check", "a\nb"]) == 2
+    assert capsys.readouterr().err.splitlines()[-1] == (
+        "lstmfcn: a\\nb: found nothing; check the path"
+    )

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from lstmfcn.distributed.inputs import Asked, read_inputs
 from lstmfcn.errors import DataError, HyperparameterError, OutputError
 from lstmfcn.hyperparameters import Hyperparameters
 from lstmfcn.run_folder import RunRecord, refuse_used, run_folder
@@ -177,3 +178,19 @@ def test_a_pipe_in_the_place_of_a_record_is_not_waited_for(tmp_path):
     os.mkfifo(tmp_path / "run.json")
     with pytest.raises(OutputError, match="cannot be read"):
         RunRecord.load(tmp_path)
+
+
+def test_a_run_on_several_data_arguments_is_resumed_on_them(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for name in ("a.csv", "b.csv", "v.csv"):
+        Path(name).write_text("y,x_1\nant,1\nbee,2\n")
+    asked = Asked(["b.csv", "a.csv"], "v.csv", None, Hyperparameters())
+    asked.begin(tmp_path / "run", resume=False).save(tmp_path / "run")
+    known = RunRecord.load(tmp_path / "run")
+    again = Asked(None, None, None, Hyperparameters()).found_at(known)
+    assert again == known
+    inputs = read_inputs(again)
+    assert [shard.name for shard in inputs.training.shards] == ["b.csv", "a.csv"]
+    assert (inputs.training.data, inputs.validation.data) == ("b.csv, a.csv", "v.csv")
+    moved = Asked("a.csv", ["b.csv", "v.csv"], None, Hyperparameters()).found_at(known)
+    assert (moved.train, moved.validation) == (("a.csv",), ("b.csv", "v.csv"))

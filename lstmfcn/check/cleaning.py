@@ -18,7 +18,7 @@ from lstmfcn.check.parts import parts_of
 from lstmfcn.check.report import Findings
 from lstmfcn.data_arguments import arguments_of
 from lstmfcn.errors import DataError, OutputError
-from lstmfcn.files import new_folder, whole_folder
+from lstmfcn.files import new_folder, resolved, whole_folder
 from lstmfcn.schema import SeriesSchema
 
 SET_ASIDE = "set_aside.csv"
@@ -69,7 +69,7 @@ def write_clean(findings: Findings, output: Path, dropped: Dropped) -> Cleaned:
     schema = findings.training.schema
     for examined in findings.parts.values():
         for data in arguments_of(examined.arguments):
-            if output.resolve().is_relative_to(Path(data).resolve()):
+            if resolved(output).is_relative_to(Path(data).resolve()):
                 raise OutputError(f"{output}: lies in the data {data}; name another --output")
     if schema is None:
         raise _nothing_left(findings.training.data)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 from cyclopts import Parameter, Token
 from cyclopts.validators import Number
 
+from lstmfcn.errors import UserError
 from lstmfcn.records import TrackerName
 
 Count = Annotated[int, Parameter(validator=Number(gte=1))]
@@ -18,7 +19,12 @@ Trackers = Annotated[list[TrackerName] | None, Parameter(negative="", consume_mu
 Seed = Annotated[int, Parameter(validator=Number(gte=0))]
 
 
+EMPTY = "found an empty path; name one (a variable of the shell that is not set gives none)"
+
+
 def _as_typed(type_: Any, tokens: Sequence[Token]) -> str:  # noqa: ARG001 - a converter's arguments
+    if not tokens[0].value:  # the current folder, to most that takes a path
+        raise UserError(f"{tokens[0].keyword or 'data'}: {EMPTY}")
     return tokens[0].value
 
 

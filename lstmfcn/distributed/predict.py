@@ -72,8 +72,8 @@ def predict(
     for shard, header in zip(found.shards, found.headers, strict=True):
         refuse_absent(keep_columns, header, shard)
     files = _files(found.shards, folder, explain)
-    _refuse_input(input, files)
     refuse_unwritable(files[0].path)
+    _refuse_input(input, files)
     done = PredictedShards(folder, artifact.sha256, keep_columns)
     rows, n_known, left = 0, 0, []
     for file in files:

@@ -8,7 +8,7 @@ from pathlib import Path
 from lstmfcn.counts import number
 from lstmfcn.data_arguments import Data
 from lstmfcn.errors import OutputError
-from lstmfcn.files import local_path, refuse_existing, refuse_unwritable, whole_folder
+from lstmfcn.files import exists, local_path, refuse_existing, refuse_unwritable, whole_folder
 from lstmfcn.report.drawings import drawings_of
 from lstmfcn.report.findings import find
 from lstmfcn.report.page import page_of
@@ -60,7 +60,7 @@ def _refuse_other(folder: Path) -> None:
     Raises:
         OutputError: it is a file, or holds what is of no report.
     """
-    if not folder.exists():
+    if not exists(folder):
         return
     if not folder.is_dir():
         raise OutputError(f"{folder}: is a file; name a folder")

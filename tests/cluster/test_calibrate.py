@@ -59,7 +59,7 @@ def test_the_calibration_error_falls_and_labels_stay(job, data, plain, tmp_path)
     errors = after.training["calibration"]["calibration_error"]
     temperature = after.decision.temperature
     assert temperature < 1
-    assert done.stderr.splitlines()[-2] == (
+    assert done.stderr.splitlines()[-1] == (
         f"temperature {temperature:.3g} fitted on 150 validation rows: "
         f"expected calibration error {errors[0]:.3f} -> {errors[1]:.3f}"
     )

@@ -163,6 +163,10 @@ def test_what_is_not_of_a_report_stays(odd, tmp_path, capsys):
     [
         ({"model": "nowhere"}, "found no readable model.json"),
         ({"data": "nowhere"}, "found nothing; check the path"),
+        (
+            {"data": "unlabelled.csv"},
+            "unlabelled.csv: found no label column in the header (id, x_1",
+        ),
         ({"output": "data"}, "holds part-0.csv, which is of no report"),
         ({"output": "data/part-0.csv/out"}, "cannot be written (Not a directory)"),
         ({"output": "data/part-0.csv"}, "is a file; name a folder"),
@@ -170,8 +174,12 @@ def test_what_is_not_of_a_report_stays(odd, tmp_path, capsys):
 )
 def test_what_cannot_be_is_refused_in_one_line_and_leaves_nothing(tmp_path, capsys, change, told):
     model, data = report_case(tmp_path, n_rows=6)
+    table = pd.read_csv(tmp_path / "data" / "part-0.csv").drop(columns="y")
+    table.to_csv(tmp_path / "unlabelled.csv", index=False)
     before = sorted(tmp_path.rglob("*"))
     flags = {"model": model, "data": data, "output": "out"} | change
+    if flags["data"] == "unlabelled.csv":
+        flags["data"] = str(tmp_path / "unlabelled.csv")
     flags["output"] = tmp_path / flags["output"]
     assert command(**flags) == 2
     *stages, line = capsys.readouterr().err.splitlines()
