@@ -118,7 +118,7 @@ class Checkpoints:
 
     def newest(self) -> tuple[Position, State] | None:
         """The newest whole checkpoint; None where there is none."""
-        return next(self.whole(), None)
+        return next(self.whole(logger.debug), None)
 
     def whole(
         self, tell: Callable[[str], None] = logger.warning

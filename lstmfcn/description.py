@@ -140,11 +140,11 @@ def _faults(described: Description) -> Iterator[str]:
     for name, there, here in (
         ("task", schema.task, hyperparameters.task),
         ("missing", schema.missing, hyperparameters.missing),
-        ("scaling", scaler.kind, hyperparameters.scaling),
-        ("n_channels", schema.n_channels, scaler.n_channels),
     ):
         if there != here:
             yield f"found both {here} and {there} as {name}"
+    if scaler.kind in ("global", "series") and scaler.n_channels != schema.n_channels:
+        yield f"found a scaler of {scaler.n_channels} channels for {schema.n_channels}"
     if scaler.kind == "timestep" and len(scaler.mean) != schema.n_values:
         yield f"found {len(scaler.mean)} means in the scaler for {schema.n_values} values"
     n_thresholds = len(described.decision.thresholds)

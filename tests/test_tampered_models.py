@@ -132,7 +132,6 @@ DESCRIPTIONS = [
     ("hyperparameters.view", "differences"),
     ("hyperparameters.task", "multiclass"),
     ("hyperparameters.missing", "mask"),
-    ("hyperparameters.scaling", "none"),
     ("hyperparameters.unknown", [["x" * 1000] * 1000] * 100),
     ("schema.n_channels", HUGE),
     ("schema.n_channels", 5),
