@@ -18,7 +18,7 @@ from starlette.testclient import TestClient
 from cases.arrays import trained
 from cases.case import Case
 from cases.inputs import T, X
-from serve_app.endpoint import Endpoint, Limits
+from serve_app.endpoint import Endpoint
 from serve_app.models import Models
 
 Act = Callable[[Path, Path], None]
@@ -43,7 +43,7 @@ def client() -> TestClient:
     trained().artifact.save(folder)
     models = Models()
     asyncio.run(models.replace({"default": str(folder)}))
-    return TestClient(Endpoint(models, Unmeasured(), Limits(), "").app)
+    return TestClient(Endpoint(models, Unmeasured()).app, base_url="http://127.0.0.1:8000")
 
 
 def cases() -> Iterator[Case]:
@@ -152,7 +152,7 @@ def _accepts() -> Iterator[Case]:
     def unknown_path(_: Path, __: Path) -> None:
         answer = client().get("/predict")
         assert answer.status_code == 404
-        assert "/invocations" in answer.json()["error"]
+        assert "/invocations" in answer.json()["message"]
 
     yield Case("Accept", "an unknown path names the routes", unknown_path)
 

@@ -45,7 +45,7 @@ def cases() -> Iterator[Case]:
         "unlisted_class.ts": ("row 8", "c"),
         "unknown_class.ts": ("row 8", r"\?"),
         "more_dimensions.ts": ("row 1", "dimension"),
-        "uneven_time_stamps.ts": ("timestamp",),
+        "uneven_time_stamps.ts": ("times", "equal steps"),
         "underscore_numbers.tsv": ("row 1", "1_000"),
         "arabic_digits.tsv": ("row 1",),
     }.items():
