@@ -138,6 +138,8 @@ def _kind(field: Mapping[str, Any]) -> str:
 
 
 def _value(value: object) -> str:
+    if value == "":
+        return "none"
     return ("on" if value else "off") if isinstance(value, bool) else f"`{value}`"
 
 

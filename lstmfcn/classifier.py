@@ -158,16 +158,16 @@ class Classifier:
     def checked(self, values: npt.ArrayLike, source: Source = Source()) -> FloatArray:
         """Series, (N, V) or (N, C, T), as float32 (N, V), channel after channel.
 
-        A table with the schema's value columns is matched by their names, whatever their order.
+        A table whose columns are named as values are is matched by name: it has the schema's value
+        columns in any order, and may have others that are no values. Any other table counts by
+        position.
         Where values may be missing they are nan, and shorter series, (N, t) or (N, C, t), are
         padded.
 
         Raises:
-            DataError: they are no such array, or not finite.
+            DataError: they are no such array, not finite, or lack columns.
         """
-        columns = getattr(values, "columns", None)
-        if columns is not None and set(columns) == set(self.schema.value_columns):
-            values = cast(Any, values)[list(self.schema.value_columns)]
+        values = _in_order(values, self.schema)
         try:
             with np.errstate(over="ignore"):  # what is too large becomes infinite, and is refused
                 x = np.asarray(values, dtype=np.float32)
@@ -214,6 +214,17 @@ class Classifier:
                 file=source.file,
                 row=source.rows_before + int(np.argmin(finite)) + 1,
             )
+
+
+def _in_order(values: npt.ArrayLike, schema: SeriesSchema) -> npt.ArrayLike:
+    """The value columns of a table of pandas, polars or pyarrow; anything else as it is."""
+    table = cast(Any, values)
+    names = getattr(table, "column_names", getattr(table, "columns", None))
+    chosen = None if names is None else schema.columns_among(list(names))
+    if chosen is None:
+        return values
+    found: npt.ArrayLike = table.select(chosen) if hasattr(table, "column_names") else table[chosen]
+    return found
 
 
 def _mark_overflows(found: FloatArray, x: FloatArray, scaled: FloatArray) -> None:

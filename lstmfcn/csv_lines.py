@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 
 import pyarrow as pa
@@ -81,17 +81,29 @@ def line_faults(
             file=file,
             row=row,
         )
-    elif not _are_numbers([cells[i] for i in places]):
+        return
+    gap_texts = set(schema.gap_texts)
+    if not _are_numbers([cells[i] for i in places], gap_texts):
         for i in places:
-            if not _are_numbers([cells[i]]):
-                fix = schema.fix_for(header[i])
+            if not _are_numbers([cells[i]], gap_texts):
+                fix = schema.fix_for(cells[i])
                 yield DataError(repr(cells[i]), fix, file=file, row=row, column=header[i])
 
 
-def _are_numbers(cells: Sequence[str]) -> bool:
-    """Whether pyarrow reads cells as numbers, or as missing, which the schema refuses."""
+def _are_numbers(cells: Sequence[str], gap_texts: Collection[str]) -> bool:
+    """Whether pyarrow reads cells as numbers, or as missing, which the schema may refuse."""
     try:
-        pa.array([cell.strip(" \t") for cell in cells if cell]).cast(pa.float32())
+        numbers_in(cells, gap_texts)
     except pa.ArrowInvalid:
         return False
     return True
+
+
+def numbers_in(cells: Sequence[str], gap_texts: Collection[str]) -> pa.Array:
+    """Cells as pyarrow reads them in a column of numbers, float32; null for what is missing.
+
+    Raises:
+        pa.ArrowInvalid: one is no number.
+    """
+    texts = [None if cell in gap_texts else cell.strip(" \t") for cell in cells]
+    return pa.array(texts, pa.string()).cast(pa.float32())

@@ -25,7 +25,7 @@ from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_is_fitted, validate_data
 
 from lstmfcn.artifact import Artifact
-from lstmfcn.cells import FloatArray
+from lstmfcn.cells import FloatArray, match_class
 from lstmfcn.classifier import Classifier
 from lstmfcn.errors import ModelError
 from lstmfcn.estimator_input import (
@@ -33,6 +33,7 @@ from lstmfcn.estimator_input import (
     columns_of,
     flat,
     names_of,
+    refuse_missing,
     shape_of,
     too_large_is_infinite,
 )
@@ -40,6 +41,7 @@ from lstmfcn.explanation import Explanation
 from lstmfcn.hyperparameters import (
     ClassWeightName,
     Hyperparameters,
+    MissingLabelsName,
     MissingName,
     NetworkName,
     PrecisionName,
@@ -100,6 +102,7 @@ class LSTMFCNClassifier(ClassifierMixin, BaseEstimator):
     view: ViewName | None = None
     scaling: ScalingName | None = None
     missing: MissingName | None = None
+    missing_labels: MissingLabelsName | None = None
     class_weight: ClassWeightName | None = None
     schedule: ScheduleName | None = None
     weight_decay: float | None = None
@@ -118,7 +121,9 @@ class LSTMFCNClassifier(ClassifierMixin, BaseEstimator):
                 table that all start with x are named, and made channels, as those of a shard are
                 (`lstmfcn.channels`); any other series count as x_1, x_2, ... in the model
                 directory, of several channels as x1_1, x1_2, ...
-            y: labels (N,): text, integers or bools, of at least two classes.
+            y: labels (N,): text, integers or bools, of at least two classes. What marks a missing
+                label, such as None, nan or "NA", is refused; as text it is a class with
+                ``missing_labels="name"``.
 
         Raises:
             ValueError: X or y are no such arrays.
@@ -129,6 +134,7 @@ class LSTMFCNClassifier(ClassifierMixin, BaseEstimator):
         hyperparameters = self._hyperparameters()
         self._refuse_impossible(hyperparameters)
         shape, checks = shape_of(X), checks_of(hyperparameters.missing)
+        refuse_missing(y, hyperparameters.missing_labels)
         with too_large_is_infinite():
             values, labels = validate_data(self, flat(X), y, ensure_min_samples=2, **checks)
         check_classification_targets(labels)
@@ -309,7 +315,8 @@ class LSTMFCNClassifier(ClassifierMixin, BaseEstimator):
     def _with(self, artifact: Artifact, names: Sequence[str]) -> Self:
         """This estimator with a model, whose classes have these names in the order of classes_."""
         self.classifier_ = Classifier(artifact)
-        self._order = [artifact.schema.classes.index(name) for name in names]
+        match = match_class(artifact.schema.classes)
+        self._order = [artifact.schema.classes.index(match(name)) for name in names]
         return self
 
 

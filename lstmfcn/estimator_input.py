@@ -12,9 +12,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from lstmfcn.cells import class_name
+from lstmfcn.cells import class_name, is_missing
 from lstmfcn.channels import channels_of, value_names
-from lstmfcn.hyperparameters import MissingName
+from lstmfcn.hyperparameters import MissingLabelsName, MissingName
 
 
 def checks_of(missing: MissingName) -> dict[str, Any]:
@@ -42,13 +42,34 @@ def names_of(classes: npt.NDArray[Any]) -> list[str]:
     """
     labels = classes.tolist()
     names = [class_name(label) for label in labels]
-    for i, (label, name) in enumerate(zip(labels, names, strict=True)):
+    known: set[str] = set()
+    for label, name in zip(labels, names, strict=True):
         if not isinstance(label, str | int | float):
             raise ValueError(f"y has the label {label}; give text, integers or bools")
-        if not name or name in names[:i]:
+        if not name or name in known:
             fault = "is empty" if not name else "is the name of two labels"
             raise ValueError(f"y has the label {label!r}, which {fault} when written to a shard")
+        known.add(name)
     return names
+
+
+def refuse_missing(y: Any, missing_labels: MissingLabelsName) -> None:
+    """Refuse labels of text or of Python's objects among which one is missing.
+
+    Raises:
+        ValueError: names the first.
+    """
+    labels = np.asarray(y)
+    if labels.dtype.kind not in "OUT" or labels.ndim != 1:
+        return
+    for row, label in enumerate(labels.tolist()):
+        if is_missing(label, texts=missing_labels == "refuse"):
+            is_name = not is_missing(label, texts=False)
+            keep = '; missing_labels="name" keeps such names' if is_name else ""
+            raise ValueError(
+                f"y has the label {label!r} at index {row}, which is missing; "
+                f"give the row's class or leave the row out{keep}"
+            )
 
 
 def columns_of(named: npt.NDArray[np.object_] | None, n_channels: int, n_values: int) -> list[str]:

@@ -22,6 +22,7 @@ from pydantic import (
     model_validator,
 )
 
+from lstmfcn.counts import is_number
 from lstmfcn.errors import HyperparameterError
 from lstmfcn.flag_groups import AFTER_TRAINING, DATA, NETWORK, TRAINING
 
@@ -31,6 +32,7 @@ PrecisionName = Literal["auto", "fp32", "bf16"]
 InferencePrecision = Literal["fp32", "bf16"]
 ClassWeightName = Literal["none", "sqrt", "balanced"]
 MissingName = Literal["refuse", "mask"]
+MissingLabelsName = Literal["refuse", "name"]
 NetworkName = Literal["auto", "lstm-fcn", "alstm-fcn", "mlstm-fcn", "malstm-fcn"]
 ViewOfOne = Literal["series", "differences", "coarse"]
 ViewName = Literal[ViewOfOne, "all"]
@@ -161,7 +163,17 @@ class Hyperparameters(BaseModel):
     missing: Annotated[MissingName, DATA] = Field(
         "refuse",
         description="Empty cells, of gaps or after the end of a shorter series: refused; or "
-        "masked, so that they take no part.",
+        "masked, so that they take no part. In CSV nan, NA, NULL and the like are empty cells.",
+    )
+    missing_marker: Annotated[str, DATA] = Field(
+        "",
+        description="With missing mask, a further text that stands for an empty cell in CSV, such "
+        "as ?.",
+    )
+    missing_labels: Annotated[MissingLabelsName, DATA] = Field(
+        "refuse",
+        description="What tables write where a label is missing (nan, NA, None, null and the "
+        "like): refused; or the name of a class.",
     )
     class_weight: Annotated[ClassWeightName, TRAINING] = Field(
         "none",
@@ -220,6 +232,15 @@ class Hyperparameters(BaseModel):
         if view == "all" and info.data.get("members") == 1:
             raise ValueError("series, differences or coarse where there is one member")
         return view
+
+    @field_validator("missing_marker")
+    @classmethod
+    def _marks_gaps(cls, marker: str, info: ValidationInfo) -> str:
+        if marker and info.data.get("missing") == "refuse":
+            raise ValueError("given with --missing mask only")
+        if marker and is_number(marker):
+            raise ValueError("text that is no number; leave such cells empty")
+        return marker.strip()
 
     @classmethod
     def parse(cls, values: Mapping[str, Any]) -> Hyperparameters:

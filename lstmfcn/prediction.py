@@ -16,7 +16,7 @@ from lstmfcn.classifier import Classifier, chunk_rows
 from lstmfcn.errors import DataError
 from lstmfcn.explanation import Explanation, explained_outputs
 from lstmfcn.files import whole_file
-from lstmfcn.reading import read_header, read_tables
+from lstmfcn.reading import read_header_for, read_tables
 from lstmfcn.schema import SeriesSchema
 from lstmfcn.shard_writing import opened_csv
 from lstmfcn.shards import Shard
@@ -48,7 +48,7 @@ def predictions(
         DataError: the shard breaks the data contract or has other columns than the model.
     """
     schema = classifier.schema
-    for table, source in read_tables(shard, schema, labels, read_header(shard), others):
+    for table, source in read_tables(shard, schema, labels, read_header_for(shard, schema), others):
         values = schema.encode_values(table, source)
         targets = schema.encode_labels(table, source) if labels else None
         texts = [table[name].fill_null("").to_pylist() for name in others]
@@ -106,7 +106,7 @@ def explanations(
         DataError: the shard breaks the data contract or has other columns than the model.
     """
     schema, step = classifier.schema, chunk_rows(classifier.schema.n_values)
-    for table, source in read_tables(shard, schema, False, read_header(shard), others):
+    for table, source in read_tables(shard, schema, False, read_header_for(shard, schema), others):
         values = schema.encode_values(table, source)
         texts = [table[name].fill_null("").to_pylist() for name in others]
         for start in range(0, len(values), step):

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Iterator, Sequence, Sized
+from collections.abc import Collection, Iterator, Sequence, Sized
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from typing import Any, NamedTuple
@@ -16,12 +16,13 @@ from typing import Any, NamedTuple
 import numpy as np
 import pyarrow as pa
 import pyarrow.csv
-import pyarrow.parquet
 
 from lstmfcn.cells import Source
+from lstmfcn.column_names import value_columns
 from lstmfcn.csv_lines import lines_of, numbers_of, refuse_first_fault
 from lstmfcn.errors import DataError
-from lstmfcn.hyperparameters import MissingName, TaskName
+from lstmfcn.hyperparameters import MissingLabelsName, MissingName, TaskName
+from lstmfcn.parquet import parquet_names, parquet_tables
 from lstmfcn.schema import SeriesSchema
 from lstmfcn.shards import Shard, find_shards
 
@@ -34,15 +35,6 @@ of 16 MiB, which leave the processor's cache; of 3,001 columns, 8 MiB five times
 which hold few rows."""
 
 _HEADER_THREADS = 16
-_NUMBERS = (
-    pa.types.is_integer,
-    pa.types.is_floating,
-    pa.types.is_decimal,
-    pa.types.is_boolean,
-    pa.types.is_null,
-)
-_TEXTS = (pa.types.is_string, pa.types.is_large_string)
-_PARQUET_ROWS = 1 << 16
 
 
 class ShardSet(NamedTuple):
@@ -65,6 +57,9 @@ def survey(
     schema: SeriesSchema | None = None,
     labels: bool = True,
     missing: MissingName = "refuse",
+    *,
+    missing_marker: str = "",
+    missing_labels: MissingLabelsName = "refuse",
 ) -> ShardSet:
     """Find the shards and check every header, before any row is read.
 
@@ -73,7 +68,7 @@ def survey(
         task: what the labels mean, where no schema is given.
         schema: the columns that the shards must have; those of the first shard where not given.
         labels: whether the label columns matter.
-        missing: whether values may be missing, where no schema is given.
+        missing, missing_marker, missing_labels: as the hyperparameters, where no schema is given.
 
     Raises:
         DataError: nothing is there, or the headers disagree.
@@ -81,24 +76,61 @@ def survey(
     shards = find_shards(data)
     with ThreadPoolExecutor(_HEADER_THREADS) as threads:
         headers = list(threads.map(read_header, shards))
-    read_by = schema or SeriesSchema.from_header(headers[0], task, shards[0].path, missing)
+    if (schema.missing if schema else missing) == "mask":
+        headers = pad_lists(shards, headers, schema.value_columns if schema else ())
+    read_by = schema or SeriesSchema.from_header(
+        headers[0],
+        task,
+        shards[0].path,
+        missing,
+        missing_marker=missing_marker,
+        missing_labels=missing_labels,
+    )
     for shard, header in zip(shards, headers, strict=True):
         read_by.check_header(header, shard.path, labels)
     return ShardSet(data, shards, headers, read_by)
 
 
-def read_header(shard: Shard) -> list[str]:
+def read_header(shard: Shard, known: Collection[str] = ()) -> list[str]:
     """A shard's column names, in file order.
+
+    Args:
+        shard: to read from.
+        known: columns that lists of Parquet, where series may be missing values, are filled up to.
 
     Raises:
         DataError: the shard cannot be read.
     """
     with readable(shard):
         if shard.is_parquet:
-            with shard.filesystem.open_input_file(shard.path) as file:
-                return list(pa.parquet.read_schema(file).names)
+            return parquet_names(shard, known)
         with shard.open() as stream, io.TextIOWrapper(stream, encoding="utf-8-sig") as text:
             return next(csv.reader(text), [])
+
+
+def pad_lists(
+    shards: Sequence[Shard], headers: Sequence[list[str]], known: Sequence[str] = ()
+) -> list[list[str]]:
+    """Headers in which lists of Parquet are as long as the longest of all, or as ``known``.
+
+    Args:
+        shards: some.
+        headers: of each, as `read_header` gave them.
+        known: value columns of a model.
+    """
+    stored = [header for shard, header in zip(shards, headers, strict=True) if shard.is_parquet]
+    known = known or max(map(value_columns, stored), key=len, default=[])
+    return [
+        read_header(shard, known)
+        if shard.is_parquet and len(value_columns(header)) < len(known)
+        else header
+        for shard, header in zip(shards, headers, strict=True)
+    ]
+
+
+def read_header_for(shard: Shard, schema: SeriesSchema) -> list[str]:
+    """A shard's column names, as `read_header` gives them, where it is read by this schema."""
+    return read_header(shard, schema.value_columns if schema.missing == "mask" else ())
 
 
 def read_tables(
@@ -127,7 +159,7 @@ def read_tables(
     rows = 0
     with readable(shard):
         try:
-            for table in typed_tables(shard, types):
+            for table in typed_tables(shard, types, schema.gap_texts):
                 yield table, Source(shard.path, rows)
                 rows += table.num_rows
         except pa.ArrowInvalid:
@@ -161,24 +193,35 @@ def labelled_pieces(
             yield values, np.array(schema.label_names(table, source))
 
 
-def typed_tables(shard: Shard, types: dict[str, pa.DataType]) -> Iterator[pa.Table]:
+def typed_tables(
+    shard: Shard, types: dict[str, pa.DataType], gap_texts: Sequence[str] = ("",)
+) -> Iterator[pa.Table]:
     """A shard's rows, in order, as tables of the columns of these types; empty cells are null.
+
+    Args:
+        shard: to read from.
+        types: of the columns.
+        gap_texts: what stands for null in numbers of CSV.
 
     Raises:
         pa.ArrowInvalid: a ragged row, or a cell of CSV that is not of its column's type.
         DataError: a column of Parquet is of another type.
     """
-    return _parquet_tables(shard, types) if shard.is_parquet else _csv_tables(shard, types)
+    if shard.is_parquet:
+        return parquet_tables(shard, types)
+    return _csv_tables(shard, types, gap_texts)
 
 
-def _csv_tables(shard: Shard, types: dict[str, pa.DataType]) -> Iterator[pa.Table]:
+def _csv_tables(
+    shard: Shard, types: dict[str, pa.DataType], gap_texts: Sequence[str]
+) -> Iterator[pa.Table]:
     with (
         shard.open() as stream,
         pa.csv.open_csv(
             stream,
             read_options=pa.csv.ReadOptions(use_threads=False, block_size=_block_bytes(types)),
             convert_options=pa.csv.ConvertOptions(
-                column_types=types, include_columns=list(types), null_values=[""]
+                column_types=types, include_columns=list(types), null_values=list(gap_texts)
             ),
         ) as reader,
     ):
@@ -190,29 +233,6 @@ def _csv_tables(shard: Shard, types: dict[str, pa.DataType]) -> Iterator[pa.Tabl
 def _block_bytes(columns: Sized) -> int:
     wanted = max(_LEAST_BLOCK_BYTES, _BLOCK_BYTES_A_COLUMN * len(columns))
     return min(BLOCK_BYTES, wanted)
-
-
-def _parquet_tables(shard: Shard, types: dict[str, pa.DataType]) -> Iterator[pa.Table]:
-    with shard.filesystem.open_input_file(shard.path) as file:
-        for batch in pa.parquet.ParquetFile(file).iter_batches(_PARQUET_ROWS, columns=list(types)):
-            table = pa.Table.from_batches([batch]).select(list(types))
-            _refuse_other_types(shard, table, types)
-            yield table.cast(pa.schema(list(types.items())), safe=False)
-
-
-def _refuse_other_types(shard: Shard, table: pa.Table, types: dict[str, pa.DataType]) -> None:
-    """Refuse a Parquet column that is neither numbers nor, for class names, text."""
-    for name, wanted in types.items():
-        kind = table.schema.field(name).type
-        stored = kind.value_type if pa.types.is_dictionary(kind) else kind
-        names = wanted == pa.string()
-        if not any(is_known(stored) for is_known in _NUMBERS + (_TEXTS if names else ())):
-            raise DataError(
-                f"values of type {kind}",
-                f"store {'class names or numbers' if names else 'numbers'} there",
-                file=shard.path,
-                column=name,
-            )
 
 
 @contextmanager

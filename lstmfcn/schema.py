@@ -8,6 +8,7 @@ Shapes: N rows, V values (of all channels), L label columns.
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
@@ -15,24 +16,37 @@ import numpy.typing as npt
 import pyarrow as pa
 from pydantic import BaseModel, ConfigDict, Field
 
+from lstmfcn import label_cells
 from lstmfcn.cells import (
+    MISSING_TEXTS,
     Array,
     FloatArray,
     Source,
     cell_faults,
-    class_name,
     class_order,
+    is_missing,
+    match_class,
     matrix_of,
 )
-from lstmfcn.channels import channels_of
-from lstmfcn.column_names import blank_faults, repeat_faults, some_of
+from lstmfcn.channels import channels_of, names_without_numbers, timepoints_out_of_order
+from lstmfcn.column_names import (
+    blank_faults,
+    label_columns,
+    label_name_faults,
+    lack_fault,
+    odd_labels,
+    repeat_faults,
+    some_of,
+    value_columns,
+)
 from lstmfcn.counts import number
 from lstmfcn.errors import DataError, raise_first
-from lstmfcn.hyperparameters import MissingName, TaskName
+from lstmfcn.hyperparameters import MissingLabelsName, MissingName, TaskName
 
 _VALUE_FIX = "write a number there or leave the row out"
-_LABEL_FIX = "write 0 or 1 there"
+_CLASS_FIX = "write the row's class there or leave the row out"
 _MASK = ", or train with --missing mask"
+_KEEP_NAMES = ", or keep such names as classes with --missing-labels name"
 
 
 class SeriesSchema(BaseModel):
@@ -45,7 +59,8 @@ class SeriesSchema(BaseModel):
     names: numbers in numeric order, otherwise in alphabetical order. They are empty until
     `with_classes` has named them. A binary schema has two classes.
 
-    ``missing`` says whether values may be missing.
+    ``missing`` says whether values may be missing, and ``missing_marker`` which text, beside those
+    of `MISSING_TEXTS`, marks one in CSV; ``missing_labels``, whether the latter are class names.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -56,6 +71,8 @@ class SeriesSchema(BaseModel):
     classes: tuple[str, ...] = ()
     n_channels: int = Field(1, ge=1)
     missing: MissingName = "refuse"
+    missing_marker: str = ""
+    missing_labels: MissingLabelsName = "refuse"
 
     @classmethod
     def from_header(
@@ -64,36 +81,33 @@ class SeriesSchema(BaseModel):
         task: TaskName,
         file: str | None = None,
         missing: MissingName = "refuse",
+        *,
+        missing_marker: str = "",
+        missing_labels: MissingLabelsName = "refuse",
     ) -> SeriesSchema:
         """Read the columns' roles off a header: ``y*`` are labels, ``x*`` are values.
 
         Raises:
             DataError: no label or no value column, one name twice, labels that the task does
-                not take, or channels that do not fit together.
+                not take, channels that do not fit together, or names that differ from the rest.
         """
-        labels = tuple(name for name in header if name.startswith("y"))
-        values = tuple(name for name in header if name.startswith("x"))
+        labels = tuple(label_columns(header))
         raise_first(blank_faults(header, file))
-        raise_first(repeat_faults([*labels, *values], file))
-        if not values:
-            raise DataError(
-                f"no value column in the header ({some_of(header)})",
-                "give the values columns whose names start with x, separated by commas",
-                file=file,
-            )
+        raise_first(repeat_faults([*labels, *value_columns(header)], file))
+        if not value_columns(header):
+            fix = "give the values columns whose names start with x, separated by commas"
+            raise lack_fault(header, "value", fix, file)
         if not labels:
-            raise DataError(
-                f"no label column in the header ({some_of(header)})",
-                "give the labels columns whose names start with y",
-                file=file,
-            )
+            fix = "give the labels columns whose names start with y"
+            raise lack_fault(header, "label", fix, file)
+        raise_first(label_name_faults(labels, file))
         if task == "binary" and len(labels) > 2:
             raise DataError(
                 f"{len(labels)} label columns ({some_of(labels)}) for the task binary",
                 "use --task multiclass or multilabel, or keep one or two label columns",
                 file=file,
             )
-        n_channels, values = channels_of(values, file)
+        n_channels, values = channels_of(value_columns(header), file)
         classes = labels
         if task == "binary" and len(labels) == 1:
             classes = ("0", "1")
@@ -106,6 +120,8 @@ class SeriesSchema(BaseModel):
             classes=classes,
             n_channels=n_channels,
             missing=missing,
+            missing_marker=missing_marker,
+            missing_labels=missing_labels,
         )
 
     @property
@@ -145,17 +161,47 @@ class SeriesSchema(BaseModel):
             )
         return self.model_copy(update={"classes": tuple(sorted(names, key=class_order))})
 
+    def naming_warnings(self) -> list[str]:
+        """What names of columns say that may not be meant."""
+        found = []
+        if falling := timepoints_out_of_order(self.value_columns):
+            found.append(
+                f"the columns {falling[0]} and {falling[1]} stand in this order, which is that of "
+                "the header, and so does the series; order the columns if time is meant"
+            )
+        if free := names_without_numbers(self.value_columns):
+            found.append(
+                f"the columns {some_of(free)} are a series in this order, though their names tell "
+                "no timepoint; rename what is no value"
+            )
+        if odd := odd_labels(self.label_columns):
+            found.append(
+                f"the column {some_of(odd)} is read as labels, for its name starts with y; rename "
+                "what is no label"
+            )
+        return found
+
     def column_types(self, labels: bool) -> dict[str, pa.DataType]:
         """The columns to read and the type of each: labels first, then values, in schema order."""
-        types: dict[str, pa.DataType] = {}
-        if labels:
-            label_type = pa.string() if self.holds_names else pa.float32()
-            types |= dict.fromkeys(self.label_columns, label_type)
+        types = dict.fromkeys(self.label_columns, pa.string()) if labels else {}
         return types | dict.fromkeys(self.value_columns, pa.float32())
 
-    def fix_for(self, column: str) -> str:
-        """What to write into a cell of the column that holds no number."""
-        return _LABEL_FIX if column in self.label_columns else _VALUE_FIX
+    @property
+    def gap_texts(self) -> list[str]:
+        """Texts of CSV that stand for a missing value; a blank may stand before one."""
+        if self.missing == "refuse":
+            return [""]
+        texts = sorted(MISSING_TEXTS | {self.missing_marker} - {""})
+        return ["", " ", *texts, *(f" {text}" for text in texts)]
+
+    def fix_for(self, cell: str) -> str:
+        """What to do about a value's cell that holds this text instead of a number."""
+        text = cell.strip()
+        if text in MISSING_TEXTS and self.missing == "refuse":
+            return _VALUE_FIX + _MASK
+        if text and not any(map(str.isalnum, text)) and not self.missing_marker:
+            return f"{_VALUE_FIX}{_MASK} --missing-marker {shlex.quote(text)}"
+        return _VALUE_FIX
 
     def check_header(self, header: Sequence[str], file: str | None, labels: bool) -> None:
         """Refuse a shard whose columns are not this schema's; their order is free.
@@ -170,23 +216,49 @@ class SeriesSchema(BaseModel):
     ) -> Iterator[DataError]:
         """Why a shard's columns are not this schema's."""
         yield from blank_faults(header, file)
-        kinds = [("x", self.value_columns, "value")]
+        yield from self._column_faults("value", value_columns(header), header, file)
         if labels:
-            kinds.append(("y", self.label_columns, "label"))
-        for letter, expected, kind in kinds:
-            found = [name for name in header if name.startswith(letter)]
-            yield from repeat_faults(found, file)
-            if set(found) == set(expected):
-                continue
-            missing = [name for name in expected if name not in found]
-            extra = [name for name in found if name not in expected]
-            differences = [f"without {some_of(missing)}"] if missing else []
-            differences += [f"with {some_of(extra)} beside them"] if extra else []
-            yield DataError(
-                f"{number(len(found), f'{kind} column')}, {', '.join(differences)}",
-                f"give it the {number(len(expected), f'{kind} column')} {some_of(expected)}",
-                file=file,
-            )
+            yield from self._column_faults("label", label_columns(header), header, file)
+
+    def _column_faults(
+        self, kind: str, found: list[str], header: Sequence[str], file: str | None
+    ) -> Iterator[DataError]:
+        """Why the value or label columns that were found are not this schema's."""
+        expected = self.value_columns if kind == "value" else self.label_columns
+        yield from repeat_faults(found, file)
+        there, wanted = set(found), set(expected)
+        if there == wanted:
+            return
+        fix = f"give it the {number(len(expected), f'{kind} column')} {some_of(expected)}"
+        if not found:
+            unlabelled = "; lstmfcn predict needs none" if kind == "label" else ""
+            yield lack_fault(header, kind, fix + unlabelled, file)
+            return
+        missing = [name for name in expected if name not in there]
+        extra = [name for name in found if name not in wanted]
+        differences = [f"without {some_of(missing)}"] if missing else []
+        differences += [f"with {some_of(extra)} beside them"] if extra else []
+        yield DataError(
+            f"{number(len(found), f'{kind} column')}, {', '.join(differences)}", fix, file=file
+        )
+
+    def columns_among(self, names: Sequence[object]) -> list[str] | None:
+        """The columns of a table that hold the values, in the schema's order.
+
+        Args:
+            names: of all columns of the table; other columns may stand among them.
+
+        Returns:
+            None where no name is one of a value, so that columns count by their position.
+
+        Raises:
+            DataError: some are, but they are not the schema's.
+        """
+        texts = [name for name in names if isinstance(name, str)]
+        if not value_columns(texts):
+            return None
+        self.check_header(texts, None, labels=False)
+        return list(self.value_columns)
 
     def encode_values(self, table: pa.Table, source: Source = Source()) -> FloatArray:
         """The values as float32, shape (N, V), columns matched by name; nan where one is missing.
@@ -243,19 +315,28 @@ class SeriesSchema(BaseModel):
 
     def names_of(self, table: pa.Table) -> list[str]:
         """The names in the single label column, one a row; "" for an empty cell."""
-        return [class_name(value) for value in table[self.label_columns[0]].to_pylist()]
+        labels = table[self.label_columns[0]].to_pylist()
+        match = match_class(self.classes)
+        name_of = {label: "" if is_missing(label, False) else match(label) for label in set(labels)}
+        return [name_of[label] for label in labels]
 
     def empty_name_faults(self, names: Sequence[str], source: Source) -> Iterator[DataError]:
         """Rows without a class name."""
-        for row, name in enumerate(names):
-            if not name:
+        lacking = {name for name in set(names) if self._lacks(name)}
+        for row, name in enumerate(names if lacking else ()):
+            if name in lacking:
                 yield DataError(
-                    "an empty cell",
-                    "write the row's class there or leave the row out",
+                    f"{name!r}, a missing label" if name else "an empty cell",
+                    _CLASS_FIX + (_KEEP_NAMES if name and not self.classes else ""),
                     file=source.file,
                     row=source.rows_before + row + 1,
                     column=self.label_columns[0],
                 )
+
+    def _lacks(self, name: str) -> bool:
+        """Whether what `names_of` gives for a row is no class name."""
+        refused = self.missing_labels == "refuse" and name in MISSING_TEXTS
+        return not name or (refused and name not in self.classes)
 
     def encode_names(
         self, names: Sequence[str], source: Source = Source()
@@ -265,15 +346,16 @@ class SeriesSchema(BaseModel):
         Raises:
             DataError: a name that is not among the classes.
         """
+        raise_first(self.empty_name_faults(names, source))
         raise_first(self.unknown_name_faults(names, source))
         index = {name: i for i, name in enumerate(self.classes)}
         return np.array([index[name] for name in names], dtype=np.int64)
 
     def unknown_name_faults(self, names: Sequence[str], source: Source) -> Iterator[DataError]:
-        """Rows whose class name is not among the classes."""
-        known = set(self.classes)
-        for row, name in enumerate(names):
-            if name not in known:
+        """Rows with a class name that is not among the classes."""
+        unknown = {name for name in set(names) - set(self.classes) if not self._lacks(name)}
+        for row, name in enumerate(names if unknown else ()):
+            if name in unknown:
                 yield DataError(
                     f"the class {name!r}",
                     f"the model knows {some_of(self.classes)}; correct the label or train anew",
@@ -294,7 +376,7 @@ class SeriesSchema(BaseModel):
         """
         if self.holds_names:
             return self.encode_names(self.label_names(table, source), source)
-        matrix = matrix_of(table, self.label_columns)
+        matrix = self.label_matrix(table)
         raise_first(self.label_faults(matrix, table, source))
         if self.task == "multilabel":
             return matrix
@@ -304,6 +386,10 @@ class SeriesSchema(BaseModel):
             return matrix[:, 1]
         classes: npt.NDArray[np.int64] = matrix.argmax(axis=1).astype(np.int64)
         return classes
+
+    def label_matrix(self, table: pa.Table) -> FloatArray:
+        """Labels of 0 and 1 as float32 (N, L); True and False are 1 and 0; nan for no number."""
+        return label_cells.label_matrix(table, self.label_columns)
 
     def class_counts(self, labels: Array) -> dict[str, int]:
         """Rows of each class in encoded labels; of each label's ones for multilabel."""
@@ -335,34 +421,7 @@ class SeriesSchema(BaseModel):
     def label_faults(
         self, matrix: FloatArray, table: pa.Table, source: Source
     ) -> Iterator[DataError]:
-        """What is wrong with labels that are numbers, (N, L): first all cells, then all rows."""
-        finite = np.isfinite(matrix)
-        yield from cell_faults(~finite, table, self.label_columns, source, _LABEL_FIX)
-        other = finite & (matrix != 0) & (matrix != 1)
-        for row, column in np.argwhere(other).tolist():
-            yield DataError(
-                f"{matrix[row, column]:g}",
-                _LABEL_FIX,
-                file=source.file,
-                row=source.rows_before + row + 1,
-                column=self.label_columns[column],
-            )
+        """What is wrong with a `label_matrix`, (N, L): first all cells, then all rows."""
+        yield from label_cells.cell_faults(matrix, table, self.label_columns, source)
         if self.task != "multilabel" and len(self.label_columns) > 1:
-            yield from self._not_one_hot(matrix, (finite & ~other).all(axis=1), source)
-
-    def _not_one_hot(
-        self, matrix: FloatArray, whole: npt.NDArray[np.bool_], source: Source
-    ) -> Iterator[DataError]:
-        """Rows without a single 1, among those whose cells are all 0 or 1."""
-        ones = (matrix == 1).sum(axis=1)
-        for row in np.flatnonzero(whole & (ones != 1)).tolist():
-            chosen = [
-                name for name, value in zip(self.label_columns, matrix[row], strict=True) if value
-            ]
-            yield DataError(
-                f"{len(chosen)} classes ({some_of(chosen)})" if chosen else "no class",
-                "put a single 1 in the row, or use --task multilabel",
-                file=source.file,
-                row=source.rows_before + row + 1,
-                column=f"{self.label_columns[0]} to {self.label_columns[-1]}",
-            )
+            yield from label_cells.not_one_hot(matrix, self.label_columns, source)

@@ -40,6 +40,8 @@ _HELP = (
 _AFTER_TRAINING = "it changes nothing that trials are compared by"
 _NOT_SEARCHED = {
     "task": "it is a fact about the labels",
+    "missing_labels": "it is a fact about the labels",
+    "missing_marker": "it is a fact about the values",
     "seed": "it is no property of a model",
     "members": "more are better and cost more; give it to lstmfcn train",
     **dict.fromkeys(FIT_AFTER_TRAINING, _AFTER_TRAINING),

@@ -6,8 +6,7 @@ What is not bounded here is memory that a stranger fills: bodies that come slowl
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+import ctypes
 
 from starlette.requests import Request
 
@@ -15,6 +14,9 @@ from serve_app.request_errors import RequestError
 
 _LEAST_RATE = 1 << 20
 """Bytes that earn one more second."""
+_LARGE, _TRIM_AFTER_S = 1 << 20, 1.0
+"""A second after so large a body, what was freed goes back to the system: replicas tell the C
+library to keep it, which is right for the tensors of each step, and kept half a GB of a body."""
 
 
 class Bodies:
@@ -23,15 +25,18 @@ class Bodies:
     Args:
         most_together: bytes of all bodies that are held at a time.
         timeout_s: in which a body must have come; each MiB of it that comes earns another second.
+
+    Attributes:
+        held: bytes of all bodies that are held now.
     """
 
     def __init__(self, most_together: int, timeout_s: float) -> None:
         self._most_together, self._timeout_s = most_together, timeout_s
-        self._held = 0
+        self.held = 0
+        self._trims: asyncio.TimerHandle | None = None
 
-    @asynccontextmanager
-    async def received(self, request: Request, most: int) -> AsyncIterator[bytes]:
-        """A request's body, which counts as held as long as this lasts.
+    async def receive(self, request: Request, most: int) -> bytes:
+        """A request's body, which counts as held until `let_go`.
 
         Raises:
             RequestError: 413, it has more than ``most`` bytes; 415, it is packed; 408, it does not
@@ -47,10 +52,17 @@ class Bodies:
         parts: list[bytes] = []
         try:
             await self._receive(request, most, parts)
-            parts = [b"".join(parts)]
-            yield parts[0]
-        finally:
-            self._held -= sum(map(len, parts))
+        except BaseException:
+            self.let_go(*parts)
+            raise
+        return parts[0] if len(parts) == 1 else b"".join(parts)
+
+    def let_go(self, *parts: bytes) -> None:
+        """Count a body, or its parts, as held no more."""
+        size = sum(map(len, parts))
+        self.held -= size
+        if size > _LARGE and self._trims is None:
+            self._trims = asyncio.get_running_loop().call_later(_TRIM_AFTER_S, self._trim)
 
     async def _receive(self, request: Request, most: int, parts: list[bytes]) -> None:
         size, started = 0, asyncio.get_running_loop().time()
@@ -61,7 +73,8 @@ class Bodies:
                     if size > most:
                         raise _too_long(most)
                     self._hold(part, parts)
-                    limit.reschedule(started + self._timeout_s + size / _LEAST_RATE)
+                    if size > _LEAST_RATE:
+                        limit.reschedule(started + self._timeout_s + size / _LEAST_RATE)
         except TimeoutError as error:
             raise RequestError(
                 408,
@@ -70,12 +83,23 @@ class Bodies:
             ) from error
 
     def _hold(self, part: bytes, parts: list[bytes]) -> None:
-        if self._held + len(part) > self._most_together:
+        if self.held + len(part) > self._most_together:
             raise RequestError(
                 503, "too many large bodies are coming; try again in 1 s", {"Retry-After": "1"}
             )
-        self._held += len(part)
-        parts.append(part)
+        if part:
+            self.held += len(part)
+            parts.append(part)
+
+    def _trim(self) -> None:
+        self._trims = None
+        asyncio.get_running_loop().run_in_executor(None, _give_back_memory)
+
+
+def _give_back_memory() -> None:
+    """Give freed memory back to the system, where the C library can (glibc)."""
+    if trim := getattr(ctypes.CDLL(None), "malloc_trim", None):
+        trim(0)
 
 
 def _too_long(most: int) -> RequestError:

@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import pandas  # noqa: F401  # else pyarrow imports it, for a second, amid the first faulty body
 import pyarrow as pa
 import pyarrow.csv
 
@@ -27,7 +28,7 @@ from serve_app.request_errors import too_many_rows
 
 Matrix = npt.NDArray[Any]
 
-MOST_OTHER_COLUMNS = 10_000
+MOST_OTHER_COLUMNS = 1 << 17
 """Columns beside those of the values that a line may have."""
 
 LONG_TEXT = 1 << 18
@@ -41,8 +42,8 @@ _NAME_THEM = (
     "if it is a row, send Content-Type: text/csv; header=absent"
 )
 _NUMBER = re.compile(r"\s*[+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?\s*", re.ASCII)
-_START = 200
-"""Characters in which a header of numbers shows itself."""
+_FIRST_COUNTS = frozenset(map(float, range(10)))
+"""Where a header that counts its columns may begin."""
 
 
 def series_of_csv(
@@ -60,7 +61,7 @@ def series_of_csv(
         DataError: it cannot be read as that.
         RequestError: 413, more rows.
     """
-    text = text.replace("\r\n", "\n").replace("\r", "\n").lstrip("\n")
+    text = text.replace("\r\n", "\n").replace("\r", "\n").strip("\n")
     try:
         return _read(_with_commas(text), schema, max_rows, has_header)
     except csv.Error as error:
@@ -76,19 +77,22 @@ def _read(text: str, schema: SeriesSchema, max_rows: int, has_header: bool | Non
     if not text.strip():
         raise DataError("no rows", "send at least one series")
     columns = header or list(schema.value_columns)
-    lines = text.rstrip("\n").count("\n") + 1
+    lines = text.count("\n") + 1
     if lines > max_rows:
         raise too_many_rows(lines, max_rows)
     if len(text) > LONG_TEXT:
         for row, line in enumerate(text.split("\n"), start=1):
             _refuse_wide(line, row, len(columns))
     try:
-        return _parse_csv(text, columns, schema)
+        found = _parse_csv(text, columns, schema)
     except ValueError as error:
         if header is None and has_header is None:
             _refuse_other_header(first, schema)
         refuse_first_fault(csv.reader(io.StringIO(text)), columns, schema.value_columns, schema)
         raise DataError("rows that cannot be read", "send numbers, separated by commas") from error
+    if header is None and has_header is None and float(found[0, 0]) in _FIRST_COUNTS:
+        _refuse_counts(first)
+    return found
 
 
 def _with_commas(text: str) -> str:
@@ -117,35 +121,39 @@ def _header_of(first: str, schema: SeriesSchema, has_header: bool | None) -> lis
     """The names in the first line, checked; None where it is a row.
 
     Raises:
-        DataError: names that are not the model's, or numbers that count the columns, as pandas
-            names those that have no name.
+        DataError: names that are not the model's.
     """
     if has_header is False:
         return None
-    start = first[:_START].replace('"', "").split(",", 4)[:4]
-    if _count_columns(start) and _count_columns(names := next(csv.reader([first]), [])):
-        raise DataError(f"a header that counts its columns ({some_of(names)})", _NAME_THEM)
     if has_header or "x" in first or "y" in first:  # as in the names of columns, and in no number
         names = next(csv.reader([first]), [])
+        _refuse_counts(first)
         schema.check_header(names, None, labels=False)
         return names
     return None
 
 
-def _count_columns(cells: list[str]) -> bool:
-    """Whether cells are 0, 1, 2, ... or begin a little later, but for a name before or after."""
+def _refuse_counts(first: str) -> None:
+    """Refuse a line that is 0, 1, 2, ..., or begins a little later, but for a name at its ends.
+
+    Raises:
+        DataError: it is, and so no row but how pandas names columns that have no names.
+    """
+    cells = next(csv.reader([first]), [])
     numbers = [float(cell) for cell in cells if _NUMBER.fullmatch(cell)]
-    if len(numbers) < max(3, len(cells) - 2) or numbers[0] not in range(10):
-        return False
-    return all(one + 1 == next_one for one, next_one in pairwise(numbers))
+    if len(numbers) < max(3, len(cells) - 2) or numbers[0] not in _FIRST_COUNTS:
+        return
+    if all(one + 1 == next_one for one, next_one in pairwise(numbers)):
+        raise DataError(f"a header that counts its columns ({some_of(cells)})", _NAME_THEM)
 
 
 def _refuse_other_header(first: str, schema: SeriesSchema) -> None:
-    """Refuse a line that cannot be read as a row because most of its cells are names.
+    """Refuse a line that cannot be read as a row because its cells are names.
 
     Raises:
         DataError: it is a header.
     """
+    _refuse_counts(first)
     cells = next(csv.reader([first]), [])
     names = [cell for cell in cells if cell.strip() and not _NUMBER.fullmatch(cell)]
     if 2 * len(names) > len(cells):
@@ -166,7 +174,8 @@ def _parse_csv(text: str, columns: list[str], schema: SeriesSchema) -> Matrix:
         return _parse_as_shards(text, columns, schema)
     usecols = None
     if tuple(columns) != schema.value_columns:
-        usecols = [columns.index(name) for name in schema.value_columns]
+        places = {name: i for i, name in enumerate(columns)}
+        usecols = [places[name] for name in schema.value_columns]
         if any(len(row) not in (0, len(columns)) for row in csv.reader(io.StringIO(text))):
             raise ValueError("ragged")  # which the parser does not mind in columns not used
     try:
@@ -199,7 +208,7 @@ def _parse_as_shards(text: str, columns: list[str], schema: SeriesSchema) -> Mat
         convert_options=pa.csv.ConvertOptions(
             column_types=schema.column_types(labels=False),
             include_columns=list(schema.value_columns),
-            null_values=[""],
+            null_values=schema.gap_texts,
         ),
     )
     return schema.encode_values(table)

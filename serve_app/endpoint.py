@@ -150,14 +150,17 @@ class Endpoint:
         answer_type = answer_type_of(request.headers.get("accept"), kind.name, explains)
         model = await self._model(request)
         classifier = model.classifier
-        async with self._bodies.received(request, self._most_bytes(model)) as body:
-            began = time.perf_counter()
-            is_long = len(body) > LONG_BODY
-            x = (
-                await self._read_beside(model, kind, body)
-                if is_long
-                else self._read(model, kind, body)
-            )
+        body = await self._bodies.receive(request, self._most_bytes(model))
+        began = time.perf_counter()
+        is_long = len(body) > LONG_BODY
+        try:
+            if is_long:
+                x = await self._read_beside(model, kind, body)
+            else:
+                x = self._read(model, kind, body)
+        finally:
+            self._bodies.let_go(body)
+            del body
         found = (answer_type, classifier, *await self._predicted(model, x, explains))
         apart = is_long or explains
         answer = await asyncio.to_thread(encode, *found) if apart else encode(*found)

@@ -59,12 +59,12 @@ def loaded(text: bytes, schema: SeriesSchema, row: int | None = None) -> Any:
     try:
         return orjson.loads(text)
     except orjson.JSONDecodeError as error:
-        told = error
+        told, place = str(error), error.pos  # and not the error, which holds the text
     if b"NaN" in text or b"Infinity" in text:
         text = text.replace(b"NaN", b"null" if schema.missing == "mask" else b'"NaN"')
         text = text.replace(b"-Infinity", b"Infinity").replace(b"Infinity", b'"Infinity"')
-    elif found := re.compile(_NOT_FINITE.encode()).match(text, told.pos):
-        text = b'%b"%b"%b' % (text[: told.pos], found[0], text[found.end() :])
+    elif found := re.compile(_NOT_FINITE.encode()).match(text, place):
+        text = b'%b"%b"%b' % (text[:place], found[0], text[found.end() :])
     try:
         return orjson.loads(text)
     except orjson.JSONDecodeError as error:

@@ -253,3 +253,60 @@ def test_json_holds_all_that_is_said(tmp_path):
     found = json.loads(json.dumps(as_facts(findings), allow_nan=False))
     assert found["training"]["lengths"] == {"least": 6, "median": 6, "most": 6, "missing": 1}
     assert [fault["found"] for fault in found["faults"]] == [f.found for f in findings.faults]
+
+
+@pytest.mark.parametrize("broken", [False, True])
+def test_markers_of_gaps_and_missing_labels_are_checked_as_training_reads_them(tmp_path, broken):
+    names = ["NA", "None", "ant", "bee"] * 5
+    gaps = table_of(names).astype({"x_2": object})
+    gaps.loc[::4, "x_2"] = "<NA>"
+    gaps.loc[1, "x_2"] = "?"
+    if broken:
+        gaps.loc[2, "x_3"] = np.inf
+        gaps = gaps.astype({"x_4": object})
+        gaps.loc[3, "x_4"] = "abc"  # so that the shard is read line by line
+    shard_of(gaps, tmp_path / "a.csv")
+    options = {"missing": "mask", "missing_marker": "?", "missing_labels": "name"}
+    findings = check(str(tmp_path / "a.csv"), **options)
+    assert [fault.row for fault in findings.faults] == ([3, 4] if broken else [])
+    assert findings.training.class_counts().keys() == {"NA", "None", "ant", "bee"}
+    write_clean(findings, tmp_path / "clean", {})
+    assert not check(str(tmp_path / "clean" / "train"), **options).n_faults
+    strict = check(str(tmp_path / "a.csv"), missing="mask")
+    missing = [fault.row for fault in strict.faults if fault.column == "y"]
+    assert missing == [row + 1 for row, name in enumerate(names) if name in ("NA", "None")]
+
+
+def test_lists_of_parquet_are_checked_as_training_reads_them(tmp_path):
+    for name, length in (("a", 3), ("b", 2)):
+        series = np.random.default_rng(length).normal(size=(20, length)).tolist()
+        frame = pd.DataFrame({"y": ["ant", "bee"] * 10, "x": series})
+        frame.to_parquet(tmp_path / f"{name}.parquet")
+    findings = check(str(tmp_path), missing="mask")
+    assert findings.n_faults == 0
+    assert findings.training.lengths() == {"least": 2, "median": 2, "most": 3, "missing": 0}
+    (fault,) = check(str(tmp_path)).faults
+    assert fault.file == str(tmp_path / "b.parquet")
+    assert "found 2 value columns, without x_3" in str(fault)
+
+
+def test_a_task_is_guessed_of_true_and_false(tmp_path):
+    table = table_of(["ant"] * 20).drop(columns="y")
+    bools = np.random.default_rng(0).random((20, 3)) < 0.5
+    labels = pd.DataFrame(bools, columns=["y_a", "y_b", "y_c"])
+    one_hot = pd.get_dummies(pd.Series(["a", "b"] * 10), prefix="y")
+    for frame, task in ((labels, "multilabel"), (one_hot, "multiclass")):
+        shard_of(pd.concat([frame, table], axis=1), tmp_path / "a.csv")
+        findings = check(str(tmp_path / "a.csv"))
+        assert findings.training.schema.task == task
+        assert findings.n_faults == 0
+        shard_of(pd.concat([frame, table], axis=1), tmp_path / "a.parquet")
+        assert check(str(tmp_path / "a.parquet")).training.class_counts() == (
+            findings.training.class_counts()
+        )
+
+
+def test_a_marker_alone_is_refused(tmp_path, capsys):
+    shard_of(table_of(["ant", "bee"] * 10), tmp_path / "a.csv")
+    assert main(["check", str(tmp_path / "a.csv"), "--missing-marker", "?"]) == 2
+    assert "found '?'; it must be given with --missing mask only" in capsys.readouterr().err

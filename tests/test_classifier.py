@@ -1,7 +1,9 @@
+import re
 from dataclasses import replace
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
 import pytest
 import torch
 from small_models import (
@@ -240,6 +242,26 @@ def test_channels_may_be_nested_flat_or_named():
     table = pd.DataFrame(values, columns=list(classifier.schema.value_columns))
     np.testing.assert_array_equal(classifier.predict_proba(table.iloc[:, ::-1]), expected)
     assert not np.array_equal(classifier.predict_proba(values[:, ::-1]), expected)
+
+
+@pytest.mark.parametrize("kind", ["pandas", "pyarrow"])
+def test_tables_are_matched_by_name_and_lacking_ones_refused(kind):
+    classifier = Classifier(tiny_artifact())
+    values = tiny_rows(n_rows=9).values
+    expected = classifier.predict_proba(values)
+    frame = pd.DataFrame(values, columns=list(classifier.schema.value_columns))
+    made = pa.Table.from_pandas if kind == "pyarrow" else pd.DataFrame
+    others = frame.iloc[:, ::-1].assign(id=range(9), y="a", note="text")
+    np.testing.assert_array_equal(classifier.predict_proba(made(others)), expected)
+    unnamed = frame.set_axis([f"t{t}" for t in range(12)], axis=1)
+    np.testing.assert_array_equal(classifier.predict_proba(made(unnamed)), expected)
+    for frame, found in (
+        (others.drop(columns="x_11"), "found 11 value columns, without x_11"),
+        (frame.set_axis([f"x{t}" for t in range(12)], axis=1), "without x_0, x_1, ... x_11"),
+        (others.assign(xid=1), "with xid beside them"),
+    ):
+        with pytest.raises(DataError, match=re.escape(found)):
+            classifier.predict_proba(made(frame))
 
 
 @pytest.mark.parametrize("shape", [(2, 4, 3), (2, 3, 4, 1), (2, 11), (2, 1, 12)])

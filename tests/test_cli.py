@@ -240,7 +240,8 @@ def test_hyperparameters_stand_in_their_groups(monkeypatch, capsys):
     flags = {
         title: re.findall(r"^│[ *]+--([\w-]+)", panel, re.MULTILINE) for title, panel in panels
     }
-    assert flags["Data"] == ["train", "validation", "task", "scaling", "missing"]
+    missing = ["missing", "missing-marker", "missing-labels"]
+    assert flags["Data"] == ["train", "validation", "task", "scaling", *missing]
     assert "dropout. [default: 0]" in " ".join(text.replace("│", " ").split())  # of --seed
     assert flags["After training"] == ["calibrate", "fit-thresholds"]
 
@@ -286,6 +287,8 @@ def test_every_hyperparameter_is_taken_as_a_flag():
         view="all",
         batch_size=32,
         missing="mask",
+        missing_marker="?",
+        missing_labels="name",
         task="multilabel",
         scaling="timestep",
         class_weight="balanced",

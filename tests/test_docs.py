@@ -117,6 +117,8 @@ def test_what_the_page_quotes_of_more_than_a_shard_is_what_is_told(tmp_path, mon
     Path("folder").mkdir()
     Path("broken.parquet").write_text("PAR1")
     pq.write_table(pa.table({"y": ["a"], "x_1": ["text"]}), "text.parquet")
+    pq.write_table(pa.table({"y": ["a"], "x": [[[1.0]]]}), "nested.parquet")
+    Path("unlabelled.csv").write_text("x_1,x_2,x_3\n1,2,3\n")
     Path("short.csv").write_text("y,x_1,x_2\na,1,2\n")
     Path("one-hot.csv").write_text("y_1,y_2,x_1\n1,0,5\n")
     Path("cow.csv").write_text("y,x_1,x_2,x_3\ncow,1,2,3\n")
@@ -126,6 +128,8 @@ def test_what_the_page_quotes_of_more_than_a_shard_is_what_is_told(tmp_path, mon
         "URI: found an address": ["nowhere://bucket"],
         "FILE: found a file that cannot": ["broken.parquet"],
         "FILE, column x_1": ["text.parquet"],
+        "FILE, column x: found": ["nested.parquet"],
+        "FILE: found no label": ["unlabelled.csv", "multiclass", "refuse", known],
         "FILE: found 2": ["short.csv", "multiclass", "refuse", known],
         "PATH: found no row": ["one-hot.csv"],
         "FILE, row 1": ["cow.csv", "multiclass", "refuse", known.with_classes(["ant", "bee"])],

@@ -4,6 +4,7 @@ import pickle
 import re
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -36,6 +37,7 @@ NOT_PARAMETERS = {
     "task": "a row has one of two or more classes",
     "fit_thresholds": "only multilabel has thresholds",
     "seed": "is random_state",
+    "missing_marker": "arrays hold nan, not text",
 }
 
 
@@ -205,7 +207,16 @@ def test_explanations_are_in_the_order_of_the_classes():
     ("labels", "told"),
     [
         (["1", "1.0"], "y has the label '1.0', which is the name of two labels when written"),
-        (["a", " "], "y has the label ' ', which is empty when written to a shard"),
+        (["1e0", "+1"], "y has the label '1e0', which is the name of two labels when written"),
+        (["a", " "], "y has the label ' ' at index 1, which is missing; give the row's class"),
+        (
+            ["a", "NA"],
+            "y has the label 'NA' at index 1, which is missing; give the row's class or "
+            'leave the row out; missing_labels="name" keeps such names',
+        ),
+        (np.array(["a", None], object), "y has the label None at index 1, which is missing"),
+        (np.array(["a", np.nan], object), "y has the label nan at index 1, which is missing"),
+        (np.array(["a", pd.NA], object), "y has the label <NA> at index 1, which is missing"),
         (["a", "a"], "y has only the class a; training needs two"),
         (np.array(["2026-01-01", "2026-01-02"], "M8[D]"), "y has the label 2026-01-01; give text"),
     ],
@@ -213,6 +224,27 @@ def test_explanations_are_in_the_order_of_the_classes():
 def test_labels_that_are_no_classes_are_refused(labels, told):
     with pytest.raises(ValueError, match=re.escape(told)):
         tiny().fit(np.eye(4, 12), np.array(labels)[[0, 1, 0, 1]])
+
+
+@pytest.mark.parametrize("marker", ["NA", "nan", "None"])
+def test_text_that_marks_missing_labels_may_be_kept_as_a_name(marker):
+    values, names = rows()
+    names = np.where(names == "b", marker, names)
+    estimator = tiny(missing_labels="name").fit(values, names)
+    assert set(estimator.classes_) == {"9", "10", marker}
+    assert marker in estimator.classifier_.schema.classes
+
+
+def test_a_model_of_float_labels_saved_with_other_names_is_loaded(tmp_path):
+    values, _ = rows()
+    labels = np.array([1e16, 1.0, 2.0])[np.arange(48) % 3]
+    estimator = tiny().fit(values, labels)
+    artifact = estimator.classifier_.artifact
+    assert artifact.schema.classes == ("1", "2", "10000000000000000")
+    older = artifact.schema.model_copy(update={"classes": ("1", "2.00", "1e+16")})
+    replace(artifact, schema=older).save(tmp_path / "model")
+    loaded = LSTMFCNClassifier.load(tmp_path / "model")
+    np.testing.assert_array_equal(loaded.predict(values), estimator.predict(values))
 
 
 def test_series_of_several_channels():

@@ -63,6 +63,8 @@ def test_defaults_are_the_papers_net_and_the_default_recipe():
         "task": "multiclass",
         "scaling": "global",
         "missing": "refuse",
+        "missing-marker": "",
+        "missing-labels": "refuse",
         "class-weight": "none",
         "schedule": "one-cycle",
         "weight-decay": 0.01,
@@ -116,6 +118,11 @@ def test_members_take_the_views_in_turn():
         ("lr", "fast", "lr: found 'fast'; it must be a valid number"),
         ("batch-size", "many", "batch-size: found 'many'; it must be a valid integer or 'auto'"),
         ("batch-size", "1.5", "batch-size: found '1.5'; it must be a valid integer or 'auto'"),
+        (
+            "missing-marker",
+            "?",
+            "missing-marker: found '?'; it must be given with --missing mask only",
+        ),
         ("task", "regression", f"task: found 'regression'; it must be {TASKS}"),
         ("scaling", "minmax", f"scaling: found 'minmax'; it must be {SCALINGS}"),
         (
@@ -250,3 +257,14 @@ def test_fitting_needs_validation_rows_and_thresholds_need_labels():
         both.refuse_fitting(has_validation=False)
     with pytest.raises(HyperparameterError, match=r"^fit-thresholds: the task is binary; only"):
         Hyperparameters(task="binary", fit_thresholds=True).refuse_fitting(has_validation=True)
+
+
+@pytest.mark.parametrize(("marker", "kept"), [("?", "?"), (" - ", "-"), ("", "")])
+def test_a_marker_of_missing_values_is_text(marker, kept):
+    assert Hyperparameters(missing="mask", missing_marker=marker).missing_marker == kept
+
+
+@pytest.mark.parametrize("marker", ["-999", "1e3", "inf"])
+def test_a_number_marks_no_missing_value(marker):
+    with pytest.raises(HyperparameterError, match="it must be text that is no number; leave such"):
+        Hyperparameters.parse({"missing": "mask", "missing-marker": marker})

@@ -26,6 +26,10 @@ CELLS = "the header has 3 columns: give the row as many"
 FILL = "fill the file or remove it"
 VALUES = "give the values columns whose names start with x, separated by commas"
 BOTH = "column y_1 to y_2"
+RENAME = (
+    "rename what is no value, for names that start with x are values; name all values x_1, x_2, "
+    "..., or x1_1, x1_2, ... (channel, timepoint)"
+)
 quickly = settings(deadline=None, max_examples=60, database=None)
 
 
@@ -65,11 +69,11 @@ def refusal_of(data, *args, **options):
         ("multiclass", NAMED + "a,1,2\nb,,2\n", ", row 2, column x_1", "an empty cell", GAP),
         ("multiclass", NAMED + 'a,1,""\n', ", row 1, column x_2", "an empty cell", GAP),
         ("multiclass", NAMED + ",1,2\n", ", row 1, column y", "an empty cell", CLASS),
-        ("multiclass", NAMED + "a,nan,2\n", ", row 1, column x_1", NAN, NUMBER),
+        ("multiclass", NAMED + "a,nan,2\n", ", row 1, column x_1", NAN, GAP),
         ("multiclass", NAMED + "a,1,inf\n", ", row 1, column x_2", INF, NUMBER),
         ("multiclass", NAMED + "a,1,-INF\n", ", row 1, column x_2", MINUS_INF, NUMBER),
         ("multiclass", NAMED + "a,1,2\na,abc,2\n", ", row 2, column x_1", "'abc'", NUMBER),
-        ("multiclass", NAMED + "a,1,NA\n", ", row 1, column x_2", "'NA'", NUMBER),
+        ("multiclass", NAMED + "a,1,NA\n", ", row 1, column x_2", "'NA'", GAP),
         ("multiclass", NAMED + 'a,1,"1,5"\n', ", row 1, column x_2", "'1,5'", NUMBER),
         ("multiclass", NAMED + "a,1,2\n\n\na,1,x\n", ", row 2, column x_2", "'x'", NUMBER),
         ("multiclass", NAMED + '"a\nb",1,2\na,1,x\n', ", row 2, column x_2", "'x'", NUMBER),
@@ -83,6 +87,12 @@ def refusal_of(data, *args, **options):
         ("multiclass", ONE_HOT + "1,0,1,2\n0,0,1,2\n", f", row 2, {BOTH}", "no class", SINGLE_1),
         ("multiclass", ONE_HOT + "1,1,1,2\n", f", row 1, {BOTH}", "2 classes (y_1, y_2)", SINGLE_1),
         ("multiclass", ONE_HOT + "1,,1,2\n", ", row 1, column y_2", "an empty cell", BIT),
+        ("multiclass", NAMED + "a,1,2\nNA,1,2\n", ", row 2, column y", "'NA', a missing label",
+         f"{CLASS}, or keep such names as classes with --missing-labels name"),
+        ("multiclass", NAMED + "a,1,?\n", ", row 1, column x_2", "'?'",
+         f"{GAP} --missing-marker '?'"),
+        ("multiclass", ONE_HOT + "1,NA,1,2\n", ", row 1, column y_2", "'NA'", BIT),
+        ("multiclass", "y,xid,x_1\na,1,2\n", "", "the column xid beside x_1", RENAME),
         ("multiclass", ONE_HOT + "1,no,1,2\n", ", row 1, column y_2", "'no'", BIT),
         ("multiclass", ONE_HOT + "1,2,1,2\n", ", row 1, column y_2", "2", BIT),
         ("multilabel", ONE_HOT + "1,1,1,2\n1,0.5,1,2\n", ", row 2, column y_2", "0.5", BIT),
@@ -110,7 +120,7 @@ def test_a_number_beyond_float32_is_refused(tmp_path, value):
     [
         ({"y": ["a", None], "x": [1, 2]}, ", row 2, column y", "an empty cell", CLASS),
         ({"y": ["a", "b"], "x": [1, None]}, ", row 2, column x", "an empty cell", GAP),
-        ({"y": ["a"], "x": [float("nan")]}, ", row 1, column x", NAN, NUMBER),
+        ({"y": ["a"], "x": [float("nan")]}, ", row 1, column x", NAN, GAP),
         ({"y_1": [1, 1], "y_2": [0, 1], "x": [1, 2]}, f", row 2, {BOTH}",
          "2 classes (y_1, y_2)", SINGLE_1),
         ({"y": pa.array([], pa.string()), "x": pa.array([], pa.float32())}, "",
@@ -191,8 +201,12 @@ def test_label_columns_must_agree_only_where_labels_are_read(tmp_path):
         ("binary", NAMED + "0,1,2\n1.0,3,4\n", [0, 1]),
         ("binary", ONE_HOT + "1,0,1,2\n0,1,3,4\n", [0, 1]),
         ("multiclass", ONE_HOT + "0.0,1.0,1,2\n1.0,0.0,3,4\n", [1, 0]),
-        ("multiclass", NAMED + "ä cat,1,2\nNA,3,4\n", ["ä cat", "NA"]),
+        ("multiclass", NAMED + "ä cat,1,2\nno,3,4\n", ["ä cat", "no"]),
         ("multiclass", NAMED + "1,1,2\n1.0,3,4\n", ["1", "1"]),
+        ("multiclass", NAMED + "0e+00,1,2\n-0.0,3,4\n", ["0", "0"]),
+        ("multiclass", ONE_HOT + "True,False,1,2\nFALSE,TRUE,3,4\n", [0, 1]),
+        ("multilabel", ONE_HOT + "true,1.0,1,2\n0,false,3,4\n", [(1, 1), (0, 0)]),
+        ("binary", NAMED + "True,1,2\nFalse,3,4\n", [1, 0]),
         ("multiclass", '"y","x_1","x_2"\n"a, b","1",2\r\n"say ""c""",3,"4"', ["a, b", 'say "c"']),
         ("multiclass", "\ufeff" + NAMED + "a,1,2\nb,3,4\n", ["a", "b"]),
         ("multiclass", "id,x_2,y,x_1\n,2,a,1\nz,4,b,3\n", ["a", "b"]),
@@ -201,7 +215,7 @@ def test_label_columns_must_agree_only_where_labels_are_read(tmp_path):
 def test_good_csv_is_read(tmp_path, task, content, labels):
     write(tmp_path, {"a.csv": content, "b.csv.gz": gzip.compress(content.encode())})
     schema, values, answers = read(tmp_path, task)
-    assert answers == labels * 2
+    assert [tuple(label) if np.ndim(label) else label for label in answers] == labels * 2
     expected = {"x_1": [1, 3, 1, 3], "x_2": [2, 4, 2, 4]}
     assert dict(zip(schema.value_columns, values.T.tolist(), strict=True)) == expected
 
@@ -323,17 +337,23 @@ def test_blanks_around_a_number_are_no_fault(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("column", "kind"), [([[1.0]], "list<element: double>"), (["q"], "string")]
+    ("column", "kind", "fix"),
+    [
+        (
+            [[[1.0]]],
+            "list<element: list<element: double>>",
+            "store a column a timepoint, or one list column x of numbers",
+        ),
+        (["q"], "string", "store numbers there"),
+    ],
 )
-def test_a_parquet_column_that_holds_no_numbers_is_refused_by_name(tmp_path, column, kind):
+def test_a_parquet_column_that_holds_no_numbers_is_refused_by_name(tmp_path, column, kind, fix):
     path = tmp_path / "a.parquet"
     pa.parquet.write_table(pa.table({"y": ["a"], "x_1": column}), path)
     shards = survey(str(path))
     with pytest.raises(DataError) as refused:
         list(read_tables(shards.shards[0], shards.schema, True, shards.headers[0]))
-    assert str(refused.value) == (
-        f"{path}, column x_1: found values of type {kind}; store numbers there"
-    )
+    assert str(refused.value) == f"{path}, column x_1: found values of type {kind}; {fix}"
 
 
 def test_a_header_alone_is_refused_with_and_without_a_newline(tmp_path):
@@ -352,3 +372,37 @@ def test_categories_in_parquet_are_class_names(tmp_path):
     shards = survey(str(path))
     (table, source), *_ = read_tables(shards.shards[0], shards.schema, True, shards.headers[0])
     assert shards.schema.label_names(table, source) == ["b", "a", "b"]
+
+
+MARKERS = ["", "NA", "N/A", "#N/A", "NULL", "null", "None", "<NA>", "nan", "NaN", " NA", '"n/a"']
+
+
+@pytest.mark.parametrize("marker", [*MARKERS, "?"])
+@pytest.mark.parametrize("label", ["a", "0"])
+def test_gaps_may_be_marked_as_tables_mark_them(tmp_path, marker, label):
+    path = tmp_path / "a.csv"
+    path.write_text(f"{NAMED}{label},1,{marker}\n{label},{marker},2\n")
+    found = survey(str(path), missing="mask", missing_marker="?" if marker == "?" else "")
+    ((table, source),) = read_tables(found.shards[0], found.schema, True, found.headers[0])
+    np.testing.assert_array_equal(
+        found.schema.encode_values(table, source), [[1, np.nan], [np.nan, 2]]
+    )
+    assert found.schema.label_names(table, source) == [label, label]
+
+
+def test_a_marker_that_was_not_named_is_refused_though_values_may_be_missing(tmp_path):
+    path = tmp_path / "a.csv"
+    path.write_text(NAMED + "a,1,NA\na,-,2\n")
+    found = survey(str(path), missing="mask")
+    with pytest.raises(DataError) as refused:
+        list(read_tables(found.shards[0], found.schema, True, found.headers[0]))
+    assert str(refused.value) == (f"{path}, row 2, column x_1: found '-'; {GAP} --missing-marker -")
+
+
+def test_a_label_is_never_a_gap(tmp_path):
+    path = tmp_path / "a.csv"
+    path.write_text(NAMED + "a,1,2\nNA,1,NA\n")
+    found = survey(str(path), missing="mask")
+    ((table, source),) = read_tables(found.shards[0], found.schema, True, found.headers[0])
+    with pytest.raises(DataError, match="row 2, column y: found 'NA', a missing label"):
+        found.schema.label_names(table, source)

@@ -122,7 +122,15 @@ def _check_again(
             raise _nothing_left(examined.data)
     validation = str(folder / _FOLDERS["validation"]) if findings.validation else None
     train = str(folder / _FOLDERS["training"])
-    again = check(train, validation, schema.task, schema.missing, limit=1)
+    again = check(
+        train,
+        validation,
+        schema.task,
+        schema.missing,
+        limit=1,
+        missing_marker=schema.missing_marker,
+        missing_labels=schema.missing_labels,
+    )
     refused = 0
     for which, examined in again.parts.items():
         sources = {shard.shard.name: shard.shard.path for shard in findings.parts[which].shards}

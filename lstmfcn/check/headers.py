@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import pyarrow as pa
 
-from lstmfcn.cells import matrix_of
 from lstmfcn.errors import DataError
 from lstmfcn.hyperparameters import MissingName, TaskName
-from lstmfcn.reading import read_header, readable, typed_tables
+from lstmfcn.label_cells import label_matrix
+from lstmfcn.reading import pad_lists, read_header, readable, typed_tables
 from lstmfcn.schema import SeriesSchema
 from lstmfcn.shards import Shard, empty_file, list_shards
 
@@ -32,14 +33,24 @@ class Header(NamedTuple):
         return frozenset(name for name in self.columns if name.startswith(("x", "y")))
 
 
-def read_headers(data: str) -> list[Header]:
+def read_headers(data: str, missing: MissingName = "refuse") -> list[Header]:
     """The header of each shard of a data argument.
+
+    Args:
+        data: a file, folder, glob or URI.
+        missing: whether values may be missing, as behind the end of lists of Parquet.
 
     Raises:
         DataError: nothing is there.
     """
     with ThreadPoolExecutor(_THREADS) as threads:
-        return list(threads.map(_read, list_shards(data)))
+        headers = list(threads.map(_read, list_shards(data)))
+    if missing == "refuse":
+        return headers
+    readable_ones = [header for header in headers if header.fault is None]
+    padded = pad_lists([h.shard for h in readable_ones], [h.columns for h in readable_ones])
+    columns = dict(zip((h.shard.path for h in readable_ones), padded, strict=True))
+    return [h._replace(columns=columns.get(h.shard.path, h.columns)) for h in headers]
 
 
 def _read(shard: Shard) -> Header:
@@ -62,24 +73,29 @@ def guess_task(headers: list[Header]) -> TaskName:
         return "multiclass"
     try:
         with readable(header.shard):
-            first = next(typed_tables(header.shard, dict.fromkeys(labels, pa.float32())), None)
+            first = next(typed_tables(header.shard, dict.fromkeys(labels, pa.string())), None)
     except DataError:
         return "multiclass"
-    ones = (matrix_of(first, labels) == 1).sum(axis=1) if first else np.ones(1)
+    ones = (label_matrix(first, labels) == 1).sum(axis=1) if first else np.ones(1)
     return "multiclass" if (ones == 1).mean() > 0.5 else "multilabel"
 
 
-def reference(headers: list[Header], task: TaskName, missing: MissingName) -> SeriesSchema | None:
+def reference(headers: list[Header], task: TaskName, how: Mapping[str, Any]) -> SeriesSchema | None:
     """The schema of the columns that most shards have, in the order of the first that has them.
 
     Of two sets of columns that are had by as many, the one that comes first. None where no header
     makes a schema.
+
+    Args:
+        headers: of the shards.
+        task: what the labels mean.
+        how: what is missing, as `SeriesSchema.from_header` takes it.
     """
     schemas: dict[frozenset[str], SeriesSchema] = {}
     votes: Counter[frozenset[str]] = Counter()
     for header in headers:
         try:
-            schema = SeriesSchema.from_header(header.columns, task, header.shard.path, missing)
+            schema = SeriesSchema.from_header(header.columns, task, header.shard.path, **how)
         except DataError:
             continue
         schemas.setdefault(header.roles, schema)

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import csv
 import heapq
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import chain, compress, groupby
 from typing import NamedTuple
@@ -20,7 +20,7 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from lstmfcn.cells import FloatArray, Source, matrix_of
-from lstmfcn.csv_lines import line_faults, lines_of, numbers_of
+from lstmfcn.csv_lines import line_faults, lines_of, numbers_in, numbers_of
 from lstmfcn.errors import DataError
 from lstmfcn.reading import readable, typed_tables, unreadable, without_rows
 from lstmfcn.schema import SeriesSchema
@@ -94,7 +94,9 @@ def parts_of(
     rows = n_unparsed = 0
     with readable(shard):
         tables = (
-            _line_tables(shard, schema, header, types) if unparsed else _parsed_tables(shard, types)
+            _line_tables(shard, schema, header, types)
+            if unparsed
+            else _parsed_tables(shard, schema, types)
         )
         for table, faults in tables:
             yield _part_of(table, Source(shard.path, rows), schema, faults)
@@ -114,9 +116,11 @@ class UnparsedError(Exception):
         self.error = error
 
 
-def _parsed_tables(shard: Shard, types: dict[str, pa.DataType]) -> Iterator[_Lines]:
+def _parsed_tables(
+    shard: Shard, schema: SeriesSchema, types: dict[str, pa.DataType]
+) -> Iterator[_Lines]:
     try:
-        for table in typed_tables(shard, types):
+        for table in typed_tables(shard, types, schema.gap_texts):
             yield _Lines(table, [])
     except pa.ArrowInvalid as error:
         if shard.is_parquet:
@@ -129,13 +133,14 @@ def _line_tables(
 ) -> Iterator[_Lines]:
     numbers = set(numbers_of(types))
     places = [i for i, name in enumerate(header) if name in numbers]
+    gap_texts = set(schema.gap_texts)
     rows_at_once = max(1, _CELLS // len(header))
     rows = 0
     with lines_of(shard) as lines:
         next(lines)
         for chunk in _chunks(filter(None, lines), rows_at_once):
             unparsed: list[DataError] = []
-            if table := _parsed_lines(chunk, header, types):
+            if table := _parsed_lines(chunk, header, types, gap_texts):
                 yield _Lines(table, unparsed)
                 rows += len(chunk)
                 continue
@@ -144,7 +149,7 @@ def _line_tables(
                 if faults := list(line_faults(cells, header, places, schema, source)):
                     unparsed += faults
                     chunk[i] = _without(cells, header, faults)
-            yield _Lines(_table(chunk, header, types), unparsed)
+            yield _Lines(_table(chunk, header, types, gap_texts), unparsed)
             rows += len(chunk)
 
 
@@ -166,22 +171,28 @@ def _chunks(lines: Iterator[list[str]], most: int) -> Iterator[list[list[str]]]:
 
 
 def _parsed_lines(
-    lines: list[list[str]], header: Sequence[str], types: dict[str, pa.DataType]
+    lines: list[list[str]],
+    header: Sequence[str],
+    types: dict[str, pa.DataType],
+    gap_texts: Collection[str],
 ) -> pa.Table | None:
     """Lines as a table, where all of them can be parsed."""
     if any(len(cells) != len(header) for cells in lines):
         return None
     try:
-        return _table(lines, header, types)
+        return _table(lines, header, types, gap_texts)
     except pa.ArrowInvalid:
         return None
 
 
 def _table(
-    lines: list[list[str]], header: Sequence[str], types: dict[str, pa.DataType]
+    lines: list[list[str]],
+    header: Sequence[str],
+    types: dict[str, pa.DataType],
+    gap_texts: Collection[str],
 ) -> pa.Table:
     columns = dict(zip(header, zip(*lines, strict=True), strict=True))
-    return pa.table({name: _typed(columns[name], kind) for name, kind in types.items()})
+    return pa.table({name: _typed(columns[name], kind, gap_texts) for name, kind in types.items()})
 
 
 def _without(cells: list[str], header: Sequence[str], faults: list[DataError]) -> list[str]:
@@ -192,11 +203,10 @@ def _without(cells: list[str], header: Sequence[str], faults: list[DataError]) -
     return ["" if name in refused else cell for name, cell in zip(header, cells, strict=True)]
 
 
-def _typed(cells: Sequence[str], kind: pa.DataType) -> pa.Array:
+def _typed(cells: Sequence[str], kind: pa.DataType, gap_texts: Collection[str]) -> pa.Array:
     if kind == pa.string():
         return pa.array([cell or None for cell in cells], kind)
-    texts = [cell.strip(" \t") if cell else None for cell in cells]
-    return pa.array(texts, pa.string()).cast(kind)
+    return numbers_in(cells, gap_texts)
 
 
 def _part_of(
@@ -254,13 +264,11 @@ def _label_faults(
     table: pa.Table, schema: SeriesSchema, source: Source, names: list[str]
 ) -> Iterator[DataError]:
     if not schema.holds_names:
-        return schema.label_faults(matrix_of(table, schema.label_columns), table, source)
+        return schema.label_faults(schema.label_matrix(table), table, source)
+    missing = schema.empty_name_faults(names, source)
     if not schema.classes:
-        return schema.empty_name_faults(names, source)
-    known = (name or schema.classes[0] for name in names)  # an empty cell is told as such
-    return chain(
-        schema.empty_name_faults(names, source), schema.unknown_name_faults(list(known), source)
-    )
+        return missing
+    return chain(missing, schema.unknown_name_faults(names, source))
 
 
 def _classes(table: pa.Table, schema: SeriesSchema, names: list[str], whole: Mask) -> list[Classes]:

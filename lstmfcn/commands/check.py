@@ -12,7 +12,7 @@ from lstmfcn.commands.pages import DATA_COMMANDS, page
 from lstmfcn.counts import number
 from lstmfcn.errors import DataError, OutputError
 from lstmfcn.flag_groups import DATA, OUTPUT
-from lstmfcn.hyperparameters import MissingName, TaskName
+from lstmfcn.hyperparameters import Hyperparameters, MissingLabelsName, MissingName, TaskName
 from lstmfcn.terminal import stage, tell_result
 
 if TYPE_CHECKING:
@@ -31,6 +31,8 @@ def check(
     validation: Annotated[Place | None, DATA] = None,
     task: Annotated[TaskName | None, DATA] = None,
     missing: Annotated[MissingName, DATA] = "refuse",
+    missing_marker: Annotated[str, DATA] = "",
+    missing_labels: Annotated[MissingLabelsName, DATA] = "refuse",
     limit: Annotated[Count, OUTPUT] = 100,
     fix: Annotated[bool, Parameter(negative=""), OUTPUT] = False,
     output: Annotated[Place | None, OUTPUT] = None,
@@ -50,7 +52,11 @@ def check(
     task
         What the labels mean; by default guessed from the label columns.
     missing
-        mask: empty cells are no fault.
+        mask: empty cells are no fault, nor are nan, NA, NULL and the like.
+    missing_marker
+        With --missing mask, a further text that stands for an empty cell, such as ?.
+    missing_labels
+        name: nan, NA, None, null and the like are class names.
     limit
         How many faults to list; all are counted.
     fix
@@ -62,6 +68,7 @@ def check(
     drop_shared
         With --fix, leave out training rows whose series the validation data has too.
     """
+    Hyperparameters.parse({"missing": missing, "missing_marker": missing_marker})  # go together
     if fix != (output is not None) or ((drop_duplicates or drop_shared) and not fix):
         raise OutputError("--fix and --output DIR go together, and --drop-... with them")
     from lstmfcn.check.check import check as check_data
@@ -69,7 +76,15 @@ def check(
     from lstmfcn.check.terminal import lines_for_terminal
 
     with stage(f"checking {data}"):
-        findings = check_data(data, validation, task, missing, limit)
+        findings = check_data(
+            data,
+            validation,
+            task,
+            missing,
+            limit,
+            missing_marker=missing_marker,
+            missing_labels=missing_labels,
+        )
     lines, facts = lines_for_terminal(findings), as_facts(findings)
     try:
         if output:

@@ -101,8 +101,17 @@ def read_inputs(record: RunRecord) -> Inputs:
     record.hyperparameters.refuse_fitting(record.validation is not None)
     schema = start.schema if start else None
     wanted = record.hyperparameters
-    training = survey(record.train, wanted.task, schema, missing=wanted.missing)
+    training = survey(
+        record.train,
+        wanted.task,
+        schema,
+        missing=wanted.missing,
+        missing_marker=wanted.missing_marker,
+        missing_labels=wanted.missing_labels,
+    )
     validation = survey(record.validation, schema=training.schema) if record.validation else None
     if ignored := training.ignored_columns():
         logger.info("columns not used: %s", ", ".join(ignored))
+    for warning in training.schema.naming_warnings():
+        logger.warning("%s: %s", training.data, warning)
     return Inputs(record, training, validation, start)

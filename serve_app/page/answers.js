@@ -9,19 +9,18 @@ export class Refusal extends Error {
 }
 
 /**
+ * The browser sends along the token that it asked for when this page was opened, if there is one.
+ *
  * @param {string} path below this page.
- * @param {string} token none where empty.
  * @param {{type: string, body: string}} [sent] POSTed, if given.
  * @returns the answer's JSON, and the version of the model that gave it.
  * @throws {Refusal} with the endpoint's own line.
  */
-export async function ask(path, token, sent) {
+export async function ask(path, sent) {
   const headers = { Accept: "application/json" };
   if (sent) headers["Content-Type"] = sent.type;
-  if (token) headers.Authorization = `Bearer ${token}`;
   const request = { method: sent ? "POST" : "GET", body: sent?.body, headers };
-  const kept = { cache: "no-store", credentials: "omit" };
-  const reply = await fetch(path, { ...request, ...kept }).catch(() => {
+  const reply = await fetch(path, { ...request, cache: "no-store", credentials: "same-origin" }).catch(() => {
     throw new Refusal("the endpoint does not answer", 0);
   });
   const text = await reply.text();

@@ -3,7 +3,7 @@
 import { Refusal, ask, classesOf, termsOf } from "./answers.js";
 import { cardOf, element, sizesOf } from "./card.js";
 import { Chart, short } from "./chart.js";
-import { exampleOf, numbersOf, rowsOf } from "./series.js";
+import { exampleOf, numbersOf, rowsOf, withCommas } from "./series.js";
 
 const LONGEST_TEXT = 200_000; // characters that the text field shows; more makes it slow
 const SORTED_FROM = 12; // classes
@@ -29,46 +29,42 @@ async function attempt(action) {
     await action();
   } catch (error) {
     if (!(error instanceof Refusal)) throw error;
+    $("answer").hidden = true; // it is to what was asked before
     $("error").textContent = error.message;
     $("error").hidden = false;
-    if (error.status === 401) {
-      $("access").hidden = false;
-      $("token").focus();
-    }
   } finally {
     document.body.ariaBusy = "false";
   }
 }
 
-const asked = (path, sent) => ask(path, $("token").value.trim(), sent);
+const columnsOf = ({ schema }) => JSON.stringify([schema.n_channels, schema.value_columns.length, schema.missing]);
 const below = name => `endpoints/${encodeURIComponent(name)}`;
 
 async function start() {
-  const { endpoints } = await asked("endpoints");
+  const { endpoints } = await ask("endpoints");
   $("model").replaceChildren(...endpoints.map(name => element("option", name, { value: name })));
   $("models").hidden = endpoints.length < 2;
-  $("access").hidden = true;
   await describe();
   $("columns").hidden = false;
 }
 
 async function describe() {
-  model = await asked(`${below($("model").value)}/model`);
+  model = await ask(`${below($("model").value)}/model`);
   const { value_columns: columns, n_channels } = model.schema;
   const order = n_channels > 1 ? ", channel after channel" : "";
   $("name").textContent = model.name;
   $("version").textContent = `version ${model.version}`;
   $("card").replaceChildren(...cardOf(model));
   $("hint").textContent = `Drop a CSV file on this page, or paste rows: ${columns.length} values a line${order}, `
-    + "with or without a header.";
+    + "with or without a header; separated by commas, semicolons, tabs or blanks.";
   $("series").placeholder = `${columns.slice(0, 4).join(",")},…\n0.1,0.4,0.2,0.3,…`;
 }
 
 async function classify() {
   turn += 1;
   const mine = turn;
-  const text = file?.text ?? $("series").value.replaceAll("\t", ","); // as spreadsheets copy cells
-  const answer = await asked(`${below($("model").value)}/invocations`, { type: "text/csv", body: text });
+  const text = withCommas(file?.text ?? $("series").value, model.schema);
+  const answer = await ask(`${below($("model").value)}/invocations`, { type: "text/csv", body: text });
   if (mine !== turn) return;
   if (answer.answeredBy !== model.version) await describe(); // another took over meanwhile
   rows = rowsOf(text, model.schema);
@@ -77,6 +73,7 @@ async function classify() {
   $("row").max = predictions.length;
   $("count").textContent = `of ${predictions.length}`;
   $("steps").hidden = predictions.length < 2;
+  $("score").textContent = score();
   $("tally").textContent = tally();
   $("answer").hidden = false;
   step(0);
@@ -95,6 +92,21 @@ function tally() {
   return told.join(", ") + (largest.length > 6 ? ", …" : "");
 }
 
+/** Whether a row's prediction is what it is labelled as; null where it has no label. */
+function isRight(row) {
+  const { truth } = rows[row];
+  if (!truth) return null;
+  const decided = classesOf(model.schema, predictions[row]).filter(one => one.decided).map(one => one.name);
+  return decided.length === truth.length && decided.every(name => truth.includes(name));
+}
+
+/** How many rows are right, of those that have labels. */
+function score() {
+  const judged = predictions.map((_, row) => isRight(row)).filter(right => right !== null);
+  const right = judged.filter(Boolean).length;
+  return judged.length ? `${right.toLocaleString("en")} of ${judged.length.toLocaleString("en")} right` : "";
+}
+
 /** Show a row, from 0. */
 function step(row) {
   const classes = classesOf(model.schema, predictions[row]);
@@ -110,8 +122,11 @@ function step(row) {
   const told = decided.map(({ name, probability }) => `${name}, ${percent(probability)}`).join("; ") || "none of the labels";
   const { truth } = rows[row];
   $("prediction").textContent = told;
-  $("truth").textContent = truth.length ? `labelled ${truth.join(", ")}` : "";
-  $("status").textContent = `Row ${row + 1} of ${predictions.length}: ${told}`;
+  const right = isRight(row);
+  const mark = right === null ? "" : right ? "✓ right: " : "✗ wrong: ";
+  $("truth").textContent = truth ? `${mark}labelled ${truth.join(", ") || "none"}` : "";
+  $("truth").className = right === null ? "hint" : right ? "right" : "wrong";
+  $("status").textContent = `Row ${row + 1} of ${predictions.length}: ${told}${right === false ? ", which is wrong" : ""}`;
   bars(classes, best);
   draw();
   if (!explanations.has(row)) explain(row, numbers, turn);
@@ -142,7 +157,7 @@ function bars(classes, best) {
 async function explain(row, series, mine) {
   const body = JSON.stringify({ instances: [series] });
   const path = `${below($("model").value)}/invocations?explain=true`;
-  const answer = await asked(path, { type: "application/json", body }).catch(error => ({ error }));
+  const answer = await ask(path, { type: "application/json", body }).catch(error => ({ error }));
   if (mine !== turn) return;
   if (answer.explanations) explanations.set(row, answer.explanations[0]);
   if (row === shown.row) draw(answer.error?.message);
@@ -193,10 +208,6 @@ async function take(dropped) {
   await classify();
 }
 
-$("access").addEventListener("submit", event => {
-  event.preventDefault();
-  attempt(start);
-});
 $("input").addEventListener("submit", event => {
   event.preventDefault();
   attempt(classify);
@@ -218,7 +229,9 @@ $("example").addEventListener("click", () => {
 });
 $("model").addEventListener("change", () => attempt(async () => {
   $("answer").hidden = true;
+  const before = columnsOf(model);
   await describe();
+  if (columnsOf(model) !== before) [file, $("series").value] = [null, ""]; // made for the other one
   if (file || $("series").value) await classify();
 }));
 $("previous").addEventListener("click", () => step(shown.row - 1));

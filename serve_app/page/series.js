@@ -3,20 +3,20 @@
 /**
  * @param {string} text CSV, with or without a header.
  * @param {object} schema as GET /model has it.
- * @returns {{cells: string[], truth: string[]}[]} of each row the cells of its values, in the
- *   schema's order, and the classes that its own label columns name, if it has them.
+ * @returns {{cells: string[], truth: string[] | null}[]} of each row the cells of its values, in
+ *   the schema's order, and the classes that its own label columns name; null where it has none.
  */
 export function rowsOf(text, schema) {
   const lines = tableOf(text.replace(/^\uFEFF/, "").replace(/\r\n?/g, "\n").replace(/^\n+/, ""));
   const first = lines[0] ?? [];
   const header = first.some(cell => /[xy]/.test(cell)) ? first : null; // as the endpoint tells it
-  if (!header) return lines.map(cells => ({ cells, truth: [] }));
+  if (!header) return lines.map(cells => ({ cells, truth: null }));
   const place = new Map(header.map((name, i) => [name, i]));
   const values = schema.value_columns.map(name => place.get(name));
   const labels = schema.label_columns.map(name => [name, place.get(name)]);
   return lines.slice(1).map(line => ({
     cells: values.map(i => line[i]),
-    truth: labels.every(([, i]) => i !== undefined) ? truthOf(line, labels, schema) : [],
+    truth: labels.every(([, i]) => i !== undefined) ? truthOf(line, labels, schema) : null,
   }));
 }
 
@@ -48,10 +48,37 @@ function wave(timepoints) {
 }
 
 function truthOf(line, labels, schema) {
-  if (schema.task === "multiclass" && labels.length === 1) return [line[labels[0][1]]];
-  const binary = schema.task === "binary" && labels.length === 1;
-  if (binary) return [`${labels[0][0]} = ${Number(line[labels[0][1]])}`];
-  return labels.filter(([, i]) => Number(line[i]) === 1).map(([name]) => name);
+  const [[label, place]] = labels;
+  if (labels.some(([, i]) => !line[i]?.trim())) return null;
+  if (schema.task === "multiclass" && labels.length === 1) return [classOf(line[place].trim(), schema.classes)];
+  if (schema.task === "binary" && labels.length === 1) return [`${label} = ${oneOrZero(line[place])}`];
+  return labels.filter(([, i]) => oneOrZero(line[i]) === 1).map(([name]) => name);
+}
+
+/** A class as the model names it: numbers are one class however they are written. */
+function classOf(cell, classes) {
+  if (classes.includes(cell) || !PLAIN_NUMBER.test(cell)) return cell;
+  return classes.find(name => PLAIN_NUMBER.test(name) && Number(name) === Number(cell)) ?? cell;
+}
+
+const oneOrZero = cell => ({ true: 1, false: 0 })[cell.trim().toLowerCase()] ?? Number(cell);
+const PLAIN_NUMBER = /^[+-]?(0|[1-9]\d*)?(\.\d*)?(e[+-]?\d+)?$/i;
+
+/**
+ * What people paste, as CSV with commas: cells between tabs, semicolons or blanks, lists in
+ * brackets, one series as a column. What it is not sure about it leaves to the endpoint.
+ */
+export function withCommas(text, schema) {
+  const first = text.trimStart().split(/[\r\n]/, 1)[0];
+  const named = /[xy]/.test(first); // as the endpoint tells a header
+  if (text.includes('"')) return text.replaceAll("\t", ",");
+  let found = named ? text : text.replaceAll(/\][\s,]*\[/g, "\n").replaceAll(/[[\]]/g, "");
+  if (first.includes(";")) found = found.replaceAll(",", ".").replaceAll(";", ",");
+  else if (named || /[,\t]/.test(first)) found = found.replaceAll("\t", ",");
+  else found = found.replaceAll(/^[^\S\r\n]+|[^\S\r\n]+$/gm, "").replaceAll(/[^\S\r\n]+/g, ",");
+  const lines = found.trim().split(/[\r\n]+/);
+  const isColumn = !named && lines.length > 1 && lines.length === schema.value_columns.length && !found.includes(",");
+  return isColumn ? lines.join(",") : found;
 }
 
 /** The cells of each line that is not blank. */

@@ -60,11 +60,13 @@ def browser():
 @pytest.fixture
 def opened(browser):
     """Opens the page of a server; at the end nothing was logged, and nothing asked elsewhere."""
-    context = browser.new_context(permissions=["clipboard-read", "clipboard-write"])
-    told, hosts, servers = [], set(), set()
+    contexts, told, hosts, servers = [], [], set(), set()
 
-    def open_page(server):
-        page = context.new_page()
+    def open_page(server, token=None):
+        typed = {"username": "me", "password": token} if token else None  # as the browser asks
+        rights = ["clipboard-read", "clipboard-write"]
+        contexts.append(browser.new_context(permissions=rights, http_credentials=typed))
+        page = contexts[-1].new_page()
         page.on("console", lambda message: told.append(message.text))
         page.on("pageerror", lambda error: told.append(str(error)))
         page.on("request", lambda request: hosts.add(urlsplit(request.url).netloc))
@@ -73,7 +75,8 @@ def opened(browser):
         return page
 
     yield open_page
-    context.close()
+    for context in contexts:
+        context.close()
     refused = re.compile(r"Failed to load resource: .* status of (400|401) ")  # Chromium says so
     assert [line for line in told if not refused.match(line)] == []
     assert hosts == servers
@@ -135,11 +138,17 @@ def test_a_dropped_file_is_drawn_and_classified(page, folder):
     for row in (1, 2, 40):
         page.get_by_label("Row", exact=True).fill(str(row))
         page.keyboard.press("Enter")
-        expect(page.locator("#truth")).to_have_text(f"labelled {CLASSES[(row - 1) % 3]}")
+        label = CLASSES[(row - 1) % 3]
+        is_right = label == CLASSES[int(probabilities[row - 1].argmax())]
+        mark = "✓ right" if is_right else "✗ wrong"
+        expect(page.locator("#truth")).to_have_text(f"{mark}: labelled {label}")
+        expect(page.locator("#truth")).to_have_class("right" if is_right else "wrong")
         assert bars(page) == expected_bars(CLASSES, probabilities[row - 1])
         assert points(page) == [N_TIMEPOINTS]
         best = CLASSES[int(probabilities[row - 1].argmax())]
         expect(page.locator("#prediction")).to_contain_text(f"{best}, ")
+    right = sum(int(p.argmax()) == i % 3 for i, p in enumerate(probabilities))
+    expect(page.locator("#score")).to_have_text(f"{right} of 40 right")
     assert page.locator("img").count() == 1  # the icon, and none of a class's name
     last, drawn = ROWS[-1], page.locator("#chart")
     drawn.focus()
@@ -158,6 +167,50 @@ def test_pasted_rows_are_classified_as_spreadsheets_copy_them(page, folder):
     probabilities = Classifier.load(folder / "names").predict_proba(ROWS[:2])
     assert bars(page) == expected_bars(CLASSES, probabilities[0])
     expect(page.locator("#status")).to_contain_text("Row 1 of 2: ")
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        LINES[0].replace(",", " "),
+        LINES[0].replace(",", "  ") + " \n",
+        LINES[0].replace(",", ";"),
+        LINES[0].replace(",", ";").replace(".", ","),
+        LINES[0].replace(",", "\n"),
+        f"[{LINES[0]}]",
+        json.dumps([ROWS[0]]),
+    ],
+)
+def test_a_series_may_be_pasted_as_people_have_it(page, folder, text):
+    paste(page, text)
+    expect(page.locator("#answer")).to_be_visible()
+    probabilities = Classifier.load(folder / "names").predict_proba(ROWS[:1])
+    assert bars(page) == expected_bars(CLASSES, probabilities[0])
+    assert points(page) == [N_TIMEPOINTS]
+
+
+def test_a_refused_file_leaves_no_former_answer(page, folder):
+    page.get_by_label("Open a file").set_input_files(folder / "rows.csv")
+    expect(page.locator("#answer")).to_be_visible()
+    (folder / "other.csv").write_text("a,b\n1,2\n")
+    page.get_by_label("Open a file").set_input_files(folder / "other.csv")
+    expect(page.get_by_role("alert")).to_contain_text("found a header of other columns")
+    assert page.locator("#answer").is_hidden()
+
+
+def test_another_model_of_other_series_begins_empty(page):
+    paste(page, LINES[0])
+    expect(page.locator("#answer")).to_be_visible()
+    page.get_by_label("Model", exact=True).select_option("channels")
+    expect(page.locator("#name")).to_have_text("channels")
+    assert page.get_by_role("alert").is_hidden()
+    assert page.get_by_label("Series", exact=True).input_value() == ""
+
+
+def test_the_docs_list_what_there_is(opened, server):
+    page = opened(server)
+    page.get_by_role("link", name="API").click()
+    expect(page.get_by_role("heading", name="POST /invocations")).to_be_visible()
 
 
 def test_all_of_it_works_by_keyboard(page):
@@ -306,24 +359,20 @@ def test_it_fits_a_narrow_screen_in_light_and_dark(page, scheme):
     assert lightness > 200 if scheme == "light" else lightness < 50
 
 
-def test_a_token_is_asked_for_and_kept_in_memory_only(opened, folder):
+def test_a_token_is_asked_for_and_kept_by_the_browser_only(opened, folder):
     (folder / "token").write_text("s3cret\n")
     flags = ("--num-replicas", "1", "--token-file", folder / "token")
     server = Server([folder / "names"], folder / "token.log", *map(str, flags))
     try:
-        page = opened(server)
-        expect(page.get_by_role("alert")).to_have_text("send Authorization: Bearer TOKEN")
-        assert page.locator("#columns").is_hidden()
-        for token in ("wrong", "s3cret"):
-            page.get_by_label("Token").fill(token)
-            page.keyboard.press("Enter")
+        status, _, answer = server.ask(LINES[0])
+        assert (status, b"p_" in answer) == (401, False)
+        page = opened(server, "s3cret")
         expect(page.locator("#name")).to_have_text("default")
         paste(page, LINES[0])
         expect(page.locator(".class")).to_have_count(3)
         kept = "JSON.stringify([localStorage, sessionStorage, document.cookie, location.href])"
         assert "s3cret" not in page.evaluate(kept)
-        page.reload()
-        expect(page.get_by_label("Token")).to_have_value("")
-        assert page.locator("#columns").is_hidden()
+        page.get_by_role("link", name="API").click()
+        expect(page.get_by_role("heading", name="POST /invocations")).to_be_visible()
     finally:
         server.kill_all()

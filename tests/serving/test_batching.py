@@ -188,3 +188,22 @@ def test_the_event_loop_turns_many_times_after_a_long_step():
         return turns
 
     assert asyncio.run(ask()) >= 2 * 10
+
+
+@given(st.lists(st.tuples(st.integers(1, 20), st.sampled_from(["ask", "leave", "fail", "turn"]))))
+def test_the_rows_that_wait_are_counted_right(events):
+    async def go():
+        batcher = Batcher(Steps(), MOST, 10**6)
+        asked = []
+        for n, kind in events:
+            if kind == "leave" and asked:
+                asked[n % len(asked)].cancel()
+            elif kind != "turn":
+                x = rows(n, 13 if kind == "fail" else 100)
+                asked.append(asyncio.create_task(batcher.predict(x)))
+            await asyncio.sleep(0)
+            assert batcher.queued_rows == sum(job.left for job in batcher._jobs)
+        await asyncio.gather(*asked, return_exceptions=True)
+        assert batcher.queued_rows == len(batcher._jobs) == 0
+
+    asyncio.run(go())

@@ -133,6 +133,35 @@ def test_a_token_guards_all_but_the_health_check(served, values):
     assert client.get("/ping").status_code == 200
 
 
+@pytest.mark.parametrize("path", ["/invocation", "/endpoints/default", "/v2/models"])
+def test_an_unknown_path_is_told_the_known_ones(served, path):
+    answer = served().get(path)
+    assert answer.status_code == 404
+    assert "; there is /invocations, /ping, /model, " in answer.json()["message"]
+
+
+def test_another_method_is_told_the_right_one(served):
+    answer = served().get("/invocations")
+    assert (answer.status_code, answer.headers["allow"]) == (405, "POST")
+    assert answer.json() == {"message": "found GET; send POST"}
+
+
+def test_a_body_is_taken_as_it_is(served, values):
+    for encoding, status in (("identity", 200), ("gzip", 415)):
+        headers = CSV | {"Content-Encoding": encoding}
+        answer = served().post("/invocations", content=csv(values), headers=headers)
+        assert answer.status_code == status
+
+
+def test_more_bytes_than_the_rows_can_need_are_refused(served):
+    client = served(limits=Limits(max_rows=4))
+    most = client.get("/model").json()["max_body_bytes"]
+    assert most < 10_000
+    answer = client.post("/invocations", content=b" " * (most + 1), headers=CSV)
+    assert answer.status_code == 413
+    assert answer.json()["message"].startswith(f"found more than {most} bytes; ")
+
+
 def test_an_answer_that_takes_too_long_is_given_up(served, values):
     client = served(limits=Limits(request_timeout_s=0))
     answer = client.post("/invocations", json={"instances": values})

@@ -1,4 +1,5 @@
 import json
+import time
 
 import numpy as np
 import pyarrow as pa
@@ -9,8 +10,9 @@ from small_models import KINDS, N_TIMEPOINTS, tiny_artifact, tiny_rows, tiny_sch
 
 from lstmfcn.classifier import Classifier
 from lstmfcn.errors import DataError
-from serve_app.content_types import CSV, JSON, JSON_LINES, answer_type_of, content_type_of
-from serve_app.protocols import decode, encode
+from lstmfcn.schema import SeriesSchema
+from serve_app.content_types import CSV, JSON, JSON_LINES, content_type_of
+from serve_app.protocols import decode, encode, most_bytes
 from serve_app.request_errors import RequestError
 
 SCHEMA = tiny_schema()
@@ -177,33 +179,6 @@ def test_answers_carry_the_probabilities_exactly(kind):
 
 
 @pytest.mark.parametrize(
-    ("accept", "content_type", "expected"),
-    [
-        (None, CSV, CSV),
-        ("*/*", JSON, JSON),
-        ("application/json", CSV, JSON),
-        ("text/html, text/csv;q=0.9", JSON, CSV),
-        ("text/*", JSON, CSV),
-        ("application/*", JSON_LINES, JSON_LINES),
-        ("", JSON, JSON),
-    ],
-)
-def test_the_answer_has_the_type_that_the_client_accepts(accept, content_type, expected):
-    assert answer_type_of(accept, content_type) == expected
-
-
-def test_other_types_are_refused():
-    with pytest.raises(RequestError) as refused:
-        answer_type_of("image/png", CSV)
-    assert refused.value.status == 406
-    for header in (None, "", "application/x-npy"):
-        with pytest.raises(RequestError) as refused:
-            content_type_of(header)
-        assert refused.value.status == 415
-    assert content_type_of("Text/CSV; charset=utf-8") == (CSV, None)
-
-
-@pytest.mark.parametrize(
     ("content_type", "body"),
     [
         (CSV, LINE),
@@ -249,3 +224,156 @@ def test_faulty_channels_are_refused_by_their_place(series, message):
 def test_one_channel_is_not_nested():
     with pytest.raises(DataError, match=r"row 1: found a series of 1 values; send a list of 12 n"):
         decoded(JSON, json.dumps({"instances": [[ROW]]}))
+
+
+def numbers(start, quote="", end=""):
+    return ",".join(f"{quote}{i}{end}{quote}" for i in range(start, start + N_TIMEPOINTS))
+
+
+COUNTS = [
+    numbers(0),
+    numbers(1),
+    numbers(0, quote='"'),
+    numbers(0, end=".0"),
+    numbers(2),  # of df.iloc[:, 2:]
+    "," + numbers(0),  # with the index
+    "id," + numbers(0),
+    numbers(0) + ",class",
+    "\ufeff" + numbers(0),
+    numbers(0).replace(",", ";"),
+]
+
+
+@pytest.mark.parametrize("header", COUNTS)
+@pytest.mark.parametrize("kind", ["text/csv", "text/csv; header=present"])
+def test_a_header_that_counts_its_columns_is_no_row(header, kind):
+    """pandas' to_csv(index=False) of a table without names."""
+    with pytest.raises(DataError, match=r"^found a header that counts its columns \(.*header=abs"):
+        decoded(kind, f"{header}\n{LINE}")
+
+
+def test_a_row_that_counts_is_one_where_the_client_says_so():
+    found = decoded("text/csv; header=absent", f"{numbers(0)}\n{LINE}")
+    assert found.tolist() == [list(range(N_TIMEPOINTS)), np.array(ROW, dtype=np.float32).tolist()]
+    below = decoded(CSV, f"{LINE}\n{numbers(0)}")
+    assert below.tolist() == found[::-1].tolist()
+
+
+@pytest.mark.parametrize("row", ["0,1,2,3,4,5,6,7,8,9,10,12", numbers(10), numbers(-1)])
+def test_other_rows_of_whole_numbers_are_rows(row):
+    assert len(decoded(CSV, row)) == 1
+
+
+@pytest.mark.parametrize(
+    ("kind", "first", "message"),
+    [
+        (CSV, ",".join(f"t_{i}" for i in range(12)), "found a header of other columns (t_0, t_1"),
+        (CSV, "time,a,b,c,d,e,f,g,h,i,j,k", "found a header of other columns (time, a, ... k"),
+        ("text/csv; header=present", LINE, "found numbers in place of column names (0.5, -1.25"),
+        ("text/csv; header=absent", HEADER, "row 1, column x_0: found 'x_0'; write a number"),
+    ],
+)
+def test_a_header_is_told_by_its_names_or_by_the_client(kind, first, message):
+    with pytest.raises(DataError) as refused:
+        decoded(kind, f"{first}\n{LINE}")
+    assert str(refused.value).startswith(message)
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        LINE.replace(",", ";"),
+        LINE.replace(",", "\t"),
+        LINE.replace(",", ";").replace(".", ","),
+        f"{HEADER}\n{LINE}".replace(",", ";"),
+        f"id;{HEADER}\n1,5;{LINE}".replace(",x", ";x").replace(f"{LINE}", LINE.replace(",", ";")),
+        f"{HEADER}\n{LINE}".replace(",", "\t"),
+    ],
+)
+def test_cells_may_be_separated_otherwise(body):
+    assert decoded(CSV, body).tolist() == [np.array(ROW, dtype=np.float32).tolist()]
+
+
+def test_separators_in_texts_do_not_separate():
+    found = decoded(CSV, f'"a;b",{HEADER}\n"c;d",{LINE}')
+    assert found.tolist() == [np.array(ROW, dtype=np.float32).tolist()]
+    with pytest.raises(DataError, match="quotes, and ';' between cells; separate cells by commas"):
+        decoded(CSV, '"a";' + HEADER.replace(",", ";"))
+
+
+@pytest.mark.parametrize("content_type", [JSON, JSON_LINES])
+@pytest.mark.parametrize(
+    ("cell", "message"),
+    [
+        ("NaN", "found NaN, which is no finite 32-bit number; send a number there"),
+        ("Infinity", "found Infinity, which is no finite 32-bit number"),
+        ("-Infinity", "found Infinity, which is no finite 32-bit number"),
+        ("1e400", "found 1e400, which is no finite 32-bit number"),
+        ("1" * 5000, "found 11111111111111111111... (5000 characters), which is no finite 32-bit"),
+        ('"' + "a" * 5000 + '"', 'found "aaaaaaaaaaaaaaaaaaa... (5002 characters); send a number'),
+        ("{}", "found {}; send a number there"),
+    ],
+)
+def test_what_is_no_number_in_json_has_its_place(content_type, cell, message):
+    row = ", ".join(map(str, ROW[:-1]))
+    body = f"[{row}, {cell}]"
+    if content_type == JSON:
+        body = f'{{"instances": [{body}]}}'
+    with pytest.raises(DataError) as refused:
+        decoded(content_type, body)
+    assert str(refused.value).startswith(f"row 1, column x_11: {message}")
+
+
+def test_python_writes_nan_for_a_gap():
+    schema = SCHEMA.model_copy(update={"missing": "mask"})
+    body = json.dumps({"instances": [[*ROW[:-1], float("nan")]]})
+    assert np.isnan(decoded(JSON, body, schema=schema)[0, -1])
+
+
+def test_instances_are_sent_once():
+    with pytest.raises(DataError, match='found "instances" 2 times; send it once'):
+        decoded(JSON, f'{{"instances": [{ROW}], "instances": [{ROW}]}}')
+
+
+@pytest.mark.parametrize("n_rows", [10, 4000])
+def test_long_bodies_are_read_as_short_ones(n_rows):
+    rows = np.random.default_rng(0).standard_normal((n_rows, N_TIMEPOINTS)).astype(np.float32)
+    lines = [",".join(map(repr, row.tolist())) for row in rows]
+    columns = ",".join(("id", *SCHEMA.value_columns))
+    for body in ("\n".join(lines), "\n".join([columns, *(f"a,{line}" for line in lines)])):
+        assert np.array_equal(decoded(CSV, body, n_rows), rows)
+    for line, message in (("1,2", "2 cells"), (f"{lines[0][:-1]}oops", "oops"), ("", "")):
+        if line:
+            with pytest.raises(DataError, match=rf"^row {n_rows}.*{message}"):
+                decoded(CSV, "\n".join([*lines[:-1], line]), n_rows)
+
+
+@given(st.integers(1, 400), st.integers(1, 20))
+def test_any_body_that_may_be_sent_is_short_enough(n_rows, indent):
+    """As wide as Python writes numbers, each on a line of its own."""
+    row = [-1.2345678901234567e-300] * N_TIMEPOINTS
+    body = json.dumps({"instances": [row] * n_rows}, indent=min(indent, 4))
+    assert len(body) <= most_bytes(SCHEMA, n_rows)
+
+
+@pytest.mark.parametrize("marker", ["NA", "#N/A", "null", "None", "<NA>", " NA", "?", '"n/a"'])
+def test_gaps_of_csv_may_be_marked_as_in_shards(marker):
+    schema = SeriesSchema.from_header(
+        ["y", "x_1", "x_2", "x_3"], "binary", missing="mask", missing_marker="?"
+    )
+    for body in (f"{marker},2,3", f"x_2,id,x_1,x_3\n2,7,{marker},3", f"\n{marker},2,3\n"):
+        found = decoded("text/csv", body, schema=schema)
+        np.testing.assert_array_equal(found, [[np.nan, 2, 3]])
+    with pytest.raises(DataError, match=r"row 1, column x_1: found '-'; write a number there"):
+        decoded("text/csv", "-,2,3", schema=schema)
+    refusing = schema.model_copy(update={"missing": "refuse"})
+    with pytest.raises(DataError, match="row 1, column x_1: found"):
+        decoded("text/csv", f"{marker},2,3", schema=refusing)
+
+
+def test_a_wide_header_of_other_columns_is_refused_in_no_time():
+    header = ",".join(f"x_{t}" for t in range(100_000))
+    began = time.perf_counter()
+    with pytest.raises(DataError, match="found 100,000 value columns"):
+        decoded("text/csv", f"{header}\n1,2\n")
+    assert time.perf_counter() - began < 5  # comparing each with each took 38 s
