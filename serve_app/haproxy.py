@@ -33,6 +33,10 @@ _REQUESTS = """frontend http_frontend
     tcp-request connection reject if {{ sc0_conn_cur gt {most_of_one} }}
     http-request set-header x-request-disconnect-disabled ?1
 """
+_WAITS = """defaults
+    option http-buffer-request
+    timeout http-request 10s
+"""
 _PIPES = 64
 """Pairs of descriptors through which HAProxy moves long bodies; by itself it would keep one for
 each fourth connection. Where they run out, it copies."""
@@ -77,8 +81,10 @@ def adapted(config: str, answers: Path, descriptors: int) -> str:
     a process that has just answered is awake, and answers sooner. Replicas do not watch for clients
     that leave, which took longer than the few milliseconds that it may save.
 
-    Headers have to come within 10 s, the next request within 30 s. One address has at most three
-    quarters of all connections. What HAProxy itself answers is JSON, as replicas' refusals are.
+    A request goes on once HAProxy has it whole, or 16 KiB of it: what it has whole it can give to
+    another replica. That much has to come within 10 s, the next request within 30 s. One address
+    has at most three quarters of all connections. What HAProxy itself answers is JSON, as replicas'
+    refusals are.
 
     Args:
         config: what Ray Serve 2.60 writes.
@@ -115,7 +121,7 @@ def _changes(connections: int, answers: Path) -> list[_Change]:
         _Change(r"^frontend http_frontend\n", _REQUESTS.format(most_of_one=most_of_one)),
         _Change(r"^    balance .*\n", _BALANCE),
         _Change(r"^    timeout http-keep-alive .*$", "    timeout http-keep-alive 30s"),
-        _Change(r"^defaults\n", "defaults\n    timeout http-request 10s\n"),
+        _Change(r"^defaults\n", _WAITS),
         _Change(r"(?:^    errorfile \d+ .*\n)+", errorfiles),
     ]
 

@@ -3,6 +3,7 @@ import json
 import os
 import signal
 import socket
+import struct
 import subprocess
 import sys
 import threading
@@ -162,6 +163,14 @@ class Replica(BaseHTTPRequestHandler):
 
     protocol_version = "HTTP/1.1"
 
+    def do_POST(self):
+        body = self.rfile.read(int(self.headers["Content-Length"]))
+        if self.server.dies_over.pop(body, False):
+            self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+            self.close_connection = True
+            return
+        self.do_GET()
+
     def do_GET(self):
         if self.path == "/die":
             self.connection.shutdown(socket.SHUT_RDWR)
@@ -182,6 +191,7 @@ class Replica(BaseHTTPRequestHandler):
 def running_haproxy(folder, change=lambda text: text, descriptors=DESCRIPTORS):
     """HAProxy before one replica, with the adapted configuration changed further; its port."""
     replica = ThreadingHTTPServer(("127.0.0.1", 0), Replica)
+    replica.dies_over = {}
     port = free_port()
     path = write_config(folder, port, replica.server_address[1], maxconn=16384)
     text = path.read_text()
@@ -229,6 +239,20 @@ def test_what_haproxy_answers_itself_is_json(tmp_path):
         status, headers, body = asked(port)
         assert (status, headers["Retry-After"]) == (503, "1")
         assert "no replica is ready" in json.loads(body)["message"]
+
+
+def test_a_request_that_comes_in_pieces_survives_the_end_of_its_replica(tmp_path):
+    with running_haproxy(tmp_path) as (port, replica):
+        for i in range(5):
+            body = f"row {i}".encode()
+            replica.dies_over[body] = True
+            with socket.create_connection(("127.0.0.1", port), 10) as client:
+                for part in (b"POST / HTTP/1.1\r\nHost: x\r\n", b"Content-Length: 5\r\n\r\n", body):
+                    client.sendall(part)
+                    time.sleep(0.05)
+                head = client.recv(4096)
+            assert head.startswith(b"HTTP/1.1 200"), head
+            assert not replica.dies_over
 
 
 def test_idle_connections_end_and_a_slow_answer_does_not(tmp_path):
