@@ -15,6 +15,7 @@ from small_models import tiny_artifact
 
 import lstmfcn
 import lstmfcn.convert.convert
+import lstmfcn.distributed.train
 from lstmfcn.cli import app, main
 from lstmfcn.commands.going_on import going_on
 from lstmfcn.commands.pages import PAGES
@@ -615,3 +616,24 @@ def test_a_line_stays_a_line_whatever_is_in_a_path(capsys):
     assert capsys.readouterr().err.splitlines()[-1] == (
         "lstmfcn: a\\nb: found nothing; check the path"
     )
+
+
+@pytest.mark.parametrize("flags", [[], ["--json"]])
+def test_train_ends_with_where_the_model_is_and_what_to_do_next(
+    tmp_path, monkeypatch, capsys, flags
+):
+    kept = {"epoch": 2, "train_loss": 0.5, "train_accuracy": 0.75}
+    monkeypatch.setattr(lstmfcn.distributed.train, "train", lambda *_, **__: kept)
+    output = tmp_path / "a run"
+    assert main(["train", "--train", "a", "b", "--output", str(output), *flags]) == 0
+    told = capsys.readouterr().out
+    if flags:
+        assert json.loads(told)["model"] == str(output / "model")
+    else:
+        assert told.splitlines() == [
+            "best: epoch 2",
+            "train:loss 0.50000000",
+            "train:acc 0.75000000",
+            f"model: {output}/model",
+            f"next: lstmfcn evaluate --model '{output}/model' --data DATA",
+        ]
