@@ -34,6 +34,7 @@ Shapes: N rows, C channels of T timepoints, H hidden units, K outputs.
 from __future__ import annotations
 
 from collections.abc import Iterable
+from functools import cache
 from itertools import pairwise
 from typing import cast
 
@@ -87,9 +88,25 @@ class LSTMBranch(nn.Module):
         steps = x if self.shuffled else x.transpose(1, 2)
         mask = None if self.shuffled else mask
         for layer in self.layers:
-            states = layer(steps, mask) if isinstance(layer, AttentionLSTM) else layer(steps)[0]
+            states = layer(steps, mask) if isinstance(layer, AttentionLSTM) else _run(layer, steps)
             steps = self.dropout(states)
         return last_step(steps, mask)
+
+
+def _run(lstm: nn.Module, steps: Tensor) -> Tensor:
+    """The states of an LSTM (N, T, H); in fp32 where the processor has none in bf16.
+
+    oneDNN's needs AVX-512: on others PyTorch 2.13 raises an error.
+    """
+    if torch.is_autocast_enabled("cpu") and steps.device.type == "cpu" and not _has_avx512():
+        with torch.autocast("cpu", enabled=False):
+            return cast(Tensor, lstm(steps.float())[0])
+    return cast(Tensor, lstm(steps)[0])
+
+
+@cache
+def _has_avx512() -> bool:
+    return bool(torch.cpu.get_capabilities().get("avx512_f"))
 
 
 class ConvolutionBlock(nn.Module):
