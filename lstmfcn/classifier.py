@@ -5,6 +5,7 @@ Shapes: N rows, C channels of T timepoints, V = C * T values, K outputs, L label
 
 from __future__ import annotations
 
+import logging
 import os
 from functools import cache
 from pathlib import Path
@@ -22,6 +23,7 @@ from lstmfcn.errors import DataError
 from lstmfcn.explanation import Explanation
 from lstmfcn.folded import FoldedEnsemble
 from lstmfcn.hyperparameters import InferencePrecision
+from lstmfcn.model import native_dtype
 from lstmfcn.schema import SeriesSchema
 from lstmfcn.series_input import as_array, in_named_order, several_lengths
 from lstmfcn.task import task_of
@@ -39,6 +41,8 @@ def chunk_rows(n_values: int) -> int:
     return max(_FEWEST_ROWS, min(_MOST_ROWS, _CHUNK_VALUES // n_values))
 
 
+logger = logging.getLogger(__name__)
+
 ESTIMATOR = "estimator"
 """Where an artifact's ``training`` keeps what the schema of an `LSTMFCNClassifier`'s model does not
 know: labels and columns."""
@@ -54,7 +58,8 @@ class Classifier:
         artifact: the model.
         precision: fp32, whose probabilities are within 1e-6 of the network that was trained; or
             bf16, about twice as fast on processors with instructions for it, whose probabilities
-            differ by up to 0.01 (docs/benchmarks.md).
+            differ by up to 0.01 (docs/benchmarks.md). Where the processor has none, a warning says
+            so, and fp32 is computed.
     """
 
     def __init__(self, artifact: Artifact, precision: InferencePrecision = "fp32") -> None:
@@ -62,7 +67,10 @@ class Classifier:
         self.schema = artifact.schema
         self._precision = precision
         self._task = task_of(artifact.schema, decision=artifact.decision)
-        self._network = FoldedEnsemble.of(artifact.network().eval(), _DTYPES[precision])
+        dtype = _DTYPES[precision]
+        if native_dtype(dtype) != dtype:
+            logger.warning("this processor does not compute in %s; predicting in fp32", precision)
+        self._network = FoldedEnsemble.of(artifact.network().eval(), dtype)
         recorded = artifact.training.get(ESTIMATOR, {}).get("columns")
         self._value_names = [artifact.schema.value_columns, *([recorded] if recorded else [])]
         _compute_in_one_thread_after_forking()

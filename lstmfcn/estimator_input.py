@@ -23,7 +23,7 @@ from pydantic import (
     ValidationError,
 )
 
-from lstmfcn.cells import class_name, is_missing
+from lstmfcn.cells import class_name, is_missing, match_class
 from lstmfcn.channels import channels_of, value_names
 from lstmfcn.errors import ModelError
 from lstmfcn.hyperparameters import MissingLabelsName, MissingName, explain
@@ -159,7 +159,8 @@ class Recorded(BaseModel):
         except (ValueError, TypeError, OverflowError) as error:
             raise ModelError(f"{directory}: found labels that are none ({error})") from error
         n_columns = schema.n_values if found.columns is None else len(found.columns)
-        if sorted(names) != sorted(schema.classes) or n_columns != schema.n_values:
+        named = map(match_class(schema.classes), names)
+        if sorted(named) != sorted(schema.classes) or n_columns != schema.n_values:
             raise ModelError(f"{directory}: found labels or columns that are not the model's")
         return found
 

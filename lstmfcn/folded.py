@@ -25,7 +25,7 @@ from torch import Tensor, nn
 from lstmfcn.attention_lstm import AttentionLSTM
 from lstmfcn.batch_norm import BatchNorm
 from lstmfcn.masking import mean_over_time
-from lstmfcn.model import LSTMFCN, ConvolutionBlock, Ensemble, LSTMBranch
+from lstmfcn.model import LSTMFCN, ConvolutionBlock, Ensemble, LSTMBranch, native_dtype
 from lstmfcn.squeeze_excite import SqueezeExcite
 from lstmfcn.view import View
 
@@ -99,8 +99,9 @@ class FoldedNetwork(NamedTuple):
         """Fold a network; the folding itself is computed in float64.
 
         Args:
-            dtype: to compute in; logits are float32 in any case.
+            dtype: to compute in, where the processor does; logits are float32 in any case.
         """
+        dtype = native_dtype(dtype)
         n_channels, n_seen = network.n_channels, network.view.n_seen
         one_step = (n_channels if network.lstm.shuffled else n_seen) == 1
         lstm = [_fold_lstm(layer) for layer in network.lstm.layers] if one_step else []

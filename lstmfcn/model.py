@@ -94,19 +94,21 @@ class LSTMBranch(nn.Module):
 
 
 def _run(lstm: nn.Module, steps: Tensor) -> Tensor:
-    """The states of an LSTM (N, T, H); in fp32 where the processor has none in bf16.
-
-    oneDNN's needs AVX-512: on others PyTorch 2.13 raises an error.
-    """
-    if torch.is_autocast_enabled("cpu") and steps.device.type == "cpu" and not _has_avx512():
+    """The states of an LSTM (N, T, H); not autocast to a type that is not `native_dtype`."""
+    casts = steps.device.type == "cpu" and torch.is_autocast_enabled("cpu")
+    if casts and native_dtype(torch.bfloat16) == torch.float32:
         with torch.autocast("cpu", enabled=False):
             return cast(Tensor, lstm(steps.float())[0])
     return cast(Tensor, lstm(steps)[0])
 
 
 @cache
-def _has_avx512() -> bool:
-    return bool(torch.cpu.get_capabilities().get("avx512_f"))
+def native_dtype(wanted: torch.dtype) -> torch.dtype:
+    """What an LSTM and packed convolutions compute in on this processor.
+
+    In bf16 oneDNN's need AVX-512: without it PyTorch 2.13 raises an error.
+    """
+    return wanted if torch.cpu.get_capabilities().get("avx512_bw") else torch.float32
 
 
 class ConvolutionBlock(nn.Module):

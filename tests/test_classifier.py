@@ -24,6 +24,7 @@ import lstmfcn
 from lstmfcn.cells import Source
 from lstmfcn.classifier import Classifier, chunk_rows
 from lstmfcn.errors import DataError
+from lstmfcn.model import native_dtype
 from lstmfcn.scaling import Scaler
 
 SOURCE = Source("shards/b.csv", 100)
@@ -367,3 +368,10 @@ def test_forked_processes_predict_with_the_model_of_their_parent(tmp_path):
         timeout=90,
     )
     assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_a_processor_without_bf16_is_told_so(caplog):
+    Classifier(tiny_artifact(), "bf16")
+    lacks = native_dtype(torch.bfloat16) != torch.bfloat16
+    told = "this processor does not compute in bf16; predicting in fp32"
+    assert caplog.messages == ([told] if lacks else [])

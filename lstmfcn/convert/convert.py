@@ -83,8 +83,9 @@ def convert(
         DataError: the file is not such a file, or holds what cannot be converted.
         OutputError: the folder cannot be used.
     """
+    folder = local_path(output)
     shard = _shard_of(input)
-    folder = new_folder(local_path(output))
+    new_folder(folder)
     wanted = Wanted(label, header, n_channels, missing)
     series = _form_of(shard, wanted).read(shard, wanted)
     if missing == "mask":

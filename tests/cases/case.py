@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import logging
 import re
 from collections.abc import Callable
 from contextlib import redirect_stderr, redirect_stdout
@@ -54,8 +55,14 @@ class Case:
 def run(*words: object) -> Ended:
     """A command, in this process."""
     out, err = io.StringIO(), io.StringIO()
-    with redirect_stdout(out), redirect_stderr(err):
-        code = main([str(word) for word in words])
+    lines, logger = logging.StreamHandler(err), logging.getLogger("lstmfcn")
+    logger.addHandler(lines)
+    logger.setLevel(logging.INFO)
+    try:
+        with redirect_stdout(out), redirect_stderr(err):
+            code = main([str(word) for word in words])
+    finally:
+        logger.removeHandler(lines)
     return Ended(code, out.getvalue(), err.getvalue())
 
 

@@ -215,7 +215,11 @@ def _shadowed(inputs: Path, folder: Path) -> None:
         timeout=180,
         check=False,
     )
-    assert ended.returncode == 0, ended.stderr[-600:]
+    told = ended.stderr.splitlines()[-1]
+    assert ended.returncode == 2, ended.stderr[-600:]
+    assert told.startswith("lstmfcn: "), told
+    assert ".py" in told, told
+    assert not (folder / "run").exists()
 
 
 def _first_training(inputs: Path, folder: Path) -> None:

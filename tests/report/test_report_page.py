@@ -165,7 +165,7 @@ def test_what_is_not_of_a_report_stays(odd, tmp_path, capsys):
         ({"data": "nowhere"}, "found nothing; check the path"),
         (
             {"data": "unlabelled.csv"},
-            "unlabelled.csv: found no label column in the header (id, x_1",
+            "unlabelled.csv: found no label column in the header (x_1, x_2",
         ),
         ({"output": "data"}, "holds part-0.csv, which is of no report"),
         ({"output": "data/part-0.csv/out"}, "cannot be written (Not a directory)"),

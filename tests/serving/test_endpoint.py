@@ -72,7 +72,7 @@ def test_the_model_is_described(served):
     ("body", "headers", "status", "error"),
     [
         ("", JSON, 400, "found what is no JSON"),
-        ('{"instances": [[1]]}', JSON, 400, "row 1: found a series of 1 values"),
+        ('{"instances": [[1]]}', JSON, 400, "row 1: found a series of 1 value;"),
         ("1,2", CSV, 400, "row 1: found 2 cells"),
         ("1", {"Content-Type": "text/html"}, 415, "found 'text/html'; send Content-Type text/csv"),
         ("1", {**CSV, "Content-Encoding": "gzip"}, 415, "found Content-Encoding 'gzip'"),

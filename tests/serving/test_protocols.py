@@ -270,7 +270,7 @@ def test_other_rows_of_whole_numbers_are_rows(row):
         (CSV, ",".join(f"t_{i}" for i in range(12)), "found a header of other columns (t_0, t_1"),
         (CSV, "time,a,b,c,d,e,f,g,h,i,j,k", "found a header of other columns (time, a, ... k"),
         ("text/csv; header=present", LINE, "found numbers in place of column names (0.5, -1.25"),
-        ("text/csv; header=absent", HEADER, "row 1, column x_0: found 'x_0'; write a number"),
+        ("text/csv; header=absent", HEADER, "row 1: found a second header; leave the row out"),
     ],
 )
 def test_a_header_is_told_by_its_names_or_by_the_client(kind, first, message):
