@@ -38,7 +38,7 @@ def weights(model):
     return torch.cat([parameter.detach().flatten() for parameter in model.parameters()])
 
 
-@settings(deadline=None, max_examples=25)
+@settings(max_examples=25)
 @given(lr=st.floats(1e-5, 0.1), weight_decay=st.floats(1e-4, 1.0), steps=st.integers(1, 8))
 def test_weights_decay_as_by_torchs_adamw_and_vectors_do_not(lr, weight_decay, steps):
     ours, theirs = net(), net()
@@ -50,7 +50,7 @@ def test_weights_decay_as_by_torchs_adamw_and_vectors_do_not(lr, weight_decay, s
     torch.testing.assert_close(weights(ours), weights(theirs))
 
 
-@settings(deadline=None, max_examples=25)
+@settings(max_examples=25)
 @given(lr=st.floats(1e-5, 1.0), steps=st.integers(1, 8))
 def test_it_gives_what_torch_gives_bit_for_bit(lr, steps):
     ours, theirs = net(), net()

@@ -42,7 +42,7 @@ def sizes(draw):
 
 
 @given(sizes(), st.integers(0, 2**32 - 1), st.integers(1, 500))
-@settings(deadline=None, max_examples=80)
+@settings(max_examples=80)
 def test_every_row_is_seen_once_an_epoch_over_all_workers(case, seed, epoch):
     n_rows, batch_size, world_size = case
     seen = []
@@ -54,7 +54,7 @@ def test_every_row_is_seen_once_an_epoch_over_all_workers(case, seed, epoch):
 
 
 @given(sizes(), st.integers(0, 600))
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 def test_few_rows_are_gone_over_several_times_an_epoch(case, rows_per_epoch):
     n_rows, batch_size, world_size = case
     passes = max(1, -(-rows_per_epoch // n_rows))
@@ -75,7 +75,7 @@ def test_few_rows_are_gone_over_several_times_an_epoch(case, rows_per_epoch):
 
 
 @given(sizes())
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 def test_order_does_not_depend_on_workers(case):
     n_rows, batch_size, world_size = case
     order = [i for batch in epoch_of(n_rows, batch_size) for i in indices(batch)]
@@ -91,7 +91,7 @@ def test_order_does_not_depend_on_workers(case):
 
 
 @given(sizes())
-@settings(deadline=None, max_examples=80)
+@settings(max_examples=80)
 def test_no_worker_gets_fewer_than_two_rows_unless_there_are_fewer(case):
     n_rows, batch_size, world_size = case
     for rank in range(world_size):
@@ -100,7 +100,7 @@ def test_no_worker_gets_fewer_than_two_rows_unless_there_are_fewer(case):
 
 
 @given(sizes())
-@settings(deadline=None, max_examples=80)
+@settings(max_examples=80)
 def test_all_batches_are_full_but_the_last(case):
     n_rows, batch_size, world_size = case
     bounds = batch_bounds(n_rows, batch_size, world_size)
@@ -233,7 +233,7 @@ def streamed_sizes(draw):
 
 
 @given(streamed_sizes(), st.integers(0, 2**32 - 1), st.integers(1, 50))
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 def test_streamed_rows_are_seen_once_an_epoch_over_all_workers(folder, case, seed, epoch):
     n_rows, batch_size, world_size, run_bytes, window_bytes = case
     with pytest.MonkeyPatch.context() as patch:
@@ -282,7 +282,7 @@ def interrupted(draw):
 
 @pytest.mark.parametrize("stream", [False, True])
 @given(interrupted(), st.integers(8, 200), st.integers(8, 3000), st.integers(0, 99))
-@settings(deadline=None, max_examples=150)
+@settings(max_examples=150)
 def test_an_epoch_that_goes_on_with_other_workers_sees_each_row_once(
     folder, stream, case, run_bytes, window_bytes, seed
 ):
@@ -307,7 +307,7 @@ def test_an_epoch_that_goes_on_with_other_workers_sees_each_row_once(
 
 
 @given(interrupted(), st.integers(0, 99))
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 def test_the_order_of_rows_in_memory_outlives_a_change_of_workers(case, seed):
     n_rows, attempts = case
     rows, found, taken = numbered(n_rows), [], Taken()

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from sklearn.metrics import f1_score
 from small_models import (
@@ -62,7 +62,6 @@ def test_a_known_temperature_is_found(kind, temperature):
     assert found == pytest.approx(temperature, rel=0.04)
 
 
-@settings(deadline=None)
 @given(kind=st.sampled_from(ONE_NAME_EACH), n_rows=st.integers(1, 30), data=st.data())
 def test_no_temperature_within_the_bounds_has_less_loss(kind, n_rows, data):
     task = tiny_task(kind)
@@ -78,7 +77,6 @@ def test_no_temperature_within_the_bounds_has_less_loss(kind, n_rows, data):
         assert least <= loss_at(task, logits, targets, other) + 1e-9 * n_rows
 
 
-@settings(deadline=None)
 @given(
     kind=st.sampled_from(KINDS), temperature=st.floats(COLDEST, HOTTEST), seed=st.integers(0, 99)
 )
@@ -108,7 +106,6 @@ shares_near_each_other = st.sampled_from([0.0, 0.1, 0.3, 0.49, 0.5, 0.51, 0.8, 1
 )
 
 
-@settings(deadline=None)
 @given(st.lists(st.tuples(shares_near_each_other, st.booleans()), min_size=1, max_size=25))
 def test_no_threshold_has_a_better_f1(rows):
     shares = np.array([share for share, _ in rows], dtype=np.float32)

@@ -18,7 +18,7 @@ from lstmfcn.check.cleaning import write_clean
 from lstmfcn.errors import DataError
 from lstmfcn.reading import read_tables, survey
 
-quickly = settings(deadline=None, max_examples=60, database=None)
+quickly = settings(max_examples=60, database=None)
 
 CLASSES = 3
 VALUES = ["x_1", "x_2", "x_3"]

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from lstmfcn.cylinder_bell_funnel import CLASSES, N_TIMEPOINTS, cylinder_bell_funnel
 
 SEEDS = st.integers(0, 2**32 - 1)
-quickly = settings(deadline=None, max_examples=30, database=None)
+quickly = settings(max_examples=30, database=None)
 
 
 @cache

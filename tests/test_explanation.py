@@ -67,7 +67,7 @@ def summed(explanation):
     view=st.sampled_from(["series", "differences", "coarse", "all"]),
     seed=st.integers(0, 99),
 )
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 def test_the_parts_add_up_to_logits_that_give_the_probabilities(
     kind, network, n_channels, n_timepoints, missing, members, view, seed
 ):

@@ -85,7 +85,7 @@ def test_an_infinite_scaled_value_does_not_vanish_in_a_relu():
     view=st.sampled_from(["series", "differences", "coarse"]),
     seed=st.integers(0, 99),
 )
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 def test_every_network_of_the_family_folds(
     network, n_channels, n_timepoints, num_layers, view, seed
 ):

@@ -80,7 +80,7 @@ def shard_of_file(path):
     return shard
 
 
-@settings(deadline=None, max_examples=50, database=None)
+@settings(max_examples=50, database=None)
 @given(st.lists(st.floats(width=32) | st.none()))
 def test_floats_are_written_as_pandas_writes_them(values):
     column = pa.chunked_array([pa.array(values, pa.float32())])

@@ -20,7 +20,7 @@ from lstmfcn.errors import DataError
 from lstmfcn.reading import read_header
 from lstmfcn.shards import find_shards
 
-quickly = settings(deadline=None, max_examples=60, database=None)
+quickly = settings(max_examples=60, database=None)
 ROWS = "y,x_1,x_2\na,1,2\nb,3,4\n"
 
 

@@ -98,7 +98,7 @@ def test_a_file_that_a_glob_leaves_out_hides_none_that_it_names(tmp_path):
     assert found(f"{tmp_path}/*/x.csv") == ["b/x.csv"]
 
 
-@settings(deadline=None, max_examples=40, database=None)
+@settings(max_examples=40, database=None)
 @given(
     links=st.lists(
         st.tuples(

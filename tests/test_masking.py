@@ -103,7 +103,7 @@ def test_rows_without_gaps_are_as_in_a_network_that_does_not_mask(name):
 
 
 @given(seed=st.integers(0, 1000), n_rows=st.integers(2, 6))
-@settings(deadline=None, max_examples=20)
+@settings(max_examples=20)
 def test_statistics_are_those_of_the_timepoints_that_count(seed, n_rows):
     random = np.random.default_rng(seed)
     mask = random.random((n_rows, 1, 1, 9)) < 0.6
@@ -117,7 +117,7 @@ def test_statistics_are_those_of_the_timepoints_that_count(seed, n_rows):
 
 
 @given(seed=st.integers(0, 1000), n_channels=st.integers(1, 3), shift=st.sampled_from([0, 1e4]))
-@settings(deadline=None, max_examples=30)
+@settings(max_examples=30)
 def test_scaling_leaves_out_what_is_missing(seed, n_channels, shift):
     random = np.random.default_rng(seed)
     values = (random.standard_normal((7, n_channels * 5)) + shift).astype(np.float32)

@@ -53,7 +53,7 @@ def test_the_papers_net_has_428293_parameters():
     n_outputs=st.integers(1, 5),
     num_layers=st.integers(1, 3),
 )
-@settings(deadline=None, max_examples=40)
+@settings(max_examples=40)
 def test_any_length_and_kernel_give_one_row_of_logits_a_series(
     n_rows, n_timepoints, kernels, n_outputs, num_layers
 ):
@@ -255,7 +255,7 @@ def test_several_channels_are_an_mlstm_fcn_unless_named():
     num_layers=st.integers(1, 2),
     network=st.sampled_from(["auto", "lstm-fcn", "alstm-fcn", "malstm-fcn"]),
 )
-@settings(deadline=None, max_examples=40)
+@settings(max_examples=40)
 def test_any_channels_give_one_row_of_logits_a_series(
     n_rows, n_channels, n_timepoints, num_layers, network
 ):

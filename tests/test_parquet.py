@@ -12,7 +12,7 @@ from lstmfcn.reading import read_header, read_header_for, read_tables, survey
 from lstmfcn.schema import SeriesSchema
 
 LISTS = [pa.list_(pa.float64()), pa.large_list(pa.float32()), pa.list_(pa.int64())]
-quickly = settings(deadline=None, max_examples=30, database=None)
+quickly = settings(max_examples=30, database=None)
 
 
 def write(path, **columns):

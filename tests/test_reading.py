@@ -40,7 +40,7 @@ RENAME = (
     "rename what is no value, for names that start with x are values; name all values x_1, x_2, "
     "..., or x1_1, x1_2, ... (channel, timepoint)"
 )
-quickly = settings(deadline=None, max_examples=60, database=None)
+quickly = settings(max_examples=60, database=None)
 
 
 def write(folder, shards):

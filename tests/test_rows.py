@@ -27,7 +27,7 @@ def collected(sizes, memory_rows, path):
 
 
 @given(BLOCKS, st.integers(0, 80))
-@settings(deadline=None, max_examples=80)
+@settings(max_examples=80)
 def test_values_stay_in_memory_where_they_fit_and_are_the_same_wherever_they_are(
     tmp_path_factory, sizes, memory_rows
 ):

@@ -32,7 +32,7 @@ def assert_same_moments(found, values):
         )
     )
 )
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 def test_merged_moments_are_those_of_one_pass(parts):
     first, second, third = (Moments.of(part) for part in parts)
     assert_same_moments(first.merge(second), np.concatenate(parts[:2]))
@@ -165,7 +165,7 @@ def test_values_that_differ_by_less_than_32_bits_tell_are_constant(kind):
 
 
 @given(npst.arrays(np.float32, (5, 3), elements=FLOATS), st.sampled_from(KINDS))
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 def test_a_scaler_survives_json_bit_for_bit(values, kind):
     scaler = Scaler.fit(kind, values)
     again = Scaler.model_validate_json(scaler.model_dump_json())

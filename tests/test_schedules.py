@@ -36,7 +36,7 @@ def test_one_cycle_rises_to_lr_in_a_quarter_and_falls_to_nothing(epochs, lr):
     assert found[-1] < lr * (3 / epochs) ** 2 * 2.5
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(
     st.lists(st.sampled_from([1.0, 0.99995, 0.9, 0.5, 2.0]), max_size=40),
     st.integers(0, 1200),

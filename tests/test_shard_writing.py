@@ -33,7 +33,7 @@ def test_class_names_are_quoted_where_they_need_it(tmp_path):
     assert (tmp_path / "new" / "part-000.csv").read_text() == ('y,x_1\n"a,b",1\n"say ""c""",2\n')
 
 
-@settings(deadline=None, max_examples=40, database=None)
+@settings(max_examples=40, database=None)
 @given(data=st.data(), classes=st.lists(CLASS_NAMES, min_size=1, max_size=12))
 def test_no_row_is_lost_or_moved_by_the_number_of_shards(data, classes, tmp_path_factory):
     n_shards = data.draw(st.integers(1, len(classes)))

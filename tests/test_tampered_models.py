@@ -314,7 +314,7 @@ def models(tmp_path_factory):
     return [(folder, described(folder)) for folder in folders]
 
 
-@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.data_too_large])
+@settings(max_examples=150, suppress_health_check=[HealthCheck.data_too_large])
 @given(data=st.data())
 def test_any_change_of_a_description_is_refused_or_leaves_a_model_that_answers(models, data):
     folder, whole = models[data.draw(st.integers(0, len(models) - 1))]

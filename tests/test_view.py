@@ -38,7 +38,7 @@ def test_a_difference_with_a_gap_on_either_side_is_missing_in_its_channel():
     gaps=st.floats(0, 0.9),
     seed=st.integers(0, 99),
 )
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 def test_a_coarse_view_has_the_means_of_what_is_there(n_timepoints, n_channels, gaps, seed):
     random = np.random.default_rng(seed)
     x = random.standard_normal((5, n_channels, n_timepoints)).astype(np.float32)
@@ -56,7 +56,7 @@ def test_a_coarse_view_has_the_means_of_what_is_there(n_timepoints, n_channels, 
 
 
 @given(st.integers(1, 200), st.floats(0, 0.9), st.integers(0, 99))
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 def test_what_a_mean_has_is_shared_by_the_timepoints_that_it_is_of(n_timepoints, gaps, seed):
     random = np.random.default_rng(seed)
     x = random.standard_normal((5, 2, n_timepoints)).astype(np.float32)
@@ -80,7 +80,7 @@ def test_short_series_are_seen_whole():
 
 
 @given(st.floats(-100, 100), st.integers(1, 4), st.booleans())
-@settings(deadline=None, max_examples=30)
+@settings(max_examples=30)
 def test_only_a_network_that_sees_values_sees_their_level(level, n_channels, training):
     x = torch.randn(8, N_TIMEPOINTS, generator=torch.Generator().manual_seed(0)).double()
     for view in ("series", "differences"):

@@ -15,7 +15,7 @@ SIZES = st.integers(1, 40)
 NAMES = {"F32": torch.float32, "I64": torch.int64}
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(
     network=st.sampled_from(["auto", "lstm-fcn", "alstm-fcn", "mlstm-fcn", "malstm-fcn"]),
     view=st.sampled_from(["series", "differences", "coarse", "all"]),

@@ -59,7 +59,7 @@ def test_a_npy_without_labels_and_nan_as_gaps(tmp_path):
     assert rows == ["x_1,x_2", "1.0,", "1.0,3.0"]
 
 
-@settings(deadline=None, max_examples=50, database=None)
+@settings(max_examples=50, database=None)
 @given(
     x=st.one_of(
         arrays.arrays(dtype, (2, 3), elements=elements)
@@ -124,7 +124,7 @@ def test_broken_files_are_refused_in_one_line(tmp_path, name, content):
         converted(tmp_path, name, content, label="none")
 
 
-@settings(deadline=None, max_examples=100, database=None)
+@settings(max_examples=100, database=None)
 @given(
     content=st.sampled_from([npz(x=X, y=["a", "b"]), npy(X)]),
     places=st.lists(st.floats(0, 1, exclude_max=True), min_size=1, max_size=3),

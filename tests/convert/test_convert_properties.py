@@ -19,7 +19,7 @@ LABELS = st.sampled_from(
 GOOD = st.sampled_from(["1", "-2.5", "1E+05", "0", "3.25"])
 
 
-@settings(deadline=None, max_examples=100, database=None)
+@settings(max_examples=100, database=None)
 @given(
     rows=st.lists(st.tuples(LABELS, st.lists(GOOD | CELLS, min_size=1, max_size=3)), max_size=4),
     name=st.sampled_from(["a.tsv", "a.txt", "a.ts", "a.arff"]),
@@ -59,7 +59,7 @@ FILES = {
 }
 
 
-@settings(deadline=None, max_examples=100, database=None)
+@settings(max_examples=100, database=None)
 @given(
     name=st.sampled_from(sorted(FILES)),
     cuts=st.lists(st.tuples(st.integers(0, 90), st.integers(0, 6)), max_size=4),

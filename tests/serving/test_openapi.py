@@ -44,7 +44,7 @@ def test_every_operation_is_tried(api):
 
 def try_all(cases):
     @given(case=cases)
-    @settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
+    @settings(max_examples=60, suppress_health_check=list(HealthCheck))
     def ask(case):
         case.call_and_validate()
 
