@@ -33,7 +33,8 @@ _EVERY_ANSWER = {
     b"referrer-policy": b"no-referrer",
     b"x-content-type-options": b"nosniff",
 }
-_CHALLENGE = 'Bearer, Basic realm="lstmfcn", charset="UTF-8"'
+_CHALLENGES = ('Basic realm="lstmfcn", charset="UTF-8"', "Bearer")
+"""In a header each: Chromium looks at the first of one header only."""
 _AUTHORITY = re.compile(r"(?:\[([0-9a-f:.]+)\]|([a-z0-9._-]+))(?::[0-9]{0,5})?")
 _ORIGIN = re.compile(r"https?://[^/\s?#@*]+")
 
@@ -173,8 +174,11 @@ class TokenCheck:
             await self._app(scope, receive, send)
             return
         fix = "send Authorization: Bearer TOKEN, or the token as the password of any user"
-        refusal = RequestError(401, fix, {"WWW-Authenticate": _CHALLENGE})
-        await _refuse(refusal, self._refused, scope, receive, send)
+        self._refused(401)
+        answer = JSONResponse(RequestError(401, fix).body, 401)
+        for challenge in _CHALLENGES:
+            answer.headers.append("WWW-Authenticate", challenge)
+        await answer(scope, receive, send)
 
     def _knows(self, scope: Scope) -> bool:
         sent = next((value for name, value in scope["headers"] if name == b"authorization"), b"")

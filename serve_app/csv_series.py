@@ -98,7 +98,7 @@ def _read(text: str, schema: SeriesSchema, max_rows: int, has_header: bool | Non
 def _with_commas(text: str) -> str:
     """The same with commas between cells, where there are semicolons or tabs between them."""
     first = text[: text.find("\n")] if "\n" in text else text
-    separator = next((mark for mark in ";\t" if mark in first), "")
+    separator = ";" if ";" in first else "\t" if "\t" in first else ""
     if not separator or (separator == "\t" and "," in first):
         return text
     if '"' in text:

@@ -122,7 +122,7 @@ def test_a_token_guards_all_but_the_health_check(served, values):
     for headers in ({}, {"Authorization": "Bearer wrong"}, {"Authorization": "Basic s3cret"}):
         answer = client.post("/invocations", json=body, headers=headers)
         assert answer.status_code == 401
-        assert answer.headers["WWW-Authenticate"].startswith("Bearer, ")
+        assert "Bearer" in answer.headers.get_list("WWW-Authenticate")
         assert "s3cret" not in answer.text
     right = {"Authorization": "Bearer s3cret"}
     assert client.post("/invocations", json=body, headers=right).status_code == 200
