@@ -93,7 +93,7 @@ def test_boto3_invokes_it_unchanged(server, folder):
 
 
 def test_what_is_wrong_comes_through_the_proxy(server):
-    status, _, answer = server.ask("1,2,3")
+    status, _, answer = server.ask("5,1,7")
     assert status == 400
     assert json.loads(answer)["row"] == 1
     status, _, _ = server.ask("{}", content_type="image/png")
