@@ -12,11 +12,11 @@ def inputs(tmp_path_factory):
     return folder
 
 
-@pytest.mark.parametrize("case", on_ray.cases(), ids=str)
+@pytest.mark.parametrize("case", list(on_ray.cases()), ids=str)
 def test_case_on_the_shared_ray(case, inputs, tmp_path, cluster):  # noqa: ARG001 - commands find it
     case.act(inputs, tmp_path)
 
 
-@pytest.mark.parametrize("case", on_ray.alone(), ids=str)
+@pytest.mark.parametrize("case", list(on_ray.alone()), ids=str)
 def test_case_with_a_ray_of_its_own(case, inputs, tmp_path):
     case.act(inputs, tmp_path)
