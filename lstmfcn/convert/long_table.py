@@ -18,7 +18,7 @@ from lstmfcn.column_names import some_of
 from lstmfcn.convert.series import Rereadable, Series, Wanted, are_numbers, lines_of
 from lstmfcn.convert.times import Times, times_of
 from lstmfcn.counts import number
-from lstmfcn.dialect import separator_of, split
+from lstmfcn.dialect import ONE_MARK, separator_of, split
 from lstmfcn.errors import DataError
 from lstmfcn.layout import plain_bytes
 from lstmfcn.reading import BLOCK_BYTES
@@ -182,7 +182,7 @@ def _with_points(values: pa.Array, column: str, file: str) -> pa.Array:
     if row >= 0:
         raise DataError(
             f"{values[row].as_py()!r} in a file with decimal commas",
-            "write all numbers with one decimal mark, and none between thousands",
+            ONE_MARK,
             file=file,
             row=row + 1,
             column=column,
