@@ -13,7 +13,7 @@ import pyarrow.compute as pc
 from lstmfcn.cells import MISSING_TEXTS, Source
 from lstmfcn.column_names import some_of
 from lstmfcn.counts import number
-from lstmfcn.dialect import USUAL, Dialect, lines_of_text, rows_of_lines
+from lstmfcn.dialect import USUAL, Dialect, lines_of_text, looks_like_number, rows_of_lines
 from lstmfcn.errors import DataError, raise_first
 from lstmfcn.schema import SeriesSchema
 from lstmfcn.shards import Shard
@@ -174,8 +174,9 @@ def _of_whole_line(
 
 
 def _may_be_value(text: str, dialect: Dialect) -> bool:
-    """Whether a cell holds a number, nothing, or what may stand for a missing value."""
-    return not text or text in MISSING_TEXTS or _are_numbers([text], (), dialect)
+    """Whether a cell holds a number in any form, nothing, or what may mark a missing value."""
+    is_gap = not text or text in MISSING_TEXTS
+    return is_gap or looks_like_number(text) or _are_numbers([text], (), dialect)
 
 
 def numbers_in(
@@ -190,12 +191,16 @@ def numbers_in(
     return pa.array(texts, pa.string()).cast(pa.float32())
 
 
-def with_decimal_points(table: pa.Table, schema: SeriesSchema, dialect: Dialect) -> pa.Table:
-    """The table, in which labels that are numbers have no decimal comma: 1.0 for 1,0."""
+def with_decimal_points(table: pa.Table, labels: Collection[str], dialect: Dialect) -> pa.Table:
+    """The table, in which labels that are numbers have no decimal comma: 1.0 for 1,0.
+
+    Args:
+        labels: names of the columns.
+    """
     if dialect.decimal == ".":
         return table
     for i, (name, kind) in enumerate(zip(table.column_names, table.schema.types, strict=True)):
-        if name in schema.label_columns and kind == pa.string():
+        if name in labels and kind == pa.string():
             points = pc.replace_substring_regex(table[name], _NUMBER_WITH_COMMA, r"\1.\2")
             table = table.set_column(i, name, points)
     return table

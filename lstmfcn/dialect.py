@@ -18,12 +18,17 @@ MOST_LINE_CHARACTERS = 16 << 20
 _PLAIN = re.compile(r"[ \t]*[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?[ \t]*")
 _WITH_COMMA = re.compile(r"[ \t]*[+-]?(\d*,\d+|\d+,)([eE][+-]?\d+)?[ \t]*")
 _WITH_POINT = re.compile(r"[ \t]*[+-]?(\d*\.\d+|\d+\.)([eE][+-]?\d+)?[ \t]*")
+_LIKE_NUMBER = re.compile(r"[+-]?[.,]?\d[\d.,'_ \xa0\u202f]*([eE][+-]?\d+)?", re.ASCII)
 _QUOTED = re.compile('"[^"]*"')
 _SWAPPED = str.maketrans(",.", ".,")
 _MISSING = {"", "nan", "na", "inf", "-inf"}
 _LINES_SEARCHED = 32
 _LINES_LOOKED_AT = 200
 """For the decimal mark, in a few of which values have decimals."""
+
+
+ONE_MARK = "write all numbers with one decimal mark, and none between thousands"
+"""What to do about numbers in another form than pyarrow reads."""
 
 
 class Dialect(NamedTuple):
@@ -175,6 +180,11 @@ def may_be_names(names: Sequence[str], separator: str) -> bool:
     """Whether the numbers of a first line grow from cell to cell, as counts and times do."""
     numbers = [float(name.replace(",", ".")) for name in names if _is_number(name, separator)]
     return len(numbers) > 2 and all(one < other for one, other in pairwise(numbers))
+
+
+def looks_like_number(cell: str) -> bool:
+    """Whether a cell is a number to people: with any decimal mark, and marks between thousands."""
+    return bool(_LIKE_NUMBER.fullmatch(cell.strip()))
 
 
 def _record(first: str, lines: Iterator[str]) -> str:

@@ -82,14 +82,18 @@ def names_of(classes: npt.NDArray[Any]) -> list[str]:
     """
     labels = classes.tolist()
     names = [class_name(label) for label in labels]
-    known: set[str] = set()
+    known: dict[str, object] = {}
     for label, name in zip(labels, names, strict=True):
         if not isinstance(label, str | int | float):
             raise ValueError(f"y has the label {label}; give text, integers or bools")
-        if not name or name in known:
-            fault = "is empty" if not name else "is the name of two labels"
-            raise ValueError(f"y has the label {label!r}, which {fault} when written to a shard")
-        known.add(name)
+        if not name:
+            raise ValueError(f"y has the label {label!r}, which is empty")
+        if name in known:
+            raise ValueError(
+                f"y has the labels {known[name]!r} and {label!r}, which are one class to lstmfcn; "
+                "write it in one way"
+            )
+        known[name] = label
     return names
 
 

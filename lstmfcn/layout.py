@@ -6,6 +6,7 @@ import io
 import re
 import shlex
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 from pyarrow import fs
@@ -134,18 +135,31 @@ def read_layout(filesystem: fs.FileSystem, path: str) -> Layout:
         DataError: what the file holds is no table, or its header cannot be read.
         OSError, EOFError, lzma.LZMAError, pa.ArrowException, csv.Error: a broken file.
     """
-    with filesystem.open_input_file(path) as file:
-        head = file.read(HEAD_BYTES)
-        file.seek(0)
-        if is_parquet(head):
+    with plain_bytes(filesystem, path) as (plain, packing):
+        if is_parquet(plain.peek(HEAD_BYTES)):
             return Layout(is_parquet=True)
-        packing = packing_of(head)
+        with io.TextIOWrapper(plain, "utf-8-sig", errors="surrogateescape") as text:
+            return _csv_layout(text, path, packing)
+
+
+@contextmanager
+def plain_bytes(
+    filesystem: fs.FileSystem, path: str
+) -> Iterator[tuple[io.BufferedReader, Packing]]:
+    """A file's bytes, unpacked, and what packed them; a table as far as the first of them tell.
+
+    Raises:
+        DataError: they are known to be no table.
+        OSError, EOFError, lzma.LZMAError, pa.ArrowException: a broken file.
+    """
+    with filesystem.open_input_file(path) as file:
+        packing = packing_of(file.read(HEAD_BYTES))
+        file.seek(0)
         with unpacked(file, packing) as stream, io.BufferedReader(stream, HEAD_BYTES) as plain:
             head = plain.peek(HEAD_BYTES)
             refuse_foreign(head, path, packing)
             refuse_wide(head, path, packing)
-            with io.TextIOWrapper(plain, "utf-8-sig", errors="surrogateescape") as text:
-                return _csv_layout(text, path, packing)
+            yield plain, packing
 
 
 def _csv_layout(text: io.TextIOWrapper, path: str, packing: Packing) -> Layout:

@@ -196,7 +196,7 @@ def read_tables(
     with readable(shard):
         try:
             for whole_table in typed_tables(shard, types, schema.gap_texts):
-                table = with_decimal_points(whole_table, schema, shard.layout.dialect)
+                table = with_decimal_points(whole_table, schema.label_columns, shard.layout.dialect)
                 empty = empty_rows(table) if labels else []
                 if empty:
                     table = table.slice(0, empty[0])

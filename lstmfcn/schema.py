@@ -39,6 +39,7 @@ from lstmfcn.column_names import (
     some_of,
     value_columns,
 )
+from lstmfcn.dialect import ONE_MARK, looks_like_number
 from lstmfcn.errors import DataError, raise_first
 from lstmfcn.hyperparameters import MissingLabelsName, MissingName, TaskName
 
@@ -182,6 +183,8 @@ class SeriesSchema(BaseModel):
         text = cell.strip()
         if text in MISSING_TEXTS and self.missing == "refuse":
             return _VALUE_FIX + _MASK
+        if looks_like_number(text):
+            return ONE_MARK
         if text and not any(map(str.isalnum, text)) and not self.missing_marker:
             return f"{_VALUE_FIX}{_MASK} --missing-marker {shlex.quote(text)}"
         return _VALUE_FIX

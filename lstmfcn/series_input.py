@@ -68,7 +68,8 @@ def _column_names(values: Any) -> list[Any] | None:
         return None
     found = list(names)
     numbered = all(isinstance(name, int | np.integer) for name in found)
-    return None if numbered and found == [*range(found[0], found[0] + len(found))] else found
+    first = found[0] if numbered and found else 0
+    return None if numbered and found == [*range(first, first + len(found))] else found
 
 
 def _is_arrow(values: Any) -> bool:
@@ -104,20 +105,25 @@ def _lengths(values: Any) -> set[int]:
     """Timepoints of the series of a list or of a nested frame; none of all else."""
     lengths = set()
     for row in _listed(values):
-        if isinstance(row, list | tuple) and any(hasattr(part, "__len__") for part in row):
-            lengths |= {len(part) for part in row if hasattr(part, "__len__")}
+        if isinstance(row, list | tuple) and any(map(_has_length, row)):
+            lengths |= {len(part) for part in row if _has_length(part)}
         elif hasattr(row, "shape") and row.shape:
             lengths.add(row.shape[-1])
-        elif hasattr(row, "__len__"):
+        elif _has_length(row):
             lengths.add(len(row))
     return lengths
+
+
+def _has_length(part: Any) -> bool:
+    """Whether a series is several values, and no text or array of a single one."""
+    return hasattr(part, "__len__") and not isinstance(part, str) and getattr(part, "ndim", 1) > 0
 
 
 def _listed(values: Any) -> Any:
     """The rows of a list or of a nested frame; none of all else."""
     if _is_nested(values):
         cells = (values[name] for name in values.columns)
-        return [[np.asarray(cell) for cell in row] for row in zip(*cells, strict=True)]
+        return [[np.atleast_1d(cell) for cell in row] for row in zip(*cells, strict=True)]
     is_objects = isinstance(values, np.ndarray) and values.dtype == object and values.ndim == 1
     return values if is_objects or isinstance(values, list | tuple) else []
 

@@ -423,6 +423,25 @@ def test_lists_of_parquet_are_checked_as_training_reads_them(tmp_path):
     assert "found 2 value columns, without x_3" in str(fault)
 
 
+def test_a_task_is_guessed_of_labels_with_decimal_commas(tmp_path):
+    rows = ["1,0;0,0;0,5", "0,0;1,0;1,5"] * 5
+    (tmp_path / "a.csv").write_text("\n".join(["y_1;y_2;x_1", *rows]))
+    findings = check(str(tmp_path / "a.csv"))
+    assert (findings.training.schema.task, findings.n_faults) == ("multiclass", 0)
+
+
+@pytest.mark.parametrize(
+    ("cell", "separator"), [("1,5", ";"), ('"1,500"', ","), ("1\u00a0500", ","), ("1'500.5", ",")]
+)
+def test_rows_of_numbers_in_another_form_are_no_units(tmp_path, cell, separator):
+    rows = ["a,1.5,2.5", "b,3.5,4.5"] * 150
+    text = "\n".join(["y,x_1,x_2", *rows]).replace(",", separator)
+    (tmp_path / "a.csv").write_text(f"{text}\na{separator}{cell}{separator}{cell}\n")
+    faults = check(str(tmp_path / "a.csv")).faults
+    told = "write all numbers with one decimal mark, and none between thousands"
+    assert [(f.row, f.column, f.fix) for f in faults] == [(301, "x_1", told), (301, "x_2", told)]
+
+
 def test_a_task_is_guessed_of_true_and_false(tmp_path):
     table = table_of(["ant"] * 20).drop(columns="y")
     bools = np.random.default_rng(0).random((20, 3)) < 0.5

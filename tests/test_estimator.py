@@ -206,8 +206,8 @@ def test_explanations_are_in_the_order_of_the_classes():
 @pytest.mark.parametrize(
     ("labels", "told"),
     [
-        (["1", "1.0"], "y has the label '1.0', which is the name of two labels when written"),
-        (["1e0", "+1"], "y has the label '1e0', which is the name of two labels when written"),
+        (["1", "1.0"], "y has the labels '1' and '1.0', which are one class to lstmfcn"),
+        (["1e0", "+1"], "y has the labels '+1' and '1e0', which are one class to lstmfcn"),
         (["a", " "], "y has the label ' ' at index 1, which is missing; give the row's class"),
         (
             ["a", "NA"],

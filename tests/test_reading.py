@@ -20,6 +20,7 @@ from hypothesis.extra import numpy as hnp
 
 from lstmfcn import dialect, reading
 from lstmfcn.check.check import check
+from lstmfcn.dialect import ONE_MARK
 from lstmfcn.errors import DataError
 from lstmfcn.reading import read_tables, survey
 
@@ -84,7 +85,7 @@ def refusal_of(data, *args, **options):
         ("multiclass", NAMED + "a,1,-INF\n", ", row 1, column x_2", MINUS_INF, NUMBER),
         ("multiclass", NAMED + "a,1,2\na,abc,2\n", ", row 2, column x_1", "'abc'", NUMBER),
         ("multiclass", NAMED + "a,1,NA\n", ", row 1, column x_2", "'NA'", GAP),
-        ("multiclass", NAMED + 'a,1,"1,5"\n', ", row 1, column x_2", "'1,5'", NUMBER),
+        ("multiclass", NAMED + 'a,1,"1,5"\n', ", row 1, column x_2", "'1,5'", ONE_MARK),
         ("multiclass", NAMED + "a,1,2\n\n\na,1,x\n", ", row 2, column x_2", "'x'", NUMBER),
         ("multiclass", NAMED + '"a\nb",1,2\na,1,x\n', ", row 2, column x_2", "'x'", NUMBER),
         ("multiclass", NAMED + "a,1,2\r\na,1,x\r\n", ", row 2, column x_2", "'x'", NUMBER),

@@ -115,3 +115,14 @@ def test_axes_are_swapped_where_channels_are_more_than_timepoints():
     assert swapped_axes(1, 60) is swapped_axes(3, 3) is swapped_axes(1, 1) is None
     assert swapped_axes(60, 1).startswith("60 channels of 1 timepoint: the axes are (N, channels,")
     assert swapped_axes(60, 3).endswith("give X.transpose(0, 2, 1)")
+
+
+def test_cells_without_series_and_values_of_one_element():
+    assert several_lengths(pd.DataFrame({"d": [np.ones(3), np.nan]})) == "1 to 3 timepoints"
+    assert several_lengths([["1", "2.5"], ["3", "4"]]) is None
+    assert several_lengths([[np.array(1.0), np.array(2.0)]]) is None
+
+
+def test_a_table_without_columns_is_an_array_without_values():
+    empty = pd.DataFrame()
+    assert in_named_order(empty, [("x_1",)]) is empty

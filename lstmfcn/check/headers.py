@@ -7,9 +7,9 @@ from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, NamedTuple
 
-import numpy as np
 import pyarrow as pa
 
+from lstmfcn.csv_lines import with_decimal_points
 from lstmfcn.data_arguments import Data, told
 from lstmfcn.errors import DataError, raise_first
 from lstmfcn.hyperparameters import MissingName, TaskName
@@ -86,7 +86,10 @@ def guess_task(headers: list[Header]) -> TaskName:
             first = next(typed_tables(header.shard, dict.fromkeys(labels, pa.string())), None)
     except DataError:
         return "multiclass"
-    ones = (label_matrix(first, labels) == 1).sum(axis=1) if first else np.ones(1)
+    if first is None:
+        return "multiclass"
+    points = with_decimal_points(first, labels, header.shard.layout.dialect)
+    ones = (label_matrix(points, labels) == 1).sum(axis=1)
     return "multiclass" if (ones == 1).mean() > 0.5 else "multilabel"
 
 

@@ -122,7 +122,7 @@ def parts_of(
             n_unparsed += len(faults)
             source = Source(shard.path, rows)
             faults += _empty_row_faults(table, source, {fault.row for fault in faults})
-            points = with_decimal_points(table, schema, shard.layout.dialect)
+            points = with_decimal_points(table, schema.label_columns, shard.layout.dialect)
             yield _part_of(points, source, schema, faults)
             rows += table.num_rows
         shard.refuse_changed()

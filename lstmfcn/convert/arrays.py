@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import logging
 import tokenize
 import zipfile
@@ -17,6 +18,7 @@ from lstmfcn.column_names import some_of
 from lstmfcn.convert.series import Rereadable, Series, Wanted
 from lstmfcn.counts import number
 from lstmfcn.errors import DataError
+from lstmfcn.packing import HEAD_BYTES, packing_of, unpacked
 from lstmfcn.reading import readable
 from lstmfcn.shards import Shard
 
@@ -71,7 +73,10 @@ def _opened(shard: Shard) -> Iterator[Mapping[str, Array]]:
     """The arrays of a file, by name, each read when it is asked for; pickles are not."""
     try:
         with readable(shard), shard.filesystem.open_input_file(shard.path) as file:
-            loaded = np.load(file, allow_pickle=False)
+            packing = packing_of(file.read(HEAD_BYTES))
+            file.seek(0)
+            plain = io.BytesIO(unpacked(file, packing).read()) if packing else file
+            loaded = np.load(plain, allow_pickle=False)
             yield {"x": loaded} if isinstance(loaded, np.ndarray) else loaded
     except _BROKEN as error:
         if "Object arrays" in str(error):
@@ -79,6 +84,8 @@ def _opened(shard: Shard) -> Iterator[Mapping[str, Array]]:
                 "an array of Python objects", "store texts by y.astype(str)", file=shard.path
             ) from error
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        if "pickle" in reason:  # said of any bytes that are no array, with the advice to allow it
+            reason = "its first bytes are of no array"
         raise DataError(
             f"no file of NumPy's ({reason})", "write it by numpy.savez", file=shard.path
         ) from error

@@ -87,10 +87,11 @@ def convert(
     shard = _shard_of(input)
     new_folder(folder)
     wanted = Wanted(label, header, n_channels, missing)
-    series = _form_of(shard, wanted).read(shard, wanted)
-    if missing == "mask":
-        series = _with_empty_cells(series)
-    shape = check(series, shard.path, missing)
+    with readable(shard):
+        series = _form_of(shard, wanted).read(shard, wanted)
+        if missing == "mask":
+            series = _with_empty_cells(series)
+        shape = check(series, shard.path, missing)
     names = value_names(shape.n_channels, shape.n_timepoints)
     columns = ["y", *names] if shape.has_labels else names
     write_rows(folder, columns, _rows(series, shape, shard), shape.n_rows, shards)

@@ -13,20 +13,14 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.csv
 
+from lstmfcn.cells import class_name
 from lstmfcn.column_names import some_of
-from lstmfcn.convert.rows import separator_of
-from lstmfcn.convert.series import (
-    Rereadable,
-    Series,
-    Wanted,
-    are_numbers,
-    cells_of,
-    lines_of,
-    plain_bytes,
-)
+from lstmfcn.convert.series import Rereadable, Series, Wanted, are_numbers, lines_of
 from lstmfcn.convert.times import Times, times_of
 from lstmfcn.counts import number
+from lstmfcn.dialect import ONE_MARK, separator_of, split
 from lstmfcn.errors import DataError
+from lstmfcn.layout import plain_bytes
 from lstmfcn.reading import BLOCK_BYTES
 from lstmfcn.shards import Shard
 
@@ -67,14 +61,15 @@ def read_long_table(shard: Shard, wanted: Wanted) -> Rereadable:
     Raises:
         DataError: no long table, or one in which a row cannot be read.
     """
-    header = next(lines_of(shard), "")
-    separator = separator_of(header) or ","
-    names = cells_of(header, separator)
+    numbered = enumerate(lines_of(shard), start=1)
+    n_lines, header = next(((n, line) for n, line in numbered if line), (0, ""))
+    separator = separator_of(header)
+    names = [name.strip() for name in split(header, separator)]
     _refuse_numbers(names, shard.path)
     roles = _roles(names, wanted, shard.path)
     if unused := [name for name in names if name not in roles.values()]:
         logger.info("columns not used: %s", ", ".join(unused))
-    table = _sorted(_read(shard, names, separator), roles, shard.path)
+    table = _sorted(_read(shard, names, separator, n_lines), roles, shard.path)
     if table.labels is not None:
         _refuse_other_classes(table, roles["label"], shard.path)
     return Rereadable(lambda: _series(table))
@@ -114,18 +109,20 @@ def _roles(names: list[str], wanted: Wanted, file: str) -> dict[str, str]:
     return roles
 
 
-def _read(shard: Shard, names: list[str], separator: str) -> pa.Table:
-    """All columns as text."""
+def _read(shard: Shard, names: list[str], separator: str, n_lines: int) -> pa.Table:
+    """All columns as text, below so many lines, the last of which is the header."""
     ragged: list[pa.csv.InvalidRow] = []
 
     def keep(row: pa.csv.InvalidRow) -> str:
         ragged.append(row)
         return "skip"
 
-    with plain_bytes(shard) as stream:
+    with plain_bytes(shard.filesystem, shard.path) as (stream, _):
         table = pa.csv.read_csv(
             stream,
-            read_options=pa.csv.ReadOptions(use_threads=False, block_size=BLOCK_BYTES),
+            read_options=pa.csv.ReadOptions(
+                use_threads=False, block_size=BLOCK_BYTES, skip_rows=n_lines, column_names=names
+            ),
             parse_options=pa.csv.ParseOptions(delimiter=separator, invalid_row_handler=keep),
             convert_options=pa.csv.ConvertOptions(
                 column_types=dict.fromkeys(names, pa.string()), null_values=[]
@@ -150,7 +147,7 @@ def _sorted(table: pa.Table, roles: dict[str, str], file: str) -> _Table:
             _refuse_empty(columns[role], roles[role], file)
     ids = _codes(columns["id"])
     channels = _codes(columns["channel"]) if "channel" in columns else np.zeros_like(ids)
-    times = times_of(columns["time"].to_pylist(), file)
+    times = times_of(_with_points(columns["time"], roles["time"], file).to_pylist(), file)
     order = np.lexsort((times, channels, ids))
     labels = columns.get("label")
     return _Table(
@@ -185,7 +182,7 @@ def _with_points(values: pa.Array, column: str, file: str) -> pa.Array:
     if row >= 0:
         raise DataError(
             f"{values[row].as_py()!r} in a file with decimal commas",
-            "write all numbers with one decimal mark, and none between thousands",
+            ONE_MARK,
             file=file,
             row=row + 1,
             column=column,
@@ -195,12 +192,12 @@ def _with_points(values: pa.Array, column: str, file: str) -> pa.Array:
 
 def _refuse_other_classes(table: _Table, column: str, file: str) -> None:
     """Refuse a row of a class that the first row of its series does not have."""
-    codes = _codes(table.labels)
+    assert table.labels is not None
+    codes = _codes(pa.array(map(class_name, table.labels.to_pylist())))
     starts = np.flatnonzero(np.diff(table.ids, prepend=-1))
     first = starts[np.cumsum(np.diff(table.ids, prepend=-1) != 0) - 1]
     other = np.flatnonzero(codes != codes[first])
     if len(other):
-        assert table.labels is not None
         here, there = int(other[0]), int(first[other[0]])
         raise DataError(
             f"the class {table.labels[here].as_py()!r}, and {table.labels[there].as_py()!r} in row "

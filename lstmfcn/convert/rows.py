@@ -23,6 +23,7 @@ from lstmfcn.convert.series import (
     lines_of,
 )
 from lstmfcn.counts import number
+from lstmfcn.dialect import ONE_MARK
 from lstmfcn.errors import DataError
 from lstmfcn.shards import Shard
 
@@ -104,7 +105,7 @@ def _with_points(
     if points:
         raise DataError(
             f"{points!r} in a file with decimal commas",
-            "write all numbers with one decimal mark, and none between thousands",
+            ONE_MARK,
             file=file,
             row=row,
         )

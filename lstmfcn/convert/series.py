@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import io
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
@@ -18,7 +18,7 @@ from lstmfcn.convert.times import Times
 from lstmfcn.dialect import MOST_LINE_CHARACTERS, LongLineError, lines_of_text
 from lstmfcn.errors import DataError
 from lstmfcn.hyperparameters import MissingName
-from lstmfcn.packing import HEAD_BYTES, packing_of, refuse_foreign, unpacked
+from lstmfcn.layout import plain_bytes
 from lstmfcn.reading import readable
 from lstmfcn.shards import Shard
 
@@ -70,30 +70,17 @@ class Rereadable:
         return self.read()
 
 
-@contextmanager
-def plain_bytes(shard: Shard) -> Iterator[pa.NativeFile]:
-    """A file's bytes as a stream, unpacked where its first ones say that they are packed.
-
-    Raises:
-        DataError: the file cannot be read.
-    """
-    with readable(shard), shard.filesystem.open_input_file(shard.path) as file:
-        head = file.read(HEAD_BYTES)
-        packing = packing_of(head)
-        if not packing:
-            refuse_foreign(head, shard.path, packing)
-        file.seek(0)
-        with unpacked(file, packing) as stream:
-            yield stream
-
-
 def lines_of(shard: Shard) -> Iterator[str]:
     """A text file's lines, without blanks around them.
 
     Raises:
         DataError: the file cannot be read, or a line is longer than a row of a shard may be.
     """
-    with plain_bytes(shard) as stream, io.TextIOWrapper(stream, "utf-8-sig") as text:
+    with (
+        readable(shard),
+        plain_bytes(shard.filesystem, shard.path) as (plain, _),
+        io.TextIOWrapper(plain, "utf-8-sig") as text,
+    ):
         try:
             yield from (line.strip("\r\n ") for line in lines_of_text(text))
         except LongLineError as error:

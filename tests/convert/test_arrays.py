@@ -1,3 +1,4 @@
+import gzip
 import io
 
 import numpy as np
@@ -150,3 +151,13 @@ def test_numbers_that_training_refuses_are_refused_by_row(tmp_path, value):
 def test_a_missing_label_is_refused(tmp_path):
     with pytest.raises(DataError, match="row 2: found 'nan', which stands for a missing class"):
         converted(tmp_path, "a.npz", npz(x=X, y=[1.0, np.nan]))
+
+
+def test_packed_arrays_and_what_is_no_array(tmp_path):
+    with pytest.raises(DataError) as refused:
+        converted(tmp_path, "b.npy", b"no array", label="none")
+    assert "found no file of NumPy's (its first bytes are of no array)" in str(refused.value)
+    stored = io.BytesIO()
+    np.save(stored, np.array([[1.5, 2]]))
+    rows = lines_of(tmp_path, "a.npy.gz", gzip.compress(stored.getvalue()), label="none")
+    assert rows == ["x_1,x_2", "1.5,2.0"]

@@ -104,3 +104,20 @@ def test_what_cannot_be_converted_is_refused(tmp_path, text, message):
         converted(tmp_path, "a.csv", text)
     assert str(refusal.value) == f"{tmp_path / 'a.csv'}{message}"
     assert not (tmp_path / "output").exists()
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "id, time , value,label\n1,1,2,a\n1,2,3,a\n",
+        "\n\nid,time,value,label\n1,1,2,a\n\n1,2,3,a\n",
+        "id;time;value;label\n1;0,5;2;a\n1;1,5;3;a\n",
+    ],
+)
+def test_blanks_around_names_lines_above_them_and_decimal_commas_of_times(tmp_path, text):
+    assert lines_of(tmp_path, "a.csv", text) == ["y,x_1,x_2", "a,2,3"]
+
+
+def test_a_class_is_one_however_it_is_written(tmp_path):
+    text = "id,time,value,label\n1,1,2,1.0\n1,2,3,1\n"
+    assert lines_of(tmp_path, "a.csv", text)[1:] == ["1,2,3"]
