@@ -48,7 +48,7 @@ def check(
     Parameters
     ----------
     data
-        Training shards: files, folders, globs or URIs of CSV, CSV.gz or Parquet.
+        Training shards: files, folders, globs or URIs of CSV or Parquet.
     validation
         Validation shards.
     task

@@ -45,7 +45,7 @@ def train(
     output
         Folder of the run, on storage that all machines share. It must not hold a run yet.
     train
-        Training shards: files, folders, globs or URIs of CSV, CSV.gz or Parquet. A run that is
+        Training shards: files, folders, globs or URIs of CSV or Parquet. A run that is
         resumed knows its own.
     validation
         Validation shards. Given, they decide which epoch is kept.

@@ -50,7 +50,7 @@ def tune(
     output
         Folder of the sweep, on storage that all machines share. It must not hold a run yet.
     train
-        Training shards: files, folders, globs or URIs of CSV, CSV.gz or Parquet. A sweep that is
+        Training shards: files, folders, globs or URIs of CSV or Parquet. A sweep that is
         resumed knows its own.
     validation
         Validation shards. They decide which epoch of a trial is kept, and which trial.
