@@ -10,10 +10,13 @@ import ray
 from killing import wait_until
 from problems import TINY, waves, write
 
+from lstmfcn.checkpoints import newest_position
 from lstmfcn.distributed.train import Resources, train
 from lstmfcn.distributed.tune import tune
 from lstmfcn.errors import StoppedError
 from lstmfcn.hyperparameters import Hyperparameters
+from lstmfcn.metrics_file import read_metrics
+from lstmfcn.run_folder import member_folders
 from lstmfcn.sweep_record import Search
 
 pytestmark = pytest.mark.usefixtures("cluster")
@@ -56,6 +59,20 @@ def test_a_training_that_is_interrupted_leaves_no_worker_behind(data, tmp_path):
     ):
         train(data, str(run), hyperparameters=LONG, resources=Resources(cpus_per_worker=1))
     assert list((run / "checkpoints").iterdir())
+
+
+def test_every_member_of_an_ensemble_writes_its_checkpoint_before_the_end(data, tmp_path):
+    run = tmp_path / "run"
+    ensemble = LONG.model_copy(update={"members": 3})
+    with (
+        interrupted_at(run / "members" / "01" / "metrics.jsonl", 3),
+        pytest.raises(StoppedError) as told,
+    ):
+        train(data, str(run), hyperparameters=ensemble, resources=Resources(cpus_per_worker=2))
+    assert "will be trained again" not in str(told.value)
+    for member in member_folders(run, 2):
+        done = newest_position(member / "checkpoints").epoch
+        assert done == len(read_metrics(member / "metrics.jsonl")) >= 1
 
 
 def test_a_sweep_that_is_interrupted_leaves_no_trial_behind(data, tmp_path):

@@ -16,6 +16,7 @@ from killing import epochs_in, train_workers, wait_until
 from problems import TINY, as_flags, waves, write
 
 from lstmfcn.artifact import Artifact
+from lstmfcn.checkpoints import newest_position
 from lstmfcn.predicted import PREDICTED
 from lstmfcn.run_folder import RunRecord
 from lstmfcn.sweep import SweepLog
@@ -119,6 +120,24 @@ def test_train_goes_on_by_the_command_that_ctrl_c_tells(in_terminal, data, tmp_p
     last = run_command(sys.executable, *again.split()[1:])
     assert last.returncode == 0, last.stderr
     assert Artifact.load(output / "model").metrics["epoch"] <= done
+
+
+def test_ctrl_c_on_a_busy_machine_loses_no_epoch(in_terminal, data, tmp_path):
+    """A worker that does not come to it for some seconds still writes its checkpoint."""
+    output = tmp_path / "run"
+    terminal = in_terminal("train", "--train", data, "--output", output, *LONG_FLAGS)
+    wait_until(lambda: epochs_in(output) >= 2, "epoch 2", 300)
+    (worker,) = train_workers()
+    os.kill(worker, signal.SIGSTOP)
+    done = epochs_in(output)
+    terminal.interrupt()
+    terminal.shows("stopping, with a checkpoint")
+    time.sleep(5)
+    os.kill(worker, signal.SIGCONT)
+    assert terminal.exit_code() == 130
+    assert "did not stop" not in terminal.shown
+    assert newest_position(output / "checkpoints").epoch >= done
+    assert "will be trained again" not in terminal.shown
 
 
 def test_a_second_ctrl_c_ends_a_training_at_once_and_it_can_go_on(in_terminal, data, tmp_path):
