@@ -48,6 +48,7 @@ def guards(
     token: str, allow_hosts: Sequence[str], allow_origins: Sequence[str], refused: Refused
 ) -> list[Middleware]:
     """What stands before the routes, the outermost first."""
+    allow_origins = [origin.lower() for origin in allow_origins]  # as browsers send them
     found = [Middleware(Gate, allow_hosts, allow_origins, refused)]
     if allow_origins:
         found.append(
@@ -125,12 +126,12 @@ class Gate:
             await self._app(scope, receive, send_told)
 
     def _refusal(self, scope: Scope) -> RequestError | None:
-        hosts, origin = [], None
+        hosts, origins = [], []
         for name, value in scope["headers"]:
             if name == b"host":
                 hosts.append(value.decode("latin-1").lower())
             elif name == b"origin":
-                origin = value.decode("latin-1")
+                origins.append(value.decode("latin-1"))
             elif name == b"expect" and value.lower() != b"100-continue":
                 return RequestError(417, "found an Expect other than 100-continue; leave it out")
         if len(hosts) > 1 or (not hosts and scope["http_version"] != "1.0"):
@@ -140,10 +141,12 @@ class Gate:
             return RequestError(
                 421, f"found Host {host!r}; ask by address, or serve with --allow-host NAME"
             )
-        if origin and origin not in self._origins and origin.lower().partition("://")[2] != host:
-            return RequestError(
-                403, f"found Origin {origin!r}; serve with --allow-origin to let its pages ask"
-            )
+        for origin in origins:
+            own = origin.lower() in (f"http://{host}", f"https://{host}")
+            if not own and origin not in self._origins:
+                return RequestError(
+                    403, f"found Origin {origin!r}; serve with --allow-origin to let its pages ask"
+                )
         return None
 
     def _allows(self, host: str) -> bool:

@@ -22,6 +22,7 @@ import pyarrow.csv
 from lstmfcn.column_names import some_of
 from lstmfcn.counts import number
 from lstmfcn.csv_lines import refuse_first_fault
+from lstmfcn.dialect import separator_of
 from lstmfcn.errors import DataError
 from lstmfcn.schema import SeriesSchema
 from serve_app.request_errors import too_many_rows
@@ -76,7 +77,7 @@ def _read(text: str, schema: SeriesSchema, max_rows: int, has_header: bool | Non
         text = below
     if not text.strip():
         raise DataError("no rows", "send at least one series")
-    columns = header or list(schema.value_columns)
+    columns = header or schema.value_columns
     lines = text.count("\n") + 1
     if lines > max_rows:
         raise too_many_rows(lines, max_rows)
@@ -98,16 +99,24 @@ def _read(text: str, schema: SeriesSchema, max_rows: int, has_header: bool | Non
 def _with_commas(text: str) -> str:
     """The same with commas between cells, where there are semicolons or tabs between them."""
     first = text[: text.find("\n")] if "\n" in text else text
-    separator = ";" if ";" in first else "\t" if "\t" in first else ""
-    if not separator or (separator == "\t" and "," in first):
+    if ";" not in first and "\t" not in first:
+        return text
+    if _has_names(first):
+        separator = separator_of(first)
+    else:
+        separator = next(mark for mark in ";,\t" if mark in first)
+    if separator == ",":
         return text
     if '"' in text:
-        if first.count(separator) <= first.count(","):
-            return text  # it stands in a text
         raise DataError(f"quotes, and {separator!r} between cells", "separate cells by commas")
     if separator == ";":
         text = text.replace(",", ".")
     return text.replace(separator, ",")
+
+
+def _has_names(first: str) -> bool:
+    """Whether a first line has an x or y, as the names of columns do, and no number."""
+    return "x" in first or "y" in first
 
 
 def _refuse_wide(line: str, row: int, n_columns: int) -> None:
@@ -117,7 +126,7 @@ def _refuse_wide(line: str, row: int, n_columns: int) -> None:
         raise DataError(f"{cells} cells", fix, row=row)
 
 
-def _header_of(first: str, schema: SeriesSchema, has_header: bool | None) -> list[str] | None:
+def _header_of(first: str, schema: SeriesSchema, has_header: bool | None) -> tuple[str, ...] | None:
     """The names in the first line, checked; None where it is a row.
 
     Raises:
@@ -125,11 +134,11 @@ def _header_of(first: str, schema: SeriesSchema, has_header: bool | None) -> lis
     """
     if has_header is False:
         return None
-    if has_header or "x" in first or "y" in first:  # as in the names of columns, and in no number
+    if has_header or _has_names(first):
         names = next(csv.reader([first]), [])
         _refuse_counts(first)
         schema.check_header(names, None, labels=False)
-        return names
+        return tuple(names)
     return None
 
 
@@ -164,7 +173,7 @@ def _refuse_other_header(first: str, schema: SeriesSchema) -> None:
         )
 
 
-def _parse_csv(text: str, columns: list[str], schema: SeriesSchema) -> Matrix:
+def _parse_csv(text: str, columns: tuple[str, ...], schema: SeriesSchema) -> Matrix:
     """Values (N, V), in the schema's order; ValueError where a row is not as it should be.
 
     64-bit numbers that lie half way between two 32-bit ones were rounded already, and would be a
@@ -173,7 +182,7 @@ def _parse_csv(text: str, columns: list[str], schema: SeriesSchema) -> Matrix:
     if len(text) > LONG_TEXT:
         return _parse_as_shards(text, columns, schema)
     usecols = None
-    if tuple(columns) != schema.value_columns:
+    if columns != schema.value_columns:
         places = {name: i for i, name in enumerate(columns)}
         usecols = [places[name] for name in schema.value_columns]
         if any(len(row) not in (0, len(columns)) for row in csv.reader(io.StringIO(text))):
@@ -197,13 +206,13 @@ def _parse_csv(text: str, columns: list[str], schema: SeriesSchema) -> Matrix:
     return exact
 
 
-def _parse_as_shards(text: str, columns: list[str], schema: SeriesSchema) -> Matrix:
+def _parse_as_shards(text: str, columns: tuple[str, ...], schema: SeriesSchema) -> Matrix:
     """The same as shards are read, straight to 32 bits; ValueError for lines that are no rows."""
     content = text.encode()
     table = pa.csv.read_csv(
         pa.py_buffer(content),
         read_options=pa.csv.ReadOptions(
-            column_names=columns, use_threads=False, block_size=max(len(content), 1)
+            column_names=list(columns), use_threads=False, block_size=max(len(content), 1)
         ),
         convert_options=pa.csv.ConvertOptions(
             column_types=schema.column_types(labels=False),

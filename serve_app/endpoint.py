@@ -25,7 +25,7 @@ from serve_app.explaining import HEADER, PARAMETER, is_asked_for, refuse_many, u
 from serve_app.models import LoadedModel, Models
 from serve_app.openapi import describe
 from serve_app.page_routes import page_routes
-from serve_app.protocols import LONG_BODY, decode, encode, most_bytes
+from serve_app.protocols import decode, encode, is_long_to_read, most_bytes
 from serve_app.request_errors import RequestError
 
 
@@ -105,6 +105,7 @@ class Endpoint:
                 RequestError: self._refuse,
                 ClientDisconnect: self._refuse,
                 HTTPException: self._refuse,
+                Exception: self._refuse,
             },
         )
 
@@ -124,7 +125,7 @@ class Endpoint:
             fix = f"; send {headers['Allow']}" if "Allow" in headers else ""
             refusal = RequestError(error.status_code, f"found {request.method}{fix}", headers)
         else:
-            raise error
+            refusal = RequestError(500, "found a bug of the endpoint; the server's log says more")
         self._metrics.refused(self._name(request), refusal.status)
         return JSONResponse(refusal.body, refusal.status, refusal.headers)
 
@@ -152,15 +153,13 @@ class Endpoint:
         classifier = model.classifier
         body = await self._bodies.receive(request, self._most_bytes(model))
         began = time.perf_counter()
-        is_long = len(body) > LONG_BODY
-        try:
-            if is_long:
-                x = await self._read_beside(model, kind, body)
-            else:
-                x = self._read(model, kind, body)
-        finally:
+        is_long = is_long_to_read(body, classifier.schema)
+        if is_long:  # to its end, though its client leaves: the thread goes on and holds the body
+            x = await asyncio.shield(self._read_beside(model, kind, body))
+        else:
             self._bodies.let_go(body)
-            del body
+            x = self._read(model, kind, body)
+        del body
         found = (answer_type, classifier, *await self._predicted(model, x, explains))
         apart = is_long or explains
         answer = await asyncio.to_thread(encode, *found) if apart else encode(*found)
@@ -183,8 +182,11 @@ class Endpoint:
 
     async def _read_beside(self, model: LoadedModel, kind: ContentType, body: bytes) -> FloatArray:
         """The same in another thread, one body at a time: each takes many times its memory."""
-        async with self._reading:
-            return await asyncio.to_thread(self._read, model, kind, body)
+        try:
+            async with self._reading:
+                return await asyncio.to_thread(self._read, model, kind, body)
+        finally:
+            self._bodies.let_go(body)
 
     async def _predicted(
         self, model: LoadedModel, x: FloatArray, explains: bool

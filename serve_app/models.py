@@ -28,9 +28,9 @@ MAX_QUEUED_ROWS, MOST_LOADED = 4096, 8
 
 FAULTS_OF_A_MODEL = (
     *(ArithmeticError, AttributeError, LookupError, RuntimeError, TypeError, ValueError),
-    SafetensorError,
+    *(MemoryError, OSError, SafetensorError),
 )
-"""What a stranger's model directory may raise, where nobody thought of it."""
+"""What loading a stranger's model directory may raise, where nobody thought of it."""
 
 NO_VERSION = "none"
 """Stands for the version of what is not in memory, or cannot be read."""
@@ -171,12 +171,13 @@ class Models:
         return self._loading[name]
 
     async def _load_and_keep(self, name: str) -> LoadedModel:
-        directory = self._directories[name]
         try:
-            model = await self._checked(name, directory)
+            model = await self._checked(name, self._directories[name])
         finally:
-            self._loading.pop(name, None)
-        if self._directories.get(name) == directory:
+            is_wanted = self._loading.get(name) is asyncio.current_task()  # not replaced meanwhile
+            if is_wanted:
+                del self._loading[name]
+        if is_wanted:
             self._schemas[name] = model.schema
             self._loaded[name] = model
             while len(self._loaded) > self._most_loaded:

@@ -41,6 +41,9 @@ Matrix = npt.NDArray[Any]
 LONG_BODY = 1 << 18
 """Bytes from which on a body is read, and its answer written, beside the event loop."""
 
+MOST_VALUES = 1 << 25
+"""Values of a request, with those that pad short series: what a body of 64 MiB can hold."""
+
 _BYTES_A_VALUE, _BYTES_BESIDE = 40, 1024
 """A value of 64 bits, its separator and indentation; what else a row may hold."""
 
@@ -50,6 +53,13 @@ _BOM = b"\xef\xbb\xbf"
 def most_bytes(schema: SeriesSchema, max_rows: int) -> int:
     """What a body of ``max_rows`` series, and a header, can need."""
     return (max_rows + 1) * (_BYTES_A_VALUE * schema.n_values + _BYTES_BESIDE)
+
+
+def is_long_to_read(body: bytes, schema: SeriesSchema) -> bool:
+    """Whether a body is long, or may be of many short series, which are padded."""
+    if len(body) > LONG_BODY:
+        return True
+    return schema.missing == "mask" and body.count(b"[") * schema.n_values > LONG_BODY
 
 
 def decode(kind: ContentType, body: bytes, schema: SeriesSchema, max_rows: int) -> Matrix:
@@ -75,6 +85,8 @@ def _decode_json(name: str, body: bytes, schema: SeriesSchema, max_rows: int) ->
     rows = (_lines if name == JSON_LINES else _instances)(body, schema, max_rows)
     if len(rows) > max_rows:
         raise too_many_rows(len(rows), max_rows)
+    if len(rows) * schema.n_values > MOST_VALUES:
+        raise too_many_rows(len(rows), MOST_VALUES // schema.n_values)
     return series_of(rows, schema)
 
 

@@ -91,6 +91,30 @@ def test_pages_elsewhere_may_not_ask(served, values, origin):
     assert client.metrics.answers == []
 
 
+def test_each_origin_counts_and_none_is_own_without_a_host():
+    gate = Gate(None, [], [APP], lambda _: None)
+
+    def status(*headers, version="1.1"):
+        refusal = gate._refusal({"http_version": version, "headers": list(headers)})
+        return refusal and refusal.status
+
+    host, own = (b"host", b"127.0.0.1"), (b"origin", b"http://127.0.0.1")
+    evil = (b"origin", b"https://evil.example")
+    assert status(host, own) is None
+    assert status(host, own, evil) == status(host, evil, own) == 403
+    for origin in (b"null", b"x", b"", b"http://"):
+        assert status((b"origin", origin), host) == 403
+    assert status((b"origin", b"null"), version="1.0") == 403
+    assert status((b"origin", b"ftp://127.0.0.1"), host) == 403
+
+
+def test_an_origin_may_be_allowed_in_any_case(served):
+    client = served(access={"allow_origins": ["https://App.Example.com"]})
+    answer = client.get("/ping", headers={"Origin": APP})
+    assert answer.status_code == 200
+    assert answer.headers["access-control-allow-origin"] == APP
+
+
 def test_the_own_page_may_ask(served, values):
     client = served()
     headers = {"Origin": "http://127.0.0.1:8000"}

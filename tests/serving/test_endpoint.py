@@ -1,13 +1,20 @@
+import asyncio
 import json
+import threading
+from unittest.mock import AsyncMock, Mock
 
 import numpy as np
 import pytest
 from small_models import KINDS, N_TIMEPOINTS, tiny_calibrated
+from starlette.testclient import TestClient
 
 from lstmfcn.classifier import Classifier
+from lstmfcn.errors import DataError
 from lstmfcn.prediction import predict_shard
 from lstmfcn.shards import find_shards
-from serve_app.endpoint import Limits
+from serve_app.endpoint import Endpoint, Limits
+from serve_app.models import Models
+from serve_app.protocols import LONG_BODY
 
 JSON = {"Content-Type": "application/json"}
 CSV = {"Content-Type": "text/csv"}
@@ -228,3 +235,52 @@ def test_channels_may_end_early(served, values):
     answers = [client.post("/invocations", json={"instances": body}) for body in (nested, flat)]
     assert [answer.status_code for answer in answers] == [200] * 2
     assert answers[0].content == answers[1].content
+
+
+def test_a_bug_is_told_as_json(served, values, monkeypatch):
+    client = served()
+    monkeypatch.setattr(Classifier, "checked", lambda *_: {}["a bug"])
+    with pytest.raises(KeyError):  # for the log
+        client.post("/invocations", json={"instances": values})
+    client = TestClient(client.app, client.base_url, raise_server_exceptions=False)
+    answer = client.post("/invocations", json={"instances": values})
+    assert answer.status_code == 500
+    assert answer.json()["message"].startswith("found a bug of the endpoint; ")
+
+
+def test_a_long_body_counts_as_held_until_it_is_read(saved, monkeypatch):
+    directory, begun, go_on = saved("model"), threading.Event(), threading.Event()
+
+    def slow(*_):
+        begun.set()
+        assert go_on.wait(20)
+        raise DataError("nothing", "try again")
+
+    async def leave():
+        models = Models()
+        await models.replace({"default": directory})
+        endpoint = Endpoint(models, Mock())
+        body = b"0," * (LONG_BODY // 2) + b"0"
+        monkeypatch.setattr("serve_app.endpoint.decode", slow)
+        scope = {
+            "type": "http", "method": "POST", "path": "/invocations", "query_string": b"",
+            "http_version": "1.1",
+            "headers": [(b"host", b"127.0.0.1"), (b"content-type", b"text/csv")],
+        }  # fmt: skip
+
+        async def receive():
+            return {"type": "http.request", "body": body, "more_body": False}
+
+        asked = asyncio.create_task(endpoint.app(scope, receive, AsyncMock()))
+        await asyncio.to_thread(begun.wait, 20)
+        asked.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await asked
+        held = endpoint._bodies.held
+        go_on.set()
+        async with asyncio.timeout(20):
+            while endpoint._bodies.held:
+                await asyncio.sleep(0.01)
+        return held == len(body)
+
+    assert asyncio.run(leave())

@@ -1,4 +1,5 @@
 import asyncio
+import threading
 
 import numpy as np
 import pytest
@@ -207,3 +208,46 @@ def test_steps_are_observed(saved):
 
     asyncio.run(ask())
     assert seen == [("a", 128), ("a", 72)]
+
+
+def test_a_load_that_was_overtaken_is_not_kept(saved, monkeypatch):
+    directories = {name: saved(name) for name in ("first", "second")}
+    load, begun, go_on = Classifier.load, threading.Event(), threading.Event()
+
+    def slow(directory, precision):
+        found = load(directory, precision)
+        if directory.name == "second":
+            begun.set()
+            assert go_on.wait(20)
+        return found
+
+    async def overtake():
+        models = Models()
+        await models.replace(directories)
+        monkeypatch.setattr(Classifier, "load", slow)
+        asked = asyncio.create_task(models.get("second"))
+        await asyncio.to_thread(begun.wait, 20)
+        await models.replace(directories)  # the second model's directory may hold another by now
+        go_on.set()
+        assert (await asked).name == "second"
+        assert [state.name for state in models.states()] == ["first"]
+        assert await models.get("second") is not await asked
+
+    asyncio.run(overtake())
+
+
+def test_what_no_disk_gives_is_unavailable(saved, monkeypatch):
+    directories = {name: saved(name) for name in ("first", "second")}
+
+    def fail(*_):
+        raise OSError("gone")
+
+    async def ask():
+        models = Models()
+        await models.replace(directories)
+        monkeypatch.setattr(Classifier, "load", fail)
+        with pytest.raises(RequestError) as refused:
+            await models.get("second")
+        assert refused.value.status == 503
+
+    asyncio.run(ask())

@@ -11,8 +11,9 @@ from small_models import KINDS, N_TIMEPOINTS, tiny_artifact, tiny_rows, tiny_sch
 from lstmfcn.classifier import Classifier
 from lstmfcn.errors import DataError
 from lstmfcn.schema import SeriesSchema
+from serve_app import protocols
 from serve_app.content_types import CSV, JSON, JSON_LINES, content_type_of
-from serve_app.protocols import decode, encode, most_bytes
+from serve_app.protocols import decode, encode, is_long_to_read, most_bytes
 from serve_app.request_errors import RequestError
 
 SCHEMA = tiny_schema()
@@ -377,3 +378,24 @@ def test_a_wide_header_of_other_columns_is_refused_in_no_time():
     with pytest.raises(DataError, match="found 100,000 value columns"):
         decoded("text/csv", f"{header}\n1,2\n")
     assert time.perf_counter() - began < 5  # comparing each with each took 38 s
+
+
+def test_short_series_are_bounded_with_what_pads_them(monkeypatch):
+    schema = SCHEMA.model_copy(update={"missing": "mask"})
+    body = json.dumps({"instances": [[1]] * 10})
+    assert len(decoded("application/json", body, schema=schema)) == 10
+    assert not is_long_to_read(body.encode(), schema)
+    many = json.dumps({"instances": [[1]] * (protocols.LONG_BODY // schema.n_values)})
+    assert is_long_to_read(many.encode(), schema)
+    assert not is_long_to_read(many.encode(), SCHEMA)
+    monkeypatch.setattr(protocols, "MOST_VALUES", 9 * schema.n_values)
+    with pytest.raises(RequestError, match="found 10 rows; send at most 9 a request") as refused:
+        decoded("application/json", body, schema=schema)
+    assert refused.value.status == 413
+
+
+def test_another_separator_may_stand_in_a_name():
+    names, row = ",".join(SCHEMA.value_columns), ",".join(["1.5"] * SCHEMA.n_values)
+    for name in ("note;more", '"note;more"', '"a;b\tc"'):
+        found = decoded("text/csv", f"{names},{name}\n{row},3\n")
+        np.testing.assert_array_equal(found, [[1.5] * SCHEMA.n_values])
