@@ -177,12 +177,16 @@ class StreamedBatches:
         stops = [stop for _, stop in bounds]
         done = lanes.rows_before(np.array([taken.rows, *stops]))
         mine = _parts_of_lanes(rank, world_size, n_lanes)
-        streams = {lane: _Stream(self._windows(lanes, lane, int(done[lane, 0]))) for lane in mine}
+        streams = {lane: self._stream(lanes, lane, int(done[lane, 0])) for lane in mine}
         for stop, taking in zip(stops, np.diff(done, axis=1).T, strict=True):
             parts = [streams[lane].take(int(taking[lane]), part) for lane, part in mine.items()]
             x, targets = parts[0] if len(parts) == 1 else map(torch.cat, zip(*parts, strict=True))
             total = int(taking.sum())
             yield Batch(x.to(device), targets.to(device), total, Taken(stop, n_lanes))
+
+    def _stream(self, lanes: _Lanes, lane: int, skipped_rows: int) -> _Stream:
+        no_rows = torch.empty(0, self._values.n_values), as_tensor(self._labels[:0])
+        return _Stream(self._windows(lanes, lane, skipped_rows), no_rows)
 
     def _windows(self, lanes: _Lanes, lane: int, skipped_rows: int) -> Iterator[_Window]:
         """Shuffled windows, from the first row that is not skipped on; one is read ahead."""
@@ -264,11 +268,16 @@ def _parts_of_lanes(rank: int, world_size: int, n_lanes: int) -> dict[int, slice
 
 
 class _Stream:
-    """Windows as one sequence of rows, taken piece by piece."""
+    """Windows as one sequence of rows, taken piece by piece.
 
-    def __init__(self, windows: Iterator[_Window]) -> None:
+    Args:
+        windows: in order.
+        no_rows: of the shapes and types that they have.
+    """
+
+    def __init__(self, windows: Iterator[_Window], no_rows: _Window) -> None:
         self._windows = windows
-        self._x, self._targets = torch.empty(0), torch.empty(0)
+        self._x, self._targets = no_rows
 
     def take(self, n_rows: int, part: slice) -> _Window:
         """This part of the next rows."""

@@ -29,21 +29,16 @@ def stoppable(going_on: Callable[[], str] | None = None) -> Iterator[None]:
         going_on: what to type where `end_now` ends the process.
     """
     global _going_on
-    _going_on = going_on
     before = signal.getsignal(signal.SIGINT)
-    if before is not signal.default_int_handler:
-        yield
-        return
-
-    def stop(number: int, frame: FrameType | None) -> None:  # noqa: ARG001 - a handler's arguments
-        end_at_next()
-        raise KeyboardInterrupt
-
-    signal.signal(signal.SIGINT, stop)
+    _going_on = going_on
+    if before is signal.default_int_handler:
+        signal.signal(signal.SIGINT, _stop)
     try:
         yield
     finally:
-        signal.signal(signal.SIGINT, before)
+        _going_on = None
+        if before is signal.default_int_handler:
+            signal.signal(signal.SIGINT, before)
 
 
 def end_at_next() -> None:
@@ -54,6 +49,11 @@ def end_at_next() -> None:
 def end_now(reason: str, exit_code: int) -> NoReturn:
     """End the process in a line, which tells how to go on; from any thread."""
     _exit(f"{reason}; go on with: {_going_on()}" if _going_on else reason, exit_code)
+
+
+def _stop(number: int, frame: FrameType | None) -> NoReturn:  # noqa: ARG001 - a handler's arguments
+    end_at_next()
+    raise KeyboardInterrupt
 
 
 def _end(number: int, frame: FrameType | None) -> NoReturn:  # noqa: ARG001

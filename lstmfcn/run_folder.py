@@ -133,8 +133,12 @@ def _lock(folder: Path) -> int:
             os.close(lock)
             raise OutputError(f"{folder}: another training runs there; let it end first") from error
         except FileNotFoundError:
-            pass
-        os.close(lock)
+            os.close(lock)
+        except OSError as error:
+            os.close(lock)
+            raise OutputError(f"{folder}: cannot be locked ({error.strerror})") from error
+        else:
+            os.close(lock)
     raise OutputError(f"{folder}: cannot be written to (a file in it does not stay there)")
 
 

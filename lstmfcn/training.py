@@ -20,6 +20,7 @@ import torch
 from torch import Tensor, nn
 
 from lstmfcn.adam import Adam
+from lstmfcn.batch_norm import BatchNorm
 from lstmfcn.batches import Batch, BatchSource
 from lstmfcn.checkpoints import Checkpoints, Position
 from lstmfcn.errors import OutputError, TrainingError
@@ -149,10 +150,13 @@ def _step_without_rows(model: nn.Module, optimizer: Adam, x: Tensor) -> Tensor:
 
     An epoch that goes on with more workers may end with fewer rows than there are workers.
     """
-    model.eval()
+    norms = [module for module in model.modules() if isinstance(module, BatchNorm)]
+    for norm in norms:  # not the whole model: cuDNN computes no gradients of an LSTM in evaluation
+        norm.eval()
     optimizer.zero_grad()
     torch.autograd.backward(0.0 * model(x.new_zeros(1, x.shape[1])).sum())
-    model.train()
+    for norm in norms:
+        norm.train()
     optimizer.step()
     return torch.zeros(4, dtype=torch.float64, device=x.device)
 

@@ -152,7 +152,7 @@ class Training:
             return "its sums"
         if buffers.ndim != 2 or not len(buffers) or not _alike(buffers[0], self._buffers()):
             return "its statistics"
-        kinds = {"seconds": float | int, "losses": list, "best": dict, "precision": str}
+        kinds = {"seconds": float | int, "losses": list, "best": dict}
         return next(
             (name for name, kind in kinds.items() if not isinstance(state.get(name), kind)), ""
         )

@@ -300,6 +300,8 @@ def test_an_epoch_that_goes_on_with_other_workers_sees_each_row_once(
             for parts in steps if number == len(attempts) else steps[:n_steps]:
                 assert {part.n_rows_global for part in parts} == {sum(len(p.x) for p in parts)}
                 assert len({part.taken for part in parts}) == 1
+                assert {part.x.shape[1] for part in parts} == {2}
+                assert {part.targets.dtype for part in parts} == {torch.int64}
                 seen += [i for part in parts for i in indices(part)]
                 taken = parts[0].taken
     assert sorted(seen) == list(range(n_rows))

@@ -1,3 +1,4 @@
+import errno
 import json
 import os
 import signal
@@ -99,6 +100,16 @@ def test_a_folder_into_which_nothing_came_is_removed_and_others_stay(tmp_path):
         assert [path.name for path in (tmp_path / "run").iterdir()] == [".lock"]
         (tmp_path / "run" / "metrics.jsonl").touch()
     assert [path.name for path in (tmp_path / "run").iterdir()] == ["metrics.jsonl"]
+
+
+def test_a_file_system_without_locks_is_told_in_a_line(tmp_path, monkeypatch):
+    def refuse(*_):
+        raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))
+
+    monkeypatch.setattr("fcntl.flock", refuse)
+    with pytest.raises(OutputError) as refusal, run_folder(tmp_path / "run"):
+        pass
+    assert str(refusal.value) == f"{tmp_path / 'run'}: cannot be locked (No locks available)"
 
 
 HOLDER = """

@@ -203,11 +203,14 @@ def test_a_worker_without_rows_takes_part_with_a_gradient_of_zero(kind):
     before = copy.deepcopy(model.state_dict())
     optimizer = Adam(model.parameters(), lr=0.0)
     batch = Batch(torch.empty(0, 12), torch.empty(0), 2)
+    modes = []
+    model.lstm.layers[0].register_forward_hook(lambda lstm, *_: modes.append(lstm.training))
     sums = train_step(model, tiny_task(kind), optimizer, batch, "fp32", 2)
     assert sums.tolist() == [0, 0, 0, 0]
     assert all(not parameter.grad.any() for parameter in model.parameters())
     assert all(torch.equal(before[name], t) for name, t in model.state_dict().items())
-    assert model.training
+    assert all(module.training for module in model.modules())
+    assert modes == [True]  # else cuDNN would refuse
 
 
 def test_a_checkpoint_tells_what_of_its_epoch_was_trained_on(tmp_path):
@@ -442,6 +445,17 @@ def test_a_checkpoint_of_another_training_falls_back_to_the_one_before(
     fresh.restore_newest(checkpoints)
     assert fresh.position == (0, 0)
     assert all(torch.equal(weights[name], own) for name, own in fresh.model.state_dict().items())
+
+
+def test_a_checkpoint_that_does_not_name_its_precision_is_whole(tmp_path):
+    """As those of before precision was kept; nothing that is restored is missing."""
+    Training(tiny_network(), 0.01).save(Checkpoints(tmp_path / "newer"))
+    _, state = Checkpoints(tmp_path / "newer").newest()
+    del state["precision"]
+    Checkpoints(tmp_path).save(Position(2), state)
+    training = Training(tiny_network(), 0.01)
+    training.restore_newest(Checkpoints(tmp_path))
+    assert training.position == Position(2)
 
 
 def test_workers_that_see_different_checkpoints_are_refused():

@@ -141,7 +141,7 @@ def _token() -> str:
 
 def _home_token() -> bool:
     """Make the token in the home folder where there is none; whether there is one."""
-    if "HOME" not in os.environ:
+    if not os.environ.get("HOME"):
         return False
     path = Path(os.environ["HOME"]) / ".ray" / "auth_token"
     try:
@@ -192,12 +192,15 @@ def _has_ended(pid: int) -> bool:
 
 
 def _processes() -> dict[int, str]:
-    """Those of Ray's processes that are to be watched, by their ids; none but on Linux."""
+    """Those of Ray's processes that are to be watched, by their ids; none but on Linux.
+
+    Ray does not collect those of a start that failed: they have ended, and still have their names.
+    """
     found = {}
     for children in Path("/proc/self/task").glob("*/children"):
         with suppress(OSError):
             for pid in map(int, children.read_text().split()):
                 name = Path(f"/proc/{pid}/comm").read_text().strip()
-                if name in _WATCHED:
+                if name in _WATCHED and not _has_ended(pid):
                     found[pid] = name
     return found

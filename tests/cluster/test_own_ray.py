@@ -15,7 +15,7 @@ from killing import epochs_in, wait_until
 from problems import TINY, as_flags, waves, write
 
 from lstmfcn.cli import main
-from lstmfcn.distributed.own_ray import _home_token
+from lstmfcn.distributed.own_ray import _home_token, _start, _watched
 
 FLAGS = ["--cpus-per-worker", "1", *as_flags(TINY.model_dump() | {"epochs": 30000})]
 
@@ -129,9 +129,45 @@ def test_a_token_that_others_could_read_is_closed_to_them(tmp_path, monkeypatch)
     assert [path.name for path in token.parent.iterdir()] == ["auth_token"]
 
 
-@pytest.mark.parametrize("home", [None, "/proc"])
+@pytest.mark.parametrize("home", [None, "", "/proc"])
 def test_a_home_that_cannot_hold_a_token_is_told_from_one_that_can(home, monkeypatch):
     monkeypatch.delenv("HOME")
-    if home:
+    if home is not None:
         monkeypatch.setenv("HOME", home)
     assert not _home_token()
+
+
+RAYLET = """
+import time
+with open("/proc/self/comm", "w") as name:
+    name.write("raylet")
+print(flush=True)
+time.sleep(60)
+"""
+
+
+def test_what_is_left_of_a_start_that_failed_is_not_watched(tmp_path, monkeypatch):
+    """Its processes have been killed, and Ray, which started them, has not collected them."""
+    started, told = [], []
+
+    def init(**_):
+        started.append(subprocess.Popen([sys.executable, "-c", RAYLET], stdout=subprocess.PIPE))
+        started[-1].stdout.readline()
+        if len(started) == 1:
+            raise TimeoutError("The current node timed out during startup")
+
+    monkeypatch.setattr("lstmfcn.distributed.own_ray.init_ray", init)
+    monkeypatch.setattr("lstmfcn.distributed.own_ray.end_now", lambda *line: told.append(line))
+    monkeypatch.setattr("lstmfcn.distributed.own_ray._LOOK_EVERY_S", 0.05)
+    _start(tmp_path)
+    try:
+        with _watched():
+            time.sleep(0.5)
+            assert not told
+            started[1].kill()
+            wait_until(lambda: told, "the end of the second", 10)
+        assert told[0] == ("Ray ended: its process raylet was killed or crashed", 1)
+    finally:
+        for process in started:
+            process.kill()
+            process.communicate()
