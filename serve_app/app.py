@@ -100,8 +100,13 @@ class EndpointReplica:
         await self._takeover.to(config["models"])
 
     async def check_health(self) -> None:
-        """What Serve asks every 2 s: who answers is healthy; counts what this replica holds."""
+        """What Serve asks every 2 s; counts what this replica holds, too.
+
+        Raises:
+            RuntimeError: another replica should take this one's place.
+        """
         self._metrics.holds(self._models.states())
+        self._takeover.refuse_unhealthy()
 
 
 def build(arguments: Arguments) -> serve.Application:

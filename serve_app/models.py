@@ -242,11 +242,15 @@ class Models:
         )
 
 
+class OtherColumnsError(ModelError):
+    """A model reads or answers other columns than the one whose place it would take."""
+
+
 def refuse_other_columns(name: str, before: SeriesSchema, after: SeriesSchema) -> None:
     """Refuse a model that would break the clients of the one whose place it takes.
 
     Raises:
-        ModelError: it reads or answers other columns.
+        OtherColumnsError: it reads or answers other columns.
     """
     for kind, old, new in (
         ("value columns", before.value_columns, after.value_columns),
@@ -254,7 +258,7 @@ def refuse_other_columns(name: str, before: SeriesSchema, after: SeriesSchema) -
         ("labels", before.probability_columns, after.probability_columns),
     ):
         if old != new:
-            raise ModelError(
+            raise OtherColumnsError(
                 f"{name}: found a model with other {kind} than the one that serves; serve it under "
                 "another name"
             )

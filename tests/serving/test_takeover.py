@@ -5,13 +5,13 @@ import pytest
 from lstmfcn.classifier import Classifier
 from lstmfcn.errors import ModelError
 from serve_app.models import NO_VERSION, Models
-from serve_app.takeover import Takeover
+from serve_app.takeover import Takeover, loads_in_a_new_process
 
 AGAIN_S = 0.02
 
 
 async def until(condition):
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         while not condition():
             await asyncio.sleep(AGAIN_S)
 
@@ -85,6 +85,52 @@ def test_a_fault_of_the_machine_is_outlasted(saved, monkeypatch, fault):
         await until(lambda: models.states()[0].served == version_second)
 
     version_first, version_second = version(first), version(second)
+    asyncio.run(take())
+
+
+def test_a_replica_that_alone_cannot_load_a_model_is_unhealthy(saved, tmp_path, monkeypatch):
+    first, second = saved("first"), saved("second", seed=2)
+    asked = []
+
+    def loads(directories):
+        asked.append(dict(directories))
+        return loads_in_a_new_process(directories)
+
+    def fail(*_):
+        raise MemoryError
+
+    async def take():
+        models = Models()
+        takeover = Takeover(models, AGAIN_S, 5 * AGAIN_S, loads)
+        await takeover.to({"default": first})
+        await takeover.to({"default": str(tmp_path / "nowhere")})
+        await until(lambda: len(asked) == 1)
+        await asyncio.sleep(3 * AGAIN_S)
+        takeover.refuse_unhealthy()  # nobody can load that
+        with monkeypatch.context() as patched:
+            patched.setattr(Classifier, "load", fail)
+            await takeover.to({"default": second})
+            takeover.refuse_unhealthy()
+            with pytest.raises(RuntimeError, match="a new process can load the models"):
+                await until(takeover.refuse_unhealthy)
+            assert (await models.get("default")).version == version_first
+        await until(lambda: not split(models))
+        takeover.refuse_unhealthy()
+
+    version_first = version(first)
+    asyncio.run(take())
+
+
+def test_a_model_of_other_labels_makes_no_replica_unhealthy(saved):
+    first, second = saved("first"), saved("second", kind="binary")
+
+    async def take():
+        takeover = Takeover(Models(), AGAIN_S, 2 * AGAIN_S, lambda _: True)
+        await takeover.to({"default": first})
+        await takeover.to({"default": second})
+        await asyncio.sleep(10 * AGAIN_S)
+        takeover.refuse_unhealthy()
+
     asyncio.run(take())
 
 
