@@ -67,7 +67,8 @@ def read_regular(path: Path, most_bytes: int) -> bytes:
         OSError: it cannot be read, is no regular file, or is larger than that.
     """
     with open_regular(path) as file:
-        content = file.read(most_bytes + 1)
+        size = os.fstat(file.fileno()).st_size  # Python would make room for most_bytes at once
+        content = file.read(min(size, most_bytes) + 1)
     if len(content) > most_bytes:
         raise OSError(errno.EFBIG, f"it is larger than {most_bytes:,} bytes", str(path))
     return content
