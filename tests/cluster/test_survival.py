@@ -1,6 +1,7 @@
 """Trainings that are killed, starved and cut off, for real, and what is left of them."""
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -13,7 +14,7 @@ from killing import epochs_in, kill_train_worker, train_workers, wait_until
 from problems import TINY, as_flags, waves, write
 
 from lstmfcn.artifact import Artifact
-from lstmfcn.checkpoints import find_newest
+from lstmfcn.checkpoints import find_newest, newest_position
 from lstmfcn.distributed.train import Resources, train
 from lstmfcn.errors import DataError, HyperparameterError, OutputError, ResourceError
 from lstmfcn.hyperparameters import Hyperparameters
@@ -296,3 +297,22 @@ def test_streamed_training_counts_every_row_and_does_not_depend_on_shards(tmp_pa
     packed = f"more than the 10 kB granted: packed in {output}/.rows and streamed, shuffled"
     assert packed in caplog.text
     assert all(tensor.equal(weights[1][name]) for name, tensor in weights[0].items())
+
+
+@pytest.mark.parametrize("memory_gb", [None, 1e-5])
+def test_an_epoch_that_goes_on_with_another_number_of_workers_counts_every_row(tmp_path, memory_gb):
+    data, output = write(tmp_path / "data", waves(603), 2), tmp_path / "run"
+    short = TINY.model_copy(update={"batch_size": 16, "epochs": 1})
+    two, three = (Resources(workers, cpus_per_worker=1, memory_gb=memory_gb) for workers in (2, 3))
+    train(str(data), str(output), hyperparameters=short, resources=two, checkpoint_every_s=0)
+    shutil.rmtree(max((output / "checkpoints").iterdir()))
+    assert newest_position(output / "checkpoints") == (0, 32)
+    train(
+        None,
+        str(output),
+        hyperparameters=Hyperparameters(epochs=2),
+        resources=three,
+        resume=True,
+    )
+    assert [m["rows"] for m in read_metrics(output / "metrics.jsonl")] == [603, 603]
+    assert Artifact.load(output / "model").training["num_workers"] == 3
