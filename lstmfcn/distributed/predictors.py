@@ -32,11 +32,17 @@ _RESTARTS = 3
 
 
 class Predictor:
-    """A model in a process of its own."""
+    """A model in a process of its own.
 
-    def __init__(self, artifact: Artifact, threads: int) -> None:
+    Args:
+        artifact: a reference to the model, in a tuple, so that Ray does not warn of it at each start:
+            of an argument it expects that it may be lost, but the driver holds this one.
+        threads: of the process.
+    """
+
+    def __init__(self, artifact: tuple[ray.ObjectRef], threads: int) -> None:
         torch.set_num_threads(threads)
-        self._classifier = Classifier(artifact)
+        self._classifier = Classifier(ray.get(artifact[0]))
 
     def write(self, shard: Shard, output: Path, keep: Sequence[str]) -> int:
         """Write one shard's predictions; returns its rows."""
@@ -67,7 +73,7 @@ def predictors(artifact: Artifact, n_shards: int) -> Iterator[ActorPool]:
         max_task_retries=_RESTARTS,  # a shard's file appears whole or not at all
         runtime_env={"env_vars": TRAINING_ENVIRONMENT},
     )(Predictor)
-    actors = [actor.remote(shared, threads) for _ in range(n_actors)]
+    actors = [actor.remote((shared,), threads) for _ in range(n_actors)]
     try:
         ray.wait([actor.__ray_ready__.remote() for actor in actors])  # speeds are those from here
         yield ActorPool(actors)
