@@ -14,7 +14,6 @@ from lstmfcn.evaluation import evaluation
 from lstmfcn.prediction import Predicted
 from lstmfcn.reading import survey
 from lstmfcn.shard_progress import ShardProgress
-from lstmfcn.shards import Shard
 from lstmfcn.task import task_of
 
 
@@ -33,17 +32,14 @@ def evaluate(model: str, data: Data) -> dict[str, Any]:
     """
     artifact = Artifact.load(model)
     shards = survey(data, schema=artifact.schema).shards
-    with ray_runtime(), predictors(artifact, len(shards)) as pool:
+    with ray_runtime(), predictors(artifact, len(shards)) as (pool, loaded):
         parts: list[Predicted] = []
         with ShardProgress("evaluating", len(shards)) as progress:
-            for found in own_results(pool.map(_collect, shards), shards, "run it again"):
+            results = pool.map(lambda actor, shard: actor.collect.remote(loaded, shard), shards)
+            for found in own_results(results, shards, "run it again"):
                 parts += found
                 progress.ended(sum(len(part.probabilities) for part in found))
     probabilities = np.concatenate([part.probabilities for part in parts])
     labels = np.concatenate([part.labels for part in parts])
     decided = task_of(artifact.schema, decision=artifact.decision).decide(probabilities)
     return evaluation(artifact.schema, labels, probabilities, decided)
-
-
-def _collect(predictor: Any, shard: Shard) -> Any:
-    return predictor.collect.remote(shard)

@@ -95,14 +95,14 @@ def _predict(
     done: PredictedShards,
 ) -> int:
     """Make these files; returns the rows predicted."""
-
-    def write(predictor: Any, file: _File) -> Any:
-        method = predictor.explain if file.explains else predictor.write
-        return method.remote(file.shard, file.path, keep_columns)
-
     rows, ended = {True: 0, False: 0}, 0
     try:
-        with ray_runtime(), predictors(artifact, len(left)) as pool:
+        with ray_runtime(), predictors(artifact, len(left)) as (pool, model):
+
+            def write(actor: Any, file: _File) -> Any:
+                method = actor.explain if file.explains else actor.write
+                return method.remote(model, file.shard, file.path, keep_columns)
+
             started = time.perf_counter()
             explains = sum(file.explains for file in left)
             with ShardProgress("predicting", len(left) - explains, explains) as progress:

@@ -6,7 +6,7 @@ import logging
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import ray
 import torch
@@ -31,52 +31,66 @@ _RESTARTS = 3
 """Of each actor; a shard that ends its process each time would else keep it busy for ever."""
 
 
-class Predictor:
-    """A model in a process of its own.
+Model = tuple[ray.ObjectRef]
+"""A reference to an `Artifact`, which Ray does not resolve before a task: an actor does so once."""
 
-    Args:
-        artifact: a reference to the model, in a tuple, so that Ray does not warn of it at each start:
-            of an argument it expects that it may be lost, but the driver holds this one.
-        threads: of the process.
+
+class Predictor:
+    """A model in a process of its own, which loads it again where Ray starts it again.
+
+    The model is no argument of the actor: Ray would print a warning at each start.
     """
 
-    def __init__(self, artifact: tuple[ray.ObjectRef], threads: int) -> None:
+    def __init__(self, threads: int) -> None:
         torch.set_num_threads(threads)
-        self._classifier = Classifier(ray.get(artifact[0]))
+        self._classifier: Classifier | None = None
 
-    def write(self, shard: Shard, output: Path, keep: Sequence[str]) -> int:
+    def load(self, model: Model) -> None:
+        """Be ready to predict."""
+        if self._classifier is None:
+            self._classifier = Classifier(ray.get(model[0]))
+
+    def write(self, model: Model, shard: Shard, output: Path, keep: Sequence[str]) -> int:
         """Write one shard's predictions; returns its rows."""
-        return predict_shard(self._classifier, shard, output, keep)
+        return predict_shard(self._loaded(model), shard, output, keep)
 
-    def explain(self, shard: Shard, output: Path, keep: Sequence[str]) -> int:
+    def explain(self, model: Model, shard: Shard, output: Path, keep: Sequence[str]) -> int:
         """Write what explains one shard's predictions; returns its rows."""
-        return explain_shard(self._classifier, shard, output, keep)
+        return explain_shard(self._loaded(model), shard, output, keep)
 
-    def collect(self, shard: Shard) -> list[Predicted]:
+    def collect(self, model: Model, shard: Shard) -> list[Predicted]:
         """One shard's probabilities and labels."""
-        return list(predictions(self._classifier, shard, labels=True))
+        return list(predictions(self._loaded(model), shard, labels=True))
+
+    def _loaded(self, model: Model) -> Classifier:
+        self.load(model)
+        return cast(Classifier, self._classifier)
 
 
 @contextmanager
-def predictors(artifact: Artifact, n_shards: int) -> Iterator[ActorPool]:
-    """As many actors as shards and free CPUs allow, with these CPUs shared out among them."""
+def predictors(artifact: Artifact, n_shards: int) -> Iterator[tuple[ActorPool, Model]]:
+    """As many actors as shards and free CPUs allow, with these CPUs shared out among them.
+
+    Yields:
+        The actors, and the model, which each of their methods takes first.
+    """
     there = free_nodes()
     n_actors = min(n_shards, places(there, cpus=1))
     if not n_actors:
         logger.info("all CPUs of the cluster are taken; going on as soon as one is free")
         n_actors = 1
     threads = most_cpus_each(there, n_actors)
-    shared = ray.put(artifact)
+    model: Model = (ray.put(artifact),)
     actor = ray.remote(
         num_cpus=threads,
         max_restarts=_RESTARTS,
         max_task_retries=_RESTARTS,  # a shard's file appears whole or not at all
         runtime_env={"env_vars": TRAINING_ENVIRONMENT},
     )(Predictor)
-    actors = [actor.remote((shared,), threads) for _ in range(n_actors)]
+    actors = [actor.remote(threads) for _ in range(n_actors)]
     try:
-        ray.wait([actor.__ray_ready__.remote() for actor in actors])  # speeds are those from here
-        yield ActorPool(actors)
+        ray.wait([actor.load.remote(model) for actor in actors])  # speeds are those from here
+        yield ActorPool(actors), model
     finally:
         for actor in actors:
             ray.kill(actor)
