@@ -282,7 +282,7 @@ def test_a_tree_and_several_arguments_are_mirrored_and_true_labels_kept(tmp_path
         assert set(found["when"]) == {"2024-05-06 07:08:00"} or name.endswith("000.csv")
     with caplog.at_level(logging.INFO):
         assert predict(str(model), places, str(tmp_path / "out"), ["y_1", "when"]) == 36
-    assert "36 rows of 3 shards predicted before" in caplog.text
+    assert "36 rows of 3 shards were predicted before" in caplog.text
 
 
 def test_evaluation_agrees_with_the_predictions(tmp_path, model):
