@@ -171,7 +171,8 @@ def _watched() -> Iterator[None]:
     def watch() -> None:
         while not over.wait(_LOOK_EVERY_S):
             for pid, name in processes.items():
-                if _has_ended(pid):
+                # whoever shuts Ray down inside the block, as the endpoint does, disconnects first
+                if ray.is_initialized() and _has_ended(pid):
                     end_now(f"Ray ended: its process {name} was killed or crashed", 1)
 
     thread = threading.Thread(target=watch, daemon=True)
