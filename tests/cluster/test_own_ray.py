@@ -160,11 +160,17 @@ def test_what_is_left_of_a_start_that_failed_is_not_watched(tmp_path, monkeypatc
     monkeypatch.setattr("lstmfcn.distributed.own_ray.end_now", lambda *line: told.append(line))
     monkeypatch.setattr("lstmfcn.distributed.own_ray._LOOK_EVERY_S", 0.05)
     _start(tmp_path)
+    connected = True
+    monkeypatch.setattr("ray.is_initialized", lambda: connected)
     try:
         with _watched():
             time.sleep(0.5)
             assert not told
+            connected = False  # as one who shuts Ray down inside the block is
             started[1].kill()
+            time.sleep(0.5)
+            assert not told
+            connected = True
             wait_until(lambda: told, "the end of the second", 10)
         assert told[0] == ("Ray ended: its process raylet was killed or crashed", 1)
     finally:
