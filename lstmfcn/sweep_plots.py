@@ -75,7 +75,7 @@ def _plots(trials: Sequence[Trial], space: SearchSpace, objective: Objective) ->
         plots[IMPORTANCE] = partial(draw, within, space, objective)
     plots[OBJECTIVE] = partial(_history, trials, objective)
     if within:
-        plots[SLICES] = partial(_slices, within, space, objective)
+        plots[SLICES] = partial(_slices, within, space, objective, objective.best(trials))
     return plots
 
 
@@ -90,7 +90,7 @@ def _history(trials: Sequence[Trial], objective: Objective) -> Figure:
     numbers = [trial.number for trial in trials]
     best = accumulate((_value(t) for t in trials), min if objective.mode == "min" else max)
     axes.step(numbers, list(best), where="post", color="tab:green", label="best so far")
-    _scatter(axes, trials, numbers, objective)
+    _scatter(axes, trials, numbers, objective.best(trials))
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.set_xlabel("trial")
     axes.set_ylabel(objective.metric)
@@ -98,7 +98,9 @@ def _history(trials: Sequence[Trial], objective: Objective) -> Figure:
     return figure
 
 
-def _slices(trials: Sequence[Trial], space: SearchSpace, objective: Objective) -> Figure:
+def _slices(
+    trials: Sequence[Trial], space: SearchSpace, objective: Objective, best: Trial | None
+) -> Figure:
     names = list(space.values)
     columns = min(_COLUMNS, len(names))
     rows = -(-len(names) // columns)
@@ -106,7 +108,7 @@ def _slices(trials: Sequence[Trial], space: SearchSpace, objective: Objective) -
     grid = figure.subplots(rows, columns, sharey=True, squeeze=False)
     for axes, name in zip(grid.flat, names, strict=False):
         values = [trial.hyperparameters[name] for trial in trials]
-        _scatter(axes, trials, _positions(axes, space.values[name], values), objective)
+        _scatter(axes, trials, _positions(axes, space.values[name], values), best)
         axes.set_xlabel(flag(name))
     for axes in grid.flat[len(names) :]:
         axes.set_axis_off()
@@ -143,7 +145,7 @@ def _log_ticks(low: float, high: float) -> list[float]:
 
 
 def _scatter(
-    axes: Axes, trials: Sequence[Trial], positions: Sequence[float], objective: Objective
+    axes: Axes, trials: Sequence[Trial], positions: Sequence[float], best: Trial | None
 ) -> None:
     for status, colour in _COLOURS.items():
         here = [i for i, trial in enumerate(trials) if trial.status == status]
@@ -156,8 +158,7 @@ def _scatter(
                 label=status,
                 alpha=0.7,
             )
-    best = objective.best(trials)
-    if best:
+    if best and best in trials:
         place = [positions[trials.index(best)]], [_value(best)]
         axes.scatter(*place, s=110, marker="*", color="tab:red", label="best", zorder=3)
     axes.grid(alpha=0.3)
