@@ -29,13 +29,15 @@ from lstmfcn.errors import ModelError
 from lstmfcn.files import local_path, whole_folder
 from lstmfcn.hyperparameters import Hyperparameters
 from lstmfcn.model import LSTMFCN, Ensemble, network_of
-from lstmfcn.run_folder import MODEL, RUN
 from lstmfcn.scaling import Scaler
 from lstmfcn.schema import SeriesSchema
 from lstmfcn.task import task_of
 from lstmfcn.weights_file import read_weights
 
 WEIGHTS_FILE, DESCRIPTION_FILE = "model.safetensors", "model.json"
+
+_RUN, _MODEL = "run.json", "model"
+"""What `lstmfcn.run_folder` calls a run's record, and the model in its folder."""
 
 logger = logging.getLogger(__name__)
 
@@ -151,14 +153,14 @@ def model_folder(named: Path | str) -> Path:
         ModelError: it is a URI, or the run has no model yet.
     """
     folder = local_path(named, ModelError)
-    if (folder / DESCRIPTION_FILE).exists() or not (folder / RUN).exists():
+    if (folder / DESCRIPTION_FILE).exists() or not (folder / _RUN).exists():
         return folder
-    if not (folder / MODEL).exists():
+    if not (folder / _MODEL).exists():
         raise ModelError(
             f"{folder}: holds a run that has no model yet; let it end, or go on with it by --resume"
         )
-    logger.info("%s: holds a run; its model is %s", folder, folder / MODEL)
-    return folder / MODEL
+    logger.info("%s: holds a run; its model is %s", folder, folder / _MODEL)
+    return folder / _MODEL
 
 
 @contextmanager

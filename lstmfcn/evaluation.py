@@ -6,7 +6,7 @@ Shapes: N rows, L label columns, C classes.
 from __future__ import annotations
 
 import warnings
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -17,19 +17,9 @@ from sklearn.metrics import (
     roc_auc_score,
 )
 
+from lstmfcn.calibration import calibration_error, class_columns, confidences
 from lstmfcn.cells import Array, FloatArray
 from lstmfcn.schema import SeriesSchema
-
-BINS = 15
-"""Of confidence, of equal width."""
-
-
-class ClassColumns(NamedTuple):
-    """Each class against the rest, (N, C): 0/1 true, 0/1 decided, and probabilities."""
-
-    true: npt.NDArray[np.int8]
-    decided: npt.NDArray[np.int8]
-    probabilities: FloatArray
 
 
 def evaluation(
@@ -72,83 +62,6 @@ def evaluation(
         )
         found["confusion_matrix"] = matrix.tolist()
     return found
-
-
-def expected_calibration_error(
-    schema: SeriesSchema,
-    labels: Array,
-    probabilities: FloatArray,
-    decided: npt.NDArray[np.int8],
-) -> float:
-    """The `calibration_error` of decisions: one a row, for multilabel one for each label.
-
-    Args:
-        labels: encoded true labels of all rows, at least one.
-        probabilities: of each label column, (N, L).
-        decided: the 0/1 labels that follow from them, (N, L).
-    """
-    return calibration_error(
-        *confidences(schema, class_columns(schema, labels, probabilities, decided))
-    )
-
-
-def class_columns(
-    schema: SeriesSchema,
-    labels: Array,
-    probabilities: FloatArray,
-    decided: npt.NDArray[np.int8],
-) -> ClassColumns:
-    """Labels, probabilities and decisions, as `evaluation` takes them, class by class."""
-    if schema.task == "binary":
-        probabilities, decided = _no_and_yes(probabilities, decided)
-    return ClassColumns(_indicators(schema, labels), decided, probabilities)
-
-
-def confidences(
-    schema: SeriesSchema, columns: ClassColumns
-) -> tuple[FloatArray, npt.NDArray[np.bool_]]:
-    """How sure each decision is, and whether it is right: (n,), one a row; of multilabel, N * L."""
-    right = columns.true == columns.decided
-    sure = np.where(columns.decided == 1, columns.probabilities, 1 - columns.probabilities)
-    if schema.task == "multiclass":
-        sure, right = sure[columns.decided == 1], right.all(axis=1)
-    return sure.ravel(), right.ravel()
-
-
-def calibration_error(sure: FloatArray, right: npt.NDArray[np.bool_]) -> float:
-    """Expected calibration error of decisions, from 0 to 1.
-
-    The mean of the distance between confidence and accuracy in 15 bins of equal width, weighed by
-    their decisions (Guo et al. 2017, "On Calibration of Modern Neural Networks", section 2).
-
-    Args:
-        sure: the probability that each decision is given, (n,), n at least 1.
-        right: whether it is right, (n,).
-    """
-    surplus = np.bincount(confidence_bins(sure), sure - right, minlength=BINS)
-    return float(np.abs(surplus).sum() / len(sure))
-
-
-def confidence_bins(sure: FloatArray) -> npt.NDArray[np.int64]:
-    """The bin of each probability, (n,), from 0 to 14; a bin holds its upper bound."""
-    return np.clip(np.ceil(sure.astype(np.float64) * BINS).astype(np.int64) - 1, 0, BINS - 1)
-
-
-def _indicators(schema: SeriesSchema, labels: Array) -> npt.NDArray[np.int8]:
-    """Encoded labels as 0/1 columns, one for each class."""
-    if schema.task == "multilabel":
-        return labels.astype(np.int8)
-    return np.eye(len(schema.classes), dtype=np.int8)[labels.astype(np.int64)]
-
-
-def _no_and_yes(
-    probabilities: FloatArray, decided: npt.NDArray[np.int8]
-) -> tuple[FloatArray, npt.NDArray[np.int8]]:
-    """Binary columns, of yes alone or of both, as both."""
-    return (
-        np.column_stack([1 - probabilities[:, -1], probabilities[:, -1]]),
-        np.column_stack([1 - decided[:, -1], decided[:, -1]]),
-    )
 
 
 def _class_scores(

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from cyclopts import Group, Parameter
 
-DATA = Parameter(group=Group("Data", sort_key=1))
+from lstmfcn.hyperparameters import AFTER_TRAINING, DATA, NETWORK, TRAINING
+
+__all__ = ["AFTER_TRAINING", "DATA", "NETWORK", "TRAINING"]
+
 OUTPUT = Parameter(group=Group("Output", sort_key=2))
 LISTENING = Parameter(group=Group("Listening", sort_key=2))
 SEARCH = Parameter(group=Group("Search", sort_key=3))
-TRAINING = Parameter(group=Group("Training", sort_key=4))
-NETWORK = Parameter(group=Group("Network", sort_key=5))
-AFTER_TRAINING = Parameter(group=Group("After training", sort_key=6))
 RESOURCES = Parameter(group=Group("Resources", sort_key=7))
 PRINTING = Parameter(
     negative="",

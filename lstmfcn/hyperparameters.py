@@ -12,6 +12,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Annotated, Any, Literal, cast, get_args
 
+from cyclopts import Group, Parameter
 from pydantic import (
     BaseModel,
     ConfigDict,
@@ -24,7 +25,6 @@ from pydantic import (
 
 from lstmfcn.counts import is_number
 from lstmfcn.errors import HyperparameterError
-from lstmfcn.flag_groups import AFTER_TRAINING, DATA, NETWORK, TRAINING
 from lstmfcn.quoting import shown
 
 TaskName = Literal["binary", "multiclass", "multilabel"]
@@ -69,6 +69,13 @@ CHOOSE_THE_RUN = ("seed", "precision")
 
 FIT_AFTER_TRAINING = ("calibrate", "fit_thresholds")
 """What is fitted to the kept weights, and so is done anew by each run that asks for it, or not."""
+
+
+DATA = Parameter(group=Group("Data", sort_key=1))
+TRAINING = Parameter(group=Group("Training", sort_key=4))
+NETWORK = Parameter(group=Group("Network", sort_key=5))
+AFTER_TRAINING = Parameter(group=Group("After training", sort_key=6))
+"""The groups that these flags stand in on the help pages."""
 
 
 class Hyperparameters(BaseModel):

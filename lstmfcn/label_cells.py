@@ -56,7 +56,7 @@ def _number(text: str) -> float:
         return float("nan")
 
 
-def cell_faults(
+def label_faults(
     matrix: FloatArray, table: pa.Table, columns: Sequence[str], source: Source
 ) -> Iterator[DataError]:
     """Cells of a `label_matrix` that are neither 0 nor 1: first what is no number."""

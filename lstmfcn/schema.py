@@ -16,7 +16,6 @@ import numpy.typing as npt
 import pyarrow as pa
 from pydantic import BaseModel, ConfigDict, Field
 
-from lstmfcn import label_cells
 from lstmfcn.cells import (
     MISSING_TEXTS,
     Array,
@@ -42,6 +41,7 @@ from lstmfcn.column_names import (
 from lstmfcn.dialect import ONE_MARK, looks_like_number
 from lstmfcn.errors import DataError, raise_first
 from lstmfcn.hyperparameters import MissingLabelsName, MissingName, TaskName
+from lstmfcn.label_cells import label_faults, label_matrix, not_one_hot, rows_of
 
 _VALUE_FIX = "write a number there or leave the row out"
 _CLASS_FIX = "write the row's class there or leave the row out"
@@ -269,7 +269,7 @@ class SeriesSchema(BaseModel):
     def empty_name_faults(self, names: Sequence[str], source: Source) -> Iterator[DataError]:
         """Rows without a class name."""
         fix = _CLASS_FIX + ("" if self.classes else _KEEP_NAMES)
-        for row, name in label_cells.rows_of(names, self._lacks):
+        for row, name in rows_of(names, self._lacks):
             yield DataError(
                 f"{name!r}, a missing label" if name else "an empty cell",
                 fix if name else _CLASS_FIX,
@@ -299,7 +299,7 @@ class SeriesSchema(BaseModel):
     def unknown_name_faults(self, names: Sequence[str], source: Source) -> Iterator[DataError]:
         """Rows with a class name that is not among the classes."""
         known = set(self.classes)
-        for row, name in label_cells.rows_of(names, lambda name: name not in known):
+        for row, name in rows_of(names, lambda name: name not in known):
             if not self._lacks(name):
                 yield DataError(
                     f"the class {name!r}",
@@ -334,7 +334,7 @@ class SeriesSchema(BaseModel):
 
     def label_matrix(self, table: pa.Table) -> FloatArray:
         """Labels of 0 and 1 as float32 (N, L); True and False are 1 and 0; nan for no number."""
-        return label_cells.label_matrix(table, self.label_columns)
+        return label_matrix(table, self.label_columns)
 
     def class_counts(self, labels: Array) -> dict[str, int]:
         """Rows of each class in encoded labels; of each label's ones for multilabel."""
@@ -367,6 +367,6 @@ class SeriesSchema(BaseModel):
         self, matrix: FloatArray, table: pa.Table, source: Source
     ) -> Iterator[DataError]:
         """What is wrong with a `label_matrix`, (N, L): first all cells, then all rows."""
-        yield from label_cells.cell_faults(matrix, table, self.label_columns, source)
+        yield from label_faults(matrix, table, self.label_columns, source)
         if self.task != "multilabel" and len(self.label_columns) > 1:
-            yield from label_cells.not_one_hot(matrix, self.label_columns, source)
+            yield from not_one_hot(matrix, self.label_columns, source)

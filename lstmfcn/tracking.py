@@ -16,11 +16,10 @@ from pathlib import Path
 from typing import NamedTuple
 
 from lstmfcn.errors import ModelError, StoppedError
-from lstmfcn.hyperparameters import Hyperparameters, flag
+from lstmfcn.hyperparameters import Hyperparameters
 from lstmfcn.metrics_file import EpochMetrics, read_metrics
 from lstmfcn.records import TrackerName
 from lstmfcn.run_folder import METRICS, MODEL, member_folders
-from lstmfcn.sweep import Began, Trial, trial_folder
 from lstmfcn.tracked import OutageError, State, Tracked, Tracker
 
 _LOOK_EVERY_S = 1.0
@@ -78,19 +77,6 @@ def members_tracked(hyperparameters: Hyperparameters) -> list[Tracked]:
         Tracked(str(folder), member.flags())
         for folder, member in zip(folders, members, strict=True)
     ]
-
-
-def trials_tracked(fixed: Hyperparameters, events: Sequence[Began | Trial]) -> list[Tracked]:
-    """A sweep, and its trials so far, of which some were asked for and some have ended."""
-    flags = fixed.flags()
-    runs = {"": Tracked("", flags)}
-    for event in list(events):  # the sweep adds to them
-        name = str(trial_folder(Path(), event.number))
-        searched = {flag(field): value for field, value in event.hyperparameters.items()}
-        runs[name] = Tracked(name, {**flags, **searched})
-        if isinstance(event, Trial):
-            runs[name] = replace(runs[name], state=event.status, reason=event.reason)
-    return list(runs.values())
 
 
 def _tracker(name: TrackerName, folder: Path, resumed: bool) -> Tracker:

@@ -18,6 +18,7 @@ from lstmfcn.calibration import (
     COLDEST,
     HOTTEST,
     calibrated,
+    expected_calibration_error,
     fit_temperature,
     fit_thresholds,
     told,
@@ -25,7 +26,6 @@ from lstmfcn.calibration import (
 from lstmfcn.classifier import Classifier
 from lstmfcn.decision import Decision
 from lstmfcn.errors import HyperparameterError
-from lstmfcn.evaluation import expected_calibration_error
 from lstmfcn.rows import Rows, StoredValues
 from lstmfcn.task import task_of
 from lstmfcn.train_arrays import train_arrays

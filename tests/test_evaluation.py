@@ -5,7 +5,8 @@ import pytest
 from sklearn.metrics import accuracy_score, confusion_matrix, f1_score, roc_auc_score
 from small_shards import KINDS, schema_of
 
-from lstmfcn.evaluation import calibration_error, evaluation
+from lstmfcn.calibration import calibration_error
+from lstmfcn.evaluation import evaluation
 from lstmfcn.task import task_of
 
 

@@ -50,7 +50,7 @@ def read_headers(data: Data, missing: MissingName = "refuse") -> list[Header]:
         DataError: nothing is there.
     """
     with ThreadPoolExecutor(_THREADS) as threads:
-        headers = list(threads.map(_read, list_shards(data)))
+        headers = list(threads.map(_read_header, list_shards(data)))
     readable_ones = [header for header in headers if header.fault is None]
     tell_dialects(told(data), [header.shard for header in readable_ones])
     if missing == "refuse":
@@ -60,7 +60,7 @@ def read_headers(data: Data, missing: MissingName = "refuse") -> list[Header]:
     return [h._replace(columns=columns.get(h.shard.path, h.columns)) for h in headers]
 
 
-def _read(shard: Shard) -> Header:
+def _read_header(shard: Shard) -> Header:
     if shard.is_empty:
         return Header(shard, [], empty_file(shard))
     try:

@@ -71,7 +71,7 @@ def train(
     checkpoint_every_s
         Seconds between checkpoints.
     """
-    from lstmfcn.distributed.train import Resources
+    from lstmfcn.distributed.inputs import Resources
     from lstmfcn.distributed.train import train as train_on_ray
     from lstmfcn.progress import summary
     from lstmfcn.run_folder import CURVE, METRICS, MODEL

@@ -76,8 +76,7 @@ def tune(
         The most that all rows may take in memory; what takes more is streamed. By default half of
         the least object store.
     """
-    from lstmfcn.distributed.train import Resources
-    from lstmfcn.distributed.tune import Limits
+    from lstmfcn.distributed.inputs import Limits, Resources
     from lstmfcn.distributed.tune import tune as tune_on_ray
     from lstmfcn.run_folder import MODEL
     from lstmfcn.sweep import TRIALS, SweepLog

@@ -6,8 +6,8 @@ import logging
 from dataclasses import dataclass
 
 from lstmfcn.counts import number
+from lstmfcn.distributed.inputs import Resources
 from lstmfcn.distributed.runtime import Node, may_grow_to, most_cpus_each, places
-from lstmfcn.distributed.train import Resources
 from lstmfcn.errors import ResourceError
 
 _SHARE_OF_OBJECT_STORE = 0.5

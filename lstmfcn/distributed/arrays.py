@@ -8,7 +8,8 @@ import pyarrow as pa
 import pyarrow.parquet
 
 from lstmfcn.artifact import Artifact
-from lstmfcn.distributed.train import Resources, train
+from lstmfcn.distributed.inputs import Resources
+from lstmfcn.distributed.train import train
 from lstmfcn.errors import StoppedError
 from lstmfcn.hyperparameters import Hyperparameters
 from lstmfcn.run_folder import MODEL

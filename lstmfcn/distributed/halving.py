@@ -11,8 +11,8 @@ from typing import Any, NamedTuple, cast
 from ray.tune.experiment import Trial as TuneTrial
 from ray.tune.schedulers import ASHAScheduler, FIFOScheduler, TrialScheduler
 
+from lstmfcn.distributed.inputs import SweepRequest
 from lstmfcn.distributed.trial_plan import NUMBER
-from lstmfcn.distributed.tune import SweepRequest
 from lstmfcn.metrics_file import read_metrics
 from lstmfcn.run_folder import METRICS
 from lstmfcn.sweep import Trial, trial_folder

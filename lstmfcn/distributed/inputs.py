@@ -12,12 +12,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from lstmfcn.data_arguments import Data, arguments_of
+from lstmfcn.distributed.own_ray import refuse_more_than_this_machine
 from lstmfcn.errors import DataError, ModelError
 from lstmfcn.files import local_path
 from lstmfcn.hyperparameters import Hyperparameters, resume_with
 from lstmfcn.reading import ShardSet, survey
 from lstmfcn.records import TrackerName
 from lstmfcn.run_folder import RunRecord, refuse_used
+from lstmfcn.search_space import SearchSpace
+from lstmfcn.sweep import Objective
+from lstmfcn.sweep_record import SweepRecord
 
 if TYPE_CHECKING:
     from lstmfcn.artifact import Artifact
@@ -125,3 +129,71 @@ def read_inputs(record: RunRecord) -> Inputs:
     for warning in training.schema.naming_warnings():
         logger.warning("%s: %s", training.data, warning)
     return Inputs(record, training, validation, start)
+
+
+@dataclass(frozen=True)
+class Resources:
+    """What of the cluster a training may take; None is what `lstmfcn.distributed.run` settles.
+
+    Attributes:
+        num_workers: workers that share every batch.
+        min_workers: the fewest that training goes on with where machines are lost.
+        cpus_per_worker: CPUs, and so threads, of each.
+        use_gpu: whether each has a GPU.
+        memory_gb: the most that all rows may take in memory.
+    """
+
+    num_workers: int = 1
+    min_workers: int | None = None
+    cpus_per_worker: int | None = None
+    use_gpu: bool | None = None
+    memory_gb: float | None = None
+
+    def refuse_more_than_this_machine(self) -> None:
+        """Refuse what cannot be had, where there is no cluster.
+
+        Raises:
+            ResourceError: names the flags.
+        """
+        refuse_more_than_this_machine(self.num_workers, self.cpus_per_worker, self.use_gpu)
+
+
+@dataclass(frozen=True)
+class Request:
+    """A training that may begin: its headers were read and agree, its output folder may be used."""
+
+    inputs: Inputs
+    folder: Path
+    resources: Resources
+    checkpoint_every_s: float
+    began: float
+
+
+@dataclass(frozen=True)
+class Limits:
+    """How much a sweep may take.
+
+    Attributes:
+        max_concurrent: trials at a time; None for as many as the cluster has room for.
+        time_budget_s: seconds in which trials may run.
+    """
+
+    max_concurrent: int | None = None
+    time_budget_s: float | None = None
+
+
+@dataclass(frozen=True)
+class SweepRequest:
+    """A sweep that may begin: headers were read and agree, its output folder may be used."""
+
+    inputs: Inputs
+    sweep: SweepRecord
+    space: SearchSpace
+    folder: Path
+    resources: Resources
+    limits: Limits
+
+    @property
+    def objective(self) -> Objective:
+        """What trials are compared by."""
+        return Objective(self.sweep.metric)

@@ -18,12 +18,12 @@ from lstmfcn.checkpoints import newest_position
 from lstmfcn.counts import number
 from lstmfcn.distributed.allotment import Allotment, allot, members_at_once, memory_bytes
 from lstmfcn.distributed.background import in_thread
+from lstmfcn.distributed.inputs import Request
 from lstmfcn.distributed.members import train_members
 from lstmfcn.distributed.prepare import PreparedRefs, Wanted, resolved, start_preparing
 from lstmfcn.distributed.runtime import nodes
 from lstmfcn.distributed.storage import refuse_unshared
 from lstmfcn.distributed.telling import tell_data
-from lstmfcn.distributed.train import Request
 from lstmfcn.distributed.trainer import train_until_done
 from lstmfcn.distributed.training_run import TrainingRun
 from lstmfcn.errors import LstmfcnError, StoppedError

@@ -13,6 +13,7 @@ from lstmfcn.calibration import calibrated, told
 from lstmfcn.counts import number
 from lstmfcn.distributed.allotment import Allotment, allot, memory_bytes
 from lstmfcn.distributed.halving import milestones
+from lstmfcn.distributed.inputs import Resources, SweepRequest
 from lstmfcn.distributed.losses import telling_losses
 from lstmfcn.distributed.prepare import (
     Prepared,
@@ -24,9 +25,7 @@ from lstmfcn.distributed.prepare import (
 from lstmfcn.distributed.runtime import Node, nodes, places
 from lstmfcn.distributed.storage import refuse_unshared
 from lstmfcn.distributed.telling import tell_data
-from lstmfcn.distributed.train import Resources
 from lstmfcn.distributed.trial_plan import TrialPlan
-from lstmfcn.distributed.tune import SweepRequest
 from lstmfcn.distributed.tuner import run_trials
 from lstmfcn.errors import ResourceError, StoppedError, TrainingError
 from lstmfcn.hyperparameters import ScalingName

@@ -6,14 +6,12 @@ import logging
 import time
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from lstmfcn.counts import number
 from lstmfcn.data_arguments import Data
-from lstmfcn.distributed.inputs import Asked, Inputs, read_inputs
-from lstmfcn.distributed.own_ray import refuse_more_than_this_machine
+from lstmfcn.distributed.inputs import Asked, Request, Resources, read_inputs
 from lstmfcn.distributed.runtime import ray_runtime
 from lstmfcn.errors import OutputError
 from lstmfcn.files import local_path
@@ -27,44 +25,6 @@ if TYPE_CHECKING:
     from lstmfcn.metrics_file import EpochMetrics
 
 logger = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True)
-class Resources:
-    """What of the cluster a training may take; None is what `lstmfcn.distributed.run` settles.
-
-    Attributes:
-        num_workers: workers that share every batch.
-        min_workers: the fewest that training goes on with where machines are lost.
-        cpus_per_worker: CPUs, and so threads, of each.
-        use_gpu: whether each has a GPU.
-        memory_gb: the most that all rows may take in memory.
-    """
-
-    num_workers: int = 1
-    min_workers: int | None = None
-    cpus_per_worker: int | None = None
-    use_gpu: bool | None = None
-    memory_gb: float | None = None
-
-    def refuse_more_than_this_machine(self) -> None:
-        """Refuse what cannot be had, where there is no cluster.
-
-        Raises:
-            ResourceError: names the flags.
-        """
-        refuse_more_than_this_machine(self.num_workers, self.cpus_per_worker, self.use_gpu)
-
-
-@dataclass(frozen=True)
-class Request:
-    """A training that may begin: its headers were read and agree, its output folder may be used."""
-
-    inputs: Inputs
-    folder: Path
-    resources: Resources
-    checkpoint_every_s: float
-    began: float
 
 
 def train(

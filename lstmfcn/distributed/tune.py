@@ -3,53 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import replace
 from pathlib import Path
 
 from lstmfcn.data_arguments import Data
-from lstmfcn.distributed.inputs import Asked, Inputs, read_inputs
+from lstmfcn.distributed.inputs import Asked, Limits, Resources, SweepRequest, read_inputs
 from lstmfcn.distributed.runtime import ray_runtime
-from lstmfcn.distributed.train import Resources
 from lstmfcn.errors import HyperparameterError, OutputError
 from lstmfcn.files import local_path
-from lstmfcn.hyperparameters import Hyperparameters
+from lstmfcn.hyperparameters import Hyperparameters, flag
 from lstmfcn.records import TrackerName, refuse_changes
 from lstmfcn.run_folder import RunRecord, run_folder
-from lstmfcn.search_space import SearchSpace
-from lstmfcn.sweep import Objective, SweepLog, Trial
+from lstmfcn.sweep import Began, Objective, SweepLog, Trial, trial_folder
 from lstmfcn.sweep_plotter import sweep_plotter
 from lstmfcn.sweep_record import Search, SweepRecord
-from lstmfcn.tracking import tracking, trials_tracked
-
-
-@dataclass(frozen=True)
-class Limits:
-    """How much a sweep may take.
-
-    Attributes:
-        max_concurrent: trials at a time; None for as many as the cluster has room for.
-        time_budget_s: seconds in which trials may run.
-    """
-
-    max_concurrent: int | None = None
-    time_budget_s: float | None = None
-
-
-@dataclass(frozen=True)
-class SweepRequest:
-    """A sweep that may begin: headers were read and agree, its output folder may be used."""
-
-    inputs: Inputs
-    sweep: SweepRecord
-    space: SearchSpace
-    folder: Path
-    resources: Resources
-    limits: Limits
-
-    @property
-    def objective(self) -> Objective:
-        """What trials are compared by."""
-        return Objective(self.sweep.metric)
+from lstmfcn.tracked import Tracked
+from lstmfcn.tracking import tracking
 
 
 def tune(
@@ -135,3 +104,16 @@ def refuse_members(hyperparameters: Hyperparameters) -> None:
             f"members: found {hyperparameters.members}; a sweep trains single networks: leave it "
             "out, and give it to lstmfcn train together with what the sweep finds"
         )
+
+
+def trials_tracked(fixed: Hyperparameters, events: Sequence[Began | Trial]) -> list[Tracked]:
+    """A sweep, and its trials so far, of which some were asked for and some have ended."""
+    flags = fixed.flags()
+    runs = {"": Tracked("", flags)}
+    for event in list(events):  # the sweep adds to them
+        name = str(trial_folder(Path(), event.number))
+        searched = {flag(field): value for field, value in event.hyperparameters.items()}
+        runs[name] = Tracked(name, {**flags, **searched})
+        if isinstance(event, Trial):
+            runs[name] = replace(runs[name], state=event.status, reason=event.reason)
+    return list(runs.values())

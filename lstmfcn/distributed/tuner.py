@@ -17,12 +17,12 @@ from ray.tune.experiment import Trial as TuneTrial
 
 from lstmfcn.artifact import Artifact
 from lstmfcn.distributed.halving import scheduler_of
+from lstmfcn.distributed.inputs import SweepRequest
 from lstmfcn.distributed.losses import LOST, reason_of_loss
 from lstmfcn.distributed.runtime import nodes, places, quiet
 from lstmfcn.distributed.searcher import RecordingSearcher
 from lstmfcn.distributed.trial_plan import BEST, FAILURE, FINISHED, TrialPlan
 from lstmfcn.distributed.trial_start import start_trial
-from lstmfcn.distributed.tune import SweepRequest
 from lstmfcn.metrics_file import read_metrics
 from lstmfcn.run_folder import METRICS, MODEL
 from lstmfcn.scratch import scratch_folder

@@ -14,9 +14,9 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from lstmfcn.calibration import ClassColumns, class_columns
 from lstmfcn.cells import Array, FloatArray, Place
 from lstmfcn.classifier import Classifier
-from lstmfcn.evaluation import ClassColumns, class_columns
 from lstmfcn.reading import ShardSet, read_tables
 from lstmfcn.schema import SeriesSchema
 

@@ -11,7 +11,7 @@ from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.figure import Figure
 from matplotlib.ticker import PercentFormatter
 
-from lstmfcn.evaluation import BINS
+from lstmfcn.calibration import BINS
 from lstmfcn.report.scores import ClassScores, Reliability
 from lstmfcn.report.style import (
     BLUE,

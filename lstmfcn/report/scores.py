@@ -12,13 +12,8 @@ import numpy as np
 import numpy.typing as npt
 from sklearn.metrics import roc_curve
 
-from lstmfcn.evaluation import (
-    BINS,
-    ClassColumns,
-    confidence_bins,
-    confidences,
-    evaluation,
-)
+from lstmfcn.calibration import BINS, ClassColumns, confidence_bins, confidences
+from lstmfcn.evaluation import evaluation
 from lstmfcn.report.bootstrap import Interval, Numbers, Resampled, interval, resampled
 from lstmfcn.report.gathering import Gathered
 

@@ -7,7 +7,8 @@ import pytest
 from problems import TINY, as_flags, waves, write
 
 from lstmfcn.artifact import Artifact
-from lstmfcn.distributed.train import Resources, train
+from lstmfcn.distributed.inputs import Resources
+from lstmfcn.distributed.train import train
 from lstmfcn.distributed.tune import tune
 from lstmfcn.hyperparameters import Hyperparameters
 from lstmfcn.sweep import trial_folder

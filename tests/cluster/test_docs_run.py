@@ -18,7 +18,8 @@ from ray.scripts.scripts import cli as ray_commands
 
 from lstmfcn.cli import main
 from lstmfcn.cylinder_bell_funnel import cylinder_bell_funnel
-from lstmfcn.distributed.train import Resources, train
+from lstmfcn.distributed.inputs import Resources
+from lstmfcn.distributed.train import train
 from lstmfcn.distributed.tune import tune
 from lstmfcn.hyperparameters import Hyperparameters
 from lstmfcn.shard_writing import write_shards

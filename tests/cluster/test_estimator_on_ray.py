@@ -9,8 +9,9 @@ from problems import TINY, waves, write
 
 from lstmfcn import LSTMFCNClassifier
 from lstmfcn.artifact import Artifact
+from lstmfcn.distributed.inputs import Resources
 from lstmfcn.distributed.predict import predict
-from lstmfcn.distributed.train import Resources, train
+from lstmfcn.distributed.train import train
 from lstmfcn.errors import ResourceError
 
 pytestmark = pytest.mark.usefixtures("cluster")

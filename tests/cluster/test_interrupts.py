@@ -11,7 +11,8 @@ from killing import wait_until
 from problems import TINY, waves, write
 
 from lstmfcn.checkpoints import newest_position
-from lstmfcn.distributed.train import Resources, train
+from lstmfcn.distributed.inputs import Resources
+from lstmfcn.distributed.train import train
 from lstmfcn.distributed.tune import tune
 from lstmfcn.errors import StoppedError
 from lstmfcn.hyperparameters import Hyperparameters

@@ -10,8 +10,9 @@ from problems import TINY, flags_of, waves, write
 
 from lstmfcn.artifact import Artifact
 from lstmfcn.classifier import Classifier
+from lstmfcn.distributed.inputs import Resources
 from lstmfcn.distributed.predict import predict
-from lstmfcn.distributed.train import Resources, train
+from lstmfcn.distributed.train import train
 from lstmfcn.distributed.tune import tune
 from lstmfcn.errors import HyperparameterError, ResourceError
 from lstmfcn.metrics_file import read_metrics

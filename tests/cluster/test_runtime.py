@@ -15,9 +15,9 @@ from killing import wait_until
 from problems import waves, write
 
 from lstmfcn.distributed.allotment import allot
+from lstmfcn.distributed.inputs import Resources
 from lstmfcn.distributed.losses import own_error
 from lstmfcn.distributed.runtime import Node, most_cpus_each, places, ray_runtime
-from lstmfcn.distributed.train import Resources
 from lstmfcn.distributed.training_run import refusing_memory_errors
 from lstmfcn.errors import DataError, ResourceError
 

@@ -15,7 +15,8 @@ from problems import TINY, as_flags, waves, write
 
 from lstmfcn.artifact import Artifact
 from lstmfcn.checkpoints import find_newest, newest_position
-from lstmfcn.distributed.train import Resources, train
+from lstmfcn.distributed.inputs import Resources
+from lstmfcn.distributed.train import train
 from lstmfcn.errors import DataError, HyperparameterError, OutputError, ResourceError
 from lstmfcn.hyperparameters import Hyperparameters
 from lstmfcn.metrics_file import read_metrics

@@ -14,7 +14,8 @@ from problems import TINY, as_flags, flags_of, waves, write
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from lstmfcn.artifact import Artifact
-from lstmfcn.distributed.train import Resources, train
+from lstmfcn.distributed.inputs import Resources
+from lstmfcn.distributed.train import train
 from lstmfcn.distributed.tune import tune
 from lstmfcn.metrics_file import read_metrics
 from lstmfcn.run_folder import RunRecord

@@ -8,8 +8,9 @@ from problems import TINY, waves, write
 
 from lstmfcn.artifact import Artifact
 from lstmfcn.classifier import Classifier
+from lstmfcn.distributed.inputs import Resources
 from lstmfcn.distributed.predict import predict
-from lstmfcn.distributed.train import Resources, train
+from lstmfcn.distributed.train import train
 from lstmfcn.errors import DataError, OutputError, ResourceError, TrainingError
 from lstmfcn.hyperparameters import Hyperparameters
 from lstmfcn.metrics_file import read_metrics
