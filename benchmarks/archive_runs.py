@@ -15,10 +15,10 @@ import pandas as pd
 import ray
 from commands import local_ray
 
-from lstmfcn.artifact import Artifact
-from lstmfcn.cli import app
-from lstmfcn.distributed.runtime import TRAINING_ENVIRONMENT
+from lstmfcn.cli.main import app
+from lstmfcn.distributed.cluster import TRAINING_ENVIRONMENT
 from lstmfcn.hyperparameters import Hyperparameters
+from lstmfcn.model.artifact import Artifact
 
 RESULTS = Path(__file__).parent / "results"
 COLUMNS = ("set", "seed", "accuracy", "epochs", "seconds", "parameters")
@@ -111,8 +111,8 @@ def run(
     """One set with one seed, on one thread; the members of an ensemble one after the other."""
     import torch
 
-    from lstmfcn.classifier import Classifier
-    from lstmfcn.ensemble import ensemble_of
+    from lstmfcn.inference.predictor import Classifier
+    from lstmfcn.training.ensemble import ensemble_of
 
     torch.set_num_threads(1)
     each = hyperparameters.of_members()
@@ -134,7 +134,7 @@ def network(
     folder: Path, hyperparameters: Hyperparameters, n_channels: int, models: Path | None
 ) -> Artifact:
     """One network, trained now or before."""
-    from lstmfcn.train_arrays import train_arrays
+    from lstmfcn.training.in_memory import train_arrays
 
     asked = hyperparameters.model_dump_json(exclude={"recipe"}, exclude_defaults=True)
     digest = hashlib.sha256(f"{folder.name} {asked}".encode()).hexdigest()[:16]

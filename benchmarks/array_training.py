@@ -2,7 +2,7 @@
 
 python benchmarks/array_training.py FOLDER HYPERPARAMETERS THREADS
 
-As tsai_training.py, by `lstmfcn.train_arrays`.
+As tsai_training.py, by `lstmfcn.training.in_memory`.
 """
 
 from __future__ import annotations
@@ -16,9 +16,9 @@ import numpy as np
 import torch
 from tsai_training import read
 
-from lstmfcn.classifier import Classifier
 from lstmfcn.hyperparameters import Hyperparameters
-from lstmfcn.train_arrays import train_arrays
+from lstmfcn.inference.predictor import Classifier
+from lstmfcn.training.in_memory import train_arrays
 
 
 def main() -> None:

@@ -21,8 +21,8 @@ import pandas as pd
 from archive_runs import RESULTS, add_missing
 from held_out import SETS, HeldOut
 
-from lstmfcn.artifact import Artifact
 from lstmfcn.hyperparameters import Hyperparameters
+from lstmfcn.model.artifact import Artifact
 
 if TYPE_CHECKING:
     import torch
@@ -54,7 +54,7 @@ def judged(data: Path, name: str, epochs: int, seed: int) -> dict[str, Any]:
     """One training on one set, on one thread; a row of the results."""
     import torch
 
-    from lstmfcn.training import fit
+    from lstmfcn.training.loop import fit
 
     torch.set_num_threads(1)
     h = Hyperparameters(epochs=epochs, seed=seed)

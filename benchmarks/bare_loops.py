@@ -17,15 +17,15 @@ import torch.nn.functional as F
 from commands import PLAIN
 from torch import Tensor, nn
 
-from lstmfcn.adam import EPSILON
-from lstmfcn.batches import EvaluationBatches, training_batches
+from lstmfcn.data.dataset import Rows
+from lstmfcn.data.scaler import Scaler
 from lstmfcn.hyperparameters import Hyperparameters
-from lstmfcn.model import LSTMFCN
-from lstmfcn.rows import Rows
-from lstmfcn.scaling import Scaler
-from lstmfcn.task import Multiclass
-from lstmfcn.training import autocast, choose_precision, evaluate, fit
-from lstmfcn.training_state import Training
+from lstmfcn.model.network import LSTMFCN
+from lstmfcn.model.task import Multiclass
+from lstmfcn.training.batches import EvaluationBatches, training_batches
+from lstmfcn.training.loop import autocast, choose_precision, evaluate, fit
+from lstmfcn.training.optim import EPSILON
+from lstmfcn.training.state import Training
 
 CPU = torch.device("cpu")
 SPLITS = ("TRAIN", "TEST")

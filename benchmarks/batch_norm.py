@@ -65,8 +65,8 @@ def judged(data: Path, name: str, epochs: int, seed: int) -> list[dict[str, Any]
     """One training on one set, on one thread; a row of the results for each memory."""
     import torch
 
-    from lstmfcn.artifact import Artifact
-    from lstmfcn.training import fit
+    from lstmfcn.model.artifact import Artifact
+    from lstmfcn.training.loop import fit
 
     torch.set_num_threads(1)
     h = Hyperparameters(epochs=epochs, seed=seed)
@@ -92,7 +92,7 @@ class Statistics:
     """Means and variances of the batches that a network's batch norms see, for each memory."""
 
     def __init__(self, network: torch.nn.Module) -> None:
-        from lstmfcn.batch_norm import BatchNorm
+        from lstmfcn.model.layers import BatchNorm
 
         self._now: dict[str, dict[str, torch.Tensor]] = {memory: {} for memory in WEIGHTS}
         self._counts: dict[str, int] = {}

@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 
 import ray
 
-from lstmfcn.distributed.runtime import prepare_environment
+from lstmfcn.distributed.cluster import prepare_environment
 from lstmfcn.hyperparameters import Hyperparameters, flag
 
 REPOSITORY = Path(__file__).parents[1]

@@ -80,7 +80,7 @@ def run(data: Path, key: tuple[str, str, int], hyperparameters: Hyperparameters)
     """One change on one set, on one thread; a row of the results."""
     import torch
 
-    from lstmfcn.train_arrays import train_arrays
+    from lstmfcn.training.in_memory import train_arrays
 
     torch.set_num_threads(1)
     change, name, seed = key

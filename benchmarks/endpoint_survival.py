@@ -20,7 +20,8 @@ from pathlib import Path
 from commands import REPOSITORY
 
 sys.path[:0] = [str(REPOSITORY / "tests" / "cluster"), str(REPOSITORY / "tests")]
-from endpoints import (  # noqa: E402 - the tests' own servers and clients
+from lstmfcn.model.artifact import Artifact  # noqa: E402
+from tests.helpers.endpoints import (  # noqa: E402 - the tests' own servers and clients
     LINES,
     Deployed,
     Endpoint,
@@ -29,10 +30,8 @@ from endpoints import (  # noqa: E402 - the tests' own servers and clients
     is_near,
     steady_load,
 )
-from killing import wait_until  # noqa: E402
-from small_models import tiny_artifact  # noqa: E402
-
-from lstmfcn.artifact import Artifact  # noqa: E402
+from tests.helpers.killing import wait_until  # noqa: E402
+from tests.helpers.small_models import tiny_artifact  # noqa: E402
 
 PARTS = ("swaps", "kills", "kills_without_retry", "controller")
 REDEPLOY = "redeploy"

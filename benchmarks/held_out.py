@@ -14,11 +14,11 @@ import pandas as pd
 from archive_runs import read
 
 if TYPE_CHECKING:
-    from lstmfcn.artifact import Artifact
+    from lstmfcn.data.scaler import Scaler
+    from lstmfcn.data.schema import SeriesSchema
     from lstmfcn.hyperparameters import Hyperparameters
-    from lstmfcn.scaling import Scaler
-    from lstmfcn.schema import SeriesSchema
-    from lstmfcn.training_start import Start
+    from lstmfcn.model.artifact import Artifact
+    from lstmfcn.training.state import Start
 
 SETS: dict[str, float | int] = {
     "Adiac": 0.6,
@@ -76,11 +76,11 @@ class HeldOut(NamedTuple):
 
     def start(self, hyperparameters: Hyperparameters) -> tuple[Start, SeriesSchema, Scaler]:
         """What a training of these rows starts with; its columns and classes; its scaling."""
-        from lstmfcn.channels import value_names
-        from lstmfcn.rows import Rows
-        from lstmfcn.scaling import Scaler
-        from lstmfcn.schema import SeriesSchema
-        from lstmfcn.training_start import start_of
+        from lstmfcn.data.columns import value_names
+        from lstmfcn.data.dataset import Rows
+        from lstmfcn.data.scaler import Scaler
+        from lstmfcn.data.schema import SeriesSchema
+        from lstmfcn.training.state import start_of
 
         values, names = self.training
         header = ["y", *value_names(1, values.shape[1])]
@@ -96,7 +96,7 @@ class HeldOut(NamedTuple):
 
     def judge(self, model: Artifact) -> tuple[float, float]:
         """Accuracy and cross-entropy of a model on the rows that judge."""
-        from lstmfcn.classifier import Classifier
+        from lstmfcn.inference.predictor import Classifier
 
         probabilities = Classifier(model).predict_proba(self.values[self.judges])
         right = self.right(model.schema)

@@ -12,8 +12,8 @@ import litserve
 import numpy as np
 import torch
 
-from lstmfcn.classifier import Classifier
-from lstmfcn.prediction import prediction_columns, prediction_rows
+from lstmfcn.inference.predict_shards import prediction_columns, prediction_rows
+from lstmfcn.inference.predictor import Classifier
 
 
 class Api(litserve.LitAPI):

@@ -25,8 +25,8 @@ from hypothesis import strategies as st
 from schemathesis import GenerationMode
 
 sys.path[:0] = [str(REPOSITORY / "tests" / "cluster"), str(REPOSITORY / "tests")]
-from endpoints import Server  # noqa: E402 - the tests' own server
-from small_models import N_TIMEPOINTS, tiny_artifact  # noqa: E402
+from tests.helpers.endpoints import Server  # noqa: E402 - the tests' own server
+from tests.helpers.small_models import N_TIMEPOINTS, tiny_artifact  # noqa: E402
 
 REPLICA = "ray::ServeReplica"
 CELLS = st.one_of(

@@ -27,11 +27,11 @@ from bare_loops import bare_loop_s
 from commands import PLAIN, local_ray, train
 from csv_shards import write_random_shards
 
-from lstmfcn.checkpoints import Checkpoints, Position
-from lstmfcn.metrics_file import MetricsWriter
-from lstmfcn.model import LSTMFCN
-from lstmfcn.reading import read_tables, survey
-from lstmfcn.training_state import Training
+from lstmfcn.data.reader import read_tables, survey
+from lstmfcn.model.network import LSTMFCN
+from lstmfcn.training.checkpoints import Checkpoints, Position
+from lstmfcn.training.metrics_log import MetricsWriter
+from lstmfcn.training.state import Training
 
 N_TIMEPOINTS, N_CLASSES, BATCH = 100, 3, 128
 STEPS_BETWEEN_LOOKS = 16

@@ -30,11 +30,11 @@ import numpy as np
 import torch
 from commands import PLAIN, REPOSITORY
 
-from lstmfcn.artifact import Artifact
-from lstmfcn.classifier import Classifier
-from lstmfcn.model import LSTMFCN
-from lstmfcn.scaling import Scaler
-from lstmfcn.schema import SeriesSchema
+from lstmfcn.data.scaler import Scaler
+from lstmfcn.data.schema import SeriesSchema
+from lstmfcn.inference.predictor import Classifier
+from lstmfcn.model.artifact import Artifact
+from lstmfcn.model.network import LSTMFCN
 
 N_TIMEPOINTS = 100
 CPUS = os.cpu_count() or 1
@@ -153,7 +153,7 @@ def bare_rows_per_second(model: Path, precision: str, seconds: float) -> float:
 _BARE = """
 import sys, time
 import numpy as np, torch
-from lstmfcn.classifier import Classifier
+from lstmfcn.inference.predictor import Classifier
 torch.set_num_threads(1)
 classifier = Classifier.load(sys.argv[1], sys.argv[2])
 x = np.random.default_rng(0).standard_normal((1000, 100)).astype(np.float32)

@@ -155,7 +155,7 @@ def stacked(
     import torch
     from stacked_training import Rows, Stack
 
-    from lstmfcn.model import LSTMFCN
+    from lstmfcn.model.network import LSTMFCN
 
     states, trains, judges = [], [], []
     for seed, split in enumerate(held_out):
@@ -184,7 +184,7 @@ def seen(x: torch.Tensor, view: str) -> torch.Tensor:
     """Series (N, T) as a view has them, (N, S)."""
     import torch
 
-    from lstmfcn.view import View, differences
+    from lstmfcn.model.input_view import View, differences
 
     match view:
         case "differences":  # without the norm of that view: the stack has one
@@ -199,8 +199,8 @@ def seen(x: torch.Tensor, view: str) -> torch.Tensor:
 
 def check(data: Path, device: str) -> None:
     """Losses of the stack beside the package's, without dropout, and held-out cross-entropy."""
-    from lstmfcn.artifact import Artifact
-    from lstmfcn.training import fit
+    from lstmfcn.model.artifact import Artifact
+    from lstmfcn.training.loop import fit
 
     for view in VIEWS[:3]:
         h = Hyperparameters.parse({"epochs": 4, "dropout": 0, "precision": "fp32", "view": view})

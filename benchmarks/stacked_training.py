@@ -21,11 +21,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from lstmfcn.adam import EPSILON
-from lstmfcn.batch_norm import BatchNorm
-from lstmfcn.bounds import batch_bounds, batch_size_for
+from lstmfcn.data.batch_plan import batch_bounds, batch_size_for
 from lstmfcn.hyperparameters import Hyperparameters
-from lstmfcn.schedules import learning_rate
+from lstmfcn.model.layers import BatchNorm
+from lstmfcn.training.optim import EPSILON, learning_rate
 
 Memory = Callable[[Tensor], Tensor]
 """What the n-th batch weighs in batch norm's statistics."""

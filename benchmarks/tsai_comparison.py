@@ -25,7 +25,7 @@ import pandas as pd
 from archive_runs import hyperparameters_of, split
 from commands import REPOSITORY
 
-from lstmfcn.distributed.runtime import TRAINING_ENVIRONMENT
+from lstmfcn.distributed.cluster import TRAINING_ENVIRONMENT
 from lstmfcn.hyperparameters import Hyperparameters
 
 SETS = ("SwedishLeaf", "MedicalImages", "SyntheticControl")

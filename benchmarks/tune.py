@@ -20,7 +20,7 @@ from bare_loops import bare_loop_s
 from commands import TINY_NET, Place, command, job, local_ray, run_parts
 
 from lstmfcn.hyperparameters import Hyperparameters
-from lstmfcn.metrics_file import read_metrics
+from lstmfcn.training.metrics_log import read_metrics
 
 PARTS = ("marginal", "published", "asha", "same_seed")
 

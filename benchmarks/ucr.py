@@ -4,8 +4,8 @@
         [-- flags of train]
 
 DATA holds ``ucr`` (NAME/TRAIN.tsv, NAME/TEST.tsv, INDEX.tsv with published accuracies). Trains each
-set with each seed through `lstmfcn.train_arrays`, a run a CPU side by side on Ray, and judges the
-kept model on the test file, which decides nothing. Rows of results are added to
+set with each seed through `lstmfcn.training.in_memory`, a run a CPU side by side on Ray, and judges
+the kept model on the test file, which decides nothing. Rows of results are added to
 ``benchmarks/results/NAME.csv`` as they come; those that are there are not run again. Networks are
 kept in FOLDER, and one that is there is not trained again: the members of an ensemble are those
 that their seeds train alone. Empty the folder where the code of training has changed. At the end it

@@ -68,8 +68,8 @@ def run(data: Path, name: str) -> dict[str, Any]:
     """All members on one set, on one thread; a row of the results."""
     import torch
 
-    from lstmfcn.classifier import Classifier
-    from lstmfcn.train_arrays import train_arrays
+    from lstmfcn.inference.predictor import Classifier
+    from lstmfcn.training.in_memory import train_arrays
 
     torch.set_num_threads(1)
     held_out = HeldOut.of(data, name, SETS[name], seed=0)

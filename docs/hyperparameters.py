@@ -18,7 +18,7 @@ from lstmfcn.hyperparameters import (
     Hyperparameters,
     flag,
 )
-from lstmfcn.search_space import PRESETS, SearchSpace
+from lstmfcn.tuning.search_space import PRESETS, SearchSpace
 
 REFERENCE = (
     "task", "num_layers", "hidden_size", "dropout", "filters_1", "filters_2", "filters_3",
@@ -170,7 +170,7 @@ def _searched(name: str, field: Mapping[str, Any]) -> bool:
 
 
 def _preset(name: str) -> str:
-    text = (files("lstmfcn") / "search_spaces" / f"{name}.yaml").read_text("utf-8")
+    text = (files("lstmfcn.tuning") / "search_spaces" / f"{name}.yaml").read_text("utf-8")
     return f"`{name}`:\n\n```yaml\n{text}```"
 
 

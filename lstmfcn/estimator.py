@@ -1,7 +1,7 @@
 """LSTM-FCN as a scikit-learn classifier: for pipelines, cross-validation and searches.
 
-Its model directory is that of every other part of lstmfcn. Training is `lstmfcn.train_arrays`, or,
-with workers, what ``lstmfcn train`` does.
+Its model directory is that of every other part of lstmfcn. Training is
+`lstmfcn.training.in_memory`, or, with workers, what ``lstmfcn train`` does.
 
 Shapes: N rows, C channels of T timepoints, V = C * T values, K classes.
 """
@@ -24,9 +24,7 @@ from sklearn.utils import Tags, check_array, check_random_state
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_is_fitted, validate_data
 
-from lstmfcn.artifact import Artifact
-from lstmfcn.cells import FloatArray, match_class
-from lstmfcn.classifier import ESTIMATOR, Classifier
+from lstmfcn.data.table import FloatArray, match_class
 from lstmfcn.errors import ModelError
 from lstmfcn.estimator_input import (
     Recorded,
@@ -40,7 +38,6 @@ from lstmfcn.estimator_input import (
     shape_of,
     too_large_is_infinite,
 )
-from lstmfcn.explanation import Explanation
 from lstmfcn.hyperparameters import (
     ClassWeightName,
     Hyperparameters,
@@ -53,7 +50,10 @@ from lstmfcn.hyperparameters import (
     ScheduleName,
     ViewName,
 )
-from lstmfcn.train_arrays import Labelled, train_arrays
+from lstmfcn.inference.explanation import Explanation
+from lstmfcn.inference.predictor import ESTIMATOR, Classifier
+from lstmfcn.model.artifact import Artifact
+from lstmfcn.training.in_memory import Labelled, train_arrays
 
 
 @dataclass(kw_only=True, eq=False, repr=False)
@@ -121,7 +121,7 @@ class LSTMFCNClassifier(ClassifierMixin, BaseEstimator):
                 ``missing="mask"`` also a list of series of several lengths, (t,) or (C, t), or a
                 table with a series in each cell, whose ends are filled up with nan. Columns of a
                 table that all start with x are named, and made channels, as those of a shard are
-                (`lstmfcn.channels`); any other series count as x_1, x_2, ... in the model
+                (`lstmfcn.data.columns`); any other series count as x_1, x_2, ... in the model
                 directory, of several channels as x1_1, x1_2, ...
             y: labels (N,): text, integers or bools, of at least two classes. What marks a missing
                 label, such as None, nan or "NA", is refused; as text it is a class with
@@ -220,7 +220,8 @@ class LSTMFCNClassifier(ClassifierMixin, BaseEstimator):
         schema, hyperparameters = artifact.schema, artifact.hyperparameters
         if schema.task == "multilabel":
             raise ModelError(
-                f"{directory}: found a multilabel model; load it with lstmfcn.classifier.Classifier"
+                f"{directory}: found a multilabel model; load it with "
+                "lstmfcn.inference.predictor.Classifier"
             )
         found = cls(**_given(hyperparameters), random_state=hyperparameters.seed)
         columns: Sequence[str] | None = schema.value_columns
@@ -305,7 +306,7 @@ class LSTMFCNClassifier(ClassifierMixin, BaseEstimator):
     ) -> Artifact:
         if self.num_workers is None:
             return train_arrays(train, hyperparameters, validation, columns=columns)
-        from lstmfcn.distributed.arrays import train_arrays_on_ray  # imports Ray
+        from lstmfcn.estimator_input import train_arrays_on_ray  # imports Ray
 
         return train_arrays_on_ray(train, hyperparameters, validation, columns, self.num_workers)
 

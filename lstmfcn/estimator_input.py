@@ -8,10 +8,13 @@ from __future__ import annotations
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any, Self
 
 import numpy as np
 import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.parquet
 from pydantic import (
     BaseModel,
     ConfigDict,
@@ -23,12 +26,18 @@ from pydantic import (
     ValidationError,
 )
 
-from lstmfcn.cells import class_name, is_missing, match_class
-from lstmfcn.channels import channels_of, value_names
-from lstmfcn.errors import ModelError
-from lstmfcn.hyperparameters import MissingLabelsName, MissingName, explain
-from lstmfcn.schema import SeriesSchema
-from lstmfcn.series_input import as_array, several_lengths, swapped_axes
+from lstmfcn.data.columns import channels_of, value_names
+from lstmfcn.data.schema import SeriesSchema
+from lstmfcn.data.series_input import as_array, several_lengths, swapped_axes
+from lstmfcn.data.table import class_name, is_missing, match_class
+from lstmfcn.distributed.requests import Resources
+from lstmfcn.distributed.train import train
+from lstmfcn.errors import ModelError, StoppedError
+from lstmfcn.hyperparameters import Hyperparameters, MissingLabelsName, MissingName, explain
+from lstmfcn.model.artifact import Artifact
+from lstmfcn.storage.scratch import scratch_folder
+from lstmfcn.training.in_memory import Labelled
+from lstmfcn.training.run_directory import MODEL
 
 
 def checks_of(missing: MissingName) -> dict[str, Any]:
@@ -178,3 +187,50 @@ def too_large_is_infinite() -> Iterator[None]:
     """Let what is too large for 32 bits become infinite without a warning; it is refused then."""
     with np.errstate(over="ignore", invalid="ignore"):
         yield
+
+
+def train_arrays_on_ray(
+    training: Labelled,
+    hyperparameters: Hyperparameters,
+    validation: Labelled | None,
+    columns: list[str],
+    num_workers: int,
+) -> Artifact:
+    """What ``lstmfcn train`` makes of shards with these rows, by so many workers.
+
+    Args:
+        training: training rows, (N, V).
+        hyperparameters: of the model and its training; the task must be multiclass.
+        validation: rows that decide which epoch is kept.
+        columns: names of the values, (V,).
+        num_workers: workers that share every batch.
+
+    Raises:
+        UserError: rows, or the cluster, do not allow it; the folder for temporary files is not
+            shared by all its machines.
+        TrainingError: the loss is no longer finite.
+        KeyboardInterrupt: the user stopped it.
+    """
+    with scratch_folder() as folder:
+        held_out = (
+            _shard(folder / "validation.parquet", validation, columns) if validation else None
+        )
+        try:
+            train(
+                _shard(folder / "training.parquet", training, columns),
+                str(folder / "run"),
+                validation=held_out,
+                hyperparameters=hyperparameters,
+                resources=Resources(num_workers),
+            )
+        except StoppedError as stopped:  # which cannot be resumed, as its folder goes
+            raise KeyboardInterrupt from stopped
+        return Artifact.load(folder / "run" / MODEL)
+
+
+def _shard(path: Path, rows: Labelled, columns: list[str]) -> str:
+    values, names = rows
+    series = {name: values[:, i] for i, name in enumerate(columns)}
+    table = pa.table({"y": names, **series})
+    pa.parquet.write_table(table, path, compression="none", use_dictionary=["y"])
+    return str(path)

@@ -23,9 +23,8 @@ from pydantic import (
     model_validator,
 )
 
-from lstmfcn.counts import is_number
-from lstmfcn.errors import HyperparameterError
-from lstmfcn.quoting import shown
+from lstmfcn.console import is_number
+from lstmfcn.errors import HyperparameterError, shown
 
 TaskName = Literal["binary", "multiclass", "multilabel"]
 ScalingName = Literal["global", "series", "timestep", "none"]

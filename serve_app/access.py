@@ -15,6 +15,7 @@ import re
 import socket
 from collections.abc import Callable, Sequence
 from functools import lru_cache
+from pathlib import Path
 
 from starlette.middleware import Middleware
 from starlette.middleware.cors import CORSMiddleware
@@ -22,7 +23,7 @@ from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from lstmfcn.errors import ResourceError
-from serve_app.request_errors import RequestError
+from serve_app.errors import RequestError
 
 OPEN_PATH = "/ping"
 """The one route that needs no token: it says nothing but that somebody answers."""
@@ -33,15 +34,42 @@ _EVERY_ANSWER = {
     b"referrer-policy": b"no-referrer",
     b"x-content-type-options": b"nosniff",
 }
+
 _CHALLENGES = ('Basic realm="lstmfcn", charset="UTF-8"', "Bearer")
 """In a header each: Chromium looks at the first of one header only."""
+
 _AUTHORITY = re.compile(r"(?:\[([0-9a-f:.]+)\]|([a-z0-9._-]+))(?::[0-9]{0,5})?")
+
 _ORIGIN = re.compile(r"https?://[^/\s?#@*]+")
 
 _EXPOSED = ("retry-after", "x-amzn-invoked-production-variant", "x-model-version")
 
 Refused = Callable[[int], None]
 """Told the status of each refusal."""
+
+
+def read_token(file: Path | str) -> str:
+    """The content of a file, without blanks around it.
+
+    Raises:
+        ResourceError: it cannot be read, or holds no token.
+    """
+    try:
+        token = Path(file).read_text(encoding="utf-8").strip()
+    except FileNotFoundError as error:
+        raise ResourceError(
+            f"--token-file {file}: found no file; write a token into one"
+        ) from error
+    except (OSError, UnicodeDecodeError) as error:
+        raise ResourceError(
+            f"--token-file {file}: cannot be read ({error}); write a token of letters and digits "
+            "into a file"
+        ) from error
+    if not token or not token.isascii() or not token.isprintable():
+        raise ResourceError(
+            f"--token-file {file}: found no token; write one line of letters and digits into it"
+        )
+    return token
 
 
 def guards(

@@ -16,13 +16,13 @@ from ray import serve
 from starlette.types import ASGIApp
 
 import lstmfcn
-from lstmfcn.distributed.runtime import TRAINING_ENVIRONMENT
+from lstmfcn.distributed.cluster import TRAINING_ENVIRONMENT
 from lstmfcn.hyperparameters import InferencePrecision
+from serve_app.access import read_token
 from serve_app.endpoint import Endpoint, Limits
 from serve_app.metrics import RayMetrics
 from serve_app.models import MAX_QUEUED_ROWS, MOST_LOADED, Models
 from serve_app.takeover import Takeover
-from serve_app.tokens import read_token
 
 DEPLOYMENT = "endpoint"
 

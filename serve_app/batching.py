@@ -16,8 +16,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from lstmfcn.cells import FloatArray
-from serve_app.request_errors import overloaded
+from lstmfcn.data.table import FloatArray
+from serve_app.errors import overloaded
 
 Compute = Callable[[FloatArray], FloatArray]
 

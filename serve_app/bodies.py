@@ -10,7 +10,7 @@ import ctypes
 
 from starlette.requests import ClientDisconnect, Request
 
-from serve_app.request_errors import RequestError
+from serve_app.errors import RequestError
 
 _LEAST_RATE = 1 << 20
 """Bytes that earn one more second."""

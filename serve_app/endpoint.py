@@ -14,19 +14,27 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
-from lstmfcn.cells import FloatArray
+from lstmfcn.data.table import FloatArray
 from lstmfcn.errors import DataError
-from lstmfcn.explanation import Explanation
+from lstmfcn.inference.explanation import Explanation
 from serve_app.access import guards
 from serve_app.batching import Compute
 from serve_app.bodies import Bodies
-from serve_app.content_types import TYPES, ContentType, answer_type_of, content_type_of
-from serve_app.explaining import HEADER, PARAMETER, is_asked_for, refuse_many, unpacked
+from serve_app.codecs import (
+    TYPES,
+    ContentType,
+    answer_type_of,
+    content_type_of,
+    decode,
+    encode,
+    is_long_to_read,
+    most_bytes,
+)
+from serve_app.errors import RequestError
+from serve_app.explanations import HEADER, PARAMETER, is_asked_for, refuse_many, unpacked
 from serve_app.models import LoadedModel, Models
 from serve_app.openapi import describe
-from serve_app.page_routes import page_routes
-from serve_app.protocols import decode, encode, is_long_to_read, most_bytes
-from serve_app.request_errors import RequestError
+from serve_app.web import page_routes
 
 
 @dataclass(frozen=True)

@@ -13,13 +13,13 @@ from typing import NamedTuple
 import numpy as np
 from safetensors import SafetensorError
 
-from lstmfcn.classifier import Classifier, chunk_rows
+from lstmfcn.data.schema import SeriesSchema
 from lstmfcn.errors import DataError, ModelError
 from lstmfcn.hyperparameters import InferencePrecision
-from lstmfcn.schema import SeriesSchema
+from lstmfcn.inference.predictor import Classifier, chunk_rows
 from serve_app.batching import Batcher, Compute
-from serve_app.explaining import packed
-from serve_app.request_errors import RequestError
+from serve_app.errors import RequestError
+from serve_app.explanations import packed
 
 logger = logging.getLogger("ray.serve")
 

@@ -5,12 +5,12 @@ from __future__ import annotations
 from typing import Any
 
 import lstmfcn
-from lstmfcn.classifier import Classifier
-from lstmfcn.explanation import explained_outputs
-from lstmfcn.prediction import prediction_columns
-from lstmfcn.schema import SeriesSchema
-from serve_app.content_types import CSV, JSON, JSON_LINES
-from serve_app.explaining import CONSTANTS, HEADER, PARAMETER, SPELLINGS
+from lstmfcn.data.schema import SeriesSchema
+from lstmfcn.inference.explanation import explained_outputs
+from lstmfcn.inference.predict_shards import prediction_columns
+from lstmfcn.inference.predictor import Classifier
+from serve_app.codecs import CSV, JSON, JSON_LINES
+from serve_app.explanations import CONSTANTS, HEADER, PARAMETER, SPELLINGS
 
 _REFUSALS = {
     "400": "the body breaks the data contract; `row` and `column` say where",

@@ -17,7 +17,10 @@ logger = logging.getLogger("ray.serve")
 _AGAIN_S = 10.0
 _UNHEALTHY_AFTER_S = 120.0
 
-_LOAD = "import sys; from lstmfcn.classifier import Classifier as C; [*map(C.load, sys.argv[1:])]"
+_LOAD = (
+    "import sys; from lstmfcn.inference.predictor import Classifier; "
+    "[*map(Classifier.load, sys.argv[1:])]"
+)
 
 
 def loads_in_a_new_process(directories: Mapping[str, str]) -> bool:

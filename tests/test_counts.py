@@ -1,6 +1,6 @@
 import pytest
 
-from lstmfcn.counts import number, size
+from lstmfcn.console import number, size
 
 
 @pytest.mark.parametrize(

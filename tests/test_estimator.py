@@ -1,4 +1,4 @@
-"""The scikit-learn classifier, without Ray; tests/cluster/test_estimator_on_ray.py has the rest."""
+"""The scikit-learn classifier, without Ray; tests/ray/test_estimator_on_ray.py has the rest."""
 
 import pickle
 import re
@@ -17,16 +17,16 @@ from sklearn.model_selection import GridSearchCV, cross_val_score, train_test_sp
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import FunctionTransformer
 from sklearn.utils.estimator_checks import parametrize_with_checks
-from small_models import N_TIMEPOINTS, tiny_artifact, tiny_hyperparameters, tiny_rows
 
 import lstmfcn
 from lstmfcn import LSTMFCNClassifier
-from lstmfcn.classifier import Classifier
-from lstmfcn.cli import main
+from lstmfcn.cli.main import main
 from lstmfcn.errors import DataError, HyperparameterError, ModelError
-from lstmfcn.explanation import explained_outputs
 from lstmfcn.hyperparameters import RECIPES, Hyperparameters
-from lstmfcn.train_arrays import train_arrays
+from lstmfcn.inference.explanation import explained_outputs
+from lstmfcn.inference.predictor import Classifier
+from lstmfcn.training.in_memory import train_arrays
+from tests.helpers.small_models import N_TIMEPOINTS, tiny_artifact, tiny_hyperparameters, tiny_rows
 
 ROOT = Path(lstmfcn.__file__).parents[1]
 

@@ -9,7 +9,7 @@ import lstmfcn
 ROOT = Path(lstmfcn.__file__).parents[1]
 
 
-@pytest.mark.parametrize("module", ["lstmfcn", "lstmfcn.classifier", "lstmfcn.cli"])
+@pytest.mark.parametrize("module", ["lstmfcn", "lstmfcn.inference.predictor", "lstmfcn.cli.main"])
 def test_importing_the_package_does_not_import_ray(module):
     code = f"import {module}, sys; print([name for name in sys.modules if name[:3] == 'ray'])"
     found = subprocess.run(

@@ -7,9 +7,9 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from lstmfcn.cells import Place
-from lstmfcn.check.examination import Examined
-from lstmfcn.check.parts import Classes
+from lstmfcn.check.row_errors import Classes
+from lstmfcn.check.scan import Examined
+from lstmfcn.data.table import Place
 from lstmfcn.errors import DataError
 
 Dropped = dict[str, dict[int, DataError]]

@@ -11,12 +11,12 @@ import re
 from collections.abc import Iterator
 from typing import NamedTuple
 
-from lstmfcn.cells import class_name
-from lstmfcn.column_names import some_of
+from lstmfcn.console import number
 from lstmfcn.convert.series import Rereadable, Series, Wanted, lines_of
-from lstmfcn.counts import number
+from lstmfcn.data.columns import some_of
+from lstmfcn.data.shards import Shard
+from lstmfcn.data.table import class_name
 from lstmfcn.errors import DataError
-from lstmfcn.shards import Shard
 
 _QUOTED = r"'(?:[^'\\]|\\.)*'|\"(?:[^\"\\]|\\.)*\""
 _CELL = re.compile(rf"\s*({_QUOTED}|[^,]*?)\s*(?:,|$)")

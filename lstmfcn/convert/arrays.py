@@ -14,13 +14,13 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from lstmfcn.column_names import some_of
+from lstmfcn.console import number
 from lstmfcn.convert.series import Rereadable, Series, Wanted
-from lstmfcn.counts import number
+from lstmfcn.data.columns import some_of
+from lstmfcn.data.packing import HEAD_BYTES, packing_of, unpacked
+from lstmfcn.data.reader import readable
+from lstmfcn.data.shards import Shard
 from lstmfcn.errors import DataError
-from lstmfcn.packing import HEAD_BYTES, packing_of, unpacked
-from lstmfcn.reading import readable
-from lstmfcn.shards import Shard
 
 _VALUES = ("x", "X", "data")
 _LABELS = ("y", "Y", "labels")

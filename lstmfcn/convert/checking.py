@@ -9,10 +9,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from lstmfcn.channels import value_names
+from lstmfcn.console import number
 from lstmfcn.convert.series import Series, first_refused, is_gap
 from lstmfcn.convert.times import JITTER, are_equal, step_of
-from lstmfcn.counts import number
+from lstmfcn.data.columns import value_names
 from lstmfcn.errors import DataError
 from lstmfcn.hyperparameters import MissingName
 

@@ -13,16 +13,16 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.csv
 
-from lstmfcn.cells import class_name
-from lstmfcn.column_names import some_of
+from lstmfcn.console import number
 from lstmfcn.convert.series import Rereadable, Series, Wanted, are_numbers, lines_of
 from lstmfcn.convert.times import Times, times_of
-from lstmfcn.counts import number
-from lstmfcn.dialect import ONE_MARK, separator_of, split
+from lstmfcn.data.columns import some_of
+from lstmfcn.data.dialect import ONE_MARK, separator_of, split
+from lstmfcn.data.layout import plain_bytes
+from lstmfcn.data.reader import BLOCK_BYTES
+from lstmfcn.data.shards import Shard
+from lstmfcn.data.table import class_name
 from lstmfcn.errors import DataError
-from lstmfcn.layout import plain_bytes
-from lstmfcn.reading import BLOCK_BYTES
-from lstmfcn.shards import Shard
 
 _ROLES = {
     "id": ("id", "case_id", "series", "series_id"),

@@ -11,7 +11,7 @@ import logging
 from collections.abc import Iterator
 from typing import NamedTuple
 
-from lstmfcn.column_names import some_of
+from lstmfcn.console import number
 from lstmfcn.convert.series import (
     LabelName,
     Rereadable,
@@ -22,10 +22,10 @@ from lstmfcn.convert.series import (
     is_gap,
     lines_of,
 )
-from lstmfcn.counts import number
-from lstmfcn.dialect import ONE_MARK
+from lstmfcn.data.columns import some_of
+from lstmfcn.data.dialect import ONE_MARK
+from lstmfcn.data.shards import Shard
 from lstmfcn.errors import DataError
-from lstmfcn.shards import Shard
 
 _NAMES = {"\t": "tabs", ";": "semicolons", ",": "commas", None: "blanks"}
 

@@ -13,14 +13,14 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from lstmfcn.cells import is_missing
 from lstmfcn.convert.times import Times
-from lstmfcn.dialect import MOST_LINE_CHARACTERS, LongLineError, lines_of_text
+from lstmfcn.data.dialect import MOST_LINE_CHARACTERS, LongLineError, lines_of_text
+from lstmfcn.data.layout import plain_bytes
+from lstmfcn.data.reader import readable
+from lstmfcn.data.shards import Shard
+from lstmfcn.data.table import is_missing
 from lstmfcn.errors import DataError
 from lstmfcn.hyperparameters import MissingName
-from lstmfcn.layout import plain_bytes
-from lstmfcn.reading import readable
-from lstmfcn.shards import Shard
 
 LabelName = Literal["first", "last", "none"]
 

@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from lstmfcn.column_names import some_of
+from lstmfcn.data.columns import some_of
 from lstmfcn.errors import DataError
 
 Times = npt.NDArray[np.float64]

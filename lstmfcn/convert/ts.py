@@ -11,14 +11,14 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
-from lstmfcn.cells import class_name
-from lstmfcn.column_names import some_of
+from lstmfcn.console import number
 from lstmfcn.convert.series import Rereadable, Series, Wanted, lines_of
 from lstmfcn.convert.times import times_of
-from lstmfcn.counts import number
+from lstmfcn.data.columns import some_of
+from lstmfcn.data.shards import Shard
+from lstmfcn.data.table import class_name
 from lstmfcn.errors import DataError
 from lstmfcn.hyperparameters import MissingName
-from lstmfcn.shards import Shard
 
 _PAIR = re.compile(r"\(([^()]*)\)")
 _COLON = "\0"

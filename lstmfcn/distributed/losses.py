@@ -10,8 +10,8 @@ from typing import cast
 
 from ray import exceptions
 
-from lstmfcn.checkpoints import newest_position
 from lstmfcn.errors import LstmfcnError, ResourceError
+from lstmfcn.training.checkpoints import newest_position
 
 LOST = (
     exceptions.RayActorError,

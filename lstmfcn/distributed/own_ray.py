@@ -16,11 +16,10 @@ from pathlib import Path
 
 import ray
 
-from lstmfcn.counts import number
+from lstmfcn.console import is_verbose, number
 from lstmfcn.errors import ResourceError
-from lstmfcn.interrupts import end_now
-from lstmfcn.scratch import scratch_folder
-from lstmfcn.terminal import is_verbose
+from lstmfcn.signals import end_now
+from lstmfcn.storage.scratch import scratch_folder
 
 _TOO_SLOW = "timed out during startup"
 """What a bare Exception of Ray says (ray/_private/node.py); the time is not to be changed."""

@@ -1,33 +1,143 @@
-"""Predict shards in parallel, and explain them: one CSV for each, under its own name."""
+"""Predict, explain or evaluate shards in parallel, by actors that take a shard at a time each."""
 
 from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
-from lstmfcn.artifact import Artifact
-from lstmfcn.counts import number
-from lstmfcn.data_arguments import Data
-from lstmfcn.distributed.predictors import own_results, predictors
-from lstmfcn.distributed.runtime import ray_runtime
+import numpy as np
+import ray
+import torch
+from ray.util import ActorPool
+
+from lstmfcn.console import number
+from lstmfcn.data.listing import Data
+from lstmfcn.data.reader import refuse_absent, survey
+from lstmfcn.data.shards import Shard, finder
+from lstmfcn.distributed.cluster import (
+    TRAINING_ENVIRONMENT,
+    free_nodes,
+    most_cpus_each,
+    places,
+    ray_runtime,
+)
+from lstmfcn.distributed.losses import telling_losses
 from lstmfcn.errors import OutputError, StoppedError
-from lstmfcn.files import local_path, refuse_unwritable
-from lstmfcn.predicted import PredictedShards
-from lstmfcn.prediction import output_names, refuse_kept_twice
-from lstmfcn.reading import refuse_absent, survey
-from lstmfcn.shard_progress import ShardProgress
-from lstmfcn.shards import Shard, finder
+from lstmfcn.inference.manifest import PredictedShards
+from lstmfcn.inference.metrics import evaluation
+from lstmfcn.inference.predict_shards import (
+    Predicted,
+    ShardProgress,
+    explain_shard,
+    output_names,
+    predict_shard,
+    predictions,
+    refuse_kept_twice,
+)
+from lstmfcn.inference.predictor import Classifier
+from lstmfcn.model.artifact import Artifact
+from lstmfcn.model.task import task_of
+from lstmfcn.storage.files import local_path, refuse_unwritable
 
 logger = logging.getLogger(__name__)
+
+
+_RESTARTS = 3
+"""Of each actor; a shard that ends its process each time would else keep it busy for ever."""
+
+
+Model = tuple[ray.ObjectRef]
+"""A reference to an `Artifact`, which Ray does not resolve before a task: an actor does so once."""
+
 
 EXPLANATIONS = "explanations"
 """The folder, in that of the predictions, of what explains them."""
 
-
 _AGAIN = "run the same command again: files that are finished stay"
+
+
+class Predictor:
+    """A model in a process of its own, which loads it again where Ray starts it again.
+
+    The model is no argument of the actor: Ray would print a warning at each start.
+    """
+
+    def __init__(self, threads: int) -> None:
+        torch.set_num_threads(threads)
+        self._classifier: Classifier | None = None
+
+    def load(self, model: Model) -> None:
+        """Be ready to predict."""
+        if self._classifier is None:
+            self._classifier = Classifier(ray.get(model[0]))
+
+    def write(self, model: Model, shard: Shard, output: Path, keep: Sequence[str]) -> int:
+        """Write one shard's predictions; returns its rows."""
+        return predict_shard(self._loaded(model), shard, output, keep)
+
+    def explain(self, model: Model, shard: Shard, output: Path, keep: Sequence[str]) -> int:
+        """Write what explains one shard's predictions; returns its rows."""
+        return explain_shard(self._loaded(model), shard, output, keep)
+
+    def collect(self, model: Model, shard: Shard) -> list[Predicted]:
+        """One shard's probabilities and labels."""
+        return list(predictions(self._loaded(model), shard, labels=True))
+
+    def _loaded(self, model: Model) -> Classifier:
+        self.load(model)
+        return cast(Classifier, self._classifier)
+
+
+@contextmanager
+def predictors(artifact: Artifact, n_shards: int) -> Iterator[tuple[ActorPool, Model]]:
+    """As many actors as shards and free CPUs allow, with these CPUs shared out among them.
+
+    Yields:
+        The actors, and the model, which each of their methods takes first.
+    """
+    there = free_nodes()
+    n_actors = min(n_shards, places(there, cpus=1))
+    if not n_actors:
+        logger.info("all CPUs of the cluster are taken; going on as soon as one is free")
+        n_actors = 1
+    threads = most_cpus_each(there, n_actors)
+    model: Model = (ray.put(artifact),)
+    actor = ray.remote(
+        num_cpus=threads,
+        max_restarts=_RESTARTS,
+        max_task_retries=_RESTARTS,  # a shard's file appears whole or not at all
+        runtime_env={"env_vars": TRAINING_ENVIRONMENT},
+    )(Predictor)
+    actors = [actor.remote(threads) for _ in range(n_actors)]
+    try:
+        ray.wait([actor.load.remote(model) for actor in actors])  # speeds are those from here
+        yield ActorPool(actors), model
+    finally:
+        for actor in actors:
+            ray.kill(actor)
+
+
+def own_results(results: Iterator[Any], shards: Sequence[Shard], advice: str) -> Iterator[Any]:
+    """The results of these shards, with errors as they were raised in the actor.
+
+    Args:
+        results: one for each shard, in order.
+        shards: each of them is named where its actor is lost again and again.
+        advice: what to do then.
+
+    Raises:
+        LstmfcnError: what an actor raised.
+        ResourceError: an actor is lost, and was as often as it may be started again.
+    """
+    for shard in shards:
+        who = f"{shard.name}: after {_RESTARTS} restarts, the process that predicts it"
+        with telling_losses(who, advice):
+            result = next(results)
+        yield result
 
 
 class _File(NamedTuple):
@@ -56,8 +166,8 @@ def predict(
             at all.
         keep_columns: other columns of the shards, to stand first in the prediction files; of the
             model's label columns as ``y_true`` for ``y``.
-        explain: also write what explains each prediction (`lstmfcn.prediction.explain_shard`),
-            into files of the same names in the folder ``explanations`` of the output.
+        explain: also write what explains each prediction (`explain_shard`), into files of the same
+            names in the folder ``explanations`` of the output.
 
     Returns:
         Rows predicted, by this run and by earlier ones.
@@ -163,3 +273,31 @@ def _refuse_input(input: Data, files: list[_File]) -> None:  # noqa: A002 - the 
                 f"{file.path}: lies in the input {argument}, and would be read as a shard by the "
                 "next run; name another --output"
             )
+
+
+def evaluate(model: str, data: Data) -> dict[str, Any]:
+    """Compare a model's predictions with the labels of shards.
+
+    Args:
+        model: a model directory.
+        data: labelled shards: a file, folder, glob or URI, or several of them.
+
+    Returns:
+        The metrics of `lstmfcn.inference.metrics.evaluation`.
+
+    Raises:
+        UserError: model or shards do not allow it.
+    """
+    artifact = Artifact.load(model)
+    shards = survey(data, schema=artifact.schema).shards
+    with ray_runtime(), predictors(artifact, len(shards)) as (pool, loaded):
+        parts: list[Predicted] = []
+        with ShardProgress("evaluating", len(shards)) as progress:
+            results = pool.map(lambda actor, shard: actor.collect.remote(loaded, shard), shards)
+            for found in own_results(results, shards, "run it again"):
+                parts += found
+                progress.ended(sum(len(part.probabilities) for part in found))
+    probabilities = np.concatenate([part.probabilities for part in parts])
+    labels = np.concatenate([part.labels for part in parts])
+    decided = task_of(artifact.schema, decision=artifact.decision).decide(probabilities)
+    return evaluation(artifact.schema, labels, probabilities, decided)

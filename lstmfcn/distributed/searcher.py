@@ -10,12 +10,11 @@ import optuna
 from ray.tune.search import Searcher
 from ray.tune.search.optuna import OptunaSearch
 
-from lstmfcn.distributed.trial_plan import BEST, HYPERPARAMETERS, NUMBER
+from lstmfcn.distributed.trial import BEST, HYPERPARAMETERS, NUMBER
 from lstmfcn.errors import OutputError
-from lstmfcn.search_space import SearchSpace
-from lstmfcn.sweep import Began, Objective, Status, SweepLog, Trial
-from lstmfcn.sweep_progress import SweepProgress
-from lstmfcn.sweep_record import SearcherName
+from lstmfcn.tuning.progress import SweepProgress
+from lstmfcn.tuning.search_space import SearchSpace
+from lstmfcn.tuning.sweep import Began, Objective, SearcherName, Status, SweepLog, Trial
 
 
 class RecordingSearcher(Searcher):

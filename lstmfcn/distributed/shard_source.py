@@ -10,9 +10,9 @@ from ray.data import Datasource
 from ray.data.block import BlockAccessor, BlockMetadata
 from ray.data.datasource import ReadTask
 
-from lstmfcn.reading import ShardSet, labelled_pieces
-from lstmfcn.schema import SeriesSchema
-from lstmfcn.shards import Shard
+from lstmfcn.data.reader import ShardSet, labelled_pieces
+from lstmfcn.data.schema import SeriesSchema
+from lstmfcn.data.shards import Shard
 
 
 class ShardSource(Datasource):

@@ -9,20 +9,19 @@ from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from lstmfcn.counts import number
-from lstmfcn.data_arguments import Data
-from lstmfcn.distributed.inputs import Asked, Request, Resources, read_inputs
-from lstmfcn.distributed.runtime import ray_runtime
+from lstmfcn.console import number
+from lstmfcn.data.listing import Data
+from lstmfcn.distributed.cluster import ray_runtime
+from lstmfcn.distributed.requests import Asked, Request, Resources, read_inputs
 from lstmfcn.errors import OutputError
-from lstmfcn.files import local_path
 from lstmfcn.hyperparameters import Hyperparameters
-from lstmfcn.records import TrackerName
-from lstmfcn.run_folder import MODEL, RunRecord, run_folder, run_position
-from lstmfcn.sweep_record import SweepRecord
-from lstmfcn.tracking import members_tracked, tracking
+from lstmfcn.storage.files import local_path
+from lstmfcn.tracking.follow import members_tracked, tracking
+from lstmfcn.training.run_directory import MODEL, RunRecord, TrackerName, run_folder, run_position
+from lstmfcn.tuning.sweep import SweepRecord
 
 if TYPE_CHECKING:
-    from lstmfcn.metrics_file import EpochMetrics
+    from lstmfcn.training.metrics_log import EpochMetrics
 
 logger = logging.getLogger(__name__)
 
@@ -39,7 +38,7 @@ def train(
     resume: bool = False,
     track: Sequence[TrackerName] | None = None,
 ) -> EpochMetrics:
-    """Train on shards and write what `lstmfcn.run_folder` lists.
+    """Train on shards and write what `lstmfcn.training.run_directory` lists.
 
     Args:
         train: training shards: a file, folder, glob or URI, or several; None with ``resume``.
@@ -81,9 +80,9 @@ def train(
     with (
         run_folder(folder),
         _tracking(folder, request.inputs.record, resumed=known is not None),
-        ray_runtime(meanwhile="lstmfcn.distributed.run") as ray_stays,
+        ray_runtime(meanwhile="lstmfcn.distributed.train_driver") as ray_stays,
     ):
-        from lstmfcn.distributed.run import run  # imports PyTorch, while Ray started
+        from lstmfcn.distributed.train_driver import run  # imports PyTorch, while Ray started
 
         return run(request, ray_stays)
 
@@ -98,7 +97,7 @@ def _done_already(folder: Path, record: RunRecord) -> EpochMetrics | None:
     epochs, members = record.hyperparameters.epochs, record.hyperparameters.members
     position = run_position(folder, members, logger.info)
     if position.epoch >= epochs and (folder / MODEL).exists():
-        from lstmfcn.artifact import Artifact
+        from lstmfcn.model.artifact import Artifact
 
         done = "the epoch was" if epochs == 1 else f"all {epochs:,} epochs were"
         logger.info("%s: %s done already", folder, done)

@@ -4,39 +4,94 @@ from __future__ import annotations
 
 import os
 import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import ray
 import torch
 from ray import tune
 
-from lstmfcn.batches import EvaluationBatches
-from lstmfcn.distributed.prepare import Prepared, PreparedRefs
-from lstmfcn.distributed.training_run import (
+from lstmfcn.data.dataset import Rows
+from lstmfcn.distributed.load import Prepared, PreparedRefs
+from lstmfcn.distributed.requests import Allotment
+from lstmfcn.distributed.worker import (
     TrainedOn,
     TrainingRun,
     artifact_of,
     refusing_memory_errors,
 )
-from lstmfcn.distributed.trial_plan import (
-    FAILURE,
-    FINISHED,
-    HYPERPARAMETERS,
-    NUMBER,
-    TrialPlan,
-    report_of,
-)
 from lstmfcn.errors import LstmfcnError
-from lstmfcn.metrics_file import EpochMetrics, MetricsWriter
-from lstmfcn.rows import Rows
-from lstmfcn.run_folder import METRICS, MODEL, STOP
-from lstmfcn.sweep import trial_folder
-from lstmfcn.training import fit
-from lstmfcn.training_start import start_of
-from lstmfcn.training_state import Training
+from lstmfcn.hyperparameters import Hyperparameters
+from lstmfcn.model.artifact import Artifact
+from lstmfcn.training.batches import EvaluationBatches
+from lstmfcn.training.loop import fit
+from lstmfcn.training.metrics_log import EpochMetrics, MetricsWriter
+from lstmfcn.training.run_directory import METRICS, MODEL, STOP
+from lstmfcn.training.state import Training, start_of
+from lstmfcn.tuning.sweep import trial_folder
+
+NUMBER, HYPERPARAMETERS = "number", "hyperparameters"
+"""Names in a trial's configuration."""
+
+FINISHED, FAILURE = "finished", "failure"
+"""Names in a trial's last report."""
+
+BEST = "best"
+"""The name in a report of the kept epoch's metrics: a list, for of each number in a dict Ray Tune
+keeps means and deques, and writes them down when it ends."""
+
 
 _REPORT_EVERY_S = 1.0
 """Every report costs the sweep's driver some milliseconds; all epochs are in metrics.jsonl."""
+
+
+@dataclass(frozen=True)
+class TrialPlan:
+    """What all trials of a sweep share.
+
+    Attributes:
+        fixed: the hyperparameters that are not searched.
+        data: references to the rows, by the scaling that was applied to them.
+        start: the model that every trial continues from.
+        folder: of the sweep.
+        metric: that is reported.
+        milestones: epochs after which the scheduler decides.
+        threads: of each trial, or of each of its workers.
+        allotment: workers of each trial; None where the trial itself trains.
+    """
+
+    fixed: Hyperparameters
+    data: Mapping[str, PreparedRefs]
+    start: Artifact | None
+    folder: Path
+    metric: str
+    milestones: frozenset[int]
+    threads: int
+    allotment: Allotment | None
+
+    def hyperparameters(self, searched: Mapping[str, Any]) -> Hyperparameters:
+        """All of a trial's hyperparameters."""
+        return Hyperparameters.parse({**self.fixed.model_dump(), **searched})
+
+    def report(self, history: Sequence[EpochMetrics], best: EpochMetrics, finished: bool) -> None:
+        """Tell Ray Tune of an epoch.
+
+        Args:
+            history: all epochs so far.
+            best: the one whose model would be kept.
+            finished: whether no epoch is left.
+        """
+        tune.report(
+            {
+                "epoch": history[-1]["epoch"],
+                "seconds": sum(metrics["seconds"] for metrics in history),
+                BEST: list(best.items()),
+                self.metric: best[self.metric],
+                FINISHED: finished,
+            }
+        )
 
 
 def run_trial(config: dict[str, Any], plan: TrialPlan) -> None:
@@ -60,9 +115,9 @@ def run_trial(config: dict[str, Any], plan: TrialPlan) -> None:
         run.output.mkdir(parents=True, exist_ok=True)
         data = plan.data[hyperparameters.scaling]
         if plan.allotment:
-            from lstmfcn.distributed.trial_on_workers import train_on_workers  # 0.1 s of Ray Train
+            from lstmfcn.distributed.ray_trainer import train_on_workers  # 0.1 s of Ray Train
 
-            train_on_workers(run, data, plan, plan.allotment)
+            train_on_workers(run, data, plan.allotment, plan.report)
         else:
             with refusing_memory_errors():
                 _train_here(run, data, plan)
@@ -117,7 +172,7 @@ class _Reporter:
         if finished or late or metrics["epoch"] in self._plan.milestones:
             self._save()
             best = self._training.best
-            tune.report(report_of(self._history, best, self._plan, finished=finished))
+            self._plan.report(self._history, best, finished)
             self._last = time.monotonic()
 
     def _save(self) -> None:

@@ -6,19 +6,25 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from lstmfcn.data_arguments import Data
-from lstmfcn.distributed.inputs import Asked, Limits, Resources, SweepRequest, read_inputs
-from lstmfcn.distributed.runtime import ray_runtime
+from lstmfcn.data.listing import Data
+from lstmfcn.distributed.cluster import ray_runtime
+from lstmfcn.distributed.requests import Asked, Limits, Resources, SweepRequest, read_inputs
 from lstmfcn.errors import HyperparameterError, OutputError
-from lstmfcn.files import local_path
 from lstmfcn.hyperparameters import Hyperparameters, flag
-from lstmfcn.records import TrackerName, refuse_changes
-from lstmfcn.run_folder import RunRecord, run_folder
-from lstmfcn.sweep import Began, Objective, SweepLog, Trial, trial_folder
-from lstmfcn.sweep_plotter import sweep_plotter
-from lstmfcn.sweep_record import Search, SweepRecord
-from lstmfcn.tracked import Tracked
-from lstmfcn.tracking import tracking
+from lstmfcn.storage.files import local_path
+from lstmfcn.tracking.base import Tracked
+from lstmfcn.tracking.follow import tracking
+from lstmfcn.training.run_directory import RunRecord, TrackerName, refuse_changes, run_folder
+from lstmfcn.tuning.plotter import sweep_plotter
+from lstmfcn.tuning.sweep import (
+    Began,
+    Objective,
+    Search,
+    SweepLog,
+    SweepRecord,
+    Trial,
+    trial_folder,
+)
 
 
 def tune(
@@ -34,7 +40,7 @@ def tune(
     resume: bool = False,
     track: Sequence[TrackerName] | None = None,
 ) -> tuple[Trial, Objective]:
-    """Search hyperparameters, and write what `lstmfcn.sweep` and `lstmfcn.run_folder` list.
+    """Search hyperparameters, and write what `lstmfcn.tuning.sweep` and `run_directory` list.
 
     Args:
         train: training shards: a file, folder, glob or URI, or several; None with ``resume``.
@@ -86,9 +92,9 @@ def tune(
                 resumed=known is not None,
             ),
             sweep_plotter() as draw,
-            ray_runtime(meanwhile="lstmfcn.distributed.sweep_run"),
+            ray_runtime(meanwhile="lstmfcn.distributed.tune_driver"),
         ):
-            from lstmfcn.distributed.sweep_run import run  # imports PyTorch, while Ray started
+            from lstmfcn.distributed.tune_driver import run  # imports PyTorch, while Ray started
 
             return run(request, log, draw), request.objective
 

@@ -1,4 +1,8 @@
-"""Run the trials of a sweep on Ray Tune, and record what becomes of each."""
+"""Run the trials of a sweep on Ray Tune, stop the weak ones early, and record what becomes of each.
+
+Early stopping is asynchronous successive halving (ASHA): Li et al. (2020), "A System for Massively
+Parallel Hyperparameter Tuning", MLSys.
+"""
 
 from __future__ import annotations
 
@@ -6,28 +10,33 @@ import gc
 import logging
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple, cast
 
 import ray
 from ray import tune
 from ray.tune.experiment import Trial as TuneTrial
+from ray.tune.schedulers import ASHAScheduler, FIFOScheduler, TrialScheduler
 
-from lstmfcn.artifact import Artifact
-from lstmfcn.distributed.halving import scheduler_of
-from lstmfcn.distributed.inputs import SweepRequest
+from lstmfcn.distributed.cluster import nodes, places, quiet
 from lstmfcn.distributed.losses import LOST, reason_of_loss
-from lstmfcn.distributed.runtime import nodes, places, quiet
+from lstmfcn.distributed.requests import SweepRequest
 from lstmfcn.distributed.searcher import RecordingSearcher
-from lstmfcn.distributed.trial_plan import BEST, FAILURE, FINISHED, TrialPlan
-from lstmfcn.distributed.trial_start import start_trial
-from lstmfcn.metrics_file import read_metrics
-from lstmfcn.run_folder import METRICS, MODEL
-from lstmfcn.scratch import scratch_folder
-from lstmfcn.sweep import Status, SweepLog, trial_folder
-from lstmfcn.sweep_progress import SweepProgress
+from lstmfcn.distributed.trial import BEST, FAILURE, FINISHED, NUMBER, TrialPlan
+from lstmfcn.distributed.trial_entry import start_trial
+from lstmfcn.model.artifact import Artifact
+from lstmfcn.storage.scratch import scratch_folder
+from lstmfcn.training.metrics_log import read_metrics
+from lstmfcn.training.run_directory import METRICS, MODEL
+from lstmfcn.training.state import deciding_loss
+from lstmfcn.tuning.progress import SweepProgress
+from lstmfcn.tuning.sweep import Status, SweepLog, Trial, trial_folder
+
+_REDUCTION = 3
+"""A third of the trials goes on at each milestone; the paper suggests 3 or 4."""
+
 
 _WATCHING = {"cpu": 0, "memory": 1 << 20}
 """What a trial takes that only watches its workers: no CPU, for they may need all of them."""
@@ -45,6 +54,66 @@ _ENVIRONMENT = {
 }
 
 logger = logging.getLogger(__name__)
+
+
+class _Ended(NamedTuple):
+    """What the scheduler asks of a trial."""
+
+    trial_id: str
+    config: Mapping[str, Any] = {}
+
+
+class _Sparing(ASHAScheduler):
+    """Lets the first trial, of the defaults, end: it is what the best one is compared with."""
+
+    def on_trial_result(
+        self, tune_controller: Any, trial: TuneTrial, result: dict[str, Any]
+    ) -> str:
+        action: str = super().on_trial_result(tune_controller, trial, result)
+        return self.CONTINUE if trial.config.get(NUMBER) == 1 else action
+
+
+def milestones(request: SweepRequest) -> list[int]:
+    """The epochs after which ASHA decides: a ninth and a third of the most that a trial has."""
+    if request.sweep.scheduler == "none":
+        return []
+    most = request.space.largest("epochs", request.inputs.record.hyperparameters.epochs)
+    first = max(1, round(most / _REDUCTION**2))
+    return [epoch for epoch in (first, first * _REDUCTION) if epoch < most]
+
+
+def scheduler_of(request: SweepRequest, ended: Iterable[Trial]) -> TrialScheduler:
+    """What decides, knowing what trials that ended before had reached at the milestones."""
+    decisive = milestones(request)
+    if not decisive:
+        return FIFOScheduler()
+    scheduler = (_Sparing if request.sweep.defaults_first else ASHAScheduler)(
+        time_attr="epoch",
+        metric=request.objective.metric,
+        mode=request.objective.mode,
+        max_t=_REDUCTION * decisive[-1] - 1,
+        grace_period=decisive[0],
+        reduction_factor=_REDUCTION,
+        stop_last_trials=False,
+    )
+    for trial in ended:
+        _tell(scheduler, request, trial, decisive)
+    return scheduler
+
+
+def _tell(
+    scheduler: ASHAScheduler, request: SweepRequest, trial: Trial, decisive: list[int]
+) -> None:
+    """Report the milestones of a trial as it reported them itself."""
+    path = trial_folder(request.folder, trial.number) / METRICS
+    history = read_metrics(path) if path.exists() else []
+    known, metric = cast(TuneTrial, _Ended(f"ended-{trial.number}")), request.objective.metric
+    scheduler.on_trial_add(None, known)
+    for epoch in decisive:
+        if epoch <= len(history):
+            best = min(history[:epoch], key=deciding_loss)
+            scheduler.on_trial_result(None, known, {"epoch": epoch, metric: best[metric]})
+    scheduler.on_trial_remove(None, known)
 
 
 def run_trials(

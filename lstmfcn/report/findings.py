@@ -4,17 +4,17 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from lstmfcn.artifact import Artifact, model_folder
-from lstmfcn.classifier import Classifier
-from lstmfcn.data_arguments import Data, told
-from lstmfcn.metrics_file import EpochMetrics
-from lstmfcn.reading import survey
-from lstmfcn.report.card import Card, card_of, history_of
-from lstmfcn.report.gathering import gather
+from lstmfcn.data.listing import Data, told
+from lstmfcn.data.reader import survey
+from lstmfcn.data.schema import SeriesSchema
+from lstmfcn.inference.predictor import Classifier
+from lstmfcn.model.artifact import Artifact, model_folder
+from lstmfcn.report.examples import ExplainedRow, ShownRow, explained_rows, hardest_rows
+from lstmfcn.report.model_card import Card, card_of, history_of
+from lstmfcn.report.predictions import gather
 from lstmfcn.report.scores import Scores, scores_of
-from lstmfcn.report.single_rows import ExplainedRow, ShownRow, explained_rows, hardest_rows
 from lstmfcn.report.summary import Summary, summary_of
-from lstmfcn.schema import SeriesSchema
+from lstmfcn.training.metrics_log import EpochMetrics
 
 
 @dataclass(frozen=True)

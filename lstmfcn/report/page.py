@@ -9,12 +9,12 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 import lstmfcn
-from lstmfcn.counts import number
-from lstmfcn.report.bootstrap import LEVEL, RESAMPLES
-from lstmfcn.report.drawings import Drawings, drawn_classes
+from lstmfcn.console import number
+from lstmfcn.report.figures import Drawings, drawn_classes
 from lstmfcn.report.findings import Findings
-from lstmfcn.report.gathering import ALIKE
-from lstmfcn.report.score_drawing import CURVES_NAMED, PANELS_OF_CLASSES
+from lstmfcn.report.predictions import ALIKE
+from lstmfcn.report.score_plots import CURVES_NAMED, PANELS_OF_CLASSES
+from lstmfcn.report.scores import LEVEL, RESAMPLES
 from lstmfcn.report.style import Drawing
 from lstmfcn.report.summary import BAND
 

@@ -12,8 +12,8 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from lstmfcn.cells import FloatArray
-from lstmfcn.report.gathering import Gathered
+from lstmfcn.data.table import FloatArray
+from lstmfcn.report.predictions import Gathered
 
 BAND = (0.1, 0.9)
 """Quantiles that the band around a median runs between."""

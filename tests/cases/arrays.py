@@ -13,11 +13,11 @@ import pandas as pd
 import pyarrow as pa
 import pytest
 
-from cases.case import Case
-from cases.inputs import BASE, NAMES, VALUES, N, T, X
 from lstmfcn import LSTMFCNClassifier
-from lstmfcn.classifier import Classifier
 from lstmfcn.errors import LstmfcnError
+from lstmfcn.inference.predictor import Classifier
+from tests.cases.case import Case
+from tests.cases.inputs import BASE, NAMES, VALUES, N, T, X
 
 Act = Callable[[Path, Path], None]
 TINY: dict[str, Any] = {

@@ -15,11 +15,11 @@ import numpy as np
 import pandas as pd
 from starlette.testclient import TestClient
 
-from cases.arrays import trained
-from cases.case import Case
-from cases.inputs import T, X
 from serve_app.endpoint import Endpoint
 from serve_app.models import Models
+from tests.cases.arrays import trained
+from tests.cases.case import Case
+from tests.cases.inputs import T, X
 
 Act = Callable[[Path, Path], None]
 ROWS = np.round(X[:3], 2)

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from lstmfcn.cli import main
+from lstmfcn.cli.main import main
 
 
 class Ended(NamedTuple):

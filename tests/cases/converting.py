@@ -8,9 +8,9 @@ from typing import Any
 
 import numpy as np
 
-from cases.case import Case, contains, refused, run
-from cases.inputs import COUNTS, NUMBERED, N, T, X
-from cases.shards import values_of
+from tests.cases.case import Case, contains, refused, run
+from tests.cases.inputs import COUNTS, NUMBERED, N, T, X
+from tests.cases.shards import values_of
 
 Act = Callable[[Path, Path], None]
 

@@ -17,9 +17,9 @@ from tempfile import mkdtemp
 
 import pandas as pd
 
-from cases.arrays import trained
-from cases.case import Case, refused, run
-from cases.inputs import NAMES, N
+from tests.cases.arrays import trained
+from tests.cases.case import Case, refused, run
+from tests.cases.inputs import NAMES, N
 
 Act = Callable[[Path, Path], None]
 TINY = (
@@ -50,7 +50,7 @@ def running() -> Iterator[None]:
     """A Ray that stands inside this block, which commands in this process use."""
     import ray
 
-    from lstmfcn.distributed.runtime import prepare_environment
+    from lstmfcn.distributed.cluster import prepare_environment
 
     prepare_environment()
     ray.init(

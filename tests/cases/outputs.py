@@ -10,10 +10,10 @@ from pathlib import Path
 
 import pytest
 
-from cases.arrays import trained
-from cases.case import Case, refused, run
-from lstmfcn.classifier import Classifier
 from lstmfcn.errors import LstmfcnError
+from lstmfcn.inference.predictor import Classifier
+from tests.cases.arrays import trained
+from tests.cases.case import Case, refused, run
 
 Act = Callable[[Path, Path], None]
 COMMANDS = {

@@ -9,9 +9,9 @@ from typing import Any
 
 import numpy as np
 
-from cases.case import Case, contains, refused, run
-from cases.inputs import COUNTS, GAPS, MISSING_LABELS, NUMBERED, N, T, X
-from lstmfcn.reading import labelled_pieces, survey
+from lstmfcn.data.reader import labelled_pieces, survey
+from tests.cases.case import Case, contains, refused, run
+from tests.cases.inputs import COUNTS, GAPS, MISSING_LABELS, NUMBERED, N, T, X
 
 Act = Callable[[Path, Path], None]
 

@@ -1,7 +1,7 @@
 import pytest
-from conversions import converted, lines_of
 
 from lstmfcn.errors import DataError
+from tests.helpers.conversions import converted, lines_of
 
 HEADER = "% a comment\n@relation Toy\n\n@attribute t0 numeric\n@Attribute 't 1' real\n"
 CLASS = "@attribute target {up,'far down'}\n"

@@ -3,12 +3,12 @@ import io
 
 import numpy as np
 import pytest
-from conversions import converted, lines_of
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
 from lstmfcn.errors import DataError
+from tests.helpers.conversions import converted, lines_of
 
 
 def npz(**stored):

@@ -1,7 +1,7 @@
 import pytest
-from conversions import converted, lines_of
 
 from lstmfcn.errors import DataError
+from tests.helpers.conversions import converted, lines_of
 
 TABLE = """\
 id,y,t,value

@@ -1,12 +1,12 @@
 import gzip
 
 import pytest
-from conversions import converted
 from hypothesis import given
 from hypothesis import strategies as st
 
 from lstmfcn.convert.series import cells_of, first_refused
 from lstmfcn.errors import DataError
+from tests.helpers.conversions import converted
 
 
 @given(

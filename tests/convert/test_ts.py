@@ -1,7 +1,7 @@
 import pytest
-from conversions import converted, lines_of
 
 from lstmfcn.errors import DataError
+from tests.helpers.conversions import converted, lines_of
 
 NO_GAPS = "only series of numbers convert; --missing mask makes empty cells of gaps"
 NO_LABELS = "--label none converts them without labels, for lstmfcn predict"

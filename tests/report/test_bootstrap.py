@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 from sklearn.metrics import f1_score, precision_score, recall_score
 
-from lstmfcn.report.bootstrap import interval, resampled
+from lstmfcn.report.scores import interval, resampled
 
 
 def labels(rows=120, classes=3, seed=0):
@@ -62,6 +62,6 @@ def test_what_no_resample_has_is_undefined():
 def test_resamples_do_not_depend_on_how_many_are_computed_at_a_time(monkeypatch):
     true, decided = labels()
     whole = resampled(true, decided, one_class=True, resamples=30)
-    monkeypatch.setattr("lstmfcn.report.bootstrap._COUNTS_AT_A_TIME", 40)
+    monkeypatch.setattr("lstmfcn.report.scores._COUNTS_AT_A_TIME", 40)
     pieces = resampled(true, decided, one_class=True, resamples=30)
     assert all(np.array_equal(a, b, equal_nan=True) for a, b in zip(whole, pieces, strict=True))

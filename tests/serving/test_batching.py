@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from serve_app.batching import Batcher
-from serve_app.request_errors import RequestError
+from serve_app.errors import RequestError
 
 MOST = 8
 

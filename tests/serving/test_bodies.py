@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 from starlette.requests import ClientDisconnect, Request
 
 from serve_app.bodies import Bodies
-from serve_app.request_errors import RequestError
+from serve_app.errors import RequestError
 
 MOST, TOGETHER = 100, 250
 

@@ -2,8 +2,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from serve_app.content_types import CSV, JSON, JSON_LINES, TYPES, answer_type_of, content_type_of
-from serve_app.request_errors import RequestError
+from serve_app.codecs import CSV, JSON, JSON_LINES, TYPES, answer_type_of, content_type_of
+from serve_app.errors import RequestError
 
 
 @pytest.mark.parametrize(

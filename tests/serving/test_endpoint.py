@@ -5,16 +5,16 @@ from unittest.mock import AsyncMock, Mock
 
 import numpy as np
 import pytest
-from small_models import KINDS, N_TIMEPOINTS, tiny_calibrated
 from starlette.testclient import TestClient
 
-from lstmfcn.classifier import Classifier
+from lstmfcn.data.shards import find_shards
 from lstmfcn.errors import DataError
-from lstmfcn.prediction import predict_shard
-from lstmfcn.shards import find_shards
+from lstmfcn.inference.predict_shards import predict_shard
+from lstmfcn.inference.predictor import Classifier
+from serve_app.codecs import LONG_BODY
 from serve_app.endpoint import Endpoint, Limits
 from serve_app.models import Models
-from serve_app.protocols import LONG_BODY
+from tests.helpers.small_models import KINDS, N_TIMEPOINTS, tiny_calibrated
 
 JSON = {"Content-Type": "application/json"}
 CSV = {"Content-Type": "text/csv"}

@@ -15,7 +15,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from small_models import N_TIMEPOINTS, tiny_artifact
+
+from tests.helpers.small_models import N_TIMEPOINTS, tiny_artifact
 
 MB = 1 << 20
 LONGEST = 30 * MB
@@ -71,7 +72,7 @@ class Process:
         with closing(socket.socket()) as probe:
             probe.bind(("127.0.0.1", 0))
             self.port = probe.getsockname()[1]
-        script = Path(__file__).with_name("uvicorn_endpoint.py")
+        script = Path(__file__).parents[1] / "helpers" / "uvicorn_endpoint.py"
         command = [sys.executable, script, folder / "model", self.port, *limits]
         self._process = subprocess.Popen(list(map(str, command)), env=os.environ | REPLICAS)
         deadline = time.monotonic() + 60

@@ -3,12 +3,12 @@ import threading
 
 import numpy as np
 import pytest
-from small_models import N_TIMEPOINTS, tiny_rows
 
-from lstmfcn.classifier import Classifier
 from lstmfcn.errors import ModelError
+from lstmfcn.inference.predictor import Classifier
+from serve_app.errors import RequestError
 from serve_app.models import NO_VERSION, Models
-from serve_app.request_errors import RequestError
+from tests.helpers.small_models import N_TIMEPOINTS, tiny_rows
 
 VALUES = tiny_rows(n_rows=3).values
 

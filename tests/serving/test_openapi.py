@@ -6,10 +6,10 @@ import pytest
 import schemathesis
 from hypothesis import HealthCheck, given, settings
 from schemathesis import GenerationMode
-from small_models import tiny_artifact
 
 from serve_app.endpoint import Endpoint
 from serve_app.models import Models
+from tests.helpers.small_models import tiny_artifact
 
 OPERATIONS = [
     ("/invocations", "post"),

@@ -6,7 +6,7 @@ import sys
 import pytest
 
 from lstmfcn.errors import ResourceError
-from serve_app.serve_environment import claimed, environment_of
+from serve_app.haproxy import claimed, environment_of
 
 MIN, MAX = "RAY_SERVE_DIRECT_INGRESS_MIN_HTTP_PORT", "RAY_SERVE_DIRECT_INGRESS_MAX_HTTP_PORT"
 PORTS = (
@@ -16,7 +16,7 @@ PORTS = (
 
 OTHER = """
 import os, sys
-from serve_app.serve_environment import environment_of
+from serve_app.haproxy import environment_of
 with environment_of(sys.argv[1]):
     for name, value in os.environ.items():
         if name.startswith("RAY_SERVE"):
@@ -93,7 +93,7 @@ def test_a_port_is_claimed_before_anything_listens_there():
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
     with claimed("127.0.0.1", port):
-        claiming = "import sys; from serve_app.serve_environment import claimed\n"
+        claiming = "import sys; from serve_app.haproxy import claimed\n"
         claiming += f"with claimed('127.0.0.1', {port}): pass"
         done = subprocess.run(
             [sys.executable, "-c", claiming], capture_output=True, text=True, check=False

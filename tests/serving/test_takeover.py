@@ -2,8 +2,8 @@ import asyncio
 
 import pytest
 
-from lstmfcn.classifier import Classifier
 from lstmfcn.errors import ModelError
+from lstmfcn.inference.predictor import Classifier
 from serve_app.models import NO_VERSION, Models
 from serve_app.takeover import Takeover, loads_in_a_new_process
 

@@ -1,7 +1,7 @@
 import pytest
 
 from lstmfcn.errors import ResourceError
-from serve_app.tokens import read_token
+from serve_app.access import read_token
 
 
 def test_blanks_around_it_do_not_count(tmp_path):

@@ -1,0 +1,1 @@
+"""Folders on disk: what is written appears whole or not at all."""
