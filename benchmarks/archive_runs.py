@@ -112,12 +112,12 @@ def run(
     import torch
 
     from lstmfcn.inference.predictor import Classifier
-    from lstmfcn.training.ensemble import ensemble_of
+    from lstmfcn.training.ensemble import combine_members
 
     torch.set_num_threads(1)
     each = hyperparameters.of_members()
     members = [network(folder, member, n_channels, models) for member in each]
-    artifact = members[0] if len(members) == 1 else ensemble_of(members, hyperparameters, {})
+    artifact = members[0] if len(members) == 1 else combine_members(members, hyperparameters, {})
     values, names = read(folder / "TEST.tsv", n_channels)
     predicted = Classifier(artifact).predict(values)
     return {

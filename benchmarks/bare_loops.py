@@ -17,15 +17,15 @@ import torch.nn.functional as F
 from commands import PLAIN
 from torch import Tensor, nn
 
-from lstmfcn.data.dataset import Rows
+from lstmfcn.data.dataset import Dataset
 from lstmfcn.data.scaler import Scaler
 from lstmfcn.hyperparameters import Hyperparameters
 from lstmfcn.model.network import LSTMFCN
 from lstmfcn.model.task import Multiclass
-from lstmfcn.training.batches import EvaluationBatches, training_batches
+from lstmfcn.training.batches import EvaluationLoader, make_loader
 from lstmfcn.training.loop import autocast, choose_precision, evaluate, fit
 from lstmfcn.training.optim import EPSILON
-from lstmfcn.training.state import Training
+from lstmfcn.training.state import TrainState
 
 CPU = torch.device("cpu")
 SPLITS = ("TRAIN", "TEST")
@@ -133,10 +133,10 @@ def accuracy_on(folder: Path, kind: str, seed: int, epochs: int) -> float:
     if kind == "plain":
         net = PlainLSTMFCN(h, x.shape[1], len(classes)).start_as(net)
     task = Multiclass(len(classes))
-    batches = training_batches(Rows(x, codes), h.batch_size, seed)
-    trained = Training(net, h.lr)
+    batches = make_loader(Dataset(x, codes), h.batch_size, seed)
+    trained = TrainState(net, h.lr)
     fit(trained, task, batches, None, h, lambda _: None)
     net.load_state_dict(trained.best_weights)
-    right = Rows(x_test, np.searchsorted(classes, test[0]))
-    totals = evaluate(net, task, EvaluationBatches(right))
+    right = Dataset(x_test, np.searchsorted(classes, test[0]))
+    totals = evaluate(net, task, EvaluationLoader(right))
     return totals.right / totals.rows

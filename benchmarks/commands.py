@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 import ray
 
 from lstmfcn.distributed.cluster import prepare_environment
-from lstmfcn.hyperparameters import Hyperparameters, flag
+from lstmfcn.hyperparameters import Hyperparameters, to_flag
 
 REPOSITORY = Path(__file__).parents[1]
 
@@ -42,7 +42,7 @@ PLAIN = Hyperparameters(
 def plain_flags(changes: str = "") -> list[str]:
     """Flags of `PLAIN`, with changes written as flags."""
     words = changes.split()
-    plain = {f"--{flag(name)}": str(getattr(PLAIN, name)) for name in PLAIN.model_fields_set}
+    plain = {f"--{to_flag(name)}": str(getattr(PLAIN, name)) for name in PLAIN.model_fields_set}
     flags = plain | dict(zip(words[::2], words[1::2], strict=True))
     return [word for name, value in sorted(flags.items()) for word in (name, value)]
 

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from lstmfcn.data.schema import SeriesSchema
     from lstmfcn.hyperparameters import Hyperparameters
     from lstmfcn.model.artifact import Artifact
-    from lstmfcn.training.state import Start
+    from lstmfcn.training.state import TrainSetup
 
 SETS: dict[str, float | int] = {
     "Adiac": 0.6,
@@ -74,21 +74,21 @@ class HeldOut(NamedTuple):
         """Series and class names of the rows that train."""
         return self.values[self.trains], self.names[self.trains]
 
-    def start(self, hyperparameters: Hyperparameters) -> tuple[Start, SeriesSchema, Scaler]:
+    def start(self, hyperparameters: Hyperparameters) -> tuple[TrainSetup, SeriesSchema, Scaler]:
         """What a training of these rows starts with; its columns and classes; its scaling."""
         from lstmfcn.data.columns import value_names
-        from lstmfcn.data.dataset import Rows
+        from lstmfcn.data.dataset import Dataset
         from lstmfcn.data.scaler import Scaler
         from lstmfcn.data.schema import SeriesSchema
-        from lstmfcn.training.state import start_of
+        from lstmfcn.training.state import set_up
 
         values, names = self.training
         header = ["y", *value_names(1, values.shape[1])]
         schema = SeriesSchema.from_header(header, "multiclass")
         schema = schema.with_classes(sorted(set(names.tolist())))
         scaler = Scaler.fit(hyperparameters.scaling, values)
-        rows = Rows(scaler.transform(values), schema.encode_names(names.tolist()))
-        return start_of(rows, schema, hyperparameters), schema, scaler
+        rows = Dataset(scaler.transform(values), schema.encode_names(names.tolist()))
+        return set_up(rows, schema, hyperparameters), schema, scaler
 
     def right(self, schema: SeriesSchema) -> Any:
         """The classes of the rows that judge, as indices."""

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import ray
 
-_LOOK_EVERY_S = 0.2
+_POLL_INTERVAL_S = 0.2
 _ANONYMOUS = re.compile(r"RssAnon:\s+(\d+) kB")
 
 
@@ -25,7 +25,7 @@ def peak_memory() -> Iterator[dict[str, float]]:
     finished = threading.Event()
 
     def look() -> None:
-        while not finished.wait(_LOOK_EVERY_S):
+        while not finished.wait(_POLL_INTERVAL_S):
             for process in Path("/proc").glob("[0-9]*"):
                 _note(process, session, peaks)
 

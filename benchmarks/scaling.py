@@ -27,11 +27,11 @@ from bare_loops import bare_loop_s
 from commands import PLAIN, local_ray, train
 from csv_shards import write_random_shards
 
-from lstmfcn.data.reader import read_tables, survey
+from lstmfcn.data.reader import open_dataset, read_tables
 from lstmfcn.model.network import LSTMFCN
 from lstmfcn.training.checkpoints import Checkpoints, Position
 from lstmfcn.training.metrics_log import MetricsWriter
-from lstmfcn.training.state import Training
+from lstmfcn.training.state import TrainState
 
 N_TIMEPOINTS, N_CLASSES, BATCH = 100, 3, 128
 STEPS_BETWEEN_LOOKS = 16
@@ -212,7 +212,7 @@ def _parse_rate(folder: Path) -> float:
     """CSV bytes/s of one process, checked and packed."""
     data = folder / "parse"
     size = write_random_shards(data, 20_000, N_TIMEPOINTS, n_shards=1)
-    found = survey(str(data))
+    found = open_dataset(str(data))
 
     def parse() -> None:
         for table, source in read_tables(found.shards[0], found.schema, True, found.headers[0]):
@@ -223,7 +223,7 @@ def _parse_rate(folder: Path) -> float:
 
 
 def _checkpoint_s(network: LSTMFCN, folder: Path) -> float:
-    training = Training(network, 1e-3)
+    training = TrainState(network, 1e-3)
     for parameter in network.parameters():
         parameter.grad = torch.zeros_like(parameter)
     training.optimizer.step()

@@ -184,13 +184,13 @@ def seen(x: torch.Tensor, view: str) -> torch.Tensor:
     """Series (N, T) as a view has them, (N, S)."""
     import torch
 
-    from lstmfcn.model.input_view import View, differences
+    from lstmfcn.model.input_view import InputView, differences
 
     match view:
         case "differences":  # without the norm of that view: the stack has one
             return differences(x.unsqueeze(1)).squeeze(1)
         case "coarse":
-            means = View("coarse", 1, x.shape[1], masks=False, batch_norm_momentum=0.1)
+            means = InputView("coarse", 1, x.shape[1], masks=False, batch_norm_momentum=0.1)
             return means(x.unsqueeze(1))[0].squeeze(1)
         case "spectrum":
             return torch.fft.rfft(x).abs().log1p()[:, 1:]

@@ -11,12 +11,12 @@ from typing import Any
 
 from lstmfcn.errors import HyperparameterError
 from lstmfcn.hyperparameters import (
-    APPLY_TO_A_LOADED_MODEL,
-    CHOOSE_THE_RUN,
-    FIT_AFTER_TRAINING,
+    FINE_TUNABLE,
+    POST_TRAINING,
     RECIPES,
+    RUN_SETTINGS,
     Hyperparameters,
-    flag,
+    to_flag,
 )
 from lstmfcn.tuning.search_space import PRESETS, SearchSpace
 
@@ -105,7 +105,7 @@ def main() -> None:
     """Print the page."""
     fields = Hyperparameters.model_json_schema()["properties"]
     others = [name for name in fields if name not in REFERENCE]
-    continuing = (*APPLY_TO_A_LOADED_MODEL, *CHOOSE_THE_RUN, *FIT_AFTER_TRAINING)
+    continuing = (*FINE_TUNABLE, *RUN_SETTINGS, *POST_TRAINING)
     print(
         PAGE.format(
             reference=_table(fields, REFERENCE),
@@ -121,7 +121,7 @@ def main() -> None:
 
 def _table(fields: Mapping[str, Any], names: Iterable[str]) -> str:
     rows = (
-        f"| `{flag(name)}` | {_kind(fields[name])} | {_value(fields[name]['default'])} | "
+        f"| `{to_flag(name)}` | {_kind(fields[name])} | {_value(fields[name]['default'])} | "
         f"{fields[name]['description']} |"
         for name in names
     )
@@ -152,7 +152,7 @@ def _recipes(fields: Mapping[str, Any]) -> str:
     changed = dict.fromkeys(name for changes in RECIPES.values() for name in changes)
     rows = [
         " | ".join(
-            [f"| `{flag(name)}`"]
+            [f"| `{to_flag(name)}`"]
             + [_value(changes.get(name, fields[name]["default"])) for changes in RECIPES.values()]
         )
         + " |"
@@ -175,7 +175,7 @@ def _preset(name: str) -> str:
 
 
 def _code(names: Iterable[str]) -> str:
-    return ", ".join(f"`{flag(name)}`" for name in names)
+    return ", ".join(f"`{to_flag(name)}`" for name in names)
 
 
 if __name__ == "__main__":

@@ -37,7 +37,7 @@ logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
-class Manners:
+class OutputMode:
     """How a command is to print; see this module's table.
 
     Attributes:
@@ -51,10 +51,10 @@ class Manners:
     verbose: bool = False
 
 
-_manners = Manners()
+_manners = OutputMode()
 
 
-def use(manners: Manners) -> None:
+def configure_output(manners: OutputMode) -> None:
     """Print in this manner from now on, and what is logged too."""
     global _manners
     _manners = manners
@@ -70,7 +70,7 @@ def show_all_characters() -> None:
             stream.reconfigure(errors="backslashreplace")
 
 
-class Styled(str):
+class Style(str):
     """A line made for the terminal, whose control characters are meant, and nobody else's."""
 
 
@@ -79,18 +79,18 @@ def is_verbose() -> bool:
     return _manners.verbose
 
 
-def tell_result(*lines: str, **facts: Any) -> None:
+def print_result(*lines: str, **facts: Any) -> None:
     """Print what the command found or made.
 
     Args:
         lines: for people.
         facts: the same for a script, as one JSON object.
     """
-    shown = "\n".join(line if isinstance(line, Styled) else printable(line) for line in lines)
+    shown = "\n".join(line if isinstance(line, Style) else printable(line) for line in lines)
     print(json.dumps(facts, allow_nan=False) if _manners.as_json else shown, flush=True)
 
 
-def tell_progress(line: str) -> None:
+def print_progress(line: str) -> None:
     """Print a line of what a command is doing: an epoch, a trial."""
     if _manners.quiet:
         return
@@ -102,7 +102,7 @@ def tell_progress(line: str) -> None:
 
 
 @contextmanager
-def stage(text: str) -> Iterator[None]:
+def print_status(text: str) -> Iterator[None]:
     """Say what goes on inside this block: a line, or on a terminal a sign that turns."""
     if _draws():
         from rich.text import Text
@@ -187,7 +187,7 @@ def _console() -> Console:
     return Console(stderr=True)
 
 
-def number(n: int, one: str, many: str | None = None) -> str:
+def pluralize(n: int, one: str, many: str | None = None) -> str:
     """How many of something: ``1 row``, ``1,000 rows``."""
     return f"{n:,} {one if n == 1 else many or one + 's'}"
 
@@ -201,7 +201,7 @@ def is_number(text: str) -> bool:
     return True
 
 
-def size(n_bytes: float) -> str:
+def format_bytes(n_bytes: float) -> str:
     """How many bytes, in three digits of a unit of thousands: ``231 kB``, ``1.5 GB``."""
     for unit in ("bytes", "kB", "MB"):
         if n_bytes < 999.5:
@@ -218,10 +218,10 @@ def model_lines(model: Path) -> list[str]:
     ]
 
 
-def tell_written(rows: int, shards: int, folder: str) -> None:
+def print_written(rows: int, shards: int, folder: str) -> None:
     """Print how many rows went into how many shards, and where."""
-    tell_result(
-        f"{number(rows, 'row')} in {number(shards, 'shard')}: {folder}",
+    print_result(
+        f"{pluralize(rows, 'row')} in {pluralize(shards, 'shard')}: {folder}",
         output=str(Path(folder).absolute()),
         rows=rows,
         shards=shards,

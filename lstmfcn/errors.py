@@ -165,16 +165,16 @@ class TrainingError(LstmfcnError):
     """Training itself failed, such as by a loss that is no longer finite."""
 
 
-class StoppedError(LstmfcnError):
+class RunInterruptedError(LstmfcnError):
     """The user stopped a command.
 
     Args:
         message: what was reached.
-        goes_on: whether the command can go on from there.
+        resumable: whether the command can be resumed.
     """
 
     exit_code = 130
 
-    def __init__(self, message: str, *, goes_on: bool = False) -> None:
+    def __init__(self, message: str, *, resumable: bool = False) -> None:
         super().__init__(message)
-        self.goes_on = goes_on
+        self.resumable = resumable

@@ -27,20 +27,21 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 from lstmfcn.data.table import FloatArray, match_class
 from lstmfcn.errors import ModelError
 from lstmfcn.estimator_input import (
-    Recorded,
-    checks_of,
-    columns_of,
-    evened,
-    flat,
-    names_of,
+    InputRecord,
+    column_names,
+    even_lengths,
+    find_shape,
+    flatten,
+    input_checks,
+    make_columns,
     refuse_missing,
     refuse_swapped_axes,
-    shape_of,
     too_large_is_infinite,
 )
 from lstmfcn.hyperparameters import (
     ClassWeightName,
     Hyperparameters,
+    InputViewName,
     MissingLabelsName,
     MissingName,
     NetworkName,
@@ -48,7 +49,6 @@ from lstmfcn.hyperparameters import (
     RecipeName,
     ScalingName,
     ScheduleName,
-    ViewName,
 )
 from lstmfcn.inference.explanation import Explanation
 from lstmfcn.inference.predictor import ESTIMATOR, Classifier
@@ -99,7 +99,7 @@ class LSTMFCNClassifier(ClassifierMixin, BaseEstimator):
     epochs: int | None = None
     rows_per_epoch: int | None = None
     members: int | None = None
-    view: ViewName | None = None
+    view: InputViewName | None = None
     scaling: ScalingName | None = None
     missing: MissingName | None = None
     missing_labels: MissingLabelsName | None = None
@@ -136,20 +136,20 @@ class LSTMFCNClassifier(ClassifierMixin, BaseEstimator):
         hyperparameters = self._hyperparameters()
         self._refuse_impossible(hyperparameters)
         refuse_missing(y, hyperparameters.missing_labels)
-        series = evened(X, hyperparameters.missing)
-        shape, checks = shape_of(series), checks_of(hyperparameters.missing)
+        series = even_lengths(X, hyperparameters.missing)
+        shape, checks = find_shape(series), input_checks(hyperparameters.missing)
         refuse_swapped_axes(shape)
         with too_large_is_infinite():
-            values, labels = validate_data(self, flat(series), y, ensure_min_samples=2, **checks)
+            values, labels = validate_data(self, flatten(series), y, ensure_min_samples=2, **checks)
         check_classification_targets(labels)
         self.classes_, codes = np.unique(labels, return_inverse=True)
         if len(self.classes_) < 2:
             raise ValueError(f"y has only the class {self.classes_[0]}; training needs two")
-        names = names_of(self.classes_)
+        names = column_names(self.classes_)
         train, validation = self._split((values, np.array(names)[codes]), hyperparameters.seed)
         n_channels = shape[1] if len(shape) == 3 else 1
         named = getattr(self, "feature_names_in_", None)
-        columns = columns_of(named, n_channels, self.n_features_in_)
+        columns = make_columns(named, n_channels, self.n_features_in_)
         with torch.random.fork_rng(devices=[]):  # the caller's own random numbers stay
             artifact = self._train(train, hyperparameters, validation, columns)
             return self._with(self._recorded(artifact), names)
@@ -228,9 +228,9 @@ class LSTMFCNClassifier(ClassifierMixin, BaseEstimator):
         names = sorted(schema.classes)
         found.classes_ = np.array(names)
         if record := artifact.training.get(ESTIMATOR):
-            recorded = Recorded.of(record, schema, directory)
+            recorded = InputRecord.of(record, schema, directory)
             columns, found.classes_ = recorded.columns, recorded.labels()
-            names = names_of(found.classes_)
+            names = column_names(found.classes_)
         found.n_features_in_ = schema.n_values
         if columns is not None:
             found.feature_names_in_ = np.array(columns, dtype=object)
@@ -255,8 +255,8 @@ class LSTMFCNClassifier(ClassifierMixin, BaseEstimator):
         """Series to predict, as float32 (N, V)."""
         check_is_fitted(self)
         schema = self.classifier_.schema
-        series = evened(X, schema.missing, schema.n_timepoints)
-        shape, checks = shape_of(series), checks_of(schema.missing)
+        series = even_lengths(X, schema.missing, schema.n_timepoints)
+        shape, checks = find_shape(series), input_checks(schema.missing)
         wanted = (schema.n_channels, schema.n_timepoints)
         if len(shape) == 3 and shape[1:] != wanted:
             raise ValueError(
@@ -266,7 +266,7 @@ class LSTMFCNClassifier(ClassifierMixin, BaseEstimator):
             )
         with too_large_is_infinite():
             if len(shape) == 3:
-                checked = check_array(flat(series), estimator=self, input_name="X", **checks)
+                checked = check_array(flatten(series), estimator=self, input_name="X", **checks)
             else:
                 checked = validate_data(self, series, reset=False, **checks)
         values: FloatArray = checked

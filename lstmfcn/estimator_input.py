@@ -26,28 +26,33 @@ from pydantic import (
     ValidationError,
 )
 
-from lstmfcn.data.columns import channels_of, value_names
+from lstmfcn.data.columns import parse_channels, value_names
 from lstmfcn.data.schema import SeriesSchema
-from lstmfcn.data.series_input import as_array, several_lengths, swapped_axes
+from lstmfcn.data.series_input import several_lengths, swapped_axes, to_array
 from lstmfcn.data.table import class_name, is_missing, match_class
 from lstmfcn.distributed.requests import Resources
 from lstmfcn.distributed.train import train
-from lstmfcn.errors import ModelError, StoppedError
-from lstmfcn.hyperparameters import Hyperparameters, MissingLabelsName, MissingName, explain
+from lstmfcn.errors import ModelError, RunInterruptedError
+from lstmfcn.hyperparameters import (
+    Hyperparameters,
+    MissingLabelsName,
+    MissingName,
+    format_validation_error,
+)
 from lstmfcn.model.artifact import Artifact
 from lstmfcn.storage.scratch import scratch_folder
 from lstmfcn.training.in_memory import Labelled
 from lstmfcn.training.run_directory import MODEL
 
 
-def checks_of(missing: MissingName) -> dict[str, Any]:
+def input_checks(missing: MissingName) -> dict[str, Any]:
     """What scikit-learn makes of values, and what it refuses."""
     finite = "allow-nan" if missing == "mask" else True
     return {"dtype": np.float32, "order": "C", "ensure_all_finite": finite}
 
 
-def evened(values: Any, missing: MissingName, n_timepoints: int = 0) -> Any:
-    """Series of several lengths, filled up with nan where values may be missing (`as_array`).
+def even_lengths(values: Any, missing: MissingName, n_timepoints: int = 0) -> Any:
+    """Series of several lengths, filled up with nan where values may be missing (`to_array`).
 
     Raises:
         ValueError: they may not.
@@ -56,7 +61,7 @@ def evened(values: Any, missing: MissingName, n_timepoints: int = 0) -> Any:
         raise ValueError(
             f"X has series of {lengths}; missing='mask' fills the shorter ones up with nan"
         )
-    return as_array(values, n_timepoints if missing == "mask" else 0)
+    return to_array(values, n_timepoints if missing == "mask" else 0)
 
 
 def refuse_swapped_axes(shape: tuple[int, ...]) -> None:
@@ -72,18 +77,18 @@ def refuse_swapped_axes(shape: tuple[int, ...]) -> None:
         warnings.warn(f"X has {swapped}", stacklevel=3)
 
 
-def shape_of(values: Any) -> tuple[int, ...]:
+def find_shape(values: Any) -> tuple[int, ...]:
     """The shape of an array, of a table, or of the array that nested lists make."""
     return tuple(values.shape if hasattr(values, "shape") else np.asarray(values).shape)
 
 
-def flat(values: npt.ArrayLike) -> npt.ArrayLike:
+def flatten(values: npt.ArrayLike) -> npt.ArrayLike:
     """Series (N, C, T) as (N, V), one channel after the other; what has another shape as it is."""
-    shape = shape_of(values)
+    shape = find_shape(values)
     return np.asarray(values).reshape(shape[0], shape[1] * shape[2]) if len(shape) == 3 else values
 
 
-def names_of(classes: npt.NDArray[Any]) -> list[str]:
+def column_names(classes: npt.NDArray[Any]) -> list[str]:
     """Labels as class names of a shard.
 
     Raises:
@@ -125,7 +130,9 @@ def refuse_missing(y: Any, missing_labels: MissingLabelsName) -> None:
             )
 
 
-def columns_of(named: npt.NDArray[np.object_] | None, n_channels: int, n_values: int) -> list[str]:
+def make_columns(
+    named: npt.NDArray[np.object_] | None, n_channels: int, n_values: int
+) -> list[str]:
     """Names of the values in the model directory, of which channels are read off.
 
     Args:
@@ -140,7 +147,7 @@ def columns_of(named: npt.NDArray[np.object_] | None, n_channels: int, n_values:
     names = [] if named is None else [str(name) for name in named]
     if not names or not all(name.startswith("x") for name in names):
         return value_names(n_channels, n_values // n_channels)
-    if list(channels_of(names).columns) != names:
+    if list(parse_channels(names).columns) != names:
         raise ValueError(
             "X has columns of several channels, one among the other; "
             "order them x1_1, x1_2, ..., x2_1, x2_2, ..."
@@ -148,7 +155,7 @@ def columns_of(named: npt.NDArray[np.object_] | None, n_channels: int, n_values:
     return names
 
 
-class Recorded(BaseModel):
+class InputRecord(BaseModel):
     """What a saved classifier keeps beside its model: labels as they were given, and columns."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -166,9 +173,11 @@ class Recorded(BaseModel):
         """
         try:
             found = cls.model_validate(written)
-            names = names_of(found.labels())
+            names = column_names(found.labels())
         except ValidationError as error:
-            raise ModelError(f"{directory}: {explain(error, 'estimator')}") from error
+            raise ModelError(
+                f"{directory}: {format_validation_error(error, 'estimator')}"
+            ) from error
         except (ValueError, TypeError, OverflowError) as error:
             raise ModelError(f"{directory}: found labels that are none ({error})") from error
         n_columns = schema.n_values if found.columns is None else len(found.columns)
@@ -223,7 +232,7 @@ def train_arrays_on_ray(
                 hyperparameters=hyperparameters,
                 resources=Resources(num_workers),
             )
-        except StoppedError as stopped:  # which cannot be resumed, as its folder goes
+        except RunInterruptedError as stopped:  # which cannot be resumed, as its folder goes
             raise KeyboardInterrupt from stopped
         return Artifact.load(folder / "run" / MODEL)
 

@@ -34,8 +34,8 @@ ClassWeightName = Literal["none", "sqrt", "balanced"]
 MissingName = Literal["refuse", "mask"]
 MissingLabelsName = Literal["refuse", "name"]
 NetworkName = Literal["auto", "lstm-fcn", "alstm-fcn", "mlstm-fcn", "malstm-fcn"]
-ViewOfOne = Literal["series", "differences", "coarse"]
-ViewName = Literal[ViewOfOne, "all"]
+SingleViewName = Literal["series", "differences", "coarse"]
+InputViewName = Literal[SingleViewName, "all"]
 ScheduleName = Literal["constant", "cosine", "one-cycle", "plateau"]
 
 RecipeName = Literal["default", "paper", "best"]
@@ -60,13 +60,13 @@ RECIPES: Mapping[str, Mapping[str, Any]] = {
 }
 """What each recipe changes of the defaults."""
 
-APPLY_TO_A_LOADED_MODEL = ("lr", "batch_size", "epochs")
+FINE_TUNABLE = ("lr", "batch_size", "epochs")
 """What still applies when training continues from a model; the rest comes from the model."""
 
-CHOOSE_THE_RUN = ("seed", "precision")
+RUN_SETTINGS = ("seed", "precision")
 """What describes a run rather than a model, and so applies to every run."""
 
-FIT_AFTER_TRAINING = ("calibrate", "fit_thresholds")
+POST_TRAINING = ("calibrate", "fit_thresholds")
 """What is fitted to the kept weights, and so is done anew by each run that asks for it, or not."""
 
 
@@ -152,7 +152,7 @@ class Hyperparameters(BaseModel):
         description="Networks that answer as one, by the mean of their logits; each is trained on "
         "its own, with seed, seed + 1, and so on.",
     )
-    view: Annotated[ViewName, NETWORK] = Field(
+    view: Annotated[InputViewName, NETWORK] = Field(
         "series",
         description="What the network sees of a series: its values; the difference of each from "
         "the one before; the means of every 4 timepoints, or of fewer where there are fewer than "
@@ -235,7 +235,7 @@ class Hyperparameters(BaseModel):
 
     @field_validator("view")
     @classmethod
-    def _all_are_for_several(cls, view: ViewName, info: ValidationInfo) -> ViewName:
+    def _all_are_for_several(cls, view: InputViewName, info: ValidationInfo) -> InputViewName:
         if view == "all" and info.data.get("members") == 1:
             raise ValueError("series, differences or coarse where there is one member")
         return view
@@ -259,17 +259,17 @@ class Hyperparameters(BaseModel):
         try:
             return cls.model_validate(values)
         except ValidationError as error:
-            raise HyperparameterError(explain(error)) from error
+            raise HyperparameterError(format_validation_error(error)) from error
 
     def of_members(self) -> list[Hyperparameters]:
         """Those that each member is trained with: a single network's are these.
 
-        What `FIT_AFTER_TRAINING` says is done to the ensemble, not to its members.
+        What `POST_TRAINING` says is done to the ensemble, not to its members.
         """
         if self.members == 1:
             return [self]
-        alone = {"members": 1, **dict.fromkeys(FIT_AFTER_TRAINING, False)}
-        views = get_args(ViewOfOne) if self.view == "all" else (self.view,)
+        alone = {"members": 1, **dict.fromkeys(POST_TRAINING, False)}
+        views = get_args(SingleViewName) if self.view == "all" else (self.view,)
         return [
             self.model_copy(
                 update={**alone, "seed": (self.seed + k) % 2**32, "view": views[k % len(views)]}
@@ -278,9 +278,9 @@ class Hyperparameters(BaseModel):
         ]
 
     @property
-    def view_of_one(self) -> ViewOfOne:
+    def view_of_one(self) -> SingleViewName:
         """What one network sees; an ensemble's members are told by `of_members`."""
-        return cast(ViewOfOne, self.view)
+        return cast(SingleViewName, self.view)
 
     def network_for(self, n_channels: int) -> NetworkName:
         """The network for series of so many channels."""
@@ -290,19 +290,19 @@ class Hyperparameters(BaseModel):
 
     @property
     def fits_decision(self) -> bool:
-        """Whether anything of `FIT_AFTER_TRAINING` is asked for."""
-        return any(getattr(self, name) for name in FIT_AFTER_TRAINING)
+        """Whether anything of `POST_TRAINING` is asked for."""
+        return any(getattr(self, name) for name in POST_TRAINING)
 
     def refuse_fitting(self, has_validation: bool) -> None:
-        """Refuse `FIT_AFTER_TRAINING` where there is nothing to fit.
+        """Refuse `POST_TRAINING` where there is nothing to fit.
 
         Raises:
             HyperparameterError: there are no validation rows, or the task has no thresholds.
         """
-        for name in FIT_AFTER_TRAINING:
+        for name in POST_TRAINING:
             if getattr(self, name) and not has_validation:
                 raise HyperparameterError(
-                    f"{flag(name)}: is fitted on validation rows, and there are none; "
+                    f"{to_flag(name)}: is fitted on validation rows, and there are none; "
                     "name them with --validation"
                 )
         if self.fit_thresholds and self.task != "multilabel":
@@ -312,15 +312,15 @@ class Hyperparameters(BaseModel):
 
     def flags(self) -> dict[str, Any]:
         """The values under the names that users write, with hyphens."""
-        return {flag(name): value for name, value in self.model_dump().items()}
+        return {to_flag(name): value for name, value in self.model_dump().items()}
 
 
-def flag(field: str) -> str:
+def to_flag(field: str) -> str:
     """A field's name as users write it: ``batch_size`` → ``batch-size``."""
     return field.replace("_", "-")
 
 
-def explain(error: ValidationError, whole: str = "hyperparameters") -> str:
+def format_validation_error(error: ValidationError, whole: str = "hyperparameters") -> str:
     """One line for what pydantic found wrong, naming each field, the value, and what is allowed.
 
     Args:
@@ -329,7 +329,7 @@ def explain(error: ValidationError, whole: str = "hyperparameters") -> str:
     """
     faults: dict[str, list[str]] = {}
     for problem in error.errors(include_url=False):
-        name = flag(str(problem["loc"][0])) if problem["loc"] else whole
+        name = to_flag(str(problem["loc"][0])) if problem["loc"] else whole
         if problem["type"] == "extra_forbidden":
             faults[f"{name} is not a hyperparameter"] = []
             continue
@@ -343,25 +343,25 @@ def explain(error: ValidationError, whole: str = "hyperparameters") -> str:
     return "; ".join(fault + " or ".join(allowed) for fault, allowed in faults.items())
 
 
-def resume_with(
+def fine_tune_with(
     model: Hyperparameters, given: Hyperparameters, tell: Callable[..., None]
 ) -> Hyperparameters:
     """Hyperparameters of a training that continues from a model, each decision told in a line.
 
-    Of what was given, `APPLY_TO_A_LOADED_MODEL` and `CHOOSE_THE_RUN` apply; what was not given, and
-    everything else, is the model's, except that what `FIT_AFTER_TRAINING` did to the model belongs
+    Of what was given, `FINE_TUNABLE` and `RUN_SETTINGS` apply; what was not given, and
+    everything else, is the model's, except that what `POST_TRAINING` did to the model belongs
     to its weights, and is left behind with them.
     """
-    fitted = {name: getattr(given, name) for name in FIT_AFTER_TRAINING}
+    fitted = {name: getattr(given, name) for name in POST_TRAINING}
     for name, again in fitted.items():
         if getattr(model, name) and not again:
-            tell("%s of the model is left behind; give the flag to fit anew", flag(name))
-    apply = {*APPLY_TO_A_LOADED_MODEL, *CHOOSE_THE_RUN}
+            tell("%s of the model is left behind; give the flag to fit anew", to_flag(name))
+    apply = {*FINE_TUNABLE, *RUN_SETTINGS}
     for name in sorted(given.model_fields_set - fitted.keys()):
         new, old = getattr(given, name), getattr(model, name)
         if name in apply:
-            tell("%s %s applies (the model was trained with %s)", flag(name), new, old)
+            tell("%s %s applies (the model was trained with %s)", to_flag(name), new, old)
         elif new != old:
-            tell("%s %s is overridden by the model's %s", flag(name), new, old)
+            tell("%s %s is overridden by the model's %s", to_flag(name), new, old)
     kept = {name: getattr(given, name) for name in apply & given.model_fields_set}
     return model.model_copy(update={**kept, **fitted})

@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from types import FrameType
 from typing import NoReturn, TypeVar
 
-from lstmfcn.errors import StoppedError
+from lstmfcn.errors import RunInterruptedError
 
 _SHOW_CURSOR = b"\x1b[?25h"
 """A bar that is drawn hides it (ECMA-48 private mode DECTCEM)."""
@@ -28,7 +28,7 @@ _MOMENT_S = 0.5
 
 
 @contextmanager
-def stoppable(going_on: Callable[[], str] | None = None) -> Iterator[None]:
+def graceful_interrupts(going_on: Callable[[], str] | None = None) -> Iterator[None]:
     """Inside this block the first Ctrl-C raises KeyboardInterrupt, the second ends the process.
 
     A process that ignores Ctrl-C, as a shell's background jobs do, goes on doing so.
@@ -65,7 +65,7 @@ def _stop(number: int, frame: FrameType | None) -> NoReturn:  # noqa: ARG001 - a
 
 
 def _end(number: int, frame: FrameType | None) -> NoReturn:  # noqa: ARG001
-    _exit("ended at once", StoppedError.exit_code)
+    _exit("ended at once", RunInterruptedError.exit_code)
 
 
 def _exit(message: str, exit_code: int) -> NoReturn:
@@ -75,7 +75,7 @@ def _exit(message: str, exit_code: int) -> NoReturn:
     os._exit(exit_code)
 
 
-class Work(Future[T]):
+class BackgroundTask(Future[T]):
     """What work in a thread comes to. It is not waited for where the program ends before it."""
 
     def __init__(self, work: Callable[[], T]) -> None:
@@ -101,6 +101,6 @@ class Work(Future[T]):
             wait([self], _MOMENT_S)
 
 
-def in_thread(work: Callable[[], T]) -> Work[T]:
+def in_thread(work: Callable[[], T]) -> BackgroundTask[T]:
     """Begin work in a thread."""
-    return Work(work)
+    return BackgroundTask(work)

@@ -44,7 +44,7 @@ _ORIGIN = re.compile(r"https?://[^/\s?#@*]+")
 
 _EXPOSED = ("retry-after", "x-amzn-invoked-production-variant", "x-model-version")
 
-Refused = Callable[[int], None]
+RefusedError = Callable[[int], None]
 """Told the status of each refusal."""
 
 
@@ -73,7 +73,7 @@ def read_token(file: Path | str) -> str:
 
 
 def guards(
-    token: str, allow_hosts: Sequence[str], allow_origins: Sequence[str], refused: Refused
+    token: str, allow_hosts: Sequence[str], allow_origins: Sequence[str], refused: RefusedError
 ) -> list[Middleware]:
     """What stands before the routes, the outermost first."""
     allow_origins = [origin.lower() for origin in allow_origins]  # as browsers send them
@@ -128,7 +128,7 @@ class Gate:
         app: ASGIApp,
         allow_hosts: Sequence[str],
         allow_origins: Sequence[str],
-        refused: Refused,
+        refused: RefusedError,
     ) -> None:
         self._app, self._refused = app, refused
         self._hosts = {"localhost", *(name.lower() for name in allow_hosts)}
@@ -196,7 +196,7 @@ class TokenCheck:
         refused: where to count.
     """
 
-    def __init__(self, app: ASGIApp, token: str, refused: Refused) -> None:
+    def __init__(self, app: ASGIApp, token: str, refused: RefusedError) -> None:
         self._app, self._token, self._refused = app, token.encode(), refused
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -234,7 +234,7 @@ def _is_address(name: str) -> bool:
 
 
 async def _refuse(
-    refusal: RequestError, refused: Refused, scope: Scope, receive: Receive, send: Send
+    refusal: RequestError, refused: RefusedError, scope: Scope, receive: Receive, send: Send
 ) -> None:
     refused(refusal.status)
     await JSONResponse(refusal.body, refusal.status, refusal.headers)(scope, receive, send)

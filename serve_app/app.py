@@ -21,7 +21,7 @@ from lstmfcn.hyperparameters import InferencePrecision
 from serve_app.access import read_token
 from serve_app.endpoint import Endpoint, Limits
 from serve_app.metrics import RayMetrics
-from serve_app.models import MAX_QUEUED_ROWS, MOST_LOADED, Models
+from serve_app.models import MAX_LOADED_MODELS, MAX_QUEUED_ROWS, Models
 from serve_app.takeover import Takeover
 
 DEPLOYMENT = "endpoint"
@@ -37,7 +37,7 @@ class Arguments(BaseModel):
     max_body_bytes: int = Field(Limits.max_body_bytes, ge=1)
     max_rows: int = Field(Limits.max_rows, ge=1, description="Rows of a request.")
     max_queued_rows: int = Field(MAX_QUEUED_ROWS, ge=1, description="Rows that wait in a replica.")
-    most_loaded: int = Field(MOST_LOADED, ge=1, description="Models in a replica's memory.")
+    most_loaded: int = Field(MAX_LOADED_MODELS, ge=1, description="Models in a replica's memory.")
     request_timeout_s: float = Field(Limits.request_timeout_s, gt=0)
     body_timeout_s: float = Field(Limits.body_timeout_s, gt=0)
     max_bytes_in_flight: int = Field(

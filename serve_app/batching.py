@@ -49,7 +49,7 @@ class Batcher:
     ) -> None:
         self._compute, self._most_rows = compute, most_rows
         self._max_queued_rows, self._observe = max_queued_rows, observe
-        self._jobs: dict[_Job, None] = {}  # in the order in which they came
+        self._jobs: dict[_PendingRequest, None] = {}  # in the order in which they came
         self._worker: asyncio.Task[None] | None = None
         self._rows_per_second = 0.0
         self._queued_rows = 0
@@ -68,7 +68,7 @@ class Batcher:
         waiting = self._queued_rows
         if waiting and waiting + len(x) > self._max_queued_rows:
             raise overloaded(waiting / self._rows_per_second if self._rows_per_second else 1.0)
-        job = _Job(x, compute or self._compute)
+        job = _PendingRequest(x, compute or self._compute)
         self._jobs[job] = None
         self._queued_rows += job.left
         if self._worker is None:
@@ -78,7 +78,7 @@ class Batcher:
         finally:
             self._drop(job)  # if it is still there: the client has gone, or its time is up
 
-    def _drop(self, job: _Job) -> None:
+    def _drop(self, job: _PendingRequest) -> None:
         """Forget a job, and its rows that wait."""
         if job in self._jobs:
             del self._jobs[job]
@@ -107,7 +107,7 @@ class Batcher:
         self._measure(done, seconds)
         return seconds
 
-    def _compute_pieces(self, compute: Compute, pieces: list[_Piece]) -> int:
+    def _compute_pieces(self, compute: Compute, pieces: list[_Slice]) -> int:
         """Compute pieces that ask for the same; returns how many rows there are answers for."""
         rows = [job.x[job.done : job.done + n] for job, n in pieces]
         try:
@@ -127,13 +127,13 @@ class Batcher:
         self._observe(len(found))
         return len(found)
 
-    def _next_pieces(self) -> list[_Piece]:
+    def _next_pieces(self) -> list[_Slice]:
         """Even shares of the step for the requests that came first; small ones leave theirs."""
         first = list(islice(self._jobs, self._most_rows))
         pieces, room = [], self._most_rows
         for i, job in enumerate(sorted(first, key=lambda job: job.left)):
             n = min(job.left, room // (len(first) - i))
-            pieces.append(_Piece(job, n))
+            pieces.append(_Slice(job, n))
             room -= n
         return pieces
 
@@ -143,7 +143,7 @@ class Batcher:
         self._rows_per_second = _RATE_MEMORY * before + (1 - _RATE_MEMORY) * newest
 
 
-class _Job:
+class _PendingRequest:
     """A request's series, and how many of its rows are done."""
 
     def __init__(self, x: FloatArray, compute: Compute) -> None:
@@ -167,6 +167,6 @@ class _Job:
             self.answer.set_exception(error)
 
 
-class _Piece(NamedTuple):
-    job: _Job
+class _Slice(NamedTuple):
+    job: _PendingRequest
     rows: int

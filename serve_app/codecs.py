@@ -32,10 +32,10 @@ from lstmfcn.errors import DataError
 from lstmfcn.inference.explanation import Explanation
 from lstmfcn.inference.predict_shards import csv_line, prediction_columns, prediction_rows
 from lstmfcn.inference.predictor import Classifier
-from serve_app.csv_codec import series_of_csv
+from serve_app.csv_codec import parse_csv_series
 from serve_app.errors import RequestError, too_many_rows
 from serve_app.explanations import json_objects
-from serve_app.json_codec import loaded, refuse_overlong, series_of
+from serve_app.json_codec import parse_json, parse_json_series, refuse_overlong
 
 CSV, JSON, JSON_LINES = "text/csv", "application/json", "application/jsonlines"
 TYPES = (CSV, JSON, JSON_LINES)
@@ -71,7 +71,7 @@ class ContentType(NamedTuple):
 
 
 @lru_cache(64)
-def content_type_of(header: str | None) -> ContentType:
+def request_type(header: str | None) -> ContentType:
     """The type of a request's body.
 
     Raises:
@@ -93,7 +93,7 @@ def content_type_of(header: str | None) -> ContentType:
 
 
 @lru_cache(64)
-def answer_type_of(accept: str | None, content_type: str, explains: bool = False) -> str:
+def response_type(accept: str | None, content_type: str, explains: bool = False) -> str:
     """The type of the answer: of those that the client accepts most, the first that it names.
 
     Each type has the quality of the most specific range that fits it (RFC 9110, section 12.5.1).
@@ -155,7 +155,7 @@ def decode(kind: ContentType, body: bytes, schema: SeriesSchema, max_rows: int) 
     """
     try:
         if kind.name == CSV:
-            return series_of_csv(body.decode("utf-8-sig"), schema, max_rows, kind.has_header)
+            return parse_csv_series(body.decode("utf-8-sig"), schema, max_rows, kind.has_header)
         return _decode_json(kind.name, body.removeprefix(_BOM), schema, max_rows)
     except UnicodeDecodeError as error:
         raise DataError("bytes that are no UTF-8", "send the body as UTF-8") from error
@@ -171,11 +171,11 @@ def _decode_json(name: str, body: bytes, schema: SeriesSchema, max_rows: int) ->
         raise too_many_rows(len(rows), max_rows)
     if len(rows) * schema.n_values > MOST_VALUES:
         raise too_many_rows(len(rows), MOST_VALUES // schema.n_values)
-    return series_of(rows, schema)
+    return parse_json_series(rows, schema)
 
 
 def _instances(body: bytes, schema: SeriesSchema, _max_rows: int) -> list[Any]:
-    content = loaded(body, schema)
+    content = parse_json(body, schema)
     rows = content.get("instances") if isinstance(content, dict) else None
     if not isinstance(rows, list):
         raise DataError("no list of instances", 'send {"instances": [[...], ...]}')
@@ -188,7 +188,7 @@ def _lines(body: bytes, schema: SeriesSchema, max_rows: int) -> list[Any]:
     lines = [line for line in body.splitlines() if line.strip()]
     if len(lines) > max_rows:
         raise too_many_rows(len(lines), max_rows)
-    return [loaded(line, schema, row) for row, line in enumerate(lines, start=1)]
+    return [parse_json(line, schema, row) for row, line in enumerate(lines, start=1)]
 
 
 def encode(

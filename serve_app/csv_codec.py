@@ -19,10 +19,10 @@ import pandas  # noqa: F401  # else pyarrow imports it, for a second, amid the f
 import pyarrow as pa
 import pyarrow.csv
 
-from lstmfcn.console import number
-from lstmfcn.data.columns import some_of
+from lstmfcn.console import pluralize
+from lstmfcn.data.columns import abbreviate
 from lstmfcn.data.csv_errors import refuse_first_fault
-from lstmfcn.data.dialect import separator_of
+from lstmfcn.data.dialect import find_separator
 from lstmfcn.data.schema import SeriesSchema
 from lstmfcn.errors import DataError
 from serve_app.errors import too_many_rows
@@ -47,7 +47,7 @@ _FIRST_COUNTS = frozenset(map(float, range(10)))
 """Where a header that counts its columns may begin."""
 
 
-def series_of_csv(
+def parse_csv_series(
     text: str, schema: SeriesSchema, max_rows: int, has_header: bool | None = None
 ) -> Matrix:
     """Numbers (N, V), nan where one is missing.
@@ -102,7 +102,7 @@ def _with_commas(text: str) -> str:
     if ";" not in first and "\t" not in first:
         return text
     if _has_names(first):
-        separator = separator_of(first)
+        separator = find_separator(first)
     else:
         separator = next(mark for mark in ";,\t" if mark in first)
     if separator == ",":
@@ -122,7 +122,7 @@ def _has_names(first: str) -> bool:
 def _refuse_wide(line: str, row: int, n_columns: int) -> None:
     """Refuse a line of far more cells than there are columns, before it is cut into them."""
     if (cells := line.count(",") + 1) > n_columns + MOST_OTHER_COLUMNS:
-        fix = f"send a series a line, of {number(n_columns, 'column')}"
+        fix = f"send a series a line, of {pluralize(n_columns, 'column')}"
         raise DataError(f"{cells} cells", fix, row=row)
 
 
@@ -153,7 +153,7 @@ def _refuse_counts(first: str) -> None:
     if len(numbers) < max(3, len(cells) - 2) or numbers[0] not in _FIRST_COUNTS:
         return
     if all(one + 1 == next_one for one, next_one in pairwise(numbers)):
-        raise DataError(f"a header that counts its columns ({some_of(cells)})", _NAME_THEM)
+        raise DataError(f"a header that counts its columns ({abbreviate(cells)})", _NAME_THEM)
 
 
 def _refuse_other_header(first: str, schema: SeriesSchema) -> None:
@@ -167,9 +167,9 @@ def _refuse_other_header(first: str, schema: SeriesSchema) -> None:
     names = [cell for cell in cells if cell.strip() and not _NUMBER.fullmatch(cell)]
     if 2 * len(names) > len(cells):
         raise DataError(
-            f"a header of other columns ({some_of(names)})",
-            f"name the columns as the model does ({some_of(schema.value_columns)}), or leave the "
-            "header out",
+            f"a header of other columns ({abbreviate(names)})",
+            f"name the columns as the model does ({abbreviate(schema.value_columns)}), or leave "
+            "the header out",
         )
 
 

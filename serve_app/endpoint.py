@@ -23,15 +23,15 @@ from serve_app.bodies import Bodies
 from serve_app.codecs import (
     TYPES,
     ContentType,
-    answer_type_of,
-    content_type_of,
     decode,
     encode,
     is_long_to_read,
     most_bytes,
+    request_type,
+    response_type,
 )
 from serve_app.errors import RequestError
-from serve_app.explanations import HEADER, PARAMETER, is_asked_for, refuse_many, unpacked
+from serve_app.explanations import HEADER, PARAMETER, is_asked_for, refuse_many, unpack
 from serve_app.models import LoadedModel, Models
 from serve_app.openapi import describe
 from serve_app.web import page_routes
@@ -152,11 +152,11 @@ class Endpoint:
         return await self._models.get(request.path_params.get("name") or self._name(request))
 
     async def _invoke(self, request: Request) -> Response:
-        kind = content_type_of(request.headers.get("content-type"))
+        kind = request_type(request.headers.get("content-type"))
         explains = is_asked_for(
             request.query_params.getlist(PARAMETER), request.headers.get(HEADER)
         )
-        answer_type = answer_type_of(request.headers.get("accept"), kind.name, explains)
+        answer_type = response_type(request.headers.get("accept"), kind.name, explains)
         model = await self._model(request)
         classifier = model.classifier
         body = await self._bodies.receive(request, self._most_bytes(model))
@@ -203,7 +203,7 @@ class Endpoint:
         explanation = None
         if explains:
             refuse_many(model.classifier, len(x))
-            explanation = unpacked(await self._computed(model, x, model.explain))
+            explanation = unpack(await self._computed(model, x, model.explain))
             probabilities = model.classifier.probabilities(explanation.logits)
         else:
             probabilities = await self._computed(model, x)

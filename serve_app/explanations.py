@@ -15,7 +15,7 @@ from collections.abc import Iterable, Sequence
 import numpy as np
 
 from lstmfcn.data.table import FloatArray
-from lstmfcn.inference.explanation import Explanation, explained_outputs
+from lstmfcn.inference.explanation import Explanation, outputs_to_explain
 from lstmfcn.inference.predictor import Classifier
 from serve_app.errors import RequestError
 
@@ -61,7 +61,7 @@ def refuse_many(classifier: Classifier, n_rows: int) -> None:
         RequestError: 413.
     """
     schema = classifier.schema
-    most = max(1, MOST_NUMBERS // (len(explained_outputs(schema)) * schema.n_timepoints))
+    most = max(1, MOST_NUMBERS // (len(outputs_to_explain(schema)) * schema.n_timepoints))
     if n_rows > most:
         raise RequestError(
             413,
@@ -70,14 +70,14 @@ def refuse_many(classifier: Classifier, n_rows: int) -> None:
         )
 
 
-def packed(explanation: Explanation) -> FloatArray:
+def pack(explanation: Explanation) -> FloatArray:
     """An explanation as one array, (N, K, 3 + T), whose rows can be cut and joined."""
     logits, bias, lstm, timepoints = explanation
     each = np.stack([logits, np.broadcast_to(bias, logits.shape), lstm], axis=-1)
     return np.concatenate([each, timepoints], axis=-1)
 
 
-def unpacked(found: FloatArray) -> Explanation:
+def unpack(found: FloatArray) -> Explanation:
     """The explanation of one row or more."""
     return Explanation(found[..., 0], found[0, :, 1], found[..., 2], found[..., 3:])
 
@@ -87,7 +87,7 @@ def json_objects(classifier: Classifier, explanation: Explanation) -> list[str]:
 
     Numbers have the fewest digits that give back the same 32-bit number.
     """
-    names = [json.dumps(name) for name in explained_outputs(classifier.schema)]
+    names = [json.dumps(name) for name in outputs_to_explain(classifier.schema)]
     bias = _by_output(names, map(str, explanation.bias))
     return [
         f'{{"bias": {bias}, "lstm": {_by_output(names, map(str, lstm))}, '

@@ -95,7 +95,7 @@ HTML (400 and 408), whatever it is told."""
 
 
 @contextmanager
-def environment_of(proxy: ProxyName) -> Iterator[None]:
+def serve_environment(proxy: ProxyName) -> Iterator[None]:
     """Set what Ray Serve reads when its processes start; what the user has set stays."""
     with _own_ports() as ports:
         if proxy == "python":
@@ -174,7 +174,7 @@ def _own_ports() -> Iterator[dict[str, str]]:
 
 
 @contextmanager
-def claimed(host: str, port: int) -> Iterator[None]:
+def claim_ports(host: str, port: int) -> Iterator[None]:
     """Keep other servers of this machine from this port, inside this block and from its beginning.
 
     Ray's Python proxies listen some seconds later, and share a port without a word.
@@ -231,7 +231,7 @@ def main() -> None:
     os.execv(binary, [binary, *arguments])
 
 
-def adapted(config: str, answers: Path, descriptors: int) -> str:
+def rewrite_config(config: str, answers: Path, descriptors: int) -> str:
     """Ray Serve's configuration, with statistics and metrics on 127.0.0.1, the socket ours only.
 
     A client's connection goes to one replica, unless that has more than 1.25 times its share to do:
@@ -303,7 +303,7 @@ def _adapt(config: Path) -> None:
     _, descriptors = resource.getrlimit(resource.RLIMIT_NOFILE)
     if descriptors == resource.RLIM_INFINITY:
         descriptors = sys.maxsize
-    text = adapted(config.read_text(encoding="utf-8"), config.parent, descriptors)
+    text = rewrite_config(config.read_text(encoding="utf-8"), config.parent, descriptors)
     for status, message in _ANSWERS.items():
         (config.parent / _answer_name(status)).write_bytes(_answer(status, message))
     config.write_text(text, encoding="utf-8")

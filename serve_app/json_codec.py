@@ -18,7 +18,7 @@ import numpy as np
 import numpy.typing as npt
 import orjson
 
-from lstmfcn.console import number
+from lstmfcn.console import pluralize
 from lstmfcn.data.schema import SeriesSchema
 from lstmfcn.errors import DataError
 from serve_app.errors import RequestError
@@ -51,7 +51,7 @@ def refuse_overlong(body: bytes, schema: SeriesSchema, max_rows: int) -> None:
             raise DataError(f"{found} {kind}", fix)
 
 
-def loaded(text: bytes, schema: SeriesSchema, row: int | None = None) -> Any:
+def parse_json(text: bytes, schema: SeriesSchema, row: int | None = None) -> Any:
     """What JSON says. Numbers that 64 bits do not hold become texts, which are refused by place.
 
     Raises:
@@ -72,7 +72,7 @@ def loaded(text: bytes, schema: SeriesSchema, row: int | None = None) -> Any:
         raise DataError(f"what is no JSON ({told})", "correct it", row=row) from error
 
 
-def series_of(rows: list[Any], schema: SeriesSchema) -> npt.NDArray[np.float64]:
+def parse_json_series(rows: list[Any], schema: SeriesSchema) -> npt.NDArray[np.float64]:
     """Numbers (N, V), nan where one is missing.
 
     Args:
@@ -111,7 +111,7 @@ def _flat_series(row: int, series: Any, schema: SeriesSchema) -> list[float]:
     elif n_channels == 1:
         series = _padded(series, schema)
     if len(series) != schema.n_values:
-        raise DataError(f"a series of {number(len(series), 'value')}", fix, row=row)
+        raise DataError(f"a series of {pluralize(len(series), 'value')}", fix, row=row)
     _refuse_no_numbers(row, series, schema)
     found: list[float] = series
     return found
@@ -127,13 +127,15 @@ def _padded(values: Any, schema: SeriesSchema) -> Any:
 def _joined(row: int, channels: list[Any], schema: SeriesSchema, fix: str) -> list[Any]:
     """The values of all channels of a series."""
     if len(channels) != schema.n_channels:
-        raise DataError(f"a series of {number(len(channels), 'channel')}", fix, row=row)
+        raise DataError(f"a series of {pluralize(len(channels), 'channel')}", fix, row=row)
     n_timepoints, names = schema.n_timepoints, schema.value_columns
     channels = [_padded(values, schema) for values in channels]
     for i, values in enumerate(channels):
         if not isinstance(values, list) or len(values) != n_timepoints:
             size = (
-                number(len(values), "value") if isinstance(values, list) else type(values).__name__
+                pluralize(len(values), "value")
+                if isinstance(values, list)
+                else type(values).__name__
             )
             first, last = names[i * n_timepoints], names[(i + 1) * n_timepoints - 1]
             raise DataError(f"{size} for a channel", fix, row=row, column=f"{first} to {last}")

@@ -19,11 +19,11 @@ from lstmfcn.hyperparameters import InferencePrecision
 from lstmfcn.inference.predictor import Classifier, chunk_rows
 from serve_app.batching import Batcher, Compute
 from serve_app.errors import RequestError
-from serve_app.explanations import packed
+from serve_app.explanations import pack
 
 logger = logging.getLogger("ray.serve")
 
-MAX_QUEUED_ROWS, MOST_LOADED = 4096, 8
+MAX_QUEUED_ROWS, MAX_LOADED_MODELS = 4096, 8
 """Rows that wait for a model, and models in memory, unless told otherwise."""
 
 FAULTS_OF_A_MODEL = (
@@ -89,7 +89,7 @@ class Models:
         self,
         precision: InferencePrecision = "fp32",
         max_queued_rows: int = MAX_QUEUED_ROWS,
-        most_loaded: int = MOST_LOADED,
+        most_loaded: int = MAX_LOADED_MODELS,
         observe: Callable[[str, int], None] = lambda _name, _rows: None,
     ) -> None:
         self._precision, self._max_queued_rows = precision, max_queued_rows
@@ -238,7 +238,7 @@ class Models:
                 self._max_queued_rows,
                 lambda rows: self._observe(name, rows),
             ),
-            lambda x: packed(classifier.compute_explanation(x)),
+            lambda x: pack(classifier.compute_explanation(x)),
         )
 
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import lstmfcn
 from lstmfcn.data.schema import SeriesSchema
-from lstmfcn.inference.explanation import explained_outputs
+from lstmfcn.inference.explanation import outputs_to_explain
 from lstmfcn.inference.predict_shards import prediction_columns
 from lstmfcn.inference.predictor import Classifier
 from serve_app.codecs import CSV, JSON, JSON_LINES
@@ -126,7 +126,7 @@ def _explanation(schema: SeriesSchema) -> dict[str, Any]:
     number = {"type": "number"}
     terms = _array_of(number, schema.n_timepoints, schema.n_timepoints)
     parts = {"bias": number, "lstm": number, "timepoints": terms, "logits": number}
-    outputs = explained_outputs(schema)
+    outputs = outputs_to_explain(schema)
     return _object_of({part: _object_of(dict.fromkeys(outputs, of)) for part, of in parts.items()})
 
 

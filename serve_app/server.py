@@ -14,14 +14,14 @@ from pathlib import Path
 from queue import SimpleQueue
 from typing import Any
 
-from lstmfcn.console import is_verbose, number, stage, tell_result
+from lstmfcn.console import is_verbose, pluralize, print_result, print_status
 from lstmfcn.data.schema import SeriesSchema
 from lstmfcn.errors import ModelError, ResourceError
 from lstmfcn.hyperparameters import InferencePrecision
 from lstmfcn.model.artifact import Artifact, model_folder
 from lstmfcn.signals import end_at_next
 from serve_app.access import own_names, read_token, refuse_no_origins
-from serve_app.haproxy import ProxyName, claimed, environment_of
+from serve_app.haproxy import ProxyName, claim_ports, serve_environment
 from serve_app.models import FAULTS_OF_A_MODEL, refuse_other_columns
 
 APPLICATION = "lstmfcn"
@@ -79,7 +79,7 @@ def serve_models(
         UserError: a model or the token cannot be read, the port is taken, or the cluster, which
             RAY_ADDRESS names, has its proxy already.
     """
-    directories = named(models)
+    directories = parse_model_arguments(models)
     schemas = _schemas(directories)
     if token_file is not None:
         read_token(token_file)
@@ -102,7 +102,7 @@ def serve_models(
     if _on_cluster():
         _serve(directories, schemas, arguments, num_replicas, place, "the cluster's proxy")
         return
-    with claimed(*place), environment_of(chosen):
+    with claim_ports(*place), serve_environment(chosen):
         _serve(directories, schemas, arguments, num_replicas, place, chosen)
 
 
@@ -137,18 +137,18 @@ def _serve(
             )
 
         try:
-            with stage(f"starting {number(replicas, 'replica')}"):
+            with print_status(f"starting {pluralize(replicas, 'replica')}"):
                 deploy(0)
             _tell(directories, replicas, behind)
             url = f"http://{host}:{port}"
-            tell_result(
+            print_result(
                 f"serving at {url} (Ctrl-C ends it)",
                 url=url,
                 models=directories,
                 replicas=replicas,
                 proxy=behind,
             )
-            for generation in _reloads():
+            for generation in _reload_on_hangup():
                 if _may_take_over(directories, schemas):
                     _deploy_again(deploy, generation)
         finally:
@@ -165,14 +165,14 @@ def _replicas_for(wanted: int | None) -> int:
     Raises:
         ResourceError: the cluster has fewer CPUs, and no more to come.
     """
-    from lstmfcn.distributed.cluster import may_grow_to, nodes
+    from lstmfcn.distributed.cluster import autoscaler_can_reach, nodes
 
     cpus = sum(node.cpus for node in nodes())
     if wanted is None:
         return min(_MOST_REPLICAS, cpus)
-    if wanted > cpus and not may_grow_to(wanted, 0):
+    if wanted > cpus and not autoscaler_can_reach(wanted, 0):
         raise ResourceError(
-            f"--num-replicas {wanted}: found {number(cpus, 'CPU')}, and each replica takes one; "
+            f"--num-replicas {wanted}: found {pluralize(cpus, 'CPU')}, and each replica takes one; "
             f"ask for at most {cpus}"
         )
     return wanted
@@ -224,7 +224,7 @@ def _deploy_again(deploy: Callable[[int], None], generation: int) -> None:
     logger.info("read the models again")
 
 
-def named(models: Sequence[str]) -> dict[str, str]:
+def parse_model_arguments(models: Sequence[str]) -> dict[str, str]:
     """``NAME=DIR`` and ``DIR`` as names and absolute directories.
 
     Raises:
@@ -277,10 +277,10 @@ def _may_take_over(directories: dict[str, str], before: dict[str, SeriesSchema])
 def _tell(directories: dict[str, str], replicas: int, behind: str) -> None:
     for name, directory in directories.items():
         logger.info("%s: %s", name, directory)
-    logger.info("%s behind %s", number(replicas, "replica"), behind)
+    logger.info("%s behind %s", pluralize(replicas, "replica"), behind)
 
 
-def _reloads() -> Iterator[int]:
+def _reload_on_hangup() -> Iterator[int]:
     """Counts SIGHUPs as they come, until Ctrl-C or SIGTERM."""
     received: SimpleQueue[int] = SimpleQueue()
     for signum in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):

@@ -1,13 +1,13 @@
 import pytest
 
-from lstmfcn.console import number, size
+from lstmfcn.console import format_bytes, pluralize
 
 
 @pytest.mark.parametrize(
     ("n", "told"), [(0, "0 rows"), (1, "1 row"), (2, "2 rows"), (1234567, "1,234,567 rows")]
 )
 def test_one_is_singular(n, told):
-    assert number(n, "row") == told
+    assert pluralize(n, "row") == told
 
 
 @pytest.mark.parametrize(
@@ -18,4 +18,4 @@ def test_one_is_singular(n, told):
     ],
 )  # fmt: skip
 def test_bytes_are_told_in_a_unit_that_suits_them(n_bytes, told):
-    assert size(n_bytes) == told
+    assert format_bytes(n_bytes) == told

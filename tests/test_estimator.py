@@ -23,7 +23,7 @@ from lstmfcn import LSTMFCNClassifier
 from lstmfcn.cli.main import main
 from lstmfcn.errors import DataError, HyperparameterError, ModelError
 from lstmfcn.hyperparameters import RECIPES, Hyperparameters
-from lstmfcn.inference.explanation import explained_outputs
+from lstmfcn.inference.explanation import outputs_to_explain
 from lstmfcn.inference.predictor import Classifier
 from lstmfcn.training.in_memory import train_arrays
 from tests.helpers.small_models import N_TIMEPOINTS, tiny_artifact, tiny_hyperparameters, tiny_rows
@@ -434,7 +434,7 @@ def test_models_of_shards_are_loaded(kind, classes, tmp_path):
     np.testing.assert_array_equal(found[:, -expected.shape[1] :], expected)
     decided = Classifier(artifact).decide(expected)[:, -1] == 1
     np.testing.assert_array_equal(estimator.predict(table) == classes[-1], decided)
-    outputs = explained_outputs(artifact.schema)
+    outputs = outputs_to_explain(artifact.schema)
     assert estimator.explain(table).logits.shape == (48, len(outputs))
 
 

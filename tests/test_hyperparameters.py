@@ -2,7 +2,7 @@ import pytest
 from pydantic import ValidationError
 
 from lstmfcn.errors import HyperparameterError
-from lstmfcn.hyperparameters import RECIPES, Hyperparameters, flag, resume_with
+from lstmfcn.hyperparameters import RECIPES, Hyperparameters, fine_tune_with, to_flag
 
 REFERENCE = {
     "num-layers": ("2", 2),
@@ -186,12 +186,12 @@ def test_every_hyperparameter_has_a_description():
 
 
 def test_a_flag_is_written_with_hyphens():
-    assert flag("kernel_size_1") == "kernel-size-1"
+    assert to_flag("kernel_size_1") == "kernel-size-1"
 
 
 def resumed(model, given):
     lines = []
-    result = resume_with(model, given, lambda text, *args: lines.append(text % args))
+    result = fine_tune_with(model, given, lambda text, *args: lines.append(text % args))
     return result, lines
 
 

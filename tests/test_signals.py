@@ -2,7 +2,7 @@ import signal
 
 import pytest
 
-from lstmfcn.signals import end_now, stoppable
+from lstmfcn.signals import end_now, graceful_interrupts
 
 
 def test_how_to_go_on_is_told_inside_the_block_only(monkeypatch, capfd):
@@ -10,7 +10,7 @@ def test_how_to_go_on_is_told_inside_the_block_only(monkeypatch, capfd):
         raise SystemExit(code)
 
     monkeypatch.setattr("os._exit", end)
-    with stoppable(lambda: "lstmfcn train --resume"), pytest.raises(SystemExit):
+    with graceful_interrupts(lambda: "lstmfcn train --resume"), pytest.raises(SystemExit):
         end_now("Ray ended", 1)
     with pytest.raises(SystemExit):
         end_now("Ray ended", 1)
@@ -24,7 +24,7 @@ def test_how_to_go_on_is_told_inside_the_block_only(monkeypatch, capfd):
 def test_the_first_ctrl_c_stops_unless_it_is_ignored_and_the_handler_comes_back(before):
     was = signal.signal(signal.SIGINT, before)
     try:
-        with stoppable():
+        with graceful_interrupts():
             if before is signal.SIG_IGN:
                 signal.raise_signal(signal.SIGINT)
             else:

@@ -19,17 +19,17 @@ import pyarrow.parquet
 
 from lstmfcn.check.duplicates import Dropped
 from lstmfcn.check.findings import Findings
-from lstmfcn.check.row_errors import parts_of
+from lstmfcn.check.row_errors import scan_parts
 from lstmfcn.check.run import check
 from lstmfcn.check.scan import ShardFindings
-from lstmfcn.data.dialect import LongLineError, lines_of_text, rows_of_lines
-from lstmfcn.data.listing import arguments_of
+from lstmfcn.data.dialect import LongLineError, lines_of_text, parse_lines
+from lstmfcn.data.listing import to_arguments
 from lstmfcn.data.reader import unreadable
 from lstmfcn.data.schema import SeriesSchema
 from lstmfcn.data.shards import Shard
 from lstmfcn.data.writer import opened_csv
 from lstmfcn.errors import DataError, OutputError
-from lstmfcn.storage.files import new_folder, resolved, whole_folder
+from lstmfcn.storage.files import atomic_directory, new_folder, resolve
 
 _PARQUET_ROWS = 1 << 14
 
@@ -71,7 +71,7 @@ def _copy_csv(shard: Shard, path: Path, left_out: Set[int]) -> None:
         for _ in range(layout.n_lines_before):
             next(text)
         separator = layout.dialect.separator
-        lines = rows_of_lines(lines_of_text(text), separator)
+        lines = parse_lines(lines_of_text(text), separator)
         writer = csv.writer(copy, delimiter=separator, lineterminator="\n")
         try:
             writer.writerow(next(lines))
@@ -135,13 +135,13 @@ def write_clean(findings: Findings, output: Path, dropped: Dropped) -> Cleaned:
     """
     schema = findings.training.schema
     for examined in findings.parts.values():
-        for data in arguments_of(examined.arguments):
-            if resolved(output).is_relative_to(Path(data).resolve()):
+        for data in to_arguments(examined.arguments):
+            if resolve(output).is_relative_to(Path(data).resolve()):
                 raise OutputError(f"{output}: lies in the data {data}; name another --output")
     if schema is None:
         raise _nothing_left(findings.training.data)
     with (
-        whole_folder(new_folder(output)) as unfinished,
+        atomic_directory(new_folder(output)) as unfinished,
         (unfinished / SET_ASIDE).open("w", encoding="utf-8", newline="") as file,
     ):
         set_aside = _SetAside(file)
@@ -166,7 +166,7 @@ def _copy_whole_rows(
     if findings.before:
         set_aside.add_lines(findings.before)
     if findings.n_faults:
-        parts = parts_of(findings.shard, schema, findings.header, findings.unparsed)
+        parts = scan_parts(findings.shard, schema, findings.header, findings.unparsed)
         for part in parts:
             for fault in part.first_faults():
                 set_aside.add(fault)

@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from lstmfcn.check.row_errors import Classes
-from lstmfcn.check.scan import Examined
+from lstmfcn.check.scan import DataScan
 from lstmfcn.data.table import Place
 from lstmfcn.errors import DataError
 
@@ -33,7 +33,7 @@ class Series:
         codes: the classes of each, as indices, (N,).
     """
 
-    def __init__(self, examined: Examined, code_of: dict[Classes, int]) -> None:
+    def __init__(self, examined: DataScan, code_of: dict[Classes, int]) -> None:
         """Take the rows; ``code_of`` names the classes, in all data alike, and is added to."""
         self._shards = [shard for shard in examined.shards if shard.statistics]
         self.hashes = np.concatenate([rows.hashes for rows in examined.statistics])
@@ -82,7 +82,7 @@ def _later(keys: npt.NDArray[np.generic]) -> Pairs:
 
 
 def rows_to_drop(
-    training: Examined, validation: Examined | None, duplicates: bool, shared: bool
+    training: DataScan, validation: DataScan | None, duplicates: bool, shared: bool
 ) -> Dropped:
     """Training rows that repeat an earlier row, or whose series the validation data has too.
 

@@ -12,9 +12,9 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
-from lstmfcn.check.rules import Suspicion
-from lstmfcn.check.scan import Examined
-from lstmfcn.console import Styled, number
+from lstmfcn.check.rules import DataWarning
+from lstmfcn.check.scan import DataScan
+from lstmfcn.console import Style, pluralize
 from lstmfcn.errors import DataError, printable
 
 _MOST_CLASSES = 20
@@ -29,14 +29,14 @@ class Findings(NamedTuple):
         limit: the most faults to describe.
     """
 
-    training: Examined
-    validation: Examined | None
-    suspicions: list[Suspicion]
+    training: DataScan
+    validation: DataScan | None
+    suspicions: list[DataWarning]
     guessed: bool
     limit: int
 
     @property
-    def parts(self) -> dict[str, Examined]:
+    def parts(self) -> dict[str, DataScan]:
         """By what they are for."""
         parts = {"training": self.training}
         return parts | ({"validation": self.validation} if self.validation else {})
@@ -64,7 +64,7 @@ class Findings(NamedTuple):
         return "mend them" + (", or leave such rows out with --fix --output DIR" if few else "")
 
 
-def text(findings: Findings) -> Iterator[str]:
+def to_text(findings: Findings) -> Iterator[str]:
     """The findings, line by line."""
     yield from summary(findings)
     yield ""
@@ -74,7 +74,7 @@ def text(findings: Findings) -> Iterator[str]:
         yield f"  {not_listed(findings)}"
     if findings.suspicions:
         yield ""
-        yield suspicion_heading(findings)
+        yield warning_heading(findings)
     for suspicion in findings.suspicions:
         yield f"  {suspicion}"
         yield from (f"    {place}" for place in places(suspicion))
@@ -91,7 +91,7 @@ def fault_heading(findings: Findings) -> str:
     """What stands above the faults, or in their place."""
     if not findings.n_faults:
         return "no fault: training takes this data"
-    return f"{number(findings.n_faults, 'fault')}: training refuses this data"
+    return f"{pluralize(findings.n_faults, 'fault')}: training refuses this data"
 
 
 def not_listed(findings: Findings) -> str:
@@ -99,39 +99,41 @@ def not_listed(findings: Findings) -> str:
     return f"and {findings.n_more:,} more; --limit {findings.n_faults} lists all"
 
 
-def suspicion_heading(findings: Findings) -> str:
+def warning_heading(findings: Findings) -> str:
     """What stands above the suspicions."""
-    return f"{number(len(findings.suspicions), 'suspicion')}, with which training would go on"
+    return f"{pluralize(len(findings.suspicions), 'suspicion')}, with which training would go on"
 
 
-def places(suspicion: Suspicion) -> Iterator[str]:
+def places(suspicion: DataWarning) -> Iterator[str]:
     """Where some of it stands, and how much more there is."""
     yield from suspicion.places
     if suspicion.places and suspicion.n > len(suspicion.places):
         yield f"and {suspicion.n - len(suspicion.places):,} more"
 
 
-def _summary(which: str, examined: Examined, guessed: bool) -> Iterator[str]:
+def _summary(which: str, examined: DataScan, guessed: bool) -> Iterator[str]:
     yield f"{which}: {examined.data}"
     refused = sum(1 for shard in examined.shards if shard.statistics is None)
-    shards = number(len(examined.shards), "shard") + (f" ({refused:,} not read)" if refused else "")
+    shards = pluralize(len(examined.shards), "shard") + (
+        f" ({refused:,} not read)" if refused else ""
+    )
     broken = f" ({examined.n_broken:,} with faults)" if examined.n_broken else ""
-    yield f"  {shards}, {number(examined.n_rows, 'row')}{broken}"
+    yield f"  {shards}, {pluralize(examined.n_rows, 'row')}{broken}"
     schema = examined.schema
     if schema and which == "training":
-        timepoints = number(schema.n_timepoints, "timepoint")
-        yield f"  {timepoints}, {number(schema.n_channels, 'channel')}"
+        timepoints = pluralize(schema.n_timepoints, "timepoint")
+        yield f"  {timepoints}, {pluralize(schema.n_channels, 'channel')}"
         how = " (guessed from its label columns)" if guessed else ""
         if guessed and schema.task != "multiclass":
             how = f" (guessed from its label columns: train with --task {schema.task})"
-        classes = number(len(examined.class_counts()), "class", "classes")
+        classes = pluralize(len(examined.class_counts()), "class", "classes")
         yield f"  task {schema.task}{how}, {classes}"
     if ignored := examined.ignored_columns():
         yield f"  columns not used: {', '.join(ignored)}"
     if lengths := examined.lengths():
         yield (
             f"  series of {lengths['least']} to {lengths['most']} timepoints, "
-            f"median {lengths['median']}; {number(lengths['missing'], 'value')} missing within"
+            f"median {lengths['median']}; {pluralize(lengths['missing'], 'value')} missing within"
         )
 
 
@@ -147,15 +149,15 @@ def _classes(findings: Findings) -> Iterator[str]:
         cells = (_share(own.get(name, 0), findings.parts[which]) for which, own in counts.items())
         yield f"{name:{width}}" + "".join(f"  {cell:>18}" for cell in cells)
     if len(names) > _MOST_CLASSES:
-        yield f"and {number(len(names) - _MOST_CLASSES, 'more class', 'more classes')}"
+        yield f"and {pluralize(len(names) - _MOST_CLASSES, 'more class', 'more classes')}"
 
 
-def _share(n_rows: int, examined: Examined) -> str:
+def _share(n_rows: int, examined: DataScan) -> str:
     whole = examined.n_rows - examined.n_broken
     return f"{n_rows:,} ({100 * n_rows / max(1, whole):.1f} %)"
 
 
-def as_facts(findings: Findings) -> dict[str, Any]:
+def to_facts(findings: Findings) -> dict[str, Any]:
     """The findings for a script."""
     schema = findings.training.schema
     found: dict[str, Any] = {
@@ -193,10 +195,10 @@ def lines_for_terminal(findings: Findings, console: Console | None = None) -> li
     """The findings: tables where stdout is a terminal, else a line a fault, as training has it."""
     console = console or Console()
     if not console.is_terminal:
-        return list(text(findings))
+        return list(to_text(findings))
     with console.capture() as captured:
         _print(findings, console)
-    return [Styled(line) for line in captured.get().split("\n")]
+    return [Style(line) for line in captured.get().split("\n")]
 
 
 def _print(findings: Findings, console: Console) -> None:
@@ -214,7 +216,7 @@ def _print(findings: Findings, console: Console) -> None:
     if findings.n_more:
         console.print(_text(not_listed(findings)))
     if findings.suspicions:
-        console.print(_text(f"\n{suspicion_heading(findings)}", "bold yellow"))
+        console.print(_text(f"\n{warning_heading(findings)}", "bold yellow"))
     for suspicion in findings.suspicions:
         console.print(Padding(_text(str(suspicion)), (0, 0, 0, 2)))
         for place in places(suspicion):

@@ -24,10 +24,10 @@ from lstmfcn.data.csv_errors import (
     empty_row,
     empty_rows,
     line_faults,
-    lines_of,
+    locate_fields,
     numbers_in,
-    numbers_of,
-    places_of,
+    parse_numbers,
+    read_lines,
     with_decimal_points,
 )
 from lstmfcn.data.dialect import LongLineError
@@ -39,7 +39,7 @@ from lstmfcn.data.reader import (
 )
 from lstmfcn.data.schema import SeriesSchema
 from lstmfcn.data.shards import Shard
-from lstmfcn.data.table import FloatArray, Source, matrix_of
+from lstmfcn.data.table import FloatArray, RowOrigin, to_matrix
 from lstmfcn.errors import DataError
 
 _CELLS = 1 << 18
@@ -54,7 +54,7 @@ _Numbers = Callable[[Sequence[str]], pa.Array]
 
 
 @dataclass(frozen=True)
-class Part:
+class ScannedPart:
     """Some rows of a shard.
 
     Attributes:
@@ -94,12 +94,12 @@ class _Lines(NamedTuple):
     unparsed: list[DataError]
 
 
-def parts_of(
+def scan_parts(
     shard: Shard,
     schema: SeriesSchema,
     header: Sequence[str],
     unparsed: pa.ArrowInvalid | None = None,
-) -> Iterator[Part]:
+) -> Iterator[ScannedPart]:
     """A shard's rows, in order.
 
     Args:
@@ -120,10 +120,10 @@ def parts_of(
         )
         for table, faults in tables:
             n_unparsed += len(faults)
-            source = Source(shard.path, rows)
+            source = RowOrigin(shard.path, rows)
             faults += _empty_row_faults(table, source, {fault.row for fault in faults})
             points = with_decimal_points(table, schema.label_columns, shard.layout.dialect)
-            yield _part_of(points, source, schema, faults)
+            yield _scan_part(points, source, schema, faults)
             rows += table.num_rows
         shard.refuse_changed()
     if rows == 0:
@@ -155,11 +155,11 @@ def _parsed_tables(
 def _line_tables(
     shard: Shard, schema: SeriesSchema, header: Sequence[str], types: dict[str, pa.DataType]
 ) -> Iterator[_Lines]:
-    places, dialect = places_of(numbers_of(types), header), shard.layout.dialect
+    places, dialect = locate_fields(parse_numbers(types), header), shard.layout.dialect
     numbers = partial(numbers_in, gap_texts=set(schema.gap_texts), dialect=dialect)
     rows_at_once = max(1, _CELLS // len(header))
     rows = 0
-    with lines_of(shard) as lines:
+    with read_lines(shard) as lines:
         next(lines)
         for chunk in _chunks(filter(None, lines), rows_at_once):
             unparsed: list[DataError] = []
@@ -168,7 +168,7 @@ def _line_tables(
                 rows += len(chunk)
                 continue
             for i, cells in enumerate(chunk):
-                source = Source(shard.path, rows + i)
+                source = RowOrigin(shard.path, rows + i)
                 faults = list(line_faults(cells, header, places, schema, source, dialect))
                 if faults:
                     unparsed += faults
@@ -229,16 +229,16 @@ def _typed(cells: Sequence[str], kind: pa.DataType, numbers: _Numbers) -> pa.Arr
     return numbers(cells)
 
 
-def _empty_row_faults(table: pa.Table, source: Source, told: Set[int | None]) -> list[DataError]:
+def _empty_row_faults(table: pa.Table, source: RowOrigin, told: Set[int | None]) -> list[DataError]:
     """Rows of empty cells, but for those of which something is told already."""
-    rows = [Source(source.file, source.rows_before + row) for row in empty_rows(table)]
+    rows = [RowOrigin(source.file, source.rows_before + row) for row in empty_rows(table)]
     return [empty_row(place) for place in rows if place.rows_before + 1 not in told]
 
 
-def _part_of(
-    table: pa.Table, source: Source, schema: SeriesSchema, unparsed: list[DataError]
-) -> Part:
-    values = matrix_of(table, schema.value_columns)
+def _scan_part(
+    table: pa.Table, source: RowOrigin, schema: SeriesSchema, unparsed: list[DataError]
+) -> ScannedPart:
+    values = to_matrix(table, schema.value_columns)
     refused = ~schema.usable(values)
     told = _told(unparsed, schema, source, refused.shape)
     refused &= ~told
@@ -248,7 +248,7 @@ def _part_of(
     others = [*unparsed, *_untold(found, unparsed)]
     whole: Mask = ~np.asarray(refused.any(axis=1))
     whole[[fault.row - source.rows_before - 1 for fault in others if fault.row]] = False
-    return Part(
+    return ScannedPart(
         values=values,
         classes=_classes(table, schema, names, whole),
         whole=whole,
@@ -260,7 +260,7 @@ def _part_of(
 
 
 def _told(
-    unparsed: list[DataError], schema: SeriesSchema, source: Source, shape: tuple[int, ...]
+    unparsed: list[DataError], schema: SeriesSchema, source: RowOrigin, shape: tuple[int, ...]
 ) -> Mask:
     """The values, (N, V), of which it is said already that they cannot be parsed."""
     told = np.zeros(shape, dtype=np.bool_)
@@ -287,7 +287,7 @@ def _untold(found: Iterator[DataError], unparsed: list[DataError]) -> Iterator[D
 
 
 def _label_faults(
-    table: pa.Table, schema: SeriesSchema, source: Source, names: list[str]
+    table: pa.Table, schema: SeriesSchema, source: RowOrigin, names: list[str]
 ) -> Iterator[DataError]:
     if not schema.holds_names:
         return schema.label_faults(schema.label_matrix(table), table, source)

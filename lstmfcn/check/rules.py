@@ -9,10 +9,15 @@ from typing import NamedTuple
 import numpy as np
 
 from lstmfcn.check.duplicates import Pairs, Series
-from lstmfcn.check.scan import Examined
-from lstmfcn.check.statistics import N_MAGNITUDES, Largest
-from lstmfcn.console import number
-from lstmfcn.data.columns import names_without_numbers, odd_labels, some_of, timepoints_out_of_order
+from lstmfcn.check.scan import DataScan
+from lstmfcn.check.statistics import N_MAGNITUDES, LargestValue
+from lstmfcn.console import pluralize
+from lstmfcn.data.columns import (
+    abbreviate,
+    names_without_numbers,
+    odd_labels,
+    timepoints_out_of_order,
+)
 from lstmfcn.data.schema import SeriesSchema
 from lstmfcn.data.table import MISSING_TEXTS, Place
 
@@ -30,7 +35,7 @@ _PLACES = 3
 """Examples of a suspicion."""
 
 
-class Suspicion(NamedTuple):
+class DataWarning(NamedTuple):
     """Something to look at.
 
     Attributes:
@@ -51,25 +56,25 @@ class Suspicion(NamedTuple):
         return f"{self.found}; {self.advice}"
 
 
-def suspicions(training: Examined, validation: Examined | None) -> list[Suspicion]:
+def find_warnings(training: DataScan, validation: DataScan | None) -> list[DataWarning]:
     """All of them; none of data whose headers make no schema."""
     if training.schema is None or not training.n_rows:
         return []
     found = [
-        *_of_columns(training.schema),
-        *_of_classes(training, validation),
-        *_of_duplicates(training, validation),
-        *_of_values(training, training.schema, "training"),
+        *_warn_of_columns(training.schema),
+        *_warn_of_classes(training, validation),
+        *_warn_of_duplicates(training, validation),
+        *_warn_of_values(training, training.schema, "training"),
     ]
     if validation and validation.n_rows:
-        found += _of_values(validation, training.schema, "validation")
+        found += _warn_of_values(validation, training.schema, "validation")
     return found
 
 
-def _of_columns(schema: SeriesSchema) -> Iterator[Suspicion]:
+def _warn_of_columns(schema: SeriesSchema) -> Iterator[DataWarning]:
     """Names of columns that may say something else than how they are read."""
     if pair := timepoints_out_of_order(schema.value_columns):
-        yield Suspicion(
+        yield DataWarning(
             "column_order",
             f"the column {pair[0]} before {pair[1]}: columns stay in the order of the header, not "
             "in that of their numbers",
@@ -78,33 +83,33 @@ def _of_columns(schema: SeriesSchema) -> Iterator[Suspicion]:
             [],
         )
     if free := names_without_numbers(schema.value_columns):
-        yield Suspicion(
+        yield DataWarning(
             "names_without_numbers",
-            f"{number(len(free), 'value column')} without a number in the name: {some_of(free)}; "
-            "they are read as one channel, in the order of the header",
+            f"{pluralize(len(free), 'value column')} without a number in the name: "
+            f"{abbreviate(free)}; they are read as one channel, in the order of the header",
             "rename what is no value, so that it does not start with x",
             len(free),
             [],
         )
     if odd := odd_labels(schema.label_columns):
-        yield Suspicion(
+        yield DataWarning(
             "odd_labels",
-            f"the {'label' if len(odd) == 1 else 'labels'} {some_of(odd)}, by a name that starts "
-            "with y",
+            f"the {'label' if len(odd) == 1 else 'labels'} {abbreviate(odd)}, by a name that "
+            "starts with y",
             "rename what is no label",
             len(odd),
             [],
         )
 
 
-def _of_classes(training: Examined, validation: Examined | None) -> Iterator[Suspicion]:
+def _warn_of_classes(training: DataScan, validation: DataScan | None) -> Iterator[DataWarning]:
     counts = training.class_counts()
     few = [f"{name} ({n})" for name, n in counts.items() if 0 < n < FEW_ROWS]
     if few:
-        yield Suspicion(
+        yield DataWarning(
             "few_rows",
-            f"{number(len(few), 'class', 'classes')} with fewer than {FEW_ROWS} training rows: "
-            f"{some_of(few)}",
+            f"{pluralize(len(few), 'class', 'classes')} with fewer than {FEW_ROWS} training rows: "
+            f"{abbreviate(few)}",
             "add rows of them, or join classes",
             len(few),
             [],
@@ -113,7 +118,7 @@ def _of_classes(training: Examined, validation: Examined | None) -> Iterator[Sus
     if present:
         most, least = max(present, key=present.__getitem__), min(present, key=present.__getitem__)
         if present[most] >= UNEVEN * present[least]:
-            yield Suspicion(
+            yield DataWarning(
                 "uneven_classes",
                 f"{present[most] // present[least]} times as many training rows of the class "
                 f"{most} as of {least}",
@@ -121,12 +126,12 @@ def _of_classes(training: Examined, validation: Examined | None) -> Iterator[Sus
                 2,
                 [],
             )
-    yield from _of_names(list(counts))
+    yield from _warn_of_names(list(counts))
     if missing := [f"{name} ({n})" for name, n in present.items() if name in MISSING_TEXTS]:
-        yield Suspicion(
+        yield DataWarning(
             "missing_names",
-            f"{number(len(missing), 'class', 'classes')} whose name often stands for a missing "
-            f"label: {some_of(missing)}",
+            f"{pluralize(len(missing), 'class', 'classes')} whose name often stands for a missing "
+            f"label: {abbreviate(missing)}",
             "without --missing-labels name such rows are refused",
             len(missing),
             [],
@@ -134,16 +139,16 @@ def _of_classes(training: Examined, validation: Examined | None) -> Iterator[Sus
     if validation and validation.n_rows:
         held_out = validation.class_counts()
         if absent := [name for name in present if not held_out.get(name)]:
-            yield Suspicion(
+            yield DataWarning(
                 "not_validated",
-                f"no validation row of the class {some_of(absent)}",
+                f"no validation row of the class {abbreviate(absent)}",
                 "validation says nothing about it; add rows",
                 len(absent),
                 [],
             )
 
 
-def _of_names(names: Sequence[str]) -> Iterator[Suspicion]:
+def _warn_of_names(names: Sequence[str]) -> Iterator[DataWarning]:
     """Class names that differ in capitals, blanks, zeros before a number or forms of letters."""
     alike: dict[str, list[str]] = {}
     for name in names:
@@ -151,32 +156,32 @@ def _of_names(names: Sequence[str]) -> Iterator[Suspicion]:
         alike.setdefault(plain.lstrip("0") if plain.isdecimal() else plain, []).append(name)
     for group in alike.values():
         if len(group) > 1:
-            yield Suspicion(
+            yield DataWarning(
                 "names_alike",
-                f"classes whose names are almost the same: {some_of(group)}",
+                f"classes whose names are almost the same: {abbreviate(group)}",
                 "write one name if they are one class",
                 len(group),
                 [],
             )
 
 
-def _of_duplicates(training: Examined, validation: Examined | None) -> Iterator[Suspicion]:
+def _warn_of_duplicates(training: DataScan, validation: DataScan | None) -> Iterator[DataWarning]:
     code_of: dict[tuple[str, ...], int] = {}
     rows = Series(training, code_of)
     repeats, other = rows.repeats(), rows.contradictions()
     if len(repeats.rows):
-        yield Suspicion(
+        yield DataWarning(
             "duplicates",
-            f"{number(len(repeats.rows), 'training row')} with the series and class of an "
+            f"{pluralize(len(repeats.rows), 'training row')} with the series and class of an "
             "earlier one",
             "--fix --drop-duplicates leaves them out",
             len(repeats.rows),
             _pairs(repeats, rows, rows),
         )
     if len(other.rows):
-        yield Suspicion(
+        yield DataWarning(
             "contradictions",
-            f"{number(len(other.rows), 'training row')} with the series of an earlier one, but "
+            f"{pluralize(len(other.rows), 'training row')} with the series of an earlier one, but "
             "another class",
             "correct one of the two",
             len(other.rows),
@@ -188,9 +193,9 @@ def _of_duplicates(training: Examined, validation: Examined | None) -> Iterator[
         if len(shared.rows):
             differ = int((held_out.codes[shared.rows] != rows.codes[shared.equals]).sum())
             other_class = f", {differ:,} with another class" if differ else ""
-            yield Suspicion(
+            yield DataWarning(
                 "shared_rows",
-                f"{number(len(shared.rows), 'validation row')} of {len(held_out.hashes):,} with "
+                f"{pluralize(len(shared.rows), 'validation row')} of {len(held_out.hashes):,} with "
                 f"the series of a training row{other_class}",
                 "validation would flatter the model; --fix --drop-shared leaves those training "
                 "rows out",
@@ -204,7 +209,7 @@ def _pairs(pairs: Pairs, rows: Series, others: Series) -> list[str]:
     return [f"{rows.place(row)}, as {others.place(other)}" for row, other in examples]
 
 
-def _of_values(examined: Examined, schema: SeriesSchema, which: str) -> Iterator[Suspicion]:
+def _warn_of_values(examined: DataScan, schema: SeriesSchema, which: str) -> Iterator[DataWarning]:
     yield from _constant_series(examined, which)
     low = np.fmin.reduce([rows.low for rows in examined.statistics])
     high = np.fmax.reduce([rows.high for rows in examined.statistics])
@@ -212,18 +217,19 @@ def _of_values(examined: Examined, schema: SeriesSchema, which: str) -> Iterator
     columns = np.array(schema.value_columns)
     same, empty = columns[low == high].tolist(), columns[np.isnan(low)].tolist()
     if same and n_rows > 1 and which == "training":
-        yield Suspicion(
+        yield DataWarning(
             "constant_columns",
-            f"{number(len(same), 'column')} with one value in all training rows: {some_of(same)}",
+            f"{pluralize(len(same), 'column')} with one value in all training rows: "
+            f"{abbreviate(same)}",
             "see whether they were filled",
             len(same),
             [],
         )
     if empty and n_rows:
-        yield Suspicion(
+        yield DataWarning(
             "empty_columns",
-            f"{number(len(empty), 'column')} without any value in the {which} data: "
-            f"{some_of(empty)}",
+            f"{pluralize(len(empty), 'column')} without any value in the {which} data: "
+            f"{abbreviate(empty)}",
             "see whether they were filled",
             len(empty),
             [],
@@ -231,7 +237,7 @@ def _of_values(examined: Examined, schema: SeriesSchema, which: str) -> Iterator
     yield from _extremes(examined, schema, which)
 
 
-def _constant_series(examined: Examined, which: str) -> Iterator[Suspicion]:
+def _constant_series(examined: DataScan, which: str) -> Iterator[DataWarning]:
     places = [
         Place(shard.shard.path, shard.row_of(row))
         for shard in examined.shards
@@ -240,16 +246,16 @@ def _constant_series(examined: Examined, which: str) -> Iterator[Suspicion]:
     ]
     n = sum(rows.n_constant for rows in examined.statistics)
     if n:
-        yield Suspicion(
+        yield DataWarning(
             "constant_series",
-            f"{number(n, f'{which} row')} with one value at all timepoints",
+            f"{pluralize(n, f'{which} row')} with one value at all timepoints",
             "see whether something was measured",
             n,
             [str(place) for place in places[:_PLACES]],
         )
 
 
-def _extremes(examined: Examined, schema: SeriesSchema, which: str) -> Iterator[Suspicion]:
+def _extremes(examined: DataScan, schema: SeriesSchema, which: str) -> Iterator[DataWarning]:
     """Values far larger than the median of their channel, zeros left out."""
     counts = np.sum([rows.magnitudes for rows in examined.statistics], axis=0)
     n, examples = 0, []
@@ -261,9 +267,9 @@ def _extremes(examined: Examined, schema: SeriesSchema, which: str) -> Iterator[
             n += far
             examples.append(_largest(examined, channel))
     if n:
-        yield Suspicion(
+        yield DataWarning(
             "extreme_values",
-            f"{number(n, 'value')} of the {which} data more than {2 ** (_FAR_EXPONENTS - 1)} "
+            f"{pluralize(n, 'value')} of the {which} data more than {2 ** (_FAR_EXPONENTS - 1)} "
             "times as large as the median of their channel",
             "a missing value is an empty cell, with --missing mask",
             n,
@@ -271,7 +277,7 @@ def _extremes(examined: Examined, schema: SeriesSchema, which: str) -> Iterator[
         )
 
 
-def _largest(examined: Examined, channel: int) -> str:
+def _largest(examined: DataScan, channel: int) -> str:
     found = [
         (shard.statistics.largest[channel], shard.shard.path)
         for shard in examined.shards
@@ -281,5 +287,5 @@ def _largest(examined: Examined, channel: int) -> str:
     return f"{file}, row {largest.row}, column {largest.column}: {largest.value:g}"
 
 
-def _magnitude(found: tuple[Largest, str]) -> float:
+def _magnitude(found: tuple[LargestValue, str]) -> float:
     return abs(found[0].value)

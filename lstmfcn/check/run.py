@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from lstmfcn.check.findings import Findings
-from lstmfcn.check.rules import suspicions
-from lstmfcn.check.scan import examine, guess_task, name_classes, read_headers, reference
+from lstmfcn.check.rules import find_warnings
+from lstmfcn.check.scan import guess_task, name_classes, read_headers, reference_schema, scan_shards
 from lstmfcn.data.listing import Data
 from lstmfcn.hyperparameters import MissingLabelsName, MissingName, TaskName
 
@@ -35,12 +35,12 @@ def check(
     held_out = read_headers(validation, missing) if validation else None
     wanted = task or guess_task(headers)
     how = {"missing": missing, "missing_marker": missing_marker, "missing_labels": missing_labels}
-    schema = reference(headers, wanted, how)
-    training = examine(data, headers, schema, wanted, limit)
+    schema = reference_schema(headers, wanted, how)
+    training = scan_shards(data, headers, schema, wanted, limit)
     name_classes(training)
     examined = None
     if validation and held_out:
-        schema = training.schema or reference(held_out, wanted, how)
-        examined = examine(validation, held_out, schema, wanted, limit)
-    found = suspicions(training, examined)
+        schema = training.schema or reference_schema(held_out, wanted, how)
+        examined = scan_shards(validation, held_out, schema, wanted, limit)
+    found = find_warnings(training, examined)
     return Findings(training, examined, found, guessed=task is None, limit=limit)

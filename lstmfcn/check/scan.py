@@ -17,14 +17,14 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from lstmfcn.check.row_errors import UnparsedError, parts_of
+from lstmfcn.check.row_errors import UnparsedError, scan_parts
 from lstmfcn.check.statistics import RowStatistics
 from lstmfcn.data.batch_plan import refuse_few_rows
 from lstmfcn.data.csv_errors import with_decimal_points
-from lstmfcn.data.listing import Data, told
-from lstmfcn.data.reader import columns_of, pad_lists, readable, typed_tables
+from lstmfcn.data.listing import Data, join_arguments
+from lstmfcn.data.reader import pad_lists, readable, select_columns, typed_tables
 from lstmfcn.data.schema import SeriesSchema
-from lstmfcn.data.shards import Shard, empty_file, list_shards, tell_dialects
+from lstmfcn.data.shards import Shard, empty_file, list_shards, log_dialects
 from lstmfcn.data.table import label_matrix
 from lstmfcn.errors import DataError, raise_first
 from lstmfcn.hyperparameters import MissingName, TaskName
@@ -66,7 +66,7 @@ def read_headers(data: Data, missing: MissingName = "refuse") -> list[Header]:
     with ThreadPoolExecutor(_THREADS) as threads:
         headers = list(threads.map(_read_header, list_shards(data)))
     readable_ones = [header for header in headers if header.fault is None]
-    tell_dialects(told(data), [header.shard for header in readable_ones])
+    log_dialects(join_arguments(data), [header.shard for header in readable_ones])
     if missing == "refuse":
         return headers
     padded = pad_lists([h.shard for h in readable_ones], [h.columns for h in readable_ones])
@@ -79,7 +79,7 @@ def _read_header(shard: Shard) -> Header:
         return Header(shard, [], empty_file(shard))
     try:
         with readable(shard):
-            columns = columns_of(shard)
+            columns = select_columns(shard)
             raise_first(shard.header_faults(columns, labels=True))
             return Header(shard, columns, before=shard.layout.before_fault(shard.path))
     except DataError as fault:
@@ -107,7 +107,9 @@ def guess_task(headers: list[Header]) -> TaskName:
     return "multiclass" if (ones == 1).mean() > 0.5 else "multilabel"
 
 
-def reference(headers: list[Header], task: TaskName, how: Mapping[str, Any]) -> SeriesSchema | None:
+def reference_schema(
+    headers: list[Header], task: TaskName, how: Mapping[str, Any]
+) -> SeriesSchema | None:
     """The schema of the columns that most shards have, in the order of the first that has them.
 
     Of two sets of columns that are had by as many, the one that comes first. None where no header
@@ -161,7 +163,7 @@ class ShardFindings(NamedTuple):
 
 
 @dataclass
-class Examined:
+class DataScan:
     """What all shards of data arguments were found to hold.
 
     Attributes:
@@ -179,7 +181,7 @@ class Examined:
     @property
     def data(self) -> str:
         """The data arguments, as messages name them."""
-        return told(self.arguments)
+        return join_arguments(self.arguments)
 
     @property
     def n_faults(self) -> int:
@@ -238,9 +240,9 @@ class Examined:
         return {"least": known[0], "median": median, "most": known[-1], "missing": missing}
 
 
-def examine(
+def scan_shards(
     data: Data, headers: list[Header], schema: SeriesSchema | None, task: TaskName, limit: int
-) -> Examined:
+) -> DataScan:
     """Read every row of data arguments.
 
     Args:
@@ -249,16 +251,16 @@ def examine(
         limit: how many faults to describe.
     """
     if schema is None:
-        return Examined(data, None, [_without_schema(header, task) for header in headers], [])
+        return DataScan(data, None, [_without_schema(header, task) for header in headers], [])
 
     def of(header: Header) -> ShardFindings:
-        return _examine_shard(header, schema, limit)
+        return _scan_shard(header, schema, limit)
 
     with ThreadPoolExecutor(min(_MOST_THREADS, os.cpu_count() or 1)) as threads:
-        return Examined(data, schema, list(threads.map(of, headers)), [])
+        return DataScan(data, schema, list(threads.map(of, headers)), [])
 
 
-def name_classes(examined: Examined) -> None:
+def name_classes(examined: DataScan) -> None:
     """Give the schema of training data the classes that its rows have.
 
     What is wrong with them, or with the number of rows, is told only where nothing else is: rows
@@ -291,7 +293,7 @@ def _without_schema(header: Header, task: TaskName) -> ShardFindings:
     return _refused(header, [fault] if fault else [])
 
 
-def _examine_shard(header: Header, schema: SeriesSchema, limit: int) -> ShardFindings:
+def _scan_shard(header: Header, schema: SeriesSchema, limit: int) -> ShardFindings:
     if header.fault:
         return _refused(header, [header.fault])
     if faults := list(schema.header_faults(header.columns, header.shard.path, labels=True)):
@@ -314,7 +316,7 @@ def _read(
     broken = [np.empty(0, np.int64)]
     rows, n_faults = 0, len(faults)
     try:
-        for part in parts_of(header.shard, schema, header.columns, unparsed):
+        for part in scan_parts(header.shard, schema, header.columns, unparsed):
             statistics.add(part, rows)
             if part.n_faults:
                 faults += islice(part.faults(), limit - len(faults))

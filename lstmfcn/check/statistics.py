@@ -12,7 +12,7 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from lstmfcn.check.row_errors import Classes, Part
+from lstmfcn.check.row_errors import Classes, ScannedPart
 from lstmfcn.data.schema import SeriesSchema
 from lstmfcn.data.table import FloatArray
 
@@ -27,7 +27,7 @@ N_MAGNITUDES = 256
 _ZEROS, _NO_NUMBERS = 0, N_MAGNITUDES - 1
 
 
-class Largest(NamedTuple):
+class LargestValue(NamedTuple):
     """A channel's value of the largest magnitude: its exponent, where it stands, and itself."""
 
     magnitude: int = 0
@@ -60,10 +60,10 @@ class RowStatistics:
         self.constant: list[int] = []
         self.low = self.high = np.full(schema.n_values, np.nan, dtype=np.float32)
         self.magnitudes = np.zeros((schema.n_channels, N_MAGNITUDES), dtype=np.int64)
-        self.largest = [Largest()] * schema.n_channels
+        self.largest = [LargestValue()] * schema.n_channels
         self.lengths: Counter[int] = Counter()
 
-    def add(self, part: Part, rows_before: int) -> None:
+    def add(self, part: ScannedPart, rows_before: int) -> None:
         """Take the whole rows of a part, before which the shard has so many rows in all."""
         values = part.values if part.whole.all() else part.values[part.whole]
         if not len(values):
@@ -115,7 +115,7 @@ class RowStatistics:
             if top > self.largest[channel].magnitude:
                 row, time = (int(i) for i in np.argwhere(own == top)[0])
                 place = channel * self._schema.n_timepoints + time
-                self.largest[channel] = Largest(
+                self.largest[channel] = LargestValue(
                     top,
                     int(rows[row]),
                     self._schema.value_columns[place],

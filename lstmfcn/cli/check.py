@@ -9,8 +9,8 @@ from cyclopts import Parameter
 
 from lstmfcn.cli.app import DATA_COMMANDS, page
 from lstmfcn.cli.flags import DATA, OUTPUT, Count, Place, Places, PlacesOrNone
-from lstmfcn.console import number, stage, tell_result
-from lstmfcn.data.listing import told
+from lstmfcn.console import pluralize, print_result, print_status
+from lstmfcn.data.listing import join_arguments
 from lstmfcn.errors import DataError, OutputError
 from lstmfcn.hyperparameters import Hyperparameters, MissingLabelsName, MissingName, TaskName
 from lstmfcn.storage.files import local_path
@@ -72,10 +72,10 @@ def check(
     if fix != (output is not None) or ((drop_duplicates or drop_shared) and not fix):
         raise OutputError("--fix and --output DIR go together, and --drop-... with them")
     folder = local_path(output) if output else None
-    from lstmfcn.check.findings import as_facts, lines_for_terminal
+    from lstmfcn.check.findings import lines_for_terminal, to_facts
     from lstmfcn.check.run import check as check_data
 
-    with stage(f"checking {told(data)}"):
+    with print_status(f"checking {join_arguments(data)}"):
         findings = check_data(
             data,
             validation,
@@ -85,20 +85,20 @@ def check(
             missing_marker=missing_marker,
             missing_labels=missing_labels,
         )
-    lines, facts = lines_for_terminal(findings), as_facts(findings)
+    lines, facts = lines_for_terminal(findings), to_facts(findings)
     try:
         if folder:
-            with stage(f"writing {output}"):
+            with print_status(f"writing {output}"):
                 written = _write_clean(findings, folder, drop_duplicates, drop_shared)
             lines += ["", written]
             facts["output"] = str(folder.absolute())
     finally:
-        tell_result(*lines, **facts)
+        print_result(*lines, **facts)
     if findings.n_faults and not output:
         raise DataError(
-            number(findings.n_faults, "fault"),
+            pluralize(findings.n_faults, "fault"),
             findings.advice,
-            file=told(data),
+            file=join_arguments(data),
         )
 
 
@@ -110,7 +110,7 @@ def _write_clean(findings: Findings, output: Path, drop_duplicates: bool, drop_s
     dropped = rows_to_drop(findings.training, findings.validation, drop_duplicates, drop_shared)
     cleaned = write_clean(findings, output, dropped)
     return (
-        f"{output}: {number(cleaned.n_rows, 'row')}; set aside: "
-        f"{number(cleaned.n_rows_left_out, 'row')} and "
-        f"{number(cleaned.n_shards_left_out, 'shard')}, listed in {output}/set_aside.csv"
+        f"{output}: {pluralize(cleaned.n_rows, 'row')}; set aside: "
+        f"{pluralize(cleaned.n_rows_left_out, 'row')} and "
+        f"{pluralize(cleaned.n_shards_left_out, 'shard')}, listed in {output}/set_aside.csv"
     )

@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 from cyclopts import Parameter
 
 from lstmfcn.cli.app import SHELL_COMMANDS, app, page
-from lstmfcn.console import tell_result
+from lstmfcn.console import print_result
 
 ShellName = Literal["bash", "zsh", "fish"]
 
@@ -34,6 +34,6 @@ def completion(
     if install:
         path = app.install_completion(shell=shell)
         path.write_text(script, encoding="utf-8")
-        tell_result(f"{path}: read by every new {shell}", path=str(path))
+        print_result(f"{path}: read by every new {shell}", path=str(path))
     else:
-        tell_result(script.rstrip("\n"), script=script)
+        print_result(script.rstrip("\n"), script=script)

@@ -8,7 +8,7 @@ from cyclopts import Parameter
 
 from lstmfcn.cli.app import DATA_COMMANDS, page
 from lstmfcn.cli.flags import DATA, OUTPUT, Count, Place
-from lstmfcn.console import stage, tell_written
+from lstmfcn.console import print_status, print_written
 from lstmfcn.hyperparameters import MissingName
 
 
@@ -53,6 +53,6 @@ def convert(
     """
     from lstmfcn.convert.run import convert as convert_file
 
-    with stage(f"converting {input}"):
+    with print_status(f"converting {input}"):
         rows = convert_file(input, output, shards, missing, label, not no_header, channels)
-    tell_written(rows, shards, output)
+    print_written(rows, shards, output)

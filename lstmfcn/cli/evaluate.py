@@ -7,8 +7,8 @@ from typing import Annotated
 
 from lstmfcn.cli.app import USE_COMMANDS, page
 from lstmfcn.cli.flags import DATA, OUTPUT, Overwrite, Place, Places
-from lstmfcn.console import tell_result
-from lstmfcn.storage.files import local_path, refuse_existing, refuse_unwritable, whole_file
+from lstmfcn.console import print_result
+from lstmfcn.storage.files import atomic_write, local_path, refuse_existing, refuse_unwritable
 
 
 @page(USE_COMMANDS, "lstmfcn evaluate --model runs/first/model --data data/test")
@@ -41,7 +41,7 @@ def evaluate(
 
     found = evaluate_on_ray(model, data)
     line = json.dumps(found, allow_nan=False)
-    tell_result(line, **found)
+    print_result(line, **found)
     if written:
-        with whole_file(written) as path:
+        with atomic_write(written) as path:
             path.write_text(line + "\n", encoding="utf-8")

@@ -6,7 +6,7 @@ from typing import Annotated
 
 from lstmfcn.cli.app import USE_COMMANDS, page
 from lstmfcn.cli.flags import DATA, OUTPUT, Overwrite, Place
-from lstmfcn.console import tell_result
+from lstmfcn.console import print_result
 from lstmfcn.storage.files import local_path, refuse_existing, refuse_unwritable
 
 
@@ -36,4 +36,4 @@ def export(
     from lstmfcn.model.artifact import Artifact
 
     export_onnx(Artifact.load(model), path)
-    tell_result(output, output=str(path.absolute()))
+    print_result(output, output=str(path.absolute()))

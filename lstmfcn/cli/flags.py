@@ -35,7 +35,7 @@ Trackers = Annotated[list[TrackerName] | None, Parameter(negative="", consume_mu
 Seed = Annotated[int, Parameter(validator=Number(gte=0))]
 Overwrite = Annotated[bool, Parameter(negative="")]
 
-EMPTY = "found an empty path; name one (a variable of the shell that is not set gives none)"
+EMPTY_PATH = "found an empty path; name one (a variable of the shell that is not set gives none)"
 
 DATA_FLAGS = {
     "train": "--train",
@@ -52,7 +52,7 @@ DATA_FLAGS = {
 
 def _as_typed(type_: Any, tokens: Sequence[Token]) -> str:  # noqa: ARG001 - a converter's arguments
     if not tokens[0].value:  # the current folder, to most that takes a path
-        raise UserError(f"{tokens[0].keyword or 'data'}: {EMPTY}")
+        raise UserError(f"{tokens[0].keyword or 'data'}: {EMPTY_PATH}")
     return tokens[0].value
 
 

@@ -30,18 +30,18 @@ from lstmfcn.cli.completion import completion
 from lstmfcn.cli.convert import convert
 from lstmfcn.cli.evaluate import evaluate
 from lstmfcn.cli.export import export
-from lstmfcn.cli.flags import DATA_FLAGS, EMPTY, PRINTING
+from lstmfcn.cli.flags import DATA_FLAGS, EMPTY_PATH, PRINTING
 from lstmfcn.cli.predict import predict
 from lstmfcn.cli.report import report
-from lstmfcn.cli.resume_command import going_on
+from lstmfcn.cli.resume_command import resume_command
 from lstmfcn.cli.sample import sample
 from lstmfcn.cli.serve import serve
 from lstmfcn.cli.train import train
 from lstmfcn.cli.tune import tune
-from lstmfcn.console import Manners, show_all_characters, use
-from lstmfcn.errors import LstmfcnError, StoppedError, one_line
-from lstmfcn.hyperparameters import explain
-from lstmfcn.signals import stoppable
+from lstmfcn.console import OutputMode, configure_output, show_all_characters
+from lstmfcn.errors import LstmfcnError, RunInterruptedError, one_line
+from lstmfcn.hyperparameters import format_validation_error
+from lstmfcn.signals import graceful_interrupts
 
 for command in (
     *(sample, convert, check, train, tune, evaluate, report, predict, serve, export),
@@ -57,7 +57,7 @@ _AS_ERRORS: dict[str, Any] = {
 
 
 @app.meta.default
-def _in_a_manner(
+def _global_options(
     *words: Annotated[str, Parameter(show=False, allow_leading_hyphen=True)],
     quiet: Annotated[bool, PRINTING] = False,
     as_json: Annotated[bool, Parameter(name="--json"), PRINTING] = False,
@@ -74,7 +74,7 @@ def _in_a_manner(
     verbose
         Print what Ray and its processes log, too.
     """
-    use(Manners(quiet, as_json, verbose))
+    configure_output(OutputMode(quiet, as_json, verbose))
     app(words, **_AS_ERRORS)
 
 
@@ -92,24 +92,24 @@ def main(arguments: Sequence[str]) -> int:
     """Run a command and return its exit code."""
     show_all_characters()
     try:
-        with stoppable(partial(going_on, arguments)):
+        with graceful_interrupts(partial(resume_command, arguments)):
             app.meta(arguments, **_AS_ERRORS)
     except CycloptsError as error:
         return _refuse(_usage(error, arguments), 2)
-    except StoppedError as error:
-        again = f"; go on with: {going_on(arguments)}" if error.goes_on else ""
+    except RunInterruptedError as error:
+        again = f"; go on with: {resume_command(arguments)}" if error.resumable else ""
         return _refuse(f"{error}{again}", error.exit_code)
     except LstmfcnError as error:
         return _refuse(str(error), error.exit_code)
     except KeyboardInterrupt:
-        return _refuse("stopped; the same command begins again", StoppedError.exit_code)
+        return _refuse("stopped; the same command begins again", RunInterruptedError.exit_code)
     return 0
 
 
 def _usage(error: CycloptsError, arguments: Sequence[str]) -> str:
     cause = error.__cause__
     if isinstance(error, ValidationError) and isinstance(cause, PydanticValidationError):
-        return explain(cause)
+        return format_validation_error(cause)
     return _misplaced(error, arguments) or " ".join(str(error).split()) + " See lstmfcn --help."
 
 
@@ -118,7 +118,7 @@ def _misplaced(error: CycloptsError, arguments: Sequence[str]) -> str | None:
     if "-" in arguments:
         return "found -: data is read twice, a stream only once; write a file and name that"
     if "" in arguments:
-        return EMPTY
+        return EMPTY_PATH
     command = error.command_chain[0] if error.command_chain else ""
     unused = error.unused_tokens if isinstance(error, UnusedCliTokensError) else None
     missing = isinstance(error, MissingArgumentError) and not error.keyword

@@ -9,7 +9,7 @@ from cyclopts import Parameter
 
 from lstmfcn.cli.app import USE_COMMANDS, page
 from lstmfcn.cli.flags import DATA, OUTPUT, Place, Places
-from lstmfcn.console import number, tell_result
+from lstmfcn.console import pluralize, print_result
 
 
 @page(
@@ -48,4 +48,6 @@ def predict(
     from lstmfcn.distributed.predict import predict as predict_on_ray
 
     rows = predict_on_ray(model, input, output, keep_columns, explain)
-    tell_result(f"{number(rows, 'row')}: {output}", output=str(Path(output).absolute()), rows=rows)
+    print_result(
+        f"{pluralize(rows, 'row')}: {output}", output=str(Path(output).absolute()), rows=rows
+    )

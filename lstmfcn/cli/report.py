@@ -7,8 +7,8 @@ from typing import Annotated
 
 from lstmfcn.cli.app import USE_COMMANDS, page
 from lstmfcn.cli.flags import DATA, OUTPUT, Overwrite, Place, Places, Seed
-from lstmfcn.console import stage, tell_result
-from lstmfcn.data.listing import told
+from lstmfcn.console import print_result, print_status
+from lstmfcn.data.listing import join_arguments
 
 
 @page(USE_COMMANDS, "lstmfcn report --model runs/first/model --data data/test --output report")
@@ -40,6 +40,6 @@ def report(
     """
     from lstmfcn.report.build import write_report
 
-    with stage(f"reading {told(data)} and drawing"):
+    with print_status(f"reading {join_arguments(data)} and drawing"):
         written = write_report(model, data, output, seed, overwrite=overwrite)
-    tell_result(str(written), report=str(Path(written).absolute()))
+    print_result(str(written), report=str(Path(written).absolute()))

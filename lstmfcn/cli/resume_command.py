@@ -7,32 +7,34 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from lstmfcn.hyperparameters import Hyperparameters, flag
-from lstmfcn.training.run_directory import RunRecord
-from lstmfcn.tuning.sweep import Search
+from lstmfcn.hyperparameters import Hyperparameters, to_flag
+from lstmfcn.training.run_directory import RunConfig
+from lstmfcn.tuning.sweep import SearchConfig
 
 _WITH_RESUME = ("train", "tune")
 _REMEMBERED = {
-    flag(name) for kind in (RunRecord, Hyperparameters, Search) for name in kind.model_fields
+    to_flag(name)
+    for kind in (RunConfig, Hyperparameters, SearchConfig)
+    for name in kind.model_fields
 }
 """The flags that a run or a sweep that is resumed knows by itself."""
 
 
-def going_on(arguments: Sequence[str]) -> str:
+def resume_command(arguments: Sequence[str]) -> str:
     """What to type, where these arguments were stopped: without what the run remembers."""
     place = next(i for i, word in enumerate(arguments) if not word.startswith("-"))
     command, words = arguments[place], [*arguments[:place], *arguments[place + 1 :]]
     if command in _WITH_RESUME:
-        words = [*_forgotten(words), "--resume"]
+        words = [*_forgotten_flags(words), "--resume"]
     return shlex.join([*_program(command), *words])
 
 
-def _forgotten(words: Sequence[str]) -> list[str]:
+def _forgotten_flags(words: Sequence[str]) -> list[str]:
     """The flags, with their values, that a run does not remember."""
     left, is_left = [], True
     for word in words:
         if word.startswith("--"):
-            name = flag(word.removeprefix("--").partition("=")[0])
+            name = to_flag(word.removeprefix("--").partition("=")[0])
             is_left = name not in _REMEMBERED and name != "resume"
         if is_left:
             left.append(word)

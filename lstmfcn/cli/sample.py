@@ -6,7 +6,7 @@ from typing import Annotated
 
 from lstmfcn.cli.app import DATA_COMMANDS, page
 from lstmfcn.cli.flags import DATA, OUTPUT, Count, Place, Seed
-from lstmfcn.console import tell_written
+from lstmfcn.console import print_written
 from lstmfcn.storage.files import local_path
 
 
@@ -37,4 +37,4 @@ def sample(
     folder = local_path(output)
     values, names = cylinder_bell_funnel(rows, seed)
     write_shards(folder, names.tolist(), values.round(6).tolist(), shards)
-    tell_written(rows, shards, output)
+    print_written(rows, shards, output)

@@ -19,7 +19,7 @@ from lstmfcn.cli.flags import (
     PlacesOrNone,
     Trackers,
 )
-from lstmfcn.console import model_lines, tell_result
+from lstmfcn.console import model_lines, print_result
 from lstmfcn.hyperparameters import Hyperparameters
 
 
@@ -96,7 +96,7 @@ def train(
         track=track,
     )
     folder = Path(output).absolute()
-    tell_result(
+    print_result(
         *summary(kept),
         *model_lines(folder / MODEL),
         model=str(folder / MODEL),

@@ -20,9 +20,9 @@ from lstmfcn.cli.flags import (
     PlacesOrNone,
     Trackers,
 )
-from lstmfcn.console import model_lines, tell_result
-from lstmfcn.hyperparameters import Hyperparameters, flag
-from lstmfcn.tuning.sweep import Search
+from lstmfcn.console import model_lines, print_result
+from lstmfcn.hyperparameters import Hyperparameters, to_flag
+from lstmfcn.tuning.sweep import SearchConfig
 
 
 @page(
@@ -44,7 +44,7 @@ def tune(
     cpus_per_worker: Annotated[Count | None, RESOURCES] = None,
     use_gpu: Annotated[bool | None, RESOURCES] = None,
     memory_gb: Annotated[Amount | None, RESOURCES] = None,
-    search: Annotated[Search, Parameter(name="*"), SEARCH] = Search(),
+    search: Annotated[SearchConfig, Parameter(name="*"), SEARCH] = SearchConfig(),
     hyperparameters: Annotated[
         Hyperparameters, Parameter(name="*", negative="")
     ] = Hyperparameters(),
@@ -89,7 +89,7 @@ def tune(
     from lstmfcn.distributed.tune import tune as tune_on_ray
     from lstmfcn.training.run_directory import MODEL
     from lstmfcn.tuning.progress import best_lines
-    from lstmfcn.tuning.sweep import TRIALS, SweepLog, SweepRecord
+    from lstmfcn.tuning.sweep import TRIALS, SweepConfig, SweepLog
 
     best, objective = tune_on_ray(
         train,
@@ -109,15 +109,15 @@ def tune(
         track=track,
     )
     folder = Path(output).absolute()
-    record, (first, *_) = SweepRecord.load(folder), SweepLog(folder).trials
+    record, (first, *_) = SweepConfig.load(folder), SweepLog(folder).trials
     defaults = first if record and record.defaults_first and first.number == 1 else None
-    tell_result(
+    print_result(
         *best_lines(best, objective, defaults),
         *model_lines(folder / MODEL),
         model=str(folder / MODEL),
         trials=str(folder / TRIALS),
         trial=best.number,
-        hyperparameters={flag(name): value for name, value in best.hyperparameters.items()},
+        hyperparameters={to_flag(name): value for name, value in best.hyperparameters.items()},
         metrics=best.metrics,
         defaults=defaults.metrics if defaults else None,
     )

@@ -11,9 +11,9 @@ import re
 from collections.abc import Iterator
 from typing import NamedTuple
 
-from lstmfcn.console import number
-from lstmfcn.convert.series import Rereadable, Series, Wanted, lines_of
-from lstmfcn.data.columns import some_of
+from lstmfcn.console import pluralize
+from lstmfcn.convert.series import ConvertRequest, Rereadable, Series, read_lines
+from lstmfcn.data.columns import abbreviate
 from lstmfcn.data.shards import Shard
 from lstmfcn.data.table import class_name
 from lstmfcn.errors import DataError
@@ -46,7 +46,7 @@ class _Form(NamedTuple):
     is_relational: bool
 
 
-def read_arff(shard: Shard, wanted: Wanted) -> Rereadable:
+def read_arff(shard: Shard, wanted: ConvertRequest) -> Rereadable:
     """The series of an .arff file.
 
     Raises:
@@ -55,15 +55,15 @@ def read_arff(shard: Shard, wanted: Wanted) -> Rereadable:
     return Rereadable(lambda: _series(shard, wanted))
 
 
-def _series(shard: Shard, wanted: Wanted) -> Iterator[Series]:
-    lines = (line for line in lines_of(shard) if line and not line.startswith("%"))
+def _series(shard: Shard, wanted: ConvertRequest) -> Iterator[Series]:
+    lines = (line for line in read_lines(shard) if line and not line.startswith("%"))
     form = _form(_attributes(lines, shard.path), wanted, shard.path)
-    n_attributes = number(len(form.attributes), "attribute")
+    n_attributes = pluralize(len(form.attributes), "attribute")
     for row, line in enumerate(lines, start=1):
         cells = [] if line.startswith("{") else _cells(line)
         if len(cells) != len(form.attributes):
             raise DataError(
-                number(len(cells), "cell") if cells else "a sparse row",
+                pluralize(len(cells), "cell") if cells else "a sparse row",
                 f"write the cells of all {n_attributes}",
                 file=shard.path,
                 row=row,
@@ -108,21 +108,21 @@ def _attribute(name: str, kind: str) -> _Attribute:
     return _Attribute(name, "numeric" if kind in _NUMBERS else kind)
 
 
-def _form(attributes: list[_Attribute], wanted: Wanted, file: str) -> _Form:
+def _form(attributes: list[_Attribute], wanted: ConvertRequest, file: str) -> _Form:
     label = _label(attributes, wanted, file)
     values = [attribute for i, attribute in enumerate(attributes) if i != label]
     is_relational = [attribute.kind for attribute in values] == ["relational"]
     others = [attribute.name for attribute in values if attribute.kind != "numeric"]
     if others and not is_relational:
         raise DataError(
-            f"the attribute {some_of(others)}, which holds no numbers, among the values",
+            f"the attribute {abbreviate(others)}, which holds no numbers, among the values",
             "leave it out of the file",
             file=file,
         )
     return _Form(attributes, label, is_relational)
 
 
-def _label(attributes: list[_Attribute], wanted: Wanted, file: str) -> int | None:
+def _label(attributes: list[_Attribute], wanted: ConvertRequest, file: str) -> int | None:
     if wanted.label in ("first", "last") and attributes:
         return 0 if wanted.label == "first" else len(attributes) - 1
     nominal = [i for i, attribute in enumerate(attributes) if attribute.kind == "nominal"]
@@ -132,7 +132,8 @@ def _label(attributes: list[_Attribute], wanted: Wanted, file: str) -> int | Non
         return None
     names = [attributes[i].name for i in nominal]
     raise DataError(
-        f"{number(len(names), 'nominal attribute')}" + (f" ({some_of(names)})" if names else ""),
+        f"{pluralize(len(names), 'nominal attribute')}"
+        + (f" ({abbreviate(names)})" if names else ""),
         "one must be the class: --label first or last says which attribute is; --label none that "
         "there is none",
         file=file,
@@ -143,7 +144,7 @@ def _refuse_unlisted(attribute: _Attribute, label: str, file: str, row: int) -> 
     if attribute.classes and class_name(label) not in attribute.classes:
         raise DataError(
             f"the class {label!r}",
-            f"the header lists {some_of(attribute.classes)}; correct one of the two",
+            f"the header lists {abbreviate(attribute.classes)}; correct one of the two",
             file=file,
             row=row,
         )

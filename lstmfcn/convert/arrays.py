@@ -14,10 +14,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from lstmfcn.console import number
-from lstmfcn.convert.series import Rereadable, Series, Wanted
-from lstmfcn.data.columns import some_of
-from lstmfcn.data.packing import HEAD_BYTES, packing_of, unpacked
+from lstmfcn.console import pluralize
+from lstmfcn.convert.series import ConvertRequest, Rereadable, Series
+from lstmfcn.data.columns import abbreviate
+from lstmfcn.data.packing import HEAD_BYTES, find_packing, unpack
 from lstmfcn.data.reader import readable
 from lstmfcn.data.shards import Shard
 from lstmfcn.errors import DataError
@@ -41,15 +41,15 @@ Array = npt.NDArray[Any]
 logger = logging.getLogger(__name__)
 
 
-def read_arrays(shard: Shard, wanted: Wanted) -> Rereadable:
+def read_arrays(shard: Shard, wanted: ConvertRequest) -> Rereadable:
     """The series of x, (N, timepoints) or (N, channels, timepoints), with the classes y, (N,).
 
     Raises:
         DataError: the file holds no such arrays.
     """
     with _opened(shard) as arrays:
-        x = arrays[_name_of(arrays, _VALUES, shard)]
-        y = None if wanted.label == "none" else arrays[_name_of(arrays, _LABELS, shard)]
+        x = arrays[_class_name(arrays, _VALUES, shard)]
+        y = None if wanted.label == "none" else arrays[_class_name(arrays, _LABELS, shard)]
     if x.ndim not in (2, 3) or 0 in x.shape[1:] or x.dtype.kind not in "biuf":
         raise DataError(
             f"values of shape {x.shape} and type {x.dtype}",
@@ -59,12 +59,12 @@ def read_arrays(shard: Shard, wanted: Wanted) -> Rereadable:
     fits = y is None or y.shape in (x.shape[:1], (len(x), 1))
     if y is not None and not (fits and y.dtype.kind in "biufUS"):
         raise DataError(
-            f"labels of shape {y.shape} and type {y.dtype} beside {number(len(x), 'row')}",
+            f"labels of shape {y.shape} and type {y.dtype} beside {pluralize(len(x), 'row')}",
             "store one number or text a row",
             file=shard.path,
         )
     if x.ndim == 3:
-        _tell_axes(x, shard)
+        _log_axes(x, shard)
     return Rereadable(lambda: _series(x, y))
 
 
@@ -73,9 +73,9 @@ def _opened(shard: Shard) -> Iterator[Mapping[str, Array]]:
     """The arrays of a file, by name, each read when it is asked for; pickles are not."""
     try:
         with readable(shard), shard.filesystem.open_input_file(shard.path) as file:
-            packing = packing_of(file.read(HEAD_BYTES))
+            packing = find_packing(file.read(HEAD_BYTES))
             file.seek(0)
-            plain = io.BytesIO(unpacked(file, packing).read()) if packing else file
+            plain = io.BytesIO(unpack(file, packing).read()) if packing else file
             loaded = np.load(plain, allow_pickle=False)
             yield {"x": loaded} if isinstance(loaded, np.ndarray) else loaded
     except _BROKEN as error:
@@ -91,7 +91,7 @@ def _opened(shard: Shard) -> Iterator[Mapping[str, Array]]:
         ) from error
 
 
-def _name_of(arrays: Mapping[str, Array], names: Sequence[str], shard: Shard) -> str:
+def _class_name(arrays: Mapping[str, Array], names: Sequence[str], shard: Shard) -> str:
     """The one of these names that there is."""
     found = [name for name in names if name in arrays]
     if len(found) == 1:
@@ -100,16 +100,16 @@ def _name_of(arrays: Mapping[str, Array], names: Sequence[str], shard: Shard) ->
         fix = "numpy.savez('NAME.npz', x=x, y=y) stores both; --label none converts without labels"
         raise DataError("values without labels", fix, file=shard.path)
     raise DataError(
-        f"the arrays {some_of(list(arrays))}",
+        f"the arrays {abbreviate(list(arrays))}",
         f"name one of them {names[0]}: numpy.savez('NAME.npz', x=x, y=y)",
         file=shard.path,
     )
 
 
-def _tell_axes(x: Array, shard: Shard) -> None:
+def _log_axes(x: Array, shard: Shard) -> None:
     """Say how three axes are read; other libraries have the channels last."""
     _, n_channels, n_timepoints = x.shape
-    read = f"{number(n_channels, 'channel')} of {number(n_timepoints, 'timepoint')}"
+    read = f"{pluralize(n_channels, 'channel')} of {pluralize(n_timepoints, 'timepoint')}"
     if n_timepoints == 1 < n_channels:
         raise DataError(
             f"values of shape {x.shape}, {read}",

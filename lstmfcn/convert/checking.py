@@ -9,9 +9,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from lstmfcn.console import number
+from lstmfcn.console import pluralize
 from lstmfcn.convert.series import Series, first_refused, is_gap
-from lstmfcn.convert.times import JITTER, are_equal, step_of
+from lstmfcn.convert.times import JITTER, are_equal, find_step
 from lstmfcn.data.columns import value_names
 from lstmfcn.errors import DataError
 from lstmfcn.hyperparameters import MissingName
@@ -45,7 +45,7 @@ def with_empty_cells(series: Series) -> Series:
     )
 
 
-def check(all_series: Iterable[Series], file: str, missing: MissingName) -> Shape:
+def validate_series(all_series: Iterable[Series], file: str, missing: MissingName) -> Shape:
     """Look at every series, and refuse the first that training would refuse.
 
     Raises:
@@ -74,7 +74,7 @@ def check(all_series: Iterable[Series], file: str, missing: MissingName) -> Shap
 def _check_lengths(series: Series, shape: Shape, file: str, missing: MissingName) -> None:
     if len(series.channels) != shape.n_channels:
         raise DataError(
-            number(len(series.channels), "dimension"),
+            pluralize(len(series.channels), "dimension"),
             f"the first series has {shape.n_channels}, and only equal numbers convert",
             file=file,
             row=series.row,
@@ -86,7 +86,7 @@ def _check_lengths(series: Series, shape: Shape, file: str, missing: MissingName
     for i, values in enumerate(series.channels, start=1):
         if len(values) != wanted and missing == "refuse":
             raise DataError(
-                number(len(values), "value")
+                pluralize(len(values), "value")
                 + (f" in dimension {i}" if shape.n_channels > 1 else ""),
                 f"the first series has {wanted}; --missing mask fills up with empty cells",
                 file=file,
@@ -143,7 +143,7 @@ def _column(series: Series, index: int) -> str:
 
 def _check_times(series: Series, shape: Shape, file: str) -> None:
     for times in series.times or []:
-        step = step_of(times)
+        step = find_step(times)
         if step is None:
             raise DataError(
                 "times that do not rise by equal steps",

@@ -13,11 +13,11 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.csv
 
-from lstmfcn.console import number
-from lstmfcn.convert.series import Rereadable, Series, Wanted, are_numbers, lines_of
-from lstmfcn.convert.times import Times, times_of
-from lstmfcn.data.columns import some_of
-from lstmfcn.data.dialect import ONE_MARK, separator_of, split
+from lstmfcn.console import pluralize
+from lstmfcn.convert.series import ConvertRequest, Rereadable, Series, are_numbers, read_lines
+from lstmfcn.convert.times import Times, parse_times
+from lstmfcn.data.columns import abbreviate
+from lstmfcn.data.dialect import ONE_MARK, find_separator, split
 from lstmfcn.data.layout import plain_bytes
 from lstmfcn.data.reader import BLOCK_BYTES
 from lstmfcn.data.shards import Shard
@@ -55,15 +55,15 @@ class _Table(NamedTuple):
     rows: Indices
 
 
-def read_long_table(shard: Shard, wanted: Wanted) -> Rereadable:
+def read_long_table(shard: Shard, wanted: ConvertRequest) -> Rereadable:
     """The series of a long table.
 
     Raises:
         DataError: no long table, or one in which a row cannot be read.
     """
-    numbered = enumerate(lines_of(shard), start=1)
+    numbered = enumerate(read_lines(shard), start=1)
     n_lines, header = next(((n, line) for n, line in numbered if line), (0, ""))
-    separator = separator_of(header)
+    separator = find_separator(header)
     names = [name.strip() for name in split(header, separator)]
     _refuse_numbers(names, shard.path)
     roles = _roles(names, wanted, shard.path)
@@ -78,20 +78,20 @@ def read_long_table(shard: Shard, wanted: Wanted) -> Rereadable:
 def _refuse_numbers(names: list[str], file: str) -> None:
     if sum(are_numbers([name]) for name in names) >= max(1, len(names) - 1):
         raise DataError(
-            f"no header ({some_of(names)})",
+            f"no header ({abbreviate(names)})",
             "add --no-header, and --label first, last or none: where the class of a row stands",
             file=file,
         )
 
 
-def _roles(names: list[str], wanted: Wanted, file: str) -> dict[str, str]:
+def _roles(names: list[str], wanted: ConvertRequest, file: str) -> dict[str, str]:
     """The column of each role."""
     roles: dict[str, str] = {}
     for role, known in _ROLES.items():
         found = [name for name in names if name.lower() in known]
         if len(found) > 1:
             raise DataError(
-                f"the columns {some_of(found)}, each of which may be the {role}",
+                f"the columns {abbreviate(found)}, each of which may be the {role}",
                 f"rename all but the {role}",
                 file=file,
             )
@@ -101,7 +101,7 @@ def _roles(names: list[str], wanted: Wanted, file: str) -> dict[str, str]:
     needed = {"id", "time", "value"} | (set() if wanted.label == "none" else {"label"})
     if not needed <= roles.keys():
         raise DataError(
-            f"the columns {some_of(names)}",
+            f"the columns {abbreviate(names)}",
             "a long table has the columns id, time, value and label, and may have channel; "
             "lstmfcn train reads a table of a row a series as it is",
             file=file,
@@ -130,8 +130,8 @@ def _read(shard: Shard, names: list[str], separator: str, n_lines: int) -> pa.Ta
         )
     if ragged:
         raise DataError(
-            number(ragged[0].actual_columns, "cell"),
-            f"the header has {number(len(names), 'column')}: give the row as many",
+            pluralize(ragged[0].actual_columns, "cell"),
+            f"the header has {pluralize(len(names), 'column')}: give the row as many",
             file=shard.path,
             row=ragged[0].number - 1,
         )
@@ -147,7 +147,7 @@ def _sorted(table: pa.Table, roles: dict[str, str], file: str) -> _Table:
             _refuse_empty(columns[role], roles[role], file)
     ids = _codes(columns["id"])
     channels = _codes(columns["channel"]) if "channel" in columns else np.zeros_like(ids)
-    times = times_of(_with_points(columns["time"], roles["time"], file).to_pylist(), file)
+    times = parse_times(_with_points(columns["time"], roles["time"], file).to_pylist(), file)
     order = np.lexsort((times, channels, ids))
     labels = columns.get("label")
     return _Table(

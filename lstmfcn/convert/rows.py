@@ -11,18 +11,18 @@ import logging
 from collections.abc import Iterator
 from typing import NamedTuple
 
-from lstmfcn.console import number
+from lstmfcn.console import pluralize
 from lstmfcn.convert.series import (
+    ConvertRequest,
     LabelName,
     Rereadable,
     Series,
-    Wanted,
     are_numbers,
-    cells_of,
     is_gap,
-    lines_of,
+    read_lines,
+    split_cells,
 )
-from lstmfcn.data.columns import some_of
+from lstmfcn.data.columns import abbreviate
 from lstmfcn.data.dialect import ONE_MARK
 from lstmfcn.data.shards import Shard
 from lstmfcn.errors import DataError
@@ -49,25 +49,25 @@ class _Form(NamedTuple):
 
     def cells(self, line: str) -> tuple[str | None, list[str]]:
         """A line's class, where it has one, and its values."""
-        values = cells_of(line, self.separator)
+        values = split_cells(line, self.separator)
         label = None if self.label == "none" else values.pop(0 if self.label == "first" else -1)
         return label, values
 
 
-def separator_of(line: str) -> str | None:
+def find_separator(line: str) -> str | None:
     """What separates the cells of a line; None where blanks do."""
     return next((mark for mark in "\t;," if mark in line), None)
 
 
-def read_rows(shard: Shard, wanted: Wanted) -> Rereadable:
+def read_rows(shard: Shard, wanted: ConvertRequest) -> Rereadable:
     """The series of a file of rows without a header.
 
     Raises:
         DataError: the first row is a header, or a row cannot be read.
     """
-    numbered = ((row, line) for row, line in enumerate(lines_of(shard), start=1) if line)
+    numbered = ((row, line) for row, line in enumerate(read_lines(shard), start=1) if line)
     row, first = next(numbered, (0, ""))
-    form = _Form(separator_of(first), False, wanted.label or "first", wanted.n_channels or 1)
+    form = _Form(find_separator(first), False, wanted.label or "first", wanted.n_channels or 1)
     values = form.cells(first)[1] if first else []
     form = form._replace(has_commas=form.separator != "," and any("," in value for value in values))
     _refuse_header(first, values, form, shard.path, row)
@@ -81,7 +81,8 @@ def _refuse_header(line: str, values: list[str], form: _Form, file: str, row: in
     texts = [value.replace(",", ".") for value in values] if form.has_commas else values
     if not any(is_gap(text) or are_numbers([text]) for text in texts) and values:
         raise DataError(
-            f"a header ({some_of(cells_of(line, form.separator))}) or a row without any number",
+            f"a header ({abbreviate(split_cells(line, form.separator))}) or a row without any "
+            "number",
             "lstmfcn train reads a table with a header as it is",
             file=file,
             row=row,
@@ -89,7 +90,7 @@ def _refuse_header(line: str, values: list[str], form: _Form, file: str, row: in
 
 
 def _series(shard: Shard, form: _Form) -> Iterator[Series]:
-    for row, line in enumerate(lines_of(shard), start=1):
+    for row, line in enumerate(read_lines(shard), start=1):
         if line:
             label, values = form.cells(line)
             if form.has_commas:
@@ -117,7 +118,7 @@ def _with_points(
 def _channels(values: list[str], n_channels: int, file: str, row: int) -> list[list[str]]:
     if len(values) % n_channels:
         raise DataError(
-            number(len(values), "value"),
+            pluralize(len(values), "value"),
             f"--channels {n_channels} needs rows of as many values of each channel",
             file=file,
             row=row,

@@ -11,13 +11,13 @@ from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path, PurePath
 from typing import NamedTuple
 
-from lstmfcn.console import number
+from lstmfcn.console import pluralize
 from lstmfcn.convert.arff import read_arff
 from lstmfcn.convert.arrays import read_arrays
-from lstmfcn.convert.checking import Shape, check, with_empty_cells
+from lstmfcn.convert.checking import Shape, validate_series, with_empty_cells
 from lstmfcn.convert.long_table import read_long_table
 from lstmfcn.convert.rows import read_rows
-from lstmfcn.convert.series import LabelName, Rereadable, Series, Wanted
+from lstmfcn.convert.series import ConvertRequest, LabelName, Rereadable, Series
 from lstmfcn.convert.ts import read_ts
 from lstmfcn.data.columns import value_names
 from lstmfcn.data.packing import PACKED_SUFFIXES
@@ -33,7 +33,7 @@ from lstmfcn.storage.files import local_path, new_folder
 class _Form(NamedTuple):
     """How files of a suffix are read, and which flags they take."""
 
-    read: Callable[[Shard, Wanted], Rereadable]
+    read: Callable[[Shard, ConvertRequest], Rereadable]
     labels: tuple[LabelName, ...] = ("none",)
     takes_channels: bool = False
 
@@ -84,21 +84,21 @@ def convert(
         OutputError: the folder cannot be used.
     """
     folder = local_path(output)
-    shard = _shard_of(input)
+    shard = _make_shard(input)
     new_folder(folder)
-    wanted = Wanted(label, header, n_channels, missing)
+    wanted = ConvertRequest(label, header, n_channels, missing)
     with readable(shard):
-        series = _form_of(shard, wanted).read(shard, wanted)
+        series = _find_form(shard, wanted).read(shard, wanted)
         if missing == "mask":
             series = _with_empty_cells(series)
-        shape = check(series, shard.path, missing)
+        shape = validate_series(series, shard.path, missing)
     names = value_names(shape.n_channels, shape.n_timepoints)
     columns = ["y", *names] if shape.has_labels else names
     write_rows(folder, columns, _rows(series, shape, shard), shape.n_rows, shards)
     return shape.n_rows
 
 
-def _shard_of(file: str) -> Shard:
+def _make_shard(file: str) -> Shard:
     """The one file that is named."""
     if Path(file).is_dir():
         found = "a folder"
@@ -106,11 +106,11 @@ def _shard_of(file: str) -> Shard:
         shards = find_shards(file)
         if len(shards) == 1:
             return shards[0]
-        found = number(len(shards), "file")
+        found = pluralize(len(shards), "file")
     raise DataError(found, "convert one file at a time, each to a folder of its own", file=file)
 
 
-def _form_of(shard: Shard, wanted: Wanted) -> _Form:
+def _find_form(shard: Shard, wanted: ConvertRequest) -> _Form:
     """How a file is read, by its name.
 
     Raises:

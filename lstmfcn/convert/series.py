@@ -25,7 +25,7 @@ from lstmfcn.hyperparameters import MissingName
 LabelName = Literal["first", "last", "none"]
 
 
-class Wanted(NamedTuple):
+class ConvertRequest(NamedTuple):
     """What the user says of a file.
 
     Attributes:
@@ -70,7 +70,7 @@ class Rereadable:
         return self.read()
 
 
-def lines_of(shard: Shard) -> Iterator[str]:
+def read_lines(shard: Shard) -> Iterator[str]:
     """A text file's lines, without blanks around them.
 
     Raises:
@@ -90,7 +90,7 @@ def lines_of(shard: Shard) -> Iterator[str]:
             ) from error
 
 
-def cells_of(line: str, separator: str | None) -> list[str]:
+def split_cells(line: str, separator: str | None) -> list[str]:
     """The cells of a line, without blanks around them; any blanks separate where None."""
     if separator is None:
         return line.split() or [""]

@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from lstmfcn.data.columns import some_of
+from lstmfcn.data.columns import abbreviate
 from lstmfcn.errors import DataError
 
 Times = npt.NDArray[np.float64]
@@ -18,7 +18,7 @@ JITTER = 0.01
 """A step may differ from the others by so much of it: clocks are read with jitter."""
 
 
-def times_of(texts: Sequence[str], file: str, row: int | None = None) -> Times:
+def parse_times(texts: Sequence[str], file: str, row: int | None = None) -> Times:
     """Times as numbers: numbers, ISO dates (in seconds), or one word before numbers, ``x_1``.
 
     Raises:
@@ -44,14 +44,14 @@ def times_of(texts: Sequence[str], file: str, row: int | None = None) -> Times:
         seconds = 1e6 if pa.types.is_timestamp(kind) else 1.0
         return np.asarray(times.to_numpy() / seconds, dtype=np.float64)
     raise DataError(
-        f"the times {some_of(texts)}",
+        f"the times {abbreviate(texts)}",
         "write numbers, dates such as 2026-01-31 13:00:00, or one word before numbers (t1, t2)",
         file=file,
         row=row,
     )
 
 
-def step_of(times: Times) -> float | None:
+def find_step(times: Times) -> float | None:
     """The step that all times have; 0 of less than two, None where steps differ or do not rise."""
     if not np.isfinite(times).all():
         return None

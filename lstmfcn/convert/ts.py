@@ -11,10 +11,10 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
-from lstmfcn.console import number
-from lstmfcn.convert.series import Rereadable, Series, Wanted, lines_of
-from lstmfcn.convert.times import times_of
-from lstmfcn.data.columns import some_of
+from lstmfcn.console import pluralize
+from lstmfcn.convert.series import ConvertRequest, Rereadable, Series, read_lines
+from lstmfcn.convert.times import parse_times
+from lstmfcn.data.columns import abbreviate
 from lstmfcn.data.shards import Shard
 from lstmfcn.data.table import class_name
 from lstmfcn.errors import DataError
@@ -49,7 +49,7 @@ class _Header:
         return int(texts[0]) if texts and texts[0].isdecimal() else None
 
 
-def read_ts(shard: Shard, wanted: Wanted) -> Rereadable:
+def read_ts(shard: Shard, wanted: ConvertRequest) -> Rereadable:
     """The series of a .ts file.
 
     Raises:
@@ -58,8 +58,8 @@ def read_ts(shard: Shard, wanted: Wanted) -> Rereadable:
     return Rereadable(lambda: _series(shard, wanted))
 
 
-def _series(shard: Shard, wanted: Wanted) -> Iterator[Series]:
-    lines = (line for line in lines_of(shard) if line and not line.startswith(("#", "%")))
+def _series(shard: Shard, wanted: ConvertRequest) -> Iterator[Series]:
+    lines = (line for line in read_lines(shard) if line and not line.startswith(("#", "%")))
     header = _header(lines, shard.path)
     is_labelled = header.is_labelled
     if wanted.label is None:
@@ -127,7 +127,7 @@ def _one(row: int, label: str | None, parts: list[str], file: str) -> Series:
         pairs.append(found)
     channels = [[value.strip() for *_, value in found] for found in pairs]
     texts = [[time.replace(_COLON, ":").strip() for time, *_ in found] for found in pairs]
-    times = [times_of(own, file, row) for own in texts]
+    times = [parse_times(own, file, row) for own in texts]
     return Series(row, label, channels, times)
 
 
@@ -135,7 +135,7 @@ def _cells(part: str) -> list[str]:
     return [cell.strip() for cell in part.split(",")]
 
 
-def _refuse_otherwise(header: _Header, series: Series, wanted: Wanted, file: str) -> None:
+def _refuse_otherwise(header: _Header, series: Series, wanted: ConvertRequest, file: str) -> None:
     """Refuse a row that is not as the header says."""
     for found, said in _differences(header, series, wanted.missing):
         fix = f"the header {said}; correct one of the two"
@@ -148,15 +148,15 @@ def _differences(
     """What a row is, and what the header says of it."""
     n_channels, n_said = len(series.channels), header.count("dimensions", "dimension")
     if n_said is not None and n_channels != n_said:
-        yield number(n_channels, "dimension"), f"says @dimensions {n_said}"
+        yield pluralize(n_channels, "dimension"), f"says @dimensions {n_said}"
     if header.is_true("univariate") and n_channels > 1:
-        yield number(n_channels, "dimension"), "says @univariate true"
+        yield pluralize(n_channels, "dimension"), "says @univariate true"
     length = header.count("serieslength")
     for values in series.channels if length is not None and missing == "refuse" else []:
         if len(values) != length:
-            yield number(len(values), "value"), f"says @seriesLength {length}"
+            yield pluralize(len(values), "value"), f"says @seriesLength {length}"
     if header.is_true("timestamps") and series.times is None:
         yield "values without times", "says @timeStamps true"
     name = class_name(series.label)
     if header.classes and name not in ("", "?", *header.classes):
-        yield f"the class {name!r}", f"lists {some_of(header.classes)}"
+        yield f"the class {name!r}", f"lists {abbreviate(header.classes)}"

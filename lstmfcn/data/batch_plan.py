@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Literal
 
-from lstmfcn.console import number
+from lstmfcn.console import pluralize
 from lstmfcn.errors import DataError, HyperparameterError
 
 FEWEST_ROWS = 2
@@ -73,7 +73,7 @@ def refuse_few_rows(n_rows: int, world_size: int, file: str) -> None:
     """
     if n_rows < FEWEST_ROWS * world_size:
         raise DataError(
-            f"{number(n_rows, 'row')} for {number(world_size, 'worker')}",
+            f"{pluralize(n_rows, 'row')} for {pluralize(world_size, 'worker')}",
             "give each worker at least two rows",
             file=file,
         )

@@ -13,7 +13,7 @@ from collections.abc import Iterator, Sequence
 from itertools import pairwise
 from typing import NamedTuple
 
-from lstmfcn.console import is_number, number
+from lstmfcn.console import is_number, pluralize
 from lstmfcn.errors import DataError
 
 _NAME = re.compile(r"(x(?:.*?\D)??)((?:(?<=[_. ])-)?\d+(?:\.\d+)?)", re.ASCII | re.DOTALL)
@@ -44,7 +44,9 @@ def blank_faults(header: Sequence[str], file: str | None) -> Iterator[DataError]
     padded = (name for name in header if name != name.strip())
     blank = [repr(name) for name in padded if name.strip().startswith(("x", "y"))]
     if blank:
-        yield DataError(f"blanks around the column name {some_of(blank)}", "remove them", file=file)
+        yield DataError(
+            f"blanks around the column name {abbreviate(blank)}", "remove them", file=file
+        )
 
 
 def repeat_faults(columns: Sequence[str], file: str | None) -> Iterator[DataError]:
@@ -52,7 +54,7 @@ def repeat_faults(columns: Sequence[str], file: str | None) -> Iterator[DataErro
     repeated = [name for name, count in Counter(columns).items() if count > 1]
     if repeated:
         yield DataError(
-            f"the column {some_of(repeated)} more than once",
+            f"the column {abbreviate(repeated)} more than once",
             "give every column a name of its own",
             file=file,
         )
@@ -63,15 +65,15 @@ def label_name_faults(labels: Sequence[str], file: str | None) -> Iterator[DataE
     odd = odd_labels(labels)
     if "y" in labels and len(labels) > 1:
         yield DataError(
-            f"{len(labels)} label columns that start with y ({some_of(labels)})",
+            f"{len(labels)} label columns that start with y ({abbreviate(labels)})",
             "keep y alone, which holds class names, or y_1, y_2, ... of 0 and 1; rename what is no "
             "label",
             file=file,
         )
     elif odd and len(odd) < len(labels):
         yield DataError(
-            f"the label column {some_of(odd)} beside "
-            f"{some_of([name for name in labels if name not in set(odd)])}",
+            f"the label column {abbreviate(odd)} beside "
+            f"{abbreviate([name for name in labels if name not in set(odd)])}",
             "rename what is no label, for names that start with y are labels; name all labels y_1, "
             "y_2, ...",
             file=file,
@@ -94,16 +96,16 @@ def column_faults(
     there, wanted = set(found), set(expected)
     if there == wanted:
         return
-    fix = f"give it the {number(len(expected), f'{kind} column')} {some_of(expected)}"
+    fix = f"give it the {pluralize(len(expected), f'{kind} column')} {abbreviate(expected)}"
     if not found:
         unlabelled = "; for data without labels use lstmfcn predict" if kind == "label" else ""
         yield lack_fault(header, kind, fix + unlabelled, file)
         return
     missing = [name for name in expected if name not in there]
     extra = [name for name in found if name not in wanted]
-    differences = [f"without {some_of(missing)}"] if missing else []
-    differences += [f"with {some_of(extra)} beside them"] if extra else []
-    count = number(len(found), f"{kind} column")
+    differences = [f"without {abbreviate(missing)}"] if missing else []
+    differences += [f"with {abbreviate(extra)} beside them"] if extra else []
+    count = pluralize(len(found), f"{kind} column")
     yield DataError(f"{count}, {', '.join(differences)}", fix, file=file)
 
 
@@ -116,26 +118,26 @@ def lack_fault(header: Sequence[str], kind: str, fix: str, file: str | None) -> 
         fix: what to do, where the header does not tell why.
         file: for the message.
     """
-    found = f"no {kind} column in the header ({some_of(header)})"
+    found = f"no {kind} column in the header ({abbreviate(header)})"
     capitals = [name for name in header if name.startswith("X" if kind == "value" else "Y")]
     if header and sum(map(is_number, header)) > len(header) / 2:
-        found = f"numbers in place of column names ({some_of(header)})"
+        found = f"numbers in place of column names ({abbreviate(header)})"
         fix = "write the names as the first line of the file, such as y,x_1,x_2"
     elif capitals:
         others = [name for name in header if name.startswith("Y")] if kind == "value" else []
         renames = [f"{name} to {name[0].lower()}{name[1:]}" for name in [*capitals, *others]]
-        fix = f"names are case-sensitive: rename {some_of(renames)}"
+        fix = f"names are case-sensitive: rename {abbreviate(renames)}"
     return DataError(found, fix, file=file)
 
 
-def some_of(names: Sequence[str]) -> str:
+def abbreviate(names: Sequence[str]) -> str:
     """A few of many names: the first, the last, and how many."""
     if len(names) <= 6:
         return ", ".join(names) or "nothing"
     return f"{names[0]}, {names[1]}, ... {names[-1]} ({len(names)} in all)"
 
 
-class Channels(NamedTuple):
+class ChannelLayout(NamedTuple):
     """Value columns, one channel after the other, and how many channels they are."""
 
     n_channels: int
@@ -152,17 +154,17 @@ class _Place(NamedTuple):
 def value_names(n_channels: int, n_timepoints: int) -> list[str]:
     """Column names of values that have none: ``x_1``, ...; ``x1_1``, ... of several channels."""
     if n_channels == 1:
-        return list_names("x", n_timepoints)
+        return list_column_names("x", n_timepoints)
     channels = range(1, n_channels + 1)
-    return [name for channel in channels for name in list_names(f"x{channel}", n_timepoints)]
+    return [name for channel in channels for name in list_column_names(f"x{channel}", n_timepoints)]
 
 
-def list_names(column: str, n_timepoints: int) -> list[str]:
+def list_column_names(column: str, n_timepoints: int) -> list[str]:
     """Column names of the values in a column of lists: ``x_1``, ... of ``x``."""
     return [f"{column}_{t}" for t in range(1, n_timepoints + 1)]
 
 
-def channels_of(columns: Sequence[str], file: str | None = None) -> Channels:
+def parse_channels(columns: Sequence[str], file: str | None = None) -> ChannelLayout:
     """Read channels and timepoints off the value columns.
 
     Channels and timepoints are compared as written, and stand as they first appear; timepoints as
@@ -171,23 +173,23 @@ def channels_of(columns: Sequence[str], file: str | None = None) -> Channels:
     Raises:
         DataError: channels with different timepoints, or names that differ from those of the rest.
     """
-    places = [_place_of(name) for name in columns]
-    kinds = [_kind_of(place) for place in places]
+    places = [_parse_name(name) for name in columns]
+    kinds = [_name_kind(place) for place in places]
     if len(set(kinds)) > 1:
         raise _mixed(columns, kinds, file)
     if _CHANNELS not in kinds:
-        return Channels(1, tuple(columns))
+        return ChannelLayout(1, tuple(columns))
     times_of: dict[str, dict[str, str]] = {}
     for name, place in zip(columns, places, strict=True):
         if place:
             times_of.setdefault(place.channel, {})[place.timepoint] = name
     if len(times_of) == 1:
-        return Channels(1, tuple(columns))
+        return ChannelLayout(1, tuple(columns))
     first, *others = times_of
     for channel in others:
         _refuse_other_times(first, channel, times_of, file)
     ordered = (times_of[channel][t] for channel in times_of for t in times_of[first])
-    return Channels(len(times_of), tuple(ordered))
+    return ChannelLayout(len(times_of), tuple(ordered))
 
 
 def timepoints_out_of_order(columns: Sequence[str]) -> tuple[str, str] | None:
@@ -197,7 +199,7 @@ def timepoints_out_of_order(columns: Sequence[str]) -> tuple[str, str] | None:
         columns: of values, one channel after the other. They stay in this order.
     """
     for name, other in pairwise(columns):
-        place, next_one = _place_of(name), _place_of(other)
+        place, next_one = _parse_name(name), _parse_name(other)
         if place and next_one and _falls(place, next_one):
             return name, other
     return None
@@ -205,7 +207,7 @@ def timepoints_out_of_order(columns: Sequence[str]) -> tuple[str, str] | None:
 
 def names_without_numbers(columns: Sequence[str]) -> list[str]:
     """Those of value columns whose names tell no timepoint; but for a single column."""
-    found = [name for name in columns if _place_of(name) is None]
+    found = [name for name in columns if _parse_name(name) is None]
     return found if len(columns) > 1 else []
 
 
@@ -219,13 +221,13 @@ def naming_warnings(values: Sequence[str], labels: Sequence[str]) -> list[str]:
         )
     if free := names_without_numbers(values):
         found.append(
-            f"the columns {some_of(free)} are a series in this order, though their names tell no "
-            "timepoint; rename what is no value"
+            f"the columns {abbreviate(free)} are a series in this order, though their names tell "
+            "no timepoint; rename what is no value"
         )
     if odd := odd_labels(labels):
         found.append(
-            f"the column {some_of(odd)} is read as labels, for its name starts with y; rename what "
-            "is no label"
+            f"the column {abbreviate(odd)} is read as labels, for its name starts with y; rename "
+            "what is no label"
         )
     return found
 
@@ -234,12 +236,12 @@ def _falls(place: _Place, other: _Place) -> bool:
     return place.channel == other.channel and float(place.timepoint) > float(other.timepoint)
 
 
-def _place_of(name: str) -> _Place | None:
+def _parse_name(name: str) -> _Place | None:
     found = _NAME.fullmatch(name)
     return _Place(*found.groups()) if found else None
 
 
-def _kind_of(place: _Place | None) -> str:
+def _name_kind(place: _Place | None) -> str:
     """What names must share: a channel named or not, and if not, the separator."""
     if place is None:
         return _WITHOUT_NUMBER
@@ -252,7 +254,7 @@ def _mixed(columns: Sequence[str], kinds: Sequence[str], file: str | None) -> Da
     fitting = [name for name, kind in zip(columns, kinds, strict=True) if kind == usual]
     others = [name for name, kind in zip(columns, kinds, strict=True) if kind != usual]
     return DataError(
-        f"the column {some_of(others)} beside {some_of(fitting)}",
+        f"the column {abbreviate(others)} beside {abbreviate(fitting)}",
         "rename what is no value, for names that start with x are values; name all values x_1, "
         "x_2, ..., or x1_1, x1_2, ... (channel, timepoint)",
         file=file,

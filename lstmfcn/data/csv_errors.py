@@ -10,12 +10,12 @@ from itertools import islice
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from lstmfcn.console import number
-from lstmfcn.data.columns import some_of
-from lstmfcn.data.dialect import USUAL, Dialect, lines_of_text, looks_like_number, rows_of_lines
+from lstmfcn.console import pluralize
+from lstmfcn.data.columns import abbreviate
+from lstmfcn.data.dialect import USUAL, Dialect, lines_of_text, looks_like_number, parse_lines
 from lstmfcn.data.schema import SeriesSchema
 from lstmfcn.data.shards import Shard
-from lstmfcn.data.table import MISSING_TEXTS, Source
+from lstmfcn.data.table import MISSING_TEXTS, RowOrigin
 from lstmfcn.errors import DataError, raise_first
 
 _NUMBER_WITH_COMMA = r"^\s*([+-]?\d*),(\d+(?:[eE][+-]?\d+)?)\s*$"
@@ -23,7 +23,7 @@ LEAVE_OUT = "leave the row out, as lstmfcn check --fix does"
 
 
 @contextmanager
-def lines_of(shard: Shard) -> Iterator[Iterator[list[str]]]:
+def read_lines(shard: Shard) -> Iterator[Iterator[list[str]]]:
     """The cells of each line of a CSV shard, the header first; none for empty lines.
 
     Iterating raises:
@@ -32,10 +32,10 @@ def lines_of(shard: Shard) -> Iterator[Iterator[list[str]]]:
     layout = shard.layout
     with shard.open() as stream, io.TextIOWrapper(stream, "utf-8-sig") as text:
         lines = islice(lines_of_text(text), layout.n_lines_before, None)
-        yield rows_of_lines(lines, layout.dialect.separator)
+        yield parse_lines(lines, layout.dialect.separator)
 
 
-def numbers_of(types: Mapping[str, pa.DataType | None]) -> list[str]:
+def parse_numbers(types: Mapping[str, pa.DataType | None]) -> list[str]:
     """The columns that must hold numbers."""
     return [name for name, kind in types.items() if kind == pa.float32()]
 
@@ -64,15 +64,15 @@ def refuse_first_fault(
     Raises:
         DataError: a row with another number of cells, or a cell that is no number.
     """
-    places = places_of(numbers, header)
+    places = locate_fields(numbers, header)
     row = 0
     for row, cells in enumerate(filter(None, lines), start=1):
-        source = Source(file, row - 1)
+        source = RowOrigin(file, row - 1)
         raise_first(line_faults(cells, header, places, schema, source, dialect))
     return row
 
 
-def places_of(names: Iterable[str], header: Sequence[str]) -> list[int]:
+def locate_fields(names: Iterable[str], header: Sequence[str]) -> list[int]:
     """Where in a header these names stand."""
     wanted = set(names)
     return [i for i, name in enumerate(header) if name in wanted]
@@ -83,7 +83,7 @@ def line_faults(
     header: Sequence[str],
     places: Sequence[int],
     schema: SeriesSchema,
-    source: Source,
+    source: RowOrigin,
     dialect: Dialect = USUAL,
 ) -> Iterator[DataError]:
     """Why a line cannot be parsed: one fault of all of it, or of each cell that is no number.
@@ -126,7 +126,7 @@ def _are_numbers(cells: Sequence[str], gap_texts: Collection[str], dialect: Dial
 
 
 def _refuse_other_columns(
-    cells: Sequence[str], header: Sequence[str], schema: SeriesSchema, source: Source
+    cells: Sequence[str], header: Sequence[str], schema: SeriesSchema, source: RowOrigin
 ) -> None:
     """Refuse a second header of other columns, or of the same in another order.
 
@@ -145,7 +145,7 @@ def _refuse_other_columns(
 
 def _is_header(names: Sequence[str], header: Sequence[str], schema: SeriesSchema) -> bool:
     """Whether names of labels and values stand where they do in the header."""
-    places = places_of([*schema.label_columns, *schema.value_columns], header)
+    places = locate_fields([*schema.label_columns, *schema.value_columns], header)
     return len(names) == len(header) and all(names[i] == header[i] for i in places)
 
 
@@ -162,14 +162,14 @@ def _of_whole_line(
     if len(cells) != len(header):
         if cells[0].startswith("#"):
             return "a comment among the rows", LEAVE_OUT
-        columns = number(len(header), "column")
-        return number(len(cells), "cell"), f"the header has {columns}: give the row as many"
+        columns = pluralize(len(header), "column")
+        return pluralize(len(cells), "cell"), f"the header has {columns}: give the row as many"
     texts = [cell.strip() for cell in cells]
     if _is_header(texts, header, schema):
         return "a second header", LEAVE_OUT
     values = [texts[i] for i in places if header[i] not in schema.label_columns]
     if len(values) > 1 and not any(_may_be_value(text, dialect) for text in values):
-        return f"text in place of all values ({some_of(values)}), such as units", LEAVE_OUT
+        return f"text in place of all values ({abbreviate(values)}), such as units", LEAVE_OUT
     return None
 
 
@@ -221,6 +221,6 @@ def empty_rows(table: pa.Table) -> list[int]:
     return [] if rows is None else pc.indices_nonzero(rows).to_pylist()
 
 
-def empty_row(source: Source) -> DataError:
+def empty_row(source: RowOrigin) -> DataError:
     """What to say of a row of empty cells."""
     return DataError("an empty row", LEAVE_OUT, file=source.file, row=source.rows_before + 1)

@@ -24,7 +24,7 @@ UNSCALED = Scaler(kind="none")
 
 
 @dataclass(frozen=True)
-class StoredValues:
+class FileBackedArray:
     """Values, float32 (N, V), packed in a file row after row; a slice of rows reads just those."""
 
     path: Path
@@ -51,11 +51,11 @@ class StoredValues:
         return self.scaler.transform(values.reshape(stop - start, self.n_values))
 
 
-Values = FloatArray | StoredValues
+Values = FloatArray | FileBackedArray
 
 
 @dataclass(frozen=True)
-class Rows:
+class Dataset:
     """Values, float32 (N, V), and encoded labels, (N, ...), of the same rows."""
 
     values: Values
@@ -64,11 +64,11 @@ class Rows:
     def __len__(self) -> int:
         return len(self.values)
 
-    def scaled(self, scaler: Scaler) -> Rows:
+    def scaled(self, scaler: Scaler) -> Dataset:
         """These rows with scaled values; an array is scaled in place."""
         values = self.values
-        if isinstance(values, StoredValues):
-            return Rows(replace(values, scaler=scaler), self.labels)
+        if isinstance(values, FileBackedArray):
+            return Dataset(replace(values, scaler=scaler), self.labels)
         for start in range(0, len(values), PIECE_ROWS):
             values[start : start + PIECE_ROWS] = scaler.transform(
                 values[start : start + PIECE_ROWS]
@@ -76,7 +76,7 @@ class Rows:
         return self
 
 
-class ValuesCollector:
+class SpillingBuffer:
     """Takes values as they are read. What exceeds the memory granted goes to a file, all of it.
 
     Args:
@@ -122,7 +122,7 @@ class ValuesCollector:
         self._file.flush()
         os.fsync(self._file.fileno())
         self._file.close()
-        return StoredValues(self._path, self._n_rows, self._n_values)
+        return FileBackedArray(self._path, self._n_rows, self._n_values)
 
     def _make_room(self, n_rows: int) -> None:
         """Grow by a half at a time, which the system does without copying large arrays."""

@@ -102,7 +102,7 @@ def lines_of_text(text: io.TextIOWrapper) -> Iterator[str]:
         yield line
 
 
-def rows_of_lines(lines: Iterable[str], separator: str) -> Iterator[list[str]]:
+def parse_lines(lines: Iterable[str], separator: str) -> Iterator[list[str]]:
     """The cells of each row; none for an empty line.
 
     Raises:
@@ -152,7 +152,7 @@ def find_header(lines: Iterator[str]) -> Header:
     return _parsed(tuple(seen[:first]), seen[first])
 
 
-def separator_of(record: str) -> str:
+def find_separator(record: str) -> str:
     """What stands between the names of a header: what gives most names of values and labels.
 
     Where there are none, what gives most numbers, and then most cells.
@@ -163,7 +163,7 @@ def separator_of(record: str) -> str:
     return max(there, key=lambda separator: _fits(record, separator))
 
 
-def rival_of(record: str, separator: str) -> str | None:
+def rival_separator(record: str, separator: str) -> str | None:
     """Another separator that gives as many names of values and labels, where there is one."""
     others = [other for other in _separators_in(record) if other != separator]
     if not others:
@@ -179,7 +179,7 @@ def decimal_mark(lines: Iterable[str], separator: str) -> str:
     if separator != ";":
         return "."
     commas = points = 0
-    for cells in rows_of_lines(islice(lines, _LINES_LOOKED_AT), separator):
+    for cells in parse_lines(islice(lines, _LINES_LOOKED_AT), separator):
         commas += sum(1 for cell in cells if _WITH_COMMA.fullmatch(cell))
         points += sum(1 for cell in cells if _WITH_POINT.fullmatch(cell))
     return "," if commas > points else "."
@@ -221,7 +221,7 @@ def _record(first: str, lines: Iterator[str]) -> str:
 
 
 def _parsed(before: tuple[str, ...], record: str) -> Header:
-    separator = separator_of(record)
+    separator = find_separator(record)
     return Header(before, record, separator, split(record, separator))
 
 

@@ -11,8 +11,8 @@ from dataclasses import dataclass
 
 from pyarrow import fs
 
-from lstmfcn.console import number
-from lstmfcn.data.columns import some_of
+from lstmfcn.console import pluralize
+from lstmfcn.data.columns import abbreviate
 from lstmfcn.data.dialect import (
     USUAL,
     Dialect,
@@ -24,15 +24,15 @@ from lstmfcn.data.dialect import (
     may_be_names,
     not_utf8,
     refuse_wide,
-    rival_of,
+    rival_separator,
 )
 from lstmfcn.data.packing import (
     HEAD_BYTES,
     Packing,
+    find_packing,
     is_parquet,
-    packing_of,
     refuse_foreign,
-    unpacked,
+    unpack,
 )
 from lstmfcn.errors import DataError
 
@@ -77,7 +77,7 @@ class Layout:
             kind = f"the comment {shown}"
         if len(lines) > 1:
             return DataError(
-                f"{number(len(lines), 'line')} above the header, first {kind.rstrip(',')}",
+                f"{pluralize(len(lines), 'line')} above the header, first {kind.rstrip(',')}",
                 "remove them, as lstmfcn check --fix does",
                 file=file,
             )
@@ -105,7 +105,7 @@ class Layout:
         return None
 
     def _no_header(self, file: str, labels: bool) -> DataError:
-        cells = some_of([cell.strip() for cell in self.header])
+        cells = abbreviate([cell.strip() for cell in self.header])
         if may_be_names(self.header, self.dialect.separator):
             return DataError(
                 f"a header of numbers ({cells})",
@@ -154,9 +154,9 @@ def plain_bytes(
         OSError, EOFError, lzma.LZMAError, pa.ArrowException: a broken file.
     """
     with filesystem.open_input_file(path) as file:
-        packing = packing_of(file.read(HEAD_BYTES))
+        packing = find_packing(file.read(HEAD_BYTES))
         file.seek(0)
-        with unpacked(file, packing) as stream, io.BufferedReader(stream, HEAD_BYTES) as plain:
+        with unpack(file, packing) as stream, io.BufferedReader(stream, HEAD_BYTES) as plain:
             head = plain.peek(HEAD_BYTES)
             refuse_foreign(head, path, packing)
             refuse_wide(head, path, packing)
@@ -173,8 +173,8 @@ def _csv_layout(text: io.TextIOWrapper, path: str, packing: Packing) -> Layout:
         found.record.encode()
     except UnicodeEncodeError:
         raise _not_utf8(found.record, path, packing) from None
-    if rival := rival_of(found.record, found.separator):
-        names = some_of([name.strip() for name in found.names])
+    if rival := rival_separator(found.record, found.separator):
+        names = abbreviate([name.strip() for name in found.names])
         raise DataError(
             f"names separated by both {found.separator!r} and {rival!r} in the header ({names})",
             "separate all cells by one of them",

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 from pyarrow import fs
 
-from lstmfcn.data.columns import some_of
+from lstmfcn.data.columns import abbreviate
 from lstmfcn.errors import DataError
 
 logger = logging.getLogger(__name__)
@@ -249,17 +249,17 @@ def _unusual(mode: int) -> str:
 
 
 def _some(names: list[str]) -> str:
-    return some_of(sorted(map(printable, names)))
+    return abbreviate(sorted(map(printable, names)))
 
 
-def arguments_of(data: Data) -> tuple[str, ...]:
+def to_arguments(data: Data) -> tuple[str, ...]:
     """Each of the arguments, where one or several were given."""
     return (data,) if isinstance(data, str) else tuple(data)
 
 
-def told(data: Data) -> str:
+def join_arguments(data: Data) -> str:
     """The arguments as a message names them."""
-    return ", ".join(arguments_of(data))
+    return ", ".join(to_arguments(data))
 
 
 def as_arguments(data: Any) -> Any:

@@ -58,7 +58,7 @@ _FOREIGN: dict[bytes, tuple[str, str]] = {  # as the file command knows them
 _TAR_PLACE = 257  # of "ustar" in a POSIX tar archive
 
 
-def packing_of(head: bytes) -> Packing:
+def find_packing(head: bytes) -> Packing:
     """What a file with these first bytes is packed by; "" for nothing that is known."""
     for packing, magic in _PACKED.items():
         if head.startswith(magic) and (packing != "bz2" or head[4:10] in _BZIP2_BLOCKS):
@@ -66,7 +66,7 @@ def packing_of(head: bytes) -> Packing:
     return ""
 
 
-def unpacked(stream: pa.NativeFile, packing: Packing) -> pa.NativeFile:
+def unpack(stream: pa.NativeFile, packing: Packing) -> pa.NativeFile:
     """The plain bytes of a stream."""
     if packing == "xz":
         return pa.PythonFile(lzma.open(stream), mode="r")
@@ -90,8 +90,8 @@ def refuse_foreign(head: bytes, file: str, packing: Packing) -> None:
         DataError: says what it is, and what to do.
     """
     within = f", packed by {packing}" if packing else ""
-    if packing and (is_parquet(head) or packing_of(head)):
-        what = "Parquet" if is_parquet(head) else f"a file packed by {packing_of(head)}"
+    if packing and (is_parquet(head) or find_packing(head)):
+        what = "Parquet" if is_parquet(head) else f"a file packed by {find_packing(head)}"
         fix = f"unpack it: {UNPACKERS[packing]}"
         raise DataError(f"{what}{within}", fix, file=file)
     if head[_TAR_PLACE : _TAR_PLACE + 5] == b"ustar":

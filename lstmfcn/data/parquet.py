@@ -16,9 +16,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet
 
-from lstmfcn.data.columns import list_names
+from lstmfcn.data.columns import list_column_names
 from lstmfcn.data.shards import Shard
-from lstmfcn.data.table import Source
+from lstmfcn.data.table import RowOrigin
 from lstmfcn.errors import DataError
 
 Types = Mapping[str, pa.DataType | None]
@@ -58,14 +58,14 @@ def parquet_names(shard: Shard, known: Collection[str] = ()) -> list[str]:
     """
     with shard.filesystem.open_input_file(shard.path) as file:
         stored = _opened(file, shard)
-        lists = _lists_of(stored.schema_arrow)
+        lists = _read_lists(stored.schema_arrow)
         length = max((_longest(stored, name) for name in lists), default=0)
         names: list[str] = []
         for name in stored.schema_arrow.names:
             if name not in lists:
                 names.append(name)
             else:
-                names += list_names(name, max(length, _width(name, known)))
+                names += list_column_names(name, max(length, _width(name, known)))
         return names
 
 
@@ -80,17 +80,17 @@ def parquet_tables(shard: Shard, types: Types) -> Iterator[pa.Table]:
     """
     with shard.filesystem.open_input_file(shard.path) as file:
         stored = _opened(file, shard)
-        lists = {name: _width(name, types) for name in _lists_of(stored.schema_arrow)}
-        of_lists = {column for name in lists for column in list_names(name, lists[name])}
+        lists = {name: _width(name, types) for name in _read_lists(stored.schema_arrow)}
+        of_lists = {column for name in lists for column in list_column_names(name, lists[name])}
         plain = [name for name in types if name not in of_lists]
         _refuse_other_types(shard, stored.schema_arrow, {name: types[name] for name in plain})
         wanted = [*plain, *(name for name, width in lists.items() if width)]
         rows = 0
         for batch in stored.iter_batches(_ROWS, columns=wanted):
-            source = Source(shard.path, rows)
+            source = RowOrigin(shard.path, rows)
             columns = {name: _typed(batch[name], types[name], name, source) for name in plain}
             for name in wanted[len(plain) :]:
-                columns |= _values_of(batch[name], name, lists[name], source)
+                columns |= _read_values(batch[name], name, lists[name], source)
             yield pa.table({name: columns[name] for name in types})
             rows += batch.num_rows
 
@@ -108,7 +108,7 @@ def _opened(file: pa.NativeFile, shard: Shard) -> pa.parquet.ParquetFile:
     return stored
 
 
-def _lists_of(schema: pa.Schema) -> list[str]:
+def _read_lists(schema: pa.Schema) -> list[str]:
     """The value columns that hold lists of numbers."""
     return [
         field.name
@@ -147,7 +147,7 @@ def _lengths(lists: pa.Array) -> npt.NDArray[np.int64]:
     return found
 
 
-def _values_of(lists: pa.Array, name: str, width: int, source: Source) -> dict[str, pa.Array]:
+def _read_values(lists: pa.Array, name: str, width: int, source: RowOrigin) -> dict[str, pa.Array]:
     """The columns that lists make, float32; null where a list has ended, or holds null."""
     lengths = _lengths(lists)
     for row in np.flatnonzero(lengths > width).tolist():
@@ -165,14 +165,14 @@ def _values_of(lists: pa.Array, name: str, width: int, source: Source) -> dict[s
     absent = np.ones(values.shape, dtype=np.bool_)
     values[times, rows] = flat.to_numpy(zero_copy_only=False)
     absent[times, rows] = flat.is_null().to_numpy(zero_copy_only=False)
-    names = list_names(name, width)
+    names = list_column_names(name, width)
     return {
         column: pa.array(of_time, mask=missing, from_pandas=False)
         for column, of_time, missing in zip(names, values, absent, strict=True)
     }
 
 
-def _typed(column: pa.Array, kind: pa.DataType | None, name: str, source: Source) -> pa.Array:
+def _typed(column: pa.Array, kind: pa.DataType | None, name: str, source: RowOrigin) -> pa.Array:
     if kind is None:
         return column
     if pa.types.is_dictionary(column.type):
@@ -189,7 +189,7 @@ def _typed(column: pa.Array, kind: pa.DataType | None, name: str, source: Source
         raise _no_utf8(column, name, source) from error
 
 
-def _no_utf8(column: pa.Array, name: str, source: Source) -> DataError:
+def _no_utf8(column: pa.Array, name: str, source: RowOrigin) -> DataError:
     """What to say of a column of bytes that are no text."""
     is_text = [_is_text(cell) for cell in column.to_pylist()]
     row = source.rows_before + 1 + is_text.index(False)

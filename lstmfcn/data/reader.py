@@ -17,22 +17,22 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.csv
 
-from lstmfcn.data.columns import some_of, value_columns
+from lstmfcn.data.columns import abbreviate, value_columns
 from lstmfcn.data.csv_errors import (
     empty_row,
     empty_rows,
-    lines_of,
-    numbers_of,
+    parse_numbers,
+    read_lines,
     refuse_first_fault,
     with_decimal_points,
 )
 from lstmfcn.data.dialect import LongLineError, not_utf8
 from lstmfcn.data.layout import long_line
-from lstmfcn.data.listing import Data, told
+from lstmfcn.data.listing import Data, join_arguments
 from lstmfcn.data.parquet import Types, parquet_names, parquet_tables
 from lstmfcn.data.schema import SeriesSchema
-from lstmfcn.data.shards import Shard, find_shards, tell_dialects
-from lstmfcn.data.table import Source
+from lstmfcn.data.shards import Shard, find_shards, log_dialects
+from lstmfcn.data.table import RowOrigin
 from lstmfcn.errors import DataError, raise_first
 from lstmfcn.hyperparameters import MissingLabelsName, MissingName, TaskName
 
@@ -58,7 +58,7 @@ _BROKEN = (
 """What a broken or unreadable file raises."""
 
 
-class ShardSet(NamedTuple):
+class ShardedDataset(NamedTuple):
     """The shards of data arguments, whose headers have been read and agree with the schema.
 
     Attributes:
@@ -76,7 +76,7 @@ class ShardSet(NamedTuple):
         return sorted(name for name in names if not name.startswith(("x", "y")))
 
 
-def survey(
+def open_dataset(
     data: Data,
     task: TaskName = "multiclass",
     schema: SeriesSchema | None = None,
@@ -85,7 +85,7 @@ def survey(
     *,
     missing_marker: str = "",
     missing_labels: MissingLabelsName = "refuse",
-) -> ShardSet:
+) -> ShardedDataset:
     """Find the shards and check every header, before any row is read.
 
     Args:
@@ -105,7 +105,7 @@ def survey(
 
     with ThreadPoolExecutor(_HEADER_THREADS) as threads:
         headers = list(threads.map(header_of, shards))
-    tell_dialects(told(data), shards)
+    log_dialects(join_arguments(data), shards)
     if (schema.missing if schema else missing) == "mask":
         headers = pad_lists(shards, headers, schema.value_columns if schema else ())
     read_by = schema or SeriesSchema.from_header(
@@ -118,7 +118,7 @@ def survey(
     )
     for shard, header in zip(shards, headers, strict=True):
         read_by.check_header(header, shard.path, labels)
-    return ShardSet(told(data), shards, headers, read_by)
+    return ShardedDataset(join_arguments(data), shards, headers, read_by)
 
 
 def read_header(shard: Shard, known: Collection[str] = (), labels: bool = False) -> list[str]:
@@ -134,14 +134,14 @@ def read_header(shard: Shard, known: Collection[str] = (), labels: bool = False)
             its folder's name has.
     """
     with readable(shard):
-        columns = columns_of(shard, known)
+        columns = select_columns(shard, known)
         raise_first(shard.header_faults(columns, labels))
         if before := shard.layout.before_fault(shard.path):
             raise before
         return columns
 
 
-def columns_of(shard: Shard, known: Collection[str] = ()) -> list[str]:
+def select_columns(shard: Shard, known: Collection[str] = ()) -> list[str]:
     """The names in a shard's header, whatever stands above it."""
     return parquet_names(shard, known) if shard.is_parquet else list(shard.layout.header)
 
@@ -177,7 +177,7 @@ def read_tables(
     labels: bool,
     header: Sequence[str],
     others: Sequence[str] = (),
-) -> Iterator[tuple[pa.Table, Source]]:
+) -> Iterator[tuple[pa.Table, RowOrigin]]:
     """A shard's rows, in order, as tables of the schema's columns; each with where it begins.
 
     Args:
@@ -200,10 +200,10 @@ def read_tables(
                 if empty:
                     table = table.slice(0, empty[0])
                 if table.num_rows:
-                    yield table, Source(shard.path, rows)
+                    yield table, RowOrigin(shard.path, rows)
                     rows += table.num_rows
                 if empty:
-                    raise empty_row(Source(shard.path, rows))
+                    raise empty_row(RowOrigin(shard.path, rows))
         except _BROKEN as error:
             shard.refuse_changed()
             if isinstance(error, pa.ArrowInvalid) and not shard.is_parquet:
@@ -225,14 +225,14 @@ def refuse_absent(others: Sequence[str], header: Sequence[str], shard: Shard) ->
             there = [other for other in header if not other.startswith("x")]
             raise DataError(
                 f"no column {name!r}",
-                f"beside values there {'are' if len(there) > 1 else 'is'} {some_of(there)}"
+                f"beside values there {'are' if len(there) > 1 else 'is'} {abbreviate(there)}"
                 if there
                 else "there are only values",
                 file=shard.path,
             )
 
 
-def labelled_pieces(
+def read_pieces(
     shard: Shard, header: Sequence[str], schema: SeriesSchema
 ) -> Iterator[tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]]:
     """A shard's rows, in order, checked and packed.
@@ -329,9 +329,9 @@ def unreadable(shard: Shard, error: Exception) -> DataError:
 
 def _refuse_first_fault(shard: Shard, schema: SeriesSchema, types: Types) -> None:
     """Read a CSV shard cell by cell and raise for the first row or cell that cannot be parsed."""
-    with lines_of(shard) as lines:
+    with read_lines(shard) as lines:
         header = next(lines)
-        dialect, numbers = shard.layout.dialect, numbers_of(types)
+        dialect, numbers = shard.layout.dialect, parse_numbers(types)
         if refuse_first_fault(lines, header, numbers, schema, shard.path, dialect) == 0:
             raise without_rows(shard)
 

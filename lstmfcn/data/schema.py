@@ -17,15 +17,15 @@ import pyarrow as pa
 from pydantic import BaseModel, ConfigDict, Field
 
 from lstmfcn.data.columns import (
+    abbreviate,
     blank_faults,
-    channels_of,
     column_faults,
     label_columns,
     label_name_faults,
     lack_fault,
     naming_warnings,
+    parse_channels,
     repeat_faults,
-    some_of,
     value_columns,
 )
 from lstmfcn.data.dialect import ONE_MARK, looks_like_number
@@ -33,16 +33,16 @@ from lstmfcn.data.table import (
     MISSING_TEXTS,
     Array,
     FloatArray,
-    Source,
+    RowOrigin,
     cell_faults,
     class_order,
+    find_rows,
     is_missing,
     label_faults,
     label_matrix,
     match_class,
-    matrix_of,
     not_one_hot,
-    rows_of,
+    to_matrix,
 )
 from lstmfcn.errors import DataError, raise_first
 from lstmfcn.hyperparameters import MissingLabelsName, MissingName, TaskName
@@ -107,11 +107,11 @@ class SeriesSchema(BaseModel):
         raise_first(label_name_faults(labels, file))
         if task == "binary" and len(labels) > 2:
             raise DataError(
-                f"{len(labels)} label columns ({some_of(labels)}) for the task binary",
+                f"{len(labels)} label columns ({abbreviate(labels)}) for the task binary",
                 "use --task multiclass or multilabel, or keep one or two label columns",
                 file=file,
             )
-        n_channels, values = channels_of(value_columns(header), file)
+        n_channels, values = parse_channels(value_columns(header), file)
         classes = labels
         if task == "binary" and len(labels) == 1:
             classes = ("0", "1")
@@ -158,7 +158,7 @@ class SeriesSchema(BaseModel):
         """
         if len(names) < 2:
             raise DataError(
-                f"only the class {some_of(names)}" if names else "no class",
+                f"only the class {abbreviate(names)}" if names else "no class",
                 "training needs rows of at least two classes",
                 file=file,
                 column=self.label_columns[0],
@@ -210,20 +210,20 @@ class SeriesSchema(BaseModel):
         if labels:
             yield from column_faults("label", header, self.label_columns, file)
 
-    def encode_values(self, table: pa.Table, source: Source = Source()) -> FloatArray:
+    def encode_values(self, table: pa.Table, source: RowOrigin = RowOrigin()) -> FloatArray:
         """The values as float32, shape (N, V), columns matched by name; nan where one is missing.
 
         Raises:
             DataError: the first value, by row, that is not finite, or missing where that is not
                 allowed; or a row without any value.
         """
-        matrix = matrix_of(table, self.value_columns)
+        matrix = to_matrix(table, self.value_columns)
         raise_first(self.value_faults(~self.usable(matrix), table, source))
         self.refuse_empty_rows(matrix, source)
         return matrix
 
     def value_faults(
-        self, refused: npt.NDArray[np.bool_], table: pa.Table, source: Source
+        self, refused: npt.NDArray[np.bool_], table: pa.Table, source: RowOrigin
     ) -> Iterator[DataError]:
         """What to say of refused values, (N, V), by row."""
         return cell_faults(refused, table, self.value_columns, source, _VALUE_FIX, _MASK)
@@ -233,7 +233,7 @@ class SeriesSchema(BaseModel):
         usable: npt.NDArray[np.bool_] = np.isfinite(values)
         return usable | np.isnan(values) if self.missing == "mask" else usable
 
-    def refuse_empty_rows(self, values: FloatArray, source: Source) -> None:
+    def refuse_empty_rows(self, values: FloatArray, source: RowOrigin) -> None:
         """Refuse rows (N, V) in which every value is missing, where values may be.
 
         Raises:
@@ -241,7 +241,7 @@ class SeriesSchema(BaseModel):
         """
         raise_first(self.empty_row_faults(values, source))
 
-    def empty_row_faults(self, values: FloatArray, source: Source) -> Iterator[DataError]:
+    def empty_row_faults(self, values: FloatArray, source: RowOrigin) -> Iterator[DataError]:
         """Rows (N, V) in which every value is missing, where values may be."""
         if self.missing == "refuse":
             return
@@ -253,7 +253,7 @@ class SeriesSchema(BaseModel):
                 row=source.rows_before + row + 1,
             )
 
-    def label_names(self, table: pa.Table, source: Source = Source()) -> list[str]:
+    def label_names(self, table: pa.Table, source: RowOrigin = RowOrigin()) -> list[str]:
         """The class names that the single label column holds, one a row.
 
         Raises:
@@ -270,10 +270,10 @@ class SeriesSchema(BaseModel):
         name_of = {label: "" if is_missing(label, False) else match(label) for label in set(labels)}
         return [name_of[label] for label in labels]
 
-    def empty_name_faults(self, names: Sequence[str], source: Source) -> Iterator[DataError]:
+    def empty_name_faults(self, names: Sequence[str], source: RowOrigin) -> Iterator[DataError]:
         """Rows without a class name."""
         fix = _CLASS_FIX + ("" if self.classes else _KEEP_NAMES)
-        for row, name in rows_of(names, self._lacks):
+        for row, name in find_rows(names, self._lacks):
             yield DataError(
                 f"{name!r}, a missing label" if name else "an empty cell",
                 fix if name else _CLASS_FIX,
@@ -288,7 +288,7 @@ class SeriesSchema(BaseModel):
         return not name or (refused and name not in self.classes)
 
     def encode_names(
-        self, names: Sequence[str], source: Source = Source()
+        self, names: Sequence[str], source: RowOrigin = RowOrigin()
     ) -> npt.NDArray[np.int64]:
         """Class names as indices into ``classes``, shape (N,).
 
@@ -300,20 +300,20 @@ class SeriesSchema(BaseModel):
         index = {name: i for i, name in enumerate(self.classes)}
         return np.array([index[name] for name in names], dtype=np.int64)
 
-    def unknown_name_faults(self, names: Sequence[str], source: Source) -> Iterator[DataError]:
+    def unknown_name_faults(self, names: Sequence[str], source: RowOrigin) -> Iterator[DataError]:
         """Rows with a class name that is not among the classes."""
         known = set(self.classes)
-        for row, name in rows_of(names, lambda name: name not in known):
+        for row, name in find_rows(names, lambda name: name not in known):
             if not self._lacks(name):
                 yield DataError(
                     f"the class {name!r}",
-                    f"the model knows {some_of(self.classes)}; correct the label or train anew",
+                    f"the model knows {abbreviate(self.classes)}; correct the label or train anew",
                     file=source.file,
                     row=source.rows_before + row + 1,
                     column=self.label_columns[0],
                 )
 
-    def encode_labels(self, table: pa.Table, source: Source = Source()) -> Array:
+    def encode_labels(self, table: pa.Table, source: RowOrigin = RowOrigin()) -> Array:
         """The labels as the task trains on them.
 
         Returns:
@@ -361,14 +361,14 @@ class SeriesSchema(BaseModel):
         absent = [name for name in self.classes if not counts[name]]
         if absent:
             yield DataError(
-                f"no row of the class {some_of(absent)}",
+                f"no row of the class {abbreviate(absent)}",
                 "add rows of it to the training data"
                 + ("" if self.holds_names else " or remove its column"),
                 file=file,
             )
 
     def label_faults(
-        self, matrix: FloatArray, table: pa.Table, source: Source
+        self, matrix: FloatArray, table: pa.Table, source: RowOrigin
     ) -> Iterator[DataError]:
         """What is wrong with a `label_matrix`, (N, L): first all cells, then all rows."""
         yield from label_faults(matrix, table, self.label_columns, source)

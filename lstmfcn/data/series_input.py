@@ -11,14 +11,14 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from lstmfcn.console import number
-from lstmfcn.data.columns import some_of
+from lstmfcn.console import pluralize
+from lstmfcn.data.columns import abbreviate
 from lstmfcn.errors import DataError
 
 Numbers = npt.NDArray[np.float64]
 
 
-def in_named_order(values: Any, names: Sequence[Sequence[str]]) -> Any:
+def order_columns(values: Any, names: Sequence[Sequence[str]]) -> Any:
     """A table's value columns, matched by name as those of a shard are; all else as it is.
 
     A table is a pandas or polars DataFrame, or a pyarrow Table. One whose columns are numbered in
@@ -42,7 +42,8 @@ def in_named_order(values: Any, names: Sequence[Sequence[str]]) -> Any:
     closest = max(names, key=lambda wanted: len(there.intersection(wanted)))
     missing = [name for name in closest if name not in there]
     raise DataError(
-        f"a table without {number(len(missing), 'value column')} of the model, {some_of(missing)}",
+        f"a table without {pluralize(len(missing), 'value column')} of the model, "
+        f"{abbreviate(missing)}",
         "name its columns as the model's, or give an array of the values in their order",
     )
 
@@ -55,8 +56,8 @@ def _refuse_more(columns: Sequence[Any], wanted: Sequence[str]) -> None:
     more = [name for name in columns if str(name).startswith("x") and name not in known]
     if more:
         raise DataError(
-            f"a table with {number(len(more), 'value column')} that the model has not, "
-            f"{some_of(more)}",
+            f"a table with {pluralize(len(more), 'value column')} that the model has not, "
+            f"{abbreviate(more)}",
             "leave them out, or give an array of the values in their order",
         )
 
@@ -82,7 +83,7 @@ def several_lengths(values: Any) -> str | None:
     return f"{min(lengths)} to {max(lengths)} timepoints" if len(lengths) > 1 else None
 
 
-def as_array(values: Any, n_timepoints: int = 0) -> Any:
+def to_array(values: Any, n_timepoints: int = 0) -> Any:
     """Series of several lengths as one array with nan after their ends; arrays as they are.
 
     Args:
@@ -97,14 +98,14 @@ def as_array(values: Any, n_timepoints: int = 0) -> Any:
     is_even = not lengths - {max([n_timepoints, *lengths])}
     if not lengths or (is_even and isinstance(values, list | tuple)):
         return values
-    rows = _rows_of(values)
-    return values if rows is None else _filled(rows, n_timepoints)
+    rows = _split_rows(values)
+    return values if rows is None else _pad(rows, n_timepoints)
 
 
 def _lengths(values: Any) -> set[int]:
     """Timepoints of the series of a list or of a nested frame; none of all else."""
     lengths = set()
-    for row in _listed(values):
+    for row in _to_lists(values):
         if isinstance(row, list | tuple) and any(map(_has_length, row)):
             lengths |= {len(part) for part in row if _has_length(part)}
         elif hasattr(row, "shape") and row.shape:
@@ -119,7 +120,7 @@ def _has_length(part: Any) -> bool:
     return hasattr(part, "__len__") and not isinstance(part, str) and getattr(part, "ndim", 1) > 0
 
 
-def _listed(values: Any) -> Any:
+def _to_lists(values: Any) -> Any:
     """The rows of a list or of a nested frame; none of all else."""
     if _is_nested(values):
         cells = (values[name] for name in values.columns)
@@ -128,24 +129,24 @@ def _listed(values: Any) -> Any:
     return values if is_objects or isinstance(values, list | tuple) else []
 
 
-def _rows_of(values: Any) -> list[Numbers] | None:
+def _split_rows(values: Any) -> list[Numbers] | None:
     """The series of a list or of a nested frame, all (t,) or all (C, t); None of no numbers."""
     try:
-        rows = [_row_of(row) for row in _listed(values)]
+        rows = [_parse_row(row) for row in _to_lists(values)]
     except (TypeError, ValueError, OverflowError):
         return None
     leading = {row.shape[:-1] for row in rows}
     return rows if len(leading) == 1 and all(row.ndim in (1, 2) for row in rows) else None
 
 
-def _row_of(row: Any) -> Numbers:
+def _parse_row(row: Any) -> Numbers:
     try:
         return np.asarray(row, dtype=np.float64)
     except ValueError:  # channels of several lengths
-        return _filled([np.asarray(channel, dtype=np.float64) for channel in row])
+        return _pad([np.asarray(channel, dtype=np.float64) for channel in row])
 
 
-def _filled(rows: Sequence[Numbers], n_timepoints: int = 0) -> Numbers:
+def _pad(rows: Sequence[Numbers], n_timepoints: int = 0) -> Numbers:
     longest = max([n_timepoints, *(row.shape[-1] for row in rows)])
     found = np.full((len(rows), *rows[0].shape[:-1], longest), np.nan)
     for filled, row in zip(found, rows, strict=True):
@@ -165,7 +166,7 @@ def swapped_axes(n_channels: int, n_timepoints: int) -> str | None:
     if n_channels <= n_timepoints:
         return None
     return (
-        f"{number(n_channels, 'channel')} of {number(n_timepoints, 'timepoint')}: the axes are "
-        f"(N, channels, timepoints); if yours are (N, timepoints, channels), give "
+        f"{pluralize(n_channels, 'channel')} of {pluralize(n_timepoints, 'timepoint')}: the axes "
+        f"are (N, channels, timepoints); if yours are (N, timepoints, channels), give "
         "X.transpose(0, 2, 1)"
     )

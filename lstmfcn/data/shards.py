@@ -16,7 +16,7 @@ from pathlib import Path, PurePosixPath
 import pyarrow as pa
 from pyarrow import fs
 
-from lstmfcn.console import number
+from lstmfcn.console import pluralize
 from lstmfcn.data.dialect import USUAL
 from lstmfcn.data.layout import Layout, read_layout
 from lstmfcn.data.listing import (
@@ -24,12 +24,12 @@ from lstmfcn.data.listing import (
     Found,
     Parts,
     Wanted,
-    arguments_of,
     files_below,
     refuse_no_utf8,
     refuse_unusual,
+    to_arguments,
 )
-from lstmfcn.data.packing import PACKED_SUFFIXES, unpacked
+from lstmfcn.data.packing import PACKED_SUFFIXES, unpack
 from lstmfcn.errors import DataError
 
 CSV_SUFFIXES = (".csv", ".tsv")
@@ -103,7 +103,7 @@ class Shard:
     def open(self) -> pa.NativeFile:
         """The shard's plain bytes as a stream, whatever they are packed by."""
         stream = self.filesystem.open_input_stream(self.path, compression=None)
-        return unpacked(stream, self.layout.packing)
+        return unpack(stream, self.layout.packing)
 
     def refuse_changed(self) -> None:
         """Refuse a file that is another than was found: cut off, written on, written anew.
@@ -154,14 +154,14 @@ def list_shards(data: Data) -> list[Shard]:
     Raises:
         DataError: nothing is there, or two arguments name the same shard.
     """
-    found = [_shards_of(argument) for argument in arguments_of(data)]
+    found = [_shards_of(argument) for argument in to_arguments(data)]
     return _together(found) if len(found) > 1 else found[0]
 
 
 def _shards_of(data: str) -> list[Shard]:
     """The shards that one data argument names."""
     try:
-        shards = _found(data)
+        shards = _check_found(data)
     except OSError as error:
         raise DataError(f"what cannot be read ({error})", "check its rights", file=data) from error
     if not shards:
@@ -178,17 +178,17 @@ def empty_file(shard: Shard) -> DataError:
     return DataError("an empty file", "fill it or remove it", file=shard.path)
 
 
-def tell_dialects(data: str, shards: Sequence[Shard]) -> None:
+def log_dialects(data: str, shards: Sequence[Shard]) -> None:
     """Log what separates the cells of CSV shards, where it is not commas alone."""
     dialects = Counter(shard.layout.dialect for shard in shards if not shard.is_parquet)
     if dialects.keys() == {USUAL}:
         return
     for dialect, n_shards in dialects.items():
-        where = f" in {number(n_shards, 'shard')}" if len(dialects) > 1 else ""
+        where = f" in {pluralize(n_shards, 'shard')}" if len(dialects) > 1 else ""
         logger.info("%s: cells separated by %s%s", data, dialect, where)
 
 
-def _found(data: str) -> list[Shard]:
+def _check_found(data: str) -> list[Shard]:
     if data == "-":
         raise DataError("standard input", "write it to a file first, and name that", file=data)
     filesystem, path = _locate(data)
@@ -314,7 +314,7 @@ def _place(shard: Shard) -> tuple[str, str]:
 
 def finder(data: Data) -> Callable[[Path], str | None]:
     """What says by which of the arguments a local file would be found, where it is there."""
-    places = [(argument, *_locate(argument)) for argument in arguments_of(data)]
+    places = [(argument, *_locate(argument)) for argument in to_arguments(data)]
     local = [(argument, Path(place)) for argument, fs, place in places if fs.type_name == "local"]
 
     def finds(file: Path) -> str | None:

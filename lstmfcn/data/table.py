@@ -15,7 +15,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from lstmfcn.data.columns import some_of
+from lstmfcn.data.columns import abbreviate
 from lstmfcn.errors import DataError
 
 Array = npt.NDArray[np.generic]
@@ -41,7 +41,7 @@ _PLAIN = range(-7, 40)
 _FIX = "write 0 or 1 there"
 
 
-class Source(NamedTuple):
+class RowOrigin(NamedTuple):
     """Where a table comes from, for messages: its file and how many rows stand before it."""
 
     file: str | None = None
@@ -58,7 +58,7 @@ class Place(NamedTuple):
         return f"{self.file}, row {self.row}"
 
 
-def matrix_of(table: pa.Table, columns: Sequence[str]) -> FloatArray:
+def to_matrix(table: pa.Table, columns: Sequence[str]) -> FloatArray:
     """The columns as one float32 matrix (N, len(columns)); nan for empty cells."""
     chosen = table.select(list(columns))
     if any(kind != pa.float32() for kind in chosen.schema.types):
@@ -74,7 +74,7 @@ def cell_faults(
     refused: npt.NDArray[np.bool_],
     table: pa.Table,
     columns: Sequence[str],
-    source: Source,
+    source: RowOrigin,
     fix: str,
     fix_of_missing: str = "",
 ) -> Iterator[DataError]:
@@ -128,10 +128,10 @@ def class_name(value: object) -> str:
     power = int(exponent or 0) - len(fraction)
     significant = digits.rstrip("0")
     power += len(digits) - len(significant)
-    return ("-" if sign == "-" else "") + _written(significant, power)
+    return ("-" if sign == "-" else "") + _format(significant, power)
 
 
-def _written(digits: str, power: int) -> str:
+def _format(digits: str, power: int) -> str:
     """Digits times a power of ten, in the one form that this number has as a class name."""
     first = len(digits) - 1 + power
     if first not in _PLAIN and power != 0:
@@ -177,7 +177,7 @@ def class_order(name: str) -> tuple[bool, float, str]:
     return not finite, number if finite else 0.0, name
 
 
-def rows_of(names: Sequence[str], is_wanted: Callable[[str], bool]) -> Iterator[tuple[int, str]]:
+def find_rows(names: Sequence[str], is_wanted: Callable[[str], bool]) -> Iterator[tuple[int, str]]:
     """Rows, counted from 0, with a class name of some kind; each name is looked at once."""
     wanted = {name for name in set(names) if is_wanted(name)}
     if wanted:
@@ -215,7 +215,7 @@ def _number(text: str) -> float:
 
 
 def label_faults(
-    matrix: FloatArray, table: pa.Table, columns: Sequence[str], source: Source
+    matrix: FloatArray, table: pa.Table, columns: Sequence[str], source: RowOrigin
 ) -> Iterator[DataError]:
     """Cells of a `label_matrix` that are neither 0 nor 1: first what is no number."""
     finite = np.isfinite(matrix)
@@ -237,14 +237,16 @@ def _found(cell: object, number: np.float32) -> str:
     return repr(cell) if isinstance(cell, str) and np.isnan(number) else f"{number:g}"
 
 
-def not_one_hot(matrix: FloatArray, columns: Sequence[str], source: Source) -> Iterator[DataError]:
+def not_one_hot(
+    matrix: FloatArray, columns: Sequence[str], source: RowOrigin
+) -> Iterator[DataError]:
     """Rows of a `label_matrix` without a single 1, among those whose cells are all 0 or 1."""
     whole: npt.NDArray[np.bool_] = ((matrix == 0) | (matrix == 1)).all(axis=1)
     ones = (matrix == 1).sum(axis=1)
     for row in np.flatnonzero(whole & (ones != 1)).tolist():
         chosen = [name for name, value in zip(columns, matrix[row], strict=True) if value]
         yield DataError(
-            f"{len(chosen)} classes ({some_of(chosen)})" if chosen else "no class",
+            f"{len(chosen)} classes ({abbreviate(chosen)})" if chosen else "no class",
             "put a single 1 in the row, or use --task multilabel",
             file=source.file,
             row=source.rows_before + row + 1,

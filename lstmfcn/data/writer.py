@@ -14,11 +14,11 @@ from typing import Any, BinaryIO, TextIO
 
 import pyarrow as pa
 
-from lstmfcn.console import number
+from lstmfcn.console import pluralize
 from lstmfcn.data.columns import value_names
 from lstmfcn.data.packing import Packing
 from lstmfcn.errors import OutputError
-from lstmfcn.storage.files import new_folder, whole_folder
+from lstmfcn.storage.files import atomic_directory, new_folder
 
 
 def write_shards(
@@ -67,9 +67,10 @@ def write_rows(
     """
     if n_shards > n_rows:
         raise OutputError(
-            f"{folder}: {number(n_shards, 'shard')} for {number(n_rows, 'row')}; use fewer shards"
+            f"{folder}: {pluralize(n_shards, 'shard')} for {pluralize(n_rows, 'row')}; use "
+            "fewer shards"
         )
-    with whole_folder(new_folder(folder)) as unfinished:
+    with atomic_directory(new_folder(folder)) as unfinished:
         for i in range(n_shards):
             n_rows_here = n_rows // n_shards + (i < n_rows % n_shards)
             own = islice(rows, n_rows_here) if i < n_shards - 1 else rows

@@ -21,8 +21,8 @@ from ray.core.generated.gcs_service_pb2 import GetClusterIdRequest
 from ray.core.generated.gcs_service_pb2_grpc import NodeInfoGcsServiceStub
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-from lstmfcn.console import number, stage
-from lstmfcn.distributed.losses import telling_losses
+from lstmfcn.console import pluralize, print_status
+from lstmfcn.distributed.losses import reporting_losses
 from lstmfcn.distributed.own_ray import init_ray, own_ray
 from lstmfcn.errors import OutputError, ResourceError
 from lstmfcn.storage.shadows import refuse_shadows
@@ -61,7 +61,7 @@ _MOMENT_S = 3.0
 logger = logging.getLogger(__name__)
 
 
-def refuse_dead(address: str) -> None:
+def check_address(address: str) -> None:
     """Ask the cluster at this address who it is.
 
     Raises:
@@ -86,7 +86,7 @@ def refuse_dead(address: str) -> None:
         raise _no_entry(address, f"no token was found to show to the cluster; {_OWN}") from error
     except grpc.RpcError as error:
         if error.code() == grpc.StatusCode.UNAUTHENTICATED:
-            raise _no_entry(address, _why_refused()) from error
+            raise _no_entry(address, _refusal_reason()) from error
         if error.code() in (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.UNIMPLEMENTED):
             raise no_cluster(address, "what listens there is not the head of one") from error
 
@@ -102,7 +102,7 @@ def _no_entry(address: str, reason: str) -> ResourceError:
     return ResourceError(f"RAY_ADDRESS={address}: {reason}")
 
 
-def _why_refused() -> str:
+def _refusal_reason() -> str:
     if os.environ.get("RAY_AUTH_MODE", "").lower() == "token":
         return f"the cluster's token is another than the one found; {_OWN}"
     return (
@@ -129,19 +129,19 @@ def ray_runtime(meanwhile: str | None = None) -> Iterator[bool]:
     prepare_environment()
     address = os.environ.get("RAY_ADDRESS")
     if address and not ray.is_initialized():
-        refuse_dead(address)
-    with _importing(meanwhile), telling_losses():
+        check_address(address)
+    with _importing(meanwhile), reporting_losses():
         if ray.is_initialized():
             yield True
             return
         refuse_shadows(Path.cwd())
         started = time.perf_counter()
         with ExitStack() as connected:
-            with stage(f"connecting to Ray at {address}" if address else "starting Ray"):
+            with print_status(f"connecting to Ray at {address}" if address else "starting Ray"):
                 connected.enter_context(_connected(address) if address else own_ray())
             cpus = sum(node.cpus for node in nodes())
             seconds = time.perf_counter() - started
-            logger.info("Ray is up: %s, %.1f s", number(cpus, "CPU"), seconds)
+            logger.info("Ray is up: %s, %.1f s", pluralize(cpus, "CPU"), seconds)
             yield False
 
 
@@ -163,7 +163,7 @@ def _importing(module: str | None) -> Iterator[None]:
 
 
 @contextmanager
-def quiet(name: str) -> Iterator[None]:
+def silence_logger(name: str) -> Iterator[None]:
     """Inside this block the logger of that name is silent.
 
     For Ray's loggers, where what they tell is told by us, or is not so. Ray of our own starting
@@ -206,7 +206,7 @@ class Node(NamedTuple):
 
 def nodes() -> list[Node]:
     """The machines of the cluster."""
-    return [_node(node["Resources"]) for node in living_nodes()]
+    return [_node(node["Resources"]) for node in alive_nodes()]
 
 
 def free_nodes() -> list[Node]:
@@ -216,12 +216,12 @@ def free_nodes() -> list[Node]:
     """
     started = time.monotonic()
     while True:
-        whole = {node["NodeID"]: _node(node["Resources"]) for node in living_nodes()}
+        whole = {node["NodeID"]: _node(node["Resources"]) for node in alive_nodes()}
         free = ray._private.state.available_resources_per_node()
-        there = [_node(has) for node_id, has in free.items() if node_id in whole]
-        all_free = sum(n.cpus for n in there) == sum(n.cpus for n in whole.values())
+        machines = [_node(has) for node_id, has in free.items() if node_id in whole]
+        all_free = sum(n.cpus for n in machines) == sum(n.cpus for n in whole.values())
         if all_free or time.monotonic() - started > _MOMENT_S:
-            return there
+            return machines
         time.sleep(0.1)
 
 
@@ -231,30 +231,32 @@ def _node(has: Mapping[str, float]) -> Node:
     )
 
 
-def living_nodes() -> list[dict[str, Any]]:
+def alive_nodes() -> list[dict[str, Any]]:
     """The machines that Ray counts on, as Ray describes them."""
     return [node for node in ray.nodes() if node["Alive"]]
 
 
-def places(there: list[Node], cpus: int, gpus: int = 0) -> int:
+def capacity(machines: list[Node], cpus: int, gpus: int = 0) -> int:
     """How many workers of so many CPUs and GPUs the machines hold at once."""
-    return sum(min(node.cpus // cpus, node.gpus // gpus if gpus else node.cpus) for node in there)
+    return sum(
+        min(node.cpus // cpus, node.gpus // gpus if gpus else node.cpus) for node in machines
+    )
 
 
-def most_cpus_each(there: list[Node], num_workers: int, gpus: int = 0) -> int:
+def max_cpus_per_worker(machines: list[Node], num_workers: int, gpus: int = 0) -> int:
     """The most CPUs that each of so many workers can have; at least 1."""
-    most = max((node.cpus for node in there), default=1)
-    fitting = (cpus for cpus in range(most, 1, -1) if places(there, cpus, gpus) >= num_workers)
+    most = max((node.cpus for node in machines), default=1)
+    fitting = (cpus for cpus in range(most, 1, -1) if capacity(machines, cpus, gpus) >= num_workers)
     return next(fitting, 1)
 
 
-def may_grow_to(cpus: int, gpus: int) -> bool:
+def autoscaler_can_reach(cpus: int, gpus: int) -> bool:
     """Whether the cluster's autoscaler may start machines up to so many CPUs and GPUs in all."""
     most = ray._private.state.state.get_max_resources_from_cluster_config()
     return most is not None and most.get("CPU", 0) >= cpus and most.get("GPU", 0) >= gpus
 
 
-def refuse_unshared(folder: Path) -> None:
+def require_shared_storage(folder: Path) -> None:
     """Refuse a folder that not every machine of the cluster sees.
 
     Args:
@@ -264,14 +266,14 @@ def refuse_unshared(folder: Path) -> None:
         OutputError: names the machines that do not see it.
     """
     here = ray.get_runtime_context().get_node_id()
-    others = [node for node in living_nodes() if node["NodeID"] != here]
+    others = [node for node in alive_nodes() if node["NodeID"] != here]
     if not others:
         return
     marker = folder / f".seen-by-all-{uuid.uuid4().hex[:8]}"
     try:
         marker.touch()
-        sees = ray.remote(num_cpus=0)(_sees)
-        with telling_losses("a machine of the cluster"):
+        sees = ray.remote(num_cpus=0)(_can_see)
+        with reporting_losses("a machine of the cluster"):
             asked = [sees.options(scheduling_strategy=_on(node)).remote(marker) for node in others]
             seen = ray.get(asked)
     finally:
@@ -288,5 +290,5 @@ def _on(node: dict[str, Any]) -> NodeAffinitySchedulingStrategy:
     return NodeAffinitySchedulingStrategy(node["NodeID"], soft=False)
 
 
-def _sees(marker: Path) -> bool:
+def _can_see(marker: Path) -> bool:
     return marker.exists()

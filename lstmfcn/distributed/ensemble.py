@@ -10,29 +10,29 @@ import ray
 import torch
 
 from lstmfcn.distributed.cluster import TRAINING_ENVIRONMENT
-from lstmfcn.distributed.load import PreparedRefs
+from lstmfcn.distributed.load import DatasetRefs
 from lstmfcn.distributed.losses import (
     LOST,
-    Losses,
-    own_error,
-    reason_of_loss,
-    telling_losses,
+    RestartBudget,
+    failure_reason,
+    reporting_losses,
+    unwrap_ray_error,
 )
-from lstmfcn.distributed.requests import Allotment
-from lstmfcn.distributed.worker import TrainingRun, refusing_memory_errors, train_model
-from lstmfcn.errors import StoppedError
+from lstmfcn.distributed.requests import WorkerResources
+from lstmfcn.distributed.worker import WorkerJob, refusing_memory_errors, train_model
+from lstmfcn.errors import RunInterruptedError
 from lstmfcn.model.artifact import Artifact
-from lstmfcn.training.batches import EvaluationBatches
-from lstmfcn.training.calibration import calibrated
-from lstmfcn.training.collective import OneWorker
-from lstmfcn.training.ensemble import ensemble_of, member_weights
+from lstmfcn.training.batches import EvaluationLoader
+from lstmfcn.training.calibration import calibrate
+from lstmfcn.training.collective import SingleProcess
+from lstmfcn.training.ensemble import combine_members, member_weights
 from lstmfcn.training.metrics_log import EpochMetrics, MetricsWriter, mean_metrics, read_metrics
 from lstmfcn.training.run_directory import CHECKPOINTS, METRICS, MODEL, member_folders
 
 logger = logging.getLogger(__name__)
 
 
-def train_members(run: TrainingRun, data: PreparedRefs, allotment: Allotment) -> EpochMetrics:
+def train_members(run: WorkerJob, data: DatasetRefs, allotment: WorkerResources) -> EpochMetrics:
     """Train all members, as many at a time as the cluster has room for, and save the ensemble.
 
     A member whose process is lost goes on from its newest checkpoint.
@@ -55,18 +55,18 @@ def train_members(run: TrainingRun, data: PreparedRefs, allotment: Allotment) ->
     device = allotment.device
     pending = {train.remote(member, data, device): k for k, member in enumerate(runs)}
     losses = [
-        Losses(member.output / CHECKPOINTS, f"member {k} was", f"member {k} was")
+        RestartBudget(member.output / CHECKPOINTS, f"member {k} was", f"member {k} was")
         for k, member in enumerate(runs)
     ]
     try:
-        with telling_losses("the process that makes the members one model"):
+        with reporting_losses("the process that makes the members one model"):
             stopped = None
             while pending:
                 (ended,), _ = ray.wait(list(pending))
                 k = pending.pop(ended)
                 try:
-                    reason = _why_lost(ended)
-                except StoppedError as stop:  # the others still write their checkpoints
+                    reason = _failure_reason(ended)
+                except RunInterruptedError as stop:  # the others still write their checkpoints
                     stopped = stop
                     continue
                 if reason:
@@ -76,14 +76,14 @@ def train_members(run: TrainingRun, data: PreparedRefs, allotment: Allotment) ->
                     logger.info("member %d is trained", k)
             if stopped:
                 raise stopped
-            combine = ray.remote(**resources | {"num_gpus": 0, "max_retries": 3})(_combine)
+            combine = ray.remote(**resources | {"num_gpus": 0, "max_retries": 3})(_combine_members)
             return cast(EpochMetrics, ray.get(combine.remote(run, data)))
     finally:
         for left in pending:
             ray.cancel(left)
 
 
-def _runs_of_members(run: TrainingRun) -> list[TrainingRun]:
+def _runs_of_members(run: WorkerJob) -> list[WorkerJob]:
     members = run.hyperparameters.of_members()
     weights = member_weights(run.initial_weights, len(members)) if run.initial_weights else None
     return [
@@ -100,13 +100,13 @@ def _runs_of_members(run: TrainingRun) -> list[TrainingRun]:
     ]
 
 
-def _train_member(run: TrainingRun, data: PreparedRefs, device: str) -> None:
+def _train_member(run: WorkerJob, data: DatasetRefs, device: str) -> None:
     run.output.mkdir(parents=True, exist_ok=True)
     with refusing_memory_errors():
-        train_model(run, data, OneWorker(), torch.device(device))
+        train_model(run, data, SingleProcess(), torch.device(device))
 
 
-def _why_lost(task: Any) -> str | None:
+def _failure_reason(task: Any) -> str | None:
     """Why a member's process ended; None where the member is trained.
 
     Raises:
@@ -115,24 +115,24 @@ def _why_lost(task: Any) -> str | None:
     try:
         ray.get(task)
     except LOST as error:
-        return reason_of_loss([str(error)])
+        return failure_reason([str(error)])
     except ray.exceptions.RayTaskError as error:
-        raise own_error(error) or error from None
+        raise unwrap_ray_error(error) or error from None
     return None
 
 
-def _combine(run: TrainingRun, data: PreparedRefs) -> EpochMetrics:
+def _combine_members(run: WorkerJob, data: DatasetRefs) -> EpochMetrics:
     """Save the members as one model, and the means of their metrics; returns the model's own."""
     torch.set_num_threads(run.threads)
     rows, held_out = ray.get(data.training), ray.get(data.validation)
     folders = member_folders(run.output, run.hyperparameters.members)
-    batches = {"train": EvaluationBatches(rows)}
+    batches = {"train": EvaluationLoader(rows)}
     if held_out:
-        batches["valid"] = EvaluationBatches(held_out)
+        batches["valid"] = EvaluationLoader(held_out)
     members = [Artifact.load(folder / MODEL) for folder in folders]
-    ensemble = ensemble_of(members, run.hyperparameters, batches)
+    ensemble = combine_members(members, run.hyperparameters, batches)
     if held_out:
-        ensemble = calibrated(ensemble, held_out)
+        ensemble = calibrate(ensemble, held_out)
     with MetricsWriter(run.output / METRICS) as writer:
         for metrics in mean_metrics([read_metrics(folder / METRICS) for folder in folders]):
             writer(metrics)

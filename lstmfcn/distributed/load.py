@@ -18,16 +18,16 @@ import numpy as np
 import ray
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-from lstmfcn.console import number, size
+from lstmfcn.console import format_bytes, pluralize
 from lstmfcn.data.batch_plan import batch_size_for, refuse_few_rows, refuse_small_batches
-from lstmfcn.data.dataset import FLOAT_BYTES, PIECE_ROWS, Rows, StoredValues, ValuesCollector
-from lstmfcn.data.reader import ShardSet, labelled_pieces
+from lstmfcn.data.dataset import FLOAT_BYTES, PIECE_ROWS, Dataset, FileBackedArray, SpillingBuffer
+from lstmfcn.data.reader import ShardedDataset, read_pieces
 from lstmfcn.data.scaler import Scaler
 from lstmfcn.data.schema import SeriesSchema
-from lstmfcn.distributed.cluster import quiet
-from lstmfcn.distributed.losses import telling_losses
+from lstmfcn.distributed.cluster import silence_logger
+from lstmfcn.distributed.losses import reporting_losses
 from lstmfcn.hyperparameters import ScalingName
-from lstmfcn.training.run_directory import ROWS, RunRecord
+from lstmfcn.training.run_directory import ROWS, RunConfig
 
 _SHOWN_CLASSES = 12
 
@@ -46,37 +46,41 @@ _PACKING_RATIO = 4
 _LESS_MEMORY = "if memory is short, lower --memory-gb, and run the command again"
 
 
-def tell_data(prepared: Prepared, granted_bytes: int, folder: Path) -> None:
+def log_dataset(prepared: DatasetInfo, granted_bytes: int, folder: Path) -> None:
     """Rows and classes, whether rows are in memory or streamed, and why."""
     purposes = {"training": prepared.training}
     if prepared.validation:
         purposes["validation"] = prepared.validation
     for purpose, data in purposes.items():
-        _tell(purpose, data)
+        _log_split(purpose, data)
     kept = sum(data.value_bytes for data in purposes.values() if not data.streamed)
     if kept:
-        logger.info("%s of rows kept in memory, of %s granted", size(kept), size(granted_bytes))
+        logger.info(
+            "%s of rows kept in memory, of %s granted",
+            format_bytes(kept),
+            format_bytes(granted_bytes),
+        )
     for purpose, data in purposes.items():
         if data.streamed:
             logger.info(
                 "%s rows take %s, more than the %s granted: packed in %s and streamed, shuffled in "
                 "windows",
                 purpose,
-                size(data.value_bytes),
-                size(granted_bytes),
+                format_bytes(data.value_bytes),
+                format_bytes(granted_bytes),
                 folder / ROWS,
             )
 
 
-def _tell(purpose: str, data: Summary) -> None:
+def _log_split(purpose: str, data: SplitInfo) -> None:
     shown = [f"{name} {count}" for name, count in data.classes.items()]
     logger.info(
         "%s: %s of %s%s from %s (%s)",
         purpose,
-        number(data.rows, "row"),
+        pluralize(data.rows, "row"),
         f"{data.n_channels} channels of " if data.n_channels > 1 else "",
-        number(data.n_timepoints, "timepoint"),
-        number(data.shards, "shard"),
+        pluralize(data.n_timepoints, "timepoint"),
+        pluralize(data.shards, "shard"),
         ", ".join(shown[:_SHOWN_CLASSES]) + (", ..." if len(shown) > _SHOWN_CLASSES else ""),
     )
 
@@ -85,13 +89,13 @@ class LoadedData(NamedTuple):
     """All rows of a data argument, unscaled, with the schema that they were read by."""
 
     schema: SeriesSchema
-    rows: Rows
+    rows: Dataset
     n_shards: int
 
     @property
     def streamed(self) -> bool:
         """Whether the values did not fit into memory."""
-        return isinstance(self.rows.values, StoredValues)
+        return isinstance(self.rows.values, FileBackedArray)
 
     def fingerprint(self) -> str:
         """SHA-256 over values and labels in row order; the same in any shard layout."""
@@ -103,7 +107,7 @@ class LoadedData(NamedTuple):
         return digest.hexdigest()
 
 
-def load(shard_set: ShardSet, memory_bytes: int, store: Path) -> LoadedData:
+def load(shard_set: ShardedDataset, memory_bytes: int, store: Path) -> LoadedData:
     """Read and check every row of a surveyed data argument.
 
     Args:
@@ -115,7 +119,7 @@ def load(shard_set: ShardSet, memory_bytes: int, store: Path) -> LoadedData:
         OutputError: the file cannot be written.
     """
     schema = shard_set.schema
-    collector = ValuesCollector(schema.n_values, memory_bytes, store)
+    collector = SpillingBuffer(schema.n_values, memory_bytes, store)
     parts = []
     for values, part in _pieces(shard_set):
         collector.add(values)
@@ -125,20 +129,22 @@ def load(shard_set: ShardSet, memory_bytes: int, store: Path) -> LoadedData:
         names, codes = np.unique(labels, return_inverse=True)
         schema = schema.with_classes(names.tolist(), shard_set.data)
         labels = schema.encode_names(names.tolist())[codes]
-    return LoadedData(schema, Rows(collector.values(), labels), len(shard_set.shards))
+    return LoadedData(schema, Dataset(collector.values(), labels), len(shard_set.shards))
 
 
-def _pieces(shard_set: ShardSet) -> Iterator[tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]]:
+def _pieces(
+    shard_set: ShardedDataset,
+) -> Iterator[tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]]:
     """All rows, in order: values and labels."""
     processes = _processes_worth(shard_set)
     if processes > 1:
-        yield from _of_ray_data(shard_set, processes)
+        yield from _read_with_ray_data(shard_set, processes)
         return
     for shard, header in zip(shard_set.shards, shard_set.headers, strict=True):
-        yield from labelled_pieces(shard, header, shard_set.schema)
+        yield from read_pieces(shard, header, shard_set.schema)
 
 
-def _processes_worth(shard_set: ShardSet) -> int:
+def _processes_worth(shard_set: ShardedDataset) -> int:
     """How many processes to read by; one is this one."""
     shards = shard_set.shards
     csv_bytes = sum(s.size * (_PACKING_RATIO if s.layout.packing else 1) for s in shards)
@@ -148,8 +154,8 @@ def _processes_worth(shard_set: ShardSet) -> int:
     return min(cpus, len(shards), 1 + csv_bytes // _BYTES_WORTH_A_PROCESS)
 
 
-def _of_ray_data(
-    shard_set: ShardSet, processes: int
+def _read_with_ray_data(
+    shard_set: ShardedDataset, processes: int
 ) -> Iterator[tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]]:
     """Rows read by several processes. They ask for no CPU: those may already be the workers'."""
     import ray.data  # takes half a second
@@ -160,8 +166,8 @@ def _of_ray_data(
     context.enable_progress_bars = False
     context.execution_options.preserve_order = True
     with (
-        telling_losses("a process that reads shards"),
-        quiet("ray.data"),  # Ray would print a fault's traceback besides
+        reporting_losses("a process that reads shards"),
+        silence_logger("ray.data"),  # Ray would print a fault's traceback besides
     ):
         dataset = ray.data.read_datasource(
             ShardSource(shard_set),
@@ -173,7 +179,7 @@ def _of_ray_data(
             yield block["x"], np.array(block["y"])  # a copy: the block leaves the object store
 
 
-class Wanted(NamedTuple):
+class LoadRequest(NamedTuple):
     """What is to be read, and how.
 
     Attributes:
@@ -183,9 +189,9 @@ class Wanted(NamedTuple):
         folder: of the run.
     """
 
-    record: RunRecord
-    training: ShardSet
-    validation: ShardSet | None
+    record: RunConfig
+    training: ShardedDataset
+    validation: ShardedDataset | None
     scaling: ScalingName
     scaler: Scaler | None
     num_workers: int
@@ -193,7 +199,7 @@ class Wanted(NamedTuple):
     folder: Path
 
 
-class Summary(NamedTuple):
+class SplitInfo(NamedTuple):
     """What is known of one data argument once it has been read."""
 
     rows: int
@@ -209,42 +215,42 @@ class Summary(NamedTuple):
         return FLOAT_BYTES * self.rows * self.n_channels * self.n_timepoints
 
 
-class Prepared(NamedTuple):
+class DatasetInfo(NamedTuple):
     """What a training needs to know of its data, besides the rows themselves."""
 
     schema: SeriesSchema
     scaler: Scaler
     train_sha256: str
-    training: Summary
-    validation: Summary | None
+    training: SplitInfo
+    validation: SplitInfo | None
 
 
-class PreparedRefs(NamedTuple):
-    """References to `Prepared`, to the scaled training rows, and to the validation rows or None."""
+class DatasetRefs(NamedTuple):
+    """References to `DatasetInfo`, the scaled training rows, and the validation rows or None."""
 
     prepared: Any
     training: Any
     validation: Any
 
 
-def start_preparing(wanted: Wanted) -> PreparedRefs:
+def start_loading(wanted: LoadRequest) -> DatasetRefs:
     """Begin to read, on the driver's node; the references resolve when all is read and checked."""
     here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
-    task = ray.remote(num_cpus=0, num_returns=3, scheduling_strategy=here)(_prepare)
-    return PreparedRefs(*task.remote(wanted))
+    task = ray.remote(num_cpus=0, num_returns=3, scheduling_strategy=here)(_load_all)
+    return DatasetRefs(*task.remote(wanted))
 
 
-def resolved(data: PreparedRefs) -> Prepared:
+def wait_for(data: DatasetRefs) -> DatasetInfo:
     """What is known of the data, once all of it has been read and checked.
 
     Raises:
         UserError: the data does not allow the training.
     """
-    with telling_losses("the process that reads the data", _LESS_MEMORY):
-        return cast(Prepared, ray.get(data.prepared))
+    with reporting_losses("the process that reads the data", _LESS_MEMORY):
+        return cast(DatasetInfo, ray.get(data.prepared))
 
 
-def _prepare(wanted: Wanted) -> tuple[Prepared, Rows, Rows | None]:
+def _load_all(wanted: LoadRequest) -> tuple[DatasetInfo, Dataset, Dataset | None]:
     store = wanted.folder / ROWS / wanted.scaling
     data = load(wanted.training, wanted.memory_bytes, store / "training.f32")
     data.schema.refuse_absent_classes(data.rows.labels, wanted.training.data)
@@ -259,7 +265,7 @@ def _prepare(wanted: Wanted) -> tuple[Prepared, Rows, Rows | None]:
     wanted.record.refuse_other_rows(fingerprint, wanted.training.data)
     scaler = wanted.scaler or Scaler.fit(wanted.scaling, data.rows.values, data.schema.n_channels)
     wanted.record.model_copy(update={"train_sha256": fingerprint}).save(wanted.folder)
-    prepared = Prepared(
+    prepared = DatasetInfo(
         data.schema, scaler, fingerprint, summary, _summary(held_out) if held_out else None
     )
     return (
@@ -269,10 +275,10 @@ def _prepare(wanted: Wanted) -> tuple[Prepared, Rows, Rows | None]:
     )
 
 
-def _summary(data: LoadedData) -> Summary:
+def _summary(data: LoadedData) -> SplitInfo:
     schema = data.schema
     counts = schema.class_counts(data.rows.labels)
-    return Summary(
+    return SplitInfo(
         len(data.rows),
         schema.n_channels,
         schema.n_timepoints,
@@ -282,7 +288,7 @@ def _summary(data: LoadedData) -> Summary:
     )
 
 
-def _refuse_too_few(data: LoadedData, wanted: Wanted) -> None:
+def _refuse_too_few(data: LoadedData, wanted: LoadRequest) -> None:
     refuse_few_rows(len(data.rows), wanted.num_workers, wanted.training.data)
     asked = wanted.record.hyperparameters.batch_size
     batch_size = batch_size_for(asked, len(data.rows), wanted.num_workers)

@@ -49,7 +49,7 @@ logger = logging.getLogger(__name__)
 
 
 @contextmanager
-def telling_losses(who: str = "a process of Ray", advice: str = AGAIN) -> Iterator[None]:
+def reporting_losses(who: str = "a process of Ray", advice: str = AGAIN) -> Iterator[None]:
     """Inside this block what Ray raises is told in a line; bugs keep their traceback.
 
     Args:
@@ -63,7 +63,7 @@ def telling_losses(who: str = "a process of Ray", advice: str = AGAIN) -> Iterat
     try:
         yield
     except exceptions.RayError as error:
-        raise own_error(error) or _loss(error, who, advice) or error from None
+        raise unwrap_ray_error(error) or _loss(error, who, advice) or error from None
 
 
 def _loss(error: exceptions.RayError, who: str, advice: str) -> ResourceError | None:
@@ -73,11 +73,11 @@ def _loss(error: exceptions.RayError, who: str, advice: str) -> ResourceError | 
         if isinstance(error, kind):
             return ResourceError(text)
     if isinstance(error, LOST):
-        return ResourceError(f"{who} was lost ({reason_of_loss([str(error)])}); {advice}")
+        return ResourceError(f"{who} was lost ({failure_reason([str(error)])}); {advice}")
     return None
 
 
-def own_error(error: BaseException) -> LstmfcnError | None:
+def unwrap_ray_error(error: BaseException) -> LstmfcnError | None:
     """The error of ours that another process raised, out of what Ray wrapped around it."""
     seen: BaseException | None = error
     while seen is not None:
@@ -85,18 +85,18 @@ def own_error(error: BaseException) -> LstmfcnError | None:
             return cast(LstmfcnError, getattr(seen, "cause", seen))
         inner = list(getattr(seen, "worker_failures", {}).values())
         for failure in inner:
-            if found := own_error(failure):
+            if found := unwrap_ray_error(failure):
                 return found
         seen = getattr(seen, "cause", None) or seen.__cause__
     return None
 
 
-def reason_of_loss(told: list[str]) -> str:
+def failure_reason(told: list[str]) -> str:
     """Why a process ended, by Ray's own long texts."""
     return next((why for sign, why in _REASONS.items() if any(sign in text for text in told)), "")
 
 
-class Losses:
+class RestartBudget:
     """Counts losses at one and the same checkpoint.
 
     Args:

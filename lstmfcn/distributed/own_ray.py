@@ -16,7 +16,7 @@ from pathlib import Path
 
 import ray
 
-from lstmfcn.console import is_verbose, number
+from lstmfcn.console import is_verbose, pluralize
 from lstmfcn.errors import ResourceError
 from lstmfcn.signals import end_now
 from lstmfcn.storage.scratch import scratch_folder
@@ -33,7 +33,7 @@ _MOST_BYTES = 107 - _LONGEST_SOCKET
 
 _WATCHED = ("raylet", "gcs_server")
 """Without one of these there is no Ray."""
-_LOOK_EVERY_S = 0.5
+_POLL_INTERVAL_S = 0.5
 
 _GPU_DEVICES = ("/dev/nvidiactl", "/dev/kfd", "/dev/dri", "/dev/dxg")
 """Of the drivers of NVIDIA, AMD, Intel, and of Windows' Linux; where there is none, is no GPU."""
@@ -72,13 +72,13 @@ def refuse_more_than_this_machine(workers: int, cpus: int | None, use_gpu: bool 
     """
     if ray.is_initialized() or os.environ.get("RAY_ADDRESS"):
         return
-    there, wanted = os.cpu_count() or 1, workers * (cpus or 1)
-    if wanted > there:
+    n_cpus, wanted = os.cpu_count() or 1, workers * (cpus or 1)
+    if wanted > n_cpus:
         raise ResourceError(
-            f"{number(workers, 'worker')} of {number(cpus or 1, 'CPU')} "
+            f"{pluralize(workers, 'worker')} of {pluralize(cpus or 1, 'CPU')} "
             f"{'does' if workers == 1 else 'do'} not fit this machine, which has "
-            f"{number(there, 'CPU')}; lower --num-workers or --cpus-per-worker, or name a cluster "
-            "in RAY_ADDRESS"
+            f"{pluralize(n_cpus, 'CPU')}; lower --num-workers or --cpus-per-worker, or name a "
+            "cluster in RAY_ADDRESS"
         )
     if use_gpu and sys.platform == "linux" and not any(map(os.path.exists, _GPU_DEVICES)):
         raise ResourceError(
@@ -168,7 +168,7 @@ def _watched() -> Iterator[None]:
     over, processes = threading.Event(), _processes()
 
     def watch() -> None:
-        while not over.wait(_LOOK_EVERY_S):
+        while not over.wait(_POLL_INTERVAL_S):
             for pid, name in processes.items():
                 # whoever shuts Ray down inside the block, as the endpoint does, disconnects first
                 if ray.is_initialized() and _has_ended(pid):

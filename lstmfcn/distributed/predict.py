@@ -14,33 +14,33 @@ import ray
 import torch
 from ray.util import ActorPool
 
-from lstmfcn.console import number
+from lstmfcn.console import pluralize
 from lstmfcn.data.listing import Data
-from lstmfcn.data.reader import refuse_absent, survey
+from lstmfcn.data.reader import open_dataset, refuse_absent
 from lstmfcn.data.shards import Shard, finder
 from lstmfcn.distributed.cluster import (
     TRAINING_ENVIRONMENT,
+    capacity,
     free_nodes,
-    most_cpus_each,
-    places,
+    max_cpus_per_worker,
     ray_runtime,
 )
-from lstmfcn.distributed.losses import telling_losses
-from lstmfcn.errors import OutputError, StoppedError
-from lstmfcn.inference.manifest import PredictedShards
-from lstmfcn.inference.metrics import evaluation
+from lstmfcn.distributed.losses import reporting_losses
+from lstmfcn.errors import OutputError, RunInterruptedError
+from lstmfcn.inference.manifest import Manifest
+from lstmfcn.inference.metrics import compute_metrics
 from lstmfcn.inference.predict_shards import (
-    Predicted,
+    PredictionBatch,
     ShardProgress,
     explain_shard,
     output_names,
+    predict_batches,
     predict_shard,
-    predictions,
-    refuse_kept_twice,
+    validate_keep_columns,
 )
 from lstmfcn.inference.predictor import Classifier
 from lstmfcn.model.artifact import Artifact
-from lstmfcn.model.task import task_of
+from lstmfcn.model.task import make_task
 from lstmfcn.storage.files import local_path, refuse_unwritable
 
 logger = logging.getLogger(__name__)
@@ -83,9 +83,9 @@ class Predictor:
         """Write what explains one shard's predictions; returns its rows."""
         return explain_shard(self._loaded(model), shard, output, keep)
 
-    def collect(self, model: Model, shard: Shard) -> list[Predicted]:
+    def collect(self, model: Model, shard: Shard) -> list[PredictionBatch]:
         """One shard's probabilities and labels."""
-        return list(predictions(self._loaded(model), shard, labels=True))
+        return list(predict_batches(self._loaded(model), shard, labels=True))
 
     def _loaded(self, model: Model) -> Classifier:
         self.load(model)
@@ -99,12 +99,12 @@ def predictors(artifact: Artifact, n_shards: int) -> Iterator[tuple[ActorPool, M
     Yields:
         The actors, and the model, which each of their methods takes first.
     """
-    there = free_nodes()
-    n_actors = min(n_shards, places(there, cpus=1))
+    machines = free_nodes()
+    n_actors = min(n_shards, capacity(machines, cpus=1))
     if not n_actors:
         logger.info("all CPUs of the cluster are taken; going on as soon as one is free")
         n_actors = 1
-    threads = most_cpus_each(there, n_actors)
+    threads = max_cpus_per_worker(machines, n_actors)
     model: Model = (ray.put(artifact),)
     actor = ray.remote(
         num_cpus=threads,
@@ -121,7 +121,7 @@ def predictors(artifact: Artifact, n_shards: int) -> Iterator[tuple[ActorPool, M
             ray.kill(actor)
 
 
-def own_results(results: Iterator[Any], shards: Sequence[Shard], advice: str) -> Iterator[Any]:
+def unwrap_results(results: Iterator[Any], shards: Sequence[Shard], advice: str) -> Iterator[Any]:
     """The results of these shards, with errors as they were raised in the actor.
 
     Args:
@@ -135,7 +135,7 @@ def own_results(results: Iterator[Any], shards: Sequence[Shard], advice: str) ->
     """
     for shard in shards:
         who = f"{shard.name}: after {_RESTARTS} restarts, the process that predicts it"
-        with telling_losses(who, advice):
+        with reporting_losses(who, advice):
             result = next(results)
         yield result
 
@@ -177,14 +177,14 @@ def predict(
     """
     folder = local_path(output).absolute()
     artifact = Artifact.load(model)
-    refuse_kept_twice(artifact.schema, keep_columns, explain)
-    found = survey(input, schema=artifact.schema, labels=False)
+    validate_keep_columns(artifact.schema, keep_columns, explain)
+    found = open_dataset(input, schema=artifact.schema, labels=False)
     for shard, header in zip(found.shards, found.headers, strict=True):
         refuse_absent(keep_columns, header, shard)
     files = _files(found.shards, folder, explain)
     refuse_unwritable(files[0].path)
     _refuse_input(input, files)
-    done = PredictedShards(folder, artifact.sha256, keep_columns)
+    done = Manifest(folder, artifact.sha256, keep_columns)
     rows, n_known, left = 0, 0, []
     for file in files:
         known = done.rows(file.shard, file.path)
@@ -193,7 +193,7 @@ def predict(
         elif not file.explains:
             rows, n_known = rows + known, n_known + 1
     if rows:
-        known_rows, known_shards = number(rows, "row"), number(n_known, "shard")
+        known_rows, known_shards = pluralize(rows, "row"), pluralize(n_known, "shard")
         logger.info("%s of %s were predicted before", known_rows, known_shards)
     return rows + _predict(artifact, left, keep_columns, done) if left else rows
 
@@ -202,7 +202,7 @@ def _predict(
     artifact: Artifact,
     left: list[_File],
     keep_columns: Sequence[str],
-    done: PredictedShards,
+    done: Manifest,
 ) -> int:
     """Make these files; returns the rows predicted."""
     rows, ended = {True: 0, False: 0}, 0
@@ -216,16 +216,16 @@ def _predict(
             started = time.perf_counter()
             explains = sum(file.explains for file in left)
             with ShardProgress("predicting", len(left) - explains, explains) as progress:
-                found = own_results(pool.map(write, left), [file.shard for file in left], _AGAIN)
+                found = unwrap_results(pool.map(write, left), [file.shard for file in left], _AGAIN)
                 for (shard, path, is_explained), n_rows in zip(left, found, strict=True):
                     done.add(shard, path, n_rows)
                     ended += 1
-                    logger.info("%s: %s to %s", shard.name, number(n_rows, "row"), path)
+                    logger.info("%s: %s to %s", shard.name, pluralize(n_rows, "row"), path)
                     progress.ended(n_rows)
                     rows[is_explained] += n_rows
     except KeyboardInterrupt as stop:
-        raise StoppedError(
-            f"stopped after {ended} of {number(len(left), 'file')}, which stay", goes_on=True
+        raise RunInterruptedError(
+            f"stopped after {ended} of {pluralize(len(left), 'file')}, which stay", resumable=True
         ) from stop
     seconds = time.perf_counter() - started
     for is_explained, did in ((False, "predicted"), (True, "explained")):
@@ -233,8 +233,8 @@ def _predict(
             logger.info(
                 "%s %s of %s in %.1f s, %s rows/s",
                 did,
-                number(rows[is_explained], "row"),
-                number(n_files, "shard"),
+                pluralize(rows[is_explained], "row"),
+                pluralize(n_files, "shard"),
                 seconds,
                 f"{rows[is_explained] / seconds:,.0f}",
             )
@@ -283,21 +283,21 @@ def evaluate(model: str, data: Data) -> dict[str, Any]:
         data: labelled shards: a file, folder, glob or URI, or several of them.
 
     Returns:
-        The metrics of `lstmfcn.inference.metrics.evaluation`.
+        The metrics of `lstmfcn.inference.metrics.compute_metrics`.
 
     Raises:
         UserError: model or shards do not allow it.
     """
     artifact = Artifact.load(model)
-    shards = survey(data, schema=artifact.schema).shards
+    shards = open_dataset(data, schema=artifact.schema).shards
     with ray_runtime(), predictors(artifact, len(shards)) as (pool, loaded):
-        parts: list[Predicted] = []
+        parts: list[PredictionBatch] = []
         with ShardProgress("evaluating", len(shards)) as progress:
             results = pool.map(lambda actor, shard: actor.collect.remote(loaded, shard), shards)
-            for found in own_results(results, shards, "run it again"):
+            for found in unwrap_results(results, shards, "run it again"):
                 parts += found
                 progress.ended(sum(len(part.probabilities) for part in found))
     probabilities = np.concatenate([part.probabilities for part in parts])
     labels = np.concatenate([part.labels for part in parts])
-    decided = task_of(artifact.schema, decision=artifact.decision).decide(probabilities)
-    return evaluation(artifact.schema, labels, probabilities, decided)
+    decided = make_task(artifact.schema, decision=artifact.decision).decide(probabilities)
+    return compute_metrics(artifact.schema, labels, probabilities, decided)

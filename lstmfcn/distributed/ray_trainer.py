@@ -34,15 +34,15 @@ from ray.train.v2._internal.execution.failure_handling import DefaultFailurePoli
 from ray.train.v2._internal.execution.worker_group import Worker, WorkerGroup
 
 from lstmfcn.console import is_verbose
-from lstmfcn.distributed.cluster import TRAINING_ENVIRONMENT, living_nodes, quiet
-from lstmfcn.distributed.load import Prepared, PreparedRefs
-from lstmfcn.distributed.losses import MACHINE_GONE, Losses, own_error, reason_of_loss
-from lstmfcn.distributed.requests import Allotment
+from lstmfcn.distributed.cluster import TRAINING_ENVIRONMENT, alive_nodes, silence_logger
+from lstmfcn.distributed.load import DatasetInfo, DatasetRefs
+from lstmfcn.distributed.losses import MACHINE_GONE, RestartBudget, failure_reason, unwrap_ray_error
+from lstmfcn.distributed.requests import WorkerResources
 from lstmfcn.distributed.worker import (
+    Hardware,
     LostConnectionError,
-    TrainedOn,
-    TrainingRun,
-    artifact_of,
+    WorkerJob,
+    build_artifact,
     train_worker,
 )
 from lstmfcn.signals import in_thread
@@ -73,12 +73,12 @@ Report = Callable[[Sequence[EpochMetrics], EpochMetrics, bool], None]
 
 logger = logging.getLogger(__name__)
 
-_LOOK_EVERY_S = 0.5
+_POLL_INTERVAL_S = 0.5
 
 
-def living_ids() -> set[str]:
+def alive_node_ids() -> set[str]:
     """The ids of the machines that Ray counts on."""
-    return {node["NodeID"] for node in living_nodes()}
+    return {node["NodeID"] for node in alive_nodes()}
 
 
 def await_lost_nodes(before: set[str]) -> bool:
@@ -87,19 +87,19 @@ def await_lost_nodes(before: set[str]) -> bool:
     It would else place workers there, and wait for them for a minute.
 
     Args:
-        before: `living_ids` of a time when all was well.
+        before: `alive_node_ids` of a time when all was well.
 
     Returns:
         Whether any of those are gone.
     """
-    silent = {node["NodeID"] for node in living_nodes() if not _answers(node)}
+    silent = {node["NodeID"] for node in alive_nodes() if not _answers(node)}
     deadline = time.monotonic() + _NOTICE_TIMEOUT_S
-    while silent & living_ids() and time.monotonic() < deadline:
+    while silent & alive_node_ids() and time.monotonic() < deadline:
         time.sleep(0.2)
     # Ray Train asks this actor for room, which looks at the machines every 20 seconds only
     coordinator = get_or_create_autoscaling_coordinator()
     ray.get(coordinator.get_reserved_resources.remote("lstmfcn", recompute=True))
-    return bool(before - living_ids() | silent)
+    return bool(before - alive_node_ids() | silent)
 
 
 def _answers(node: dict[str, Any]) -> bool:
@@ -126,7 +126,7 @@ class Trainer(TorchTrainer):
         return [callback for callback in callbacks if type(callback).__name__ not in unused]
 
     def _initialize_and_run_controller(self, **arguments: Any) -> Result:
-        with nullcontext() if is_verbose() else quiet("ray.train"):
+        with nullcontext() if is_verbose() else silence_logger("ray.train"):
             arguments["failure_policy"] = _FailurePolicy(self.run_config.failure_config)
             controller = _Controller(**arguments)
             asyncio.run(controller.run())
@@ -171,9 +171,9 @@ class _Controller(TrainController):
 
 
 def train_until_done(
-    run: TrainingRun,
-    data: PreparedRefs,
-    allotment: Allotment,
+    run: WorkerJob,
+    data: DatasetRefs,
+    allotment: WorkerResources,
     storage: Path,
     tell: Callable[[str], None] = logger.info,
 ) -> EpochMetrics:
@@ -191,16 +191,16 @@ def train_until_done(
         LstmfcnError: what a worker raised.
     """
     config = {"run": ray.put(run), "data": data}
-    losses = Losses(run.output / CHECKPOINTS, "a worker was", "workers were", tell)
+    losses = RestartBudget(run.output / CHECKPOINTS, "a worker was", "workers were", tell)
     while True:
-        nodes = living_ids()
+        nodes = alive_node_ids()
         try:
             result = _trainer(config, allotment, storage).fit()
             return cast(EpochMetrics, result.return_value)
         except ray.train.TrainingFailedError as error:
-            if own := own_error(error):
+            if own := unwrap_ray_error(error):
                 raise own from None
-            reason = _why_lost(error)
+            reason = _failure_reason(error)
             if reason is None:
                 raise
             if await_lost_nodes(nodes):
@@ -208,7 +208,7 @@ def train_until_done(
         losses.count(reason)
 
 
-def _trainer(config: dict[str, Any], allotment: Allotment, storage: Path) -> Trainer:
+def _trainer(config: dict[str, Any], allotment: WorkerResources, storage: Path) -> Trainer:
     num_workers: int | tuple[int, int] = allotment.num_workers
     if allotment.min_workers < allotment.num_workers:
         num_workers = (allotment.min_workers, allotment.num_workers)
@@ -229,7 +229,7 @@ def _trainer(config: dict[str, Any], allotment: Allotment, storage: Path) -> Tra
     )
 
 
-def _why_lost(error: ray.train.TrainingFailedError) -> str | None:
+def _failure_reason(error: ray.train.TrainingFailedError) -> str | None:
     """Why a worker's process or machine ended; None where a worker failed by an error of its own.
 
     Workers that wait for a lost one fail too, by an error of the network.
@@ -239,11 +239,11 @@ def _why_lost(error: ray.train.TrainingFailedError) -> str | None:
     lost = [str(failure) for failure in failures if isinstance(failure, _LOST)]
     if not lost:
         return None
-    return reason_of_loss(lost)
+    return failure_reason(lost)
 
 
 def train_on_workers(
-    run: TrainingRun, data: PreparedRefs, allotment: Allotment, report: Report
+    run: WorkerJob, data: DatasetRefs, allotment: WorkerResources, report: Report
 ) -> None:
     """Train as `lstmfcn train` does, and report until the end, or until Ray Tune stops the trial.
 
@@ -255,13 +255,13 @@ def train_on_workers(
         LstmfcnError: what the training ended with.
     """
     run.stop_file.unlink(missing_ok=True)  # of a sweep that was interrupted
-    prepared: Prepared = ray.get(data.prepared)
+    prepared: DatasetInfo = ray.get(data.prepared)
     relay = _Relay(run, prepared, allotment, report)
     with scratch_folder() as storage:
         training = in_thread(lambda: train_until_done(run, data, allotment, storage))
         try:
             while not training.done():
-                time.sleep(_LOOK_EVERY_S)
+                time.sleep(_POLL_INTERVAL_S)
                 relay.look()
         except SystemExit:  # Ray Tune has heard enough
             run.stop_file.touch()
@@ -279,7 +279,7 @@ class _Relay:
     """
 
     def __init__(
-        self, run: TrainingRun, prepared: Prepared, allotment: Allotment, report: Report
+        self, run: WorkerJob, prepared: DatasetInfo, allotment: WorkerResources, report: Report
     ) -> None:
         self._run, self._prepared, self._report = run, prepared, report
         self._allotment, self._reported = allotment, 0
@@ -294,8 +294,8 @@ class _Relay:
         if epoch <= self._reported or (finished and not ended):
             return
         allotment = self._allotment
-        trained_on = TrainedOn(allotment.num_workers, allotment.device, state["precision"])
-        artifact = artifact_of(
+        trained_on = Hardware(allotment.num_workers, allotment.device, state["precision"])
+        artifact = build_artifact(
             self._run, self._prepared, state["best_weights"], state["best"], trained_on
         )
         artifact.save(self._run.output / MODEL)

@@ -11,17 +11,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from lstmfcn.console import number
-from lstmfcn.data.listing import Data, arguments_of
-from lstmfcn.data.reader import ShardSet, survey
-from lstmfcn.distributed.cluster import Node, may_grow_to, most_cpus_each, places
+from lstmfcn.console import pluralize
+from lstmfcn.data.listing import Data, to_arguments
+from lstmfcn.data.reader import ShardedDataset, open_dataset
+from lstmfcn.distributed.cluster import Node, autoscaler_can_reach, capacity, max_cpus_per_worker
 from lstmfcn.distributed.own_ray import refuse_more_than_this_machine
 from lstmfcn.errors import DataError, ModelError, ResourceError
-from lstmfcn.hyperparameters import Hyperparameters, resume_with
+from lstmfcn.hyperparameters import Hyperparameters, fine_tune_with
 from lstmfcn.storage.files import local_path
-from lstmfcn.training.run_directory import RunRecord, TrackerName, refuse_used
+from lstmfcn.training.run_directory import RunConfig, TrackerName, refuse_used
 from lstmfcn.tuning.search_space import SearchSpace
-from lstmfcn.tuning.sweep import Objective, SweepRecord
+from lstmfcn.tuning.sweep import Objective, SweepConfig
 
 _SHARE_OF_OBJECT_STORE = 0.5
 """Rows in memory lie in the object store of each machine, beside what is being read."""
@@ -30,7 +30,7 @@ logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
-class Allotment:
+class WorkerResources:
     """What of the cluster a training takes; of an ensemble, each of its members.
 
     Attributes:
@@ -48,7 +48,7 @@ class Allotment:
         return "cuda" if self.use_gpu else "cpu"
 
 
-def allot(there: list[Node], wanted: Resources, members: int = 1) -> Allotment:
+def resolve_resources(machines: list[Node], wanted: Resources, members: int = 1) -> WorkerResources:
     """Settle what was left open.
 
     A worker takes a GPU where there are any, and by default all CPUs of a machine: on two, one
@@ -59,49 +59,50 @@ def allot(there: list[Node], wanted: Resources, members: int = 1) -> Allotment:
     Raises:
         ResourceError: the cluster has not what is asked for.
     """
-    use_gpu = any(node.gpus for node in there) if wanted.use_gpu is None else wanted.use_gpu
+    use_gpu = any(node.gpus for node in machines) if wanted.use_gpu is None else wanted.use_gpu
     gpus, num_workers = int(use_gpu), wanted.num_workers
     if members > 1 and num_workers > 1:
         raise ResourceError(
             f"--num-workers {num_workers}: each of the {members} members is trained by one "
             "worker, several of them at a time; leave the flag out"
         )
-    at_once = max(num_workers, min(members, places(there, 1, gpus)))
-    each = wanted.cpus_per_worker or most_cpus_each(there, at_once, gpus)
+    at_once = max(num_workers, min(members, capacity(machines, 1, gpus)))
+    each = wanted.cpus_per_worker or max_cpus_per_worker(machines, at_once, gpus)
     fewest = num_workers if wanted.min_workers is None else wanted.min_workers
     if fewest > num_workers:
         raise ResourceError(f"--min-workers {fewest} is more than --num-workers {num_workers}")
-    if places(there, each, gpus) >= num_workers:
-        return Allotment(num_workers, fewest, each, use_gpu)
-    if not may_grow_to(each * num_workers, gpus * num_workers):
-        raise ResourceError(_does_not_fit(there, num_workers, each, gpus))
+    if capacity(machines, each, gpus) >= num_workers:
+        return WorkerResources(num_workers, fewest, each, use_gpu)
+    if not autoscaler_can_reach(each * num_workers, gpus * num_workers):
+        raise ResourceError(_no_room_message(machines, num_workers, each, gpus))
     logger.info(
-        "the machines that are up do not hold %s; asking for more", number(num_workers, "worker")
+        "the machines that are up do not hold %s; asking for more", pluralize(num_workers, "worker")
     )
-    return Allotment(num_workers, fewest, each, use_gpu)
+    return WorkerResources(num_workers, fewest, each, use_gpu)
 
 
-def _does_not_fit(there: list[Node], num_workers: int, cpus: int, gpus: int) -> str:
-    has = (f"{number(node.cpus, 'CPU')} and {number(node.gpus, 'GPU')}" for node in there)
+def _no_room_message(machines: list[Node], num_workers: int, cpus: int, gpus: int) -> str:
+    has = (f"{pluralize(node.cpus, 'CPU')} and {pluralize(node.gpus, 'GPU')}" for node in machines)
+    each = f"{pluralize(cpus, 'CPU')}{' and a GPU' if gpus else ''}"
     return (
-        f"{number(num_workers, 'worker')} of {number(cpus, 'CPU')}{' and a GPU' if gpus else ''} "
+        f"{pluralize(num_workers, 'worker')} of {each} "
         f"{'does' if num_workers == 1 else 'do'} not fit the cluster's machines "
         f"({', '.join(has)}); lower --num-workers or --cpus-per-worker"
         + (", or add --no-use-gpu" if gpus else "")
     )
 
 
-def members_at_once(there: list[Node], allotment: Allotment, members: int) -> int:
+def members_at_once(machines: list[Node], allotment: WorkerResources, members: int) -> int:
     """How many members of an ensemble are trained at a time; 1 while the cluster has to grow."""
-    room = places(there, allotment.cpus_per_worker, int(allotment.use_gpu))
+    room = capacity(machines, allotment.cpus_per_worker, int(allotment.use_gpu))
     return max(1, min(room, members))
 
 
-def memory_bytes(there: list[Node], wanted: Resources) -> int:
+def memory_bytes(machines: list[Node], wanted: Resources) -> int:
     """The most that all rows may take in memory: by default half of the least object store."""
     if wanted.memory_gb is not None:
         return int(wanted.memory_gb * 1e9)
-    return int(_SHARE_OF_OBJECT_STORE * min(node.object_store_bytes for node in there))
+    return int(_SHARE_OF_OBJECT_STORE * min(node.object_store_bytes for node in machines))
 
 
 if TYPE_CHECKING:
@@ -109,8 +110,8 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Asked:
-    """What the user asked to train; the fields are those of `RunRecord`.
+class TrainRequest:
+    """What the user asked to train; the fields are those of `RunConfig`.
 
     Raises:
         ModelError: the model is a URI.
@@ -126,7 +127,7 @@ class Asked:
         if self.model:
             local_path(self.model, ModelError)
 
-    def begin(self, folder: Path, resume: bool) -> RunRecord:
+    def begin(self, folder: Path, resume: bool) -> RunConfig:
         """The record of a run in a folder that holds none yet.
 
         Raises:
@@ -137,22 +138,22 @@ class Asked:
         refuse_used(folder)
         if resume:
             logger.info("%s: nothing to resume there; starting anew", folder)
-        return RunRecord(
-            train=arguments_of(self.train),
-            validation=arguments_of(self.validation) if self.validation else None,
+        return RunConfig(
+            train=to_arguments(self.train),
+            validation=to_arguments(self.validation) if self.validation else None,
             model=self.model,
             hyperparameters=self.hyperparameters,
             track=tuple(self.track or ()),
         )
 
-    def found_at(self, record: RunRecord) -> RunRecord:
+    def found_at(self, record: RunConfig) -> RunConfig:
         """The record of a run to resume, with data and model where they lie now.
 
         It goes on to be tracked as before, unless trackers are named.
         """
         given: dict[str, object] = {
-            "train": arguments_of(self.train) if self.train else None,
-            "validation": arguments_of(self.validation) if self.validation else None,
+            "train": to_arguments(self.train) if self.train else None,
+            "validation": to_arguments(self.validation) if self.validation else None,
             "model": self.model,
             "track": None if self.track is None else tuple(self.track),
         }
@@ -161,7 +162,7 @@ class Asked:
 
 
 @dataclass(frozen=True)
-class Inputs:
+class TrainInputs:
     """Shards whose headers were read and agree.
 
     Attributes:
@@ -172,13 +173,13 @@ class Inputs:
         start: the model to continue from.
     """
 
-    record: RunRecord
-    training: ShardSet
-    validation: ShardSet | None
+    record: RunConfig
+    training: ShardedDataset
+    validation: ShardedDataset | None
     start: Artifact | None
 
 
-def read_inputs(record: RunRecord) -> Inputs:
+def read_inputs(record: RunConfig) -> TrainInputs:
     """Read the model to continue from, and the headers.
 
     Raises:
@@ -189,12 +190,12 @@ def read_inputs(record: RunRecord) -> Inputs:
         from lstmfcn.model.artifact import Artifact  # imports PyTorch
 
         start = Artifact.load(record.model)
-        continued = resume_with(start.hyperparameters, record.hyperparameters, logger.info)
+        continued = fine_tune_with(start.hyperparameters, record.hyperparameters, logger.info)
         record = record.model_copy(update={"hyperparameters": continued})
     record.hyperparameters.refuse_fitting(record.validation is not None)
     schema = start.schema if start else None
     wanted = record.hyperparameters
-    training = survey(
+    training = open_dataset(
         record.train,
         wanted.task,
         schema,
@@ -202,17 +203,19 @@ def read_inputs(record: RunRecord) -> Inputs:
         missing_marker=wanted.missing_marker,
         missing_labels=wanted.missing_labels,
     )
-    validation = survey(record.validation, schema=training.schema) if record.validation else None
+    validation = (
+        open_dataset(record.validation, schema=training.schema) if record.validation else None
+    )
     if ignored := training.ignored_columns():
         logger.info("columns not used: %s", ", ".join(ignored))
     for warning in training.schema.naming_warnings():
         logger.warning("%s: %s", training.data, warning)
-    return Inputs(record, training, validation, start)
+    return TrainInputs(record, training, validation, start)
 
 
 @dataclass(frozen=True)
 class Resources:
-    """What of the cluster a training may take; None leaves it to `allot`.
+    """What of the cluster a training may take; None leaves it to `resolve_resources`.
 
     Attributes:
         num_workers: workers that share every batch.
@@ -238,10 +241,10 @@ class Resources:
 
 
 @dataclass(frozen=True)
-class Request:
+class CheckedTraining:
     """A training that may begin: its headers were read and agree, its output folder may be used."""
 
-    inputs: Inputs
+    inputs: TrainInputs
     folder: Path
     resources: Resources
     checkpoint_every_s: float
@@ -262,11 +265,11 @@ class Limits:
 
 
 @dataclass(frozen=True)
-class SweepRequest:
+class CheckedSweep:
     """A sweep that may begin: headers were read and agree, its output folder may be used."""
 
-    inputs: Inputs
-    sweep: SweepRecord
+    inputs: TrainInputs
+    sweep: SweepConfig
     space: SearchSpace
     folder: Path
     resources: Resources

@@ -14,10 +14,17 @@ from lstmfcn.distributed.trial import BEST, HYPERPARAMETERS, NUMBER
 from lstmfcn.errors import OutputError
 from lstmfcn.tuning.progress import SweepProgress
 from lstmfcn.tuning.search_space import SearchSpace
-from lstmfcn.tuning.sweep import Began, Objective, SearcherName, Status, SweepLog, Trial
+from lstmfcn.tuning.sweep import (
+    Objective,
+    SearcherName,
+    Status,
+    SweepLog,
+    TrialResult,
+    TrialStarted,
+)
 
 
-class RecordingSearcher(Searcher):
+class ResumableSearcher(Searcher):
     """Optuna's sampler, brought to where the record ends, and a line in the record for each event.
 
     A trial that began and did not end is the first to be suggested again.
@@ -59,14 +66,14 @@ class RecordingSearcher(Searcher):
             )
         self._space, self._defaults = space, defaults
         self._objective, self._log, self._progress = objective, log, progress
-        self._running: dict[str, Began] = {}
+        self._running: dict[str, TrialStarted] = {}
         self._interrupted = self._replay()
 
-    def _replay(self) -> list[Began]:
+    def _replay(self) -> list[TrialStarted]:
         """Ask and tell all that was asked and told before; returns what was never told."""
-        asked: dict[int, Began] = {}
+        asked: dict[int, TrialStarted] = {}
         for event in self._log.events:
-            if isinstance(event, Trial):
+            if isinstance(event, TrialResult):
                 asked.pop(event.number, None)
                 self._tell(event)
             elif self._suggested(event.number) == event.hyperparameters:
@@ -86,7 +93,7 @@ class RecordingSearcher(Searcher):
     def _has_defaults(self, number: int) -> bool:
         return number == 1 and self._defaults is not None
 
-    def _tell(self, trial: Trial) -> None:
+    def _tell(self, trial: TrialResult) -> None:
         if self._has_defaults(trial.number):
             if trial.counts and self._space.holds(trial.hyperparameters):
                 self._inner.add_evaluated_point(trial.hyperparameters, trial.objective)
@@ -100,7 +107,7 @@ class RecordingSearcher(Searcher):
             began = self._interrupted.pop(0)
         else:
             number = self._log.began + 1
-            began = Began(number, self._suggested(number))
+            began = TrialStarted(number, self._suggested(number))
             self._log.add(began)
         self._running[trial_id] = began
         self._progress.began()
@@ -120,7 +127,7 @@ class RecordingSearcher(Searcher):
         """A trial has ended; the sampler learns of it, and the record."""
         began = self._running.pop(trial_id)
         best = dict(result.get(BEST, ()))
-        trial = Trial(
+        trial = TrialResult(
             number=began.number,
             hyperparameters=began.hyperparameters,
             status=status,

@@ -10,7 +10,7 @@ from ray.data import Datasource
 from ray.data.block import BlockAccessor, BlockMetadata
 from ray.data.datasource import ReadTask
 
-from lstmfcn.data.reader import ShardSet, labelled_pieces
+from lstmfcn.data.reader import ShardedDataset, read_pieces
 from lstmfcn.data.schema import SeriesSchema
 from lstmfcn.data.shards import Shard
 
@@ -18,7 +18,7 @@ from lstmfcn.data.shards import Shard
 class ShardSource(Datasource):
     """One read task a shard; blocks of a tensor column ``x`` and labels ``y``."""
 
-    def __init__(self, shard_set: ShardSet) -> None:
+    def __init__(self, shard_set: ShardedDataset) -> None:
         super().__init__()
         self._shard_set = shard_set
 
@@ -57,5 +57,5 @@ class _Read(NamedTuple):
     schema: SeriesSchema
 
     def __call__(self) -> Iterator[pa.Table]:
-        for values, labels in labelled_pieces(self.shard, self.header, self.schema):
+        for values, labels in read_pieces(self.shard, self.header, self.schema):
             yield BlockAccessor.batch_to_block({"x": values, "y": labels})

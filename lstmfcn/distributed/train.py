@@ -9,16 +9,16 @@ from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from lstmfcn.console import number
+from lstmfcn.console import pluralize
 from lstmfcn.data.listing import Data
 from lstmfcn.distributed.cluster import ray_runtime
-from lstmfcn.distributed.requests import Asked, Request, Resources, read_inputs
+from lstmfcn.distributed.requests import CheckedTraining, Resources, TrainRequest, read_inputs
 from lstmfcn.errors import OutputError
 from lstmfcn.hyperparameters import Hyperparameters
 from lstmfcn.storage.files import local_path
-from lstmfcn.tracking.follow import members_tracked, tracking
-from lstmfcn.training.run_directory import MODEL, RunRecord, TrackerName, run_folder, run_position
-from lstmfcn.tuning.sweep import SweepRecord
+from lstmfcn.tracking.follow import tracked_members, tracking
+from lstmfcn.training.run_directory import MODEL, RunConfig, TrackerName, run_folder, run_position
+from lstmfcn.tuning.sweep import SweepConfig
 
 if TYPE_CHECKING:
     from lstmfcn.training.metrics_log import EpochMetrics
@@ -61,22 +61,22 @@ def train(
     """
     began = time.time()
     folder = local_path(output).absolute()
-    asked = Asked(train, validation, model, hyperparameters, track)
-    known = record = RunRecord.load(folder) if resume else None
-    if record and SweepRecord.load(folder):
+    asked = TrainRequest(train, validation, model, hyperparameters, track)
+    known = record = RunConfig.load(folder) if resume else None
+    if record and SweepConfig.load(folder):
         raise OutputError(f"{folder}: holds a sweep, not a training; name another --output")
     if record is None:
         record = asked.begin(folder, resume)
     else:
         resumed = record.resumed_with(hyperparameters)
         record = asked.found_at(record).model_copy(update={"hyperparameters": resumed})
-        if done := _done_already(folder, record):
+        if done := _finished_metrics(folder, record):
             if record.track:
                 with run_folder(folder), _tracking(folder, record, resumed=True):
                     pass  # sends what could not be sent before
             return done
     resources.refuse_more_than_this_machine()
-    request = Request(read_inputs(record), folder, resources, checkpoint_every_s, began)
+    request = CheckedTraining(read_inputs(record), folder, resources, checkpoint_every_s, began)
     with (
         run_folder(folder),
         _tracking(folder, request.inputs.record, resumed=known is not None),
@@ -87,12 +87,12 @@ def train(
         return run(request, ray_stays)
 
 
-def _tracking(folder: Path, record: RunRecord, *, resumed: bool) -> AbstractContextManager[None]:
-    runs = members_tracked(record.hyperparameters)
+def _tracking(folder: Path, record: RunConfig, *, resumed: bool) -> AbstractContextManager[None]:
+    runs = tracked_members(record.hyperparameters)
     return tracking(record.track, folder, lambda: runs, resumed=resumed)
 
 
-def _done_already(folder: Path, record: RunRecord) -> EpochMetrics | None:
+def _finished_metrics(folder: Path, record: RunConfig) -> EpochMetrics | None:
     """The metrics of a run that has nothing left to do; else tell where it goes on."""
     epochs, members = record.hyperparameters.epochs, record.hyperparameters.members
     position = run_position(folder, members, logger.info)
@@ -102,5 +102,5 @@ def _done_already(folder: Path, record: RunRecord) -> EpochMetrics | None:
         done = "the epoch was" if epochs == 1 else f"all {epochs:,} epochs were"
         logger.info("%s: %s done already", folder, done)
         return Artifact.load(folder / MODEL).metrics
-    logger.info("%s: going on after %s of %s", folder, position, number(epochs, "epoch"))
+    logger.info("%s: going on after %s of %s", folder, position, pluralize(epochs, "epoch"))
     return None

@@ -12,20 +12,26 @@ from functools import partial
 from pathlib import Path
 from typing import NoReturn
 
-from lstmfcn.console import number
-from lstmfcn.distributed.cluster import nodes, refuse_unshared
+from lstmfcn.console import pluralize
+from lstmfcn.distributed.cluster import nodes, require_shared_storage
 from lstmfcn.distributed.ensemble import train_members
-from lstmfcn.distributed.load import PreparedRefs, Wanted, resolved, start_preparing, tell_data
+from lstmfcn.distributed.load import DatasetRefs, LoadRequest, log_dataset, start_loading, wait_for
 from lstmfcn.distributed.ray_trainer import train_until_done
-from lstmfcn.distributed.requests import Allotment, Request, allot, members_at_once, memory_bytes
-from lstmfcn.distributed.worker import TrainingRun
-from lstmfcn.errors import LstmfcnError, StoppedError
+from lstmfcn.distributed.requests import (
+    CheckedTraining,
+    WorkerResources,
+    members_at_once,
+    memory_bytes,
+    resolve_resources,
+)
+from lstmfcn.distributed.worker import WorkerJob
+from lstmfcn.errors import LstmfcnError, RunInterruptedError
 from lstmfcn.model.artifact import Artifact
 from lstmfcn.signals import in_thread
 from lstmfcn.storage.scratch import scratch_folder
-from lstmfcn.training.calibration import told
+from lstmfcn.training.calibration import calibration_summary
 from lstmfcn.training.checkpoints import newest_position
-from lstmfcn.training.metrics_log import EpochMetrics, following, mean_metrics, read_metrics
+from lstmfcn.training.metrics_log import EpochMetrics, mean_metrics, read_metrics, tail_metrics
 from lstmfcn.training.progress import Progress
 from lstmfcn.training.run_directory import (
     CHECKPOINTS,
@@ -33,11 +39,11 @@ from lstmfcn.training.run_directory import (
     METRICS,
     MODEL,
     STOP,
-    RunRecord,
+    RunConfig,
     member_folders,
     run_position,
 )
-from lstmfcn.training.state import deciding_loss
+from lstmfcn.training.state import selection_loss
 
 _SECONDS_TO_STOP = 30.0
 """After Ctrl-C, for a busy machine or a slow disk; a second one ends the command at once."""
@@ -47,7 +53,7 @@ _SECONDS_OF_A_JOB = 3.0
 logger = logging.getLogger(__name__)
 
 
-def run(request: Request, ray_stays: bool) -> EpochMetrics:
+def run(request: CheckedTraining, ray_stays: bool) -> EpochMetrics:
     """Train as requested.
 
     Args:
@@ -58,20 +64,20 @@ def run(request: Request, ray_stays: bool) -> EpochMetrics:
         TrainingError: the loss became infinite or nan.
         StoppedError: the user stopped it.
     """
-    there = nodes()
+    machines = nodes()
     members = request.inputs.record.hyperparameters.members
-    allotment = allot(there, request.resources, members)
-    at_once = members_at_once(there, allotment, members)
-    refuse_unshared(request.folder)
-    memory = memory_bytes(there, request.resources)
-    data = start_preparing(_wanted(request, allotment, memory))
-    _tell_start(request, allotment)
+    allotment = resolve_resources(machines, request.resources, members)
+    at_once = members_at_once(machines, allotment, members)
+    require_shared_storage(request.folder)
+    memory = memory_bytes(machines, request.resources)
+    data = start_loading(_load_request(request, allotment, memory))
+    _log_start(request, allotment)
     with scratch_folder() as storage:
-        training_run = _training_run(request, allotment)
+        training_run = _worker_job(request, allotment)
         training = in_thread(lambda: _train(training_run, data, allotment, storage))
         try:
-            prepared = resolved(data)
-            tell_data(prepared, memory, request.folder)
+            prepared = wait_for(data)
+            log_dataset(prepared, memory, request.folder)
             best = _follow(request, training, at_once)
         except (KeyboardInterrupt, SystemExit) as stop:
             _stop(request, training, stop, ray_stays)
@@ -83,21 +89,23 @@ def run(request: Request, ray_stays: bool) -> EpochMetrics:
             if not ray_stays:
                 training.abandon()
     if request.inputs.record.hyperparameters.fits_decision:
-        for line in told(Artifact.load(request.folder / MODEL)):
+        for line in calibration_summary(Artifact.load(request.folder / MODEL)):
             logger.info(line)
     return best
 
 
 def _train(
-    run: TrainingRun, data: PreparedRefs, allotment: Allotment, storage: Path
+    run: WorkerJob, data: DatasetRefs, allotment: WorkerResources, storage: Path
 ) -> EpochMetrics:
     if run.hyperparameters.members > 1:
         return train_members(run, data, allotment)
     return train_until_done(run, data, allotment, storage)
 
 
-def _wanted(request: Request, allotment: Allotment, memory_bytes: int) -> Wanted:
-    return Wanted(
+def _load_request(
+    request: CheckedTraining, allotment: WorkerResources, memory_bytes: int
+) -> LoadRequest:
+    return LoadRequest(
         record=request.inputs.record,
         training=request.inputs.training,
         validation=request.inputs.validation,
@@ -109,9 +117,9 @@ def _wanted(request: Request, allotment: Allotment, memory_bytes: int) -> Wanted
     )
 
 
-def _training_run(request: Request, allotment: Allotment) -> TrainingRun:
+def _worker_job(request: CheckedTraining, allotment: WorkerResources) -> WorkerJob:
     start = request.inputs.start
-    return TrainingRun(
+    return WorkerJob(
         hyperparameters=request.inputs.record.hyperparameters,
         initial_weights=start.weights if start else None,
         record={
@@ -126,7 +134,7 @@ def _training_run(request: Request, allotment: Allotment) -> TrainingRun:
     )
 
 
-def _follow(request: Request, training: Future[EpochMetrics], at_once: int) -> EpochMetrics:
+def _follow(request: CheckedTraining, training: Future[EpochMetrics], at_once: int) -> EpochMetrics:
     """Show each epoch; after the last one draw the curve, while the workers save the model.
 
     Args:
@@ -153,7 +161,7 @@ def _follow(request: Request, training: Future[EpochMetrics], at_once: int) -> E
     with progress, ExitStack() as followed:
         for member, folder in enumerate(folders):
             shower = partial(show, member)
-            followed.enter_context(following(folder / METRICS, shower, done[member]))
+            followed.enter_context(tail_metrics(folder / METRICS, shower, done[member]))
         begun.wait()
         from lstmfcn.training.progress import (
             save_learning_curve,  # imports matplotlib, while workers train
@@ -163,13 +171,13 @@ def _follow(request: Request, training: Future[EpochMetrics], at_once: int) -> E
         if training.done():
             training.result()  # raises what it ended with
         history = mean_metrics([read_metrics(folder / METRICS) for folder in folders])
-        kept = min(history, key=deciding_loss)["epoch"]
+        kept = min(history, key=selection_loss)["epoch"]
         save_learning_curve(history, kept, request.folder / CURVE)
         return training.result()
 
 
 def _stop(
-    request: Request,
+    request: CheckedTraining,
     training: Future[EpochMetrics],
     stop: KeyboardInterrupt | SystemExit,
     ray_stays: bool,
@@ -189,10 +197,10 @@ def _stop(
     members = request.inputs.record.hyperparameters.members
     told = f"stopped after {run_position(request.folder, members)}"
     if lost := sum(map(_epochs_lost, member_folders(request.folder, members))):
-        told += f": no checkpoint could be written; {number(lost, 'epoch')} after it will be "
+        told += f": no checkpoint could be written; {pluralize(lost, 'epoch')} after it will be "
         told += "trained again"
-    began = RunRecord.load(request.folder) is not None
-    raise StoppedError(told, goes_on=began) from stop
+    began = RunConfig.load(request.folder) is not None
+    raise RunInterruptedError(told, resumable=began) from stop
 
 
 def _seconds_to_stop(stop: KeyboardInterrupt | SystemExit) -> float:
@@ -212,13 +220,13 @@ def _epochs_lost(folder: Path) -> int:
     return sum(metrics["epoch"] > done for metrics in history)
 
 
-def _tell_start(request: Request, allotment: Allotment) -> None:
+def _log_start(request: CheckedTraining, allotment: WorkerResources) -> None:
     members = request.inputs.record.hyperparameters.members
     trained = (members, "member") if members > 1 else (allotment.num_workers, "worker")
     logger.info(
         "reading %s, starting %s of %s%s",
-        number(len(request.inputs.training.shards), "shard"),
-        number(*trained),
-        number(allotment.cpus_per_worker, "CPU"),
+        pluralize(len(request.inputs.training.shards), "shard"),
+        pluralize(*trained),
+        pluralize(allotment.cpus_per_worker, "CPU"),
         " and a GPU" if allotment.use_gpu else "",
     )

@@ -13,23 +13,23 @@ import ray
 import torch
 from ray import tune
 
-from lstmfcn.data.dataset import Rows
-from lstmfcn.distributed.load import Prepared, PreparedRefs
-from lstmfcn.distributed.requests import Allotment
+from lstmfcn.data.dataset import Dataset
+from lstmfcn.distributed.load import DatasetInfo, DatasetRefs
+from lstmfcn.distributed.requests import WorkerResources
 from lstmfcn.distributed.worker import (
-    TrainedOn,
-    TrainingRun,
-    artifact_of,
+    Hardware,
+    WorkerJob,
+    build_artifact,
     refusing_memory_errors,
 )
 from lstmfcn.errors import LstmfcnError
 from lstmfcn.hyperparameters import Hyperparameters
 from lstmfcn.model.artifact import Artifact
-from lstmfcn.training.batches import EvaluationBatches
+from lstmfcn.training.batches import EvaluationLoader
 from lstmfcn.training.loop import fit
 from lstmfcn.training.metrics_log import EpochMetrics, MetricsWriter
 from lstmfcn.training.run_directory import METRICS, MODEL, STOP
-from lstmfcn.training.state import Training, start_of
+from lstmfcn.training.state import TrainState, set_up
 from lstmfcn.tuning.sweep import trial_folder
 
 NUMBER, HYPERPARAMETERS = "number", "hyperparameters"
@@ -48,7 +48,7 @@ _REPORT_EVERY_S = 1.0
 
 
 @dataclass(frozen=True)
-class TrialPlan:
+class SweepContext:
     """What all trials of a sweep share.
 
     Attributes:
@@ -57,19 +57,19 @@ class TrialPlan:
         start: the model that every trial continues from.
         folder: of the sweep.
         metric: that is reported.
-        milestones: epochs after which the scheduler decides.
+        rungs: epochs after which the scheduler decides.
         threads: of each trial, or of each of its workers.
         allotment: workers of each trial; None where the trial itself trains.
     """
 
     fixed: Hyperparameters
-    data: Mapping[str, PreparedRefs]
+    data: Mapping[str, DatasetRefs]
     start: Artifact | None
     folder: Path
     metric: str
-    milestones: frozenset[int]
+    rungs: frozenset[int]
     threads: int
-    allotment: Allotment | None
+    allotment: WorkerResources | None
 
     def hyperparameters(self, searched: Mapping[str, Any]) -> Hyperparameters:
         """All of a trial's hyperparameters."""
@@ -94,7 +94,7 @@ class TrialPlan:
         )
 
 
-def run_trial(config: dict[str, Any], plan: TrialPlan) -> None:
+def run_trial(config: dict[str, Any], plan: SweepContext) -> None:
     """Train one trial; its folder has the kept epoch's model and every epoch's metrics.
 
     What the hyperparameters are to blame for is reported, and ends this trial alone.
@@ -102,7 +102,7 @@ def run_trial(config: dict[str, Any], plan: TrialPlan) -> None:
     number = config[NUMBER]
     try:
         hyperparameters = plan.hyperparameters(config[HYPERPARAMETERS])
-        run = TrainingRun(
+        run = WorkerJob(
             hyperparameters=hyperparameters,
             initial_weights=plan.start.weights if plan.start else None,
             record={"started": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()), "trial": number},
@@ -125,19 +125,19 @@ def run_trial(config: dict[str, Any], plan: TrialPlan) -> None:
         tune.report({FINISHED: True, FAILURE: str(error)})
 
 
-def _train_here(run: TrainingRun, data: PreparedRefs, plan: TrialPlan) -> None:
+def _train_here(run: WorkerJob, data: DatasetRefs, plan: SweepContext) -> None:
     torch.set_num_threads(min(plan.threads, os.cpu_count() or 1))  # Ray's CPUs may be imagined
-    prepared: Prepared = ray.get(data.prepared)
-    rows: Rows = ray.get(data.training)
-    held_out: Rows | None = ray.get(data.validation)
+    prepared: DatasetInfo = ray.get(data.prepared)
+    rows: Dataset = ray.get(data.training)
+    held_out: Dataset | None = ray.get(data.validation)
     hyperparameters = run.hyperparameters
-    training, task, batches = start_of(rows, prepared.schema, hyperparameters, run.initial_weights)
+    training, task, batches = set_up(rows, prepared.schema, hyperparameters, run.initial_weights)
     with MetricsWriter(run.output / METRICS) as writer:
         fit(
             training,
             task,
             batches,
-            EvaluationBatches(held_out) if held_out else None,
+            EvaluationLoader(held_out) if held_out else None,
             hyperparameters,
             _Reporter(run, prepared, training, plan, writer),
         )
@@ -151,10 +151,10 @@ class _Reporter:
 
     def __init__(
         self,
-        run: TrainingRun,
-        prepared: Prepared,
-        training: Training,
-        plan: TrialPlan,
+        run: WorkerJob,
+        prepared: DatasetInfo,
+        training: TrainState,
+        plan: SweepContext,
         writer: MetricsWriter,
     ) -> None:
         self._run, self._prepared, self._training = run, prepared, training
@@ -169,7 +169,7 @@ class _Reporter:
         self._history.append(metrics)
         finished = metrics["epoch"] == self._run.hyperparameters.epochs
         late = time.monotonic() - self._last >= _REPORT_EVERY_S
-        if finished or late or metrics["epoch"] in self._plan.milestones:
+        if finished or late or metrics["epoch"] in self._plan.rungs:
             self._save()
             best = self._training.best
             self._plan.report(self._history, best, finished)
@@ -178,8 +178,8 @@ class _Reporter:
     def _save(self) -> None:
         training = self._training
         if self._saved is not training.best:
-            trained_on = TrainedOn(1, "cpu", training.precision)
-            artifact_of(
+            trained_on = Hardware(1, "cpu", training.precision)
+            build_artifact(
                 self._run, self._prepared, training.best_weights, training.best, trained_on
             ).save(self._run.output / MODEL)
             self._saved = training.best

@@ -15,16 +15,16 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from lstmfcn.distributed.trial import TrialPlan
+    from lstmfcn.distributed.trial import SweepContext
 
 
-def start_trial(config: dict[str, Any], plan: TrialPlan) -> None:
+def start_trial(config: dict[str, Any], plan: SweepContext) -> None:
     """Run one trial, as `run_trial` does."""
     _imported()(config, plan)
 
 
 @cache
-def _imported() -> Callable[[dict[str, Any], TrialPlan], None]:
+def _imported() -> Callable[[dict[str, Any], SweepContext], None]:
     """What needs PyTorch, imported once in this process."""
     from lstmfcn.distributed.trial import run_trial
 

@@ -8,21 +8,21 @@ from pathlib import Path
 
 from lstmfcn.data.listing import Data
 from lstmfcn.distributed.cluster import ray_runtime
-from lstmfcn.distributed.requests import Asked, Limits, Resources, SweepRequest, read_inputs
+from lstmfcn.distributed.requests import CheckedSweep, Limits, Resources, TrainRequest, read_inputs
 from lstmfcn.errors import HyperparameterError, OutputError
-from lstmfcn.hyperparameters import Hyperparameters, flag
+from lstmfcn.hyperparameters import Hyperparameters, to_flag
 from lstmfcn.storage.files import local_path
-from lstmfcn.tracking.base import Tracked
+from lstmfcn.tracking.base import TrackedRun
 from lstmfcn.tracking.follow import tracking
-from lstmfcn.training.run_directory import RunRecord, TrackerName, refuse_changes, run_folder
+from lstmfcn.training.run_directory import RunConfig, TrackerName, refuse_changes, run_folder
 from lstmfcn.tuning.plotter import sweep_plotter
 from lstmfcn.tuning.sweep import (
-    Began,
     Objective,
-    Search,
+    SearchConfig,
+    SweepConfig,
     SweepLog,
-    SweepRecord,
-    Trial,
+    TrialResult,
+    TrialStarted,
     trial_folder,
 )
 
@@ -34,12 +34,12 @@ def tune(
     validation: Data | None = None,
     model: str | None = None,
     hyperparameters: Hyperparameters = Hyperparameters(),
-    search: Search = Search(),
+    search: SearchConfig = SearchConfig(),
     resources: Resources = Resources(),
     limits: Limits = Limits(),
     resume: bool = False,
     track: Sequence[TrackerName] | None = None,
-) -> tuple[Trial, Objective]:
+) -> tuple[TrialResult, Objective]:
     """Search hyperparameters, and write what `lstmfcn.tuning.sweep` and `run_directory` list.
 
     Args:
@@ -62,14 +62,14 @@ def tune(
         TrainingError: no trial finished.
     """
     folder = local_path(output).absolute()
-    asked = Asked(train, validation, model, hyperparameters, track)
-    record = RunRecord.load(folder) if resume else None
-    known = SweepRecord.load(folder) if resume else None
+    asked = TrainRequest(train, validation, model, hyperparameters, track)
+    record = RunConfig.load(folder) if resume else None
+    known = SweepConfig.load(folder) if resume else None
     if record and not known:
         raise OutputError(f"{folder}: holds a training, not a sweep; name another --output")
     if record is None or known is None:
         record = asked.begin(folder, resume)
-        sweep = SweepRecord.of(search, hyperparameters.model_fields_set)
+        sweep = SweepConfig.of(search, hyperparameters.model_fields_set)
     else:
         refuse_changes(record.hyperparameters, hyperparameters)
         record = asked.found_at(record)
@@ -80,15 +80,15 @@ def tune(
         space.refuse_for_loaded_model(sweep.space)
     resources.refuse_more_than_this_machine()
     inputs = read_inputs(record)
-    refuse_members(inputs.record.hyperparameters)
-    request = SweepRequest(inputs, sweep, space, folder, resources, limits)
+    refuse_ensembles(inputs.record.hyperparameters)
+    request = CheckedSweep(inputs, sweep, space, folder, resources, limits)
     with run_folder(folder):
         log = SweepLog(folder)
         with (
             tracking(
                 inputs.record.track,
                 folder,
-                lambda: trials_tracked(inputs.record.hyperparameters, log.events),
+                lambda: tracked_trials(inputs.record.hyperparameters, log.events),
                 resumed=known is not None,
             ),
             sweep_plotter() as draw,
@@ -99,7 +99,7 @@ def tune(
             return run(request, log, draw), request.objective
 
 
-def refuse_members(hyperparameters: Hyperparameters) -> None:
+def refuse_ensembles(hyperparameters: Hyperparameters) -> None:
     """Refuse to sweep over ensembles.
 
     Raises:
@@ -112,14 +112,16 @@ def refuse_members(hyperparameters: Hyperparameters) -> None:
         )
 
 
-def trials_tracked(fixed: Hyperparameters, events: Sequence[Began | Trial]) -> list[Tracked]:
+def tracked_trials(
+    fixed: Hyperparameters, events: Sequence[TrialStarted | TrialResult]
+) -> list[TrackedRun]:
     """A sweep, and its trials so far, of which some were asked for and some have ended."""
     flags = fixed.flags()
-    runs = {"": Tracked("", flags)}
+    runs = {"": TrackedRun("", flags)}
     for event in list(events):  # the sweep adds to them
         name = str(trial_folder(Path(), event.number))
-        searched = {flag(field): value for field, value in event.hyperparameters.items()}
-        runs[name] = Tracked(name, {**flags, **searched})
-        if isinstance(event, Trial):
+        searched = {to_flag(field): value for field, value in event.hyperparameters.items()}
+        runs[name] = TrackedRun(name, {**flags, **searched})
+        if isinstance(event, TrialResult):
             runs[name] = replace(runs[name], state=event.status, reason=event.reason)
     return list(runs.values())

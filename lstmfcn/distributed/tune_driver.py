@@ -8,34 +8,40 @@ import traceback
 
 import ray
 
-from lstmfcn.console import number
-from lstmfcn.distributed.cluster import Node, nodes, places, refuse_unshared
+from lstmfcn.console import pluralize
+from lstmfcn.distributed.cluster import Node, capacity, nodes, require_shared_storage
 from lstmfcn.distributed.load import (
-    Prepared,
-    PreparedRefs,
-    Wanted,
-    resolved,
-    start_preparing,
-    tell_data,
+    DatasetInfo,
+    DatasetRefs,
+    LoadRequest,
+    log_dataset,
+    start_loading,
+    wait_for,
 )
-from lstmfcn.distributed.losses import telling_losses
-from lstmfcn.distributed.requests import Allotment, Resources, SweepRequest, allot, memory_bytes
-from lstmfcn.distributed.trial import TrialPlan
-from lstmfcn.distributed.tuner import milestones, run_trials
-from lstmfcn.errors import ResourceError, StoppedError, TrainingError
+from lstmfcn.distributed.losses import reporting_losses
+from lstmfcn.distributed.requests import (
+    CheckedSweep,
+    Resources,
+    WorkerResources,
+    memory_bytes,
+    resolve_resources,
+)
+from lstmfcn.distributed.trial import SweepContext
+from lstmfcn.distributed.tuner import run_trials, rungs
+from lstmfcn.errors import ResourceError, RunInterruptedError, TrainingError
 from lstmfcn.hyperparameters import ScalingName
 from lstmfcn.model.artifact import Artifact
-from lstmfcn.training.calibration import calibrated, told
+from lstmfcn.training.calibration import calibrate, calibration_summary
 from lstmfcn.training.run_directory import MODEL
 from lstmfcn.tuning.plotter import Draw
 from lstmfcn.tuning.progress import SweepProgress
 from lstmfcn.tuning.search_space import Choice
-from lstmfcn.tuning.sweep import SweepLog, Trial, trial_folder
+from lstmfcn.tuning.sweep import SweepLog, TrialResult, trial_folder
 
 logger = logging.getLogger(__name__)
 
 
-def run(request: SweepRequest, log: SweepLog, draw: Draw) -> Trial:
+def run(request: CheckedSweep, log: SweepLog, draw: Draw) -> TrialResult:
     """Sweep as requested, from where the log ends.
 
     Raises:
@@ -43,12 +49,12 @@ def run(request: SweepRequest, log: SweepLog, draw: Draw) -> Trial:
         TrainingError: no trial finished.
         StoppedError: the user stopped it.
     """
-    there = nodes()
-    allotment = _allotment(there, request.resources)
+    machines = nodes()
+    allotment = _allotment(machines, request.resources)
     cpus = allotment.cpus_per_worker if allotment else request.resources.cpus_per_worker or 1
-    if places(there, cpus) < 1:
-        raise ResourceError(f"no machine has {number(cpus, 'CPU')}; lower --cpus-per-worker")
-    refuse_unshared(request.folder)
+    if capacity(machines, cpus) < 1:
+        raise ResourceError(f"no machine has {pluralize(cpus, 'CPU')}; lower --cpus-per-worker")
+    require_shared_storage(request.folder)
     request.sweep.save(request.folder)
     data = _prepare(request)
     log.start()
@@ -60,13 +66,14 @@ def run(request: SweepRequest, log: SweepLog, draw: Draw) -> Trial:
         done = len(log.trials)
         traceback.clear_frames(stop.__traceback__)  # Tune's controller keeps the trials running
         gc.collect()
-        raise StoppedError(
-            f"stopped after {done} of {number(request.sweep.num_samples, 'trial')}", goes_on=True
+        raise RunInterruptedError(
+            f"stopped after {done} of {pluralize(request.sweep.num_samples, 'trial')}",
+            resumable=True,
         ) from stop
     return _finish(request, log, draw, data)
 
 
-def _prepare(request: SweepRequest) -> dict[str, PreparedRefs]:
+def _prepare(request: CheckedSweep) -> dict[str, DatasetRefs]:
     """The rows, read once for each scaling that trials may ask for.
 
     Raises:
@@ -74,10 +81,10 @@ def _prepare(request: SweepRequest) -> dict[str, PreparedRefs]:
     """
     granted = memory_bytes(nodes(), request.resources)
     scalings = _scalings(request)
-    found: dict[str, PreparedRefs] = {}
+    found: dict[str, DatasetRefs] = {}
     for scaling in scalings:
-        found[scaling] = start_preparing(
-            Wanted(
+        found[scaling] = start_loading(
+            LoadRequest(
                 record=request.inputs.record,
                 training=request.inputs.training,
                 validation=request.inputs.validation,
@@ -88,12 +95,12 @@ def _prepare(request: SweepRequest) -> dict[str, PreparedRefs]:
                 folder=request.folder,
             )
         )
-        prepared: Prepared = resolved(found[scaling])
-    tell_data(prepared, granted, request.folder)
+        prepared: DatasetInfo = wait_for(found[scaling])
+    log_dataset(prepared, granted, request.folder)
     return found
 
 
-def _scalings(request: SweepRequest) -> list[ScalingName]:
+def _scalings(request: CheckedSweep) -> list[ScalingName]:
     """Those that trials may ask for."""
     own = request.inputs.record.hyperparameters.scaling
     searched = request.space.values.get("scaling")
@@ -103,31 +110,34 @@ def _scalings(request: SweepRequest) -> list[ScalingName]:
     return list(dict.fromkeys([*first, *searched.values]))
 
 
-def _allotment(there: list[Node], wanted: Resources) -> Allotment | None:
+def _allotment(machines: list[Node], wanted: Resources) -> WorkerResources | None:
     """The workers of each trial; None where a trial trains alone, on CPUs, as most should."""
-    has_gpu = any(node.gpus for node in there)
+    has_gpu = any(node.gpus for node in machines)
     use_gpu = has_gpu if wanted.use_gpu is None else wanted.use_gpu
-    return allot(there, wanted) if use_gpu or wanted.num_workers > 1 else None
+    return resolve_resources(machines, wanted) if use_gpu or wanted.num_workers > 1 else None
 
 
 def _plan(
-    request: SweepRequest, data: dict[str, PreparedRefs], cpus: int, allotment: Allotment | None
-) -> TrialPlan:
-    return TrialPlan(
+    request: CheckedSweep,
+    data: dict[str, DatasetRefs],
+    cpus: int,
+    allotment: WorkerResources | None,
+) -> SweepContext:
+    return SweepContext(
         fixed=request.inputs.record.hyperparameters,
         data=data,
         start=request.inputs.start,
         folder=request.folder,
         metric=request.objective.metric,
-        milestones=frozenset(milestones(request)),
+        rungs=frozenset(rungs(request)),
         threads=cpus,
         allotment=allotment,
     )
 
 
 def _finish(
-    request: SweepRequest, log: SweepLog, draw: Draw, data: dict[str, PreparedRefs]
-) -> Trial:
+    request: CheckedSweep, log: SweepLog, draw: Draw, data: dict[str, DatasetRefs]
+) -> TrialResult:
     """Keep the best trial's model, calibrated where that was asked for, and draw.
 
     Raises:
@@ -141,10 +151,10 @@ def _finish(
     artifact = Artifact.load(trial_folder(request.folder, best.number) / MODEL)
     if artifact.hyperparameters.fits_decision:
         held_out = data[artifact.hyperparameters.scaling].validation
-        with telling_losses("a machine that held the validation rows"):
-            artifact = calibrated(artifact, ray.get(held_out))
+        with reporting_losses("a machine that held the validation rows"):
+            artifact = calibrate(artifact, ray.get(held_out))
     artifact.save(request.folder / MODEL)
     draw(request.folder)
-    for line in told(artifact):
+    for line in calibration_summary(artifact):
         logger.info(line)
     return best

@@ -20,19 +20,19 @@ from ray import tune
 from ray.tune.experiment import Trial as TuneTrial
 from ray.tune.schedulers import ASHAScheduler, FIFOScheduler, TrialScheduler
 
-from lstmfcn.distributed.cluster import nodes, places, quiet
-from lstmfcn.distributed.losses import LOST, reason_of_loss
-from lstmfcn.distributed.requests import SweepRequest
-from lstmfcn.distributed.searcher import RecordingSearcher
-from lstmfcn.distributed.trial import BEST, FAILURE, FINISHED, NUMBER, TrialPlan
+from lstmfcn.distributed.cluster import capacity, nodes, silence_logger
+from lstmfcn.distributed.losses import LOST, failure_reason
+from lstmfcn.distributed.requests import CheckedSweep
+from lstmfcn.distributed.searcher import ResumableSearcher
+from lstmfcn.distributed.trial import BEST, FAILURE, FINISHED, NUMBER, SweepContext
 from lstmfcn.distributed.trial_entry import start_trial
 from lstmfcn.model.artifact import Artifact
 from lstmfcn.storage.scratch import scratch_folder
 from lstmfcn.training.metrics_log import read_metrics
 from lstmfcn.training.run_directory import METRICS, MODEL
-from lstmfcn.training.state import deciding_loss
+from lstmfcn.training.state import selection_loss
 from lstmfcn.tuning.progress import SweepProgress
-from lstmfcn.tuning.sweep import Status, SweepLog, Trial, trial_folder
+from lstmfcn.tuning.sweep import Status, SweepLog, TrialResult, trial_folder
 
 _REDUCTION = 3
 """A third of the trials goes on at each milestone; the paper suggests 3 or 4."""
@@ -73,7 +73,7 @@ class _Sparing(ASHAScheduler):
         return self.CONTINUE if trial.config.get(NUMBER) == 1 else action
 
 
-def milestones(request: SweepRequest) -> list[int]:
+def rungs(request: CheckedSweep) -> list[int]:
     """The epochs after which ASHA decides: a ninth and a third of the most that a trial has."""
     if request.sweep.scheduler == "none":
         return []
@@ -82,9 +82,9 @@ def milestones(request: SweepRequest) -> list[int]:
     return [epoch for epoch in (first, first * _REDUCTION) if epoch < most]
 
 
-def scheduler_of(request: SweepRequest, ended: Iterable[Trial]) -> TrialScheduler:
+def make_scheduler(request: CheckedSweep, ended: Iterable[TrialResult]) -> TrialScheduler:
     """What decides, knowing what trials that ended before had reached at the milestones."""
-    decisive = milestones(request)
+    decisive = rungs(request)
     if not decisive:
         return FIFOScheduler()
     scheduler = (_Sparing if request.sweep.defaults_first else ASHAScheduler)(
@@ -97,12 +97,12 @@ def scheduler_of(request: SweepRequest, ended: Iterable[Trial]) -> TrialSchedule
         stop_last_trials=False,
     )
     for trial in ended:
-        _tell(scheduler, request, trial, decisive)
+        _inform(scheduler, request, trial, decisive)
     return scheduler
 
 
-def _tell(
-    scheduler: ASHAScheduler, request: SweepRequest, trial: Trial, decisive: list[int]
+def _inform(
+    scheduler: ASHAScheduler, request: CheckedSweep, trial: TrialResult, decisive: list[int]
 ) -> None:
     """Report the milestones of a trial as it reported them itself."""
     path = trial_folder(request.folder, trial.number) / METRICS
@@ -111,18 +111,18 @@ def _tell(
     scheduler.on_trial_add(None, known)
     for epoch in decisive:
         if epoch <= len(history):
-            best = min(history[:epoch], key=deciding_loss)
+            best = min(history[:epoch], key=selection_loss)
             scheduler.on_trial_result(None, known, {"epoch": epoch, metric: best[metric]})
     scheduler.on_trial_remove(None, known)
 
 
 def run_trials(
-    request: SweepRequest, plan: TrialPlan, log: SweepLog, progress: SweepProgress
+    request: CheckedSweep, plan: SweepContext, log: SweepLog, progress: SweepProgress
 ) -> None:
     """Run the trials that are left."""
     if len(log.trials) >= request.sweep.num_samples:
         return
-    searcher = RecordingSearcher(
+    searcher = ResumableSearcher(
         request.sweep.searcher,
         request.space,
         _defaults(request),
@@ -134,18 +134,20 @@ def run_trials(
     os.environ.update(_ENVIRONMENT)
     with (
         scratch_folder() as storage,
-        quiet("ray.tune"),  # of a Ray that was there: it misses the metrics that we keep ourselves
-        _garbage_left_out(),
+        silence_logger(
+            "ray.tune"
+        ),  # of a Ray that was there: it misses the metrics that we keep ourselves
+        _gc_frozen(),
     ):
         events = _Events(searcher, log)
         try:
             results = _tuner(request, plan, searcher, events, log, storage).fit()
-            _end_what_time_cut_off(results, searcher, request.folder)
+            _record_timed_out_trials(results, searcher, request.folder)
         finally:
-            log.settle()
+            log.flush()
 
 
-def _defaults(request: SweepRequest) -> dict[str, Any] | None:
+def _defaults(request: CheckedSweep) -> dict[str, Any] | None:
     """What ``lstmfcn train`` would take for what is searched."""
     if not request.sweep.defaults_first:
         return None
@@ -153,21 +155,21 @@ def _defaults(request: SweepRequest) -> dict[str, Any] | None:
     return {name: getattr(fixed, name) for name in request.space.values}
 
 
-def _end_what_time_cut_off(
-    results: tune.ResultGrid, searcher: RecordingSearcher, folder: Path
+def _record_timed_out_trials(
+    results: tune.ResultGrid, searcher: ResumableSearcher, folder: Path
 ) -> None:
     """Tune tells nothing of the trials that it ends because time is up."""
     for result in results:
         last = result.metrics or {}
         number = searcher.running(last.get("trial_id", ""))
         if number is not None:
-            written = _written(trial_folder(folder, number))
+            written = _to_tune_space(trial_folder(folder, number))
             reason = "" if written else "it had saved no epoch"
             searcher.end(last["trial_id"], "out of time", written, reason)
 
 
 @contextmanager
-def _garbage_left_out() -> Iterator[None]:
+def _gc_frozen() -> Iterator[None]:
     """Python's garbage collector leaves out what is there already.
 
     Else it looks through all of Ray and PyTorch once, for 0.2 s in which no trial begins.
@@ -180,9 +182,9 @@ def _garbage_left_out() -> Iterator[None]:
 
 
 def _tuner(
-    request: SweepRequest,
-    plan: TrialPlan,
-    searcher: RecordingSearcher,
+    request: CheckedSweep,
+    plan: SweepContext,
+    searcher: ResumableSearcher,
     events: tune.Callback,
     log: SweepLog,
     storage: Path,
@@ -193,7 +195,7 @@ def _tuner(
         tune.with_resources(tune.with_parameters(start_trial, plan=plan), resources),
         tune_config=tune.TuneConfig(
             search_alg=searcher,
-            scheduler=scheduler_of(request, log.trials),
+            scheduler=make_scheduler(request, log.trials),
             num_samples=left,
             max_concurrent_trials=min(request.limits.max_concurrent or _at_once(plan), left),
             time_budget_s=request.limits.time_budget_s,
@@ -210,15 +212,15 @@ def _tuner(
     )
 
 
-def _at_once(plan: TrialPlan) -> int:
+def _at_once(plan: SweepContext) -> int:
     """Trials that the cluster has room for, at a time."""
     allotment = plan.allotment
     gpus = int(allotment.use_gpu) if allotment else 0
     workers = allotment.num_workers if allotment else 1
-    return max(1, places(nodes(), plan.threads, gpus) // workers)
+    return max(1, capacity(nodes(), plan.threads, gpus) // workers)
 
 
-def _written(folder: Path) -> dict[str, Any]:
+def _to_tune_space(folder: Path) -> dict[str, Any]:
     """What a trial that was cut off has saved, as it would have reported it: Tune knows less."""
     if not (folder / MODEL).exists():
         return {}
@@ -243,7 +245,7 @@ class _NoReporter(tune.ProgressReporter):
 class _Events(tune.Callback):
     """Tells the searcher what becomes of the trials."""
 
-    def __init__(self, searcher: RecordingSearcher, log: SweepLog) -> None:
+    def __init__(self, searcher: ResumableSearcher, log: SweepLog) -> None:
         self._searcher, self._log = searcher, log
         self._settled_at = time.monotonic()
 
@@ -253,7 +255,7 @@ class _Events(tune.Callback):
     def on_step_end(self, iteration: int, trials: list[TuneTrial], **info: Any) -> None:  # noqa: ARG002
         """Not at every trial's end: it takes some milliseconds, in which the next one waits."""
         if time.monotonic() - self._settled_at >= _SETTLE_EVERY_S:
-            self._log.settle()
+            self._log.flush()
             self._settled_at = time.monotonic()
 
     def on_trial_complete(self, trial: TuneTrial, **info: Any) -> None:  # noqa: ARG002
@@ -268,7 +270,7 @@ class _Events(tune.Callback):
     def on_trial_error(self, trial: TuneTrial, **info: Any) -> None:  # noqa: ARG002
         error = ray.cloudpickle.loads(Path(trial.pickled_error_file).read_bytes())
         if isinstance(error, LOST):
-            reason = reason_of_loss([str(error)])
+            reason = failure_reason([str(error)])
         else:
             reason = str(error).strip().splitlines()[-1]
             logger.error("a trial failed by a bug:\n%s", error)

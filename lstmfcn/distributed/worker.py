@@ -17,19 +17,19 @@ import torch.distributed
 from ray.train.torch import get_device, prepare_model
 from torch import Tensor, nn
 
-from lstmfcn.data.dataset import Rows
-from lstmfcn.distributed.load import Prepared, PreparedRefs
+from lstmfcn.data.dataset import Dataset
+from lstmfcn.distributed.load import DatasetInfo, DatasetRefs
 from lstmfcn.errors import ResourceError
 from lstmfcn.hyperparameters import Hyperparameters, PrecisionName
 from lstmfcn.model.artifact import Artifact
-from lstmfcn.training.batches import EvaluationBatches, Share
-from lstmfcn.training.calibration import calibrated
+from lstmfcn.training.batches import EvaluationLoader, WorkerContext
+from lstmfcn.training.calibration import calibrate
 from lstmfcn.training.checkpoints import Checkpoints
-from lstmfcn.training.collective import Workers
+from lstmfcn.training.collective import Collective
 from lstmfcn.training.loop import Report, fit
 from lstmfcn.training.metrics_log import EpochMetrics, MetricsWriter
 from lstmfcn.training.run_directory import CHECKPOINTS, METRICS, MODEL
-from lstmfcn.training.state import Training, start_of
+from lstmfcn.training.state import TrainState, set_up
 
 _ALLOCATION_FAILURES = ("can't allocate memory", "out of memory", "STATUS_ALLOC_FAILED")
 
@@ -39,7 +39,7 @@ _SECONDS_TO_NOTICE = 60.0
 
 
 @dataclass(frozen=True)
-class TrainingRun:
+class WorkerJob:
     """All that a worker needs beside the data.
 
     Attributes:
@@ -63,16 +63,16 @@ class TrainingRun:
 
 
 def train_model(
-    run: TrainingRun, data: PreparedRefs, workers: Workers, device: torch.device
+    run: WorkerJob, data: DatasetRefs, workers: Collective, device: torch.device
 ) -> EpochMetrics | None:
     """Go on from the newest checkpoint, and train; the first worker saves the model, if asked."""
-    prepared: Prepared = ray.get(data.prepared)
-    rows: Rows = ray.get(data.training)
-    held_out: Rows | None = ray.get(data.validation)
+    prepared: DatasetInfo = ray.get(data.prepared)
+    rows: Dataset = ray.get(data.training)
+    held_out: Dataset | None = ray.get(data.validation)
     hyperparameters = run.hyperparameters
-    share = Share(workers.rank, workers.world_size, device)
+    share = WorkerContext(workers.rank, workers.world_size, device)
     torch.set_num_threads(min(run.threads, os.cpu_count() or 1))  # Ray's CPUs may be imagined
-    training, task, batches = start_of(
+    training, task, batches = set_up(
         rows, prepared.schema, hyperparameters, run.initial_weights, workers, share
     )
     checkpoints = Checkpoints(
@@ -87,7 +87,7 @@ def train_model(
             training,
             task,
             batches,
-            EvaluationBatches(held_out, share) if held_out else None,
+            EvaluationLoader(held_out, share) if held_out else None,
             hyperparameters,
             report,
             checkpoints,
@@ -96,15 +96,15 @@ def train_model(
         return None
     if not run.saves_model:
         return training.best
-    trained_on = TrainedOn(workers.world_size, device.type, training.precision)
-    artifact = artifact_of(run, prepared, training.best_weights, training.best, trained_on)
+    trained_on = Hardware(workers.world_size, device.type, training.precision)
+    artifact = build_artifact(run, prepared, training.best_weights, training.best, trained_on)
     if held_out:
-        artifact = calibrated(artifact, held_out, device)
+        artifact = calibrate(artifact, held_out, device)
     artifact.save(run.output / MODEL)
     return training.best
 
 
-class TrainedOn(NamedTuple):
+class Hardware(NamedTuple):
     """What a model was trained on, as model.json has it."""
 
     num_workers: int
@@ -112,12 +112,12 @@ class TrainedOn(NamedTuple):
     precision: PrecisionName
 
 
-def artifact_of(
-    run: TrainingRun,
-    prepared: Prepared,
+def build_artifact(
+    run: WorkerJob,
+    prepared: DatasetInfo,
     weights: dict[str, Tensor],
     best: EpochMetrics,
-    trained_on: TrainedOn,
+    trained_on: Hardware,
 ) -> Artifact:
     """The kept epoch's model, and how it came to be."""
     return Artifact(
@@ -154,7 +154,7 @@ def refusing_memory_errors() -> Iterator[None]:
         ) from error
 
 
-def _report(path: Path, training: Training) -> AbstractContextManager[Report]:
+def _report(path: Path, training: TrainState) -> AbstractContextManager[Report]:
     """What writes the epochs' metrics; nothing, but on the first worker."""
     if training.workers.rank > 0:
         return nullcontext(lambda _: None)
@@ -169,7 +169,7 @@ def train_worker(config: dict[str, Any]) -> EpochMetrics | None:
     """Train; the first worker returns the kept epoch's metrics, of the model that it saves.
 
     Args:
-        config: under ``run`` the reference of a `TrainingRun`, under ``data`` those of the data.
+        config: under ``run`` the reference of a `WorkerJob`, under ``data`` those of the data.
             References, because Ray Train's controller unpacks the config too.
 
     Raises:
@@ -178,7 +178,9 @@ def train_worker(config: dict[str, Any]) -> EpochMetrics | None:
     """
     try:
         with refusing_memory_errors():
-            return train_model(ray.get(config["run"]), config["data"], RayWorkers(), get_device())
+            return train_model(
+                ray.get(config["run"]), config["data"], TorchCollective(), get_device()
+            )
     except RuntimeError as error:
         if isinstance(error, torch.distributed.DistError) or "gloo" in str(error):
             # Some worker is lost, or failed by an error of its own, which is what has to be told:
@@ -188,7 +190,7 @@ def train_worker(config: dict[str, Any]) -> EpochMetrics | None:
         raise
 
 
-class RayWorkers:
+class TorchCollective:
     """The workers of this Ray Train run, as the training loop sees them."""
 
     def __init__(self) -> None:
@@ -203,7 +205,7 @@ class RayWorkers:
             prepare_model(model, parallel_strategy_kwargs={"broadcast_buffers": False}),
         )
 
-    def add_up(self, totals: Tensor) -> Tensor:
+    def all_reduce(self, totals: Tensor) -> Tensor:
         """The sum over workers, in place."""
         if self.world_size > 1:
             torch.distributed.all_reduce(totals)
@@ -218,7 +220,7 @@ class RayWorkers:
                 torch.distributed.all_reduce(buffer)
                 buffer /= self.world_size
 
-    def gather(self, numbers: Tensor) -> Tensor:
+    def all_gather(self, numbers: Tensor) -> Tensor:
         """Every worker's numbers (n,), as rows of (W, n)."""
         if self.world_size == 1:
             return numbers.unsqueeze(0)
@@ -226,7 +228,7 @@ class RayWorkers:
         torch.distributed.all_gather(rows, numbers)
         return torch.stack(rows)
 
-    def agree(self, wish: bool) -> bool:
+    def broadcast(self, wish: bool) -> bool:
         """What the first worker wishes."""
         if self.world_size == 1:
             return wish

@@ -27,7 +27,7 @@ class Explanation(NamedTuple):
     """Logits and their parts: ``logits = bias + lstm + timepoints.sum(axis=-1)``; all float32.
 
     K is the number of classes of multiclass, 1 of binary, the number of labels of multilabel:
-    `explained_outputs` names them.
+    `outputs_to_explain` names them.
 
     Attributes:
         logits: before the temperature, (N, K); over it, they give the probabilities.
@@ -49,7 +49,7 @@ class Explanation(NamedTuple):
         return cls(*(np.empty(shape, dtype=np.float32) for shape in shapes))
 
 
-def explained_outputs(schema: SeriesSchema) -> tuple[str, ...]:
+def outputs_to_explain(schema: SeriesSchema) -> tuple[str, ...]:
     """What each of the K logits speaks for: a class of multiclass, else a label column.
 
     The one logit of binary speaks for its only label column, or for the second of two.

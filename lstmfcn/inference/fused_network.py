@@ -22,7 +22,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from lstmfcn.model.input_view import View
+from lstmfcn.model.input_view import InputView
 from lstmfcn.model.layers import AttentionLSTM, BatchNorm, SqueezeExcite
 from lstmfcn.model.masking import mean_over_time
 from lstmfcn.model.network import LSTMFCN, ConvolutionBlock, Ensemble, LSTMBranch, native_dtype
@@ -30,7 +30,7 @@ from lstmfcn.model.network import LSTMFCN, ConvolutionBlock, Ensemble, LSTMBranc
 _Module = TypeVar("_Module", bound=nn.Module)
 
 
-class FoldedLayer(NamedTuple):
+class FusedLayer(NamedTuple):
     """Weights (out, in) or (out, in, 1, kernel), biases (out,), and zeros to add left and right."""
 
     weight: Tensor
@@ -38,14 +38,14 @@ class FoldedLayer(NamedTuple):
     padding: tuple[int, int] = (0, 0)
 
 
-class FoldedNorm(NamedTuple):
+class FusedNorm(NamedTuple):
     """The scale and the shift of each channel or filter, (C,)."""
 
     scale: Tensor
     shift: Tensor
 
     @classmethod
-    def of(cls, norm: BatchNorm) -> FoldedNorm:
+    def of(cls, norm: BatchNorm) -> FusedNorm:
         """What a batch norm is after training, in float64."""
         mean = cast(Tensor, norm.running_mean).double()
         variance = cast(Tensor, norm.running_var).double()
@@ -53,8 +53,8 @@ class FoldedNorm(NamedTuple):
         return cls(scale, norm.bias.detach().double() - mean * scale)
 
 
-class Parts(NamedTuple):
-    """Logits, as `FoldedNetwork.logits` gives them, and what beside the bias they are the sum of.
+class LogitTerms(NamedTuple):
+    """Logits, as `FusedNetwork.logits` gives them, and what beside the bias they are the sum of.
 
     Attributes, all float32:
         logits: (N, K).
@@ -67,7 +67,7 @@ class Parts(NamedTuple):
     timepoints: Tensor
 
 
-class FoldedNetwork(NamedTuple):
+class FusedNetwork(NamedTuple):
     """A trained network, folded.
 
     Attributes:
@@ -84,16 +84,16 @@ class FoldedNetwork(NamedTuple):
 
     n_channels: int
     n_timepoints: int
-    view: View
-    lstm: list[FoldedLayer]
+    view: InputView
+    lstm: list[FusedLayer]
     recurrence: LSTMBranch | None
-    convolutions: list[FoldedLayer]
+    convolutions: list[FusedLayer]
     weightings: list[SqueezeExcite | None]
-    head: FoldedLayer
+    head: FusedLayer
     blocks: list[Callable[[Tensor], Tensor]]
 
     @classmethod
-    def of(cls, network: LSTMFCN, dtype: torch.dtype = torch.float32) -> FoldedNetwork:
+    def of(cls, network: LSTMFCN, dtype: torch.dtype = torch.float32) -> FusedNetwork:
         """Fold a network; the folding itself is computed in float64.
 
         Args:
@@ -102,20 +102,20 @@ class FoldedNetwork(NamedTuple):
         dtype = native_dtype(dtype)
         n_channels, n_seen = network.n_channels, network.view.n_seen
         one_step = (n_channels if network.lstm.shuffled else n_seen) == 1
-        lstm = [_fold_lstm(layer) for layer in network.lstm.layers] if one_step else []
+        lstm = [_fuse_lstm(layer) for layer in network.lstm.layers] if one_step else []
         trained = [cast(ConvolutionBlock, block) for block in network.fcn.blocks]
-        head = FoldedLayer(network.head.weight.detach(), network.head.bias.detach())
-        convolutions = [_converted(_fold_block(block), dtype) for block in trained]
-        weightings = [b.squeeze_excite and _copied(b.squeeze_excite, dtype) for b in trained]
+        head = FusedLayer(network.head.weight.detach(), network.head.bias.detach())
+        convolutions = [_convert(_fuse_block(block), dtype) for block in trained]
+        weightings = [b.squeeze_excite and _copy(b.squeeze_excite, dtype) for b in trained]
         return cls(
             n_channels,
             network.n_timepoints,
-            _copied(network.view, torch.float32),
-            [_converted(layer, dtype) for layer in lstm],
-            None if one_step else _copied(network.lstm, dtype),
+            _copy(network.view, torch.float32),
+            [_convert(layer, dtype) for layer in lstm],
+            None if one_step else _copy(network.lstm, dtype),
             convolutions,
             weightings,
-            _converted(head, dtype),
+            _convert(head, dtype),
             [_block(layer, n_seen) for layer in convolutions],
         )
 
@@ -124,7 +124,7 @@ class FoldedNetwork(NamedTuple):
         channels, mask = self._seen(self._channels(x))
         return self._head(self._lstm(channels, mask), self._fcn(channels, mask), mask)
 
-    def parts(self, x: Tensor) -> Parts:
+    def parts(self, x: Tensor) -> LogitTerms:
         """Logits of scaled series (N, C * T), and what they are the sum of.
 
         A mean over time and one linear layer follow the filters, so that layer may as well come
@@ -142,7 +142,7 @@ class FoldedNetwork(NamedTuple):
         else:
             present = mask.reshape(len(x), -1, 1).float()
             shares = present / present.sum(dim=1, keepdim=True).clamp(min=1)
-        return Parts(
+        return LogitTerms(
             self._head(hidden, filters, mask),
             F.linear(hidden.float(), weights[:, :n_hidden]),
             self.view.spread((of_timepoints * shares).transpose(1, 2), series),
@@ -184,35 +184,37 @@ class FoldedNetwork(NamedTuple):
         return image
 
 
-class FoldedEnsemble(NamedTuple):
+class FusedEnsemble(NamedTuple):
     """Folded networks that answer as one."""
 
-    members: list[FoldedNetwork]
+    members: list[FusedNetwork]
 
     @classmethod
-    def of(cls, network: LSTMFCN | Ensemble, dtype: torch.dtype = torch.float32) -> FoldedEnsemble:
-        """Fold a network, or each member of an ensemble, as `FoldedNetwork.of` does."""
+    def of(cls, network: LSTMFCN | Ensemble, dtype: torch.dtype = torch.float32) -> FusedEnsemble:
+        """Fold a network, or each member of an ensemble, as `FusedNetwork.of` does."""
         members = network.members if isinstance(network, Ensemble) else [network]
-        return cls([FoldedNetwork.of(cast(LSTMFCN, member), dtype) for member in members])
+        return cls([FusedNetwork.of(cast(LSTMFCN, member), dtype) for member in members])
 
     def logits(self, x: Tensor) -> Tensor:
         """The mean of the members' logits, float32 (N, K), of scaled series (N, C * T)."""
         first, *others = (member.logits(x) for member in self.members)
         return torch.stack([first, *others]).mean(dim=0) if others else first
 
-    def parts(self, x: Tensor) -> Parts:
+    def parts(self, x: Tensor) -> LogitTerms:
         """Logits of scaled series (N, C * T), and the means of the members' parts."""
         first, *others = (member.parts(x) for member in self.members)
         if not others:
             return first
-        return Parts(*(torch.stack(same).mean(dim=0) for same in zip(first, *others, strict=True)))
+        return LogitTerms(
+            *(torch.stack(same).mean(dim=0) for same in zip(first, *others, strict=True))
+        )
 
     def bias(self) -> Tensor:
         """The part of the logits that all series share, float32 (K,)."""
         return torch.stack([member.head.bias.float() for member in self.members]).mean(dim=0)
 
 
-def _block(layer: FoldedLayer, n_seen: int) -> Callable[[Tensor], Tensor]:
+def _block(layer: FusedLayer, n_seen: int) -> Callable[[Tensor], Tensor]:
     """A convolution and its ReLU: (N, C_in, 1, S) to (N, C_out, 1, S), channels-last.
 
     Where PyTorch has oneDNN, the weights are laid out for it once, not in each call, and the ReLU
@@ -246,12 +248,12 @@ def _block(layer: FoldedLayer, n_seen: int) -> Callable[[Tensor], Tensor]:
     return packed_block
 
 
-def _copied(module: _Module, dtype: torch.dtype) -> _Module:
+def _copy(module: _Module, dtype: torch.dtype) -> _Module:
     """A copy for prediction."""
     return copy.deepcopy(module).to(dtype).eval().requires_grad_(False)
 
 
-def _fold_lstm(layer: nn.Module) -> FoldedLayer:
+def _fuse_lstm(layer: nn.Module) -> FusedLayer:
     if isinstance(layer, AttentionLSTM):
         weight = (layer.kernel.double() + layer.attention_kernel.double()).detach()
         bias = layer.bias.detach().double()
@@ -259,20 +261,20 @@ def _fold_lstm(layer: nn.Module) -> FoldedLayer:
         weight = cast(Tensor, layer.weight_ih_l0).detach().double()
         bias = (cast(Tensor, layer.bias_ih_l0) + cast(Tensor, layer.bias_hh_l0)).detach().double()
     kept = [0, 2, 3]  # PyTorch's order is input gate, forget gate, cell, output gate
-    return FoldedLayer(
+    return FusedLayer(
         torch.cat([weight.chunk(4)[i] for i in kept]), torch.cat([bias.chunk(4)[i] for i in kept])
     )
 
 
-def _fold_block(block: ConvolutionBlock) -> FoldedLayer:
-    norm, convolution = FoldedNorm.of(block.batch_norm), block.convolution
+def _fuse_block(block: ConvolutionBlock) -> FusedLayer:
+    norm, convolution = FusedNorm.of(block.batch_norm), block.convolution
     weight = convolution.weight.detach().double() * norm.scale[:, None, None, None]
     bias = cast(Tensor, convolution.bias).detach().double()
-    return FoldedLayer(weight, bias * norm.scale + norm.shift, block.padding)
+    return FusedLayer(weight, bias * norm.scale + norm.shift, block.padding)
 
 
-def _converted(layer: FoldedLayer, dtype: torch.dtype) -> FoldedLayer:
+def _convert(layer: FusedLayer, dtype: torch.dtype) -> FusedLayer:
     weight = layer.weight.to(dtype)
     if weight.dim() == 4:
         weight = weight.contiguous(memory_format=torch.channels_last)
-    return FoldedLayer(weight, layer.bias.to(dtype), layer.padding)
+    return FusedLayer(weight, layer.bias.to(dtype), layer.padding)

@@ -15,15 +15,15 @@ from typing import Any
 
 from lstmfcn.data.shards import Shard
 from lstmfcn.errors import OutputError
-from lstmfcn.storage.files import whole_file, writing
+from lstmfcn.storage.files import atomic_write, refusing_write_errors
 
-PREDICTED = "_predicted.jsonl"
+MANIFEST_FILE = "_predicted.jsonl"
 
 _FORMER = "_predicted.json"
 """One JSON object of all files, until 2026-12; it is read, and goes with the next file written."""
 
 
-class PredictedShards:
+class Manifest:
     """The record of one prediction folder.
 
     Args:
@@ -36,7 +36,7 @@ class PredictedShards:
     """
 
     def __init__(self, folder: Path, model_sha256: str, keep: Sequence[str]) -> None:
-        self._path, self._former = folder / PREDICTED, folder / _FORMER
+        self._path, self._former = folder / MANIFEST_FILE, folder / _FORMER
         self._made_by = _checksum(model_sha256, keep)
         self._known: dict[str, dict[str, Any]] = _read(self._former, _former_entries)
         self._known |= _read(self._path, _entries)
@@ -60,14 +60,14 @@ class PredictedShards:
             self._begin()
         entry = self._entry(shard, output, rows)
         self._known[entry["file"]] = entry
-        with writing(self._path), self._path.open("a", encoding="utf-8") as file:
+        with refusing_write_errors(self._path), self._path.open("a", encoding="utf-8") as file:
             file.write(_line(entry))
 
     def _begin(self) -> None:
         """Write what is known anew: a line each, none that a run that was killed left half."""
-        with whole_file(self._path) as path:
+        with atomic_write(self._path) as path:
             path.write_text("".join(map(_line, self._known.values())), encoding="utf-8")
-        with writing(self._former):
+        with refusing_write_errors(self._former):
             self._former.unlink(missing_ok=True)
         self._is_begun = True
 

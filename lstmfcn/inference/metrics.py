@@ -19,10 +19,10 @@ from sklearn.metrics import (
 
 from lstmfcn.data.schema import SeriesSchema
 from lstmfcn.data.table import Array, FloatArray
-from lstmfcn.training.calibration import calibration_error, class_columns, confidences
+from lstmfcn.training.calibration import calibration_error, confidences, one_vs_rest
 
 
-def evaluation(
+def compute_metrics(
     schema: SeriesSchema,
     labels: Array,
     probabilities: FloatArray,
@@ -42,7 +42,7 @@ def evaluation(
         support of each), and for one class a row the confusion_matrix: true classes in rows,
         predicted ones in columns.
     """
-    columns = class_columns(schema, labels, probabilities, decided)
+    columns = one_vs_rest(schema, labels, probabilities, decided)
     true, decided = columns.true, columns.decided
     scores = [_class_scores(*of_class) for of_class in zip(*(c.T for c in columns), strict=True)]
     right = true == decided

@@ -21,12 +21,12 @@ from torch import Tensor, nn
 from lstmfcn.data.scaler import SMALLEST_STD, Scaler
 from lstmfcn.data.schema import SeriesSchema
 from lstmfcn.errors import ModelError, ResourceError
-from lstmfcn.inference.fused_network import FoldedEnsemble, FoldedLayer, FoldedNetwork, FoldedNorm
+from lstmfcn.inference.fused_network import FusedEnsemble, FusedLayer, FusedNetwork, FusedNorm
 from lstmfcn.model.artifact import Artifact
 from lstmfcn.model.layers import AttentionLSTM, SqueezeExcite
 from lstmfcn.model.network import LSTMBranch
 from lstmfcn.model.task import Decision
-from lstmfcn.storage.files import whole_file
+from lstmfcn.storage.files import atomic_write
 
 try:
     import onnx
@@ -188,12 +188,12 @@ def export_onnx(artifact: Artifact, path: Path) -> None:
         raise ModelError("export: found a model with --missing mask, which ONNX files cannot be")
     graph = Graph()
     scaled = _scaled(graph, artifact.scaler, artifact.schema)
-    folded = FoldedEnsemble.of(artifact.network().eval())
+    folded = FusedEnsemble.of(artifact.network().eval())
     logits = [_network(graph, scaled, member) for member in folded.members]
     graph.node("Mean", *logits, output="logits")
     _probabilities(graph, artifact.schema, artifact.decision.temperature)
     model = graph.model(artifact.schema, artifact.decision)
-    with whole_file(path) as unfinished:
+    with atomic_write(path) as unfinished:
         unfinished.write_bytes(model.SerializeToString())
 
 
@@ -215,11 +215,11 @@ def _scaled(graph: Graph, scaler: Scaler, schema: SeriesSchema) -> str:
     return graph.node("Div", centred, graph.constant(np.repeat(scaler.std, of_each)))
 
 
-def _network(graph: Graph, x: str, network: FoldedNetwork) -> str:
+def _network(graph: Graph, x: str, network: FusedNetwork) -> str:
     view = network.view
     image = graph.reshape(x, 0, network.n_channels, network.n_timepoints)
     if view.batch_norm is not None:
-        image = _differences(graph, image, FoldedNorm.of(view.batch_norm))
+        image = _differences(graph, image, FusedNorm.of(view.batch_norm))
     if view.window > 1:
         image = _coarse(graph, image, network)
     hidden = graph.reshape(image, 0, network.n_channels * view.n_seen)
@@ -228,7 +228,7 @@ def _network(graph: Graph, x: str, network: FoldedNetwork) -> str:
         hidden = recurrence(graph, image, network.recurrence, n_steps)
     for layer in network.lstm:
         gates = [
-            _linear(graph, hidden, FoldedLayer(weight, bias))
+            _linear(graph, hidden, FusedLayer(weight, bias))
             for weight, bias in zip(layer.weight.chunk(3), layer.bias.chunk(3), strict=True)
         ]
         into, cell, out = gates
@@ -247,7 +247,7 @@ def _network(graph: Graph, x: str, network: FoldedNetwork) -> str:
     return _linear(graph, both, network.head)
 
 
-def _differences(graph: Graph, image: str, norm: FoldedNorm) -> str:
+def _differences(graph: Graph, image: str, norm: FusedNorm) -> str:
     """Each value's difference from the one before, normalised: (N, C, T) to the same."""
     start, end, axis = graph.axes(0), graph.axes(-1), graph.axes(2)
     first = graph.node("Slice", image, start, graph.axes(1), axis)
@@ -258,7 +258,7 @@ def _differences(graph: Graph, image: str, norm: FoldedNorm) -> str:
     return graph.node("Add", found, shift)
 
 
-def _coarse(graph: Graph, image: str, network: FoldedNetwork) -> str:
+def _coarse(graph: Graph, image: str, network: FusedNetwork) -> str:
     """The mean of each few timepoints, of which the last may have fewer: (N, C, T) to (N, C, S)."""
     window, n_seen = network.view.window, network.view.n_seen
     lacking = n_seen * window - network.n_timepoints
@@ -279,7 +279,7 @@ def _weighted(graph: Graph, image: str, weighting: SqueezeExcite) -> str:
     return graph.node("Mul", image, weights)
 
 
-def _linear(graph: Graph, x: str, layer: FoldedLayer) -> str:
+def _linear(graph: Graph, x: str, layer: FusedLayer) -> str:
     weight, bias = graph.constant(layer.weight.numpy()), graph.constant(layer.bias.numpy())
     return graph.node("Gemm", x, weight, bias, transB=1)
 

@@ -18,16 +18,16 @@ from typing import Any, NamedTuple
 import numpy as np
 import pyarrow as pa
 
-from lstmfcn.console import Bar, number
+from lstmfcn.console import Bar, pluralize
 from lstmfcn.data.reader import read_header_for, read_tables
 from lstmfcn.data.schema import SeriesSchema
 from lstmfcn.data.shards import Shard
-from lstmfcn.data.table import Array, FloatArray, Source, class_name
+from lstmfcn.data.table import Array, FloatArray, RowOrigin, class_name
 from lstmfcn.data.writer import opened_csv
 from lstmfcn.errors import DataError
-from lstmfcn.inference.explanation import Explanation, explained_outputs
+from lstmfcn.inference.explanation import Explanation, outputs_to_explain
 from lstmfcn.inference.predictor import Classifier, chunk_rows
-from lstmfcn.storage.files import whole_file
+from lstmfcn.storage.files import atomic_write
 
 _OTHER_SUFFIX = re.compile(
     r"(.+)\.(?:parquet|parq|pq|tsv(?:(\.gz)|\.bz2|\.xz|\.zst)?|csv\.(?:bz2|xz|zst))",
@@ -39,7 +39,7 @@ _OTHER_SUFFIX = re.compile(
 logger = logging.getLogger(__name__)
 
 
-class Predicted(NamedTuple):
+class PredictionBatch(NamedTuple):
     """Probabilities, float32 (N, L), and what else was asked for of the same rows.
 
     Attributes:
@@ -52,9 +52,9 @@ class Predicted(NamedTuple):
     others: list[list[str]]
 
 
-def predictions(
+def predict_batches(
     classifier: Classifier, shard: Shard, labels: bool, others: Sequence[str] = ()
-) -> Iterator[Predicted]:
+) -> Iterator[PredictionBatch]:
     """A shard's predictions in row order, a few thousand rows at a time.
 
     Args:
@@ -69,7 +69,7 @@ def predictions(
         values = schema.encode_values(table, source)
         targets = schema.encode_labels(table, source) if labels else None
         texts = kept_texts(schema, table, others)
-        yield Predicted(classifier.predict_proba(values, source), targets, texts)
+        yield PredictionBatch(classifier.predict_proba(values, source), targets, texts)
 
 
 def output_name(shard: Shard) -> str:
@@ -103,7 +103,7 @@ def predict_shard(
     """
     found = (
         (part.others, prediction_rows(classifier, part.probabilities))
-        for part in predictions(classifier, shard, labels=False, others=keep)
+        for part in predict_batches(classifier, shard, labels=False, others=keep)
     )
     schema = classifier.schema
     return _write(output, [*kept_names(schema, keep), *prediction_columns(schema)], found)
@@ -122,13 +122,13 @@ def explain_shard(
     """
     found = (
         (others, explanation_rows(classifier, explanation))
-        for explanation, others in explanations(classifier, shard, keep)
+        for explanation, others in explain_batches(classifier, shard, keep)
     )
     schema = classifier.schema
     return _write(output, [*kept_names(schema, keep), *explanation_columns(schema)], found)
 
 
-def explanations(
+def explain_batches(
     classifier: Classifier, shard: Shard, others: Sequence[str] = ()
 ) -> Iterator[tuple[Explanation, list[list[str]]]]:
     """Explanations of a shard's rows in their order, and the texts of other columns.
@@ -142,7 +142,7 @@ def explanations(
         texts = kept_texts(schema, table, others)
         for start in range(0, len(values), step):
             rows = slice(start, start + step)
-            place = Source(source.file, source.rows_before + start)
+            place = RowOrigin(source.file, source.rows_before + start)
             yield classifier.explain(values[rows], place), [column[rows] for column in texts]
 
 
@@ -156,7 +156,7 @@ def _write(
     """
     n_rows = 0
     with (
-        whole_file(output) as unfinished,
+        atomic_write(output) as unfinished,
         opened_csv(unfinished, "gzip" if output.suffix.lower() == ".gz" else "") as file,
     ):
         file.write(csv_line(header))
@@ -202,7 +202,7 @@ def explanation_rows(classifier: Classifier, explanation: Explanation) -> list[l
 
     Numbers are written as those of `prediction_rows`.
     """
-    outputs, n_rows = explained_outputs(classifier.schema), len(explanation.logits)
+    outputs, n_rows = outputs_to_explain(classifier.schema), len(explanation.logits)
     chosen = np.zeros(n_rows, dtype=np.intp)
     if len(outputs) > 1:
         chosen = classifier.probabilities(explanation.logits).argmax(axis=1)
@@ -223,7 +223,7 @@ def _quoted(cell: str) -> str:
     return cell
 
 
-def refuse_kept_twice(schema: SeriesSchema, keep: Sequence[str], explain: bool = False) -> None:
+def validate_keep_columns(schema: SeriesSchema, keep: Sequence[str], explain: bool = False) -> None:
     """Refuse columns to keep that are values, or whose names a prediction file has already.
 
     Args:
@@ -255,7 +255,7 @@ class ShardProgress(Bar):
 
     def __init__(self, doing: str, n_shards: int, explains: int = 0) -> None:
         also = f", explaining {explains:,}" if explains else ""
-        logger.info("%s %s%s", doing, number(n_shards, "shard"), also)
+        logger.info("%s %s%s", doing, pluralize(n_shards, "shard"), also)
         super().__init__("file" if explains else "shard", n_shards + explains)
         self._began, self._shards, self._rows = time.monotonic(), 0, 0
 
@@ -274,16 +274,16 @@ def kept_names(schema: SeriesSchema, keep: Sequence[str]) -> list[str]:
 def kept_texts(schema: SeriesSchema, table: pa.Table, keep: Sequence[str]) -> list[list[str]]:
     """The cells of these columns as text, a list for each.
 
-    Labels that are numbers are written as classes are (``1`` for 1.0); all else as `texts_of` does.
+    Labels that are numbers are written as classes are (``1`` for 1.0); all else as `to_texts` does.
     """
-    texts = [texts_of(table[name]) for name in keep]
+    texts = [to_texts(table[name]) for name in keep]
     return [
         list(map(class_name, cells)) if name in schema.label_columns else cells
         for name, cells in zip(keep, texts, strict=True)
     ]
 
 
-def texts_of(column: pa.ChunkedArray) -> list[str]:
+def to_texts(column: pa.ChunkedArray) -> list[str]:
     """Cells of any type as pandas writes them to CSV, each by itself; nothing for a missing one.
 
     Unlike pandas, a timestamp at midnight keeps its time whatever the others are, and bytes that
@@ -294,7 +294,7 @@ def texts_of(column: pa.ChunkedArray) -> list[str]:
         column, kind = column.cast(kind.value_type), kind.value_type
     if pa.types.is_floating(kind):  # a float32 has fewer digits than as Python's number
         numbers = column.to_numpy()
-        return ["" if np.isnan(number) else str(number) for number in numbers]
+        return ["" if np.isnan(pluralize) else str(pluralize) for pluralize in numbers]
     try:
         return list(map(_text, column.to_pylist()))
     except (OverflowError, ValueError):  # a date that Python's calendar does not reach

@@ -15,18 +15,18 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from lstmfcn.console import number
-from lstmfcn.data.columns import some_of
+from lstmfcn.console import pluralize
+from lstmfcn.data.columns import abbreviate
 from lstmfcn.data.schema import SeriesSchema
-from lstmfcn.data.series_input import as_array, in_named_order, several_lengths
-from lstmfcn.data.table import FloatArray, Source
+from lstmfcn.data.series_input import order_columns, several_lengths, to_array
+from lstmfcn.data.table import FloatArray, RowOrigin
 from lstmfcn.errors import DataError
 from lstmfcn.hyperparameters import InferencePrecision
 from lstmfcn.inference.explanation import Explanation
-from lstmfcn.inference.fused_network import FoldedEnsemble
+from lstmfcn.inference.fused_network import FusedEnsemble
 from lstmfcn.model.artifact import Artifact
 from lstmfcn.model.network import native_dtype
-from lstmfcn.model.task import task_of
+from lstmfcn.model.task import make_task
 
 _CHUNK_VALUES = 16384
 _MOST_ROWS, _FEWEST_ROWS = 128, 8
@@ -67,11 +67,11 @@ class Classifier:
         self.artifact = artifact
         self.schema = artifact.schema
         self._precision = precision
-        self._task = task_of(artifact.schema, decision=artifact.decision)
+        self._task = make_task(artifact.schema, decision=artifact.decision)
         dtype = _DTYPES[precision]
         if native_dtype(dtype) != dtype:
             logger.warning("this processor does not compute in %s; predicting in fp32", precision)
-        self._network = FoldedEnsemble.of(artifact.network().eval(), dtype)
+        self._network = FusedEnsemble.of(artifact.network().eval(), dtype)
         recorded = artifact.training.get(ESTIMATOR, {}).get("columns")
         self._value_names = [artifact.schema.value_columns, *([recorded] if recorded else [])]
         _compute_in_one_thread_after_forking()
@@ -81,8 +81,8 @@ class Classifier:
         schema = self.schema
         channels = f"{schema.n_channels} x " if schema.n_channels > 1 else ""
         return (
-            f"<Classifier of {channels}{number(schema.n_timepoints, 'timepoint')}, "
-            f"{schema.task}: {some_of(schema.classes)}; {self._precision}>"
+            f"<Classifier of {channels}{pluralize(schema.n_timepoints, 'timepoint')}, "
+            f"{schema.task}: {abbreviate(schema.classes)}; {self._precision}>"
         )
 
     def __reduce__(self) -> tuple[Any, ...]:
@@ -98,7 +98,7 @@ class Classifier:
         """
         return cls(Artifact.load(directory), precision)
 
-    def predict_proba(self, values: npt.ArrayLike, source: Source = Source()) -> FloatArray:
+    def predict_proba(self, values: npt.ArrayLike, source: RowOrigin = RowOrigin()) -> FloatArray:
         """Probabilities, float32 (N, L), of unscaled series, (N, V) or (N, C, T).
 
         Args:
@@ -126,7 +126,7 @@ class Classifier:
             _mark_overflows(chunk, x[start : start + step], scaled)
         return found
 
-    def explain(self, values: npt.ArrayLike, source: Source = Source()) -> Explanation:
+    def explain(self, values: npt.ArrayLike, source: RowOrigin = RowOrigin()) -> Explanation:
         """What the logits of unscaled series, (N, V) or (N, C, T), are the sum of.
 
         The logits are those before the temperature: probabilities are
@@ -186,13 +186,13 @@ class Classifier:
             return names
         return self.decide(probabilities)
 
-    def checked(self, values: npt.ArrayLike, source: Source = Source()) -> FloatArray:
+    def checked(self, values: npt.ArrayLike, source: RowOrigin = RowOrigin()) -> FloatArray:
         """Series, (N, V) or (N, C, T), as float32 (N, V), channel after channel.
 
         A table is matched by the names of its columns, as shards are: their order is free, and
-        columns of other names are passed over (`in_named_order`). Where values may be missing they
+        columns of other names are passed over (`order_columns`). Where values may be missing they
         are nan, and shorter series, (N, t) or (N, C, t), or several of several lengths
-        (`as_array`), are padded.
+        (`to_array`), are padded.
 
         Raises:
             DataError: they are no such array, a table without these columns, or not finite.
@@ -207,7 +207,7 @@ class Classifier:
             nested = f" or (N, {schema.n_channels}, {schema.n_timepoints})"
             raise DataError(
                 f"an array of shape {x.shape}",
-                f"give a list of series of {number(n_values, 'value')}, shape (N, {n_values})"
+                f"give a list of series of {pluralize(n_values, 'value')}, shape (N, {n_values})"
                 + (nested if schema.n_channels > 1 else "")
                 + (
                     _TRANSPOSED
@@ -235,11 +235,11 @@ class Classifier:
         if lengths and schema.missing == "refuse":
             raise DataError(
                 f"series of {lengths}",
-                f"the model takes {number(schema.n_timepoints, 'timepoint')}, neither more nor "
+                f"the model takes {pluralize(schema.n_timepoints, 'timepoint')}, neither more nor "
                 "fewer; one trained with missing values masked takes fewer",
             )
         fills_to = schema.n_timepoints if schema.missing == "mask" else 0
-        values = in_named_order(as_array(values, fills_to), self._value_names)
+        values = order_columns(to_array(values, fills_to), self._value_names)
         try:
             with np.errstate(over="ignore"):  # what is too large becomes infinite, and is refused
                 return np.asarray(values, dtype=np.float32)
@@ -248,7 +248,7 @@ class Classifier:
                 "what is no array of numbers", "give a list of series of numbers, all of one length"
             ) from error
 
-    def refuse_overflow(self, probabilities: FloatArray, source: Source = Source()) -> None:
+    def refuse_overflow(self, probabilities: FloatArray, source: RowOrigin = RowOrigin()) -> None:
         """Refuse rows whose computing overflowed.
 
         Raises:

@@ -28,10 +28,10 @@ from lstmfcn.data.schema import SeriesSchema
 from lstmfcn.errors import ModelError
 from lstmfcn.hyperparameters import Hyperparameters
 from lstmfcn.model.description import FORMAT_VERSION, checksum, read_description
-from lstmfcn.model.network import LSTMFCN, Ensemble, network_of
-from lstmfcn.model.task import Decision, task_of
+from lstmfcn.model.network import LSTMFCN, Ensemble, build_network
+from lstmfcn.model.task import Decision, make_task
 from lstmfcn.model.weights_file import read_weights
-from lstmfcn.storage.files import local_path, whole_folder
+from lstmfcn.storage.files import atomic_directory, local_path
 
 WEIGHTS_FILE, DESCRIPTION_FILE = "model.safetensors", "model.json"
 
@@ -69,9 +69,9 @@ class Artifact:
         Raises:
             ModelError: the weights are not those of the described network.
         """
-        n_outputs = task_of(self.schema).n_outputs
+        n_outputs = make_task(self.schema).n_outputs
         schema = self.schema
-        network = network_of(
+        network = build_network(
             self.hyperparameters, schema.n_timepoints, n_outputs, schema.n_channels
         )
         try:
@@ -88,7 +88,7 @@ class Artifact:
         Raises:
             OutputError: it cannot be written.
         """
-        with whole_folder(local_path(directory)) as unfinished:
+        with atomic_directory(local_path(directory)) as unfinished:
             self._write(unfinished)
 
     def _write(self, directory: Path) -> None:

@@ -17,9 +17,9 @@ from pydantic import Field, StrictFloat, StrictInt, TypeAdapter, ValidationError
 from lstmfcn.data.scaler import Scaler
 from lstmfcn.data.schema import SeriesSchema
 from lstmfcn.errors import ModelError, shown
-from lstmfcn.hyperparameters import Hyperparameters, explain
-from lstmfcn.model.task import Decision, task_of
-from lstmfcn.model.weight_shapes import Tensor, tensors_of
+from lstmfcn.hyperparameters import Hyperparameters, format_validation_error
+from lstmfcn.model.task import Decision, make_task
+from lstmfcn.model.weight_shapes import TensorShape, expected_tensors
 from lstmfcn.model.weights_file import damaged
 from lstmfcn.storage.files import read_regular
 
@@ -60,11 +60,13 @@ class Description:
     weights_sha256: str
     sha256: str
 
-    def tensors(self) -> Iterator[tuple[str, Tensor]]:
+    def tensors(self) -> Iterator[tuple[str, TensorShape]]:
         """Name, type and shape of each of the weights."""
-        n_outputs = task_of(self.schema).n_outputs
+        n_outputs = make_task(self.schema).n_outputs
         schema = self.schema
-        return tensors_of(self.hyperparameters, schema.n_timepoints, n_outputs, schema.n_channels)
+        return expected_tensors(
+            self.hyperparameters, schema.n_timepoints, n_outputs, schema.n_channels
+        )
 
 
 def read_description(path: Path) -> Description:
@@ -127,7 +129,7 @@ def _part(written: dict[str, Any], name: str, kind: TypeAdapter[_Part], path: Pa
     try:
         return kind.validate_python(written[name])
     except ValidationError as error:
-        raise ModelError(f"{path}: {explain(error, name)}") from error
+        raise ModelError(f"{path}: {format_validation_error(error, name)}") from error
 
 
 def _faults(described: Description) -> Iterator[str]:

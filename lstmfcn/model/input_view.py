@@ -16,16 +16,16 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from lstmfcn.hyperparameters import ViewOfOne
+from lstmfcn.hyperparameters import SingleViewName
 from lstmfcn.model.layers import BatchNorm
-from lstmfcn.model.masking import Masked
+from lstmfcn.model.masking import MaskedSeries
 
 _COARSE_TIMEPOINTS = 4
 _FEWEST_SEEN = 24
 """Where there are not four times as many timepoints, fewer are averaged: kernels need some room."""
 
 
-class View(nn.Module):
+class InputView(nn.Module):
     """Scaled series (N, C, T) as the branches see them, (N, C, S), and which timepoints count.
 
     Args:
@@ -35,7 +35,7 @@ class View(nn.Module):
 
     def __init__(
         self,
-        kind: ViewOfOne,
+        kind: SingleViewName,
         n_channels: int,
         n_timepoints: int,
         masks: bool,
@@ -43,7 +43,7 @@ class View(nn.Module):
     ) -> None:
         super().__init__()
         self.masks = masks
-        self.window = window_of(n_timepoints) if kind == "coarse" else 1
+        self.window = window_size(n_timepoints) if kind == "coarse" else 1
         self.n_seen = -(-n_timepoints // self.window)
         normed = kind == "differences"
         self.batch_norm = BatchNorm(n_channels, batch_norm_momentum) if normed else None
@@ -53,9 +53,9 @@ class View(nn.Module):
         if self.window > 1:
             x = _windows(x, self.window).nanmean(dim=3)
         if self.batch_norm is None:
-            return Masked.of(x) if self.masks else (x, None)
+            return MaskedSeries.of(x) if self.masks else (x, None)
         x = differences(x)
-        seen, mask = Masked.of(x) if self.masks else (x, None)
+        seen, mask = MaskedSeries.of(x) if self.masks else (x, None)
         image = self.batch_norm(seen.unsqueeze(2), mask)
         return (image if mask is None else image * mask).squeeze(2), mask
 
@@ -73,7 +73,7 @@ class View(nn.Module):
         return spread.flatten(2)[:, :, : x.shape[2]]
 
 
-def window_of(n_timepoints: int) -> int:
+def window_size(n_timepoints: int) -> int:
     """How many timepoints a coarse view takes the mean of."""
     return max(1, min(_COARSE_TIMEPOINTS, n_timepoints // _FEWEST_SEEN))
 

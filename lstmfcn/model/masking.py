@@ -17,14 +17,14 @@ import torch
 from torch import Tensor
 
 
-class Masked(NamedTuple):
+class MaskedSeries(NamedTuple):
     """Series (N, C, T) without nan, and 1 or 0 for each timepoint, (N, 1, 1, T), as float32."""
 
     channels: Tensor
     mask: Tensor
 
     @classmethod
-    def of(cls, channels: Tensor) -> Masked:
+    def of(cls, channels: Tensor) -> MaskedSeries:
         """Of series (N, C, T) in which missing values are nan."""
         missing = channels.isnan()
         mask = ~missing.all(dim=1)

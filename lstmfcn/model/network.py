@@ -43,7 +43,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from lstmfcn.hyperparameters import Hyperparameters
-from lstmfcn.model.input_view import View
+from lstmfcn.model.input_view import InputView
 from lstmfcn.model.layers import AttentionLSTM, BatchNorm, SqueezeExcite
 from lstmfcn.model.masking import last_step, mean_over_time
 
@@ -184,7 +184,7 @@ class LSTMFCN(nn.Module):
         h = hyperparameters
         self.n_channels, self.n_timepoints = n_channels, n_timepoints
         masks = h.missing == "mask"
-        self.view = View(h.view_of_one, n_channels, n_timepoints, masks, h.batch_norm_momentum)
+        self.view = InputView(h.view_of_one, n_channels, n_timepoints, masks, h.batch_norm_momentum)
         network = h.network_for(n_channels)
         shuffled = self.view.n_seen > n_channels
         self.lstm = LSTMBranch(
@@ -226,7 +226,7 @@ class Ensemble(nn.Module):
         return torch.stack([member(x) for member in self.members]).mean(dim=0)
 
 
-def network_of(
+def build_network(
     hyperparameters: Hyperparameters, n_timepoints: int, n_outputs: int, n_channels: int = 1
 ) -> LSTMFCN | Ensemble:
     """The network of hyperparameters, with initial weights: an ensemble where it has members."""

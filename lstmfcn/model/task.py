@@ -189,7 +189,7 @@ class Multilabel(Task):
         return (probabilities > self._thresholds).astype(np.int8)
 
 
-class Totals(NamedTuple):
+class MetricSums(NamedTuple):
     """Sums over rows, added up over batches and workers before anything is divided."""
 
     loss: float
@@ -208,7 +208,7 @@ class Totals(NamedTuple):
         return found
 
 
-def task_of(
+def make_task(
     schema: SeriesSchema,
     weights: Tensor | None = None,
     smoothing: float = 0.0,

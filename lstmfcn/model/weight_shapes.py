@@ -13,14 +13,14 @@ from itertools import pairwise
 from typing import NamedTuple
 
 from lstmfcn.hyperparameters import Hyperparameters, NetworkName
-from lstmfcn.model.input_view import window_of
+from lstmfcn.model.input_view import window_size
 from lstmfcn.model.layers import n_between
 
 FLOATS, COUNTS = "F32", "I64"
 """Types of tensors, as safetensors names them."""
 
 
-class Tensor(NamedTuple):
+class TensorShape(NamedTuple):
     """What a file holds under a name: type and shape."""
 
     dtype: str
@@ -35,9 +35,9 @@ class Tensor(NamedTuple):
         return n
 
 
-def tensors_of(
+def expected_tensors(
     hyperparameters: Hyperparameters, n_timepoints: int, n_outputs: int, n_channels: int
-) -> Iterator[tuple[str, Tensor]]:
+) -> Iterator[tuple[str, TensorShape]]:
     """Name, type and shape of each tensor of a network, of an ensemble member after member.
 
     They come one by one, so that whoever compares them may stop at the first that differs.
@@ -51,9 +51,9 @@ def tensors_of(
 
 def _of_one(
     h: Hyperparameters, n_timepoints: int, n_outputs: int, n_channels: int
-) -> Iterator[tuple[str, Tensor]]:
+) -> Iterator[tuple[str, TensorShape]]:
     network = h.network_for(n_channels)
-    window = window_of(n_timepoints) if h.view_of_one == "coarse" else 1
+    window = window_size(n_timepoints) if h.view_of_one == "coarse" else 1
     n_seen = -(-n_timepoints // window)
     if h.view_of_one == "differences":
         yield from _batch_norm("view.batch_norm", n_channels)
@@ -63,7 +63,7 @@ def _of_one(
     yield from _floats("head", weight=(n_outputs, h.hidden_size + h.filters_3), bias=(n_outputs,))
 
 
-def _lstm(h: Hyperparameters, n_features: int, attends: bool) -> Iterator[tuple[str, Tensor]]:
+def _lstm(h: Hyperparameters, n_features: int, attends: bool) -> Iterator[tuple[str, TensorShape]]:
     hidden, gates = h.hidden_size, 4 * h.hidden_size
     for layer in range(h.num_layers):
         n_in = hidden if layer else n_features
@@ -92,7 +92,7 @@ def _lstm(h: Hyperparameters, n_features: int, attends: bool) -> Iterator[tuple[
 
 def _convolutions(
     h: Hyperparameters, n_channels: int, network: NetworkName
-) -> Iterator[tuple[str, Tensor]]:
+) -> Iterator[tuple[str, TensorShape]]:
     filters = (n_channels, h.filters_1, h.filters_2, h.filters_3)
     kernels = (h.kernel_size_1, h.kernel_size_2, h.kernel_size_3)
     for block, ((n_in, n_out), kernel) in enumerate(zip(pairwise(filters), kernels, strict=True)):
@@ -105,11 +105,11 @@ def _convolutions(
             yield from _floats(f"{name}.squeeze_excite.excite", weight=(n_out, between))
 
 
-def _batch_norm(name: str, n: int) -> Iterator[tuple[str, Tensor]]:
+def _batch_norm(name: str, n: int) -> Iterator[tuple[str, TensorShape]]:
     yield from _floats(name, weight=(n,), bias=(n,), running_mean=(n,), running_var=(n,))
-    yield f"{name}.num_batches_tracked", Tensor(COUNTS, ())
+    yield f"{name}.num_batches_tracked", TensorShape(COUNTS, ())
 
 
-def _floats(name: str, **shapes: tuple[int, ...]) -> Iterator[tuple[str, Tensor]]:
+def _floats(name: str, **shapes: tuple[int, ...]) -> Iterator[tuple[str, TensorShape]]:
     for part, shape in shapes.items():
-        yield f"{name}.{part}", Tensor(FLOATS, shape)
+        yield f"{name}.{part}", TensorShape(FLOATS, shape)

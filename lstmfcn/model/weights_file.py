@@ -17,7 +17,7 @@ import torch
 from safetensors import SafetensorError
 
 from lstmfcn.errors import ModelError, shown
-from lstmfcn.model.weight_shapes import Tensor
+from lstmfcn.model.weight_shapes import TensorShape
 from lstmfcn.storage.files import open_regular
 
 _LENGTH_BYTES = 8
@@ -26,7 +26,7 @@ _LONGEST_HEADER = 100_000_000
 
 
 def read_weights(
-    path: Path, sha256: str, expected: Iterable[tuple[str, Tensor]]
+    path: Path, sha256: str, expected: Iterable[tuple[str, TensorShape]]
 ) -> dict[str, torch.Tensor]:
     """The tensors of a file.
 
@@ -83,7 +83,7 @@ def _header(file: BinaryIO, size: int, path: Path) -> tuple[dict[str, Any], int]
 
 
 def _refuse_others(
-    header: dict[str, Any], expected: Iterable[tuple[str, Tensor]], path: Path
+    header: dict[str, Any], expected: Iterable[tuple[str, TensorShape]], path: Path
 ) -> int:
     """Refuse other tensors than these; returns how long they are."""
     n_bytes = n_tensors = 0

@@ -5,18 +5,18 @@ from __future__ import annotations
 import logging
 from pathlib import Path
 
-from lstmfcn.console import number
+from lstmfcn.console import pluralize
 from lstmfcn.data.listing import Data
 from lstmfcn.errors import OutputError
-from lstmfcn.report.figures import drawings_of
-from lstmfcn.report.findings import find
-from lstmfcn.report.page import page_of
+from lstmfcn.report.figures import draw_figures
+from lstmfcn.report.findings import find_all
+from lstmfcn.report.page import render_page
 from lstmfcn.storage.files import (
+    atomic_directory,
     exists,
     local_path,
     refuse_existing,
     refuse_unwritable,
-    whole_folder,
 )
 
 REPORT = "report.html"
@@ -48,14 +48,14 @@ def write_report(
         refuse_existing(folder / REPORT)
     refuse_unwritable(folder)
     earlier = [path.name for path in folder.iterdir()] if overwrite and folder.exists() else []
-    with whole_folder(folder, may_go=earlier) as unfinished:
-        findings = find(model, data, seed)
-        rows = number(findings.summary.rows, "row")
-        logger.info("%s in %s", rows, number(findings.summary.shards, "shard"))
-        drawings = drawings_of(findings)
+    with atomic_directory(folder, may_go=earlier) as unfinished:
+        findings = find_all(model, data, seed)
+        rows = pluralize(findings.summary.rows, "row")
+        logger.info("%s in %s", rows, pluralize(findings.summary.shards, "shard"))
+        drawings = draw_figures(findings)
         for drawing in drawings.all():
             drawing.save(unfinished)
-        page = page_of(findings, drawings)
+        page = render_page(findings, drawings)
         (unfinished / REPORT).write_text(page, encoding="utf-8")
     return folder / REPORT
 

@@ -13,12 +13,12 @@ import numpy.typing as npt
 from lstmfcn.data.schema import SeriesSchema
 from lstmfcn.data.table import FloatArray, Place
 from lstmfcn.inference.predictor import Classifier
-from lstmfcn.report.predictions import Gathered, true_shares
+from lstmfcn.report.predictions import Predictions, true_probabilities
 
 _SURE, _WRONG = 3, 3
 
 
-class ShownRow(NamedTuple):
+class Example(NamedTuple):
     """One row, its labels and its prediction.
 
     Attributes:
@@ -45,7 +45,7 @@ class ShownRow(NamedTuple):
     right: bool
 
 
-class ExplainedRow(NamedTuple):
+class ExplainedExample(NamedTuple):
     """One row, and what speaks for the answer that it was given, rather than another.
 
     ``bias + lstm + terms.sum()`` is how far the logit of the answer lies above the other's; of
@@ -57,7 +57,7 @@ class ExplainedRow(NamedTuple):
         bias, lstm: the terms that belong to no timepoint.
     """
 
-    row: ShownRow
+    row: Example
     answer: str
     other: str
     terms: FloatArray
@@ -70,15 +70,15 @@ class ExplainedRow(NamedTuple):
         return self.bias + self.lstm + float(self.terms.sum())
 
 
-def hardest_rows(gathered: Gathered) -> list[ShownRow]:
+def hardest_rows(gathered: Predictions) -> list[Example]:
     """The rows whose true labels were given the lowest probabilities, those first."""
     numbers, values = gathered.hardest
-    shares, classes = true_shares(gathered.schema, gathered.columns)
+    shares, classes = true_probabilities(gathered.schema, gathered.columns)
     order = np.argsort(shares[numbers], kind="stable")
     return [_shown(gathered, int(numbers[k]), values[k], int(classes[numbers[k]])) for k in order]
 
 
-def explained_rows(classifier: Classifier, gathered: Gathered) -> list[ExplainedRow]:
+def explained_rows(classifier: Classifier, gathered: Predictions) -> list[ExplainedExample]:
     """Rows decided right, the surest of each of three classes; then the three hardest that are not.
 
     The first are chosen from the sample.
@@ -92,7 +92,7 @@ def explained_rows(classifier: Classifier, gathered: Gathered) -> list[Explained
     for row, timepoints, lstm in zip(rows, found.timepoints, found.lstm, strict=True):
         weights, answer, other = _comparison(gathered.schema, row)
         explained.append(
-            ExplainedRow(
+            ExplainedExample(
                 row=row,
                 answer=answer,
                 other=other,
@@ -104,11 +104,11 @@ def explained_rows(classifier: Classifier, gathered: Gathered) -> list[Explained
     return explained
 
 
-def _surest(gathered: Gathered) -> list[ShownRow]:
+def _surest(gathered: Predictions) -> list[Example]:
     columns, schema = gathered.columns, gathered.schema
     numbers = gathered.sample.numbers
     true, decided = columns.true[numbers], columns.decided[numbers]
-    shares, _ = true_shares(schema, columns)
+    shares, _ = true_probabilities(schema, columns)
     right = (true == decided).all(axis=1)
     surest: dict[int, int] = {}
     for k in np.argsort(-shares[numbers], kind="stable"):
@@ -121,13 +121,13 @@ def _surest(gathered: Gathered) -> list[ShownRow]:
     ]
 
 
-def _shown(gathered: Gathered, number: int, values: FloatArray, asked: int) -> ShownRow:
+def _shown(gathered: Predictions, number: int, values: FloatArray, asked: int) -> Example:
     """A row, of which one class is asked for: the true one, or the label in question."""
     schema = gathered.schema
     true, decided, shares = (column[number] for column in gathered.columns)
     multilabel = schema.task == "multilabel"
     chosen = asked if multilabel else int(decided.argmax())
-    return ShownRow(
+    return Example(
         place=gathered.place(number),
         values=values.reshape(schema.n_channels, schema.n_timepoints),
         true=_names(schema.classes, true),
@@ -145,7 +145,7 @@ def _names(classes: tuple[str, ...], marks: npt.NDArray[np.int8]) -> tuple[str, 
     return tuple(name for name, mark in zip(classes, marks, strict=True) if mark)
 
 
-def _comparison(schema: SeriesSchema, row: ShownRow) -> tuple[FloatArray, str, str]:
+def _comparison(schema: SeriesSchema, row: Example) -> tuple[FloatArray, str, str]:
     """What each logit counts, (outputs,), and the two answers that are compared.
 
     Of multiclass, the decided class and the true one; where they are the same, the most probable

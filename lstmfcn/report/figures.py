@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import NamedTuple
 
-from lstmfcn.console import number
-from lstmfcn.report.examples import ExplainedRow, ShownRow
+from lstmfcn.console import pluralize
+from lstmfcn.report.examples import Example, ExplainedExample
 from lstmfcn.report.findings import Findings
 from lstmfcn.report.score_plots import (
     PANELS_OF_CLASSES,
@@ -34,7 +34,7 @@ _SHEET = 8
 """Classes of one drawing where each takes a line of several channels: what fits a printed page."""
 
 
-class Drawings(NamedTuple):
+class Figures(NamedTuple):
     """The drawings; None, or none, where there is nothing to draw.
 
     Attributes:
@@ -63,12 +63,12 @@ class Drawings(NamedTuple):
                 yield from each
 
 
-def drawings_of(findings: Findings) -> Drawings:
+def draw_figures(findings: Findings) -> Figures:
     """Draw everything."""
     summary, scores = findings.summary, findings.scores
     classes = scores.classes
     varied = summary.lengths.least < summary.lengths.most
-    return Drawings(
+    return Figures(
         classes=_class_sheets(summary),
         lengths=_lengths(summary) if varied else None,
         learning=_learning(findings) if findings.history else None,
@@ -86,7 +86,7 @@ def drawings_of(findings: Findings) -> Drawings:
     )
 
 
-def drawn_classes(summary: Summary) -> list[ClassSeries]:
+def classes_to_draw(summary: Summary) -> list[ClassSeries]:
     """The classes whose medians are drawn: all, or those with most rows, in the model's order."""
     most = sorted(summary.classes, key=lambda one: -one.rows)[:MOST_CLASSES]
     names = {one.name for one in most}
@@ -94,7 +94,7 @@ def drawn_classes(summary: Summary) -> list[ClassSeries]:
 
 
 def _class_sheets(summary: Summary) -> list[Drawing]:
-    classes = drawn_classes(summary)
+    classes = classes_to_draw(summary)
     step = _SHEET if len(summary.channels) > 1 else MOST_CLASSES
     starts = range(0, len(classes), step)
     return [
@@ -122,7 +122,7 @@ def _lengths(summary: Summary) -> Drawing:
 def _learning(findings: Findings) -> Drawing:
     first, last = findings.history[0], findings.history[-1]
     alt = (
-        f"Loss and accuracy over {number(len(findings.history), 'epoch')}, "
+        f"Loss and accuracy over {pluralize(len(findings.history), 'epoch')}, "
         f"epoch {findings.kept_epoch} kept; "
         f"training loss from {first['train_loss']:.3g} to {last['train_loss']:.3g}"
     )
@@ -153,7 +153,7 @@ def _confusion(scores: Scores) -> Drawing:
         )
         return drawing("labels.png", alt, draw_outcomes, scores.classes)
     wrong = [
-        f"{each.true} for {each.decided}, {number(each.rows, 'row')}"
+        f"{each.true} for {each.decided}, {pluralize(each.rows, 'row')}"
         for each in scores.confusions[:3]
     ]
     alt = "Confusion matrix, true classes in rows and predicted ones in columns. " + (
@@ -185,7 +185,7 @@ def _class_reliability(scores: Scores) -> Drawing | None:
     return drawing("reliability_by_class.png", alt, draw_class_reliability, scores.classes)
 
 
-def _hardest(summary: Summary, number: int, row: ShownRow) -> Drawing:
+def _hardest(summary: Summary, number: int, row: Example) -> Drawing:
     alt = (
         f"{row.place.file}, row {row.place.row}: true {_listed(row.true)}, "
         f"predicted {_listed(row.decided)}; drawn over the median of {_class(summary, row)}."
@@ -193,7 +193,7 @@ def _hardest(summary: Summary, number: int, row: ShownRow) -> Drawing:
     return drawing(f"hardest_{number:02d}.png", alt, draw_row, summary, row)
 
 
-def _explained(summary: Summary, number: int, explained: ExplainedRow) -> Drawing:
+def _explained(summary: Summary, number: int, explained: ExplainedExample) -> Drawing:
     terms = explained.terms
     at = int(abs(terms).argmax())
     alt = (
@@ -204,7 +204,7 @@ def _explained(summary: Summary, number: int, explained: ExplainedRow) -> Drawin
     return drawing(f"explained_{number}.png", alt, draw_explanation, summary, explained)
 
 
-def _class(summary: Summary, row: ShownRow) -> str:
+def _class(summary: Summary, row: Example) -> str:
     return summary.classes[row.true_class].name
 
 

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from lstmfcn.data.listing import Data, told
-from lstmfcn.data.reader import survey
+from lstmfcn.data.listing import Data, join_arguments
+from lstmfcn.data.reader import open_dataset
 from lstmfcn.data.schema import SeriesSchema
 from lstmfcn.inference.predictor import Classifier
 from lstmfcn.model.artifact import Artifact, model_folder
-from lstmfcn.report.examples import ExplainedRow, ShownRow, explained_rows, hardest_rows
-from lstmfcn.report.model_card import Card, card_of, history_of
-from lstmfcn.report.predictions import gather
-from lstmfcn.report.scores import Scores, scores_of
-from lstmfcn.report.summary import Summary, summary_of
+from lstmfcn.report.examples import Example, ExplainedExample, explained_rows, hardest_rows
+from lstmfcn.report.model_card import Card, make_card, read_history
+from lstmfcn.report.predictions import collect_predictions
+from lstmfcn.report.scores import Scores, compute_scores
+from lstmfcn.report.summary import Summary, summarise
 from lstmfcn.training.metrics_log import EpochMetrics
 
 
@@ -40,12 +40,12 @@ class Findings:
     history: list[EpochMetrics]
     kept_epoch: int
     scores: Scores
-    hardest: list[ShownRow]
-    explained: list[ExplainedRow]
+    hardest: list[Example]
+    explained: list[ExplainedExample]
     card: Card
 
 
-def find(model: str, data: Data, seed: int = 0) -> Findings:
+def find_all(model: str, data: Data, seed: int = 0) -> Findings:
     """Predict labelled shards and look at what comes out.
 
     Args:
@@ -58,18 +58,18 @@ def find(model: str, data: Data, seed: int = 0) -> Findings:
     """
     model = str(model_folder(model))
     artifact = Artifact.load(model)
-    shards = survey(data, schema=artifact.schema)
-    history, card = history_of(model, artifact), card_of(model, artifact)
+    shards = open_dataset(data, schema=artifact.schema)
+    history, card = read_history(model, artifact), make_card(model, artifact)
     classifier = Classifier(artifact)
-    gathered = gather(classifier, shards, seed)
+    gathered = collect_predictions(classifier, shards, seed)
     return Findings(
         model=model,
-        data=told(data),
+        data=join_arguments(data),
         schema=artifact.schema,
-        summary=summary_of(gathered),
+        summary=summarise(gathered),
         history=history,
         kept_epoch=artifact.metrics.get("epoch", 0),
-        scores=scores_of(gathered, seed),
+        scores=compute_scores(gathered, seed),
         hardest=hardest_rows(gathered),
         explained=explained_rows(classifier, gathered),
         card=card,

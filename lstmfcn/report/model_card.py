@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from lstmfcn.errors import ModelError
-from lstmfcn.hyperparameters import Hyperparameters, flag
+from lstmfcn.hyperparameters import Hyperparameters, to_flag
 from lstmfcn.model.artifact import DESCRIPTION_FILE, Artifact
 from lstmfcn.training.metrics_log import EpochMetrics, read_metrics
 from lstmfcn.training.run_directory import METRICS
@@ -31,7 +31,7 @@ class Card(NamedTuple):
     versions: list[Entry]
 
 
-def card_of(directory: str, artifact: Artifact) -> Card:
+def make_card(directory: str, artifact: Artifact) -> Card:
     """The card of a model that was loaded from a directory."""
     schema, decision = artifact.schema, artifact.decision
     wanted, defaults = artifact.hyperparameters, Hyperparameters()
@@ -53,7 +53,7 @@ def card_of(directory: str, artifact: Artifact) -> Card:
     return Card(
         model=[Entry(name, _text(value)) for name, value in model.items()],
         hyperparameters=[
-            Entry(flag(name), _text(value), value != getattr(defaults, name))
+            Entry(to_flag(name), _text(value), value != getattr(defaults, name))
             for name, value in wanted
         ],
         metrics=_entries({k: v for k, v in artifact.metrics.items() if k != "time"}),
@@ -62,7 +62,7 @@ def card_of(directory: str, artifact: Artifact) -> Card:
     )
 
 
-def history_of(directory: str, artifact: Artifact) -> list[EpochMetrics]:
+def read_history(directory: str, artifact: Artifact) -> list[EpochMetrics]:
     """The run's metrics, an epoch each, where the model lies in the folder of the run it is of.
 
     Raises:

@@ -9,8 +9,8 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 import lstmfcn
-from lstmfcn.console import number
-from lstmfcn.report.figures import Drawings, drawn_classes
+from lstmfcn.console import pluralize
+from lstmfcn.report.figures import Figures, classes_to_draw
 from lstmfcn.report.findings import Findings
 from lstmfcn.report.predictions import ALIKE
 from lstmfcn.report.score_plots import CURVES_NAMED, PANELS_OF_CLASSES
@@ -21,7 +21,7 @@ from lstmfcn.report.summary import BAND
 _TEMPLATE, _STYLE_SHEET = "report.html.j2", "report.css"
 
 
-def page_of(findings: Findings, drawings: Drawings) -> str:
+def render_page(findings: Findings, drawings: Figures) -> str:
     """The HTML of a report. Whatever text came from data or model is escaped."""
     environment = Environment(
         loader=PackageLoader("lstmfcn.report", "."),
@@ -34,7 +34,7 @@ def page_of(findings: Findings, drawings: Drawings) -> str:
         "score": _score,
         "percent": _percent,
         "embedded": _embedded,
-        "number": number,
+        "number": pluralize,
     }
     style = files("lstmfcn.report").joinpath(_STYLE_SHEET).read_text(encoding="utf-8")
     return environment.get_template(_TEMPLATE).render(
@@ -42,7 +42,7 @@ def page_of(findings: Findings, drawings: Drawings) -> str:
         summary=findings.summary,
         scores=findings.scores,
         drawings=drawings,
-        drawn_classes=len(drawn_classes(findings.summary)),
+        classes_to_draw=len(classes_to_draw(findings.summary)),
         style=Markup(style),
         version=lstmfcn.__version__,
         band=BAND,

@@ -14,11 +14,11 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from lstmfcn.data.reader import ShardSet, read_tables
+from lstmfcn.data.reader import ShardedDataset, read_tables
 from lstmfcn.data.schema import SeriesSchema
 from lstmfcn.data.table import Array, FloatArray, Place
 from lstmfcn.inference.predictor import Classifier
-from lstmfcn.training.calibration import ClassColumns, class_columns
+from lstmfcn.training.calibration import OneVsRest, one_vs_rest
 
 HARDEST, ALIKE = 12, 2
 """Rows that are listed and drawn as the hardest; of one true and one decided class the most."""
@@ -36,7 +36,7 @@ class KeptRows(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Gathered:
+class Predictions:
     """All rows of the shards, predicted.
 
     Attributes:
@@ -47,15 +47,15 @@ class Gathered:
         decided: the 0/1 labels that follow, (N, L).
         lengths: of each series up to its last value, in timepoints, (N,).
         missing: values missing before that, over all rows and channels.
-        hardest: the rows of the lowest `true_shares`, of each pair of true and decided class 2 at
-            most, in the order of the shards.
+        hardest: the rows of the lowest `true_probabilities`, of each pair of true and decided
+            class 2 at most, in the order of the shards.
         sample: up to 200 rows of each class, chosen by chance, in the order of the shards.
         shards: their names.
         starts: rows before each of them.
     """
 
     schema: SeriesSchema
-    columns: ClassColumns
+    columns: OneVsRest
     labels: Array
     probabilities: FloatArray
     decided: npt.NDArray[np.int8]
@@ -72,7 +72,9 @@ class Gathered:
         return Place(self.shards[shard], number - self.starts[shard] + 1)
 
 
-def gather(classifier: Classifier, shard_set: ShardSet, seed: int = 0) -> Gathered:
+def collect_predictions(
+    classifier: Classifier, shard_set: ShardedDataset, seed: int = 0
+) -> Predictions:
     """Read and predict every row once, in order.
 
     Args:
@@ -83,8 +85,8 @@ def gather(classifier: Classifier, shard_set: ShardSet, seed: int = 0) -> Gather
         DataError: a shard breaks the data contract.
     """
     schema = classifier.schema
-    hard = _Keeper(hardest, schema.n_values)
-    sample = _Keeper(partial(_lowest_of_each, _sample_rows(schema)), schema.n_values)
+    hard = _TopK(hardest, schema.n_values)
+    sample = _TopK(partial(_lowest_of_each, _sample_rows(schema)), schema.n_values)
     random = np.random.default_rng(seed)
     labels: list[Array] = []
     probabilities: list[FloatArray] = []
@@ -97,8 +99,8 @@ def gather(classifier: Classifier, shard_set: ShardSet, seed: int = 0) -> Gather
             labels.append(schema.encode_labels(table, source))
             probabilities.append(classifier.predict_proba(values, source))
             decided = classifier.decide(probabilities[-1])
-            columns = class_columns(schema, labels[-1], probabilities[-1], decided)
-            shares, asked = true_shares(schema, columns)
+            columns = one_vs_rest(schema, labels[-1], probabilities[-1], decided)
+            shares, asked = true_probabilities(schema, columns)
             pairs = class_pairs(columns, asked, schema.task == "multilabel")
             hard.add(rows, values, shares, pairs)
             sample.add(rows, values, random.random(len(values)), columns.true == 1)
@@ -107,9 +109,9 @@ def gather(classifier: Classifier, shard_set: ShardSet, seed: int = 0) -> Gather
             rows += len(values)
     all_labels, shares = np.concatenate(labels), np.concatenate(probabilities)
     decided = classifier.decide(shares)
-    return Gathered(
+    return Predictions(
         schema=schema,
-        columns=class_columns(schema, all_labels, shares, decided),
+        columns=one_vs_rest(schema, all_labels, shares, decided),
         labels=all_labels,
         probabilities=shares,
         decided=decided,
@@ -122,8 +124,8 @@ def gather(classifier: Classifier, shard_set: ShardSet, seed: int = 0) -> Gather
     )
 
 
-def true_shares(
-    schema: SeriesSchema, columns: ClassColumns
+def true_probabilities(
+    schema: SeriesSchema, columns: OneVsRest
 ) -> tuple[FloatArray, npt.NDArray[np.int64]]:
     """The probability that each row's true label was given, (N,), and which class that is, (N,).
 
@@ -135,7 +137,7 @@ def true_shares(
     return shares[np.arange(len(shares)), classes], classes
 
 
-class _Keeper:
+class _TopK:
     """Keeps some rows whole, as rows come.
 
     Args:
@@ -195,13 +197,13 @@ def hardest(keys: Array, pairs: Array) -> npt.NDArray[np.bool_]:
 
 
 def class_pairs(
-    columns: ClassColumns, asked: npt.NDArray[np.int64], multilabel: bool
+    columns: OneVsRest, asked: npt.NDArray[np.int64], multilabel: bool
 ) -> npt.NDArray[np.int64]:
     """A number for what was true and what was decided of each row, (N,).
 
     Args:
         columns: of all classes, (N, C).
-        asked: the class that is told of each row, (N,), as `true_shares` gives it.
+        asked: the class that is told of each row, (N,), as `true_probabilities` gives it.
     """
     n_classes = columns.true.shape[1]
     decided = columns.decided.argmax(axis=1).astype(np.int64)

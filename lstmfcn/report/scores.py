@@ -16,9 +16,9 @@ import numpy as np
 import numpy.typing as npt
 from sklearn.metrics import roc_curve
 
-from lstmfcn.inference.metrics import evaluation
-from lstmfcn.report.predictions import Gathered
-from lstmfcn.training.calibration import BINS, ClassColumns, confidence_bins, confidences
+from lstmfcn.inference.metrics import compute_metrics
+from lstmfcn.report.predictions import Predictions
+from lstmfcn.training.calibration import BINS, OneVsRest, confidence_bins, confidences
 
 Numbers = npt.NDArray[np.float64]
 Labels = npt.NDArray[np.int8]
@@ -42,7 +42,7 @@ class Resampled(NamedTuple):
 
     Attributes:
         precision, recall, f1: (B, C).
-        accuracy, exact_match, macro_f1: (B,), as `evaluation` defines them.
+        accuracy, exact_match, macro_f1: (B,), as `compute_metrics` defines them.
     """
 
     precision: Numbers
@@ -169,7 +169,7 @@ class Scores:
     """All scores.
 
     Attributes:
-        metrics: what `evaluation` gives, which ``lstmfcn evaluate`` prints.
+        metrics: what `compute_metrics` gives, which ``lstmfcn evaluate`` prints.
         accuracy, macro_f1: with their intervals.
         exact_match: of multilabel.
         baseline: the accuracy of always giving the most frequent answer.
@@ -201,14 +201,14 @@ class Scores:
         return f"These rows do not show that this model is better than {guess}."
 
 
-def scores_of(gathered: Gathered, seed: int = 0) -> Scores:
+def compute_scores(gathered: Predictions, seed: int = 0) -> Scores:
     """Score the predictions.
 
     Args:
         seed: of the resamples.
     """
     schema, columns = gathered.schema, gathered.columns
-    metrics = evaluation(schema, gathered.labels, gathered.probabilities, gathered.decided)
+    metrics = compute_metrics(schema, gathered.labels, gathered.probabilities, gathered.decided)
     multilabel = schema.task == "multilabel"
     again = resampled(columns.true, columns.decided, one_class=not multilabel, seed=seed)
     confusion = None if multilabel else np.array(metrics["confusion_matrix"], dtype=np.int64)
@@ -230,13 +230,13 @@ def scores_of(gathered: Gathered, seed: int = 0) -> Scores:
     )
 
 
-def _baseline(columns: ClassColumns, multilabel: bool) -> float:
+def _baseline(columns: OneVsRest, multilabel: bool) -> float:
     shares = columns.true.mean(axis=0)
     return float(np.maximum(shares, 1 - shares).mean() if multilabel else shares.max())
 
 
 def _class_scores(
-    name: str, found: dict[str, Any], columns: ClassColumns, i: int, again: Resampled
+    name: str, found: dict[str, Any], columns: OneVsRest, i: int, again: Resampled
 ) -> ClassScores:
     true, decided, shares = columns.true[:, i], columns.decided[:, i], columns.probabilities[:, i]
     area = found["roc_auc"]

@@ -15,7 +15,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from lstmfcn.data.table import FloatArray
-from lstmfcn.report.examples import ExplainedRow, ShownRow
+from lstmfcn.report.examples import Example, ExplainedExample
 from lstmfcn.report.style import (
     BLUE,
     FAINT,
@@ -71,7 +71,7 @@ def draw_lengths(summary: Summary) -> Figure:
     return figure
 
 
-def draw_row(summary: Summary, row: ShownRow) -> Figure:
+def draw_row(summary: Summary, row: Example) -> Figure:
     """A row over the middle of its true class, and of the class that it was taken for."""
     figure, panels = _panels(summary)
     for axes, k in zip(panels, summary.channels, strict=True):
@@ -89,7 +89,7 @@ def draw_row(summary: Summary, row: ShownRow) -> Figure:
     return figure
 
 
-def draw_explanation(summary: Summary, explained: ExplainedRow) -> Figure:
+def draw_explanation(summary: Summary, explained: ExplainedExample) -> Figure:
     """A row, coloured by its terms; below it the terms as bars, up for the answer."""
     figure, (*panels, bars) = _panels(summary, below=1)
     terms = explained.terms

@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from lstmfcn.data.table import FloatArray
-from lstmfcn.report.predictions import Gathered
+from lstmfcn.report.predictions import Predictions
 
 BAND = (0.1, 0.9)
 """Quantiles that the band around a median runs between."""
@@ -72,7 +72,7 @@ class Summary:
     unlabelled: int
 
 
-def summary_of(gathered: Gathered) -> Summary:
+def summarise(gathered: Predictions) -> Summary:
     """Summarise the rows; medians and bands are those of the sample."""
     schema, lengths = gathered.schema, gathered.lengths
     sample = gathered.sample
@@ -85,7 +85,7 @@ def summary_of(gathered: Gathered) -> Summary:
         )
         for i, name in enumerate(schema.classes)
     ]
-    channels = _telling_channels(classes, series)
+    channels = _discriminative_channels(classes, series)
     names = [
         schema.value_columns[k * schema.n_timepoints].rpartition("_")[0] or f"channel {k + 1}"
         for k in channels
@@ -116,7 +116,7 @@ def _middle(series: FloatArray) -> tuple[FloatArray, FloatArray, FloatArray]:
     return median, low, high
 
 
-def _telling_channels(classes: list[ClassSeries], series: FloatArray) -> list[int]:
+def _discriminative_channels(classes: list[ClassSeries], series: FloatArray) -> list[int]:
     """The channels in which the classes' medians lie furthest apart for the channel's spread."""
     if series.shape[1] <= CHANNELS_DRAWN:
         return list(range(series.shape[1]))

@@ -75,7 +75,7 @@ def read_regular(path: Path, most_bytes: int) -> bytes:
 
 
 @contextmanager
-def writing(path: Path) -> Iterator[None]:
+def refusing_write_errors(path: Path) -> Iterator[None]:
     """What the operating system refuses in this block is told as this path's.
 
     Raises:
@@ -87,7 +87,7 @@ def writing(path: Path) -> Iterator[None]:
         raise OutputError(f"{path}: cannot be written ({error.strerror or error})") from error
 
 
-def resolved(path: Path) -> Path:
+def resolve(path: Path) -> Path:
     """The path without links.
 
     Raises:
@@ -105,21 +105,21 @@ def exists(path: Path) -> bool:
     Raises:
         OutputError: that cannot be known: its name is too long, or a folder of it may not be read.
     """
-    with writing(path):
+    with refusing_write_errors(path):
         return path.exists()
 
 
 @contextmanager
-def whole_file(path: Path) -> Iterator[Path]:
+def atomic_write(path: Path) -> Iterator[Path]:
     """A hidden name beside ``path`` to write to; it takes the place of ``path`` at the end.
 
     Raises:
         OutputError: the file cannot be written.
     """
-    path = resolved(path)
+    path = resolve(path)
     unfinished = _beside(path)
     try:
-        with writing(path):
+        with refusing_write_errors(path):
             make_folder(path.parent)
             yield unfinished
             sync(unfinished)
@@ -131,7 +131,7 @@ def whole_file(path: Path) -> Iterator[Path]:
 
 
 @contextmanager
-def whole_folder(path: Path, may_go: Collection[str] = ()) -> Iterator[Path]:
+def atomic_directory(path: Path, may_go: Collection[str] = ()) -> Iterator[Path]:
     """A hidden new folder beside ``path`` to fill; it takes the place of ``path``.
 
     A folder that stands there is replaced only where every file in it is written anew, so that
@@ -146,11 +146,11 @@ def whole_folder(path: Path, may_go: Collection[str] = ()) -> Iterator[Path]:
         OutputError: the folder cannot be written, holds something else, or is the current folder
             or one above it.
     """
-    path = resolved(path)
+    path = resolve(path)
     unfinished, former = _beside(path), _beside(path)
     _refuse_current(path)
     try:
-        with writing(path):
+        with refusing_write_errors(path):
             make_folder(path.parent)
             unfinished.mkdir()
             yield unfinished
@@ -215,9 +215,9 @@ def refuse_unwritable(path: Path) -> None:
     Raises:
         OutputError: says why; nothing is left behind.
     """
-    path = resolved(path)
+    path = resolve(path)
     above = next(folder for folder in path.parents if exists(folder))
-    with writing(path), tempfile.TemporaryFile(dir=above):
+    with refusing_write_errors(path), tempfile.TemporaryFile(dir=above):
         pass
 
 

@@ -17,7 +17,7 @@ _KEPT = "kept/"
 
 
 @dataclass(frozen=True)
-class Tracked:
+class TrackedRun:
     """A training with a metrics file of its own.
 
     Attributes:
@@ -41,7 +41,7 @@ class Point(NamedTuple):
     time: float
 
 
-class OutageError(Exception):
+class TrackerUnavailableError(Exception):
     """A tracker cannot be written to now; the text is one line, without secrets."""
 
 
@@ -52,7 +52,7 @@ class Tracker(Protocol):
     where: str
 
     def write(
-        self, run: Tracked, history: Sequence[EpochMetrics], kept: EpochMetrics | None
+        self, run: TrackedRun, history: Sequence[EpochMetrics], kept: EpochMetrics | None
     ) -> None:
         """Write what has not been written yet, in this process or one before it.
 

@@ -15,13 +15,13 @@ from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
-from lstmfcn.errors import ModelError, StoppedError
+from lstmfcn.errors import ModelError, RunInterruptedError
 from lstmfcn.hyperparameters import Hyperparameters
-from lstmfcn.tracking.base import OutageError, State, Tracked, Tracker
+from lstmfcn.tracking.base import State, TrackedRun, Tracker, TrackerUnavailableError
 from lstmfcn.training.metrics_log import EpochMetrics, read_metrics
 from lstmfcn.training.run_directory import METRICS, MODEL, TrackerName, member_folders
 
-_LOOK_EVERY_S = 1.0
+_POLL_INTERVAL_S = 1.0
 _SECONDS_TO_STOP = 2.0
 _FIRST_PAUSE_S, _LONGEST_PAUSE_S = 5.0, 60.0
 """After an outage; doubled by each that follows."""
@@ -29,7 +29,7 @@ _WITH_MODEL = ("done", "stopped early", "out of time")
 
 logger = logging.getLogger(__name__)
 
-Runs = Callable[[], Iterable[Tracked]]
+Runs = Callable[[], Iterable[TrackedRun]]
 """All trainings so far, the whole first."""
 
 
@@ -55,29 +55,29 @@ def tracking(
     if not names:
         yield
         return
-    feeds = [_Feed(_tracker(name, folder, resumed)) for name in dict.fromkeys(names)]
-    follower = _Follower(folder, feeds, runs)
+    feeds = [_Sync(_tracker(name, folder, resumed)) for name in dict.fromkeys(names)]
+    follower = _Poller(folder, feeds, runs)
     state: State = "failed"
     follower.start()
     try:
         yield
         state = "done"
-    except (KeyboardInterrupt, SystemExit, StoppedError):
+    except (KeyboardInterrupt, SystemExit, RunInterruptedError):
         state = "stopped"
         raise
     finally:
         follower.end(state)
 
 
-def members_tracked(hyperparameters: Hyperparameters) -> list[Tracked]:
+def tracked_members(hyperparameters: Hyperparameters) -> list[TrackedRun]:
     """A training, and the members of an ensemble."""
-    whole = Tracked("", hyperparameters.flags())
+    whole = TrackedRun("", hyperparameters.flags())
     members = hyperparameters.of_members()
     if len(members) == 1:
         return [whole]
     folders = member_folders(Path(), len(members))
     return [whole] + [
-        Tracked(str(folder), member.flags())
+        TrackedRun(str(folder), member.flags())
         for folder, member in zip(folders, members, strict=True)
     ]
 
@@ -92,15 +92,15 @@ def _tracker(name: TrackerName, folder: Path, resumed: bool) -> Tracker:
     return MLflow(folder, resumed)
 
 
-class _Page(NamedTuple):
+class _Snapshot(NamedTuple):
     """All that there is to write of a training."""
 
-    run: Tracked
+    run: TrackedRun
     history: list[EpochMetrics]
     kept: EpochMetrics | None
 
 
-class _Feed:
+class _Sync:
     """Passes on to a tracker what has changed, and bears with it while it does not answer."""
 
     def __init__(self, tracker: Tracker) -> None:
@@ -110,7 +110,7 @@ class _Feed:
         self._written: dict[str, tuple[State, int]] = {}
         self._pause, self._next = _FIRST_PAUSE_S, 0.0
 
-    def pass_on(self, pages: list[_Page], last: bool) -> None:
+    def pass_on(self, pages: list[_Snapshot], last: bool) -> None:
         """Write what has changed since the last look.
 
         Args:
@@ -121,7 +121,7 @@ class _Feed:
         try:
             for page in pages:
                 self._write(page)
-        except OutageError as error:
+        except TrackerUnavailableError as error:
             if not self.out:
                 logger.warning("%s; training goes on, and what is missing is sent later", error)
             self.out = True
@@ -132,7 +132,7 @@ class _Feed:
                 logger.info("%s answers again", self.tracker.where)
             self.out, self._pause = False, _FIRST_PAUSE_S
 
-    def _write(self, page: _Page) -> None:
+    def _write(self, page: _Snapshot) -> None:
         run, history, kept = page
         standing = run.state, len(history)
         if self._written.get(run.name) == standing:
@@ -143,10 +143,10 @@ class _Feed:
             self.settled.add(run.name)
 
 
-class _Follower:
+class _Poller:
     """Looks at the metrics files in a thread, and passes on what they say."""
 
-    def __init__(self, folder: Path, feeds: list[_Feed], runs: Runs) -> None:
+    def __init__(self, folder: Path, feeds: list[_Sync], runs: Runs) -> None:
         self._folder, self._feeds, self._runs = folder, feeds, runs
         self._ended: State | None = None
         self._finished = threading.Event()
@@ -173,12 +173,12 @@ class _Follower:
     def _follow(self) -> None:
         last = False
         while not last:
-            last = self._finished.wait(_LOOK_EVERY_S)
+            last = self._finished.wait(_POLL_INTERVAL_S)
             pages = self._pages()
             for feed in self._feeds:
                 feed.pass_on(pages, last)
 
-    def _pages(self) -> list[_Page]:
+    def _pages(self) -> list[_Snapshot]:
         """What to write; of the whole, also as soon as there is something to write of a part."""
         whole, *parts = self._runs()
         settled = set.intersection(*(feed.settled for feed in self._feeds))
@@ -194,7 +194,7 @@ class _Follower:
         begun = pages or settled or page.history or page.kept
         return [page, *pages] if begun else []
 
-    def _page(self, run: Tracked) -> _Page:
+    def _page(self, run: TrackedRun) -> _Snapshot:
         """A training that is neither done nor cut off by itself ends as the whole does."""
         if self._ended and run.state == "running":
             run = replace(run, state=self._ended)
@@ -205,7 +205,7 @@ class _Follower:
 
             with suppress(ModelError):  # who needs the model tells what is wrong with it
                 kept = Artifact.load(model).metrics
-        return _Page(run, self._history(run.name), kept)
+        return _Snapshot(run, self._history(run.name), kept)
 
     def _history(self, name: str) -> list[EpochMetrics]:
         path = self._folder / name / METRICS

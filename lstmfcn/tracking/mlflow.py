@@ -19,9 +19,9 @@ from typing import Any, Literal
 from pydantic import Field
 
 from lstmfcn.errors import TrackingError
-from lstmfcn.tracking.base import OutageError, State, Tracked, missing_points
+from lstmfcn.tracking.base import State, TrackedRun, TrackerUnavailableError, missing_points
 from lstmfcn.training.metrics_log import EpochMetrics
-from lstmfcn.training.run_directory import MLFLOW, MODEL, Record, TrackerName
+from lstmfcn.training.run_directory import MLFLOW, MODEL, JsonRecord, TrackerName
 
 _PATIENCE = {"MLFLOW_HTTP_REQUEST_TIMEOUT": "10", "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1"}
 """By default MLflow tries for minutes; what could not be sent is sent later."""
@@ -44,7 +44,7 @@ _SECRETS = re.compile(r"(?<=://)[^/\s]*@|(?<=\?)[^\s'\"]+")
 """User and password, and the query, of a URI."""
 
 
-class _Runs(Record):
+class _Runs(JsonRecord):
     """The runs' ids by the trainings' names."""
 
     file_name = MLFLOW
@@ -53,7 +53,7 @@ class _Runs(Record):
     runs: dict[str, str] = Field(default_factory=dict)
 
 
-class LostRunError(OutageError):
+class RunNotFoundError(TrackerUnavailableError):
     """MLflow does not know the run, or the experiment."""
 
 
@@ -91,8 +91,8 @@ class MLflow:
         try:
             with _telling_outages(self.where):
                 self._connect()
-        except OutageError as error:
-            if isinstance(error, LostRunError) and self._runs.runs:
+        except TrackerUnavailableError as error:
+            if isinstance(error, RunNotFoundError) and self._runs.runs:
                 raise TrackingError(
                     f"--track mlflow: {error}; it was begun at {self._runs.tracking_uri}: "
                     "set MLFLOW_TRACKING_URI as it was"
@@ -103,7 +103,7 @@ class MLflow:
                 ) from None
 
     def write(
-        self, run: Tracked, history: Sequence[EpochMetrics], kept: EpochMetrics | None
+        self, run: TrackedRun, history: Sequence[EpochMetrics], kept: EpochMetrics | None
     ) -> None:
         """Send what is missing; where the training has ended, also its model, and how it ended.
 
@@ -120,7 +120,7 @@ class MLflow:
                 if run.state != "running":
                     self._end(run, kept, standing)
                     del self._written[run.name]
-        except OutageError:
+        except TrackerUnavailableError:
             self._written.pop(run.name, None)  # how much arrived is not known
             raise
 
@@ -135,7 +135,7 @@ class MLflow:
             client.get_run(known)
         self._client = client
 
-    def _begin(self, run: Tracked) -> str | None:
+    def _begin(self, run: TrackedRun) -> str | None:
         """Make a run where there is none, and learn what it has; returns how it was left."""
         client = self._client
         if run.name not in self._runs.runs:
@@ -154,7 +154,7 @@ class MLflow:
         standing: str | None = data.tags.get(_STANDING)
         return standing
 
-    def _send_parameters(self, run_id: str, run: Tracked, known: dict[str, str]) -> None:
+    def _send_parameters(self, run_id: str, run: TrackedRun, known: dict[str, str]) -> None:
         from mlflow.entities import Param, RunTag
 
         asked = {name: str(value) for name, value in run.hyperparameters.items()}
@@ -179,7 +179,7 @@ class MLflow:
         self._runs.save(self._folder)
 
     def _send(
-        self, run: Tracked, history: Sequence[EpochMetrics], kept: EpochMetrics | None
+        self, run: TrackedRun, history: Sequence[EpochMetrics], kept: EpochMetrics | None
     ) -> None:
         from mlflow.entities import Metric
 
@@ -191,7 +191,7 @@ class MLflow:
             self._client.log_batch(run_id, metrics=metrics)
             written |= {(point.tag, point.epoch) for point in points}
 
-    def _end(self, run: Tracked, kept: EpochMetrics | None, standing: str) -> None:
+    def _end(self, run: TrackedRun, kept: EpochMetrics | None, standing: str) -> None:
         run_id = self._runs.runs[run.name]
         if kept and not run.name:
             self._client.log_artifacts(run_id, str(self._folder / MODEL), MODEL)
@@ -224,7 +224,9 @@ def _telling_outages(where: str) -> Iterator[None]:
         yield
     except (MlflowException, SQLAlchemyError, OSError, ImportError) as error:
         lost = getattr(error, "error_code", "") == "RESOURCE_DOES_NOT_EXIST"
-        raise (LostRunError if lost else OutageError)(f"{where}: {_reason(error)}") from None
+        raise (RunNotFoundError if lost else TrackerUnavailableError)(
+            f"{where}: {_reason(error)}"
+        ) from None
 
 
 def _reason(error: BaseException) -> str:
@@ -244,5 +246,5 @@ def _experiment(client: Any) -> str:
     name = os.environ.get("MLFLOW_EXPERIMENT_NAME") or "Default"
     found = client.get_experiment_by_name(name)
     if found and found.lifecycle_stage != "active":
-        raise OutageError(f"experiment {name} is deleted there")
+        raise TrackerUnavailableError(f"experiment {name} is deleted there")
     return str(found.experiment_id if found else client.create_experiment(name))

@@ -16,7 +16,13 @@ from itertools import groupby
 from pathlib import Path
 from typing import Any
 
-from lstmfcn.tracking.base import OutageError, Point, Tracked, kept_tags, missing_points
+from lstmfcn.tracking.base import (
+    Point,
+    TrackedRun,
+    TrackerUnavailableError,
+    kept_tags,
+    missing_points,
+)
 from lstmfcn.training.metrics_log import EpochMetrics
 from lstmfcn.training.run_directory import TENSORBOARD, TrackerName
 
@@ -41,7 +47,7 @@ class TensorBoard:
         self._events: dict[str, _Events] = {}
 
     def write(
-        self, run: Tracked, history: Sequence[EpochMetrics], kept: EpochMetrics | None
+        self, run: TrackedRun, history: Sequence[EpochMetrics], kept: EpochMetrics | None
     ) -> None:
         """Write what is missing. What has no epochs of its own, such as a sweep, has no curves.
 
@@ -56,7 +62,9 @@ class TensorBoard:
             self._events[run.name].add(run, history, kept)
         except OSError as error:
             self._events.pop(run.name, None)  # the file may be cut off: what follows needs another
-            raise OutageError(f"{self._folder}: cannot be written ({error.strerror})") from error
+            raise TrackerUnavailableError(
+                f"{self._folder}: cannot be written ({error.strerror})"
+            ) from error
         if run.state != "running":
             del self._events[run.name]
 
@@ -70,7 +78,9 @@ class _Events:
         origin = f"{int(time.time()):010d}.{socket.gethostname()}.{os.getpid()}.{len(before)}"
         self._path = folder / f"events.out.tfevents.{origin}{_SUFFIX}"
 
-    def add(self, run: Tracked, history: Sequence[EpochMetrics], kept: EpochMetrics | None) -> None:
+    def add(
+        self, run: TrackedRun, history: Sequence[EpochMetrics], kept: EpochMetrics | None
+    ) -> None:
         """Write what is missing.
 
         Raises:
@@ -132,7 +142,7 @@ def _scalars(points: Iterator[Point]) -> Any:
     return Summary(value=values)
 
 
-def _hparams(run: Tracked, history: Sequence[EpochMetrics]) -> Any:
+def _hparams(run: TrackedRun, history: Sequence[EpochMetrics]) -> Any:
     """For TensorBoard's table of hyperparameters: what there is, this run's, and that it ended."""
     from tensorboardX.summary import hparams
 

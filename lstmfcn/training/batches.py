@@ -27,7 +27,7 @@ import torch
 from torch import Tensor
 
 from lstmfcn.data.batch_plan import bounds_after
-from lstmfcn.data.dataset import FLOAT_BYTES, Rows, StoredValues
+from lstmfcn.data.dataset import FLOAT_BYTES, Dataset, FileBackedArray
 from lstmfcn.data.table import Array, FloatArray
 
 _Integers = npt.NDArray[np.int64]
@@ -67,7 +67,7 @@ class Batch(NamedTuple):
     taken: Taken = Taken()
 
 
-class Share(NamedTuple):
+class WorkerContext(NamedTuple):
     """What of every batch one worker takes: each ``world_size``-th row, from ``rank`` on."""
 
     rank: int = 0
@@ -80,27 +80,31 @@ class Share(NamedTuple):
         return slice(self.rank, None, self.world_size)
 
 
-class BatchSource(Protocol):
+class BatchLoader(Protocol):
     """What the training loop consumes."""
 
     def __call__(self, epoch: int, taken: Taken = Taken()) -> Iterator[Batch]:
         """This worker's batches of an epoch, counted from 1, after what has been taken."""
 
 
-def training_batches(
-    rows: Rows, batch_size: int, seed: int, share: Share = Share(), rows_per_epoch: int = 0
-) -> BatchSource:
+def make_loader(
+    rows: Dataset,
+    batch_size: int,
+    seed: int,
+    share: WorkerContext = WorkerContext(),
+    rows_per_epoch: int = 0,
+) -> BatchLoader:
     """Shuffled batches of rows, wherever they lie.
 
     Rows in memory that are fewer than ``rows_per_epoch`` are gone over several times an epoch.
     """
-    if isinstance(rows.values, StoredValues):
-        return StreamedBatches(rows.values, rows.labels, batch_size, seed, share)
+    if isinstance(rows.values, FileBackedArray):
+        return StreamingLoader(rows.values, rows.labels, batch_size, seed, share)
     passes = max(1, math.ceil(rows_per_epoch / len(rows.values)))
-    return MemoryBatches(rows.values, rows.labels, batch_size, seed, share, passes)
+    return InMemoryLoader(rows.values, rows.labels, batch_size, seed, share, passes)
 
 
-class MemoryBatches:
+class InMemoryLoader:
     """Batches of rows that lie in memory, in an entirely random order.
 
     Args:
@@ -118,11 +122,11 @@ class MemoryBatches:
         labels: Array,
         batch_size: int,
         seed: int,
-        share: Share = Share(),
+        share: WorkerContext = WorkerContext(),
         passes: int = 1,
     ) -> None:
-        self._x = as_tensor(values).to(share.device)
-        self._targets = as_tensor(labels).to(share.device)
+        self._x = to_tensor(values).to(share.device)
+        self._targets = to_tensor(labels).to(share.device)
         self._seed, self._share, self._passes = seed, share, passes
         self._batch_size = batch_size
 
@@ -138,7 +142,7 @@ class MemoryBatches:
             yield Batch(x, targets, stop - start, Taken(stop, world_size))
 
 
-class StreamedBatches:
+class StreamingLoader:
     """Batches of rows that lie in a file, in bounded memory.
 
     An epoch visits short runs of consecutive rows in random order, dealt out to as many lanes as
@@ -159,11 +163,11 @@ class StreamedBatches:
 
     def __init__(
         self,
-        values: StoredValues,
+        values: FileBackedArray,
         labels: Array,
         batch_size: int,
         seed: int,
-        share: Share = Share(),
+        share: WorkerContext = WorkerContext(),
     ) -> None:
         self._values, self._labels, self._seed, self._share = values, labels, seed, share
         self._batch_size = batch_size
@@ -185,7 +189,7 @@ class StreamedBatches:
             yield Batch(x.to(device), targets.to(device), total, Taken(stop, n_lanes))
 
     def _stream(self, lanes: _Lanes, lane: int, skipped_rows: int) -> _Stream:
-        no_rows = torch.empty(0, self._values.n_values), as_tensor(self._labels[:0])
+        no_rows = torch.empty(0, self._values.n_values), to_tensor(self._labels[:0])
         return _Stream(self._windows(lanes, lane, skipped_rows), no_rows)
 
     def _windows(self, lanes: _Lanes, lane: int, skipped_rows: int) -> Iterator[_Window]:
@@ -290,21 +294,21 @@ class _Stream:
         return taken
 
 
-class EvaluationBatches:
+class EvaluationLoader:
     """This worker's share of the rows, unshuffled, in batches of up to 1,024.
 
     Rows in memory are sliced; those in a file are read again in each pass.
     """
 
-    def __init__(self, rows: Rows, share: Share = Share()) -> None:
+    def __init__(self, rows: Dataset, share: WorkerContext = WorkerContext()) -> None:
         self._share = share
-        self._targets = as_tensor(rows.labels).to(share.device)
+        self._targets = to_tensor(rows.labels).to(share.device)
         values = rows.values
         self._x: Callable[[slice], Tensor]
-        if isinstance(values, StoredValues):
+        if isinstance(values, FileBackedArray):
             self._x = lambda part: torch.from_numpy(values[part]).to(share.device)
         else:
-            self._x = as_tensor(values).to(share.device).__getitem__
+            self._x = to_tensor(values).to(share.device).__getitem__
 
     def __iter__(self) -> Iterator[Batch]:
         starts = range(0, len(self._targets), _EVALUATION_ROWS)[self._share.rows]
@@ -314,7 +318,7 @@ class EvaluationBatches:
             yield Batch(x, self._targets[part], len(x))
 
 
-def as_tensor(array: Array) -> Tensor:
+def to_tensor(array: Array) -> Tensor:
     """A tensor over the array's own memory, which must not be written to.
 
     Arrays out of a shared object store are read-only; PyTorch has no read-only tensors and warns.

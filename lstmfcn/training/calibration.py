@@ -18,14 +18,14 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from lstmfcn.data.dataset import Rows
+from lstmfcn.data.dataset import Dataset
 from lstmfcn.data.schema import SeriesSchema
 from lstmfcn.data.table import Array, FloatArray
 from lstmfcn.model.artifact import Artifact
-from lstmfcn.model.task import Decision, Task, task_of
-from lstmfcn.training.batches import EvaluationBatches, Share
+from lstmfcn.model.task import Decision, Task, make_task
+from lstmfcn.training.batches import EvaluationLoader, WorkerContext
 
-COLDEST, HOTTEST = 0.25, 100.0
+MIN_TEMPERATURE, MAX_TEMPERATURE = 0.25, 100.0
 """Bounds of the temperature. Where all validation rows are right, 0 would fit them best, and every
 probability would be 0 or 1: a quarter bounds what an error among other rows then costs."""
 
@@ -39,8 +39,8 @@ BINS = 15
 """Of confidence, of equal width."""
 
 
-def calibrated(
-    artifact: Artifact, validation: Rows, device: torch.device | str = "cpu"
+def calibrate(
+    artifact: Artifact, validation: Dataset, device: torch.device | str = "cpu"
 ) -> Artifact:
     """The model with what its hyperparameters ask to be fitted, ``calibrate``, ``fit_thresholds``.
 
@@ -56,7 +56,7 @@ def calibrated(
     decision, record = Decision(), dict[str, Any](validation_rows=len(validation))
     if wanted.calibrate:
         targets = torch.from_numpy(np.array(labels))
-        task = task_of(schema)
+        task = make_task(schema)
         decision = Decision(temperature=fit_temperature(task, logits, targets))
         record["accuracy"] = float(task.right(logits, targets).double().mean())
         record["accuracy"] /= task.targets_per_row
@@ -64,7 +64,7 @@ def calibrated(
             _calibration_error(schema, logits, labels, kept) for kept in (Decision(), decision)
         ]
     if wanted.fit_thresholds:
-        shares = task_of(schema, decision=decision).probabilities(logits).numpy()
+        shares = make_task(schema, decision=decision).probabilities(logits).numpy()
         fitted = fit_thresholds(shares, labels)
         decision = decision.model_copy(update={"thresholds": tuple(fitted.tolist())})
         record["mean_f1"] = [
@@ -75,7 +75,7 @@ def calibrated(
     return replace(artifact, decision=decision, training={**artifact.training, _RECORD: record})
 
 
-def told(artifact: Artifact) -> Iterator[str]:
+def calibration_summary(artifact: Artifact) -> Iterator[str]:
     """What was fitted to a model, in lines for its user; none where nothing was."""
     record: dict[str, Any] = artifact.training.get(_RECORD, {})
     rows, decision = record.get("validation_rows"), artifact.decision
@@ -85,7 +85,7 @@ def told(artifact: Artifact) -> Iterator[str]:
             f"temperature {decision.temperature:.3g} fitted on {rows} validation rows: "
             f"expected calibration error {before:.3f} -> {after:.3f}"
         )
-        if decision.temperature in (COLDEST, HOTTEST):
+        if decision.temperature in (MIN_TEMPERATURE, MAX_TEMPERATURE):
             reason = f"Probabilities of the {rows} validation rows are too seldom wrong, or right"
             if record.get("accuracy") == 1:
                 reason = f"All {rows} validation rows are classified correctly"
@@ -105,7 +105,7 @@ def told(artifact: Artifact) -> Iterator[str]:
 
 
 def fit_temperature(task: Task, logits: Tensor, targets: Tensor) -> float:
-    """The temperature of the least loss, from `COLDEST` to `HOTTEST`; 1 where none has less.
+    """The temperature of the least loss, within its bounds; 1 where none has less.
 
     The loss is convex in 1 / temperature, so its slope has one change of sign, which is bracketed.
 
@@ -125,7 +125,7 @@ def fit_temperature(task: Task, logits: Tensor, targets: Tensor) -> float:
         (slope,) = torch.autograd.grad(loss(inverse), inverse)
         return bool(slope > 0)
 
-    cold, hot = COLDEST, HOTTEST
+    cold, hot = MIN_TEMPERATURE, MAX_TEMPERATURE
     if not too_cold(cold):
         hot = cold
     elif too_cold(hot):
@@ -183,22 +183,22 @@ def _middles(shares: FloatArray) -> FloatArray:
 
 
 @torch.inference_mode()
-def _logits(artifact: Artifact, rows: Rows, device: torch.device | str) -> Tensor:
+def _logits(artifact: Artifact, rows: Dataset, device: torch.device | str) -> Tensor:
     """Logits of all rows, float32 (N, K) on the CPU, of the network as it was trained."""
     network = artifact.network().eval().to(device)
-    batches = EvaluationBatches(rows, Share(device=device))
+    batches = EvaluationLoader(rows, WorkerContext(device=device))
     return torch.cat([network(batch.x).cpu() for batch in batches])
 
 
 def _calibration_error(
     schema: SeriesSchema, logits: Tensor, labels: Array, decision: Decision
 ) -> float:
-    task = task_of(schema, decision=decision)
+    task = make_task(schema, decision=decision)
     shares = task.probabilities(logits).numpy()
     return expected_calibration_error(schema, labels, shares, task.decide(shares))
 
 
-class ClassColumns(NamedTuple):
+class OneVsRest(NamedTuple):
     """Each class against the rest, (N, C): 0/1 true, 0/1 decided, and probabilities."""
 
     true: npt.NDArray[np.int8]
@@ -220,24 +220,24 @@ def expected_calibration_error(
         decided: the 0/1 labels that follow from them, (N, L).
     """
     return calibration_error(
-        *confidences(schema, class_columns(schema, labels, probabilities, decided))
+        *confidences(schema, one_vs_rest(schema, labels, probabilities, decided))
     )
 
 
-def class_columns(
+def one_vs_rest(
     schema: SeriesSchema,
     labels: Array,
     probabilities: FloatArray,
     decided: npt.NDArray[np.int8],
-) -> ClassColumns:
-    """Labels, probabilities and decisions, as `evaluation` takes them, class by class."""
+) -> OneVsRest:
+    """Labels, probabilities and decisions, as `compute_metrics` takes them, class by class."""
     if schema.task == "binary":
         probabilities, decided = _no_and_yes(probabilities, decided)
-    return ClassColumns(_indicators(schema, labels), decided, probabilities)
+    return OneVsRest(_indicators(schema, labels), decided, probabilities)
 
 
 def confidences(
-    schema: SeriesSchema, columns: ClassColumns
+    schema: SeriesSchema, columns: OneVsRest
 ) -> tuple[FloatArray, npt.NDArray[np.bool_]]:
     """How sure each decision is, and whether it is right: (n,), one a row; of multilabel, N * L."""
     right = columns.true == columns.decided

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from lstmfcn.errors import one_line, shown
-from lstmfcn.storage.files import open_regular, read_regular, remove_folder, sync, whole_folder
+from lstmfcn.storage.files import atomic_directory, open_regular, read_regular, remove_folder, sync
 
 STATE_FILE, DESCRIPTION_FILE = "state.pt", "checkpoint.json"
 FORMAT_VERSION = 2
@@ -108,7 +108,7 @@ class Checkpoints:
         content = buffer.getvalue()
         name = f"epoch-{position.epoch:07d}-step-{position.step:08d}"
         description = {"format_version": FORMAT_VERSION, "sha256": _checksum(name, content)}
-        with whole_folder(self._folder / name) as unfinished:
+        with atomic_directory(self._folder / name) as unfinished:
             (unfinished / STATE_FILE).write_bytes(content)
             text = json.dumps(description, indent=2)
             (unfinished / DESCRIPTION_FILE).write_text(text + "\n", encoding="utf-8")

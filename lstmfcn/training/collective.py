@@ -7,7 +7,7 @@ from typing import Protocol
 from torch import Tensor, nn
 
 
-class Workers(Protocol):
+class Collective(Protocol):
     """The workers that train one model together."""
 
     rank: int
@@ -16,20 +16,20 @@ class Workers(Protocol):
     def wrap(self, model: nn.Module) -> nn.Module:
         """The model as a training step calls it, gradients averaged over workers."""
 
-    def add_up(self, totals: Tensor) -> Tensor:
+    def all_reduce(self, totals: Tensor) -> Tensor:
         """The sum of every worker's totals."""
 
     def average_buffers(self, model: nn.Module) -> None:
         """Give every worker the mean of all workers' batch-norm statistics."""
 
-    def gather(self, numbers: Tensor) -> Tensor:
+    def all_gather(self, numbers: Tensor) -> Tensor:
         """Every worker's numbers (n,), as rows of (W, n)."""
 
-    def agree(self, wish: bool) -> bool:
+    def broadcast(self, wish: bool) -> bool:
         """What the first worker wishes."""
 
 
-class OneWorker:
+class SingleProcess:
     """Training alone: nothing to share."""
 
     rank = 0
@@ -39,17 +39,17 @@ class OneWorker:
         """The model itself."""
         return model
 
-    def add_up(self, totals: Tensor) -> Tensor:
+    def all_reduce(self, totals: Tensor) -> Tensor:
         """The totals themselves."""
         return totals
 
     def average_buffers(self, model: nn.Module) -> None:
         """Nothing to do."""
 
-    def gather(self, numbers: Tensor) -> Tensor:
+    def all_gather(self, numbers: Tensor) -> Tensor:
         """The numbers, as the only row."""
         return numbers.unsqueeze(0)
 
-    def agree(self, wish: bool) -> bool:
+    def broadcast(self, wish: bool) -> bool:
         """The wish itself."""
         return wish

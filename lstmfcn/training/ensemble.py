@@ -16,7 +16,7 @@ from torch import Tensor
 
 from lstmfcn.hyperparameters import Hyperparameters
 from lstmfcn.model.artifact import Artifact
-from lstmfcn.model.task import task_of
+from lstmfcn.model.task import make_task
 from lstmfcn.training.batches import Batch
 from lstmfcn.training.loop import evaluate
 
@@ -24,7 +24,7 @@ _PREFIX = "members."
 """What the names of weights begin with (`lstmfcn.model.network.Ensemble`)."""
 
 
-def ensemble_of(
+def combine_members(
     members: Sequence[Artifact],
     hyperparameters: Hyperparameters,
     batches: Mapping[str, Iterable[Batch]],
@@ -43,7 +43,7 @@ def ensemble_of(
         for name, tensor in member.weights.items()
     }
     ensemble = replace(first, hyperparameters=hyperparameters, weights=weights)
-    network, task = ensemble.network(), task_of(first.schema)
+    network, task = ensemble.network(), make_task(first.schema)
     metrics = {"epoch": max(member.metrics["epoch"] for member in members)}
     for purpose, rows in batches.items():
         metrics |= evaluate(network, task, rows).metrics(purpose, task)

@@ -10,19 +10,19 @@ import numpy.typing as npt
 
 from lstmfcn.data.batch_plan import batch_size_for, refuse_small_batches
 from lstmfcn.data.columns import value_names
-from lstmfcn.data.dataset import Rows
+from lstmfcn.data.dataset import Dataset
 from lstmfcn.data.scaler import Scaler
 from lstmfcn.data.schema import SeriesSchema
 from lstmfcn.data.series_input import swapped_axes
-from lstmfcn.data.table import FloatArray, Source
+from lstmfcn.data.table import FloatArray, RowOrigin
 from lstmfcn.errors import DataError
 from lstmfcn.hyperparameters import Hyperparameters
 from lstmfcn.model.artifact import Artifact
-from lstmfcn.training.batches import EvaluationBatches
-from lstmfcn.training.calibration import calibrated
-from lstmfcn.training.ensemble import ensemble_of
+from lstmfcn.training.batches import EvaluationLoader
+from lstmfcn.training.calibration import calibrate
+from lstmfcn.training.ensemble import combine_members
 from lstmfcn.training.loop import Report, fit
-from lstmfcn.training.state import start_of
+from lstmfcn.training.state import set_up
 
 Labelled = tuple[FloatArray, npt.NDArray[np.str_]]
 """Series, float32 (N, T) or (N, channels, T), and their class names (N,)."""
@@ -69,25 +69,25 @@ def train_arrays(
     scaler = Scaler.fit(hyperparameters.scaling, _flat(values), schema.n_channels)
     rows = _rows(train, schema, scaler)
     held_out = _rows(validation, schema, scaler) if validation else None
-    watched = EvaluationBatches(held_out) if held_out else None
+    watched = EvaluationLoader(held_out) if held_out else None
 
     def trained(member: Hyperparameters) -> Artifact:
-        training, task, batches = start_of(rows, schema, member)
+        training, task, batches = set_up(rows, schema, member)
         fit(training, task, batches, watched, member, report)
         return Artifact(member, schema, scaler, training.best_weights, training.best)
 
     members = [trained(member) for member in hyperparameters.of_members()]
     artifact = members[0]
     if len(members) > 1:
-        judged = {"train": EvaluationBatches(rows)} | ({"valid": watched} if watched else {})
-        artifact = ensemble_of(members, hyperparameters, judged)
-    return calibrated(artifact, held_out) if held_out else artifact
+        judged = {"train": EvaluationLoader(rows)} | ({"valid": watched} if watched else {})
+        artifact = combine_members(members, hyperparameters, judged)
+    return calibrate(artifact, held_out) if held_out else artifact
 
 
-def _rows(labelled: Labelled, schema: SeriesSchema, scaler: Scaler) -> Rows:
+def _rows(labelled: Labelled, schema: SeriesSchema, scaler: Scaler) -> Dataset:
     values, names = labelled
-    schema.refuse_empty_rows(_flat(values), Source())
-    return Rows(scaler.transform(_flat(values)), schema.encode_names(names.tolist()))
+    schema.refuse_empty_rows(_flat(values), RowOrigin())
+    return Dataset(scaler.transform(_flat(values)), schema.encode_names(names.tolist()))
 
 
 def _flat(values: FloatArray) -> FloatArray:

@@ -22,13 +22,13 @@ from torch import Tensor, nn
 from lstmfcn.errors import OutputError, TrainingError
 from lstmfcn.hyperparameters import Hyperparameters, PrecisionName
 from lstmfcn.model.layers import BatchNorm
-from lstmfcn.model.task import Task, Totals
-from lstmfcn.training.batches import Batch, BatchSource
+from lstmfcn.model.task import MetricSums, Task
+from lstmfcn.training.batches import Batch, BatchLoader
 from lstmfcn.training.checkpoints import Checkpoints, Position
-from lstmfcn.training.collective import OneWorker, Workers
+from lstmfcn.training.collective import Collective, SingleProcess
 from lstmfcn.training.metrics_log import EpochMetrics
 from lstmfcn.training.optim import Adam, learning_rate
-from lstmfcn.training.state import Training
+from lstmfcn.training.state import TrainState
 
 _STEPS_BETWEEN_LOOKS = 16
 """Steps after which workers look whether a checkpoint is due; they must agree, which costs time."""
@@ -37,9 +37,9 @@ Report = Callable[[EpochMetrics], None]
 
 
 def fit(
-    training: Training,
+    training: TrainState,
     task: Task,
-    batches: BatchSource,
+    batches: BatchLoader,
     validation: Iterable[Batch] | None,
     hyperparameters: Hyperparameters,
     report: Report,
@@ -89,18 +89,18 @@ def fit(
         _refuse_divergence(metrics)
         training.finish_epoch(metrics)
         report(metrics)
-        if checkpoints and workers.agree(checkpoints.due() or epoch == hyperparameters.epochs):
+        if checkpoints and workers.broadcast(checkpoints.due() or epoch == hyperparameters.epochs):
             training.save(checkpoints)
 
 
 def train_epoch(
-    training: Training,
+    training: TrainState,
     step_model: nn.Module,
     task: Task,
-    batches: BatchSource,
+    batches: BatchLoader,
     seed: int,
     checkpoints: Checkpoints | None = None,
-) -> Totals:
+) -> MetricSums:
     """The rest of an epoch: a step a batch. Totals are over all workers' rows, as trained on."""
     workers = training.workers
     if not step_model.training:  # it goes through all modules
@@ -112,11 +112,12 @@ def train_epoch(
         training.sums += train_step(
             step_model, task, training.optimizer, batch, training.precision, workers.world_size
         )
-        if checkpoints and step % _STEPS_BETWEEN_LOOKS == 0 and workers.agree(checkpoints.due()):
+        looks = checkpoints is not None and step % _STEPS_BETWEEN_LOOKS == 0
+        if checkpoints and looks and workers.broadcast(checkpoints.due()):
             training.position, training.taken = Position(epoch - 1, step), batch.taken
             training.seconds = time.perf_counter() - started
             training.save(checkpoints)
-    return Totals(*workers.add_up(training.sums).tolist())
+    return MetricSums(*workers.all_reduce(training.sums).tolist())
 
 
 def train_step(
@@ -162,8 +163,8 @@ def _step_without_rows(model: nn.Module, optimizer: Adam, x: Tensor) -> Tensor:
 
 @torch.inference_mode()
 def evaluate(
-    model: nn.Module, task: Task, batches: Iterable[Batch], workers: Workers | None = None
-) -> Totals:
+    model: nn.Module, task: Task, batches: Iterable[Batch], workers: Collective | None = None
+) -> MetricSums:
     """Totals over the batches of all workers, in evaluation mode and fp32."""
     model.eval()
     device = next(model.parameters()).device
@@ -171,7 +172,7 @@ def evaluate(
     for batch in batches:
         logits = model(batch.x)
         sums += _sums(task, logits, task.loss_sum(logits, batch.targets), batch.targets)
-    return Totals(*(workers or OneWorker()).add_up(sums).tolist())
+    return MetricSums(*(workers or SingleProcess()).all_reduce(sums).tolist())
 
 
 def choose_precision(wanted: PrecisionName, device: torch.device) -> PrecisionName:
@@ -213,9 +214,9 @@ def _sums(task: Task, logits: Tensor, loss: Tensor, targets: Tensor) -> Tensor:
     return torch.stack([loss.double(), right, exact, torch.full_like(right, len(targets))])
 
 
-def _refuse_different_starts(training: Training) -> None:
+def _refuse_different_starts(training: TrainState) -> None:
     position = torch.tensor(training.position, device=training.device)
-    positions = training.workers.gather(position)
+    positions = training.workers.all_gather(position)
     if not bool((positions == positions[0]).all()):
         raise OutputError(
             f"workers see checkpoints at {[str(Position(*p)) for p in positions.tolist()]}; "

@@ -11,12 +11,12 @@ from pathlib import Path
 from statistics import fmean
 from typing import Any, TextIO
 
-from lstmfcn.storage.files import whole_file, writing
+from lstmfcn.storage.files import atomic_write, refusing_write_errors
 
 EpochMetrics = dict[str, Any]
 """A line of the file: epoch, train_loss, train_accuracy, valid_loss, ... as plain numbers."""
 
-_LOOK_EVERY_S = 0.25
+_POLL_INTERVAL_S = 0.25
 
 
 class MetricsWriter:
@@ -34,7 +34,7 @@ class MetricsWriter:
 
     def __enter__(self) -> MetricsWriter:
         kept = read_metrics(self._path)[: self._epochs_done] if self._path.exists() else []
-        with whole_file(self._path) as unfinished:
+        with atomic_write(self._path) as unfinished:
             unfinished.write_text("".join(map(_line, kept)), encoding="utf-8")
         self._file = self._path.open("a", encoding="utf-8")
         return self
@@ -51,7 +51,7 @@ class MetricsWriter:
         """
         if self._file is None:
             return
-        with writing(self._path):
+        with refusing_write_errors(self._path):
             self._file.write(_line(metrics))
             self._file.flush()
 
@@ -73,7 +73,7 @@ def mean_metrics(histories: Sequence[Sequence[EpochMetrics]]) -> list[EpochMetri
 
 
 @contextmanager
-def following(
+def tail_metrics(
     path: Path, show: Callable[[EpochMetrics], None], epochs_shown: int = 0
 ) -> Iterator[None]:
     """Call ``show`` once for each later epoch that the file speaks of, while this block runs."""
@@ -94,7 +94,7 @@ def _follow(
     """The file is replaced where training goes on from a checkpoint: then it is read anew."""
     rest, position, inode, last_look = b"", 0, 0, False
     while not last_look:
-        last_look = finished.wait(_LOOK_EVERY_S)
+        last_look = finished.wait(_POLL_INTERVAL_S)
         if not path.exists():
             continue
         with path.open("rb") as file:

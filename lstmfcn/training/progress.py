@@ -9,8 +9,8 @@ from pathlib import Path
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from lstmfcn.console import Bar, tell_progress
-from lstmfcn.storage.files import whole_file
+from lstmfcn.console import Bar, print_progress
+from lstmfcn.storage.files import atomic_write
 from lstmfcn.training.metrics_log import EpochMetrics
 
 _QUANTITIES = ("train_loss", "train_accuracy", "valid_loss", "valid_accuracy")
@@ -58,7 +58,7 @@ class Progress(Bar):
         to_do = self._epochs - self._done - self._shown
         left = self._seconds / self._shown * to_do / self._at_once
         of = "" if member is None else f"member: {member} "
-        tell_progress(f"{of}{log_line(metrics)} ({speed}, {left:.0f} s left)")
+        print_progress(f"{of}{log_line(metrics)} ({speed}, {left:.0f} s left)")
         self.draw(speed, self._epochs - to_do)
 
 
@@ -76,7 +76,7 @@ def log_line(metrics: EpochMetrics) -> str:
 
 def save_learning_curve(history: Sequence[EpochMetrics], best_epoch: int, path: Path) -> None:
     """Write what `learning_curve` draws."""
-    with whole_file(path) as unfinished:
+    with atomic_write(path) as unfinished:
         learning_curve(history, best_epoch).savefig(unfinished, dpi=120, format="png")
 
 

@@ -28,8 +28,8 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, ValidationError
 
 from lstmfcn.data.listing import as_arguments
 from lstmfcn.errors import DataError, HyperparameterError, OutputError, shown
-from lstmfcn.hyperparameters import Hyperparameters, explain, flag
-from lstmfcn.storage.files import exists, make_folder, read_regular, whole_file
+from lstmfcn.hyperparameters import Hyperparameters, format_validation_error, to_flag
+from lstmfcn.storage.files import atomic_write, exists, make_folder, read_regular
 from lstmfcn.training.checkpoints import Position, newest_position
 
 _MOST_BYTES = 1 << 20
@@ -59,7 +59,7 @@ _Arguments = Annotated[tuple[str, ...], BeforeValidator(as_arguments)]
 """Data arguments; a record of a run with one has it as a text where it was written before."""
 
 
-class Record(BaseModel):
+class JsonRecord(BaseModel):
     """A model with a file of its own in a folder."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -72,7 +72,7 @@ class Record(BaseModel):
         Raises:
             OutputError: it cannot be written.
         """
-        with whole_file(folder / self.file_name) as path:
+        with atomic_write(folder / self.file_name) as path:
             path.write_text(self.model_dump_json(indent=2) + "\n", encoding="utf-8")
 
     @classmethod
@@ -89,7 +89,7 @@ class Record(BaseModel):
             return None
         except ValidationError as error:
             raise OutputError(
-                f"{path}: {explain(error, 'the record')}; name another --output"
+                f"{path}: {format_validation_error(error, 'the record')}; name another --output"
             ) from error
         except OSError as error:
             raise OutputError(f"{path}: cannot be read ({error.strerror})") from error
@@ -115,13 +115,13 @@ def refuse_changes(
         theirs, ours = getattr(known, name), getattr(given, name)
         if theirs != ours:
             raise HyperparameterError(
-                f"{flag(name)}: found {shown(ours)}, the run to resume has {shown(theirs)}; "
+                f"{to_flag(name)}: found {shown(ours)}, the run to resume has {shown(theirs)}; "
                 "leave the flag out, or name another --output"
             )
     return {name: getattr(given, name) for name in may_change & given.model_fields_set}
 
 
-class RunRecord(Record):
+class RunConfig(JsonRecord):
     """What was asked for, and the fingerprint of the training rows."""
 
     file_name = RUN

@@ -10,22 +10,22 @@ import torch
 from torch import Tensor, nn
 
 from lstmfcn.data.batch_plan import batch_size_for
-from lstmfcn.data.dataset import Rows
+from lstmfcn.data.dataset import Dataset
 from lstmfcn.data.schema import SeriesSchema
-from lstmfcn.errors import StoppedError
+from lstmfcn.errors import RunInterruptedError
 from lstmfcn.hyperparameters import Hyperparameters, PrecisionName
 from lstmfcn.model.network import LSTMFCN
-from lstmfcn.model.task import Task, class_weights, task_of
-from lstmfcn.training.batches import BatchSource, Share, Taken, training_batches
+from lstmfcn.model.task import Task, class_weights, make_task
+from lstmfcn.training.batches import BatchLoader, Taken, WorkerContext, make_loader
 from lstmfcn.training.checkpoints import Checkpoints, Position, State
-from lstmfcn.training.collective import OneWorker, Workers
+from lstmfcn.training.collective import Collective, SingleProcess
 from lstmfcn.training.metrics_log import EpochMetrics
 from lstmfcn.training.optim import Adam
 
 logger = logging.getLogger(__name__)
 
 
-class Training:
+class TrainState:
     """All that changes while a model is trained, and how it is written to a checkpoint.
 
     Args:
@@ -49,10 +49,10 @@ class Training:
         self,
         model: nn.Module,
         lr: float,
-        workers: Workers | None = None,
+        workers: Collective | None = None,
         weight_decay: float = 0.0,
     ) -> None:
-        self.model, self.workers = model, workers or OneWorker()
+        self.model, self.workers = model, workers or SingleProcess()
         self.optimizer = Adam(model.parameters(), lr, weight_decay)
         self.device = next(model.parameters()).device
         self.position, self.taken = Position(), Taken()
@@ -68,7 +68,7 @@ class Training:
         self.position, self.taken = Position(self.position.epoch + 1), Taken()
         self.sums, self.seconds = torch.zeros_like(self.sums), 0.0
         self.losses.append(float(metrics["train_loss"]))
-        if not self.best or deciding_loss(metrics) < deciding_loss(self.best):
+        if not self.best or selection_loss(metrics) < selection_loss(self.best):
             self.best = metrics
             weights = self.model.state_dict()
             if not self.best_weights:
@@ -85,8 +85,8 @@ class Training:
             OutputError: it cannot be written.
             StoppedError: training is to stop; the checkpoint has been written.
         """
-        buffers = self.workers.gather(self._buffers())
-        sums = self.workers.add_up(self.sums.clone())
+        buffers = self.workers.all_gather(self._buffers())
+        sums = self.workers.all_reduce(self.sums.clone())
         if self.workers.rank == 0:
             state: State = {
                 "model": self.model.state_dict(),
@@ -109,8 +109,8 @@ class Training:
         Raises:
             StoppedError: training is to stop.
         """
-        if self.workers.agree(checkpoints.stopped()):
-            raise StoppedError(f"stopped after {self.position}", goes_on=True)
+        if self.workers.broadcast(checkpoints.stopped()):
+            raise RunInterruptedError(f"stopped after {self.position}", resumable=True)
 
     def restore_newest(self, checkpoints: Checkpoints) -> None:
         """Go on from the newest checkpoint that is one of this network; from none, begin."""
@@ -178,7 +178,7 @@ class Training:
                 start += buffer.numel()
 
 
-def deciding_loss(metrics: EpochMetrics) -> float:
+def selection_loss(metrics: EpochMetrics) -> float:
     """The loss by which epochs are compared: valid_loss where there is one, else train_loss."""
     return float(metrics["valid_loss" if "valid_loss" in metrics else "train_loss"])
 
@@ -201,22 +201,22 @@ def _alike(found: object, own: object) -> bool:
     )
 
 
-class Start(NamedTuple):
+class TrainSetup(NamedTuple):
     """What `lstmfcn.training.loop.fit` needs of the training rows."""
 
-    training: Training
+    training: TrainState
     task: Task
-    batches: BatchSource
+    batches: BatchLoader
 
 
-def start_of(
-    rows: Rows,
+def set_up(
+    rows: Dataset,
     schema: SeriesSchema,
     hyperparameters: Hyperparameters,
     weights: Mapping[str, Tensor] | None = None,
-    workers: Workers | None = None,
-    share: Share = Share(),
-) -> Start:
+    workers: Collective | None = None,
+    share: WorkerContext = WorkerContext(),
+) -> TrainSetup:
     """Network and optimiser, the same on every worker; the task; this worker's batches.
 
     Args:
@@ -228,12 +228,12 @@ def start_of(
         share: what of every batch this worker takes, and the device that it trains on.
     """
     h = hyperparameters
-    task = task_of(schema, class_weights(h.class_weight, schema, rows.labels), h.label_smoothing)
+    task = make_task(schema, class_weights(h.class_weight, schema, rows.labels), h.label_smoothing)
     torch.manual_seed(h.seed)
     network = LSTMFCN(h, schema.n_timepoints, task.n_outputs, schema.n_channels)
     if weights is not None:
         network.load_state_dict(weights)
-    training = Training(network.to(share.device), h.lr, workers, h.weight_decay)
+    training = TrainState(network.to(share.device), h.lr, workers, h.weight_decay)
     batch_size = batch_size_for(h.batch_size, len(rows), share.world_size)
-    batches = training_batches(rows, batch_size, h.seed, share, h.rows_per_epoch)
-    return Start(training, task, batches)
+    batches = make_loader(rows, batch_size, h.seed, share, h.rows_per_epoch)
+    return TrainSetup(training, task, batches)

@@ -25,11 +25,11 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter
 from optuna.study import StudyDirection
 
-from lstmfcn.console import number
-from lstmfcn.hyperparameters import flag
-from lstmfcn.storage.files import whole_file
-from lstmfcn.tuning.search_space import Choice, Range, SearchSpace, Values
-from lstmfcn.tuning.sweep import Objective, Trial
+from lstmfcn.console import pluralize
+from lstmfcn.hyperparameters import to_flag
+from lstmfcn.storage.files import atomic_write
+from lstmfcn.tuning.search_space import Choice, Range, SearchedValues, SearchSpace
+from lstmfcn.tuning.sweep import Objective, TrialResult
 
 OBJECTIVE, SLICES, IMPORTANCE = "objective.png", "slices.png", "importance.png"
 
@@ -45,7 +45,7 @@ Plot = Callable[[], Figure]
 
 
 def sweep_plots(
-    trials: Sequence[Trial], space: SearchSpace, objective: Objective, folder: Path
+    trials: Sequence[TrialResult], space: SearchSpace, objective: Objective, folder: Path
 ) -> list[Callable[[], None]]:
     """What draws each plot of the trials that have an objective into the folder; one has at least.
 
@@ -59,14 +59,16 @@ def rehearse() -> None:
     """Draw a made-up sweep for nobody; what drawing needs is then imported and computed."""
     space = SearchSpace({"lr": Range(0.001, 0.1, log=True), "hidden_size": Choice((8, 64))})
     trials = [
-        Trial(n, {"lr": 0.002 * n, "hidden_size": 8}, "done", objective=1 / n)
+        TrialResult(n, {"lr": 0.002 * n, "hidden_size": 8}, "done", objective=1 / n)
         for n in range(1, _FEWEST_TRIALS + 1)
     ]
     for plot in _plots(trials, space, Objective("valid_accuracy")).values():
         _write(plot(), io.BytesIO())
 
 
-def _plots(trials: Sequence[Trial], space: SearchSpace, objective: Objective) -> dict[str, Plot]:
+def _plots(
+    trials: Sequence[TrialResult], space: SearchSpace, objective: Objective
+) -> dict[str, Plot]:
     """What draws each; that which takes longest first."""
     plots: dict[str, Plot] = {}
     within = [trial for trial in trials if space.holds(trial.hyperparameters)]
@@ -80,11 +82,11 @@ def _plots(trials: Sequence[Trial], space: SearchSpace, objective: Objective) ->
 
 
 def _save(plot: Plot, path: Path) -> None:
-    with whole_file(path) as unfinished:
+    with atomic_write(path) as unfinished:
         _write(plot(), unfinished)
 
 
-def _history(trials: Sequence[Trial], objective: Objective) -> Figure:
+def _history(trials: Sequence[TrialResult], objective: Objective) -> Figure:
     figure = Figure(figsize=(7, 4), layout="constrained")
     axes = figure.subplots()
     numbers = [trial.number for trial in trials]
@@ -99,7 +101,10 @@ def _history(trials: Sequence[Trial], objective: Objective) -> Figure:
 
 
 def _slices(
-    trials: Sequence[Trial], space: SearchSpace, objective: Objective, best: Trial | None
+    trials: Sequence[TrialResult],
+    space: SearchSpace,
+    objective: Objective,
+    best: TrialResult | None,
 ) -> Figure:
     names = list(space.values)
     columns = min(_COLUMNS, len(names))
@@ -109,7 +114,7 @@ def _slices(
     for axes, name in zip(grid.flat, names, strict=False):
         values = [trial.hyperparameters[name] for trial in trials]
         _scatter(axes, trials, _positions(axes, space.values[name], values), best)
-        axes.set_xlabel(flag(name))
+        axes.set_xlabel(to_flag(name))
     for axes in grid.flat[len(names) :]:
         axes.set_axis_off()
     for axes in grid[:, 0]:
@@ -119,7 +124,7 @@ def _slices(
     return figure
 
 
-def _positions(axes: Axes, values: Values, found: list[object]) -> list[float]:
+def _positions(axes: Axes, values: SearchedValues, found: list[object]) -> list[float]:
     """Where each value lies on the axis: choices at equal distances, by their names."""
     if isinstance(values, Choice):
         axes.set_xticks(range(len(values.values)), [str(value) for value in values.values])
@@ -145,7 +150,7 @@ def _log_ticks(low: float, high: float) -> list[float]:
 
 
 def _scatter(
-    axes: Axes, trials: Sequence[Trial], positions: Sequence[float], best: Trial | None
+    axes: Axes, trials: Sequence[TrialResult], positions: Sequence[float], best: TrialResult | None
 ) -> None:
     for status, colour in _COLOURS.items():
         here = [i for i, trial in enumerate(trials) if trial.status == status]
@@ -164,7 +169,7 @@ def _scatter(
     axes.grid(alpha=0.3)
 
 
-def _importance(trials: Sequence[Trial], space: SearchSpace, objective: Objective) -> Figure:
+def _importance(trials: Sequence[TrialResult], space: SearchSpace, objective: Objective) -> Figure:
     found = optuna.importance.get_param_importances(
         _study(trials, space, objective),
         evaluator=optuna.importance.PedAnovaImportanceEvaluator(target_quantile=_BEST_SHARE),
@@ -172,24 +177,24 @@ def _importance(trials: Sequence[Trial], space: SearchSpace, objective: Objectiv
     names = sorted(found, key=lambda name: found[name])
     figure = Figure(figsize=(7, 0.35 * len(names) + 1.2), layout="constrained")
     axes = figure.subplots()
-    bars = axes.barh([flag(name) for name in names], [found[name] for name in names])
+    bars = axes.barh([to_flag(name) for name in names], [found[name] for name in names])
     axes.bar_label(bars, fmt="%.2f", padding=3)
     axes.margins(x=0.1)
     axes.set_xlabel(
-        f"importance for the best tenth in {objective.metric}, {number(len(trials), 'trial')}"
+        f"importance for the best tenth in {objective.metric}, {pluralize(len(trials), 'trial')}"
     )
     return figure
 
 
-def _too_few(trials: Sequence[Trial], space: SearchSpace, objective: Objective) -> Figure:  # noqa: ARG001 - as _importance
+def _too_few(trials: Sequence[TrialResult], space: SearchSpace, objective: Objective) -> Figure:  # noqa: ARG001 - as _importance
     figure = Figure(figsize=(7, 1.4), layout="constrained")
-    found = number(len(trials), "trial")
+    found = pluralize(len(trials), "trial")
     text = f"Too few trials to tell importances: {found} of at least {_FEWEST_TRIALS}."
     figure.text(0.5, 0.5, text, ha="center", va="center", fontsize=12)
     return figure
 
 
-def _study(trials: Sequence[Trial], space: SearchSpace, objective: Objective) -> optuna.Study:
+def _study(trials: Sequence[TrialResult], space: SearchSpace, objective: Objective) -> optuna.Study:
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     direction = StudyDirection.MINIMIZE if objective.mode == "min" else StudyDirection.MAXIMIZE
     study = optuna.create_study(direction=direction)
@@ -204,7 +209,7 @@ def _study(trials: Sequence[Trial], space: SearchSpace, objective: Objective) ->
     return study
 
 
-def _value(trial: Trial) -> float:
+def _value(trial: TrialResult) -> float:
     return float("nan") if trial.objective is None else trial.objective
 
 

@@ -61,13 +61,13 @@ def sweep_plotter() -> Iterator[Draw]:
 def _main() -> None:
     os.nice(10)  # not less, for only root can take that back
     from lstmfcn.tuning.plots import rehearse, sweep_plots
-    from lstmfcn.tuning.sweep import Objective, SweepLog, SweepRecord
+    from lstmfcn.tuning.sweep import Objective, SweepConfig, SweepLog
 
     if not select([sys.stdin], [], [], 0)[0]:
         rehearse()
     if line := sys.stdin.readline():
         folder = Path(line.removesuffix("\n"))
-        record = SweepRecord.load(folder)
+        record = SweepConfig.load(folder)
         assert record is not None
         sweep = (SweepLog(folder).trials, record.search_space(), Objective(record.metric))
         if not _side_by_side(sweep_plots(*sweep, folder)):

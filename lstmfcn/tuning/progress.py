@@ -6,9 +6,9 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterable
 
-from lstmfcn.console import Bar, tell_progress
-from lstmfcn.hyperparameters import flag
-from lstmfcn.tuning.sweep import Objective, Trial
+from lstmfcn.console import Bar, print_progress
+from lstmfcn.hyperparameters import to_flag
+from lstmfcn.tuning.sweep import Objective, TrialResult
 
 
 class SweepProgress(Bar):
@@ -25,7 +25,7 @@ class SweepProgress(Bar):
         self,
         num_samples: int,
         objective: Objective,
-        before: Iterable[Trial] = (),
+        before: Iterable[TrialResult] = (),
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._num_samples, self._objective, self._clock = num_samples, objective, clock
@@ -39,7 +39,7 @@ class SweepProgress(Bar):
         self._running += 1
         self.draw(self._standing_with_best())
 
-    def ended(self, trial: Trial) -> None:
+    def ended(self, trial: TrialResult) -> None:
         """A trial has ended."""
         self._running -= 1
         self._trials.append(trial)
@@ -48,7 +48,7 @@ class SweepProgress(Bar):
         line = trial_line(trial, self._objective)
         if self._objective.best(self._trials) is trial:
             line += " best so far"
-        tell_progress(f"{line} [{self.standing()}]")
+        print_progress(f"{line} [{self.standing()}]")
         self.draw(self._standing_with_best(), len(self._trials))
 
     def standing(self) -> str:
@@ -68,16 +68,16 @@ class SweepProgress(Bar):
 
     def _standing_with_best(self) -> str:
         best = self._objective.best(self._trials)
-        return self.standing() + (f"\nbest: {_given(best)}" if best else "")
+        return self.standing() + (f"\nbest: {_format_values(best)}" if best else "")
 
 
-def _given(trial: Trial) -> str:
-    return ", ".join(f"{flag(name)} {_short(v)}" for name, v in trial.hyperparameters.items())
+def _format_values(trial: TrialResult) -> str:
+    return ", ".join(f"{to_flag(name)} {_short(v)}" for name, v in trial.hyperparameters.items())
 
 
-def trial_line(trial: Trial, objective: Objective) -> str:
+def trial_line(trial: TrialResult, objective: Objective) -> str:
     """``trial 7 done: valid_accuracy 0.9533, epoch 18 of 20, 3.2 s (lr 0.003, ...)``."""
-    given = _given(trial)
+    given = _format_values(trial)
     if trial.objective is None:
         return f"trial {trial.number} {trial.status}: {trial.reason} ({given})"
     failed = f", {trial.reason}" if trial.reason else ""
@@ -87,16 +87,18 @@ def trial_line(trial: Trial, objective: Objective) -> str:
     )
 
 
-def best_lines(best: Trial, objective: Objective, defaults: Trial | None = None) -> list[str]:
+def best_lines(
+    best: TrialResult, objective: Objective, defaults: TrialResult | None = None
+) -> list[str]:
     """What the best trial reached, and that of the defaults; the flags that train like the best."""
     lines = [f"best: {_reached(best, objective)}"]
     if defaults:
         lines.append(f"the defaults: {_reached(defaults, objective)}")
-    flags = " ".join(f"--{flag(name)} {value}" for name, value in best.hyperparameters.items())
+    flags = " ".join(f"--{to_flag(name)} {value}" for name, value in best.hyperparameters.items())
     return [*lines, flags]
 
 
-def _reached(trial: Trial, objective: Objective) -> str:
+def _reached(trial: TrialResult, objective: Objective) -> str:
     if trial.objective is None or not trial.counts:
         return f"trial {trial.number}, {trial.status} ({trial.reason})"
     return (

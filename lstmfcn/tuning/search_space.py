@@ -22,10 +22,10 @@ import yaml
 
 from lstmfcn.errors import HyperparameterError, shown
 from lstmfcn.hyperparameters import (
-    APPLY_TO_A_LOADED_MODEL,
-    FIT_AFTER_TRAINING,
+    FINE_TUNABLE,
+    POST_TRAINING,
     Hyperparameters,
-    flag,
+    to_flag,
 )
 from lstmfcn.storage.files import read_regular
 
@@ -48,7 +48,7 @@ _NOT_SEARCHED = {
     "missing_marker": "it is a fact about the values",
     "seed": "it is no property of a model",
     "members": "more are better and cost more; give it to lstmfcn train",
-    **dict.fromkeys(FIT_AFTER_TRAINING, _AFTER_TRAINING),
+    **dict.fromkeys(POST_TRAINING, _AFTER_TRAINING),
 }
 
 
@@ -83,14 +83,14 @@ class Range:
     log: bool = False
 
 
-Values = Choice | Range
+SearchedValues = Choice | Range
 
 
 @dataclass(frozen=True)
 class SearchSpace:
     """The values of each searched hyperparameter, by field name."""
 
-    values: Mapping[str, Values]
+    values: Mapping[str, SearchedValues]
 
     @classmethod
     def load(cls, name: str) -> SearchSpace:
@@ -138,11 +138,11 @@ class SearchSpace:
         """
         if not isinstance(written, dict) or not written:
             raise HyperparameterError(f"{source}: names no hyperparameter; {_HELP} for each")
-        values: dict[str, Values] = {}
+        values: dict[str, SearchedValues] = {}
         for name, domain in written.items():
             field = str(name).replace("-", "_")
             if field in values:
-                raise HyperparameterError(f"{source}: {flag(field)} stands there twice")
+                raise HyperparameterError(f"{source}: {to_flag(field)} stands there twice")
             try:
                 values[field] = _values(field, domain)
             except HyperparameterError as error:
@@ -151,7 +151,7 @@ class SearchSpace:
 
     def written(self) -> dict[str, Any]:
         """The space as it would stand in a file."""
-        return {flag(name): _written(name, values) for name, values in self.values.items()}
+        return {to_flag(name): _written(name, values) for name, values in self.values.items()}
 
     def without(self, fixed: set[str], source: str) -> SearchSpace:
         """What is left to search where some hyperparameters are given.
@@ -162,7 +162,7 @@ class SearchSpace:
         both = sorted(fixed & self.values.keys())
         if both and source not in PRESETS:
             raise HyperparameterError(
-                f"{flag(both[0])}: is given and also searched in {source}; leave one of them out"
+                f"{to_flag(both[0])}: is given and also searched in {source}; leave one of them out"
             )
         left = {name: values for name, values in self.values.items() if name not in fixed}
         if not left:
@@ -176,10 +176,10 @@ class SearchSpace:
             HyperparameterError: names the hyperparameter.
         """
         for name in self.values:
-            if name not in APPLY_TO_A_LOADED_MODEL:
-                allowed = ", ".join(map(flag, APPLY_TO_A_LOADED_MODEL))
+            if name not in FINE_TUNABLE:
+                allowed = ", ".join(map(to_flag, FINE_TUNABLE))
                 raise HyperparameterError(
-                    f"{source}: {flag(name)} is the model's where training continues from one; "
+                    f"{source}: {to_flag(name)} is the model's where training continues from one; "
                     f"search {allowed}, or leave --model out"
                 )
 
@@ -199,7 +199,7 @@ class SearchSpace:
         return {name: _distribution(name, values) for name, values in self.values.items()}
 
 
-def _distribution(name: str, values: Values) -> BaseDistribution:
+def _distribution(name: str, values: SearchedValues) -> BaseDistribution:
     from optuna.distributions import (  # 0.5 s, and not needed by other commands
         CategoricalDistribution,
         FloatDistribution,
@@ -213,13 +213,13 @@ def _distribution(name: str, values: Values) -> BaseDistribution:
     return FloatDistribution(values.low, values.high, log=values.log)
 
 
-def _holds(values: Values, value: Any) -> bool:
+def _holds(values: SearchedValues, value: Any) -> bool:
     if isinstance(values, Choice):
         return value in values.values
     return isinstance(value, int | float) and values.low <= value <= values.high
 
 
-def _written(name: str, values: Values) -> dict[str, Any]:
+def _written(name: str, values: SearchedValues) -> dict[str, Any]:
     if isinstance(values, Choice):
         return {"choice": list(values.values)}
     bounds = [values.low, values.high]
@@ -228,8 +228,8 @@ def _written(name: str, values: Values) -> dict[str, Any]:
     return {"loguniform" if values.log else "uniform": bounds}
 
 
-def _values(field: str, domain: object) -> Values:
-    name = flag(field)
+def _values(field: str, domain: object) -> SearchedValues:
+    name = to_flag(field)
     if field not in Hyperparameters.model_fields:
         raise HyperparameterError(f"{name} is not a hyperparameter")
     if field in _NOT_SEARCHED:
@@ -251,13 +251,13 @@ def _choice(field: str, listed: list[Any]) -> Choice:
     values = tuple(_valid(field, value) for value in listed)
     if len(set(values)) < len(values):
         raise HyperparameterError(
-            f"{flag(field)}: found a choice twice in {shown(listed)}; leave one of them out"
+            f"{to_flag(field)}: found a choice twice in {shown(listed)}; leave one of them out"
         )
     return Choice(values)
 
 
 def _range(field: str, kind: str, listed: list[Any], log: bool) -> Range:
-    name = flag(field)
+    name = to_flag(field)
     if _is_integer(field) != (kind == "int") or not _is_number(field):
         fitting = "int or choice" if _is_integer(field) else "uniform, loguniform or choice"
         raise HyperparameterError(

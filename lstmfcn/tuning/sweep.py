@@ -18,10 +18,10 @@ from typing import Any, Literal, NamedTuple
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
 from lstmfcn.errors import HyperparameterError, OutputError, shown
-from lstmfcn.hyperparameters import explain, flag
-from lstmfcn.storage.files import open_regular, sync, whole_file, writing
+from lstmfcn.hyperparameters import format_validation_error, to_flag
+from lstmfcn.storage.files import atomic_write, open_regular, refusing_write_errors, sync
 from lstmfcn.training.metrics_log import EpochMetrics
-from lstmfcn.training.run_directory import Record, refuse_changes
+from lstmfcn.training.run_directory import JsonRecord, refuse_changes
 from lstmfcn.tuning.search_space import SearchSpace
 
 SWEEP = "sweep.json"
@@ -42,7 +42,7 @@ Status = Literal["done", "stopped early", "out of time", "failed"]
 _MINIMISED = "_loss"
 
 
-class Search(BaseModel):
+class SearchConfig(BaseModel):
     """How a sweep searches, as the user asks for it."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -69,7 +69,7 @@ class Search(BaseModel):
     )
 
 
-class SweepRecord(Search, Record):
+class SweepConfig(SearchConfig, JsonRecord):
     """What was asked for, and what its space holds.
 
     Attributes:
@@ -84,7 +84,7 @@ class SweepRecord(Search, Record):
     defaults_first: bool = False
 
     @classmethod
-    def of(cls, search: Search, fixed: set[str]) -> SweepRecord:
+    def of(cls, search: SearchConfig, fixed: set[str]) -> SweepConfig:
         """The record of a sweep in which these hyperparameters are given.
 
         Raises:
@@ -98,7 +98,7 @@ class SweepRecord(Search, Record):
         """The space, as it was when the sweep began."""
         return SearchSpace.of(self.written, self.space)
 
-    def resumed_with(self, given: Search) -> SweepRecord:
+    def resumed_with(self, given: SearchConfig) -> SweepConfig:
         """This record, with more trials where they were given.
 
         Raises:
@@ -108,7 +108,7 @@ class SweepRecord(Search, Record):
 
 
 @dataclass(frozen=True)
-class Trial:
+class TrialResult:
     """A trial that has ended.
 
     Attributes:
@@ -136,16 +136,16 @@ class Trial:
         return self.objective is not None and self.status != "failed"
 
 
-class Began(NamedTuple):
+class TrialStarted(NamedTuple):
     """A trial was given these hyperparameters."""
 
     number: int
     hyperparameters: dict[str, Any]
 
 
-_KINDS: dict[str, TypeAdapter[Began | Trial]] = {
-    "began": TypeAdapter(Began),
-    "ended": TypeAdapter(Trial),
+_KINDS: dict[str, TypeAdapter[TrialStarted | TrialResult]] = {
+    "began": TypeAdapter(TrialStarted),
+    "ended": TypeAdapter(TrialResult),
 }
 
 
@@ -179,7 +179,7 @@ class Objective(NamedTuple):
         """Whether the first value is better than the second."""
         return one < other if self.mode == "min" else one > other
 
-    def best(self, trials: Iterable[Trial]) -> Trial | None:
+    def best(self, trials: Iterable[TrialResult]) -> TrialResult | None:
         """The best trial; of equal ones the first. None where none counts."""
         sign = 1 if self.mode == "min" else -1
         counting = [trial for trial in trials if trial.counts]
@@ -204,22 +204,22 @@ class SweepLog:
     def __init__(self, folder: Path) -> None:
         self._folder = folder
         self._settled = True
-        self.events: list[Began | Trial] = []
+        self.events: list[TrialStarted | TrialResult] = []
         path = folder / EVENTS
         if path.exists():
             *lines, _ = _text(path).split("\n")  # the last may be cut off
             self.events = [_event(line, f"{path}, line {i}") for i, line in enumerate(lines, 1)]
 
     @property
-    def trials(self) -> list[Trial]:
+    def trials(self) -> list[TrialResult]:
         """The trials that ended, by number."""
-        ended = [event for event in self.events if isinstance(event, Trial)]
+        ended = [event for event in self.events if isinstance(event, TrialResult)]
         return sorted(ended, key=lambda trial: trial.number)
 
     @property
     def began(self) -> int:
         """How many trials began."""
-        return sum(isinstance(event, Began) for event in self.events)
+        return sum(isinstance(event, TrialStarted) for event in self.events)
 
     def start(self) -> None:
         """Drop a last line that was cut off, so that lines can be added; write the table anew.
@@ -227,11 +227,11 @@ class SweepLog:
         Raises:
             OutputError: a file cannot be written.
         """
-        with whole_file(self._folder / EVENTS) as path:
+        with atomic_write(self._folder / EVENTS) as path:
             path.write_text("".join(map(_line, self.events)), encoding="utf-8")
         self._write_table()
 
-    def add(self, event: Began | Trial) -> None:
+    def add(self, event: TrialStarted | TrialResult) -> None:
         """Write one line, which outlives this process.
 
         Raises:
@@ -240,10 +240,10 @@ class SweepLog:
         self.events.append(event)
         self._settled = False
         path = self._folder / EVENTS
-        with writing(path), path.open("a", encoding="utf-8") as file:
+        with refusing_write_errors(path), path.open("a", encoding="utf-8") as file:
             file.write(_line(event))
 
-    def settle(self) -> None:
+    def flush(self) -> None:
         """Have what was added outlive this machine's power too, and write the table anew.
 
         Raises:
@@ -252,7 +252,7 @@ class SweepLog:
         if self._settled:
             return
         path = self._folder / EVENTS
-        with writing(path):
+        with refusing_write_errors(path):
             sync(path)
         self._write_table()
         self._settled = True
@@ -262,7 +262,7 @@ class SweepLog:
             write_table(self.trials, self._folder / TRIALS)
 
 
-def write_table(trials: list[Trial], path: Path) -> None:
+def write_table(trials: list[TrialResult], path: Path) -> None:
     """``trials.csv``: a row a trial.
 
     Raises:
@@ -271,9 +271,12 @@ def write_table(trials: list[Trial], path: Path) -> None:
     names = list(dict.fromkeys(name for trial in trials for name in trial.hyperparameters))
     metrics = list(dict.fromkeys(name for trial in trials for name in trial.metrics))
     metrics = [name for name in metrics if name.startswith(("train_", "valid_"))]
-    with whole_file(path) as unfinished, unfinished.open("w", encoding="utf-8", newline="") as file:
+    with (
+        atomic_write(path) as unfinished,
+        unfinished.open("w", encoding="utf-8", newline="") as file,
+    ):
         writer = csv.writer(file, lineterminator=os.linesep)
-        searched = map(flag, names)
+        searched = map(to_flag, names)
         ends = ("kept_epoch", "epochs", "seconds", "reason")
         writer.writerow(["trial", "status", "objective", *searched, *metrics, *ends])
         for trial in trials:
@@ -294,18 +297,18 @@ def _text(path: Path) -> str:
         raise OutputError(f"{path}: cannot be read ({reason}); name another --output") from error
 
 
-def _line(event: Began | Trial) -> str:
-    if isinstance(event, Began):
+def _line(event: TrialStarted | TrialResult) -> str:
+    if isinstance(event, TrialStarted):
         return json.dumps({"event": "began", **event._asdict()}) + "\n"
     return json.dumps({"event": "ended", **asdict(event)}, allow_nan=False) + "\n"
 
 
-def _event(line: str, place: str) -> Began | Trial:
+def _event(line: str, place: str) -> TrialStarted | TrialResult:
     try:
         written = json.loads(line)
         return _KINDS[written.pop("event")].validate_python(written)
     except ValidationError as error:
-        fault = explain(error, "the line")
+        fault = format_validation_error(error, "the line")
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         fault = str(error)
     raise OutputError(f"{place}: is damaged ({fault}); name another --output")

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from lstmfcn.data.reader import labelled_pieces, survey
+from lstmfcn.data.reader import open_dataset, read_pieces
 from tests.cases.case import Case, contains, refused, run
 from tests.cases.inputs import COUNTS, GAPS, MISSING_LABELS, NUMBERED, N, T, X
 
@@ -85,10 +85,10 @@ def fixes(name: str, n_rows: int, **facts: Any) -> Act:
 
 def values_of(data: object, missing: str = "refuse") -> tuple[np.ndarray, list[str], Any]:
     """Values (N, V), class names or labels, and schema of a data argument."""
-    found = survey(str(data), missing=missing)  # type: ignore[arg-type]
+    found = open_dataset(str(data), missing=missing)  # type: ignore[arg-type]
     values, labels = [], []
     for shard, header in zip(found.shards, found.headers, strict=True):
-        for piece, names in labelled_pieces(shard, header, found.schema):
+        for piece, names in read_pieces(shard, header, found.schema):
             values.append(piece)
             labels += names.tolist()
     return np.concatenate(values), labels, found.schema

@@ -10,7 +10,7 @@ from rich.console import Console
 from lstmfcn.check import run as check_module
 from lstmfcn.check.clean import write_clean
 from lstmfcn.check.duplicates import rows_to_drop
-from lstmfcn.check.findings import as_facts, lines_for_terminal, text
+from lstmfcn.check.findings import lines_for_terminal, to_facts, to_text
 from lstmfcn.check.run import check
 from lstmfcn.cli.main import main
 from lstmfcn.data.packing import PACKED_SUFFIXES
@@ -40,7 +40,7 @@ def test_good_data_has_neither_faults_nor_suspicions(tmp_path):
         shard_of(table_of(["ant", "bee"] * 10, seed=i), tmp_path / "train" / f"{i}.csv")
     shard_of(table_of(["ant", "bee"] * 5, seed=9), tmp_path / "valid.parquet")
     findings = check(str(tmp_path / "train"), str(tmp_path / "valid.parquet"))
-    assert list(text(findings)) == [
+    assert list(to_text(findings)) == [
         f"training: {tmp_path / 'train'}",
         "  2 shards, 40 rows",
         "  6 timepoints, 1 channel",
@@ -197,7 +197,7 @@ def test_missing_values_are_faults_or_lengths(tmp_path):
     table.loc[1, "x_2"] = np.nan
     shard_of(table, tmp_path / "a.csv")
     assert check(str(tmp_path / "a.csv")).n_faults == 3
-    lines = list(text(check(str(tmp_path / "a.csv"), missing="mask")))
+    lines = list(to_text(check(str(tmp_path / "a.csv"), missing="mask")))
     assert "  series of 4 to 6 timepoints, median 6; 1 value missing within" in lines
     assert CLEAN in lines
 
@@ -305,7 +305,7 @@ def test_a_terminal_gets_tables_of_80_columns(tmp_path):
 
 def test_json_holds_all_that_is_said(tmp_path):
     findings = check(str(bad_data(tmp_path / "in")), missing="mask")
-    found = json.loads(json.dumps(as_facts(findings), allow_nan=False))
+    found = json.loads(json.dumps(to_facts(findings), allow_nan=False))
     assert found["training"]["lengths"] == {"least": 6, "median": 6, "most": 6, "missing": 1}
     assert [fault["found"] for fault in found["faults"]] == [f.found for f in findings.faults]
 

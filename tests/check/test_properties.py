@@ -15,7 +15,7 @@ from lstmfcn.check.clean import write_clean
 from lstmfcn.check.run import check
 from lstmfcn.data import reader
 from lstmfcn.data.batch_plan import refuse_few_rows
-from lstmfcn.data.reader import read_tables, survey
+from lstmfcn.data.reader import open_dataset, read_tables
 from lstmfcn.errors import DataError
 
 quickly = settings(max_examples=60, database=None)
@@ -144,7 +144,7 @@ def read_cells(path):
 
 def train_reads(data, task, missing="refuse"):
     """All that `lstmfcn train` does with data before it trains; it raises the first fault."""
-    found = survey(str(data), task, missing=missing)
+    found = open_dataset(str(data), task, missing=missing)
     schema, labels, n_rows = found.schema, [], 0
     for shard, header in zip(found.shards, found.headers, strict=True):
         for table, source in read_tables(shard, schema, True, header):

@@ -17,8 +17,8 @@ import lstmfcn.convert.run
 import lstmfcn.distributed.train
 from lstmfcn.cli.app import PAGES
 from lstmfcn.cli.main import app, main
-from lstmfcn.cli.resume_command import going_on
-from lstmfcn.hyperparameters import Hyperparameters, flag
+from lstmfcn.cli.resume_command import resume_command
+from lstmfcn.hyperparameters import Hyperparameters, to_flag
 from tests.helpers.small_models import tiny_artifact
 
 TRAIN = ["train", "--train", "nowhere", "--output", "nowhere"]
@@ -185,7 +185,7 @@ def test_help_lists_every_hyperparameter_once():
     assert (ended.returncode, ended.stderr) == (0, "")
     _, flags = ended.stdout.split("\n", 1)  # below the usage
     listed = re.findall(r"--([a-z0-9_-]+)", flags.partition("Examples:")[0])
-    hyperparameters = [flag(field) for field in Hyperparameters.model_fields]
+    hyperparameters = [to_flag(field) for field in Hyperparameters.model_fields]
     own = {"train", "output", "validation", "model", "resume", "memory-gb", "checkpoint-every-s"}
     own |= {"track", "num-workers", "min-workers", "cpus-per-worker", "use-gpu", "no-use-gpu"}
     own |= {"quiet", "json", "verbose"}
@@ -428,7 +428,9 @@ def test_the_command_that_goes_on_has_what_the_run_does_not_remember(
 ):
     monkeypatch.setattr(sys, "argv", [program])
     prefix = {"jobs/train.py": "python jobs/train.py", "lstmfcn": "lstmfcn"}
-    assert going_on(shlex.split(typed)) == f"{prefix.get(program, 'python -m lstmfcn')} {again}"
+    assert (
+        resume_command(shlex.split(typed)) == f"{prefix.get(program, 'python -m lstmfcn')} {again}"
+    )
 
 
 COMPLETE = """

@@ -236,7 +236,7 @@ def test_a_file_that_changes_between_its_two_readings_is_refused(tmp_path, monke
         path.write_text(change + "b\t2\n")
         return shape
 
-    look = lstmfcn.convert.run.check
+    look = lstmfcn.convert.run.validate_series
     monkeypatch.setattr(lstmfcn.convert.run, "check", check_and_change)
     with pytest.raises(DataError) as refusal:
         convert(str(path), str(tmp_path / "output"))

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lstmfcn.convert.series import cells_of, first_refused
+from lstmfcn.convert.series import first_refused, split_cells
 from lstmfcn.errors import DataError
 from tests.helpers.conversions import converted
 
@@ -33,7 +33,7 @@ def test_the_first_cell_that_training_refuses_is_found(cells, missing):
     ],
 )
 def test_cells_of_a_line(line, separator, cells):
-    assert cells_of(line, separator) == cells
+    assert split_cells(line, separator) == cells
 
 
 @pytest.mark.parametrize(

@@ -3,8 +3,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lstmfcn.data.columns import (
-    channels_of,
     names_without_numbers,
+    parse_channels,
     timepoints_out_of_order,
     value_names,
 )
@@ -21,14 +21,14 @@ ONE = ", or name those of one channel x_1, x_2, ...; rename what is no value"
 def test_names_are_read_as_they_were_given(n_channels, n_timepoints):
     names = value_names(n_channels, n_timepoints)
     assert len(set(names)) == n_channels * n_timepoints
-    assert channels_of(names) == (n_channels, tuple(names))
+    assert parse_channels(names) == (n_channels, tuple(names))
 
 
 @given(st.integers(2, 5), st.integers(1, 5), st.randoms())
 def test_in_any_order_a_channel_stands_after_the_other(n_channels, n_timepoints, random):
     names = value_names(n_channels, n_timepoints)
     random.shuffle(names)
-    found = channels_of(names)
+    found = parse_channels(names)
     assert found.n_channels == n_channels
     assert sorted(found.columns) == sorted(names)
     channels = [found.columns[i : i + n_timepoints] for i in range(0, len(names), n_timepoints)]
@@ -45,7 +45,7 @@ def test_in_any_order_a_channel_stands_after_the_other(n_channels, n_timepoints,
 )
 def test_other_names_are_one_channel_in_their_order(header):
     names = header.split(",")
-    assert channels_of(names) == (1, tuple(names))
+    assert parse_channels(names) == (1, tuple(names))
 
 
 @pytest.mark.parametrize(
@@ -70,7 +70,7 @@ def test_other_names_are_one_channel_in_their_order(header):
 )  # fmt: skip
 def test_channels_that_do_not_fit_together_are_refused(header, message):
     with pytest.raises(DataError) as refusal:
-        channels_of(header.split(","), "a.csv")
+        parse_channels(header.split(","), "a.csv")
     assert str(refusal.value) == f"a.csv: {message}"
 
 
@@ -78,17 +78,17 @@ def test_channels_that_do_not_fit_together_are_refused(header, message):
 @pytest.mark.parametrize("channels", [["acc", "gyr"], ["left_a", "b", "ä"], ["1a", "2b"]])
 def test_channels_may_have_any_names(name, channels):
     names = [name.format(channel, t) for t in (1, 2, 10) for channel in channels]
-    found = channels_of(names)
+    found = parse_channels(names)
     assert found.n_channels == len(channels)
     assert found.columns == tuple(name.format(c, t) for c in channels for t in (1, 2, 10))
 
 
 def test_numbered_channels_may_have_a_separator_before_their_number():
-    assert channels_of(["x_1_1", "x_2_1", "x_1_2", "x_2_2"]) == (
+    assert parse_channels(["x_1_1", "x_2_1", "x_1_2", "x_2_2"]) == (
         2,
         ("x_1_1", "x_1_2", "x_2_1", "x_2_2"),
     )
-    assert channels_of(["x1_1_1", "x2_1_1"]).n_channels == 2
+    assert parse_channels(["x1_1_1", "x2_1_1"]).n_channels == 2
 
 
 @pytest.mark.parametrize(
@@ -104,7 +104,7 @@ def test_numbered_channels_may_have_a_separator_before_their_number():
 )
 def test_fractions_and_signs_belong_to_the_timepoint(header):
     names = header.split(",")
-    assert channels_of(names) == (1, tuple(names))
+    assert parse_channels(names) == (1, tuple(names))
     assert timepoints_out_of_order(names) is None
 
 
@@ -138,4 +138,4 @@ def test_names_that_tell_no_timepoint_are_listed():
 
 @given(st.text(alphabet="x1a_.-0", max_size=12).map("x".__add__))
 def test_any_single_name_is_one_channel(name):
-    assert channels_of([name]) == (1, (name,))
+    assert parse_channels([name]) == (1, (name,))

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lstmfcn.data.dataset import Rows, StoredValues, ValuesCollector
+from lstmfcn.data.dataset import Dataset, FileBackedArray, SpillingBuffer
 from lstmfcn.data.scaler import Scaler
 from lstmfcn.errors import OutputError
 
@@ -20,7 +20,7 @@ def blocks_of(sizes, n_timepoints=5):
 
 def collected(sizes, memory_rows, path):
     blocks, values = blocks_of(sizes)
-    collector = ValuesCollector(5, memory_rows * 5 * 4, path)
+    collector = SpillingBuffer(5, memory_rows * 5 * 4, path)
     for block in blocks:
         collector.add(block)
     return collector.values(), values
@@ -33,7 +33,7 @@ def test_values_stay_in_memory_where_they_fit_and_are_the_same_wherever_they_are
 ):
     path = tmp_path_factory.mktemp("rows") / "folder" / "values.f32"
     found, values = collected(sizes, memory_rows, path)
-    assert isinstance(found, StoredValues) == (len(values) > memory_rows) == path.exists()
+    assert isinstance(found, FileBackedArray) == (len(values) > memory_rows) == path.exists()
     assert found.shape == values.shape
     assert len(found) == len(values)
     for rows in (slice(0, 3), slice(2, None), slice(None), slice(len(values), None)):
@@ -46,13 +46,13 @@ def test_values_stay_in_memory_where_they_fit_and_are_the_same_wherever_they_are
 def test_scaled_rows_are_the_same_wherever_they_are(tmp_path, memory_rows, kind):
     found, values = collected([7, 9], memory_rows, tmp_path / "values.f32")
     scaler = Scaler.fit(kind, values)
-    rows = Rows(found, np.arange(16)).scaled(scaler)
+    rows = Dataset(found, np.arange(16)).scaled(scaler)
     np.testing.assert_array_equal(rows.values[0:16], scaler.transform(values))
     assert Scaler.fit(kind, collected([16], 0, tmp_path / "again")[0]) == scaler
 
 
 def test_a_full_disk_is_told_in_a_line(tmp_path):
-    collector = ValuesCollector(5, 0, tmp_path / "values.f32")
+    collector = SpillingBuffer(5, 0, tmp_path / "values.f32")
     collector.add(np.ones((1, 5), dtype=np.float32))
     collector._file.close()
     collector._file = open("/dev/full", "wb", buffering=0)  # noqa: PTH123, SIM115 - as a full disk

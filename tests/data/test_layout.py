@@ -15,7 +15,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lstmfcn.data.dialect import separator_of
+from lstmfcn.data.dialect import find_separator
 from lstmfcn.data.reader import read_header
 from lstmfcn.data.shards import find_shards
 from lstmfcn.errors import DataError
@@ -63,7 +63,7 @@ def told(folder, *arguments, **options):
     ],
 )
 def test_the_separator_is_found_from_the_header(header, separator):
-    assert separator_of(header) == separator
+    assert find_separator(header) == separator
 
 
 @quickly

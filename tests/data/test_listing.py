@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from pyarrow import fs
 
 from lstmfcn.data import listing
-from lstmfcn.data.reader import survey
+from lstmfcn.data.reader import open_dataset
 from lstmfcn.data.shards import _leads, _matches, find_shards
 from lstmfcn.errors import DataError
 
@@ -188,5 +188,5 @@ def test_data_of_links_alone_is_read(tmp_path):
     data.mkdir()
     (data / "a.csv").symlink_to("../store/1a")
     (data / "b.csv").symlink_to("../store/2b")
-    assert [shard.name for shard in survey(str(data)).shards] == ["a.csv", "b.csv"]
+    assert [shard.name for shard in open_dataset(str(data)).shards] == ["a.csv", "b.csv"]
     assert found(f"{data}/*.csv") == ["a.csv", "b.csv"]

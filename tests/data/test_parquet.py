@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lstmfcn.data.reader import read_header, read_header_for, read_tables, survey
+from lstmfcn.data.reader import open_dataset, read_header, read_header_for, read_tables
 from lstmfcn.data.schema import SeriesSchema
 from lstmfcn.errors import DataError
 
@@ -22,7 +22,7 @@ def write(path, **columns):
 
 def read(data, schema=None, labels=True, missing="refuse", task="multiclass"):
     """Schema, values, and class names or labels, of all shards."""
-    found = survey(str(data), task, schema, labels, missing=missing)
+    found = open_dataset(str(data), task, schema, labels, missing=missing)
     values, names = [], []
     for shard, header in zip(found.shards, found.headers, strict=True):
         for table, source in read_tables(shard, found.schema, labels, header):
@@ -45,7 +45,7 @@ def test_a_list_is_a_series_and_makes_the_schema_of_a_column_a_timepoint(tmp_pat
     series = [[1, 2, 3], [4, 5, 6]]
     listed = write(tmp_path / "a.parquet", id=[1, 2], x=pa.array(series, kind), y=["a", "b"])
     (tmp_path / "b.csv").write_text("x_1,x_2,x_3,y\n1,2,3,a\n4,5,6,b\n")
-    assert read_header(survey(str(listed)).shards[0]) == ["id", "x_1", "x_2", "x_3", "y"]
+    assert read_header(open_dataset(str(listed)).shards[0]) == ["id", "x_1", "x_2", "x_3", "y"]
     schema, values, names = read(listed)
     other, written, _ = read(tmp_path / "b.csv")
     assert schema == other
@@ -88,7 +88,7 @@ def test_shards_of_shorter_lists_are_filled_up_to_the_longest_and_to_the_models(
     schema, values, _ = read(tmp_path, missing="mask")
     np.testing.assert_array_equal(values, [[1, 2, np.nan], [1, 2, 3]])
     np.testing.assert_array_equal(read(tmp_path / "a.parquet", schema)[1], [[1, 2, np.nan]])
-    (shard,) = survey(str(tmp_path / "a.parquet"), schema=schema, labels=False).shards
+    (shard,) = open_dataset(str(tmp_path / "a.parquet"), schema=schema, labels=False).shards
     assert read_header_for(shard, schema) == ["y", "x_1", "x_2", "x_3"]
     write(tmp_path / "long.parquet", y=["b"], x=[[1.0, 2.0, 3.0, 4.0]])
     assert "found 4 value columns, with x_4 beside them" in refusal(

@@ -21,7 +21,7 @@ from hypothesis.extra import numpy as hnp
 from lstmfcn.check.run import check
 from lstmfcn.data import dialect, reader
 from lstmfcn.data.dialect import ONE_MARK
-from lstmfcn.data.reader import read_tables, survey
+from lstmfcn.data.reader import open_dataset, read_tables
 from lstmfcn.errors import DataError
 
 NAMED, ONE_HOT = "y,x_1,x_2\n", "y_1,y_2,x_1,x_2\n"
@@ -57,7 +57,7 @@ def parquet(**columns):
 
 def read(data, task="multiclass", schema=None, labels=True):
     """Everything a data argument holds: its schema, values and (encoded or named) labels."""
-    found = survey(str(data), task, schema, labels)
+    found = open_dataset(str(data), task, schema, labels)
     schema, values, answers = found.schema, [], []
     for shard, header in zip(found.shards, found.headers, strict=True):
         for table, source in read_tables(shard, schema, labels, header):
@@ -192,7 +192,7 @@ def test_data_of_other_length_or_columns_than_the_models_are_refused(
 
 def test_tables_of_a_shard_with_other_columns_are_refused(tmp_path):
     write(tmp_path, {"a.csv": NAMED + "a,1,2\n"})
-    found = survey(str(tmp_path))
+    found = open_dataset(str(tmp_path))
     with pytest.raises(DataError, match="without x_2"):
         next(read_tables(found.shards[0], found.schema, True, ["y", "x_1"]))
 
@@ -242,7 +242,7 @@ def test_columns_are_matched_by_name_in_the_first_headers_order(tmp_path):
     assert schema.value_columns == ("x_2", "x_10", "x_1")
     assert values.tolist() == [[2, 10, 1]] * 3
     assert answers == ["a", "b", "c"]
-    assert survey(str(tmp_path)).ignored_columns() == ["id", "note"]
+    assert open_dataset(str(tmp_path)).ignored_columns() == ["id", "note"]
 
 
 @pytest.mark.parametrize("labels", [["a", "b"], [1, 2], [1.0, 2.0]])
@@ -260,7 +260,7 @@ def test_rows_that_begin_as_integers_may_go_on_as_floats(tmp_path, monkeypatch):
     _, values, answers = read(tmp_path)
     assert values[:, 0].tolist() == [1.0] * 3000 + [100000.0]
     assert answers == ["a"] * 3000 + ["b.5"]
-    found = survey(str(tmp_path))
+    found = open_dataset(str(tmp_path))
     tables = list(read_tables(found.shards[0], found.schema, True, found.headers[0]))
     assert len(tables) >= 3
     assert [source.rows_before for _, source in tables] == [
@@ -343,7 +343,7 @@ def test_a_corrupted_cell_is_told_at_exactly_its_place(matrix, data, text, tmp_p
 def test_blanks_around_a_number_are_no_fault(tmp_path):
     path = tmp_path / "a.csv"
     path.write_text("y,x_1,x_2\na, 1,2\na,1,bad\n")
-    shards = survey(str(path))
+    shards = open_dataset(str(path))
     with pytest.raises(DataError, match="row 2, column x_2: found 'bad'"):
         list(read_tables(shards.shards[0], shards.schema, True, shards.headers[0]))
 
@@ -362,7 +362,7 @@ def test_blanks_around_a_number_are_no_fault(tmp_path):
 def test_a_parquet_column_that_holds_no_numbers_is_refused_by_name(tmp_path, column, kind, fix):
     path = tmp_path / "a.parquet"
     pa.parquet.write_table(pa.table({"y": ["a"], "x_1": column}), path)
-    shards = survey(str(path))
+    shards = open_dataset(str(path))
     with pytest.raises(DataError) as refused:
         list(read_tables(shards.shards[0], shards.schema, True, shards.headers[0]))
     assert str(refused.value) == f"{path}, column x_1: found values of type {kind}; {fix}"
@@ -372,7 +372,7 @@ def test_a_header_alone_is_refused_with_and_without_a_newline(tmp_path):
     for text in ("y,x_1", "y,x_1\n"):
         path = tmp_path / "a.csv"
         path.write_text(text)
-        shards = survey(str(path))
+        shards = open_dataset(str(path))
         with pytest.raises(DataError, match=r"a.csv: found a header but no rows; fill the file"):
             list(read_tables(shards.shards[0], shards.schema, True, shards.headers[0]))
 
@@ -381,7 +381,7 @@ def test_categories_in_parquet_are_class_names(tmp_path):
     path = tmp_path / "a.parquet"
     names = pa.array(["b", "a", "b"]).dictionary_encode()
     pa.parquet.write_table(pa.table({"y": names, "x_1": [1, 2, 3]}), path)
-    shards = survey(str(path))
+    shards = open_dataset(str(path))
     (table, source), *_ = read_tables(shards.shards[0], shards.schema, True, shards.headers[0])
     assert shards.schema.label_names(table, source) == ["b", "a", "b"]
 
@@ -394,7 +394,7 @@ MARKERS = ["", "NA", "N/A", "#N/A", "NULL", "null", "None", "<NA>", "nan", "NaN"
 def test_gaps_may_be_marked_as_tables_mark_them(tmp_path, marker, label):
     path = tmp_path / "a.csv"
     path.write_text(f"{NAMED}{label},1,{marker}\n{label},{marker},2\n")
-    found = survey(str(path), missing="mask", missing_marker="?" if marker == "?" else "")
+    found = open_dataset(str(path), missing="mask", missing_marker="?" if marker == "?" else "")
     ((table, source),) = read_tables(found.shards[0], found.schema, True, found.headers[0])
     np.testing.assert_array_equal(
         found.schema.encode_values(table, source), [[1, np.nan], [np.nan, 2]]
@@ -405,7 +405,7 @@ def test_gaps_may_be_marked_as_tables_mark_them(tmp_path, marker, label):
 def test_a_marker_that_was_not_named_is_refused_though_values_may_be_missing(tmp_path):
     path = tmp_path / "a.csv"
     path.write_text(NAMED + "a,1,NA\na,-,2\n")
-    found = survey(str(path), missing="mask")
+    found = open_dataset(str(path), missing="mask")
     with pytest.raises(DataError) as refused:
         list(read_tables(found.shards[0], found.schema, True, found.headers[0]))
     assert str(refused.value) == (f"{path}, row 2, column x_1: found '-'; {GAP} --missing-marker -")
@@ -414,7 +414,7 @@ def test_a_marker_that_was_not_named_is_refused_though_values_may_be_missing(tmp
 def test_a_label_is_never_a_gap(tmp_path):
     path = tmp_path / "a.csv"
     path.write_text(NAMED + "a,1,2\nNA,1,NA\n")
-    found = survey(str(path), missing="mask")
+    found = open_dataset(str(path), missing="mask")
     ((table, source),) = read_tables(found.shards[0], found.schema, True, found.headers[0])
     with pytest.raises(DataError, match="row 2, column y: found 'NA', a missing label"):
         found.schema.label_names(table, source)
@@ -452,7 +452,7 @@ def test_a_shard_is_read_by_what_its_bytes_say(tmp_path, packing, name, separato
     assert schema.value_columns == ("x_1", "x_2")
     assert values.tolist() == [[0.25, 1], [-1500, 2]]
     assert answers == ["a", "b"]
-    (shard,) = survey(str(tmp_path / name)).shards
+    (shard,) = open_dataset(str(tmp_path / name)).shards
     ((table, _),) = read_tables(shard, schema, True, shard.layout.header, ["note"])
     assert table["note"].to_pylist() == ["p,q", 'r;s"t']
 
@@ -493,7 +493,7 @@ def test_shards_of_one_data_set_may_have_several_dialects_which_are_logged(tmp_p
     ]
     caplog.clear()
     with caplog.at_level(logging.INFO):
-        survey(str(tmp_path / "a.csv"))
+        open_dataset(str(tmp_path / "a.csv"))
     assert caplog.messages == []
 
 
@@ -622,7 +622,7 @@ def test_a_shard_that_changes_between_survey_and_reading_is_refused(tmp_path, ch
         if change is written_anew:
             return
         pq.write_table(pa.table({"y": ["a", "b"], "x_1": [1, 2], "x_2": [3, 4]}), path)
-    found = survey(str(path))
+    found = open_dataset(str(path))
     (shard,) = found.shards
     change(path)
     with pytest.raises(DataError) as refused:
@@ -635,7 +635,7 @@ def test_a_shard_that_changes_between_survey_and_reading_is_refused(tmp_path, ch
 
 def test_a_file_system_that_knows_no_times_refuses_by_size_alone(tmp_path):
     write(tmp_path, {"a.csv": NAMED + "a,1,2\n"})
-    found = survey(str(tmp_path))
+    found = open_dataset(str(tmp_path))
     shard = replace(found.shards[0], modified_ns=0)
     os.utime(tmp_path / "a.csv", ns=(1, 1))
     assert list(read_tables(shard, found.schema, True, found.headers[0]))
@@ -646,7 +646,7 @@ def test_a_file_system_that_knows_no_times_refuses_by_size_alone(tmp_path):
 
 def test_times_of_other_file_systems_are_compared_by_the_second(tmp_path):
     write(tmp_path, {"a.csv": NAMED + "a,1,2\n"})
-    found = survey(str(tmp_path))
+    found = open_dataset(str(tmp_path))
     local = found.shards[0]
     other = pa.fs.SubTreeFileSystem(str(tmp_path), pa.fs.LocalFileSystem())
     second = local.modified_ns // 10**9 * 10**9

@@ -5,10 +5,10 @@ import pyarrow as pa
 import pytest
 
 from lstmfcn.data.schema import SeriesSchema
-from lstmfcn.data.table import Source
+from lstmfcn.data.table import RowOrigin
 from lstmfcn.errors import DataError
 
-SOURCE = Source("a.csv", 100)
+SOURCE = RowOrigin("a.csv", 100)
 
 
 def schema_of(header, task="multiclass"):

@@ -8,7 +8,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from lstmfcn.data.reader import survey
+from lstmfcn.data.reader import open_dataset
 from lstmfcn.data.schema import SeriesSchema
 from lstmfcn.data.shards import find_shards, finder
 from lstmfcn.errors import DataError
@@ -142,7 +142,7 @@ def test_what_is_parquet_is_told_by_its_bytes(tmp_path):
     shards = find_shards(str(tmp_path))
     assert [shard.name for shard in shards] == [*names, "f.parquet"]
     assert [shard.is_parquet for shard in shards] == [True] * 5 + [False]
-    assert survey(str(tmp_path)).headers == [["y", "x_1"]] * 6
+    assert open_dataset(str(tmp_path)).headers == [["y", "x_1"]] * 6
 
 
 def test_a_folder_gives_data_in_any_packing_by_suffixes_in_any_case(tmp_path, caplog):
@@ -183,12 +183,14 @@ def test_a_label_in_the_name_of_a_folder_is_told(tmp_path, layout, data):
     if "day" in layout and data == "part":
         return  # of a file alone only its own folder is looked at
     with pytest.raises(DataError) as refusal:
-        survey(str(named))
+        open_dataset(str(named))
     assert str(refusal.value) == (
         f"{path}: found no label column in the header, but y=up in the name of a folder; write it "
         "into the files as a column y: pandas.read_parquet(FOLDER) reads both"
     )
-    survey(str(named), schema=SeriesSchema.from_header(["y", "x_1"], "multiclass"), labels=False)
+    open_dataset(
+        str(named), schema=SeriesSchema.from_header(["y", "x_1"], "multiclass"), labels=False
+    )
 
 
 @pytest.mark.parametrize("data", ["missing", "missing.csv", "sub/missing.parquet"])

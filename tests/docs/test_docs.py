@@ -15,14 +15,14 @@ import pytest
 import torch
 
 from lstmfcn.cli.main import app
-from lstmfcn.console import number
-from lstmfcn.data.reader import read_tables, survey
+from lstmfcn.console import pluralize
+from lstmfcn.data.reader import open_dataset, read_tables
 from lstmfcn.data.schema import SeriesSchema
 from lstmfcn.errors import LstmfcnError
 from lstmfcn.hyperparameters import Hyperparameters
 from lstmfcn.model.artifact import Artifact
-from lstmfcn.model.network import network_of
-from lstmfcn.model.task import task_of
+from lstmfcn.model.network import build_network
+from lstmfcn.model.task import make_task
 from lstmfcn.tuning.search_space import PRESETS, SearchSpace
 from tests.helpers.small_models import tiny_artifact
 
@@ -85,7 +85,7 @@ def test_the_search_spaces_of_the_page_are_the_presets():
 
 def read(data, task="multiclass", missing="refuse", schema=None):
     """Read all of a data argument, as training does."""
-    found = survey(data, task, schema, missing=missing)
+    found = open_dataset(data, task, schema, missing=missing)
     schema, names = found.schema, set()
     for shard, header in zip(found.shards, found.headers, strict=True):
         for rows, source in read_tables(shard, schema, True, header):
@@ -177,7 +177,7 @@ def test_the_page_of_the_model_directory_lists_the_tensors_and_their_shapes():
     ]
     for kind, changes in kinds:
         artifact = tiny_artifact(kind, **changes)
-        n_outputs = task_of(artifact.schema).n_outputs
+        n_outputs = make_task(artifact.schema).n_outputs
         for name, tensor in artifact.weights.items():
             listed, index = generalised(name)
             seen.add(listed)
@@ -219,7 +219,7 @@ def symbols(hyperparameters, schema, index, n_outputs):
 def test_an_ensembles_tensors_have_their_members_number_before_their_names():
     hyperparameters = Hyperparameters(members=2, filters_1=4, filters_2=4, filters_3=4)
     ensemble, one = (
-        network_of(h, 12, 3).state_dict()
+        build_network(h, 12, 3).state_dict()
         for h in (hyperparameters, hyperparameters.of_members()[0])
     )
     assert list(ensemble) == [f"members.{m}.{name}" for m in range(2) for name in one]
@@ -270,7 +270,7 @@ def test_the_table_of_other_methods_has_their_means_and_ours_in_order():
     for name in ("best", "default"):
         by_set = pd.read_csv(RESULTS / f"{name}.csv").groupby("set").accuracy
         assert set(by_set.groups) == set(published.columns[2:])
-        seeds = number(int(by_set.size().max()), "seed")
+        seeds = pluralize(int(by_set.size().max()), "seed")
         found.append((by_set.mean().mean(), f"`{name}`", f"here, {seeds}"))
     rows = [[name, f"{mean:.4f}", by] for mean, name, by in sorted(found, reverse=True)]
     assert table("accuracy", "method") == rows

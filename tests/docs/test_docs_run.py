@@ -21,7 +21,7 @@ from lstmfcn.distributed.requests import Resources
 from lstmfcn.distributed.train import train
 from lstmfcn.distributed.tune import tune
 from lstmfcn.hyperparameters import Hyperparameters
-from lstmfcn.tuning.sweep import Search
+from lstmfcn.tuning.sweep import SearchConfig
 from tests.helpers.checkout import REPOSITORY
 from tests.helpers.problems import TINY, waves, write
 
@@ -93,7 +93,7 @@ def test_models_have_the_fields_that_the_page_lists_and_no_others(tmp_path):
     one = Hyperparameters(**TINY.model_dump(exclude={"lr"}))
     space = tmp_path / "space.yaml"
     space.write_text("lr: {choice: [0.01, 0.02]}")
-    search = Search(space=str(space), num_samples=1)
+    search = SearchConfig(space=str(space), num_samples=1)
     data = str(write(tmp_path / "one-hot", waves(60)))
     tune(data, sweep, validation=data, hyperparameters=one, search=search, resources=resources)
     found = set()

@@ -7,14 +7,14 @@ import numpy as np
 import pytest
 import torch
 
-from lstmfcn.data.dataset import Rows
+from lstmfcn.data.dataset import Dataset
 from lstmfcn.inference.predictor import Classifier
-from lstmfcn.training.batches import Batch, EvaluationBatches, Share
-from lstmfcn.training.calibration import calibrated
+from lstmfcn.training.batches import Batch, EvaluationLoader, WorkerContext
+from lstmfcn.training.calibration import calibrate
 from lstmfcn.training.checkpoints import Checkpoints
 from lstmfcn.training.loop import choose_precision, fit, train_step
 from lstmfcn.training.optim import Adam
-from lstmfcn.training.state import Training, start_of
+from lstmfcn.training.state import TrainState, set_up
 from tests.helpers.small_models import (
     KINDS,
     CutError,
@@ -45,7 +45,7 @@ NETS = {
 class Fitted(NamedTuple):
     """What a fit left, and every epoch's report."""
 
-    trained: Training
+    trained: TrainState
     history: list
 
 
@@ -54,11 +54,11 @@ def fitted(
 ):
     """A network fitted on a device; at a cut, (epoch, step), it ends as if it were killed."""
     h = tiny_hyperparameters(**{"task": schema.task, "dropout": 0.5, **changes})
-    share = Share(device=device)
-    training, task, batches = start_of(rows, schema, h, share=share)
+    share = WorkerContext(device=device)
+    training, task, batches = set_up(rows, schema, h, share=share)
     if start:
         training.restore(*start)
-    validation = EvaluationBatches(valid, share) if valid else None
+    validation = EvaluationLoader(valid, share) if valid else None
     history = []
     source = cut_off(batches, cut_at) if cut_at else batches
     fit(training, task, source, validation, h, history.append, checkpoints)
@@ -77,7 +77,7 @@ def problem(net):
     if changes.get("missing") == "mask":
         values = with_gaps(values)
         schema = schema.model_copy(update={"missing": "mask"})
-    return Rows(values, labels.astype(np.int64)), schema, changes
+    return Dataset(values, labels.astype(np.int64)), schema, changes
 
 
 def with_gaps(values):
@@ -151,8 +151,8 @@ def test_each_network_gives_the_logits_that_it_gives_on_the_cpu_and_takes_a_step
 
 
 def network_with(h, n_channels, n_timepoints):
-    start = start_of(
-        Rows(np.zeros((8, n_channels * n_timepoints), np.float32), np.arange(8) % 3),
+    start = set_up(
+        Dataset(np.zeros((8, n_channels * n_timepoints), np.float32), np.arange(8) % 3),
         tiny_schema(n_values=n_channels * n_timepoints, n_channels=n_channels),
         h,
     )
@@ -231,7 +231,7 @@ def test_calibrating_finds_what_it_finds_on_the_cpu(kind):
     artifact, rows = tiny_artifact(kind, **asked), tiny_rows(kind, 200, seed=2)
     network = trained_looking(tiny_network(kind))
     artifact = replace(artifact, weights=network.state_dict())
-    here, there = (calibrated(artifact, rows, device=device) for device in ("cpu", DEVICE))
+    here, there = (calibrate(artifact, rows, device=device) for device in ("cpu", DEVICE))
     assert there.decision.temperature == pytest.approx(here.decision.temperature, rel=2e-2)
     assert there.decision.thresholds == pytest.approx(here.decision.thresholds, abs=2e-2)
     assert {tensor.device.type for tensor in there.weights.values()} == {"cpu"}

@@ -3,7 +3,7 @@
 import numpy as np
 import pandas as pd
 
-from lstmfcn.hyperparameters import Hyperparameters, flag
+from lstmfcn.hyperparameters import Hyperparameters, to_flag
 
 TINY = Hyperparameters(
     hidden_size=4,
@@ -30,7 +30,9 @@ def as_flags(values):
     return [
         part
         for name, value in given.items()
-        for part in ([f"--{flag(name)}"] if value is True else [f"--{flag(name)}", str(value)])
+        for part in (
+            [f"--{to_flag(name)}"] if value is True else [f"--{to_flag(name)}", str(value)]
+        )
     ]
 
 

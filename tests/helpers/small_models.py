@@ -6,14 +6,14 @@ import numpy as np
 import torch
 
 from lstmfcn.data.columns import value_names
-from lstmfcn.data.dataset import Rows
+from lstmfcn.data.dataset import Dataset
 from lstmfcn.data.scaler import Scaler
 from lstmfcn.data.schema import SeriesSchema
 from lstmfcn.hyperparameters import Hyperparameters
 from lstmfcn.model.artifact import Artifact
 from lstmfcn.model.layers import BatchNorm
 from lstmfcn.model.network import LSTMFCN
-from lstmfcn.model.task import Decision, task_of
+from lstmfcn.model.task import Decision, make_task
 from lstmfcn.training.batches import Taken
 
 torch.set_num_threads(1)
@@ -65,7 +65,7 @@ def tiny_rows(kind="multiclass", n_rows=48, seed=0):
         chosen = np.eye(n_classes)[classes]
         labels = classes.astype(np.int64 if schema.task == "multiclass" else np.float32)
     values = chosen @ waves + 0.1 * rng.standard_normal((n_rows, N_TIMEPOINTS))
-    return Rows(values.astype(np.float32), labels)
+    return Dataset(values.astype(np.float32), labels)
 
 
 def tiny_network(kind="multiclass", seed=0, n_channels=1, **changes):
@@ -76,7 +76,7 @@ def tiny_network(kind="multiclass", seed=0, n_channels=1, **changes):
 
 
 def tiny_task(kind="multiclass"):
-    return task_of(tiny_schema(kind))
+    return make_task(tiny_schema(kind))
 
 
 def tiny_artifact(kind="multiclass", seed=0, n_channels=1, **changes):

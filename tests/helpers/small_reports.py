@@ -9,7 +9,7 @@ from lstmfcn.data.scaler import Scaler
 from lstmfcn.data.schema import SeriesSchema
 from lstmfcn.model.artifact import Artifact
 from lstmfcn.model.network import LSTMFCN
-from lstmfcn.model.task import task_of
+from lstmfcn.model.task import make_task
 from tests.helpers.small_models import tiny_hyperparameters
 
 N_TIMEPOINTS = 16
@@ -43,7 +43,7 @@ def report_artifact(schema, temperature=1.0):
     hyperparameters = tiny_hyperparameters().model_copy(
         update={"task": schema.task, "missing": schema.missing}
     )
-    n_outputs = task_of(schema).n_outputs
+    n_outputs = make_task(schema).n_outputs
     with torch.random.fork_rng():
         torch.manual_seed(1)
         network = LSTMFCN(hyperparameters, schema.n_timepoints, n_outputs, schema.n_channels)

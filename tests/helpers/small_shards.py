@@ -11,7 +11,7 @@ from lstmfcn.hyperparameters import Hyperparameters
 from lstmfcn.inference.predictor import Classifier
 from lstmfcn.model.artifact import Artifact
 from lstmfcn.model.network import LSTMFCN
-from lstmfcn.model.task import task_of
+from lstmfcn.model.task import make_task
 
 torch.set_num_threads(1)
 
@@ -41,7 +41,7 @@ def classifier_of(kind, **schema_arguments):
     )
     with torch.random.fork_rng():
         torch.manual_seed(1)
-        network = LSTMFCN(hyperparameters, len(VALUE_COLUMNS), task_of(schema).n_outputs)
+        network = LSTMFCN(hyperparameters, len(VALUE_COLUMNS), make_task(schema).n_outputs)
     scaler = Scaler(kind="global", mean=(0.5,), std=(2.0,))
     with torch.no_grad():
         usual = network.eval()(torch.tensor(scaler.transform(values_of(100).to_numpy())))

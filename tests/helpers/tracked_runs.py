@@ -3,13 +3,13 @@
 import json
 
 from lstmfcn.hyperparameters import Hyperparameters
-from lstmfcn.tracking.base import Tracked
+from lstmfcn.tracking.base import TrackedRun
 
 HYPERPARAMETERS = Hyperparameters(lr=0.01, epochs=6)
 
 
 def tracked(name="", state="running", reason="", hyperparameters=HYPERPARAMETERS):
-    return Tracked(name, hyperparameters.flags(), state, reason)
+    return TrackedRun(name, hyperparameters.flags(), state, reason)
 
 
 def epochs(n):

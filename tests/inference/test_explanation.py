@@ -12,11 +12,11 @@ from lstmfcn.data.schema import SeriesSchema
 from lstmfcn.data.synthetic import cylinder_bell_funnel
 from lstmfcn.errors import DataError
 from lstmfcn.hyperparameters import Hyperparameters
-from lstmfcn.inference.explanation import explained_outputs
-from lstmfcn.inference.fused_network import FoldedEnsemble
+from lstmfcn.inference.explanation import outputs_to_explain
+from lstmfcn.inference.fused_network import FusedEnsemble
 from lstmfcn.inference.predictor import Classifier, chunk_rows
 from lstmfcn.model.artifact import Artifact
-from lstmfcn.model.network import Ensemble, network_of
+from lstmfcn.model.network import Ensemble, build_network
 from lstmfcn.training.in_memory import train_arrays
 from tests.helpers.small_models import (
     KINDS,
@@ -41,8 +41,8 @@ def artifact_of(kind, n_channels, n_timepoints, seed=0, **hyperparameters):
     if kind == "names":
         schema = schema.with_classes(["cat", "dog", "emu"])
     torch.manual_seed(seed)
-    n_outputs = len(explained_outputs(schema))
-    network = network_of(h, n_timepoints, n_outputs, n_channels)
+    n_outputs = len(outputs_to_explain(schema))
+    network = build_network(h, n_timepoints, n_outputs, n_channels)
     for member in network.members if isinstance(network, Ensemble) else [network]:
         trained_looking(member)
         torch.nn.init.normal_(member.head.bias)
@@ -84,7 +84,7 @@ def test_the_parts_add_up_to_logits_that_give_the_probabilities(
         values[np.broadcast_to(gaps, (20, n_channels, n_timepoints)).reshape(20, -1)] = np.nan
     classifier = Classifier(artifact)
     found = classifier.explain(values)
-    outputs = explained_outputs(artifact.schema)
+    outputs = outputs_to_explain(artifact.schema)
     assert found.timepoints.shape == (20, len(outputs), n_timepoints)
     assert found.bias.shape == (len(outputs),)
     assert {part.dtype for part in found} == {np.dtype(np.float32)}
@@ -133,7 +133,7 @@ def test_an_ensemble_averages_its_members_parts(kind):
     network = artifact.network().eval()
     with torch.inference_mode():
         x = torch.tensor(values)
-        alone = [FoldedEnsemble.of(member).parts(x).timepoints for member in network.members]
+        alone = [FusedEnsemble.of(member).parts(x).timepoints for member in network.members]
     found = Classifier(artifact).explain(values).timepoints
     np.testing.assert_allclose(found, torch.stack(alone).mean(dim=0), atol=1e-6)
     assert np.abs(found - alone[0].numpy()).max() > 1e-3
@@ -159,7 +159,7 @@ def test_bf16_explains_the_logits_of_bf16():
 @pytest.mark.parametrize("kind", KINDS)
 def test_no_rows_have_no_explanation(kind):
     found = Classifier(tiny_artifact(kind)).explain(np.empty((0, N_TIMEPOINTS)))
-    n_outputs = len(explained_outputs(tiny_schema(kind)))
+    n_outputs = len(outputs_to_explain(tiny_schema(kind)))
     assert found.timepoints.shape == (0, n_outputs, N_TIMEPOINTS)
     assert np.isfinite(found.bias).all()
 
@@ -175,7 +175,7 @@ def test_no_rows_have_no_explanation(kind):
     ],
 )
 def test_outputs_have_names(kind, outputs):
-    assert explained_outputs(tiny_schema(kind)) == outputs
+    assert outputs_to_explain(tiny_schema(kind)) == outputs
 
 
 @pytest.mark.parametrize("kind", KINDS)

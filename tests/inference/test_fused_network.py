@@ -5,10 +5,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lstmfcn.hyperparameters import Hyperparameters
-from lstmfcn.inference.fused_network import FoldedNetwork
+from lstmfcn.inference.fused_network import FusedNetwork
 from lstmfcn.inference.predictor import Classifier, chunk_rows
 from lstmfcn.model.network import LSTMFCN, native_dtype
-from lstmfcn.model.task import task_of
+from lstmfcn.model.task import make_task
 from tests.helpers.small_models import (
     KINDS,
     N_TIMEPOINTS,
@@ -29,7 +29,7 @@ def test_folded_and_trained_network_agree(kernels, num_layers):
     network = trained_looking(LSTMFCN(hyperparameters, 30, 4))
     x = torch.randn(200, 30) * 3
     with torch.inference_mode():
-        expected, found = network(x), FoldedNetwork.of(network).logits(x)
+        expected, found = network(x), FusedNetwork.of(network).logits(x)
     assert (expected.softmax(1) - found.softmax(1)).abs().max() < 1e-6
     assert (expected.argmax(1) == found.argmax(1)).all()
 
@@ -39,7 +39,7 @@ def test_the_papers_net_agrees_too():
     network = trained_looking(LSTMFCN(Hyperparameters(), 140, 5))
     x = torch.randn(300, 140)
     with torch.inference_mode():
-        expected, found = network(x).softmax(1), FoldedNetwork.of(network).logits(x).softmax(1)
+        expected, found = network(x).softmax(1), FusedNetwork.of(network).logits(x).softmax(1)
     assert (expected - found).abs().max() < 1e-6
     assert (expected.argmax(1) == found.argmax(1)).all()
 
@@ -52,7 +52,7 @@ def test_the_classifier_agrees_with_the_trained_network(kind, scaling):
     network = artifact.network().eval()
     with torch.inference_mode():
         logits = network(torch.tensor(artifact.scaler.transform(values)))
-        expected = task_of(artifact.schema).probabilities(logits).numpy()
+        expected = make_task(artifact.schema).probabilities(logits).numpy()
     found = Classifier(artifact).predict_proba(values)
     assert np.abs(found - expected).max() < 1e-6
 
@@ -105,7 +105,7 @@ def test_every_network_of_the_family_folds(
                 weights.normal_()
     x = torch.randn(20, n_channels * n_timepoints) * 2
     with torch.inference_mode():
-        expected, found = trained(x), FoldedNetwork.of(trained).logits(x)
+        expected, found = trained(x), FusedNetwork.of(trained).logits(x)
     assert (expected.softmax(1) - found.softmax(1)).abs().max() < 1e-5
 
 

@@ -13,8 +13,8 @@ from lstmfcn.errors import DataError
 from lstmfcn.inference.predict_shards import (
     explain_shard,
     predict_shard,
-    refuse_kept_twice,
-    texts_of,
+    to_texts,
+    validate_keep_columns,
 )
 from tests.helpers.small_shards import classifier_of, shard_of, values_of
 
@@ -62,7 +62,7 @@ def test_a_column_of_any_type_is_carried_over_as_text(tmp_path, kind):
     stored, texts = CELLS[kind]
     column = stored if isinstance(stored, pa.Array) else pa.array(stored)
     gaps = pa.concat_arrays([column, pa.nulls(1, column.type)])
-    assert texts_of(pa.chunked_array([gaps[:1], gaps[1:]])) == [*texts, ""]
+    assert to_texts(pa.chunked_array([gaps[:1], gaps[1:]])) == [*texts, ""]
     table = pa.Table.from_pandas(values_of(3)).append_column("kept", pa.chunked_array([gaps]))
     pq.write_table(table, tmp_path / "a.parquet")
     shard = shard_of_file(tmp_path / "a.parquet")
@@ -89,7 +89,7 @@ def shard_of_file(path):
 def test_floats_are_written_as_pandas_writes_them(values):
     column = pa.chunked_array([pa.array(values, pa.float32())])
     written = pd.DataFrame({"a": column.to_numpy()}).to_csv(index=False).splitlines()[1:]
-    assert texts_of(column) == [cell.strip('"') for cell in written]
+    assert to_texts(column) == [cell.strip('"') for cell in written]
 
 
 @pytest.mark.parametrize("suffix", ["csv", "parquet"])
@@ -122,7 +122,7 @@ def test_a_true_label_is_written_as_the_class_is_named(tmp_path):
 def test_what_would_be_there_twice_is_refused(keep):
     schema = classifier_of("names").schema
     with pytest.raises(DataError, match=f"^found --keep-columns {keep[-1]}; name other columns"):
-        refuse_kept_twice(schema, keep)
+        validate_keep_columns(schema, keep)
 
 
 def test_an_unknown_name_is_told_with_those_that_there_are(tmp_path):

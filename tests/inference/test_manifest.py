@@ -7,7 +7,7 @@ import pytest
 
 from lstmfcn.data.shards import Shard
 from lstmfcn.errors import OutputError
-from lstmfcn.inference.manifest import PREDICTED, PredictedShards
+from lstmfcn.inference.manifest import MANIFEST_FILE, Manifest
 
 MODEL = hashlib.sha256(b"model").hexdigest()
 
@@ -23,7 +23,7 @@ def output(folder, i):
 
 
 def record(folder, keep=(), model=MODEL):
-    return PredictedShards(folder, model, keep)
+    return Manifest(folder, model, keep)
 
 
 def test_what_is_written_is_known_to_the_next_run(tmp_path):
@@ -49,7 +49,7 @@ def test_the_last_line_of_a_file_holds_and_the_next_run_drops_the_others(tmp_pat
     assert record(tmp_path).rows(shard(0, 12), tmp_path / "part-00000.csv") == 12
     assert record(tmp_path).rows(shard(0, 11), tmp_path / "part-00000.csv") is None
     record(tmp_path).add(shard(1), output(tmp_path, 1), rows=1)
-    assert len((tmp_path / PREDICTED).read_text().splitlines()) == 2
+    assert len((tmp_path / MANIFEST_FILE).read_text().splitlines()) == 2
 
 
 @pytest.mark.parametrize("cut", [1, 20, -1])
@@ -57,22 +57,22 @@ def test_a_line_that_a_kill_cut_off_is_a_file_to_write_again(tmp_path, cut):
     first = record(tmp_path)
     for i in range(2):
         first.add(shard(i), output(tmp_path, i), rows=1)
-    written = (tmp_path / PREDICTED).read_text()
+    written = (tmp_path / MANIFEST_FILE).read_text()
     last = written.splitlines(keepends=True)[-1]
-    (tmp_path / PREDICTED).write_text(written.removesuffix(last) + last[:cut])
+    (tmp_path / MANIFEST_FILE).write_text(written.removesuffix(last) + last[:cut])
     again = record(tmp_path)
     assert again.rows(shard(0), tmp_path / "part-00000.csv") == 1
     assert again.rows(shard(1), tmp_path / "part-00001.csv") is None
     again.add(shard(1), output(tmp_path, 1), rows=1)
-    assert (tmp_path / PREDICTED).read_text() == written
+    assert (tmp_path / MANIFEST_FILE).read_text() == written
 
 
 def test_a_run_that_writes_nothing_leaves_the_record_as_it_is(tmp_path):
     record(tmp_path).add(shard(0), output(tmp_path, 0), rows=1)
-    before = (tmp_path / PREDICTED).stat().st_mtime_ns
+    before = (tmp_path / MANIFEST_FILE).stat().st_mtime_ns
     assert record(tmp_path).rows(shard(0), tmp_path / "part-00000.csv") == 1
-    assert (tmp_path / PREDICTED).stat().st_mtime_ns == before
-    assert [path.name for path in tmp_path.iterdir() if path.suffix != ".csv"] == [PREDICTED]
+    assert (tmp_path / MANIFEST_FILE).stat().st_mtime_ns == before
+    assert [path.name for path in tmp_path.iterdir() if path.suffix != ".csv"] == [MANIFEST_FILE]
 
 
 def test_the_record_of_an_earlier_version_is_known_and_replaced(tmp_path):
@@ -92,7 +92,7 @@ def test_the_record_of_an_earlier_version_is_known_and_replaced(tmp_path):
     assert [again.rows(shard(i), tmp_path / f"part-{i:05d}.csv") for i in (0, 1)] == [7, 8]
 
 
-@pytest.mark.parametrize("name", [PREDICTED, "_predicted.json"])
+@pytest.mark.parametrize("name", [MANIFEST_FILE, "_predicted.json"])
 @pytest.mark.parametrize("text", ["{\n", "[1]\n", "3\n", '{"file": "a"}\n', '{"a": 1}\n', "\xff\n"])
 def test_a_record_that_cannot_be_read_is_told_in_a_line(tmp_path, name, text):
     (tmp_path / name).write_text(text, encoding="latin-1")
@@ -112,4 +112,4 @@ def test_many_small_shards_are_recorded_in_few_bytes(tmp_path):
     known, folder = record(tmp_path), tmp_path / "predicted" / "day"
     for i in range(2000):
         known.add(shard(i), folder / f"part-{i:05d}.csv", rows=30)
-    assert (tmp_path / PREDICTED).stat().st_size < 2000 * 250  # 20,000 take less than 5 MB
+    assert (tmp_path / MANIFEST_FILE).stat().st_size < 2000 * 250  # 20,000 take less than 5 MB

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 from sklearn.metrics import accuracy_score, confusion_matrix, f1_score, roc_auc_score
 
-from lstmfcn.inference.metrics import evaluation
-from lstmfcn.model.task import task_of
+from lstmfcn.inference.metrics import compute_metrics
+from lstmfcn.model.task import make_task
 from lstmfcn.training.calibration import calibration_error
 from tests.helpers.small_shards import KINDS, schema_of
 
@@ -15,7 +15,9 @@ def scored(kind, labels, probabilities):
     schema = schema_of(kind)
     shares = np.array(probabilities, dtype=np.float32)
     kept = np.int64 if schema.task == "multiclass" else np.float32
-    found = evaluation(schema, np.array(labels, dtype=kept), shares, task_of(schema).decide(shares))
+    found = compute_metrics(
+        schema, np.array(labels, dtype=kept), shares, make_task(schema).decide(shares)
+    )
     assert json.loads(json.dumps(found, allow_nan=False)) == found
     return found
 

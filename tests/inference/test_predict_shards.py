@@ -10,15 +10,15 @@ import lstmfcn.data.reader
 from lstmfcn.data.scaler import Scaler
 from lstmfcn.data.shards import Shard, find_shards
 from lstmfcn.errors import DataError, OutputError
-from lstmfcn.inference.explanation import explained_outputs
+from lstmfcn.inference.explanation import outputs_to_explain
 from lstmfcn.inference.predict_shards import (
     explain_shard,
     explanation_columns,
     output_name,
     output_names,
+    predict_batches,
     predict_shard,
-    predictions,
-    refuse_kept_twice,
+    validate_keep_columns,
 )
 from tests.helpers.small_shards import KINDS, classifier_of, schema_of, shard_of, values_of
 
@@ -89,7 +89,7 @@ def test_rows_stay_in_order_and_the_header_comes_once_over_many_blocks(tmp_path,
     monkeypatch.setattr(lstmfcn.data.reader, "BLOCK_BYTES", 4096)
     classifier, table = classifier_of("one-hot"), values_of(300)
     shard, output = shard_of(table, tmp_path / "a.csv"), tmp_path / "new" / "folder" / "p.csv"
-    assert len(list(predictions(classifier, shard, labels=False))) > 3
+    assert len(list(predict_batches(classifier, shard, labels=False))) > 3
     assert predict_shard(classifier, shard, output) == 300
     rows = list(csv.reader(output.read_text(encoding="utf-8").splitlines()))
     assert rows.count(rows[0]) == 1
@@ -102,7 +102,7 @@ def test_probabilities_are_given_back_bit_by_bit_by_their_text(tmp_path):
     classifier, shard = classifier_of("one-hot"), shard_of(values_of(300), tmp_path / "a.csv")
     predict_shard(classifier, shard, tmp_path / "p.csv")
     text = pd.read_csv(tmp_path / "p.csv", dtype=str)[["p_1", "p_2", "p_3"]].to_numpy()
-    expected = np.concatenate([p.probabilities for p in predictions(classifier, shard, False)])
+    expected = np.concatenate([p.probabilities for p in predict_batches(classifier, shard, False)])
     assert expected.dtype == np.float32
     found = np.array([[np.float32(cell) for cell in row] for row in text])
     np.testing.assert_array_equal(found, expected)
@@ -195,7 +195,7 @@ def test_label_and_other_columns_are_passed_over(tmp_path, kind):
 def test_labels_come_along_where_asked_for(tmp_path):
     table = values_of(3).assign(y=["cat", "ant", "bee"])
     shard = shard_of(table, tmp_path / "a.csv")
-    (part,) = predictions(classifier_of("names"), shard, labels=True)
+    (part,) = predict_batches(classifier_of("names"), shard, labels=True)
     assert part.labels.tolist() == [2, 0, 1]
     assert part.probabilities.shape == (3, 3)
 
@@ -219,7 +219,7 @@ def test_the_predicted_class_of_each_row_is_explained(tmp_path, kind, monkeypatc
     assert list(found.columns) == ["id", "explained", "bias", "lstm", *times]
     assert found["id"].equals(predicted["id"])
     shares = predicted[list(classifier.schema.probability_columns)].to_numpy()
-    outputs = np.array(explained_outputs(classifier.schema))
+    outputs = np.array(outputs_to_explain(classifier.schema))
     chosen = shares.argmax(axis=1) if len(outputs) > 1 else np.zeros(300, dtype=int)
     assert found["explained"].tolist() == outputs[chosen].tolist()
     expected = classifier.explain(table.drop(columns="id").to_numpy())
@@ -257,9 +257,9 @@ def test_a_row_that_cannot_be_explained_is_named_and_leaves_no_file(tmp_path):
 def test_columns_of_explanations_are_not_kept():
     schema = schema_of("one-hot")
     assert explanation_columns(schema)[:4] == ["explained", "bias", "lstm", "t_1"]
-    refuse_kept_twice(schema, ["bias"])
+    validate_keep_columns(schema, ["bias"])
     with pytest.raises(DataError, match="--keep-columns bias"):
-        refuse_kept_twice(schema, ["bias"], explain=True)
+        validate_keep_columns(schema, ["bias"], explain=True)
 
 
 @pytest.mark.parametrize(

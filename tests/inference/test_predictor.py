@@ -13,7 +13,7 @@ import torch
 
 import lstmfcn
 from lstmfcn.data.scaler import Scaler
-from lstmfcn.data.table import Source
+from lstmfcn.data.table import RowOrigin
 from lstmfcn.errors import DataError
 from lstmfcn.inference.predictor import Classifier, chunk_rows
 from lstmfcn.model.network import native_dtype
@@ -27,7 +27,7 @@ from tests.helpers.small_models import (
     tiny_task,
 )
 
-SOURCE = Source("shards/b.csv", 100)
+SOURCE = RowOrigin("shards/b.csv", 100)
 NUMBERS = [0.5] * N_TIMEPOINTS
 STEP = chunk_rows(N_TIMEPOINTS)
 

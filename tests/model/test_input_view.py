@@ -6,8 +6,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lstmfcn.model.input_view import View, differences, window_of
-from lstmfcn.model.network import LSTMFCN, Ensemble, network_of
+from lstmfcn.model.input_view import InputView, differences, window_size
+from lstmfcn.model.network import LSTMFCN, Ensemble, build_network
 from lstmfcn.training.in_memory import train_arrays
 from tests.helpers.small_models import (
     N_TIMEPOINTS,
@@ -26,7 +26,7 @@ def test_differences_begin_with_nothing():
 
 def test_a_difference_with_a_gap_on_either_side_is_missing_in_its_channel():
     x = torch.tensor([[[1.0, NAN, 9.0, 9.5], [2.0, NAN, NAN, 3.0]]])
-    view = View("differences", 2, 4, masks=True, batch_norm_momentum=0.1).eval()
+    view = InputView("differences", 2, 4, masks=True, batch_norm_momentum=0.1).eval()
     found, mask = view(x)
     assert found.tolist() == [[[0.0, 0.0, 0.0, pytest.approx(0.5, rel=1e-3)], [0.0] * 4]]
     assert mask.flatten().tolist() == [1.0, 0.0, 0.0, 1.0]
@@ -43,7 +43,7 @@ def test_a_coarse_view_has_the_means_of_what_is_there(n_timepoints, n_channels, 
     random = np.random.default_rng(seed)
     x = random.standard_normal((5, n_channels, n_timepoints)).astype(np.float32)
     x[random.random(x.shape) < gaps] = np.nan
-    view = View("coarse", n_channels, n_timepoints, masks=True, batch_norm_momentum=0.1)
+    view = InputView("coarse", n_channels, n_timepoints, masks=True, batch_norm_momentum=0.1)
     found, mask = view(torch.from_numpy(x))
     assert found.shape == (5, n_channels, view.n_seen)
     for start in range(0, n_timepoints, view.window):
@@ -62,7 +62,7 @@ def test_what_a_mean_has_is_shared_by_the_timepoints_that_it_is_of(n_timepoints,
     x = random.standard_normal((5, 2, n_timepoints)).astype(np.float32)
     missing = torch.from_numpy(random.random((5, n_timepoints)) < gaps)
     x[missing[:, None].expand(x.shape).numpy()] = np.nan
-    view = View("coarse", 2, n_timepoints, masks=True, batch_norm_momentum=0.1)
+    view = InputView("coarse", 2, n_timepoints, masks=True, batch_norm_momentum=0.1)
     _, mask = view(torch.from_numpy(x))
     terms = torch.randn(5, 3, view.n_seen) * mask[:, :, 0]
     spread = view.spread(terms, torch.from_numpy(x))
@@ -76,7 +76,7 @@ def test_what_a_mean_has_is_shared_by_the_timepoints_that_it_is_of(n_timepoints,
 
 
 def test_short_series_are_seen_whole():
-    assert [window_of(n) for n in (1, 24, 47, 48, 95, 96, 1000)] == [1, 1, 1, 2, 3, 4, 4]
+    assert [window_size(n) for n in (1, 24, 47, 48, 95, 96, 1000)] == [1, 1, 1, 2, 3, 4, 4]
 
 
 @given(st.floats(-100, 100), st.integers(1, 4), st.booleans())
@@ -103,7 +103,7 @@ def test_views_begin_with_the_same_weights_and_steps_on_a_scale_of_their_own():
 
 
 def test_an_ensembles_members_are_those_of_its_views():
-    network = network_of(tiny_hyperparameters(members=4, view="all"), 100, 3)
+    network = build_network(tiny_hyperparameters(members=4, view="all"), 100, 3)
     assert isinstance(network, Ensemble)
     views = [member.view for member in network.members]
     assert [view.batch_norm is not None for view in views] == [False, True, False, False]

@@ -11,7 +11,7 @@ from lstmfcn.data.columns import value_names
 from lstmfcn.data.scaler import Moments, Scaler
 from lstmfcn.data.schema import SeriesSchema
 from lstmfcn.errors import DataError, ModelError
-from lstmfcn.inference.fused_network import FoldedNetwork
+from lstmfcn.inference.fused_network import FusedNetwork
 from lstmfcn.inference.onnx_export import export_onnx
 from lstmfcn.inference.predictor import Classifier
 from lstmfcn.model.artifact import Artifact
@@ -84,7 +84,7 @@ def test_padding_changes_nothing_in_training_and_in_prediction(n_channels, view,
     expected = short(x)
     torch.testing.assert_close(long(x_padded), expected)
     for network, series in ((short, x), (long, x_padded)):
-        folded = FoldedNetwork.of(network).logits(series)
+        folded = FusedNetwork.of(network).logits(series)
         torch.testing.assert_close(folded, expected, atol=1e-5, rtol=1e-4)
 
 

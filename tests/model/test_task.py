@@ -5,7 +5,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.utils.class_weight import compute_sample_weight
 
-from lstmfcn.model.task import Binary, Multiclass, Multilabel, Totals, class_weights, task_of
+from lstmfcn.model.task import Binary, MetricSums, Multiclass, Multilabel, class_weights, make_task
 from tests.helpers.small_models import KINDS, tiny_schema, tiny_task
 
 LOGITS = np.random.default_rng(0).normal(0, 3, (40, 3))
@@ -135,13 +135,13 @@ def test_decisions_are_zeros_and_ones_in_the_shape_of_the_probabilities(kind):
 
 
 def test_totals_become_means_over_rows():
-    totals = Totals(loss=6.0, right=3.0, exact=3.0, rows=4.0)
+    totals = MetricSums(loss=6.0, right=3.0, exact=3.0, rows=4.0)
     assert totals.metrics("valid", Multiclass(3)) == {"valid_loss": 1.5, "valid_accuracy": 0.75}
     assert totals.metrics("train", Binary(1)) == {"train_loss": 1.5, "train_accuracy": 0.75}
 
 
 def test_totals_of_several_labels_also_tell_the_exact_match():
-    totals = Totals(loss=6.0, right=9.0, exact=1.0, rows=4.0)
+    totals = MetricSums(loss=6.0, right=9.0, exact=1.0, rows=4.0)
     assert totals.metrics("train", Multilabel(3)) == {
         "train_loss": 1.5,
         "train_accuracy": 0.75,
@@ -160,7 +160,7 @@ def test_totals_of_several_labels_also_tell_the_exact_match():
     ],
 )
 def test_a_schema_has_its_task(kind, cls, n_outputs, targets_per_row):
-    task = task_of(tiny_schema(kind))
+    task = make_task(tiny_schema(kind))
     assert type(task) is cls
     assert (task.n_outputs, task.targets_per_row) == (n_outputs, targets_per_row)
 
@@ -171,7 +171,7 @@ def test_balanced_weights_give_every_class_the_same_say(kind):
     schema, targets, logits = tiny_schema(kind), targets_of(kind), logits_of(kind)
     targets[:25] = targets[0]
     weights = class_weights("balanced", schema, targets)
-    plain, weighted = task_of(schema), task_of(schema, weights)
+    plain, weighted = make_task(schema), make_task(schema, weights)
     columns = targets[:, None] if targets.ndim == 1 else targets
     each = np.stack([compute_sample_weight("balanced", column) for column in columns.T], axis=1)
     rows = range(len(targets))
@@ -221,7 +221,7 @@ def test_a_smoothed_label_is_spread_over_all_classes(kind):
     """The loss is linear in the label, so that of each class, averaged, takes its share."""
     schema, logits = tiny_schema(kind), logits_of(kind)
     targets = torch.tensor(targets_of(kind))
-    plain, smoothed = task_of(schema), task_of(schema, smoothing=0.3)
+    plain, smoothed = make_task(schema), make_task(schema, smoothing=0.3)
     classes = range(len(schema.classes)) if schema.task == "multiclass" else (0, 1)
     others = [float(plain.loss_sum(logits, torch.full_like(targets, c))) for c in classes]
     expected = 0.7 * float(plain.loss_sum(logits, targets)) + 0.3 * np.mean(others)

@@ -8,8 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lstmfcn.hyperparameters import Hyperparameters
-from lstmfcn.model.network import network_of
-from lstmfcn.model.weight_shapes import tensors_of
+from lstmfcn.model.network import build_network
+from lstmfcn.model.weight_shapes import expected_tensors
 
 SIZES = st.integers(1, 40)
 NAMES = {"F32": torch.float32, "I64": torch.int64}
@@ -39,12 +39,12 @@ def test_names_types_and_shapes_are_those_of_the_network(
         **dict(zip(("kernel_size_1", "kernel_size_2", "kernel_size_3"), kernels, strict=True)),
     )
     arguments = hyperparameters, n_timepoints, n_outputs, n_channels
-    built = network_of(*arguments).state_dict()
-    found = {name: (NAMES[t.dtype], t.shape) for name, t in tensors_of(*arguments)}
+    built = build_network(*arguments).state_dict()
+    found = {name: (NAMES[t.dtype], t.shape) for name, t in expected_tensors(*arguments)}
     assert found == {name: (tensor.dtype, tuple(tensor.shape)) for name, tensor in built.items()}
     assert all(
         tensor.n_bytes == built[name].numel() * built[name].element_size()
-        for name, tensor in tensors_of(*arguments)
+        for name, tensor in expected_tensors(*arguments)
     )
 
 
@@ -52,5 +52,5 @@ def test_names_types_and_shapes_are_those_of_the_network(
     "sizes", [{"num_layers": 10**9}, {"hidden_size": 10**30}, {"filters_1": 10**9, "members": 100}]
 )
 def test_a_network_that_no_memory_holds_is_described_at_once(sizes):
-    first = list(itertools.islice(tensors_of(Hyperparameters(**sizes), 100, 3, 1), 5))
+    first = list(itertools.islice(expected_tensors(Hyperparameters(**sizes), 100, 3, 1), 5))
     assert first[0][0].endswith("lstm.layers.0.weight_ih_l0")

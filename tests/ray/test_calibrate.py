@@ -10,7 +10,7 @@ from lstmfcn.distributed.train import train
 from lstmfcn.distributed.tune import tune
 from lstmfcn.hyperparameters import Hyperparameters
 from lstmfcn.model.artifact import Artifact
-from lstmfcn.tuning.sweep import Search, trial_folder
+from lstmfcn.tuning.sweep import SearchConfig, trial_folder
 from tests.helpers.problems import TINY, as_flags, waves, write
 
 UNSURE = TINY.model_copy(update={"epochs": 8, "label_smoothing": 0.5})
@@ -111,7 +111,7 @@ def test_the_best_trial_of_a_sweep_is_calibrated(data, tmp_path, caplog):
         str(tmp_path / "sweep"),
         validation=str(data / "valid"),
         hyperparameters=Hyperparameters(**fixed),
-        search=Search(space=str(space), num_samples=2),
+        search=SearchConfig(space=str(space), num_samples=2),
         resources=Resources(cpus_per_worker=1),
     )
     assert "fitted on 150 validation rows" in caplog.text

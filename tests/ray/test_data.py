@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 import ray
 
-from lstmfcn.data.reader import survey
+from lstmfcn.data.reader import open_dataset
 from lstmfcn.distributed import load as reading
 from lstmfcn.distributed.load import load
 from lstmfcn.errors import DataError
@@ -22,7 +22,7 @@ def load_all(request, monkeypatch, cluster):  # noqa: ARG001 - the Ray that it f
         monkeypatch.setattr(reading, "_BYTES_WORTH_A_PROCESS", 1)
 
     def read(data, memory_bytes=10**9, store=Path("unused"), **options):
-        return load(survey(str(data), **options), memory_bytes, store)
+        return load(open_dataset(str(data), **options), memory_bytes, store)
 
     return read
 
@@ -100,7 +100,7 @@ def test_only_what_takes_longer_to_read_than_ray_data_to_start_is_read_with_it(
     tmp_path, suffix, csv_mb, n_shards, processes
 ):
     waves(3).to_csv(tmp_path / f"part{suffix}", index=False)
-    known = survey(str(tmp_path))
+    known = open_dataset(str(tmp_path))
     size = int(csv_mb * 2**20 / n_shards / (4 if suffix == ".csv.gz" else 1))
     shard = replace(known.shards[0], size=size)
     assert reading._processes_worth(known._replace(shards=[shard] * n_shards)) == processes
@@ -122,10 +122,10 @@ def test_ray_data_reads_in_a_task_while_workers_hold_all_cpus(tmp_path):
     workers = Workers.remote()
     assert ray.get(workers.ready.remote())
     try:
-        found = ray.get(read.remote(survey(str(folder))), timeout=60)
+        found = ray.get(read.remote(open_dataset(str(folder))), timeout=60)
     finally:
         ray.kill(workers)
-    assert found == load(survey(str(folder)), 10**9, Path("unused")).fingerprint()
+    assert found == load(open_dataset(str(folder)), 10**9, Path("unused")).fingerprint()
 
 
 def test_rows_that_do_not_fit_are_packed_in_a_file_and_are_the_same(load_all, tmp_path):

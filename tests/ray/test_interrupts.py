@@ -11,12 +11,12 @@ import ray
 from lstmfcn.distributed.requests import Resources
 from lstmfcn.distributed.train import train
 from lstmfcn.distributed.tune import tune
-from lstmfcn.errors import StoppedError
+from lstmfcn.errors import RunInterruptedError
 from lstmfcn.hyperparameters import Hyperparameters
 from lstmfcn.training.checkpoints import newest_position
 from lstmfcn.training.metrics_log import read_metrics
 from lstmfcn.training.run_directory import member_folders
-from lstmfcn.tuning.sweep import Search
+from lstmfcn.tuning.sweep import SearchConfig
 from tests.helpers.killing import wait_until
 from tests.helpers.problems import TINY, waves, write
 
@@ -56,7 +56,7 @@ def test_a_training_that_is_interrupted_leaves_no_worker_behind(data, tmp_path):
     run = tmp_path / "run"
     with (
         interrupted_at(run / "metrics.jsonl", 3),
-        pytest.raises(StoppedError, match="stopped after epoch"),
+        pytest.raises(RunInterruptedError, match="stopped after epoch"),
     ):
         train(data, str(run), hyperparameters=LONG, resources=Resources(cpus_per_worker=1))
     assert list((run / "checkpoints").iterdir())
@@ -67,7 +67,7 @@ def test_every_member_of_an_ensemble_writes_its_checkpoint_before_the_end(data, 
     ensemble = LONG.model_copy(update={"members": 3})
     with (
         interrupted_at(run / "members" / "01" / "metrics.jsonl", 3),
-        pytest.raises(StoppedError) as told,
+        pytest.raises(RunInterruptedError) as told,
     ):
         train(data, str(run), hyperparameters=ensemble, resources=Resources(cpus_per_worker=2))
     assert "will be trained again" not in str(told.value)
@@ -83,12 +83,12 @@ def test_a_sweep_that_is_interrupted_leaves_no_trial_behind(data, tmp_path):
     fixed = Hyperparameters(**LONG.model_dump(exclude={"dropout"}))
     with (
         interrupted_at(sweep / "trials" / "0001" / "metrics.jsonl", 3),
-        pytest.raises(StoppedError, match="stopped after 0 of 4 trials"),
+        pytest.raises(RunInterruptedError, match="stopped after 0 of 4 trials"),
     ):
         tune(
             data,
             str(sweep),
             validation=data,
             hyperparameters=fixed,
-            search=Search(space=str(space), num_samples=4, scheduler="none"),
+            search=SearchConfig(space=str(space), num_samples=4, scheduler="none"),
         )

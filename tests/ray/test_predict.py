@@ -10,7 +10,7 @@ import pytest
 import ray
 
 import lstmfcn.distributed.predict
-from lstmfcn.data.reader import read_header, survey
+from lstmfcn.data.reader import open_dataset, read_header
 from lstmfcn.data.shards import Shard, find_shards
 from lstmfcn.distributed.predict import evaluate, predict
 from lstmfcn.distributed.train import train
@@ -249,7 +249,7 @@ def test_what_can_be_refused_without_ray_is_and_leaves_nothing(tmp_path, model):
 def test_two_shards_of_one_name_are_told_apart(tmp_path, model, monkeypatch):
     data = write(tmp_path / "data", waves(9))
     named = [Shard(f"/{bucket}/a.csv", "a.csv", 1) for bucket in ("one", "two")]
-    found = survey(str(data), schema=Artifact.load(model).schema)._replace(
+    found = open_dataset(str(data), schema=Artifact.load(model).schema)._replace(
         shards=named, headers=found_headers(data) * 2
     )
     monkeypatch.setattr(lstmfcn.distributed.predict, "survey", lambda *_, **__: found)

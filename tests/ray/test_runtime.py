@@ -11,9 +11,9 @@ import ray
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lstmfcn.distributed.cluster import Node, most_cpus_each, places, ray_runtime
-from lstmfcn.distributed.losses import own_error
-from lstmfcn.distributed.requests import Resources, allot
+from lstmfcn.distributed.cluster import Node, capacity, max_cpus_per_worker, ray_runtime
+from lstmfcn.distributed.losses import unwrap_ray_error
+from lstmfcn.distributed.requests import Resources, resolve_resources
 from lstmfcn.distributed.worker import refusing_memory_errors
 from lstmfcn.errors import DataError, ResourceError
 from tests.helpers.checkout import REPOSITORY
@@ -153,11 +153,11 @@ def test_an_error_of_ours_comes_back_from_a_task_with_all_its_parts():
 
     with pytest.raises(ray.exceptions.RayError) as caught:
         ray.get(fail.remote())
-    error = own_error(caught.value)
+    error = unwrap_ray_error(caught.value)
     assert type(error) is DataError
     assert (error.file, error.row, error.column) == ("f.csv", 3, "x_1")
     assert str(error) == "f.csv, row 3, column x_1: found x; do y"
-    assert own_error(ValueError("a bug")) is None
+    assert unwrap_ray_error(ValueError("a bug")) is None
 
 
 @given(
@@ -168,10 +168,10 @@ def test_an_error_of_ours_comes_back_from_a_task_with_all_its_parts():
 def test_each_worker_gets_the_most_cpus_with_which_all_fit_on_the_machines(
     there, num_workers, gpus
 ):
-    each = most_cpus_each(there, num_workers, gpus)
-    if places(there, 1, gpus) >= num_workers:
-        assert places(there, each, gpus) >= num_workers
-        assert places(there, each + 1, gpus) < num_workers
+    each = max_cpus_per_worker(there, num_workers, gpus)
+    if capacity(there, 1, gpus) >= num_workers:
+        assert capacity(there, each, gpus) >= num_workers
+        assert capacity(there, each + 1, gpus) < num_workers
     else:
         assert each == 1
 
@@ -186,7 +186,7 @@ def test_each_worker_gets_the_most_cpus_with_which_all_fit_on_the_machines(
     ],
 )
 def test_members_share_out_the_cpus_of_those_that_train_at_a_time(there, members, cpus):
-    assert allot(there, Resources(), members).cpus_per_worker == cpus
+    assert resolve_resources(there, Resources(), members).cpus_per_worker == cpus
 
 
 @pytest.mark.parametrize(
@@ -205,6 +205,6 @@ def test_a_device_or_machine_without_memory_is_a_lack_of_resources(message):
 
 
 def test_a_worker_never_spans_two_machines():
-    assert most_cpus_each([Node(4, 0), Node(4, 0)], 1) == 4
-    assert most_cpus_each([Node(4, 0), Node(4, 0)], 3) == 2
-    assert places([Node(8, 1), Node(8, 2)], 2, gpus=1) == 3
+    assert max_cpus_per_worker([Node(4, 0), Node(4, 0)], 1) == 4
+    assert max_cpus_per_worker([Node(4, 0), Node(4, 0)], 3) == 2
+    assert capacity([Node(8, 1), Node(8, 2)], 2, gpus=1) == 3

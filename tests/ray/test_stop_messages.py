@@ -6,17 +6,17 @@ from types import SimpleNamespace
 import pytest
 
 from lstmfcn.distributed import train_driver as module
-from lstmfcn.errors import StoppedError
+from lstmfcn.errors import RunInterruptedError
 from lstmfcn.training.checkpoints import Checkpoints, Position
 from lstmfcn.training.metrics_log import MetricsWriter
-from lstmfcn.training.run_directory import RunRecord, member_folders
+from lstmfcn.training.run_directory import RunConfig, member_folders
 from tests.helpers.problems import TINY
 
 
 def stopped(folder, monkeypatch, members, epochs, done):
     """What a run tells whose workers do not stop, of so many epochs, and so many in checkpoints."""
     monkeypatch.setattr(module, "_SECONDS_TO_STOP", 0.01)
-    record = RunRecord(
+    record = RunConfig(
         train="data",
         validation=None,
         model=None,
@@ -31,9 +31,9 @@ def stopped(folder, monkeypatch, members, epochs, done):
         if done:
             Checkpoints(member / "checkpoints").save(Position(done), {})
     request = SimpleNamespace(folder=folder, inputs=SimpleNamespace(record=record))
-    with pytest.raises(StoppedError) as told:
+    with pytest.raises(RunInterruptedError) as told:
         module._stop(request, Future(), KeyboardInterrupt(), ray_stays=False)
-    assert told.value.goes_on
+    assert told.value.resumable
     return str(told.value)
 
 

@@ -12,10 +12,10 @@ from pathlib import Path
 
 import pytest
 
-from lstmfcn.inference.manifest import PREDICTED
+from lstmfcn.inference.manifest import MANIFEST_FILE
 from lstmfcn.model.artifact import Artifact
 from lstmfcn.training.checkpoints import newest_position
-from lstmfcn.training.run_directory import RunRecord
+from lstmfcn.training.run_directory import RunConfig
 from lstmfcn.tuning.sweep import SweepLog
 from tests.helpers.checkout import REPOSITORY
 from tests.helpers.killing import epochs_in, train_workers, wait_until
@@ -114,7 +114,7 @@ def test_train_goes_on_by_the_command_that_ctrl_c_tells(in_terminal, data, tmp_p
     resumed.interrupt()
     assert resumed.exit_code() == 130
     done = epochs_in(output)
-    record = RunRecord.load(output)
+    record = RunConfig.load(output)
     shorter = record.hyperparameters.model_copy(update={"epochs": done})
     record.model_copy(update={"hyperparameters": shorter}).save(output)
     last = run_command(sys.executable, *again.split()[1:])
@@ -209,7 +209,7 @@ def test_predict_says_that_finished_files_stay(in_terminal, data, tmp_path, job)
     output = tmp_path / "predictions"
     words = ["predict", "--model", model, "--input", shards, "--output", output]
     terminal = in_terminal(*words)
-    done = output / PREDICTED
+    done = output / MANIFEST_FILE
     wait_until(lambda: done.exists() and done.read_text().count("\n") > 2, "files", 300)
     terminal.interrupt()
     assert terminal.exit_code() == 130

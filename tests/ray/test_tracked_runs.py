@@ -15,8 +15,8 @@ from lstmfcn.distributed.train import train
 from lstmfcn.distributed.tune import tune
 from lstmfcn.model.artifact import Artifact
 from lstmfcn.training.metrics_log import read_metrics
-from lstmfcn.training.run_directory import RunRecord
-from lstmfcn.tuning.sweep import Search, SweepLog
+from lstmfcn.training.run_directory import RunConfig
+from lstmfcn.tuning.sweep import SearchConfig, SweepLog
 from tests.helpers.checkout import REPOSITORY
 from tests.helpers.killing import epochs_in, kill_train_worker, train_workers, wait_until
 from tests.helpers.problems import TINY, as_flags, flags_of, waves, write
@@ -78,7 +78,7 @@ def test_a_run_whose_driver_was_killed_is_tracked_on_without_an_epoch_twice(
         wait_until(lambda: epochs_in(output) >= 3, "epoch 3")
         driver.send_signal(signal.SIGKILL)
     wait_until(lambda: not train_workers(session()), "the end of the workers")
-    assert RunRecord.load(output).track == ("tensorboard", "mlflow")
+    assert RunConfig.load(output).track == ("tensorboard", "mlflow")
 
     done = job("train", "--cpus-per-worker", "1", "--output", output, "--resume")
     assert done.returncode == 0, done.stderr
@@ -128,9 +128,9 @@ def test_each_trial_of_a_sweep_is_a_run_and_a_child_run(tmp_path, long_data, sto
     small = TINY.model_copy(update={"epochs": 3, "batch_size": 128})
     fixed = type(TINY)(**{k: v for k, v in small.model_dump().items() if k != "lr"})
     asked = {"validation": str(long_data), "hyperparameters": fixed}
-    search = Search(space=str(space), num_samples=3, scheduler="none")
+    search = SearchConfig(space=str(space), num_samples=3, scheduler="none")
     tune(str(long_data), str(output), search=search, track=["tensorboard", "mlflow"], **asked)
-    more = Search(num_samples=4)
+    more = SearchConfig(num_samples=4)
     tune(None, str(output), search=more, resume=True)
     trials = SweepLog(output).trials
     assert len(trials) == 4

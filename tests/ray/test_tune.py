@@ -17,7 +17,7 @@ from lstmfcn.errors import OutputError
 from lstmfcn.hyperparameters import Hyperparameters
 from lstmfcn.model.artifact import Artifact
 from lstmfcn.training.metrics_log import read_metrics
-from lstmfcn.training.run_directory import STOP, RunRecord
+from lstmfcn.training.run_directory import STOP, RunConfig
 from lstmfcn.tuning.plots import IMPORTANCE, OBJECTIVE, SLICES
 from lstmfcn.tuning.sweep import EVENTS, SweepLog
 from tests.helpers.killing import wait_until
@@ -325,6 +325,6 @@ def test_a_sweep_and_a_training_do_not_go_on_with_each_other(swept, tmp_path):
     _, sweep = swept
     with pytest.raises(OutputError, match="holds a sweep, not a training; name another --output"):
         train(None, str(sweep), resume=True)
-    RunRecord.load(sweep).save(tmp_path)
+    RunConfig.load(sweep).save(tmp_path)
     with pytest.raises(OutputError, match="holds a training, not a sweep; name another --output"):
         tune(None, str(tmp_path), resume=True)

@@ -4,9 +4,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lstmfcn.data.reader import survey
+from lstmfcn.data.reader import open_dataset
 from lstmfcn.inference.predictor import Classifier
-from lstmfcn.report.predictions import ALIKE, HARDEST, class_pairs, gather, hardest, true_shares
+from lstmfcn.report.predictions import (
+    ALIKE,
+    HARDEST,
+    class_pairs,
+    collect_predictions,
+    hardest,
+    true_probabilities,
+)
 from tests.helpers.small_reports import (
     CASES,
     report_artifact,
@@ -18,7 +25,9 @@ from tests.helpers.small_reports import (
 
 def gathered(folder, schema, table, n_shards):
     data = report_shards(folder, table, n_shards)
-    return gather(Classifier(report_artifact(schema)), survey(data, schema=schema))
+    return collect_predictions(
+        Classifier(report_artifact(schema)), open_dataset(data, schema=schema)
+    )
 
 
 @pytest.mark.parametrize("kind", CASES)
@@ -32,7 +41,7 @@ def test_what_is_kept_does_not_depend_on_the_shards(tmp_path, kind):
     for kept, same in ((one.sample, five.sample), (one.hardest, five.hardest)):
         assert np.array_equal(kept.numbers, same.numbers)
         assert np.array_equal(kept.values, same.values)
-    shares, asked = true_shares(schema, one.columns)
+    shares, asked = true_probabilities(schema, one.columns)
     pairs = class_pairs(one.columns, asked, schema.task == "multilabel")
     assert set(one.hardest.numbers) == set(first_of_pairs(shares, pairs))
 
@@ -51,7 +60,7 @@ def test_rows_mistaken_alike_leave_room_for_others(tmp_path):
     table = report_table(schema, 30)
     same = pd.concat([table, *[table.iloc[[3]]] * 40])
     found = gathered(tmp_path / "data", schema, same, 3)
-    _, asked = true_shares(schema, found.columns)
+    _, asked = true_probabilities(schema, found.columns)
     pairs = class_pairs(found.columns, asked, multilabel=False)[found.hardest.numbers]
     assert np.unique(pairs, return_counts=True)[1].max() == ALIKE
     assert len(found.hardest.numbers) > 4
@@ -95,7 +104,7 @@ def test_the_true_share_of_labels_is_the_least_of_them():
     columns = type("Columns", (), {})
     columns.true = np.array([[1, 0, 1]], dtype=np.int8)
     columns.probabilities = np.array([[0.9, 0.8, 0.7]], dtype=np.float32)
-    shares, classes = true_shares(schema, columns)
+    shares, classes = true_probabilities(schema, columns)
     assert (shares.tolist(), classes.tolist()) == ([pytest.approx(0.2)], [1])
 
 

@@ -15,11 +15,11 @@ from serve_app.codecs import (
     CSV,
     JSON,
     JSON_LINES,
-    content_type_of,
     decode,
     encode,
     is_long_to_read,
     most_bytes,
+    request_type,
 )
 from serve_app.errors import RequestError
 from tests.helpers.small_models import KINDS, N_TIMEPOINTS, tiny_artifact, tiny_rows, tiny_schema
@@ -39,9 +39,7 @@ NESTED = [ROW[:4], ROW[4:8], ROW[8:]]
 
 def decoded(content_type, body, max_rows=10, schema=SCHEMA):
     body = body if isinstance(body, bytes) else body.encode()
-    return np.asarray(
-        decode(content_type_of(content_type), body, schema, max_rows), dtype=np.float32
-    )
+    return np.asarray(decode(request_type(content_type), body, schema, max_rows), dtype=np.float32)
 
 
 @pytest.mark.parametrize(
@@ -147,7 +145,7 @@ def test_too_many_rows_are_refused(content_type, body):
 @given(st.binary(max_size=300), st.sampled_from([CSV, JSON, JSON_LINES]))
 def test_no_bytes_surprise_the_decoder(body, content_type):
     try:
-        found = decode(content_type_of(content_type), body, SCHEMA, 10)
+        found = decode(request_type(content_type), body, SCHEMA, 10)
     except (DataError, RequestError):
         return
     assert found.shape[1] == N_TIMEPOINTS
@@ -161,7 +159,7 @@ def test_no_bytes_surprise_the_decoder(body, content_type):
 def test_no_cells_surprise_the_decoder(rows):
     body = "\n".join(",".join(row) for row in rows).encode()
     try:
-        found = decode(content_type_of(CSV), body, SCHEMA, 10)
+        found = decode(request_type(CSV), body, SCHEMA, 10)
     except (DataError, RequestError):
         return
     assert found.shape == (len([row for row in rows if ",".join(row)]), N_TIMEPOINTS)

@@ -5,9 +5,9 @@ import numpy as np
 import pytest
 
 import serve_app.explanations
-from lstmfcn.inference.explanation import explained_outputs
+from lstmfcn.inference.explanation import outputs_to_explain
 from lstmfcn.inference.predictor import Classifier
-from serve_app.explanations import HEADER, packed, unpacked
+from serve_app.explanations import HEADER, pack, unpack
 from serve_app.models import Models
 from tests.helpers.small_models import KINDS, N_TIMEPOINTS
 
@@ -49,7 +49,7 @@ def as_float32(found):
 def test_predictions_come_with_their_explanations(served, kind, values, tmp_path):
     client = served(kind)
     classifier = Classifier.load(tmp_path / "model")
-    outputs = explained_outputs(classifier.schema)
+    outputs = outputs_to_explain(classifier.schema)
     expected = [as_float32(row) for row in in_json(classifier.explain(values), outputs)]
     plain = client.post("/invocations", json={"instances": values}).json()
     answer = client.post("/invocations", json={"instances": values}, **ASKED)
@@ -156,7 +156,7 @@ def test_missing_timepoints_have_no_term(served, values):
 
 def test_packing_keeps_every_number(saved, values):
     explanation = Classifier.load(saved("model")).explain(values)
-    for part, found in zip(explanation, unpacked(packed(explanation)), strict=True):
+    for part, found in zip(explanation, unpack(pack(explanation)), strict=True):
         assert np.array_equal(found, part)
 
 
@@ -174,7 +174,7 @@ def test_those_who_ask_and_those_who_do_not_share_the_queue(saved, values):
         return await asyncio.gather(*(model.batcher.predict(x, kind) for kind in kinds))
 
     first, plain, second, again = asyncio.run(ask())
-    expected = packed(classifier.explain(x))
+    expected = pack(classifier.explain(x))
     for found in (first, second):
         np.testing.assert_allclose(found, expected, atol=1e-6)
     for found in (plain, again):

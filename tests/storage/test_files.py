@@ -11,14 +11,14 @@ import pytest
 from lstmfcn.errors import ModelError, OutputError
 from lstmfcn.storage.files import (
     _exchange,
+    atomic_directory,
+    atomic_write,
     local_path,
     make_folder,
     new_folder,
     read_regular,
     refuse_unwritable,
     sync,
-    whole_file,
-    whole_folder,
 )
 
 
@@ -31,20 +31,20 @@ def names(folder):
 
 
 def half_write_a_file(path, error):
-    with whole_file(path) as unfinished:
+    with atomic_write(path) as unfinished:
         unfinished.write_text("hal")
         raise error
 
 
 def half_write_a_folder(path, error):
-    with whole_folder(path) as unfinished:
+    with atomic_directory(path) as unfinished:
         (unfinished / "new.json").write_text("hal")
         raise error
 
 
 def test_whole_file_takes_its_place_only_at_the_end(tmp_path):
     path = tmp_path / "new.json"
-    with whole_file(path) as unfinished:
+    with atomic_write(path) as unfinished:
         unfinished.write_text("content")
         assert not path.exists()
         assert unfinished.parent == tmp_path
@@ -54,7 +54,7 @@ def test_whole_file_takes_its_place_only_at_the_end(tmp_path):
 
 
 def test_whole_file_makes_the_folders_above(tmp_path):
-    with whole_file(tmp_path / "a" / "b" / "new.json") as unfinished:
+    with atomic_write(tmp_path / "a" / "b" / "new.json") as unfinished:
         unfinished.write_text("content")
     assert (tmp_path / "a" / "b" / "new.json").read_text() == "content"
 
@@ -62,7 +62,7 @@ def test_whole_file_makes_the_folders_above(tmp_path):
 def test_whole_file_replaces_the_old_content(tmp_path):
     path = tmp_path / "file.json"
     path.write_text("old and longer")
-    with whole_file(path) as unfinished:
+    with atomic_write(path) as unfinished:
         unfinished.write_text("new")
         assert path.read_text() == "old and longer"
     assert path.read_text() == "new"
@@ -88,7 +88,7 @@ def test_whole_file_leaves_nothing_when_the_body_raises_and_nothing_was_there(tm
 def test_whole_file_refuses_the_path_of_a_folder(tmp_path):
     path = tmp_path / "folder"
     path.mkdir()
-    with pytest.raises(OutputError) as refusal, whole_file(path) as unfinished:
+    with pytest.raises(OutputError) as refusal, atomic_write(path) as unfinished:
         unfinished.write_text("new")
     assert str(refusal.value) == f"{path}: cannot be written (Is a directory)"
     assert names(tmp_path) == ["folder"]
@@ -105,7 +105,7 @@ def test_whole_file_tells_that_the_disk_refused(tmp_path):
 
 def test_whole_folder_takes_its_place_only_at_the_end(tmp_path):
     path = tmp_path / "model"
-    with whole_folder(path) as unfinished:
+    with atomic_directory(path) as unfinished:
         (unfinished / "a.json").write_text("a")
         (unfinished / "sub").mkdir()
         (unfinished / "sub" / "b.json").write_text("b")
@@ -117,7 +117,7 @@ def test_whole_folder_takes_its_place_only_at_the_end(tmp_path):
 
 
 def test_whole_folder_makes_the_folders_above(tmp_path):
-    with whole_folder(tmp_path / "a" / "b" / "model") as unfinished:
+    with atomic_directory(tmp_path / "a" / "b" / "model") as unfinished:
         (unfinished / "a.json").write_text("a")
     assert (tmp_path / "a" / "b" / "model" / "a.json").read_text() == "a"
 
@@ -126,7 +126,7 @@ def test_whole_folder_replaces_a_folder_all_of_whose_files_it_writes_anew(tmp_pa
     path = tmp_path / "model"
     path.mkdir()
     (path / "a.json").write_text("old")
-    with whole_folder(path) as unfinished:
+    with atomic_directory(path) as unfinished:
         (unfinished / "a.json").write_text("new")
         (unfinished / "b.json").write_text("new")
         assert names(path) == ["a.json"]
@@ -156,7 +156,7 @@ def test_whole_folder_leaves_nothing_when_the_body_raises_and_nothing_was_there(
 def test_whole_folder_refuses_a_place_below_a_file(tmp_path):
     (tmp_path / "file").write_text("no folder")
     path = tmp_path / "file" / "model"
-    with pytest.raises(OutputError) as refusal, whole_folder(path):
+    with pytest.raises(OutputError) as refusal, atomic_directory(path):
         pytest.fail("the body must not run")
     assert str(refusal.value) == f"{path}: cannot be written (Not a directory)"
     assert (tmp_path / "file").read_text() == "no folder"
@@ -191,7 +191,7 @@ def test_sync_takes_files_and_folders_and_refuses_what_is_not_there(tmp_path):
 def test_a_folder_named_by_a_link_is_replaced_where_the_link_points(tmp_path):
     (tmp_path / "real").mkdir()
     (tmp_path / "link").symlink_to(tmp_path / "real")
-    with whole_folder(tmp_path / "link") as folder:
+    with atomic_directory(tmp_path / "link") as folder:
         (folder / "new").write_text("x")
     assert (tmp_path / "real" / "new").read_text() == "x"
     assert {path.name for path in tmp_path.iterdir()} == {"real", "link"}
@@ -204,7 +204,7 @@ def test_a_folder_that_holds_anything_else_is_never_replaced(tmp_path):
     (standing / "new").write_text("old")
     with (
         pytest.raises(OutputError, match="standing: holds deep, which would be lost; name another"),
-        whole_folder(standing) as folder,
+        atomic_directory(standing) as folder,
     ):
         (folder / "new").write_text("x")
     assert (standing / "deep" / "work").read_text() == "of years"
@@ -218,7 +218,7 @@ def test_the_current_folder_and_those_above_are_never_replaced(tmp_path, monkeyp
     current.mkdir()
     monkeypatch.chdir(current)
     refused = pytest.raises(OutputError, match="is the current folder or above it")
-    with refused, whole_folder(Path(place)):
+    with refused, atomic_directory(Path(place)):
         pass
     assert current.exists()
     assert [path.name for path in tmp_path.iterdir()] == ["current"]
@@ -285,10 +285,10 @@ def test_folders_that_are_made_are_durable_in_those_above_them(tmp_path, monkeyp
     assert synced == [tmp_path, tmp_path / "a", tmp_path / "a" / "b"]
     make_folder(tmp_path / "a" / "b" / "c")
     assert len(synced) == 3
-    for write in (whole_file, whole_folder):
+    for write in (atomic_write, atomic_directory):
         synced.clear()
         with write(tmp_path / write.__name__ / "in" / "x") as unfinished:
-            if write is whole_file:
+            if write is atomic_write:
                 unfinished.touch()
         assert tmp_path in synced
         assert tmp_path / write.__name__ in synced
@@ -315,7 +315,7 @@ for k in range(100_000):
 
 def test_a_folder_that_is_replaced_is_there_at_each_moment_even_when_its_writer_is_killed(tmp_path):
     path = tmp_path / "model"
-    with whole_folder(path) as unfinished:
+    with atomic_directory(path) as unfinished:
         (unfinished / "content").write_text("first")
     if not exchanges(tmp_path):
         pytest.skip("this file system cannot exchange two folders by one step")
@@ -346,7 +346,7 @@ def test_where_two_folders_cannot_be_exchanged_one_is_moved_aside(tmp_path, monk
 
     monkeypatch.setattr("lstmfcn.storage.files._exchange", cannot)
     for text in ("old", "new"):
-        with whole_folder(tmp_path / "model") as unfinished:
+        with atomic_directory(tmp_path / "model") as unfinished:
             (unfinished / "content").write_text(text)
     assert (tmp_path / "model" / "content").read_text() == "new"
     assert names(tmp_path) == ["model"]

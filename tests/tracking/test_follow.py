@@ -5,12 +5,12 @@ import threading
 
 import pytest
 
-from lstmfcn.distributed.tune import trials_tracked
-from lstmfcn.errors import StoppedError, TrainingError
+from lstmfcn.distributed.tune import tracked_trials
+from lstmfcn.errors import RunInterruptedError, TrainingError
 from lstmfcn.tracking import follow as module
-from lstmfcn.tracking.base import OutageError, missing_points
-from lstmfcn.tracking.follow import members_tracked, tracking
-from lstmfcn.tuning.sweep import Began, Trial
+from lstmfcn.tracking.base import TrackerUnavailableError, missing_points
+from lstmfcn.tracking.follow import tracked_members, tracking
+from lstmfcn.tuning.sweep import TrialResult, TrialStarted
 from tests.helpers.tracked_runs import HYPERPARAMETERS, tracked, write_metrics
 
 
@@ -26,7 +26,7 @@ class Memory:
     def write(self, run, history, kept):
         self.calls += 1
         if self.out:
-            raise OutageError("memory: is away")
+            raise TrackerUnavailableError("memory: is away")
         points = self.points.setdefault(run.name, [])
         known = {(point.tag, point.epoch) for point in points}
         points += missing_points(history, kept, known)
@@ -71,7 +71,7 @@ def test_epochs_are_passed_on_while_they_come_and_how_it_ended(memory, tmp_path)
 @pytest.mark.parametrize(
     ("error", "state"),
     [
-        (StoppedError("stopped", goes_on=True), "stopped"),
+        (RunInterruptedError("stopped", resumable=True), "stopped"),
         (KeyboardInterrupt(), "stopped"),
         (TrainingError("nan"), "failed"),
         (ZeroDivisionError(), "failed"),
@@ -127,29 +127,33 @@ def test_a_tracker_that_hangs_does_not_hold_up_who_stops(memory, tmp_path, monke
     answer = threading.Event()
     memory.write = lambda *_: answer.wait(60)
     write_metrics(tmp_path, 1)
-    with pytest.raises(StoppedError), following(tmp_path):
-        raise StoppedError("stopped", goes_on=True)
+    with pytest.raises(RunInterruptedError), following(tmp_path):
+        raise RunInterruptedError("stopped", resumable=True)
     assert "not all is tracked" in caplog.messages[-1]
     answer.set()
 
 
 def test_trials_are_tracked_from_the_record_of_the_sweep(memory, tmp_path):
-    events = [Began(1, {"lr": 0.1})]
-    with following(tmp_path, lambda: trials_tracked(HYPERPARAMETERS, events)):
+    events = [TrialStarted(1, {"lr": 0.1})]
+    with following(tmp_path, lambda: tracked_trials(HYPERPARAMETERS, events)):
         write_metrics(tmp_path / "trials" / "0001", 2)
         memory.wait_for(lambda: "trials/0001" in memory.states)
-        events.append(Began(2, {"lr": 0.2}))
-        events.append(Trial(2, {"lr": 0.2}, "failed", reason="nan"))
-        events.append(Trial(1, {"lr": 0.1}, "stopped early"))
-        events.append(Began(3, {"lr": 0.3}))  # never wrote anything
+        events.append(TrialStarted(2, {"lr": 0.2}))
+        events.append(TrialResult(2, {"lr": 0.2}, "failed", reason="nan"))
+        events.append(TrialResult(1, {"lr": 0.1}, "stopped early"))
+        events.append(TrialStarted(3, {"lr": 0.3}))  # never wrote anything
     assert memory.states == {"": "done", "trials/0001": "stopped early", "trials/0002": "failed"}
     assert memory.epochs("trials/0001") == [1, 2]
 
 
 def test_a_trial_has_the_hyperparameters_that_were_searched_for_it():
-    whole, first, second = trials_tracked(
+    whole, first, second = tracked_trials(
         HYPERPARAMETERS,
-        [Began(1, {"batch_size": 7}), Began(2, {"lr": 0.5}), Trial(1, {"batch_size": 7}, "done")],
+        [
+            TrialStarted(1, {"batch_size": 7}),
+            TrialStarted(2, {"lr": 0.5}),
+            TrialResult(1, {"batch_size": 7}, "done"),
+        ],
     )
     assert (whole.name, first.name, second.name) == ("", "trials/0001", "trials/0002")
     assert (first.hyperparameters["batch-size"], first.hyperparameters["lr"]) == (7, 0.01)
@@ -158,8 +162,8 @@ def test_a_trial_has_the_hyperparameters_that_were_searched_for_it():
 
 
 def test_each_member_of_an_ensemble_is_tracked():
-    assert [run.name for run in members_tracked(HYPERPARAMETERS)] == [""]
-    runs = members_tracked(HYPERPARAMETERS.model_copy(update={"members": 2}))
+    assert [run.name for run in tracked_members(HYPERPARAMETERS)] == [""]
+    runs = tracked_members(HYPERPARAMETERS.model_copy(update={"members": 2}))
     assert [run.name for run in runs] == ["", "members/00", "members/01"]
     assert [run.hyperparameters["seed"] for run in runs] == [
         HYPERPARAMETERS.seed + k for k in (0, 0, 1)

@@ -8,7 +8,7 @@ import sys
 import pytest
 
 from lstmfcn.errors import TrackingError
-from lstmfcn.tracking.base import OutageError
+from lstmfcn.tracking.base import TrackerUnavailableError
 from lstmfcn.tracking.mlflow import MLflow, without_secrets
 from tests.helpers.tracked_runs import HYPERPARAMETERS, epochs, tracked
 
@@ -112,7 +112,7 @@ def test_what_was_not_sent_at_the_end_is_sent_by_resuming_a_complete_training(
     flow.write(tracked(), epochs(2), None)
     with monkeypatch.context() as away:
         away.setattr(flow._client, "log_batch", _refuse)
-        with pytest.raises(OutageError, match="is not there"):
+        with pytest.raises(TrackerUnavailableError, match="is not there"):
             flow.write(tracked(state="done"), epochs(6), epochs(6)[1])
     assert len(curve(client, runs()["first"])) == 2
     done = MLflow(folder, resumed=True)
@@ -164,7 +164,7 @@ def test_a_store_that_does_not_answer_is_refused_at_the_start_and_borne_with_lat
         "set MLFLOW_TRACKING_URI, or leave it out"
     )
     flow = MLflow(folder, resumed=True)
-    with pytest.raises(OutageError) as outage:
+    with pytest.raises(TrackerUnavailableError) as outage:
         flow.write(tracked(), epochs(1), None)
     assert "enigma" not in str(outage.value)
 

@@ -7,7 +7,7 @@ import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from tensorboard.plugins.hparams.plugin_data_pb2 import HParamsPluginData
 
-from lstmfcn.tracking.base import OutageError
+from lstmfcn.tracking.base import TrackerUnavailableError
 from lstmfcn.tracking.tensorboard import TensorBoard, points_in
 from tests.helpers.tracked_runs import epochs, tracked
 
@@ -119,7 +119,9 @@ def test_a_full_disk_is_an_outage_after_which_nothing_is_twice(tmp_path):
     try:
         board = TensorBoard(tmp_path)
         board.write(tracked(), epochs(2), None)
-        with pytest.raises(OutageError, match=r"tensorboard: cannot be written \(No space left"):
+        with pytest.raises(
+            TrackerUnavailableError, match=r"tensorboard: cannot be written \(No space left"
+        ):
             board.write(tracked(), epochs(400), None)
         subprocess.run(["mount", "-o", "remount,size=1m", tmp_path], check=True)
         board.write(tracked(), epochs(402), None)

@@ -9,25 +9,25 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lstmfcn.data.batch_plan import batch_bounds, batch_size_for, bounds_after, refuse_small_batches
-from lstmfcn.data.dataset import Rows, StoredValues
+from lstmfcn.data.dataset import Dataset, FileBackedArray
 from lstmfcn.errors import HyperparameterError
 from lstmfcn.training.batches import (
-    EvaluationBatches,
-    Share,
+    EvaluationLoader,
     Taken,
-    as_tensor,
-    training_batches,
+    WorkerContext,
+    make_loader,
+    to_tensor,
 )
 
 
 def numbered(n_rows):
     """Rows that tell their own index, in values and labels."""
     index = np.arange(n_rows)
-    return Rows(np.stack([index, -index], axis=1).astype(np.float32), index.astype(np.int64))
+    return Dataset(np.stack([index, -index], axis=1).astype(np.float32), index.astype(np.int64))
 
 
-def epoch_of(n_rows, batch_size, seed=0, epoch=1, share=Share()):
-    return list(training_batches(numbered(n_rows), batch_size, seed, share)(epoch))
+def epoch_of(n_rows, batch_size, seed=0, epoch=1, share=WorkerContext()):
+    return list(make_loader(numbered(n_rows), batch_size, seed, share)(epoch))
 
 
 def indices(batch):
@@ -47,7 +47,7 @@ def test_every_row_is_seen_once_an_epoch_over_all_workers(case, seed, epoch):
     n_rows, batch_size, world_size = case
     seen = []
     for rank in range(world_size):
-        for batch in epoch_of(n_rows, batch_size, seed, epoch, Share(rank, world_size)):
+        for batch in epoch_of(n_rows, batch_size, seed, epoch, WorkerContext(rank, world_size)):
             torch.testing.assert_close(batch.x[:, 0], batch.targets.float())
             seen += indices(batch)
     assert sorted(seen) == list(range(n_rows))
@@ -58,9 +58,9 @@ def test_every_row_is_seen_once_an_epoch_over_all_workers(case, seed, epoch):
 def test_few_rows_are_gone_over_several_times_an_epoch(case, rows_per_epoch):
     n_rows, batch_size, world_size = case
     passes = max(1, -(-rows_per_epoch // n_rows))
-    shares = [Share(rank, world_size) for rank in range(world_size)]
+    shares = [WorkerContext(rank, world_size) for rank in range(world_size)]
     workers = [
-        list(training_batches(numbered(n_rows), batch_size, 3, share, rows_per_epoch)(1))
+        list(make_loader(numbered(n_rows), batch_size, 3, share, rows_per_epoch)(1))
         for share in shares
     ]
     order = []
@@ -79,7 +79,9 @@ def test_few_rows_are_gone_over_several_times_an_epoch(case, rows_per_epoch):
 def test_order_does_not_depend_on_workers(case):
     n_rows, batch_size, world_size = case
     order = [i for batch in epoch_of(n_rows, batch_size) for i in indices(batch)]
-    parts = [epoch_of(n_rows, batch_size, share=Share(r, world_size)) for r in range(world_size)]
+    parts = [
+        epoch_of(n_rows, batch_size, share=WorkerContext(r, world_size)) for r in range(world_size)
+    ]
     found = []
     for shares in zip(*parts, strict=True):
         joined = [None] * shares[0].n_rows_global
@@ -95,7 +97,7 @@ def test_order_does_not_depend_on_workers(case):
 def test_no_worker_gets_fewer_than_two_rows_unless_there_are_fewer(case):
     n_rows, batch_size, world_size = case
     for rank in range(world_size):
-        for batch in epoch_of(n_rows, batch_size, share=Share(rank, world_size)):
+        for batch in epoch_of(n_rows, batch_size, share=WorkerContext(rank, world_size)):
             assert len(batch.x) >= 2 or n_rows < 2 * world_size
 
 
@@ -147,10 +149,10 @@ def test_order_depends_on_seed_and_epoch_only():
 
 
 def test_a_later_epoch_can_be_read_first():
-    batches = training_batches(numbered(20), 4, 0)
+    batches = make_loader(numbered(20), 4, 0)
     late = [indices(batch) for batch in batches(7)]
     early = [indices(batch) for batch in batches(1)]
-    fresh = training_batches(numbered(20), 4, 0)
+    fresh = make_loader(numbered(20), 4, 0)
     assert [indices(batch) for batch in fresh(1)] == early
     assert [indices(batch) for batch in fresh(7)] == late
 
@@ -170,7 +172,7 @@ def test_a_batch_without_two_rows_for_each_worker_is_refused(batch_size, world_s
 def test_evaluation_covers_every_row_once(n_rows, world_size):
     seen = []
     for rank in range(world_size):
-        for batch in EvaluationBatches(numbered(n_rows), Share(rank, world_size)):
+        for batch in EvaluationLoader(numbered(n_rows), WorkerContext(rank, world_size)):
             assert 1 <= len(batch.x) <= 1024
             torch.testing.assert_close(batch.x[:, 0], batch.targets.float())
             seen += indices(batch)
@@ -178,7 +180,7 @@ def test_evaluation_covers_every_row_once(n_rows, world_size):
 
 
 def test_evaluation_of_one_worker_keeps_the_order():
-    batches = EvaluationBatches(numbered(2500))
+    batches = EvaluationLoader(numbered(2500))
     assert [i for batch in batches for i in indices(batch)] == list(range(2500))
     assert [batch.n_rows_global for batch in batches] == [1024, 1024, 452]
 
@@ -190,7 +192,7 @@ def test_a_tensor_over_a_read_only_array_warns_nothing_and_shares_memory():
     try:
         with warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always")
-            tensor = as_tensor(array)
+            tensor = to_tensor(array)
     finally:
         torch.set_warn_always(False)
     assert not caught
@@ -202,7 +204,7 @@ def test_batches_never_write_to_the_rows():
     rows = numbered(9)
     for array in (rows.values, rows.labels):
         array.setflags(write=False)
-    for batch in training_batches(rows, 4, 0)(1):
+    for batch in make_loader(rows, 4, 0)(1):
         batch.x.zero_()
         batch.targets.zero_()
     np.testing.assert_array_equal(rows.values, numbered(9).values)
@@ -215,7 +217,7 @@ def stored(n_rows, folder, n_timepoints=2):
     values = np.repeat(rows.values[:, :1], n_timepoints, axis=1)
     path = folder / f"{n_rows}x{n_timepoints}.f32"
     values.tofile(path)
-    return Rows(StoredValues(path, n_rows, n_timepoints), rows.labels)
+    return Dataset(FileBackedArray(path, n_rows, n_timepoints), rows.labels)
 
 
 @pytest.fixture(scope="module")
@@ -240,8 +242,8 @@ def test_streamed_rows_are_seen_once_an_epoch_over_all_workers(folder, case, see
         patch.setattr("lstmfcn.training.batches._RUN_BYTES", run_bytes)
         patch.setattr("lstmfcn.training.batches._WINDOW_BYTES", window_bytes)
         rows = stored(n_rows, folder)
-        shares = [Share(rank, world_size) for rank in range(world_size)]
-        workers = [list(training_batches(rows, batch_size, seed, s)(epoch)) for s in shares]
+        shares = [WorkerContext(rank, world_size) for rank in range(world_size)]
+        workers = [list(make_loader(rows, batch_size, seed, s)(epoch)) for s in shares]
     bounds = batch_bounds(n_rows, batch_size, world_size)
     seen = []
     for parts in zip(*workers, strict=True):
@@ -261,7 +263,7 @@ def test_streamed_rows_are_seen_once_an_epoch_over_all_workers(folder, case, see
 def test_batches_from_one_on_are_those_of_the_whole_epoch(folder, monkeypatch, stream, first):
     monkeypatch.setattr("lstmfcn.training.batches._WINDOW_BYTES", 2000)
     rows = stored(1000, folder) if stream else numbered(1000)
-    batches = training_batches(rows, 30, 5)
+    batches = make_loader(rows, 30, 5)
     whole = list(batches(3))
     rest = list(batches(3, whole[first - 1].taken if first else Taken()))
     assert [indices(batch) for batch in rest] == [indices(batch) for batch in whole[first:]]
@@ -294,8 +296,8 @@ def test_an_epoch_that_goes_on_with_other_workers_sees_each_row_once(
         patch.setattr("lstmfcn.training.batches._RUN_BYTES", run_bytes)
         patch.setattr("lstmfcn.training.batches._WINDOW_BYTES", window_bytes)
         for number, (world_size, batch_size, n_steps) in enumerate(attempts, 1):
-            shares = [Share(rank, world_size) for rank in range(world_size)]
-            workers = [training_batches(rows, batch_size, seed, s)(3, taken) for s in shares]
+            shares = [WorkerContext(rank, world_size) for rank in range(world_size)]
+            workers = [make_loader(rows, batch_size, seed, s)(3, taken) for s in shares]
             steps = list(zip(*workers, strict=True))
             for parts in steps if number == len(attempts) else steps[:n_steps]:
                 assert {part.n_rows_global for part in parts} == {sum(len(p.x) for p in parts)}
@@ -314,15 +316,15 @@ def test_the_order_of_rows_in_memory_outlives_a_change_of_workers(case, seed):
     n_rows, attempts = case
     rows, found, taken = numbered(n_rows), [], Taken()
     for number, (world_size, batch_size, n_steps) in enumerate(attempts, 1):
-        shares = [Share(rank, world_size) for rank in range(world_size)]
-        workers = [training_batches(rows, batch_size, seed, s)(3, taken) for s in shares]
+        shares = [WorkerContext(rank, world_size) for rank in range(world_size)]
+        workers = [make_loader(rows, batch_size, seed, s)(3, taken) for s in shares]
         steps = list(zip(*workers, strict=True))
         for parts in steps if number == len(attempts) else steps[:n_steps]:
             batch = [0] * parts[0].n_rows_global
             for share, part in zip(shares, parts, strict=True):
                 batch[share.rows] = indices(part)
             found, taken = found + batch, parts[0].taken
-    assert found == [i for batch in training_batches(rows, 7, seed)(3) for i in indices(batch)]
+    assert found == [i for batch in make_loader(rows, 7, seed)(3) for i in indices(batch)]
 
 
 @given(sizes(), st.integers(0, 30))
@@ -337,19 +339,19 @@ def test_streamed_rows_are_shuffled_anew_in_each_epoch(folder):
     rows = stored(5000, folder)
     epochs = {}
     for seed, epoch in [(0, 1), (0, 2), (1, 1)]:
-        batches = training_batches(rows, 100, seed)(epoch)
+        batches = make_loader(rows, 100, seed)(epoch)
         epochs[seed, epoch] = [i for batch in batches for i in indices(batch)]
     first = np.array(epochs[0, 1])
     assert len({tuple(order) for order in epochs.values()}) == 3
     assert np.mean(np.abs(np.diff(first)) == 1) < 0.01
     assert abs(np.corrcoef(first, np.arange(5000))[0, 1]) < 0.05
-    again = training_batches(rows, 100, 0)(1)
+    again = make_loader(rows, 100, 0)(1)
     assert [i for batch in again for i in indices(batch)] == epochs[0, 1]
 
 
 def test_a_stream_that_is_left_early_leaves_no_thread(folder):
     threads = set(threading.enumerate())
-    batches = training_batches(stored(5000, folder), 10, 0)(1)
+    batches = make_loader(stored(5000, folder), 10, 0)(1)
     next(batches)
     batches.close()
     assert set(threading.enumerate()) <= threads
@@ -358,9 +360,9 @@ def test_a_stream_that_is_left_early_leaves_no_thread(folder):
 @pytest.mark.parametrize("world_size", [1, 2])
 def test_stored_rows_are_evaluated_as_those_in_memory(folder, world_size):
     for rank in range(world_size):
-        share = Share(rank, world_size)
-        in_memory = EvaluationBatches(numbered(2500), share)
-        streamed = EvaluationBatches(stored(2500, folder), share)
+        share = WorkerContext(rank, world_size)
+        in_memory = EvaluationLoader(numbered(2500), share)
+        streamed = EvaluationLoader(stored(2500, folder), share)
         for one, other in zip(in_memory, streamed, strict=True):
             assert indices(one) == indices(other)
             torch.testing.assert_close(one.x[:, 0], other.x[:, 0])

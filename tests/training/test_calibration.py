@@ -5,19 +5,19 @@ from hypothesis import given
 from hypothesis import strategies as st
 from sklearn.metrics import f1_score
 
-from lstmfcn.data.dataset import Rows, StoredValues
+from lstmfcn.data.dataset import Dataset, FileBackedArray
 from lstmfcn.errors import HyperparameterError
 from lstmfcn.inference.predictor import Classifier
 from lstmfcn.model.artifact import Artifact
-from lstmfcn.model.task import Decision, task_of
+from lstmfcn.model.task import Decision, make_task
 from lstmfcn.training.calibration import (
-    COLDEST,
-    HOTTEST,
-    calibrated,
+    MAX_TEMPERATURE,
+    MIN_TEMPERATURE,
+    calibrate,
+    calibration_summary,
     expected_calibration_error,
     fit_temperature,
     fit_thresholds,
-    told,
 )
 from lstmfcn.training.in_memory import train_arrays
 from tests.helpers.small_models import (
@@ -69,19 +69,21 @@ def test_no_temperature_within_the_bounds_has_less_loss(kind, n_rows, data):
     logits = torch.tensor(scale * random.standard_normal((n_rows, task.n_outputs))).float()
     _, targets = drawn(kind, n_rows, int(random.integers(100)))
     found = fit_temperature(task, logits, targets)
-    assert COLDEST <= found <= HOTTEST
+    assert MIN_TEMPERATURE <= found <= MAX_TEMPERATURE
     least = loss_at(task, logits, targets, found)
     assert least <= loss_at(task, logits, targets, 1.0)
-    for other in np.geomspace(COLDEST, HOTTEST, 50):
+    for other in np.geomspace(MIN_TEMPERATURE, MAX_TEMPERATURE, 50):
         assert least <= loss_at(task, logits, targets, other) + 1e-9 * n_rows
 
 
 @given(
-    kind=st.sampled_from(KINDS), temperature=st.floats(COLDEST, HOTTEST), seed=st.integers(0, 99)
+    kind=st.sampled_from(KINDS),
+    temperature=st.floats(MIN_TEMPERATURE, MAX_TEMPERATURE),
+    seed=st.integers(0, 99),
 )
 def test_a_temperature_changes_no_label(kind, temperature, seed):
     plain = tiny_task(kind)
-    warm = task_of(tiny_artifact(kind).schema, decision=Decision(temperature=temperature))
+    warm = make_task(tiny_artifact(kind).schema, decision=Decision(temperature=temperature))
     logits = torch.tensor(np.random.default_rng(seed).normal(0, 3, (20, plain.n_outputs))).float()
     labels = [task.decide(task.probabilities(logits).numpy()) for task in (plain, warm)]
     np.testing.assert_array_equal(*labels)
@@ -89,8 +91,8 @@ def test_a_temperature_changes_no_label(kind, temperature, seed):
 
 def test_rows_that_are_all_right_or_all_wrong_end_at_a_bound():
     logits, classes = torch.eye(3)[[0, 1, 2, 0]], torch.tensor([0, 1, 2, 0])
-    assert fit_temperature(tiny_task(), logits, classes) == COLDEST
-    assert fit_temperature(tiny_task(), logits, (classes + 1) % 3) == HOTTEST
+    assert fit_temperature(tiny_task(), logits, classes) == MIN_TEMPERATURE
+    assert fit_temperature(tiny_task(), logits, (classes + 1) % 3) == MAX_TEMPERATURE
     assert fit_temperature(tiny_task(), torch.zeros(4, 3), classes) == 1.0
 
 
@@ -133,21 +135,21 @@ def model_and_rows(kind, n_rows=200, **changes):
     labels = targets_of(kind, logits, np.random.default_rng(0))
     for part in ("head.weight", "head.bias"):
         artifact.weights[part].mul_(10)
-    return artifact, Rows(values, labels), Rows(scaled, labels)
+    return artifact, Dataset(values, labels), Dataset(scaled, labels)
 
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_model_is_calibrated_and_says_so(kind, tmp_path):
     artifact, rows, scaled = model_and_rows(kind, calibrate=True)
-    found = calibrated(artifact, scaled)
-    assert 1 < found.decision.temperature < HOTTEST
+    found = calibrate(artifact, scaled)
+    assert 1 < found.decision.temperature < MAX_TEMPERATURE
     before, after = found.training["calibration"]["calibration_error"]
     using = Classifier(found)
     shares = using.predict_proba(rows.values)
     error = expected_calibration_error(using.schema, rows.labels, shares, using.decide(shares))
     assert error == pytest.approx(after, abs=2e-3)
     assert after < before
-    (line,) = told(found)
+    (line,) = calibration_summary(found)
     assert line == (
         f"temperature {found.decision.temperature:.3g} fitted on 200 validation rows: "
         f"expected calibration error {before:.3f} -> {after:.3f}"
@@ -155,13 +157,13 @@ def test_a_model_is_calibrated_and_says_so(kind, tmp_path):
     found.save(tmp_path / "model")
     loaded = Artifact.load(tmp_path / "model")
     np.testing.assert_array_equal(Classifier(loaded).predict_proba(rows.values), shares)
-    assert list(told(loaded)) == [line]
+    assert list(calibration_summary(loaded)) == [line]
 
 
 def test_thresholds_are_those_of_calibrated_probabilities_and_an_absent_label_is_told():
     artifact, rows, scaled = model_and_rows("multilabel", calibrate=True, fit_thresholds=True)
     scaled.labels[:, 1] = 0
-    found = calibrated(artifact, scaled)
+    found = calibrate(artifact, scaled)
     shares = Classifier(found).predict_proba(rows.values)
     np.testing.assert_allclose(
         found.decision.thresholds, fit_thresholds(shares, scaled.labels), atol=1e-5
@@ -169,7 +171,7 @@ def test_thresholds_are_those_of_calibrated_probabilities_and_an_absent_label_is
     assert found.decision.thresholds[1] == 0.5
     before, after = found.training["calibration"]["mean_f1"]
     assert after > before
-    _, thresholds, absent = told(found)
+    _, thresholds, absent = calibration_summary(found)
     assert thresholds.startswith(
         f"thresholds fitted on 200 validation rows: mean F1 {before:.3f} -> {after:.3f} (y_1 "
     )
@@ -179,9 +181,9 @@ def test_thresholds_are_those_of_calibrated_probabilities_and_an_absent_label_is
 def test_rows_in_a_file_give_the_same(tmp_path):
     artifact, rows, scaled = model_and_rows("multiclass", 2500, calibrate=True)
     rows.values.tofile(tmp_path / "values")
-    stored = StoredValues(tmp_path / "values", *rows.values.shape, artifact.scaler)
-    found = calibrated(artifact, Rows(stored, rows.labels))
-    assert found.decision == calibrated(artifact, scaled).decision
+    stored = FileBackedArray(tmp_path / "values", *rows.values.shape, artifact.scaler)
+    found = calibrate(artifact, Dataset(stored, rows.labels))
+    assert found.decision == calibrate(artifact, scaled).decision
 
 
 def test_an_ensemble_has_one_temperature_for_the_mean_of_its_logits():
@@ -193,12 +195,12 @@ def test_an_ensemble_has_one_temperature_for_the_mean_of_its_logits():
         logits = artifact.network().eval()(torch.from_numpy(artifact.scaler.transform(values)))
     expected = (logits / artifact.decision.temperature).softmax(dim=1).numpy()
     np.testing.assert_allclose(Classifier(artifact).predict_proba(values), expected, atol=1e-5)
-    assert list(told(artifact))
+    assert list(calibration_summary(artifact))
 
 
 def test_thresholds_alone_leave_probabilities_as_they_are():
     artifact, _, scaled = model_and_rows("multilabel", fit_thresholds=True)
-    decision = calibrated(artifact, scaled).decision
+    decision = calibrate(artifact, scaled).decision
     assert decision.temperature == 1.0
     assert len(decision.thresholds) == 3
 
@@ -207,22 +209,22 @@ def test_a_bound_is_told():
     artifact, _, scaled = model_and_rows("multiclass", calibrate=True)
     with torch.no_grad():
         answers = artifact.network().eval()(torch.from_numpy(scaled.values)).argmax(dim=1)
-    found = calibrated(artifact, Rows(scaled.values, answers.numpy()))
-    assert found.decision.temperature == COLDEST
-    assert list(told(found))[1] == (
+    found = calibrate(artifact, Dataset(scaled.values, answers.numpy()))
+    assert found.decision.temperature == MIN_TEMPERATURE
+    assert list(calibration_summary(found))[1] == (
         "All 200 validation rows are classified correctly, so no temperature can be fitted "
         "reliably; T was limited to 0.25. Use more validation rows."
     )
     others = (answers.numpy() + 1) % 3
-    found = calibrated(artifact, Rows(scaled.values, others))
-    assert found.decision.temperature == HOTTEST
-    assert "T was limited to 100. Use more validation rows." in list(told(found))[1]
+    found = calibrate(artifact, Dataset(scaled.values, others))
+    assert found.decision.temperature == MAX_TEMPERATURE
+    assert "T was limited to 100. Use more validation rows." in list(calibration_summary(found))[1]
 
 
 def test_what_is_not_asked_for_changes_nothing():
     artifact, _, scaled = model_and_rows("multilabel")
-    assert calibrated(artifact, scaled) is artifact
-    assert list(told(artifact)) == []
+    assert calibrate(artifact, scaled) is artifact
+    assert list(calibration_summary(artifact)) == []
 
 
 def imbalanced(n_rows, seed):
@@ -237,8 +239,8 @@ def test_calibration_mends_what_balanced_classes_do_to_probabilities():
     changes = {"class_weight": "balanced", "epochs": 6, "seed": 1}
     test, names = imbalanced(2000, 2)
     errors, labels = [], []
-    for calibrate in (False, True):
-        wanted = tiny_hyperparameters(calibrate=calibrate, **changes)
+    for fitted in (False, True):
+        wanted = tiny_hyperparameters(calibrate=fitted, **changes)
         using = Classifier(train_arrays(imbalanced(400, 0), wanted, imbalanced(600, 1)))
         shares, decided = using.predict_proba(test), using.predict(test)
         true = using.schema.encode_names(names.tolist())

@@ -2,14 +2,14 @@ import numpy as np
 import pytest
 import torch
 
-from lstmfcn.data.dataset import Rows
+from lstmfcn.data.dataset import Dataset
 from lstmfcn.errors import ModelError
 from lstmfcn.inference.onnx_export import export_onnx
 from lstmfcn.inference.predictor import Classifier
 from lstmfcn.model.artifact import Artifact
 from lstmfcn.model.network import Ensemble
-from lstmfcn.model.task import task_of
-from lstmfcn.training.batches import EvaluationBatches
+from lstmfcn.model.task import make_task
+from lstmfcn.training.batches import EvaluationLoader
 from lstmfcn.training.ensemble import member_weights
 from lstmfcn.training.in_memory import train_arrays
 from lstmfcn.training.loop import evaluate
@@ -45,9 +45,9 @@ def test_it_answers_with_the_mean_of_its_members_logits(ensemble):
 def test_its_metrics_are_its_own(ensemble):
     values, names = labelled()
     labels = ensemble.schema.encode_names(names.tolist())
-    scaled = Rows(ensemble.scaler.transform(values), labels)
-    network, task = ensemble.network(), task_of(ensemble.schema)
-    totals = evaluate(network, task, EvaluationBatches(scaled))
+    scaled = Dataset(ensemble.scaler.transform(values), labels)
+    network, task = ensemble.network(), make_task(ensemble.schema)
+    totals = evaluate(network, task, EvaluationLoader(scaled))
     assert ensemble.metrics | totals.metrics("train", task) == ensemble.metrics
     losses = [metrics["train_loss"] for metrics in ensemble.training["members"]]
     assert len(set(losses)) == 3

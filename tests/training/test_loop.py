@@ -7,13 +7,13 @@ import pytest
 import torch
 from torch import nn
 
-from lstmfcn.data.dataset import Rows
+from lstmfcn.data.dataset import Dataset
 from lstmfcn.errors import OutputError, TrainingError
 from lstmfcn.model.network import LSTMBranch
 from lstmfcn.model.task import Multilabel
-from lstmfcn.training.batches import Batch, EvaluationBatches, Share, Taken, training_batches
+from lstmfcn.training.batches import Batch, EvaluationLoader, Taken, WorkerContext, make_loader
 from lstmfcn.training.checkpoints import Checkpoints, Position
-from lstmfcn.training.collective import OneWorker
+from lstmfcn.training.collective import SingleProcess
 from lstmfcn.training.loop import (
     autocast,
     choose_precision,
@@ -23,7 +23,7 @@ from lstmfcn.training.loop import (
     train_step,
 )
 from lstmfcn.training.optim import Adam
-from lstmfcn.training.state import Training, deciding_loss
+from lstmfcn.training.state import TrainState, selection_loss
 from tests.helpers.small_models import (
     KINDS,
     CutError,
@@ -41,7 +41,7 @@ class Fitted(NamedTuple):
     """A model with its last weights, what the fit left, and every epoch's report."""
 
     model: nn.Module
-    trained: Training
+    trained: TrainState
     history: list
 
 
@@ -60,10 +60,10 @@ def fitted(
     changes = {"seed": seed, **(changes or {})}
     h = tiny_hyperparameters(kind, **changes)
     model = tiny_network(kind, **changes)
-    batches = training_batches(rows or tiny_rows(kind), h.batch_size, seed)
-    validation = None if valid is None else EvaluationBatches(valid)
+    batches = make_loader(rows or tiny_rows(kind), h.batch_size, seed)
+    validation = None if valid is None else EvaluationLoader(valid)
     history = [] if history is None else history
-    training = Training(model, h.lr, workers)
+    training = TrainState(model, h.lr, workers)
     if start:
         training.restore(*start)
     fit(training, tiny_task(kind), batches, validation, h, history.append, checkpoints)
@@ -73,11 +73,11 @@ def fitted(
 def with_nan(rows):
     values = rows.values.copy()
     values[5, 3] = np.nan
-    return Rows(values, rows.labels)
+    return Dataset(values, rows.labels)
 
 
 def with_random_labels(rows):
-    return Rows(rows.values, np.random.default_rng(9).permutation(rows.labels))
+    return Dataset(rows.values, np.random.default_rng(9).permutation(rows.labels))
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -95,10 +95,10 @@ def test_the_best_epoch_has_the_least_validation_loss_and_its_weights_are_kept()
     losses = [metrics["valid_loss"] for metrics in history]
     assert trained.best is history[int(np.argmin(losses))]
     assert trained.best["epoch"] < 15
-    last = evaluate(model, tiny_task(), EvaluationBatches(valid))
+    last = evaluate(model, tiny_task(), EvaluationLoader(valid))
     assert last.loss / last.rows == pytest.approx(losses[-1])
     model.load_state_dict(trained.best_weights)
-    best = evaluate(model, tiny_task(), EvaluationBatches(valid))
+    best = evaluate(model, tiny_task(), EvaluationLoader(valid))
     assert best.loss / best.rows == pytest.approx(min(losses))
 
 
@@ -110,7 +110,7 @@ def test_without_validation_the_best_epoch_has_the_least_training_loss():
 
 def test_of_equal_losses_the_first_epoch_is_kept_and_later_steps_leave_it_alone():
     model = nn.Linear(1, 1)
-    trained, before = Training(model, 0.1), model.weight.item()
+    trained, before = TrainState(model, 0.1), model.weight.item()
     first = {"epoch": 1, "train_loss": 0.5, "valid_loss": 1.0}
     second = {"epoch": 2, "train_loss": 0.1, "valid_loss": 1.0}
     trained.finish_epoch(first)
@@ -118,7 +118,7 @@ def test_of_equal_losses_the_first_epoch_is_kept_and_later_steps_leave_it_alone(
     trained.finish_epoch(second)
     assert trained.best is first
     assert trained.best_weights["weight"].item() == before
-    assert deciding_loss(first) == deciding_loss(second) == 1.0
+    assert selection_loss(first) == selection_loss(second) == 1.0
 
 
 @pytest.mark.parametrize("with_validation", [False, True])
@@ -172,12 +172,12 @@ def test_gradients_averaged_over_workers_are_those_of_the_whole_batch(kind, worl
         """The gradients and sums of a single step over 13 rows."""
         copied = copy.deepcopy(model)
         optimizer = Adam(copied.parameters(), lr=0.0)
-        (batch,) = training_batches(tiny_rows(kind, 13), 13, 0, share)(1)
+        (batch,) = make_loader(tiny_rows(kind, 13), 13, 0, share)(1)
         sums = train_step(copied, task, optimizer, batch, "fp32", share.world_size)
         return [parameter.grad for parameter in copied.parameters()], sums
 
-    whole, whole_sums = step(Share())
-    parts = [step(Share(rank, world_size)) for rank in range(world_size)]
+    whole, whole_sums = step(WorkerContext())
+    parts = [step(WorkerContext(rank, world_size)) for rank in range(world_size)]
     for i, expected in enumerate(whole):
         averaged = torch.stack([gradients[i] for gradients, _ in parts]).mean(dim=0)
         torch.testing.assert_close(averaged, expected, rtol=1e-4, atol=1e-7)
@@ -215,14 +215,14 @@ def test_a_worker_without_rows_takes_part_with_a_gradient_of_zero(kind):
 
 def test_a_checkpoint_tells_what_of_its_epoch_was_trained_on(tmp_path):
     """Also one of before, which counted the rows among its sums alone."""
-    training = Training(tiny_network(), 0.01, TwoWorkers(0))
+    training = TrainState(tiny_network(), 0.01, TwoWorkers(0))
     training.position, training.taken = Position(1, 2), Taken(24, 2)
     training.sums[3] = 12.0  # of each of the two workers
     training.save(Checkpoints(tmp_path))
     position, state = Checkpoints(tmp_path).newest()
     older = {name: value for name, value in state.items() if name != "taken"}
     for found in (state, older):
-        again = Training(tiny_network(), 0.01, OneWorker())
+        again = TrainState(tiny_network(), 0.01, SingleProcess())
         again.restore(position, found)
         assert again.taken == Taken(24, 2)
     again.restore(Position(2), older | {"sums": torch.zeros(4)})
@@ -230,8 +230,8 @@ def test_a_checkpoint_tells_what_of_its_epoch_was_trained_on(tmp_path):
 
 
 def test_an_epoch_totals_what_was_trained_on_and_takes_a_step_a_batch():
-    model, batches = tiny_network(dropout=0.0).eval(), training_batches(tiny_rows(), 16, 0)
-    training = Training(model, 0.01, OneWorker())
+    model, batches = tiny_network(dropout=0.0).eval(), make_loader(tiny_rows(), 16, 0)
+    training = TrainState(model, 0.01, SingleProcess())
     totals = train_epoch(training, model, tiny_task(), batches, seed=0)
     assert model.training
     assert totals.rows == 48
@@ -255,8 +255,8 @@ def test_evaluation_weighs_a_short_last_batch_by_its_rows():
 def test_evaluation_changes_no_weight_and_no_statistic():
     model, task = tiny_network().train(), tiny_task()
     before = copy.deepcopy(model.state_dict())
-    first = evaluate(model, task, EvaluationBatches(tiny_rows()))
-    assert evaluate(model, task, EvaluationBatches(tiny_rows())) == first
+    first = evaluate(model, task, EvaluationLoader(tiny_rows()))
+    assert evaluate(model, task, EvaluationLoader(tiny_rows())) == first
     assert all(torch.equal(before[name], t) for name, t in model.state_dict().items())
 
 
@@ -265,7 +265,7 @@ def test_multilabel_accuracy_is_the_mean_over_labels_beside_the_exact_match():
     nn.init.eye_(model.weight)
     logits = np.array([[1, 1, 1], [1, 1, -1], [-1, -1, -1], [1, -1, 1]], dtype=np.float32)
     labels = np.array([[1, 1, 1], [1, 1, 1], [1, 1, 1], [1, 0, 1]], dtype=np.float32)
-    totals = evaluate(model, Multilabel(3), EvaluationBatches(Rows(logits, labels)))
+    totals = evaluate(model, Multilabel(3), EvaluationLoader(Dataset(logits, labels)))
     found = totals.metrics("valid", Multilabel(3))
     assert found["valid_accuracy"] == pytest.approx((3 + 2 + 0 + 3) / 12)
     assert found["valid_exact_match"] == 0.5
@@ -310,13 +310,13 @@ def test_the_learning_rate_applies():
 def fit_until_cut(folder, at, kind, rows, valid, changes):
     """Train with a checkpoint at every look until the cut, in ``history``."""
     history, h = [], tiny_hyperparameters(kind, **changes)
-    batches = cut_off(training_batches(rows, h.batch_size, h.seed), at)
+    batches = cut_off(make_loader(rows, h.batch_size, h.seed), at)
     with pytest.raises(CutError):
         fit(
-            Training(tiny_network(kind, **changes), h.lr),
+            TrainState(tiny_network(kind, **changes), h.lr),
             tiny_task(kind),
             batches,
-            EvaluationBatches(valid),
+            EvaluationLoader(valid),
             h,
             history.append,
             Checkpoints(folder, every_s=0),
@@ -366,7 +366,7 @@ def test_a_checkpoint_tells_the_precision_to_those_who_are_on_another_machine(tm
     assert Checkpoints(tmp_path).newest()[1]["precision"] == "bf16"
 
 
-class TwoWorkers(OneWorker):
+class TwoWorkers(SingleProcess):
     """One of two workers, whose buffers and totals the other one has as well."""
 
     world_size = 2
@@ -374,22 +374,22 @@ class TwoWorkers(OneWorker):
     def __init__(self, rank):
         self.rank = rank
 
-    def add_up(self, totals):
+    def all_reduce(self, totals):
         return 2 * totals
 
-    def gather(self, numbers):
+    def all_gather(self, numbers):
         return torch.stack([numbers, 3 * numbers])
 
 
 def test_batch_norm_statistics_stay_each_workers_own_or_are_averaged_for_other_numbers(tmp_path):
     model = tiny_network()
-    training = Training(model, 0.01, TwoWorkers(0))
+    training = TrainState(model, 0.01, TwoWorkers(0))
     statistics = model.fcn.blocks[0].batch_norm.running_var
     statistics.fill_(2.0)
     training.save(Checkpoints(tmp_path))
     start = Checkpoints(tmp_path).newest()
-    for workers, expected in [(TwoWorkers(0), 2.0), (TwoWorkers(1), 6.0), (OneWorker(), 4.0)]:
-        Training(model, 0.01, workers).restore(*start)
+    for workers, expected in [(TwoWorkers(0), 2.0), (TwoWorkers(1), 6.0), (SingleProcess(), 4.0)]:
+        TrainState(model, 0.01, workers).restore(*start)
         assert statistics.unique().tolist() == [expected]
 
 
@@ -431,16 +431,16 @@ def test_a_checkpoint_of_another_training_falls_back_to_the_one_before(
     tmp_path, caplog, path, value
 ):
     checkpoints = Checkpoints(tmp_path)
-    whole = Training(tiny_network(), 0.01)
+    whole = TrainState(tiny_network(), 0.01)
     whole.save(checkpoints)
     (before, state), position = checkpoints.newest(), Position(2)
     checkpoints.save(position, changed(state, path, value))
-    training = Training(tiny_network(), 0.01)
+    training = TrainState(tiny_network(), 0.01)
     training.restore_newest(checkpoints)
     assert training.position == before
     assert "falling back to the one before it" in caplog.text
     checkpoints.save(before, changed(state, path, value))  # now there is none to fall back to
-    fresh = Training(tiny_network(), 0.01)
+    fresh = TrainState(tiny_network(), 0.01)
     weights = copy.deepcopy(fresh.model.state_dict())
     fresh.restore_newest(checkpoints)
     assert fresh.position == (0, 0)
@@ -449,18 +449,18 @@ def test_a_checkpoint_of_another_training_falls_back_to_the_one_before(
 
 def test_a_checkpoint_that_does_not_name_its_precision_is_whole(tmp_path):
     """As those of before precision was kept; nothing that is restored is missing."""
-    Training(tiny_network(), 0.01).save(Checkpoints(tmp_path / "newer"))
+    TrainState(tiny_network(), 0.01).save(Checkpoints(tmp_path / "newer"))
     _, state = Checkpoints(tmp_path / "newer").newest()
     del state["precision"]
     Checkpoints(tmp_path).save(Position(2), state)
-    training = Training(tiny_network(), 0.01)
+    training = TrainState(tiny_network(), 0.01)
     training.restore_newest(Checkpoints(tmp_path))
     assert training.position == Position(2)
 
 
 def test_workers_that_see_different_checkpoints_are_refused():
-    class Apart(OneWorker):
-        def gather(self, numbers):
+    class Apart(SingleProcess):
+        def all_gather(self, numbers):
             return torch.stack([numbers, numbers + 1])
 
     with pytest.raises(OutputError) as refusal:

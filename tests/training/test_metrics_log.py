@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from lstmfcn.errors import OutputError
-from lstmfcn.training.metrics_log import MetricsWriter, following, mean_metrics, read_metrics
+from lstmfcn.training.metrics_log import MetricsWriter, mean_metrics, read_metrics, tail_metrics
 
 EPOCHS = [{"epoch": i, "train_loss": 1 / i, "seconds": 0.5} for i in range(1, 6)]
 
@@ -41,7 +41,7 @@ def test_epochs_after_the_last_one_done_are_written_anew(tmp_path, epochs_done):
 
 def test_an_epoch_that_is_trained_twice_is_shown_once(tmp_path):
     path, seen = tmp_path / "metrics.jsonl", []
-    with following(path, seen.append, epochs_shown=1):
+    with tail_metrics(path, seen.append, epochs_shown=1):
         for done, upto in [(0, 3), (2, 5)]:
             with MetricsWriter(path, done) as write:
                 for metrics in EPOCHS[done:upto]:
@@ -84,7 +84,7 @@ def test_the_file_is_closed_when_the_block_fails(tmp_path):
 
 def test_followed_epochs_are_shown_once_and_in_order(tmp_path):
     path, seen = tmp_path / "metrics.jsonl", []
-    with following(path, seen.append), MetricsWriter(path) as write:
+    with tail_metrics(path, seen.append), MetricsWriter(path) as write:
         for metrics in EPOCHS:
             write(metrics)
             time.sleep(0.06)
@@ -98,7 +98,7 @@ def test_an_epoch_is_shown_while_the_block_still_runs(tmp_path):
         seen.append(metrics)
         shown.set()
 
-    with following(path, show), MetricsWriter(path) as write:
+    with tail_metrics(path, show), MetricsWriter(path) as write:
         write(EPOCHS[0])
         assert shown.wait(10)
         assert seen == EPOCHS[:1]
@@ -118,7 +118,7 @@ def test_lines_that_come_in_halves_into_a_late_file_are_shown_whole(tmp_path):
                     time.sleep(0.13)
 
     writer = threading.Thread(target=write_halves)
-    with following(path, seen.append):
+    with tail_metrics(path, seen.append):
         writer.start()
         writer.join()
     assert seen == EPOCHS
@@ -127,14 +127,14 @@ def test_lines_that_come_in_halves_into_a_late_file_are_shown_whole(tmp_path):
 def test_many_lines_at_the_very_end_are_all_shown(tmp_path):
     path, seen = tmp_path / "metrics.jsonl", []
     epochs = [{"epoch": i} for i in range(1, 5001)]
-    with following(path, seen.append):
+    with tail_metrics(path, seen.append):
         path.write_text("".join(json.dumps(metrics) + "\n" for metrics in epochs))
     assert seen == epochs
 
 
 def test_a_file_that_never_appears_shows_nothing(tmp_path):
     seen = []
-    with following(tmp_path / "metrics.jsonl", seen.append):
+    with tail_metrics(tmp_path / "metrics.jsonl", seen.append):
         pass
     assert seen == []
 
@@ -144,7 +144,7 @@ def test_following_ends_when_its_block_fails(tmp_path):
     threads = set(threading.enumerate())
 
     def fail_after_one_epoch():
-        with following(path, seen.append):
+        with tail_metrics(path, seen.append):
             path.write_text(json.dumps(EPOCHS[0]) + "\n")
             raise RuntimeError("stop")
 

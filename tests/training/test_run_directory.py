@@ -8,12 +8,12 @@ from pathlib import Path
 
 import pytest
 
-from lstmfcn.distributed.requests import Asked, read_inputs
+from lstmfcn.distributed.requests import TrainRequest, read_inputs
 from lstmfcn.errors import DataError, HyperparameterError, OutputError
 from lstmfcn.hyperparameters import Hyperparameters
-from lstmfcn.training.run_directory import RunRecord, refuse_used, run_folder
+from lstmfcn.training.run_directory import RunConfig, refuse_used, run_folder
 
-RECORD = RunRecord(
+RECORD = RunConfig(
     train="data/train",
     validation=None,
     model=None,
@@ -24,8 +24,8 @@ RECORD = RunRecord(
 
 def test_a_record_is_read_back(tmp_path):
     RECORD.save(tmp_path)
-    assert RunRecord.load(tmp_path) == RECORD
-    assert RunRecord.load(tmp_path / "none") is None
+    assert RunConfig.load(tmp_path) == RECORD
+    assert RunConfig.load(tmp_path / "none") is None
 
 
 def test_a_record_of_before_there_was_tracking_is_read(tmp_path):
@@ -33,17 +33,17 @@ def test_a_record_of_before_there_was_tracking_is_read(tmp_path):
     written = json.loads((tmp_path / "run.json").read_text())
     del written["track"]
     (tmp_path / "run.json").write_text(json.dumps(written))
-    assert RunRecord.load(tmp_path) == RECORD
+    assert RunConfig.load(tmp_path) == RECORD
 
 
 def test_a_record_of_before_there_could_be_several_data_arguments_is_read(tmp_path):
     several = RECORD.model_copy(update={"train": ("a.csv", "b.csv"), "validation": ("v",)})
     several.save(tmp_path)
-    assert RunRecord.load(tmp_path) == several
+    assert RunConfig.load(tmp_path) == several
     written = json.loads((tmp_path / "run.json").read_text())
     written |= {"train": "data/train", "validation": "v"}
     (tmp_path / "run.json").write_text(json.dumps(written))
-    found = RunRecord.load(tmp_path)
+    found = RunConfig.load(tmp_path)
     assert (found.train, found.validation) == (("data/train",), ("v",))
 
 
@@ -51,7 +51,7 @@ def test_a_record_of_before_there_could_be_several_data_arguments_is_read(tmp_pa
 def test_a_record_that_cannot_be_read_is_told_in_a_line(tmp_path, text):
     (tmp_path / "run.json").write_text(text)
     with pytest.raises(OutputError) as refusal:
-        RunRecord.load(tmp_path)
+        RunConfig.load(tmp_path)
     assert str(refusal.value).startswith(f"{tmp_path}/run.json: ")
     assert "\n" not in str(refusal.value)
 
@@ -180,7 +180,7 @@ def test_of_several_processes_that_come_and_go_one_holds_a_folder_at_a_time(tmp_
 def test_a_strange_record_is_told_in_a_line(tmp_path, text):
     (tmp_path / "run.json").write_text(text)
     with pytest.raises(OutputError) as refusal:
-        RunRecord.load(tmp_path)
+        RunConfig.load(tmp_path)
     assert str(refusal.value).startswith(f"{tmp_path}/run.json: ")
     assert len(str(refusal.value)) < 1000
 
@@ -188,20 +188,20 @@ def test_a_strange_record_is_told_in_a_line(tmp_path, text):
 def test_a_pipe_in_the_place_of_a_record_is_not_waited_for(tmp_path):
     os.mkfifo(tmp_path / "run.json")
     with pytest.raises(OutputError, match="cannot be read"):
-        RunRecord.load(tmp_path)
+        RunConfig.load(tmp_path)
 
 
 def test_a_run_on_several_data_arguments_is_resumed_on_them(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     for name in ("a.csv", "b.csv", "v.csv"):
         Path(name).write_text("y,x_1\nant,1\nbee,2\n")
-    asked = Asked(["b.csv", "a.csv"], "v.csv", None, Hyperparameters())
+    asked = TrainRequest(["b.csv", "a.csv"], "v.csv", None, Hyperparameters())
     asked.begin(tmp_path / "run", resume=False).save(tmp_path / "run")
-    known = RunRecord.load(tmp_path / "run")
-    again = Asked(None, None, None, Hyperparameters()).found_at(known)
+    known = RunConfig.load(tmp_path / "run")
+    again = TrainRequest(None, None, None, Hyperparameters()).found_at(known)
     assert again == known
     inputs = read_inputs(again)
     assert [shard.name for shard in inputs.training.shards] == ["b.csv", "a.csv"]
     assert (inputs.training.data, inputs.validation.data) == ("b.csv, a.csv", "v.csv")
-    moved = Asked("a.csv", ["b.csv", "v.csv"], None, Hyperparameters()).found_at(known)
+    moved = TrainRequest("a.csv", ["b.csv", "v.csv"], None, Hyperparameters()).found_at(known)
     assert (moved.train, moved.validation) == (("a.csv",), ("b.csv", "v.csv"))

@@ -5,7 +5,7 @@ from matplotlib.image import imread
 import lstmfcn.tuning.plots as sweep_plots_module
 from lstmfcn.tuning.plots import IMPORTANCE, OBJECTIVE, SLICES, sweep_plots
 from lstmfcn.tuning.search_space import SearchSpace
-from lstmfcn.tuning.sweep import Objective, Trial
+from lstmfcn.tuning.sweep import Objective, TrialResult
 
 SPACE = SearchSpace.parse(
     "lr: {loguniform: [0.001, 0.1]}\nfilters-1: {int: [3, 7]}\n"
@@ -17,7 +17,7 @@ SPACE = SearchSpace.parse(
 def trials(n, objective=None):
     random = np.random.default_rng(0)
     return [
-        Trial(
+        TrialResult(
             number,
             {
                 "lr": float(random.uniform(0.001, 0.1)),
@@ -38,7 +38,7 @@ def draw(*sweep):
 
 @pytest.mark.parametrize("metric", ["valid_accuracy", "valid_loss"])
 def test_three_plots(tmp_path, metric):
-    failed = Trial(25, {"lr": 0.01, "filters_1": 3, "schedule": "cosine"}, "failed")
+    failed = TrialResult(25, {"lr": 0.01, "filters_1": 3, "schedule": "cosine"}, "failed")
     draw([*trials(24), failed], SPACE, Objective(metric), tmp_path)
     assert {path.name for path in tmp_path.iterdir()} == {OBJECTIVE, SLICES, IMPORTANCE}
     for path in tmp_path.iterdir():
@@ -65,7 +65,7 @@ def test_importances_of_few_trials_are_not_drawn(tmp_path, monkeypatch, n, expec
 
 
 def test_defaults_outside_of_the_space_are_drawn_among_the_trials_alone(tmp_path, monkeypatch):
-    outside = Trial(
+    outside = TrialResult(
         1, {"lr": 0.5, "filters_1": 128, "schedule": "one-cycle"}, "done", objective=0.99
     )
     assert not bars(tmp_path, [outside, *trials(20)[1:]], monkeypatch)

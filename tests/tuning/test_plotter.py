@@ -11,7 +11,7 @@ from matplotlib.image import imread
 from lstmfcn.tuning.plots import IMPORTANCE, OBJECTIVE, SLICES
 from lstmfcn.tuning.plotter import sweep_plotter
 from lstmfcn.tuning.search_space import Choice
-from lstmfcn.tuning.sweep import Search, SweepLog, SweepRecord, Trial
+from lstmfcn.tuning.sweep import SearchConfig, SweepConfig, SweepLog, TrialResult
 
 
 def children():
@@ -20,8 +20,8 @@ def children():
 
 def swept(tmp_path):
     """A folder that holds a sweep of four trials."""
-    SweepRecord.of(Search(space="published"), set()).save(tmp_path)
-    space = SweepRecord.load(tmp_path).search_space()
+    SweepConfig.of(SearchConfig(space="published"), set()).save(tmp_path)
+    space = SweepConfig.load(tmp_path).search_space()
     log = SweepLog(tmp_path)
     log.start()
     sampled = {
@@ -29,7 +29,7 @@ def swept(tmp_path):
         for name, values in space.values.items()
     }
     for number in range(1, 5):
-        log.add(Trial(number, sampled, "done", objective=number / 10))
+        log.add(TrialResult(number, sampled, "done", objective=number / 10))
 
 
 def test_what_it_is_asked_for_is_there_when_the_block_has_ended(tmp_path):

@@ -7,14 +7,14 @@ from hypothesis import strategies as st
 
 from lstmfcn.errors import HyperparameterError, OutputError
 from lstmfcn.tuning.progress import SweepProgress, trial_line
-from lstmfcn.tuning.sweep import EVENTS, TRIALS, Began, Objective, SweepLog, Trial
+from lstmfcn.tuning.sweep import EVENTS, TRIALS, Objective, SweepLog, TrialResult, TrialStarted
 
 ACCURACY, LOSS = Objective("valid_accuracy"), Objective("valid_loss")
 
 
 def trial(number, objective=0.5, status="done", **changes):
     metrics = {"epoch": 3, "valid_accuracy": objective, "train_loss": 0.25}
-    return Trial(
+    return TrialResult(
         number,
         {"lr": 0.01, "batch_size": 32},
         status,
@@ -36,7 +36,12 @@ def table(folder):
 
 
 def test_what_was_written_is_read_again_in_order(tmp_path):
-    events = [Began(1, {"lr": 0.01}), Began(2, {"lr": 0.02}), trial(2), trial(1, 0.75)]
+    events = [
+        TrialStarted(1, {"lr": 0.01}),
+        TrialStarted(2, {"lr": 0.02}),
+        trial(2),
+        trial(1, 0.75),
+    ]
     written(tmp_path, *events)
     again = SweepLog(tmp_path)
     assert again.events == events
@@ -46,19 +51,19 @@ def test_what_was_written_is_read_again_in_order(tmp_path):
 
 @pytest.mark.parametrize("kept", range(1, 40, 7))
 def test_a_last_line_that_was_cut_off_is_left_out_and_others_follow(tmp_path, kept):
-    written(tmp_path, Began(1, {"lr": 0.01}), trial(1))
+    written(tmp_path, TrialStarted(1, {"lr": 0.01}), trial(1))
     path = tmp_path / EVENTS
     first, second, _ = path.read_text().split("\n")
     path.write_text(first + "\n" + second[:kept])
     log = SweepLog(tmp_path)
-    assert log.events == [Began(1, {"lr": 0.01})]
+    assert log.events == [TrialStarted(1, {"lr": 0.01})]
     log.start()
     log.add(trial(1, 0.9))
     assert SweepLog(tmp_path).events[1:] == [trial(1, 0.9)]
 
 
 def test_a_damaged_line_is_refused(tmp_path):
-    written(tmp_path, Began(1, {}), trial(1))
+    written(tmp_path, TrialStarted(1, {}), trial(1))
     path = tmp_path / EVENTS
     path.write_text(path.read_text().replace('"began"', '"begun"'))
     with pytest.raises(OutputError, match=r"sweep.jsonl, line 1: is damaged"):
@@ -66,8 +71,10 @@ def test_a_damaged_line_is_refused(tmp_path):
 
 
 def test_the_table_has_a_row_a_trial(tmp_path):
-    failed = Trial(2, {"lr": 0.5, "batch_size": 16}, "failed", reason="train_loss became nan, sic")
-    written(tmp_path, Began(1, {}), Began(2, {}), failed, trial(1)).settle()
+    failed = TrialResult(
+        2, {"lr": 0.5, "batch_size": 16}, "failed", reason="train_loss became nan, sic"
+    )
+    written(tmp_path, TrialStarted(1, {}), TrialStarted(2, {}), failed, trial(1)).flush()
     rows = table(tmp_path)
     assert [row["trial"] for row in rows] == ["1", "2"]
     assert rows[0]["valid_accuracy"] == rows[0]["objective"] == "0.5"
@@ -78,8 +85,8 @@ def test_the_table_has_a_row_a_trial(tmp_path):
 
 
 def test_the_table_of_a_sweep_that_was_killed_is_whole_when_it_goes_on(tmp_path):
-    log = written(tmp_path, Began(1, {}), trial(1))
-    log.settle()
+    log = written(tmp_path, TrialStarted(1, {}), trial(1))
+    log.flush()
     log.add(trial(2))  # and killed
     assert len(table(tmp_path)) == 1
     SweepLog(tmp_path).start()
@@ -87,22 +94,22 @@ def test_the_table_of_a_sweep_that_was_killed_is_whole_when_it_goes_on(tmp_path)
 
 
 def test_there_is_no_table_before_a_trial_has_ended(tmp_path):
-    written(tmp_path, Began(1, {"lr": 0.01})).settle()
+    written(tmp_path, TrialStarted(1, {"lr": 0.01})).flush()
     assert not (tmp_path / TRIALS).exists()
 
 
 def test_a_record_that_cannot_be_made_durable_is_told_in_a_line(tmp_path):
-    log = written(tmp_path, Began(1, {"lr": 0.01}))
+    log = written(tmp_path, TrialStarted(1, {"lr": 0.01}))
     (tmp_path / EVENTS).unlink()
     with pytest.raises(OutputError, match=r"sweep.jsonl: cannot be written \(No such file"):
-        log.settle()
+        log.flush()
 
 
 def test_a_table_that_is_whole_is_not_written_again(tmp_path):
-    log = written(tmp_path, Began(1, {}), trial(1))
-    log.settle()
+    log = written(tmp_path, TrialStarted(1, {}), trial(1))
+    log.flush()
     (tmp_path / TRIALS).unlink()
-    log.settle()
+    log.flush()
     assert not (tmp_path / TRIALS).exists()
 
 
@@ -140,7 +147,7 @@ def test_progress_tells_how_the_sweep_stands(capsys):
 
 
 def test_a_failed_trial_tells_its_reason():
-    failed = Trial(7, {"lr": 0.123456789}, "failed", reason="train_loss became nan")
+    failed = TrialResult(7, {"lr": 0.123456789}, "failed", reason="train_loss became nan")
     assert trial_line(failed, ACCURACY) == "trial 7 failed: train_loss became nan (lr 0.1235)"
 
 
