@@ -9,7 +9,7 @@ LstmfcnError
 │   ├── ResourceError        the cluster cannot give what was asked
 │   └── TrackingError        a training cannot be tracked where it is to be
 ├── TrainingError        training itself failed (a loss that is not finite): one line, exit code 1
-└── StoppedError         the user stopped it: one line, exit code 130
+└── RunInterruptedError  the user stopped it: one line, exit code 130
 
 Anything else that escapes is a bug of lstmfcn and keeps its traceback.
 """

@@ -16,10 +16,10 @@ REPOSITORY = Path(lstmfcn.__file__).parents[1]
 TRAINING = """
 import logging, time
 from lstmfcn.training.progress import Progress
-from lstmfcn.console import Manners, stage, tell_result, use
+from lstmfcn.console import OutputMode, configure_output, print_result, print_status
 
-use(Manners(quiet={quiet}, as_json={as_json}))
-with stage("starting"):
+configure_output(OutputMode(quiet={quiet}, as_json={as_json}))
+with print_status("starting"):
     time.sleep(0.2)
 with Progress(epochs=2) as progress:
     for epoch in (1, 2):
@@ -28,7 +28,7 @@ with Progress(epochs=2) as progress:
         logging.getLogger().info("a worker was lost in " + 12 * "a long folder/")
         time.sleep(0.2)
 logging.getLogger().warning("a warning")
-tell_result("best: epoch 2", epoch=2)
+print_result("best: epoch 2", epoch=2)
 """
 
 
@@ -110,9 +110,9 @@ def test_a_dumb_terminal_and_a_quiet_command_have_no_bar(manners):
 
 WAITING = """
 import time
-from lstmfcn.signals import stoppable
+from lstmfcn.signals import graceful_interrupts
 try:
-    with stoppable():
+    with graceful_interrupts():
         try:
             print("ready", flush=True)
             time.sleep(60)
@@ -141,15 +141,17 @@ TAMED = r"a\x1b[31mb\x9b2Jc\rd\u202ee\u2066f\x07g\x7fh\u2028i"
 
 TELLING = """
 import logging
-from lstmfcn.console import Manners, show_all_characters, stage, tell_progress, tell_result, use
+from lstmfcn.console import (
+    OutputMode, configure_output, print_progress, print_result, print_status, show_all_characters
+)
 show_all_characters()
-use(Manners())
+configure_output(OutputMode())
 name = {name!r}
 logging.getLogger().warning("log %s", name)
-tell_progress("progress " + name)
-with stage("stage " + name + "[red]"):
+print_progress("progress " + name)
+with print_status("stage " + name + "[red]"):
     pass
-tell_result("result " + name)
+print_result("result " + name)
 """
 
 
@@ -181,6 +183,7 @@ def test_names_that_stdout_cannot_encode_are_escaped(encoding):
 
 
 def test_matplotlib_does_not_tell_of_its_fonts():
-    text = "from lstmfcn.console import Manners, use; import logging; use(Manners()); "
+    text = "from lstmfcn.console import OutputMode, configure_output; import logging; "
+    text += "configure_output(OutputMode()); "
     text += 'logging.getLogger("matplotlib.font_manager").info("generated new fontManager")'
     assert in_a_pipe([sys.executable, "-c", text]) == ([], [])

@@ -62,7 +62,7 @@ def run(request: CheckedTraining, ray_stays: bool) -> EpochMetrics:
     Raises:
         UserError: data, output or cluster do not allow it.
         TrainingError: the loss became infinite or nan.
-        StoppedError: the user stopped it.
+        RunInterruptedError: the user stopped it.
     """
     machines = nodes()
     members = request.inputs.record.hyperparameters.members
@@ -185,7 +185,7 @@ def _stop(
     """Give the workers time to write a checkpoint; all the time they take, where Ray stays.
 
     Raises:
-        StoppedError: tells where the training can go on, and how many epochs are lost.
+        RunInterruptedError: tells where the training can go on, and how many epochs are lost.
     """
     logger.info("stopping, with a checkpoint (Ctrl-C again ends it at once)")
     (request.folder / STOP).touch()

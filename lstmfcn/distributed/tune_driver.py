@@ -47,7 +47,7 @@ def run(request: CheckedSweep, log: SweepLog, draw: Draw) -> TrialResult:
     Raises:
         UserError: data, output or cluster do not allow it.
         TrainingError: no trial finished.
-        StoppedError: the user stopped it.
+        RunInterruptedError: the user stopped it.
     """
     machines = nodes()
     allotment = _allotment(machines, request.resources)

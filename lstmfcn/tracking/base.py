@@ -62,7 +62,7 @@ class Tracker(Protocol):
             kept: the kept epoch's metrics, once training has ended with a model.
 
         Raises:
-            OutageError: not all could be written; it is tried again later.
+            TrackerUnavailableError: not all could be written; it is tried again later.
         """
 
 

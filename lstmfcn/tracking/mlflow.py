@@ -108,7 +108,7 @@ class MLflow:
         """Send what is missing; where the training has ended, also its model, and how it ended.
 
         Raises:
-            OutageError: MLflow does not answer.
+            TrackerUnavailableError: MLflow does not answer.
         """
         standing = run.state + (f", {len(history)} epochs" if history else "")
         try:
@@ -214,8 +214,8 @@ def _telling_outages(where: str) -> Iterator[None]:
     """Turn what MLflow and its stores raise into a line.
 
     Raises:
-        OutageError: MLflow does not answer, or refuses.
-        LostRunError: it does not know what was asked for.
+        TrackerUnavailableError: MLflow does not answer, or refuses.
+        RunNotFoundError: it does not know what was asked for.
     """
     from mlflow.exceptions import MlflowException
     from sqlalchemy.exc import SQLAlchemyError  # Optuna brings SQLAlchemy

@@ -52,7 +52,7 @@ class TensorBoard:
         """Write what is missing. What has no epochs of its own, such as a sweep, has no curves.
 
         Raises:
-            OutageError: a file cannot be written.
+            TrackerUnavailableError: a file cannot be written.
         """
         if not history:
             return

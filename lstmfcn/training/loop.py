@@ -60,7 +60,7 @@ def fit(
     Raises:
         TrainingError: the loss is no longer finite.
         OutputError: a checkpoint cannot be written, or workers see different ones.
-        StoppedError: training is to stop, and can go on from its last checkpoint.
+        RunInterruptedError: training is to stop, and can go on from its last checkpoint.
     """
     model, workers = training.model, training.workers
     _refuse_different_starts(training)

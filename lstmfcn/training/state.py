@@ -83,7 +83,7 @@ class TrainState:
 
         Raises:
             OutputError: it cannot be written.
-            StoppedError: training is to stop; the checkpoint has been written.
+            RunInterruptedError: training is to stop; the checkpoint has been written.
         """
         buffers = self.workers.all_gather(self._buffers())
         sums = self.workers.all_reduce(self.sums.clone())
@@ -107,7 +107,7 @@ class TrainState:
         """Every worker calls this, where there is nothing that a checkpoint does not have.
 
         Raises:
-            StoppedError: training is to stop.
+            RunInterruptedError: training is to stop.
         """
         if self.workers.broadcast(checkpoints.stopped()):
             raise RunInterruptedError(f"stopped after {self.position}", resumable=True)
