@@ -51,7 +51,7 @@ _ENVIRONMENT = {
 }
 
 _MOST_BYTES = 27
-"""Of the path of HAProxy's folder. HAProxy allows a socket 97 bytes (107 of the system, less its own
+"""Of the path of HAProxy's folder. HAProxy allows a socket 97 bytes (the system 107, less a
 suffix); Ray adds a folder of 56 letters, and the longest name is metrics.sock."""
 
 _PORTS_EACH = 250
