@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 DEMO := demo
 EPOCHS := 20
 
-.PHONY: demo test check clean
+.PHONY: demo test test-fast check clean
 .DEFAULT_GOAL := demo
 
 $(VENV)/ready: pyproject.toml constraints.txt
@@ -33,7 +33,10 @@ demo: $(VENV)/ready
 	@echo "predictions     $(DEMO)/predictions"
 
 test: $(VENV)/ready
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n 2 --dist loadgroup
+
+test-fast: $(VENV)/ready
+	$(BIN)/python -m pytest -n 2 --dist worksteal -m 'not ray'
 
 check: $(VENV)/ready
 	$(BIN)/ruff format --check .

@@ -3,9 +3,11 @@
 Tests on Ray share one local Ray; commands that they start as processes use it too.
 """
 
+import io
 import os
 import subprocess
-import sys
+from contextlib import redirect_stderr, redirect_stdout
+from typing import NamedTuple
 
 import pytest
 from hypothesis import settings
@@ -14,15 +16,37 @@ from tests.helpers.checkout import REPOSITORY
 
 RAY = REPOSITORY / "tests" / "ray"
 
+WITH_A_RAY_OF_THEIR_OWN = {
+    *("test_jobs_on_gpu", "test_nodes", "test_notebook", "test_own_ray", "test_page_in_browser"),
+    *("test_readme", "test_serve", "test_serve_beside", "test_serve_deploy"),
+}
+
 settings.register_profile("suite", deadline=None)
 settings.load_profile("suite")
 
 
+@pytest.hookimpl(tryfirst=True)  # before markers are read
 def pytest_collection_modifyitems(items):
-    """Mark what starts Ray, so that ``-m "not ray"`` leaves it out."""
+    """Mark what starts Ray, so that ``-m "not ray"`` leaves it out; say what runs in one process.
+
+    Tests on the shared Ray stay in one process, so that there is one such Ray; those that start
+    servers, jobs and Rays of their own run beside them in another.
+    """
     for item in items:
-        if RAY in item.path.parents or "cluster" in getattr(item, "fixturenames", ()):
+        fixtures = getattr(item, "fixturenames", ())
+        if RAY in item.path.parents or "cluster" in fixtures:
             item.add_marker("ray")
+        if item.get_closest_marker("ray"):
+            alone = item.path.stem in WITH_A_RAY_OF_THEIR_OWN
+            item.add_marker(pytest.mark.xdist_group("servers" if alone else "cluster"))
+
+
+class Ended(NamedTuple):
+    """A command that has ended, as `subprocess.CompletedProcess` has it."""
+
+    returncode: int
+    stdout: str
+    stderr: str
 
 
 @pytest.fixture(scope="session")
@@ -79,10 +103,14 @@ def refused(cluster, capsys):  # noqa: ARG001 - the Ray that it finds
 
 
 @pytest.fixture(scope="session")
-def job(run_command):
-    """Run ``jobs/NAME.py`` with flags."""
+def job(cluster):  # noqa: ARG001 - the Ray that it finds
+    """Run what ``jobs/NAME.py`` runs, with flags, in this process, which has all of it imported."""
+    from lstmfcn.cli.main import main
 
     def run(name, *flags):
-        return run_command(sys.executable, REPOSITORY / "jobs" / f"{name}.py", *flags)
+        stdout, stderr = io.StringIO(), io.StringIO()
+        with redirect_stdout(stdout), redirect_stderr(stderr):
+            code = main([name, *map(str, flags)])
+        return Ended(code, stdout.getvalue(), stderr.getvalue())
 
     return run

@@ -7,6 +7,8 @@ from nbclient import NotebookClient
 from tests.helpers.checkout import REPOSITORY
 from tests.helpers.heads import free_ports
 
+pytestmark = pytest.mark.ray  # the notebook starts one
+
 NOTEBOOK = REPOSITORY / "notebooks" / "quickstart.ipynb"
 PICTURES = 6
 """Series, learning curve, slices of the sweep, answers, confusion matrix, explanations."""

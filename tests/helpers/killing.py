@@ -5,6 +5,8 @@ import signal
 import time
 from pathlib import Path
 
+import ray
+
 from lstmfcn.training.metrics_log import read_metrics
 
 
@@ -23,8 +25,14 @@ def epochs_in(output):
     return len(read_metrics(path)) if path.exists() else 0
 
 
-def train_workers(session="", name="ray::RayTrainWorker"):
-    """Process ids of the Train workers, or others, of the Ray whose temporary folder is named."""
+def session():
+    """The folder of the Ray that this process is connected to, which is in its processes' logs."""
+    return ray._private.worker._global_node.get_session_dir_path()
+
+
+def train_workers(session_folder=None, name="ray::RayTrainWorker"):
+    """Process ids of the Train workers, or others, of one Ray: the one in use, or another's."""
+    folder = session() if session_folder is None else session_folder
     found = []
     for process in Path("/proc").iterdir():
         try:
@@ -32,14 +40,14 @@ def train_workers(session="", name="ray::RayTrainWorker"):
             log = str((process / "fd" / "1").readlink())
         except OSError:
             continue
-        if command.startswith(name.encode()) and session in log:
+        if command.startswith(name.encode()) and folder in log:
             found.append(int(process.name))
     return found
 
 
-def kill_train_worker(session="", name="ray::RayTrainWorker"):
+def kill_train_worker(name="ray::RayTrainWorker"):
     """SIGKILL one Train worker, or another process; returns its id."""
-    (pid, *_) = wait_until(lambda: train_workers(session, name), "a training worker")
+    (pid, *_) = wait_until(lambda: train_workers(name=name), "a training worker")
     os.kill(pid, signal.SIGKILL)
-    wait_until(lambda: pid not in train_workers(session, name), "the end of the worker")
+    wait_until(lambda: pid not in train_workers(name=name), "the end of the worker")
     return pid

@@ -4,7 +4,6 @@ import json
 import threading
 
 import pytest
-import ray
 
 from lstmfcn.distributed.predict import predict
 from lstmfcn.distributed.requests import Resources
@@ -16,11 +15,6 @@ from lstmfcn.model.artifact import Artifact
 from lstmfcn.training.metrics_log import read_metrics
 from tests.helpers.killing import epochs_in, kill_train_worker, wait_until
 from tests.helpers.problems import TINY, flags_of, waves, write
-
-
-def session():
-    return ray._private.worker._global_node.get_session_dir_path()
-
 
 MEMBERS = TINY.model_copy(update={"epochs": 6, "batch_size": 8, "members": 3, "view": "all"})
 ONE_CPU = Resources(cpus_per_worker=1)
@@ -82,7 +76,7 @@ def test_a_killed_member_goes_on_from_its_checkpoint(tmp_path, data, held_out, w
 
     def kill():
         wait_until(lambda: epochs_in(output / "members" / "00") >= 2, "epochs of member 0")
-        kill_train_worker(session(), "ray::_train_member")
+        kill_train_worker("ray::_train_member")
 
     killer = threading.Thread(target=kill)
     killer.start()

@@ -45,8 +45,7 @@ def test_predictions_are_byte_identical_with_and_without_ray(tmp_path, model):
 
 def predictors():
     """Process ids of the predictors of this Ray."""
-    session = ray._private.worker._global_node.get_session_dir_path()
-    return train_workers(session, "ray::Predictor")
+    return train_workers(name="ray::Predictor")
 
 
 def test_a_killed_predictor_is_replaced_and_the_files_are_the_same(tmp_path, model):

@@ -114,10 +114,9 @@ sys.exit(main(sys.argv[1:]))
 def test_a_ray_that_starts_too_slowly_is_told_in_a_line_and_leaves_nothing_running(tmp_path):
     write(tmp_path / "data", waves(20))
     environment = {name: v for name, v in os.environ.items() if name != "RAY_ADDRESS"}
-    before = set(raylets())
     done = subprocess.run(
         [sys.executable, "-c", TOO_SLOW, "train", "--train", "data", "--output", "run"],
-        env=environment | {"PYTHONPATH": str(REPOSITORY)},
+        env=environment | {"PYTHONPATH": str(REPOSITORY), "STARTED_BY": str(tmp_path)},
         cwd=tmp_path,
         capture_output=True,
         text=True,
@@ -128,15 +127,18 @@ def test_a_ray_that_starts_too_slowly_is_told_in_a_line_and_leaves_nothing_runni
     assert "Traceback" not in done.stderr
     assert done.stderr.splitlines()[-1].startswith("lstmfcn: Ray did not start within the 30 s")
     assert not (tmp_path / "run").exists()
-    wait_until(lambda: set(raylets()) <= before, "the end of all that was started")
+    wait_until(lambda: not raylets(tmp_path), "the end of all that was started")
 
 
-def raylets():
-    """Ids of the processes that are a node of a Ray."""
-    for status in Path("/proc").glob("[0-9]*/comm"):
+def raylets(started_by):
+    """Ids of the processes that are a node of a Ray that was started with this environment."""
+    found = []
+    for process in Path("/proc").glob("[0-9]*"):
         with suppress(OSError):
-            if status.read_text().strip() in ("raylet", "gcs_server"):
-                yield status.parent.name
+            is_node = (process / "comm").read_text().strip() in ("raylet", "gcs_server")
+            if is_node and f"STARTED_BY={started_by}" in (process / "environ").read_text():
+                found.append(process.name)
+    return found
 
 
 def test_a_ray_that_was_there_stays(cluster):

@@ -8,7 +8,6 @@ import sys
 import threading
 
 import pytest
-import ray
 
 from lstmfcn.distributed.requests import Resources
 from lstmfcn.distributed.train import train
@@ -73,10 +72,6 @@ def start_job(cluster):
         process.stdout.close()
 
 
-def session():
-    return ray._private.worker._global_node.get_session_dir_path()
-
-
 def assert_as_if_never_interrupted(output, whole):
     """Same weights, bit for bit, and every epoch once, with the same losses."""
     found, expected = Artifact.load(output / "model"), Artifact.load(whole / "model")
@@ -100,13 +95,13 @@ def test_a_killed_worker_is_replaced_and_the_result_is_the_same(tmp_path, long_d
 
     def kill():
         wait_until(lambda: epochs_in(output) >= 1, "epoch 1")
-        kill_train_worker(session())
+        kill_train_worker()
         wait_until(lambda: epochs_in(output) >= 4, "epoch 4")
-        kill_train_worker(session())
+        kill_train_worker()
         done = epochs_in(output)  # the next worker must train: what this one left may look the same
         wait_until(lambda: epochs_in(output) > done, "the next worker")
         wait_until(lambda: any((output / "checkpoints").glob(".epoch-*")), "a checkpoint", 60, 0)
-        kill_train_worker(session())
+        kill_train_worker()
         unfinished.extend((output / "checkpoints").glob(".epoch-*"))
 
     killer = threading.Thread(target=kill)
@@ -135,7 +130,7 @@ def test_a_run_whose_driver_was_killed_can_be_resumed_and_ends_the_same(
     wait_until(lambda: epochs_in(output) >= 2, "epoch 2")
     driver.send_signal(signal.SIGKILL)
     driver.communicate()
-    wait_until(lambda: not train_workers(session()), "the end of the workers")
+    wait_until(lambda: not train_workers(), "the end of the workers")
 
     again = job("train", "--train", long_data, "--output", output)
     assert again.returncode == 2
@@ -204,7 +199,7 @@ def test_workers_that_die_at_once_are_not_started_for_ever(tmp_path, long_data):
 
     def kill_all():
         while not finished.is_set():
-            for pid in train_workers(session()):
+            for pid in train_workers():
                 os.kill(pid, signal.SIGKILL)
                 killed.add(pid)
             finished.wait(0.2)

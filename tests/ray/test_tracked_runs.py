@@ -7,7 +7,6 @@ import sys
 import threading
 
 import pytest
-import ray
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from lstmfcn.distributed.requests import Resources
@@ -46,10 +45,6 @@ def store(tmp_path, monkeypatch):
     return client
 
 
-def session():
-    return ray._private.worker._global_node.get_session_dir_path()
-
-
 def points(folder, tag="train_loss"):
     """Epochs and values, in TensorBoard's eyes."""
     events = EventAccumulator(str(folder), purge_orphaned_data=False).Reload()
@@ -77,7 +72,7 @@ def test_a_run_whose_driver_was_killed_is_tracked_on_without_an_epoch_twice(
         wait_until(lambda: (output / "mlflow.json").exists(), "the run in MLflow", 300)
         wait_until(lambda: epochs_in(output) >= 3, "epoch 3")
         driver.send_signal(signal.SIGKILL)
-    wait_until(lambda: not train_workers(session()), "the end of the workers")
+    wait_until(lambda: not train_workers(), "the end of the workers")
     assert RunConfig.load(output).track == ("tensorboard", "mlflow")
 
     done = job("train", "--cpus-per-worker", "1", "--output", output, "--resume")
@@ -105,7 +100,7 @@ def test_a_killed_worker_leaves_no_epoch_twice(tmp_path, long_data):
 
     def kill():
         wait_until(lambda: epochs_in(output) >= 3, "epoch 3")
-        kill_train_worker(session())
+        kill_train_worker()
 
     killer = threading.Thread(target=kill)
     killer.start()

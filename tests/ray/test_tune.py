@@ -20,7 +20,7 @@ from lstmfcn.training.metrics_log import read_metrics
 from lstmfcn.training.run_directory import STOP, RunConfig
 from lstmfcn.tuning.plots import IMPORTANCE, OBJECTIVE, SLICES
 from lstmfcn.tuning.sweep import EVENTS, SweepLog
-from tests.helpers.killing import wait_until
+from tests.helpers.killing import train_workers, wait_until
 from tests.helpers.problems import TINY, as_flags, waves, write
 
 REPOSITORY = Path(__file__).parents[2]
@@ -196,13 +196,7 @@ def test_a_trial_whose_process_is_killed_fails_alone(data, cluster, tmp_path):
 
 def trial_processes():
     """Process ids of the trials that run."""
-    names = {}
-    for process in Path("/proc").iterdir():
-        try:
-            names[process.name] = (process / "cmdline").read_bytes()
-        except OSError:
-            continue
-    return [int(pid) for pid, name in names.items() if name.startswith(b"ray::ImplicitFunc.train")]
+    return train_workers(name="ray::ImplicitFunc.train")
 
 
 def test_trials_shorter_than_the_start_of_their_process_run_two_at_a_time(data, job, tmp_path):
