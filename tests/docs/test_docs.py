@@ -472,10 +472,9 @@ def test_every_file_that_a_page_names_is_there_and_benchmarks_have_their_flags(p
     for line in lines_of(path.read_text()):
         for name in FILE.findall(line):
             assert (REPOSITORY / name).exists(), line
-        if found := re.match(r"python (benchmarks/\w+\.py)(.*?)(?: -- .*)?$", line):
-            script, flags = found.groups()
-            source = "".join(
-                (REPOSITORY / n).read_text() for n in (script, "benchmarks/commands.py")
-            )
+        if found := re.match(r"python -m (benchmarks[\w.]+)(.*?)(?: -- .*)?$", line):
+            module, flags = found.groups()
+            script = f"{module.replace('.', '/')}.py"
+            source = "".join((REPOSITORY / n).read_text() for n in (script, "benchmarks/common.py"))
             for flag in re.findall(r"--[\w-]+", flags):
                 assert f'"{flag}"' in source, line

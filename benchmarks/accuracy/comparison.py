@@ -11,6 +11,8 @@ import matplotlib.pyplot as plt
 import pandas as pd
 from scipy.stats import friedmanchisquare, wilcoxon
 
+from benchmarks.common import print_ratio, print_table
+
 PUBLISHED = {
     "LSTM-FCN": "published_lstm_fcn",
     "ALSTM-FCN": "published_alstm_fcn",
@@ -21,37 +23,43 @@ OURS = "here"
 
 
 def accuracies(found: pd.DataFrame, index: pd.DataFrame) -> pd.DataFrame:
-    """Our mean over seeds beside the published accuracies, a row a set that all have."""
+    """Our mean over seeds beside the published accuracies, one row per set that all have."""
     means = found.groupby("set").accuracy.mean().rename(OURS)
     published = index[list(PUBLISHED.values())].rename(columns={v: k for k, v in PUBLISHED.items()})
     return pd.DataFrame(means).join(published, how="inner").dropna()
 
 
 def print_comparison(found: pd.DataFrame, index: pd.DataFrame) -> None:
-    """The table of sets, then wins, draws, losses, means, ranks and the Wilcoxon test."""
+    """The table of sets, then means, ranks, wins, draws, losses and the Wilcoxon test."""
     by_set = found.groupby("set")
     table = by_set.accuracy.agg(["mean", "std", "min", "max", "count"])
     table["seconds"] = by_set.seconds.mean()
     table["epochs"], table["parameters"] = by_set.epochs.max(), by_set.parameters.max()
     table = table.join(index[["n_train", "n_timepoints", "published_lstm_fcn"]])
     table["difference"] = table["mean"] - table.published_lstm_fcn
-    print(table.round(4).to_string())
+    print_table(table.reset_index())
     together = accuracies(found, index)
     ranks = together.rank(axis=1, ascending=False).mean()
-    print(f"\n{len(together)} sets that all have; seconds in all {found.seconds.sum():.0f}")
-    print(f"{OURS}: mean {together[OURS].mean():.4f}, mean rank {ranks[OURS]:.2f}")
-    for name in PUBLISHED:
+    print(f"  {len(together)} sets that all have; seconds in all {found.seconds.sum():.0f}")
+    rows: list[dict[str, object]] = []
+    for name in together.columns:
         difference = (together[OURS] - together[name]).round(6)
-        p = wilcoxon(difference).pvalue if (difference != 0).any() else 1.0
-        print(
-            f"against {name} (mean {together[name].mean():.4f}, mean rank {ranks[name]:.2f}): "
-            f"{(difference > 0).sum()} wins, {(difference == 0).sum()} draws, "
-            f"{(difference < 0).sum()} losses, Wilcoxon p = {p:.3f}"
-        )
+        row = {"method": name, "mean": together[name].mean(), "mean rank": ranks[name]}
+        if name != OURS:
+            row |= {"wins here": (difference > 0).sum(), "draws": (difference == 0).sum()}
+            row |= {"losses": (difference < 0).sum(), "Wilcoxon p": _wilcoxon(difference)}
+        rows.append(row)
+    print_table(rows)
+    errors = (1 - together[OURS].mean()) / (1 - together["LSTM-FCN"].mean())
+    print_ratio("error rate / published LSTM-FCN, mean of the sets", errors)
+
+
+def _wilcoxon(difference: pd.Series[float]) -> float:
+    return float(wilcoxon(difference).pvalue) if (difference != 0).any() else 1.0
 
 
 def draw_scatter(found: pd.DataFrame, index: pd.DataFrame, path: Path) -> None:
-    """Our accuracy over the published LSTM-FCN's, a point a set; above the line is better."""
+    """Our accuracy over the published LSTM-FCN's, one point per set; above the line is better."""
     together = accuracies(found, index)
     figure, axes = plt.subplots(figsize=(7, 6.3), layout="constrained")
     low = min(together[OURS].min(), together["LSTM-FCN"].min()) - 0.03
@@ -112,8 +120,7 @@ def _different(together: pd.DataFrame, names: list[str]) -> set[tuple[int, int]]
     pairs = [(i, j) for i in range(len(names)) for j in range(i + 1, len(names))]
     values = {}
     for i, j in pairs:
-        difference = (together[names[i]] - together[names[j]]).round(6)
-        values[i, j] = wilcoxon(difference).pvalue if (difference != 0).any() else 1.0
+        values[i, j] = _wilcoxon((together[names[i]] - together[names[j]]).round(6))
     found = set()
     for done, pair in enumerate(sorted(pairs, key=values.__getitem__)):
         if values[pair] > 0.05 / (len(pairs) - done):

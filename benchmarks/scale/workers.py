@@ -1,18 +1,16 @@
 """How training cost grows with workers: a small model, from figures measured here.
 
-    python benchmarks/scaling.py
+    python -m benchmarks.scale.workers
 
 It predicts 1 to 1,000 workers, and checks 1, 2 and 4 against what they do here. docs/scaling.md
-spells the model out. A step of W workers takes the computation of B / W rows,
-and a ring all-reduce of the gradient; around the steps come the looks for checkpoints, the
-checkpoints, and the report of each epoch.
+explains the model. A step of W workers takes the computation of B / W rows and a ring all-reduce of
+the gradient; to the steps come agreements about checkpoints, the checkpoints, and the report of
+each epoch.
 """
 
 from __future__ import annotations
 
 import argparse
-import os
-import tempfile
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -23,10 +21,18 @@ import numpy as np
 import ray
 import torch
 import torch.distributed
-from bare_loops import bare_loop_s
-from commands import PLAIN, local_ray, train
-from csv_shards import write_random_shards
 
+from benchmarks.common import (
+    CPUS,
+    PLAIN,
+    bare_loop_s,
+    local_ray,
+    main,
+    print_ratio,
+    print_table,
+    train,
+    write_random_shards,
+)
 from lstmfcn.data.reader import open_dataset, read_tables
 from lstmfcn.model.network import LSTMFCN
 from lstmfcn.training.checkpoints import Checkpoints, Position
@@ -36,12 +42,11 @@ from lstmfcn.training.state import TrainState
 N_TIMEPOINTS, N_CLASSES, BATCH = 100, 3, 128
 STEPS_BETWEEN_LOOKS = 16
 CHECKPOINT_EVERY_S, POLL_EVERY_S = 30.0, 0.2
-CORES = os.cpu_count() or 1
 
 
 @dataclass(frozen=True)
 class Costs:
-    """What was measured. Seconds and bytes; of one CPU core, where not said otherwise.
+    """What was measured: seconds and bytes, of one CPU core where nothing else is said.
 
     Attributes:
         step_s: of a step, whatever its rows.
@@ -99,36 +104,34 @@ def all_reduce_s(costs: Costs, network: Network, num_workers: int) -> float:
     return hops * network.message_s + sent / network.bytes_s
 
 
-def main() -> None:
-    """Measure, print the constants, the predictions, and the check."""
-    argparse.ArgumentParser(description=__doc__.splitlines()[0]).parse_args()
-    with tempfile.TemporaryDirectory() as name, local_ray(num_cpus=max(4, CORES)):
-        folder = Path(name)
-        costs = measure(folder)
-        print("measured:")
-        for field, value in vars(costs).items():
-            print(f"  {field:16} {value:.4g}")
-        check(costs, folder)
+def growth(arguments: argparse.Namespace) -> None:
+    """Measured constants, the check on this machine, and predictions of 1 to 1,000 workers."""
+    with local_ray(num_cpus=max(4, CPUS)):
+        costs = measure(arguments.folder)
+        print_table([{"measured": name, "value": f"{x:.4g}"} for name, x in vars(costs).items()])
+        check(costs, arguments.folder)
     predict(costs)
 
 
 def predict(costs: Costs) -> None:
-    """Rows/s of 1 to 1,000 workers, at a fixed global batch and at a fixed batch a worker."""
+    """Rows/s of 1 to 1,000 workers, at a fixed global batch and at a fixed batch per worker."""
     network = Network(message_s=50e-6, bytes_s=1.25e9)
-    print("predicted, one core a worker, machines joined by 10 Gbit/s and 50 us a message:")
-    print("  workers  batch 128   efficiency  128 a worker  efficiency  all-reduce  polls")
+    print("  predicted, one core per worker, machines joined by 10 Gbit/s and 50 us a message:")
     alone = rows_per_second(costs, network, 1, BATCH)
+    rows = []
     for num_workers in (1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1000):
-        fixed = rows_per_second(costs, network, num_workers, BATCH)
+        row: dict[str, object] = {"workers": num_workers}
+        if 2 * num_workers <= BATCH:
+            fixed = rows_per_second(costs, network, num_workers, BATCH)
+            row |= {f"batch {BATCH}": fixed, "efficiency": f"{fixed / alone / num_workers:.0%}"}
         grown = rows_per_second(costs, network, num_workers, BATCH * num_workers)
-        small = f"{fixed:9.0f}  {fixed / alone / num_workers:10.0%}"
-        if 2 * num_workers > BATCH:
-            small = f"{'-':>9}  {'-':>10}"
-        print(
-            f"  {num_workers:7}  {small}  {grown:12.0f}  {grown / alone / num_workers:10.0%}  "
-            f"{1e3 * all_reduce_s(costs, network, num_workers):7.1f} ms  "
-            f"{num_workers * costs.poll_s / POLL_EVERY_S:5.0%}"
-        )
+        row |= {
+            f"{BATCH} per worker": grown,
+            "its efficiency": f"{grown / alone / num_workers:.0%}",
+        }
+        row |= {"all-reduce ms": 1e3 * all_reduce_s(costs, network, num_workers)}
+        rows.append(row | {"polls": f"{num_workers * costs.poll_s / POLL_EVERY_S:.0%}"})
+    print_table(rows)
 
 
 def check(costs: Costs, folder: Path) -> None:
@@ -136,18 +139,18 @@ def check(costs: Costs, folder: Path) -> None:
     network = Network(costs.message_s, costs.local_bytes_s)
     data = folder / "data"
     write_random_shards(data, 2048, N_TIMEPOINTS, n_shards=2)
-    print(f"check on this machine ({CORES} cores), 2,048 x {N_TIMEPOINTS}, batch {BATCH}:")
+    rows = []
     for num_workers in (1, 2, 4):
         run = folder / f"run-{num_workers}"
         done = train("--train", data, "--output", run, "--epochs", 6,
                      "--num-workers", num_workers, "--cpus-per-worker", 1)  # fmt: skip
-        found = 2048 / median(epoch["seconds"] for epoch in done.epochs[1:])
-        expected = rows_per_second(costs, network, num_workers, BATCH, CORES)
-        print(
-            f"  {num_workers} workers: measured {found:.0f} rows/s, predicted {expected:.0f}, "
-            f"ratio {found / expected:.2f}",
-            flush=True,
-        )
+        rate = 2048 / median(epoch["seconds"] for epoch in done.epochs[1:])
+        predicted = rows_per_second(costs, network, num_workers, BATCH, CPUS)
+        rows.append({"workers": num_workers, "measured rows/s": rate, "predicted": predicted})
+    print(f"  check on this machine ({CPUS} cores), 2,048 x {N_TIMEPOINTS}, batch {BATCH}:")
+    print_table(rows)
+    for num_workers, rate, predicted in (row.values() for row in rows):
+        print_ratio(f"{num_workers} workers, measured / predicted", rate / predicted)
 
 
 def measure(folder: Path) -> Costs:
@@ -270,4 +273,4 @@ def _seconds(work: Callable[[], object], times: int) -> float:
 
 
 if __name__ == "__main__":
-    main()
+    main(__doc__, (growth,), data=False)

@@ -1,6 +1,6 @@
-"""The endpoint's application on bare uvicorn, without Ray, for benchmarks/serve.py to compare with.
+"""The endpoint's application on bare uvicorn, without Ray; benchmarks/serving/endpoint.py uses it.
 
-python benchmarks/uvicorn_server.py MODEL PORT PRECISION PROCESSES
+python benchmarks/serving/uvicorn_server.py MODEL PORT PRECISION PROCESSES
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
-"""LitServe with the same Classifier, for benchmarks/serve.py to compare with.
+"""LitServe with the same Classifier; benchmarks/serving/endpoint.py compares with it.
 
-    python benchmarks/litserve_server.py MODEL PORT PRECISION WORKERS BATCH
+    python benchmarks/serving/litserve_server.py MODEL PORT PRECISION WORKERS BATCH
 
 Runs in an environment of its own: litserve, and what lstmfcn's core needs (no Ray).
 """

@@ -1,11 +1,10 @@
 """What the endpoint costs, beside LitServe and the same application on bare uvicorn.
 
-    python benchmarks/serve.py --litserve-python PATH [--only one_row ...]
+    python -m benchmarks.serving.endpoint --litserve-python PATH [--only one_row ...]
 
 PATH is the Python of an environment that has litserve and lstmfcn's core. Needs wrk. The model is
-the paper's net with random weights, T = 100, 3 classes, a thread a process; the endpoint and
-uvicorn with as many processes as CPUs, and with one. Servers take turns; each figure is the
-median of the rounds.
+the paper's network with random weights, T = 100, 3 classes, one thread per process. Servers take
+turns; each figure is the median of the rounds.
 """
 
 from __future__ import annotations
@@ -17,7 +16,6 @@ import re
 import signal
 import subprocess
 import sys
-import tempfile
 import time
 import urllib.request
 from collections.abc import Iterator
@@ -28,8 +26,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import torch
-from commands import PLAIN, REPOSITORY
 
+from benchmarks.common import CPUS, PLAIN, REPOSITORY, main, print_ratio, print_table
 from lstmfcn.data.scaler import Scaler
 from lstmfcn.data.schema import SeriesSchema
 from lstmfcn.inference.predictor import Classifier
@@ -37,100 +35,82 @@ from lstmfcn.model.artifact import Artifact
 from lstmfcn.model.network import LSTMFCN
 
 N_TIMEPOINTS = 100
-CPUS = os.cpu_count() or 1
-PARTS = ("one_row", "many_rows")
 PORT = 8130
 
 
 class Load(NamedTuple):
-    """What wrk saw."""
+    """What wrk measured."""
 
     requests_per_second: float
     p50_ms: float
     p99_ms: float
 
 
-def main() -> None:
-    """Print one table a part."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--litserve-python", required=True)
-    parser.add_argument("--only", nargs="*", choices=PARTS, default=PARTS)
-    parser.add_argument("--precision", choices=("fp32", "bf16"), default="fp32")
-    parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--seconds", type=int, default=6)
-    arguments = parser.parse_args()
-    with tempfile.TemporaryDirectory() as folder:
-        model = random_model(Path(folder) / "model")
-        for part in arguments.only:
-            print(f"\n{part}, {arguments.precision}", flush=True)
-            globals()[part](model, arguments)
-
-
-def one_row(model: Path, arguments: argparse.Namespace) -> None:
+def one_row(arguments: argparse.Namespace) -> None:
     """Requests of one row, by wrk: 32 connections and 1."""
+    model, precision = random_model(arguments.folder / "model"), arguments.precision
     servers: dict[str, list[Any]] = {}
     for count in (CPUS, 1):
-        servers[f"endpoint, {count}"] = lstmfcn_command(model, arguments.precision, count)
+        servers[f"endpoint, {count}"] = lstmfcn_command(model, precision, count)
         servers[f"uvicorn, {count}"] = [
-            sys.executable, "uvicorn_server.py", model, PORT, arguments.precision, count,
+            sys.executable, "uvicorn_server.py", model, PORT, precision, count,
         ]  # fmt: skip
     for workers, batch in ((CPUS, 1), (1, 32), (CPUS, 32)):
         servers[f"LitServe, {workers} workers, batch {batch}"] = [
-            arguments.litserve_python, "litserve_server.py", model, PORT, arguments.precision,
-            workers, batch,
+            arguments.litserve_python, "litserve_server.py", model, PORT, precision, workers, batch,
         ]  # fmt: skip
-    found: dict[str, dict[int, list[Load]]] = {name: {1: [], 32: []} for name in servers}
-    body = {"instances": [series(1)[0].tolist()]}
-    script = model.parent / "post.lua"
-    script.write_text(
-        f"wrk.method='POST'; wrk.body='{json.dumps(body)}'; "
-        "wrk.headers['Content-Type']='application/json'\n"
-    )
+    loads: dict[str, dict[int, list[Load]]] = {name: {1: [], 32: []} for name in servers}
+    body = json.dumps({"instances": [series(1)[0].tolist()]})
+    script = arguments.folder / "post.lua"
+    script.write_text(f"wrk.method='POST'; wrk.body='{body}'; "
+                      "wrk.headers['Content-Type']='application/json'\n")  # fmt: skip
     for _ in range(arguments.rounds):
         for name, command in servers.items():
             with server(command):
                 for connections in (1, 32):
-                    found[name][connections].append(wrk(script, connections, arguments.seconds))
-    rates = {name: median(x.requests_per_second for x in f[32]) for name, f in found.items()}
-    delays = {name: median(x.p50_ms for x in f[1]) for name, f in found.items()}
-    for name, by in found.items():
-        tails = [median(load.p99_ms for load in by[n]) for n in (1, 32)]
-        print(
-            f"  {name}: 32 connections {rates[name]:.0f} requests/s (p99 {tails[1]:.0f} ms), "
-            f"one connection p50 {delays[name]:.2f} ms (p99 {tails[0]:.1f} ms)"
-        )
-    peers = [name for name in found if name.startswith("LitServe")]
-    best, quickest = max(rates[n] for n in peers), min(delays[n] for n in peers)
+                    loads[name][connections].append(wrk(script, connections, arguments.seconds))
+    rates = {name: median(x.requests_per_second for x in each[32]) for name, each in loads.items()}
+    delays = {name: median(x.p50_ms for x in each[1]) for name, each in loads.items()}
+    print_table([
+        {
+            "server": name,
+            "32 connections, requests/s": rates[name],
+            "p99 ms": median(load.p99_ms for load in each[32]),
+            "one connection, p50 ms": delays[name],
+            "its p99 ms": median(load.p99_ms for load in each[1]),
+        }
+        for name, each in loads.items()
+    ])  # fmt: skip
+    peers = [name for name in loads if name.startswith("LitServe")]
     ours = f"endpoint, {CPUS}"
-    print(
-        f"  endpoint / best LitServe {rates[ours] / best:.2f} (target 1.3); "
-        f"latency / quickest LitServe {delays[ours] / quickest:.2f} (target 0.5)"
-    )
+    rate = rates[ours] / max(rates[name] for name in peers)
+    print_ratio("requests/s, endpoint / best LitServe", rate, least=1.3)
+    delay = delays[ours] / min(delays[name] for name in peers)
+    print_ratio("p50, endpoint / quickest LitServe", delay, most=0.5)
     for count in (CPUS, 1):
-        share = rates[f"endpoint, {count}"] / rates[f"uvicorn, {count}"]
-        print(f"  endpoint / uvicorn, {count} processes each: {share:.2f} (target 0.7)")
+        rate = rates[f"endpoint, {count}"] / rates[f"uvicorn, {count}"]
+        print_ratio(f"requests/s, endpoint / uvicorn, {count} processes each", rate, least=0.7)
 
 
-def many_rows(model: Path, arguments: argparse.Namespace) -> None:
-    """CSV requests of 100 and 1,000 rows, two clients for each CPU, against the bare Classifier.
+def many_rows(arguments: argparse.Namespace) -> None:
+    """CSV requests of 100 and 1,000 rows, two clients per CPU, against the bare Classifier.
 
-    The Classifier runs alone in turn with the requests, while the endpoint is up and idle.
+    The Classifier runs in turn with the requests, while the endpoint is up and idle.
     """
-    scripts = {rows: _csv_script(model.parent, rows) for rows in (100, 1000)}
+    model, precision = random_model(arguments.folder / "model"), arguments.precision
+    scripts = {rows: _csv_script(arguments.folder, rows) for rows in (100, 1000)}
     bare: list[float] = []
     rates: dict[int, list[float]] = {rows: [] for rows in scripts}
-    with server(lstmfcn_command(model, arguments.precision)):
+    with server(lstmfcn_command(model, precision)):
         for _ in range(arguments.rounds):
-            bare.append(bare_rows_per_second(model, arguments.precision, arguments.seconds))
+            bare.append(bare_rows_per_second(model, precision, arguments.seconds))
             for rows, script in scripts.items():
                 load = wrk(script, CPUS * 2, arguments.seconds)
                 rates[rows].append(rows * load.requests_per_second)
-    for rows, found in rates.items():
-        print(
-            f"  {rows} rows a request: {median(found):.0f} rows/s, bare Classifier in {CPUS} "
-            f"processes {median(bare):.0f}; ratio {median(found) / median(bare):.2f} (target 0.8)",
-            flush=True,
-        )
+    print_table([{"rows a request": rows, "rows/s": median(each), "bare rows/s": median(bare)}
+                 for rows, each in rates.items()])  # fmt: skip
+    for rows, each in rates.items():
+        print_ratio(f"{rows} rows, endpoint / bare", median(each) / median(bare), least=0.8)
 
 
 def _csv_script(folder: Path, rows: int) -> Path:
@@ -144,9 +124,9 @@ def _csv_script(folder: Path, rows: int) -> Path:
 
 
 def bare_rows_per_second(model: Path, precision: str, seconds: float) -> float:
-    """The Classifier alone, on as many processes of a thread as the endpoint has."""
-    commands = [sys.executable, "-c", _BARE, str(model), precision, str(seconds)]
-    processes = [subprocess.Popen(commands, stdout=subprocess.PIPE, text=True) for _ in range(CPUS)]
+    """The Classifier alone, in as many processes of one thread as there are CPUs."""
+    words = [sys.executable, "-c", _BARE, str(model), precision, str(seconds)]
+    processes = [subprocess.Popen(words, stdout=subprocess.PIPE, text=True) for _ in range(CPUS)]
     return sum(float(process.communicate()[0]) for process in processes)
 
 
@@ -166,16 +146,14 @@ print(rows / (time.perf_counter() - began))
 
 
 def random_model(folder: Path) -> Path:
-    """The paper's net with random weights."""
+    """The paper's network with random weights."""
     torch.manual_seed(0)
     columns = ["y_1", "y_2", "y_3", *(f"x_{i}" for i in range(1, N_TIMEPOINTS + 1))]
-    hyperparameters = PLAIN
-    network = LSTMFCN(hyperparameters, N_TIMEPOINTS, 3)
     Artifact(
-        hyperparameters,
+        PLAIN,
         SeriesSchema.from_header(columns, "multiclass"),
         Scaler.fit("global", series(512)),
-        network.state_dict(),
+        LSTMFCN(PLAIN, N_TIMEPOINTS, 3).state_dict(),
     ).save(folder)
     Classifier.load(folder)
     return folder
@@ -200,11 +178,11 @@ def lstmfcn_command(model: Path, precision: str, num_replicas: int = CPUS) -> li
 
 @contextmanager
 def server(command: list[Any]) -> Iterator[None]:
-    """Run a server until it answers, and stop it after."""
+    """Run a server from before its first answer to the end of this block."""
     environment = {**os.environ, "PYTHONPATH": str(REPOSITORY)}
     with subprocess.Popen(
         ["env", "--default-signal=INT", "--", *map(str, command)],  # ignored behind a shell's &
-        cwd=REPOSITORY / "benchmarks",
+        cwd=Path(__file__).parent,
         env=environment,
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
@@ -237,10 +215,10 @@ def _wait_until_it_answers(process: subprocess.Popen[bytes]) -> None:
 
 
 def wrk(script: Path, connections: int, seconds: int) -> Load:
-    """One run of wrk; refuses answers that are errors."""
-    command = ["wrk", "-t1", f"-c{connections}", f"-d{seconds}s", "--latency", "--timeout", "30s",
-               "-s", str(script), f"http://127.0.0.1:{PORT}/invocations"]  # fmt: skip
-    text = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    """One run of wrk; exits where answers are errors."""
+    words = ["wrk", "-t1", f"-c{connections}", f"-d{seconds}s", "--latency", "--timeout", "30s",
+             "-s", str(script), f"http://127.0.0.1:{PORT}/invocations"]  # fmt: skip
+    text = subprocess.run(words, capture_output=True, text=True, check=True).stdout
     if "Non-2xx" in text or "Socket errors" in text:
         sys.exit(text)
     rate = float(re.findall(r"Requests/sec:\s+([\d.]+)", text)[0])
@@ -253,4 +231,10 @@ def _milliseconds(text: str, share: str) -> float:
 
 
 if __name__ == "__main__":
-    main()
+    options = {
+        "--litserve-python": {"required": True},
+        "--precision": {"choices": ("fp32", "bf16"), "default": "fp32"},
+        "--rounds": {"type": int, "default": 3},
+        "--seconds": {"type": int, "default": 6},
+    }
+    main(__doc__, (one_row, many_rows), options, data=False)
