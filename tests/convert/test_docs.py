@@ -1,4 +1,4 @@
-"""What docs/data-format.md says of convert is what it does."""
+"""What docs/reference/data-format.md says of convert is what it does."""
 
 import re
 import shlex
@@ -11,7 +11,7 @@ from lstmfcn.cli.main import main
 from lstmfcn.convert.run import _FORMS
 from lstmfcn.data.reader import BLOCK_BYTES
 
-PAGE = (Path(__file__).parents[2] / "docs" / "data-format.md").read_text()
+PAGE = (Path(__file__).parents[2] / "docs" / "reference" / "data-format.md").read_text()
 
 
 def table(header):
