@@ -51,15 +51,15 @@ def _names() -> list[str]:
 
 def _table_of_codes(codes: str) -> str:
     rows = (line.split(maxsplit=1) for line in codes.splitlines())
-    return "\n".join(["| code | meaning |", "|---|---|", *(f"| {c} | {text} |" for c, text in rows)])
+    return "\n".join(
+        ["| code | meaning |", "|---|---|", *(f"| {c} | {text} |" for c, text in rows)]
+    )
 
 
 def _section(name: str) -> str:
     """A command: what it does, how it is called, examples, flags."""
     name_of_it = f"lstmfcn {name}"
-    text = app[name].generate_docs(
-        output_format="markdown", heading_level=2, usage_name=name_of_it
-    )
+    text = app[name].generate_docs(output_format="markdown", heading_level=2, usage_name=name_of_it)
     text = re.sub("^## .*", f"## {name_of_it}", text)
     text = text.replace("```console", "```text")
     examples = next(page.examples for command, page in PAGES.items() if command.__name__ == name)

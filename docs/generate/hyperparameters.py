@@ -73,7 +73,7 @@ These thirteen have the same names as in the LSTM-FCN SageMaker algorithm. The d
 | | |
 |---|---|
 | a new training | all |
-| a training that continues from a model (`--model`) | {continuing}; the rest comes from the model, and the log says so |
+| a new training from a model (`--model`) | {continuing}; the rest is the model's |
 | a run that is resumed (`--resume`) | those of the run; `epochs` may be higher |
 | a search by `lstmfcn tune` | all can be searched but {not_searched} |
 

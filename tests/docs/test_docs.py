@@ -103,6 +103,11 @@ def test_the_search_spaces_of_the_page_are_the_presets():
         assert SearchSpace.parse(text, name) == SearchSpace.load(name)
 
 
+def test_the_search_space_of_the_guide_can_be_searched():
+    (text,) = re.findall("^```yaml\n(.*?)^```", page("tune"), re.DOTALL | re.MULTILINE)
+    assert len(SearchSpace.parse(text, "tune.md").values) == 4
+
+
 def read(data, task="multiclass", missing="refuse", schema=None):
     """Read all of a data argument, as training does."""
     found = open_dataset(data, task, schema, missing=missing)
@@ -456,6 +461,20 @@ def test_the_table_of_averages_is_that_of_the_results():
         for epochs, seeds in found["seed"].nunique().items()
     ]
     assert table("experiments", "epochs") == rows
+
+
+def test_the_tree_has_one_line_for_every_folder():
+    contributing = (REPOSITORY / "CONTRIBUTING.md").read_text()
+    (tree,) = re.findall("^```text\n(lstmfcn/.*?)^```", contributing, re.DOTALL | re.MULTILINE)
+    lines = tree.splitlines()
+    assert len(lines) <= 30
+    named = [line.split()[0].rstrip("/") for line in lines]
+    folders = subprocess.run(
+        ["git", "ls-files"], cwd=REPOSITORY, capture_output=True, text=True, check=True
+    ).stdout.splitlines()
+    top = {name.split("/")[0] for name in folders if "/" in name and not name.startswith(".")}
+    package = {name.split("/")[1] for name in folders if re.match(r"lstmfcn/\w+/", name)}
+    assert top | package <= set(named)
 
 
 COMMAND = re.compile(r"(?:\S+=\S+ )*(?:lstmfcn |python jobs/)([a-z]+)(?:\.py)?( .*)?")

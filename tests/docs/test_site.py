@@ -9,7 +9,9 @@ from pathlib import Path
 
 import pytest
 
-pytest.importorskip("mkdocs", reason="pip install '.[docs]' brings it; `make docs` builds the site too")
+pytest.importorskip(
+    "mkdocs", reason="pip install '.[docs]' brings it; `make docs` builds the site too"
+)
 
 REPOSITORY = Path(__file__).parents[2]
 LOADED = re.compile(r"<(?:script|img|iframe|source)\b[^>]*?\bsrc=[\"']?([^\"' >]+)")
