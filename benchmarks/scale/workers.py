@@ -2,10 +2,10 @@
 
     python -m benchmarks.scale.workers
 
-It predicts 1 to 1,000 workers, and checks 1, 2 and 4 against what they do here. docs/scaling.md
-explains the model. A step of W workers takes the computation of B / W rows and a ring all-reduce of
-the gradient; to the steps come agreements about checkpoints, the checkpoints, and the report of
-each epoch.
+It predicts 1 to 1,000 workers, and checks 1, 2 and 4 against what they do here.
+docs/explanation/scaling.md explains the model. A step of W workers takes the computation of B / W
+rows and a ring all-reduce of the gradient; to the steps come agreements about checkpoints, the
+checkpoints, and the report of each epoch.
 """
 
 from __future__ import annotations
