@@ -1,12 +1,13 @@
 """Check that two commits train, predict, evaluate and report the same, bit for bit.
 
-    python -m benchmarks.same_results [BEFORE] [AFTER] [--data UCR_SET ...] [--keep FOLDER]
+    python -m benchmarks.same_results [BEFORE] [AFTER] [--data UCR_SET ...] [--only CASE ...]
 
 Both commits are checked out into temporary git worktrees; the working tree is not touched. With
 each of them the same commands run on the same small data sets, in processes that import that
 commit only. Then every file is compared: weights, predictions and drawings byte for byte; JSON and
 report.html without times, dates, versions and paths. The script exits with 1 if a file differs, or
-a command fails. A UCR_SET is a folder with TRAIN.tsv and TEST.tsv. Flags are those of both commits.
+a command fails. A CASE is univariate, ensemble, channels, multilabel, gaps or a UCR set. A UCR_SET
+is a folder with TRAIN.tsv and TEST.tsv. All flags are such as both commits know.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -109,15 +111,21 @@ def main() -> None:
     parser.add_argument("before", nargs="?", default="8b70937")
     parser.add_argument("after", nargs="?", default="HEAD")
     parser.add_argument("--data", type=Path, nargs="*", default=[], help="folders of UCR sets")
+    parser.add_argument("--only", nargs="+", help="names of the cases to run")
     parser.add_argument("--keep", type=Path, help="new folder for all files, to look at afterwards")
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as name:
         folder = arguments.keep.absolute() if arguments.keep else Path(name)
-        sets = [path.absolute() for path in arguments.data]
-        failed = []
-        for side, commit in (("before", arguments.before), ("after", arguments.after)):
+        commits = {"before": arguments.before, "after": arguments.after}
+        for side, commit in commits.items():
             print(f"{side}: {git('log', '-1', '--format=%h %s', commit)}", flush=True)
-            failed += [f"{side}, {line}" for line in run_commit(commit, folder / side, sets)]
+        sets = [path.absolute() for path in arguments.data]
+        with ThreadPoolExecutor() as both:  # at the same time, each in processes of its own
+            running = [
+                both.submit(run_commit, commit, folder / side, sets, arguments.only)
+                for side, commit in commits.items()
+            ]
+        failed = [line for each in running for line in each.result()]
         rows, differences = compare(folder / "before", folder / "after")
     print_table(rows)
     for line in [*failed, *differences]:
@@ -135,13 +143,17 @@ def git(*words: str) -> str:
     return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
 
 
-def run_commit(commit: str, folder: Path, sets: Sequence[Path]) -> list[str]:
-    """Run all cases with one commit; returns the commands that failed."""
+def run_commit(
+    commit: str, folder: Path, sets: Sequence[Path], only: Sequence[str] | None
+) -> list[str]:
+    """Run all cases, or only those, with one commit; returns the commands that failed."""
     folder.mkdir(parents=True)
     failures = []
     with checked_out(commit) as checkout, local_ray(checkout, folder) as environment:
         side = Side(folder, environment)
         for case in [*make_cases(folder), *(convert_case(path) for path in sets)]:
+            if only and case.name not in only:
+                continue
             (folder / case.name).mkdir(exist_ok=True)
             for command in (
                 *case.data,
@@ -151,9 +163,10 @@ def run_commit(commit: str, folder: Path, sets: Sequence[Path]) -> list[str]:
                 "report --model run/model --data data/test --output report",
             ):
                 failure = side.run(case.name, command)
-                print(f"  {case.name}: {command.split()[0]}{' FAILED' * bool(failure)}", flush=True)
+                name = f"{folder.name}, {case.name}: {command.split()[0]}"
+                print(f"  {name}{' FAILED' * bool(failure)}", flush=True)
                 if failure:
-                    failures.append(failure)
+                    failures.append(f"{folder.name}, {failure}")
                     break
     return failures
 
@@ -268,7 +281,7 @@ def write(folder: Path, table: pd.DataFrame) -> None:
 def compare(before: Path, after: Path) -> tuple[list[dict[str, Any]], list[str]]:
     """One row per case, one column per kind of file; what differs, as lines."""
     rows, lines = [], []
-    for case in sorted(path.name for path in before.iterdir()):
+    for case in sorted(path.parent.name for path in before.glob("*/run")):
         row = {"case": case}
         for kind, glob in KINDS.items():
             names = sorted(

@@ -45,7 +45,7 @@ def growth(arguments: argparse.Namespace) -> None:
 
 
 def large(arguments: argparse.Namespace) -> None:
-    """CSV of nine times the memory granted: streamed, in bounded memory, near the bare loop."""
+    """Rows that take more memory than is granted are streamed, near the speed of the bare loop."""
     n_rows, n_timepoints, granted_gb = 1_150_000, 100, 0.25
     data = arguments.folder / "data"
     csv_bytes = write_random_shards(data, n_rows, n_timepoints, n_shards=23, digits=17)
