@@ -486,13 +486,12 @@ def test_the_package_names_it_without_importing_it():
 
 
 def test_the_code_of_the_page_runs(tmp_path, monkeypatch, capsys):
-    (code,) = re.findall(
-        r"^```python\n(.*?)^```", (ROOT / "docs/estimator.md").read_text(), re.DOTALL | re.MULTILINE
-    )
+    page = (ROOT / "docs" / "how-to" / "scikit-learn.md").read_text()
+    (code,) = re.findall(r"^```python\n(.*?)^```", page, re.DOTALL | re.MULTILINE)
     monkeypatch.chdir(tmp_path)
     for folder in ("data/train", "data/test"):
         assert main(["sample", "--output", folder, "--rows", "60", "--shards", "1"]) == 0
-    exec(compile(code, "docs/estimator.md", "exec"), {})
+    exec(compile(code, "scikit-learn.md", "exec"), {})
     printed = capsys.readouterr().out.splitlines()
     assert re.fullmatch(r"\['(bell|cylinder|funnel)'.*\]", printed[-1])
     assert Classifier.load("runs/best").schema.classes == ("bell", "cylinder", "funnel")

@@ -53,7 +53,8 @@ def resolve_resources(machines: list[Node], wanted: Resources, members: int = 1)
 
     A worker takes a GPU where there are any, and by default all CPUs of a machine: on two, one
     worker of two threads trained 0.98 to 2.5 times as fast as two workers of one, and 1.3 to 1.6
-    times as fast as one of one but for tiny nets on tiny sets (benchmarks/train.py, workers).
+    times as fast as one of one but for tiny nets on tiny sets (`workers` of
+    benchmarks/training/train.py).
     Members of an ensemble share the CPUs out among them, as many as there are at a time.
 
     Raises:

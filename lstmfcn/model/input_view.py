@@ -1,6 +1,7 @@
 """What a network sees of a series: its values, the steps between them, or their means over a while.
 
-Members of an ensemble that see different things make different mistakes (docs/accuracy.md).
+Members of an ensemble that see different things make different mistakes
+(docs/explanation/experiments.md).
 
 ``series``       the values
 ``differences``  of each value from the one before; they are much smaller than values, or larger,

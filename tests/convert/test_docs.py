@@ -1,4 +1,4 @@
-"""What docs/data-format.md says of convert is what it does."""
+"""What docs/ says of convert is what it does."""
 
 import re
 import shlex
@@ -11,7 +11,10 @@ from lstmfcn.cli.main import main
 from lstmfcn.convert.run import _FORMS
 from lstmfcn.data.reader import BLOCK_BYTES
 
-PAGE = (Path(__file__).parents[2] / "docs" / "data-format.md").read_text()
+DOCS = Path(__file__).parents[2] / "docs"
+PAGE = "".join(
+    (DOCS / name).read_text() for name in ("how-to/convert.md", "reference/data-format.md")
+)
 
 
 def table(header):

@@ -1,4 +1,4 @@
-"""cluster.yaml, the on-premise variant in docs/clusters.md and .rayignore, by Ray's own rules."""
+"""cluster.yaml, its on-premise variant in the guide, and .rayignore, by Ray's own rules."""
 
 import re
 import shutil
@@ -12,7 +12,7 @@ from ray._private.runtime_env.packaging import create_package
 from ray.autoscaler._private.util import prepare_config, validate_config
 
 REPOSITORY = Path(__file__).parents[2]
-PAGE = (REPOSITORY / "docs" / "clusters.md").read_text()
+PAGE = (REPOSITORY / "docs" / "how-to" / "clusters.md").read_text()
 
 
 def on_premise_yaml():

@@ -29,11 +29,17 @@ from tests.helpers.small_models import tiny_artifact
 REPOSITORY = Path(__file__).parents[2]
 DOCS = REPOSITORY / "docs"
 RESULTS = REPOSITORY / "benchmarks" / "results"
-PAGES = sorted(DOCS.glob("*.md"))
+PAGES = sorted(DOCS.rglob("*.md"))
+TEXTS = [*PAGES, REPOSITORY / "README.md", REPOSITORY / "CONTRIBUTING.md"]
+
+
+def path_id(path):
+    return str(path.relative_to(REPOSITORY))
 
 
 def page(name):
-    return (DOCS / f"{name}.md").read_text()
+    (path,) = (path for path in PAGES if path.stem == name)
+    return path.read_text()
 
 
 def table(name, header):
@@ -47,7 +53,7 @@ def code(cell):
     return re.findall("`([^`]+)`", cell)
 
 
-@pytest.mark.parametrize("path", [*PAGES, REPOSITORY / "README.md"], ids=lambda path: path.name)
+@pytest.mark.parametrize("path", TEXTS, ids=path_id)
 def test_what_a_page_links_to_is_there(path):
     for target, heading in re.findall(r"\]\(([^)#]*)(?:#([^)]*))?\)", path.read_text()):
         if target.startswith("http"):
@@ -56,19 +62,33 @@ def test_what_a_page_links_to_is_there(path):
         assert linked.exists(), target
         if heading:
             headings = re.findall("^#+ (.*)$", linked.read_text(), re.MULTILINE)
-            assert heading in [re.sub(r"\W+", "-", text.lower()) for text in headings]
+            assert heading in map(slug, headings), target
 
 
-def test_the_readme_links_every_page():
+def slug(heading):
+    """The name that a heading is linked by."""
+    return re.sub(r"[-\s]+", "-", re.sub(r"[^\w\s-]", "", heading).strip().lower())
+
+
+def test_the_site_leads_to_every_page_and_the_readme_to_each_part():
+    navigation = (REPOSITORY / "mkdocs.yml").read_text()
+    listed = re.findall(r"^ +- .*: (\S+\.md)$", navigation, re.MULTILINE)
+    assert sorted(listed) == [str(path.relative_to(DOCS)) for path in PAGES]
     readme = (REPOSITORY / "README.md").read_text()
-    for path in PAGES:
-        assert f"(docs/{path.name})" in readme, path.name
+    for part in ("tutorial", "how-to", "reference", "explanation"):
+        assert f"(docs/{part}/" in readme
 
 
-def test_the_page_of_hyperparameters_is_what_its_script_prints():
-    command = [sys.executable, DOCS / "hyperparameters.py"]
+@pytest.mark.parametrize("name", ["hyperparameters", "command_line"])
+def test_a_generated_page_is_what_its_script_prints(name):
+    command = [sys.executable, DOCS / "generate" / f"{name}.py"]
     printed = subprocess.run(command, capture_output=True, text=True, check=True, cwd=REPOSITORY)
-    assert page("hyperparameters") == printed.stdout
+    assert page(name.replace("_", "-")) == printed.stdout
+
+
+def test_every_command_stands_on_the_page_of_commands():
+    sections = re.findall("^## lstmfcn (.*)$", page("command-line"), re.MULTILINE)
+    assert sorted(sections) == sorted(name for name in app if not name.startswith("-"))
 
 
 def test_every_hyperparameter_stands_on_its_page_once():
@@ -81,6 +101,11 @@ def test_the_search_spaces_of_the_page_are_the_presets():
     blocks = re.findall("^```yaml\n(.*?)^```", page("hyperparameters"), re.DOTALL | re.MULTILINE)
     for name, text in zip(PRESETS, blocks, strict=True):
         assert SearchSpace.parse(text, name) == SearchSpace.load(name)
+
+
+def test_the_search_space_of_the_guide_can_be_searched():
+    (text,) = re.findall("^```yaml\n(.*?)^```", page("tune"), re.DOTALL | re.MULTILINE)
+    assert len(SearchSpace.parse(text, "tune.md").values) == 4
 
 
 def read(data, task="multiclass", missing="refuse", schema=None):
@@ -294,7 +319,7 @@ def test_the_table_of_views_is_that_of_the_results():
     found = pd.read_csv(RESULTS / "views.csv").drop(columns=["trains", "held_out"])
     means = ["mean", *(f"{mean:.4f}" for mean in found.drop(columns="set").mean())]
     rows = [[row[0], *(f"{cell:.3f}" for cell in row[1:])] for row in found.values.tolist()]
-    assert table("accuracy", "held out of") == [*rows, means]
+    assert table("experiments", "held out of") == [*rows, means]
 
 
 def test_the_table_of_small_sets_is_that_of_the_results():
@@ -304,7 +329,7 @@ def test_the_table_of_small_sets_is_that_of_the_results():
         [f"`{change}`" if change else "none", f"{accuracy:.4f}", f"{cross_entropy:.3f}"]
         for change, accuracy, cross_entropy in means.itertuples()
     ]
-    assert table("accuracy", "change on small sets") == rows
+    assert table("experiments", "change on small sets") == rows
 
 
 def test_the_table_of_batch_norms_memory_is_that_of_the_results():
@@ -316,7 +341,7 @@ def test_the_table_of_batch_norms_memory_is_that_of_the_results():
         [f"{sets}, {epochs}", *(f"{mean:.4f}" for mean in means.loc[(sets, epochs)])]
         for sets, epochs in sorted(means.index)
     ]
-    assert table("accuracy", "sets, epochs") == rows
+    assert table("experiments", "sets, epochs") == rows
 
 
 SPLITS = pd.read_csv(RESULTS / "small-sets.csv", dtype={"memory": str})
@@ -350,12 +375,12 @@ def test_the_table_of_networks_on_many_splits_is_that_of_the_results():
             found = [differing(networks, sets) for sets in groups_of_sets()]
             cells = [(f"{a:.4f}", f"{more:+.3f} ± {error:.3f}") for a, more, error in found]
             rows.append([networks, *cells[0], *cells[1]])
-    assert table("accuracy", "networks") == rows
+    assert table("experiments", "networks") == rows
 
 
 def test_the_figures_of_batch_norms_memory_on_many_splits_are_those_of_the_results():
     small, _ = groups_of_sets()
-    text = page("accuracy").replace("\n", " ")
+    text = page("experiments").replace("\n", " ")
     found = {
         memory: differing("series", small, memory) for memory in ("0.1", "0.01", "0.1 to 0.01")
     }
@@ -397,11 +422,11 @@ def test_the_table_of_coarse_networks_by_length_is_that_of_the_results():
                 *(f"{mean.cross_entropy:.3f}" for mean in means),
             ]
         )
-    assert table("accuracy", "timepoints") == rows
+    assert table("experiments", "timepoints") == rows
 
 
 def test_what_is_said_of_beetlefly_is_that_of_the_results():
-    text = page("accuracy").replace("\n ", "")
+    text = page("experiments").replace("\n ", "")
     found = pd.read_csv(RESULTS / "beetlefly.csv").sort_values("seed").accuracy
     assert len(found) == 20
     mean, error = found.mean(), found.std() / 20**0.5
@@ -412,7 +437,7 @@ def test_what_is_said_of_beetlefly_is_that_of_the_results():
 
 
 def test_what_is_said_of_long_test_rows_is_that_of_the_results():
-    text = page("accuracy").replace("\n", " ")
+    text = page("experiments").replace("\n", " ")
     coarse, series = (
         pd.read_csv(RESULTS / f"{name}.csv").groupby("set")[["accuracy", "seconds"]].mean()
         for name in ("view-coarse", "default")
@@ -435,7 +460,21 @@ def test_the_table_of_averages_is_that_of_the_results():
         [str(epochs), str(seeds), *(f"{mean:.4f}" for mean in means.loc[epochs])]
         for epochs, seeds in found["seed"].nunique().items()
     ]
-    assert table("accuracy", "epochs") == rows
+    assert table("experiments", "epochs") == rows
+
+
+def test_the_tree_has_one_line_for_every_folder():
+    contributing = (REPOSITORY / "CONTRIBUTING.md").read_text()
+    (tree,) = re.findall("^```text\n(lstmfcn/.*?)^```", contributing, re.DOTALL | re.MULTILINE)
+    lines = tree.splitlines()
+    assert len(lines) <= 30
+    named = [line.split()[0].rstrip("/") for line in lines]
+    folders = subprocess.run(
+        ["git", "ls-files"], cwd=REPOSITORY, capture_output=True, text=True, check=True
+    ).stdout.splitlines()
+    top = {name.split("/")[0] for name in folders if "/" in name and not name.startswith(".")}
+    package = {name.split("/")[1] for name in folders if re.match(r"lstmfcn/\w+/", name)}
+    assert top | package <= set(named)
 
 
 COMMAND = re.compile(r"(?:\S+=\S+ )*(?:lstmfcn |python jobs/)([a-z]+)(?:\.py)?( .*)?")
@@ -452,7 +491,7 @@ def lines_of(text):
     return [*lines, *re.findall("`([^`\n]+)`", prose)]
 
 
-@pytest.mark.parametrize("path", [*PAGES, REPOSITORY / "README.md"], ids=lambda path: path.name)
+@pytest.mark.parametrize("path", TEXTS, ids=path_id)
 def test_every_flag_of_a_command_on_a_page_is_one_that_the_command_has(path):
     for line in lines_of(path.read_text()):
         for part in re.split(" -- | && ", line):
@@ -467,15 +506,14 @@ def flags_of(command):
     return own | {"--help", "--quiet", "--json", "--verbose"}
 
 
-@pytest.mark.parametrize("path", [*PAGES, REPOSITORY / "README.md"], ids=lambda path: path.name)
+@pytest.mark.parametrize("path", TEXTS, ids=path_id)
 def test_every_file_that_a_page_names_is_there_and_benchmarks_have_their_flags(path):
     for line in lines_of(path.read_text()):
         for name in FILE.findall(line):
             assert (REPOSITORY / name).exists(), line
-        if found := re.match(r"python (benchmarks/\w+\.py)(.*?)(?: -- .*)?$", line):
-            script, flags = found.groups()
-            source = "".join(
-                (REPOSITORY / n).read_text() for n in (script, "benchmarks/commands.py")
-            )
+        if found := re.match(r"python -m (benchmarks[\w.]+)(.*?)(?: -- .*)?$", line):
+            module, flags = found.groups()
+            script = f"{module.replace('.', '/')}.py"
+            source = "".join((REPOSITORY / n).read_text() for n in (script, "benchmarks/common.py"))
             for flag in re.findall(r"--[\w-]+", flags):
                 assert f'"{flag}"' in source, line

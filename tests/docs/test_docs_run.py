@@ -30,12 +30,14 @@ DOCS = REPOSITORY / "docs"
 
 def blocks(page, languages):
     """Code blocks of these languages, in order, each with its language."""
-    text = (DOCS / page).read_text()
+    text = page.read_text()
     return re.findall(rf"^```({languages})\n(.*?)^```", text, re.DOTALL | re.MULTILINE)
 
 
-ELSEWHERE = {"estimator.md"}  # tests/test_estimator.py runs it
-PAGES = sorted({path.name for path in DOCS.glob("*.md")} - ELSEWHERE)
+ELSEWHERE = {"scikit-learn.md", "serve.md"}
+"""tests/test_estimator.py and tests/docs/test_readme.py run their code."""
+
+PAGES = sorted(path for path in DOCS.rglob("*.md") if path.name not in ELSEWHERE)
 RUNNING = [page for page in PAGES if blocks(page, "sh|python")]
 
 
@@ -52,15 +54,17 @@ def first_run(cluster, tmp_path_factory):  # noqa: ARG001 - the Ray that it find
 
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning:mlflow")
-@pytest.mark.parametrize("page", RUNNING)
+@pytest.mark.parametrize("page", RUNNING, ids=lambda page: page.stem)
 def test_commands_and_code_of_a_page_run_in_their_order(page, first_run, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    Path("runs").symlink_to(first_run / "runs")
-    if "--output data/train" not in (DOCS / page).read_text():
+    Path("runs").mkdir()
+    if "--output runs/first" not in page.read_text():
+        Path("runs/first").symlink_to(first_run / "runs" / "first")
+    if "--output data/train" not in page.read_text():
         Path("data").symlink_to(first_run / "data")
     for language, code in blocks(page, "sh|python"):
         if language == "python":
-            exec(compile(code, page, "exec"), {})
+            exec(compile(code, page.name, "exec"), {})
             continue
         for line in code.splitlines():
             command, *arguments = shlex.split(line)
@@ -72,7 +76,7 @@ def test_commands_and_code_of_a_page_run_in_their_order(page, first_run, tmp_pat
 
 def test_what_the_page_of_the_data_format_writes_can_be_read(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    for language, code in blocks("data-format.md", "python"):
+    for language, code in blocks(DOCS / "reference" / "data-format.md", "python"):
         exec(compile(code, language, "exec"), {})
     table = pd.concat(map(pd.read_csv, sorted(Path("mine").glob("*.csv"))))
     assert table.shape == (300, 41)
@@ -101,7 +105,7 @@ def test_models_have_the_fields_that_the_page_lists_and_no_others(tmp_path):
         described = json.loads(Path(model, "model.json").read_text())
         assert described["hyperparameters"].keys() == Hyperparameters().flags().keys()
         found |= set(fields(described))
-    page = (DOCS / "model-directory.md").read_text()
+    page = (DOCS / "reference" / "model-directory.md").read_text()
     (section,) = re.findall("^## model.json\n(.*?)^## ", page, re.DOTALL | re.MULTILINE)
     cells = re.findall(r"^\| (.*?) \|", section, re.MULTILINE)
     assert found == {name for cell in cells for name in re.findall("`(.*?)`", cell)}
@@ -117,7 +121,11 @@ def fields(described, before=""):
 
 
 def test_ray_knows_the_commands_and_flags_of_the_page_of_clusters():
-    lines = [line for _, code in blocks("clusters.md", "text") for line in code.splitlines()]
+    lines = [
+        line
+        for _, code in blocks(DOCS / "how-to" / "clusters.md", "text")
+        for line in code.splitlines()
+    ]
     found = [line for line in lines if re.match(r"(\w+=\S+ )*ray ", line)]
     assert len(found) >= 8
     for line in found:
