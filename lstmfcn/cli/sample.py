@@ -10,7 +10,11 @@ from lstmfcn.console import print_written
 from lstmfcn.storage.files import local_path
 
 
-@page(DATA_COMMANDS, "lstmfcn sample --output data/train --rows 300 --seed 1")
+@page(
+    DATA_COMMANDS,
+    "--output FOLDER [OPTIONS]",
+    "lstmfcn sample --output data/train --rows 300 --seed 1",
+)
 def sample(
     *,
     output: Annotated[Place, OUTPUT],

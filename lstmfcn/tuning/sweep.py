@@ -37,6 +37,9 @@ EVENTS, TRIALS = "sweep.jsonl", "trials.csv"
 
 _FOLDER = "trials"
 
+SWEEP_FILES = (SWEEP, EVENTS, TRIALS, _FOLDER, "objective.png", "slices.png", "importance.png")
+"""What a sweep writes, besides what a run writes too."""
+
 Status = Literal["done", "stopped early", "out of time", "failed"]
 
 _MINIMISED = "_loss"

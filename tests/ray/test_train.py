@@ -22,8 +22,9 @@ ROWS = 101  # leaves a remainder for every number of shards, workers and batches
 
 
 def run(tmp_path, data, name="run", hyperparameters=TINY, **options):
-    metrics = train(str(data), str(tmp_path / name), hyperparameters=hyperparameters, **options)
-    return tmp_path / name, metrics
+    result = train(data, tmp_path / name, hyperparameters=hyperparameters, **options)
+    assert (result.output, result.model) == (tmp_path / name, tmp_path / name / "model")
+    return tmp_path / name, result.best
 
 
 @pytest.mark.parametrize("num_workers", [1, 2])
@@ -37,7 +38,7 @@ def test_rows_in_are_rows_trained_and_rows_predicted(tmp_path, num_workers):
         assert [epoch["rows"] for epoch in history] == [ROWS] * TINY.epochs
 
         predictions = tmp_path / f"predictions{n_shards}"
-        assert predict(str(output / "model"), str(data), str(predictions)) == ROWS
+        assert predict(str(data), model=str(output / "model"), output=str(predictions)).rows == ROWS
         lengths = [
             (len(pd.read_csv(shard)), len(pd.read_csv(predictions / shard.name)))
             for shard in sorted(data.iterdir())
@@ -129,7 +130,7 @@ def test_other_tasks_train_and_predict_their_columns(tmp_path, task):
     data = write(tmp_path / "data", table)
     longer = TINY.model_copy(update={"task": task, "epochs": 30})
     output, kept = run(tmp_path, data, hyperparameters=longer)
-    predict(str(output / "model"), str(data), str(tmp_path / "predictions"))
+    predict(str(data), model=str(output / "model"), output=str(tmp_path / "predictions"))
     predicted = pd.read_csv(tmp_path / "predictions" / "part-000.csv")
 
     labels = [name for name in table if name.startswith("y")]
