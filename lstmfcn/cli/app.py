@@ -76,9 +76,9 @@ app = App(
         "First steps",
         "lstmfcn sample --output data/train --rows 300 --seed 1",
         "lstmfcn sample --output data/valid --rows 150 --seed 2",
-        "lstmfcn train data/train --validation data/valid --output runs/first --epochs 5",
-        "lstmfcn evaluate data/valid --model runs/first",
-        "lstmfcn predict data/valid --model runs/first --output predicted",
+        "lstmfcn train data/train --validation data/valid --output run --epochs 5",
+        "lstmfcn evaluate data/valid --model run",
+        "lstmfcn predict data/valid --model run --output predicted",
     )
     + "\n\n"
     + indented(

@@ -54,7 +54,8 @@ def train(
     Parameters
     ----------
     data
-        Training shards: files, folders, globs or URIs of CSV or Parquet. Not needed with --resume.
+        Training shards: files, folders, globs or URIs of CSV or Parquet. Not needed to resume a
+        run.
     output
         Folder of the run, on storage that all machines share.
     validation

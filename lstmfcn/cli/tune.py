@@ -60,7 +60,8 @@ def tune(
     Parameters
     ----------
     data
-        Training shards: files, folders, globs or URIs of CSV or Parquet. Not needed with --resume.
+        Training shards: files, folders, globs or URIs of CSV or Parquet. Not needed to resume a
+        sweep.
     output
         Folder of the sweep, on storage that all machines share.
     validation
