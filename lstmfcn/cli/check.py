@@ -8,7 +8,16 @@ from typing import TYPE_CHECKING, Annotated
 from cyclopts import Parameter
 
 from lstmfcn.cli.app import DATA_COMMANDS, page
-from lstmfcn.cli.flags import DATA, FIRST_DATA, OUTPUT, Count, Place, Places, PlacesOrNone
+from lstmfcn.cli.flags import (
+    DATA,
+    FIRST_DATA,
+    OUTPUT,
+    Count,
+    Overwrite,
+    Place,
+    Places,
+    PlacesOrNone,
+)
 from lstmfcn.console import pluralize, print_result, print_status
 from lstmfcn.data.listing import join_arguments
 from lstmfcn.errors import DataError, OutputError
@@ -38,6 +47,7 @@ def check(
     output: Annotated[Place | None, OUTPUT] = None,
     drop_duplicates: Annotated[bool, Parameter(negative=""), OUTPUT] = False,
     drop_shared: Annotated[bool, Parameter(negative=""), OUTPUT] = False,
+    overwrite: Annotated[Overwrite, OUTPUT] = False,
 ) -> None:
     """Validate data: list every error, and warn about suspicious rows.
 
@@ -67,6 +77,8 @@ def check(
         With --fix, also leave out training rows that repeat an earlier row and its class.
     drop_shared
         With --fix, also leave out training rows whose series is in the validation data too.
+    overwrite
+        Replace what an earlier --fix wrote to OUTPUT.
     """
     Hyperparameters.parse({"missing": missing, "missing_marker": missing_marker})  # go together
     if fix != (output is not None) or ((drop_duplicates or drop_shared) and not fix):
@@ -89,7 +101,7 @@ def check(
     try:
         if folder:
             with print_status(f"writing {output}"):
-                written = _write_clean(findings, folder, drop_duplicates, drop_shared)
+                written = _write_clean(findings, folder, drop_duplicates, drop_shared, overwrite)
             lines += ["", written]
             facts["output"] = str(folder.absolute())
     finally:
@@ -102,13 +114,15 @@ def check(
         )
 
 
-def _write_clean(findings: Findings, output: Path, drop_duplicates: bool, drop_shared: bool) -> str:
+def _write_clean(
+    findings: Findings, output: Path, drop_duplicates: bool, drop_shared: bool, overwrite: bool
+) -> str:
     """Write clean shards, and say what was written."""
     from lstmfcn.check.clean import write_clean
     from lstmfcn.check.duplicates import rows_to_drop
 
     dropped = rows_to_drop(findings.training, findings.validation, drop_duplicates, drop_shared)
-    cleaned = write_clean(findings, output, dropped)
+    cleaned = write_clean(findings, output, dropped, overwrite=overwrite)
     return (
         f"{output}: {pluralize(cleaned.n_rows, 'row')}; set aside: "
         f"{pluralize(cleaned.n_rows_left_out, 'row')} and "

@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 from cyclopts import Parameter
 
 from lstmfcn.cli.app import DATA_COMMANDS, page
-from lstmfcn.cli.flags import DATA, INPUT_DATA, OUTPUT, Count, Place
+from lstmfcn.cli.flags import DATA, INPUT_DATA, OUTPUT, Count, Overwrite, Place
 from lstmfcn.console import print_status, print_written
 from lstmfcn.hyperparameters import MissingName
 
@@ -27,6 +27,7 @@ def convert(
     label: Annotated[Literal["first", "last", "none"] | None, DATA] = None,
     no_header: Annotated[bool, Parameter(negative=""), DATA] = False,
     channels: Annotated[Count | None, DATA] = None,
+    overwrite: Annotated[Overwrite, OUTPUT] = False,
 ) -> None:
     """Convert a file of another format to CSV shards. The file name's ending tells the format.
 
@@ -52,9 +53,13 @@ def convert(
         The .csv file has no header: each line is one series.
     channels
         Channels per row of .tsv, .txt and headerless .csv files, one after the other.
+    overwrite
+        Replace the shards in OUTPUT.
     """
     from lstmfcn.convert.run import convert as convert_file
 
     with print_status(f"converting {data}"):
-        rows = convert_file(data, output, shards, missing, label, not no_header, channels)
+        rows = convert_file(
+            data, output, shards, missing, label, not no_header, channels, overwrite=overwrite
+        )
     print_written(rows, shards, output)

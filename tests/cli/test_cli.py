@@ -397,7 +397,7 @@ def test_every_hyperparameter_is_taken_as_a_flag():
 
 
 def test_a_bug_keeps_its_traceback(capsys, tmp_path, monkeypatch):
-    def fail(*_):
+    def fail(*_, **__):
         raise RuntimeError("a bug")
 
     monkeypatch.setattr(lstmfcn.convert.run, "convert", fail)
@@ -555,6 +555,50 @@ def test_an_output_is_looked_at_before_model_and_data(capsys, command, flags):
     line = refusal_of_output(capsys, [command, "--model", "nowhere", *flags])
     assert line.startswith("lstmfcn: /proc/lstmfcn/")
     assert "cannot be written (" in line
+
+
+def test_sample_and_convert_replace_shards_only_where_asked_to(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    Path("Toy_TRAIN.tsv").write_text("1\t0.5\t2\n2\t3\t4\n1\t5\t6\n")
+    for words in (["sample", "--rows", "5"], ["convert", "Toy_TRAIN.tsv"]):
+        words += ["--output", "out"]
+        assert main([*words, "--shards", "3", "--overwrite"]) == 0
+        capsys.readouterr()
+        line = refusal(capsys, words)
+        assert "out: holds something already; add --overwrite, or name another --output" in line
+        assert len(list(Path("out").iterdir())) == 3
+        assert main([*words, "--shards", "1", "--overwrite"]) == 0
+        assert [path.name for path in Path("out").iterdir()] == ["part-000.csv"]
+    Path("out/notes.txt").write_text("mine")
+    capsys.readouterr()
+    line = refusal_of_output(capsys, ["sample", "--output", "out", "--overwrite"])
+    assert "out: holds notes.txt, which would be lost" in line
+    assert Path("out/notes.txt").read_text() == "mine"
+    Path("Toy_TRAIN.tsv").rename("out/Toy_TRAIN.tsv")
+    line = refusal(capsys, ["convert", "out/Toy_TRAIN.tsv", "--output", "out", "--overwrite"])
+    assert "out: holds the file to convert; name another --output" in line
+
+
+def test_check_replaces_only_what_it_wrote(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    assert main(["sample", "--output", "data/train", "--rows", "30", "--shards", "2"]) == 0
+    words = ["check", "data/train", "--fix", "--output", "clean"]
+    assert main(words) == 0
+    Path("data/train/part-001.csv").unlink()
+    capsys.readouterr()
+    assert "clean: holds something already" in refusal_of_output(capsys, words)
+    assert len(list(Path("clean/train").iterdir())) == 2
+    assert main([*words, "--overwrite"]) == 0
+    assert [path.name for path in Path("clean/train").iterdir()] == ["part-000.csv"]
+    assert sorted(path.name for path in Path().iterdir()) == ["clean", "data"]
+    Path("clean/notes.txt").write_text("mine")
+    line = refusal_of_output(capsys, [*words, "--overwrite"])
+    assert "clean: holds notes.txt, which would be lost" in line
+    line = refusal_of_output(capsys, [*words[:-1], "data", "--overwrite"])
+    assert "data: holds the data data/train; name another --output" in line
+    Path("other/train").mkdir(parents=True)
+    line = refusal_of_output(capsys, [*words[:-1], "other", "--overwrite"])
+    assert "other: holds something already" in line
 
 
 def test_evaluate_keeps_an_evaluation_that_is_there(tmp_path, capsys):
