@@ -156,7 +156,11 @@ def test_explanations_stand_beside_and_are_not_written_again(tmp_path, model):
     data, out = write(tmp_path / "data", waves(60, seed=1), 2), tmp_path / "out"
     predict(str(data), model=str(model), output=str(out))
     before = {path.name: (path.stat().st_mtime_ns, path.read_bytes()) for path in out.glob("*.csv")}
-    assert predict(str(data), model=str(model), output=str(out), explain=True).rows == 60
+    made = predict(data, model=model.parent, output=out, explain=True)  # the folder of the run
+    assert (made.output, made.rows) == (out, 60)
+    names = ("part-000.csv", "part-001.csv")
+    assert made.files == tuple(out / name for name in names)
+    assert made.explanations == tuple(out / "explanations" / name for name in names)
     found = {path.name: (path.stat().st_mtime_ns, path.read_bytes()) for path in out.glob("*.csv")}
     assert found == before
     explained = out / "explanations"
@@ -194,6 +198,13 @@ def test_columns_are_kept_as_they_are(tmp_path, model):
         assert list(found.columns[:2]) == ["id", "where"]
         assert found[["id", "where"]].equals(table[["id", "where"]])
         assert found.iloc[:, 2:].equals(pd.read_csv(tmp_path / "plain" / name))
+    plain = {"model": model, "output": tmp_path / "out"}
+    with pytest.raises(OutputError, match=r"part-000.csv: holds something else already; add --ov"):
+        predict(data, **plain)
+    assert predict(data, **plain, overwrite=True).rows == 40
+    for name in ("part-000.csv", "part-001.csv"):
+        found = (tmp_path / "out" / name).read_bytes()
+        assert found == (tmp_path / "plain" / name).read_bytes()
     for keep, message in (("x_1", "--keep-columns x_1"), ("elsewhere", "no column 'elsewhere'")):
         with pytest.raises(DataError, match=message):
             predict(
@@ -230,10 +241,13 @@ def no_ray(monkeypatch):
 def test_what_can_be_refused_without_ray_is_and_leaves_nothing(tmp_path, model):
     data = write(tmp_path / "data", waves(9), 2)
     (tmp_path / "file").touch()
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "part-001.csv").touch()
     before = sorted(tmp_path.rglob("*"))
     refused = {
         "/proc/lstmfcn/out": "cannot be written",
         str(tmp_path / "file"): "cannot be written",
+        str(tmp_path / "mine"): "part-001.csv: holds something else already; add --overwrite",
         str(data): "part-000.csv: is an input shard; name another --output",
         str(data / "out"): f"lies in the input {data}, and would be read as a shard by the next",
     }
