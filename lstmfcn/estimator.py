@@ -37,6 +37,7 @@ from lstmfcn.estimator_input import (
     refuse_missing,
     refuse_swapped_axes,
     too_large_is_infinite,
+    train_arrays_on_ray,
 )
 from lstmfcn.hyperparameters import (
     ClassWeightName,
@@ -310,8 +311,6 @@ class LSTMFCNClassifier(ClassifierMixin, BaseEstimator):
     ) -> Artifact:
         if self.num_workers is None:
             return train_arrays(train, hyperparameters, validation, columns=columns)
-        from lstmfcn.estimator_input import train_arrays_on_ray  # imports Ray
-
         return train_arrays_on_ray(train, hyperparameters, validation, columns, self.num_workers)
 
     def _recorded(self, artifact: Artifact) -> Artifact:

@@ -30,8 +30,6 @@ from lstmfcn.data.columns import parse_channels, value_names
 from lstmfcn.data.schema import SeriesSchema
 from lstmfcn.data.series_input import several_lengths, swapped_axes, to_array
 from lstmfcn.data.table import class_name, is_missing, match_class
-from lstmfcn.distributed.requests import Resources
-from lstmfcn.distributed.train import train
 from lstmfcn.errors import ModelError, RunInterruptedError
 from lstmfcn.hyperparameters import (
     Hyperparameters,
@@ -219,6 +217,9 @@ def train_arrays_on_ray(
         TrainingError: the loss became infinite or nan.
         KeyboardInterrupt: the user stopped it.
     """
+    from lstmfcn.distributed.requests import Resources  # imports Ray
+    from lstmfcn.distributed.train import train
+
     with scratch_folder() as folder:
         held_out = (
             _shard(folder / "validation.parquet", validation, columns) if validation else None
