@@ -176,7 +176,7 @@ def test_new_folder_refuses_a_full_folder_and_a_file(tmp_path, path):
     with pytest.raises(OutputError) as refusal:
         new_folder(tmp_path / path)
     assert str(refusal.value) == (
-        f"{tmp_path / path}: holds something already; name a new --output or remove it"
+        f"{tmp_path / path}: holds something already; add --overwrite, or name another --output"
     )
 
 
