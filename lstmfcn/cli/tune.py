@@ -85,7 +85,7 @@ def tune(
         The most that all rows may take in memory; what takes more is streamed. By default half of
         the least object store.
     """
-    from lstmfcn.distributed.requests import Limits, Resources
+    from lstmfcn.distributed.requests import Resources, SweepLimits
     from lstmfcn.distributed.tune import tune as tune_on_ray
     from lstmfcn.training.run_directory import MODEL
     from lstmfcn.tuning.progress import best_lines
@@ -104,7 +104,7 @@ def tune(
             use_gpu=use_gpu,
             memory_gb=memory_gb,
         ),
-        limits=Limits(max_concurrent, time_budget_s),
+        limits=SweepLimits(max_concurrent, time_budget_s),
         resume=resume,
         track=track,
     )

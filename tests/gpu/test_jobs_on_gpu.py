@@ -111,7 +111,7 @@ def test_a_training_that_ctrl_c_stopped_goes_on_to_its_last_epoch(tmp_path):
     assert 2 <= epochs_in(output) < 12
     code, _, told = job("train", "--output", output, "--resume", *resources)
     assert code == 0, told
-    assert f"{output}: going on after epoch " in told
+    assert f"{output}: resuming after epoch " in told
     history = read_metrics(output / "metrics.jsonl")
     assert [metrics["epoch"] for metrics in history] == list(range(1, 13))
     assert {metrics["rows"] for metrics in history} == {2400}

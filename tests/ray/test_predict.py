@@ -233,7 +233,7 @@ def test_what_can_be_refused_without_ray_is_and_leaves_nothing(tmp_path, model):
         "/proc/lstmfcn/out": "cannot be written",
         str(tmp_path / "file"): "cannot be written",
         str(data): "part-000.csv: is an input shard; name another --output",
-        str(data / "out"): f"lies in the input {data}, and would be read as a shard by the next",
+        str(data / "out"): f"lies in the input {data}, and the next run would read it as a shard",
     }
     for output, message in refused.items():
         with pytest.raises(OutputError, match=message):
@@ -252,8 +252,8 @@ def test_two_shards_of_one_name_are_told_apart(tmp_path, model, monkeypatch):
     found = open_dataset(str(data), schema=Artifact.load(model).schema)._replace(
         shards=named, headers=found_headers(data) * 2
     )
-    monkeypatch.setattr(lstmfcn.distributed.predict, "survey", lambda *_, **__: found)
-    with pytest.raises(OutputError, match=r"a.csv: /one/a.csv and /two/a.csv would both be writ"):
+    monkeypatch.setattr(lstmfcn.distributed.predict, "open_dataset", lambda *_, **__: found)
+    with pytest.raises(OutputError, match=r"predictions of /one/a.csv and /two/a.csv would both"):
         predict(str(model), str(data), str(tmp_path / "out"))
 
 
@@ -281,7 +281,7 @@ def test_a_tree_and_several_arguments_are_mirrored_and_true_labels_kept(tmp_path
         assert set(found["when"]) == {"2024-05-06 07:08:00"} or name.endswith("000.csv")
     with caplog.at_level(logging.INFO):
         assert predict(str(model), places, str(tmp_path / "out"), ["y_1", "when"]) == 36
-    assert "36 rows of 3 shards were predicted before" in caplog.text
+    assert "36 rows of 3 shards were predicted by an earlier run" in caplog.text
 
 
 def test_evaluation_agrees_with_the_predictions(tmp_path, model):

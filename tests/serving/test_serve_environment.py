@@ -16,8 +16,8 @@ PORTS = (
 
 OTHER = """
 import os, sys
-from serve_app.haproxy import environment_of
-with environment_of(sys.argv[1]):
+from serve_app.haproxy import serve_environment
+with serve_environment(sys.argv[1]):
     for name, value in os.environ.items():
         if name.startswith("RAY_SERVE"):
             print(name, value, sep="=")
@@ -93,8 +93,8 @@ def test_a_port_is_claimed_before_anything_listens_there():
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
     with claim_ports("127.0.0.1", port):
-        claiming = "import sys; from serve_app.haproxy import claimed\n"
-        claiming += f"with claimed('127.0.0.1', {port}): pass"
+        claiming = "import sys; from serve_app.haproxy import claim_ports\n"
+        claiming += f"with claim_ports('127.0.0.1', {port}): pass"
         done = subprocess.run(
             [sys.executable, "-c", claiming], capture_output=True, text=True, check=False
         )
