@@ -24,7 +24,8 @@ from tests.helpers.problems import waves, write
 @pytest.mark.parametrize(
     ("address", "message"),
     [
-        ("127.0.0.1:1", "no Ray cluster answers (Connection refused); correct RAY_ADDRESS or unset it"),
+        ("127.0.0.1:1", "no Ray cluster answers (Connection refused); correct RAY_ADDRESS or "
+                        "unset it"),
         ("ray://127.0.0.1:10001", "Ray Client is not supported; use the cluster's own address, "
                                   "or run the command there with ray job submit"),
     ],
