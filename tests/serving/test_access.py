@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lstmfcn.errors import ResourceError
-from serve_app.access import Gate, own_names, refuse_no_origins
+from serve_app.access import Gate, public_host_names, refuse_invalid_origins
 
 APP = "https://app.example.com"
 PATHS = ("/ping", "/model", "/", "/docs", "/nothing", "/invocations")
@@ -162,15 +162,15 @@ def test_every_answer_tells_the_browser_to_be_careful(served, token):
         assert headers["cross-origin-resource-policy"] == "same-origin"
 
 
-def test_own_names():
-    assert own_names("127.0.0.1") == own_names("::1") == []
-    assert own_names("Model.example.com") == ["model.example.com"]
-    assert own_names("0.0.0.0")
-    assert all(own_names("::"))
+def test_public_host_names():
+    assert public_host_names("127.0.0.1") == public_host_names("::1") == []
+    assert public_host_names("Model.example.com") == ["model.example.com"]
+    assert public_host_names("0.0.0.0")
+    assert all(public_host_names("::"))
 
 
 def test_what_no_browser_sends_is_no_origin():
-    refuse_no_origins([APP, "http://localhost:3000"])
+    refuse_invalid_origins([APP, "http://localhost:3000"])
     for origin in ("app.example.com", "https://app.example.com/", "*", "null", "https://*.a.b"):
         with pytest.raises(ResourceError, match="found no origin"):
-            refuse_no_origins([origin])
+            refuse_invalid_origins([origin])

@@ -30,7 +30,7 @@ async def status_of(bodies, request, held_for=0.0):
     try:
         body = await bodies.receive(request, MOST)
         await asyncio.sleep(held_for)
-        bodies.let_go(body)
+        bodies.release(body)
         return 200, body
     except RequestError as error:
         return error.status, error.headers
@@ -69,7 +69,7 @@ def test_a_stated_length_is_refused_before_the_body_comes():
 
 
 @given(st.lists(st.lists(st.one_of(st.none(), st.binary(min_size=1, max_size=130)), max_size=4)))
-def test_all_bodies_together_are_bounded_and_what_is_held_is_let_go(requests):
+def test_all_bodies_together_are_bounded_and_what_is_held_is_released(requests):
     bodies = Bodies(TOGETHER, 9)
 
     async def ask_all():

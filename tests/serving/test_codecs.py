@@ -17,8 +17,8 @@ from serve_app.codecs import (
     JSON_LINES,
     decode,
     encode,
-    is_long_to_read,
-    most_bytes,
+    is_slow_to_decode,
+    max_request_bytes,
     request_type,
 )
 from serve_app.errors import RequestError
@@ -312,11 +312,14 @@ def test_separators_in_texts_do_not_separate():
 @pytest.mark.parametrize(
     ("cell", "message"),
     [
-        ("NaN", "found NaN, which is no finite 32-bit number; send a number there"),
-        ("Infinity", "found Infinity, which is no finite 32-bit number"),
-        ("-Infinity", "found Infinity, which is no finite 32-bit number"),
-        ("1e400", "found 1e400, which is no finite 32-bit number"),
-        ("1" * 5000, "found 11111111111111111111... (5000 characters), which is no finite 32-bit"),
+        ("NaN", "found NaN, which is not a finite 32-bit number; send a number there"),
+        ("Infinity", "found Infinity, which is not a finite 32-bit number"),
+        ("-Infinity", "found Infinity, which is not a finite 32-bit number"),
+        ("1e400", "found 1e400, which is not a finite 32-bit number"),
+        (
+            "1" * 5000,
+            "found 11111111111111111111... (5000 characters), which is not a finite 32-bit",
+        ),
         ('"' + "a" * 5000 + '"', 'found "aaaaaaaaaaaaaaaaaaa... (5002 characters); send a number'),
         ("{}", "found {}; send a number there"),
     ],
@@ -360,7 +363,7 @@ def test_any_body_that_may_be_sent_is_short_enough(n_rows, indent):
     """As wide as Python writes numbers, each on a line of its own."""
     row = [-1.2345678901234567e-300] * N_TIMEPOINTS
     body = json.dumps({"instances": [row] * n_rows}, indent=min(indent, 4))
-    assert len(body) <= most_bytes(SCHEMA, n_rows)
+    assert len(body) <= max_request_bytes(SCHEMA, n_rows)
 
 
 @pytest.mark.parametrize("marker", ["NA", "#N/A", "null", "None", "<NA>", " NA", "?", '"n/a"'])
@@ -390,11 +393,11 @@ def test_short_series_are_bounded_with_what_pads_them(monkeypatch):
     schema = SCHEMA.model_copy(update={"missing": "mask"})
     body = json.dumps({"instances": [[1]] * 10})
     assert len(decoded("application/json", body, schema=schema)) == 10
-    assert not is_long_to_read(body.encode(), schema)
+    assert not is_slow_to_decode(body.encode(), schema)
     many = json.dumps({"instances": [[1]] * (codecs.LONG_BODY // schema.n_values)})
-    assert is_long_to_read(many.encode(), schema)
-    assert not is_long_to_read(many.encode(), SCHEMA)
-    monkeypatch.setattr(codecs, "MOST_VALUES", 9 * schema.n_values)
+    assert is_slow_to_decode(many.encode(), schema)
+    assert not is_slow_to_decode(many.encode(), SCHEMA)
+    monkeypatch.setattr(codecs, "MAX_VALUES", 9 * schema.n_values)
     with pytest.raises(RequestError, match="found 10 rows; send at most 9 a request") as refused:
         decoded("application/json", body, schema=schema)
     assert refused.value.status == 413

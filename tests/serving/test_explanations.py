@@ -126,7 +126,7 @@ def test_csv_has_no_place_for_explanations(served, values):
 @pytest.mark.parametrize(("numbers", "most"), [(5 * 36, 5), (5 * 36 - 1, 4), (35, 1)])
 def test_the_numbers_of_an_answer_are_bounded(served, monkeypatch, values, numbers, most):
     """A row has 3 classes of 12 timepoints; one row is always explained."""
-    monkeypatch.setattr(serve_app.explanations, "MOST_NUMBERS", numbers)
+    monkeypatch.setattr(serve_app.explanations, "MAX_NUMBERS", numbers)
     client = served()
     answer = client.post("/invocations", json={"instances": values}, **ASKED)
     assert answer.status_code == 413

