@@ -69,7 +69,7 @@ def swaps(server: Server, folder: Path, requests: int) -> None:
         Artifact.load(folder / str(2 - turn % 2)).save(folder / "served")
         server.process.send_signal(signal.SIGHUP)
         wait_until(
-            lambda: server.log.read_text().count("read the models again") == turn + 1, "a swap"
+            lambda: server.log.read_text().count("reloaded the models") == turn + 1, "a swap"
         )
 
     under_load(f"{TIMES} swaps", server, folder, requests, swap, TIMES)

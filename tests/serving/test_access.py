@@ -33,7 +33,7 @@ def test_a_name_that_a_page_made_for_itself_is_not(served, host):
     for path in PATHS:
         answer = client.get(path, headers={"Host": host})
         assert answer.status_code == 421
-        assert answer.json()["message"].startswith(f"found Host {host!r}; ")
+        assert answer.json()["message"].startswith(f"found Host {host!r}, which ")
     assert set(client.metrics.refusals) == {("default", 421)}
 
 
@@ -86,7 +86,7 @@ def test_pages_elsewhere_may_not_ask(served, values, origin):
     client = served(access={"allow_origins": [APP]})
     answer = client.post("/invocations", json={"instances": values}, headers={"Origin": origin})
     assert answer.status_code == 403
-    assert answer.json()["message"].startswith(f"found Origin {origin!r}; ")
+    assert answer.json()["message"].startswith(f"found Origin {origin!r}, which ")
     assert "access-control-allow-origin" not in answer.headers
     assert client.metrics.answers == []
 
@@ -172,5 +172,5 @@ def test_public_host_names():
 def test_what_no_browser_sends_is_no_origin():
     refuse_invalid_origins([APP, "http://localhost:3000"])
     for origin in ("app.example.com", "https://app.example.com/", "*", "null", "https://*.a.b"):
-        with pytest.raises(ResourceError, match="found no origin"):
+        with pytest.raises(ResourceError, match="is not an origin"):
             refuse_invalid_origins([origin])

@@ -202,8 +202,8 @@ def test_the_rows_that_wait_are_counted_right(events):
                 x = rows(n, 13 if kind == "fail" else 100)
                 asked.append(asyncio.create_task(batcher.predict(x)))
             await asyncio.sleep(0)
-            assert batcher.queued_rows == sum(job.left for job in batcher._jobs)
+            assert batcher.queued_rows == sum(request.n_left for request in batcher._pending)
         await asyncio.gather(*asked, return_exceptions=True)
-        assert batcher.queued_rows == len(batcher._jobs) == 0
+        assert batcher.queued_rows == len(batcher._pending) == 0
 
     asyncio.run(go())

@@ -32,7 +32,7 @@ NUMBERS = st.floats(width=32, allow_nan=False, allow_infinity=False)
 SERIES = st.lists(NUMBERS, min_size=N_TIMEPOINTS, max_size=N_TIMEPOINTS)
 
 
-HUGE = "row 1, column x_0: found 10000000000000000000... (401 characters), which is no finite 32"
+HUGE = "row 1, column x_0: found 10000000000000000000... (401 characters), which is not a finite"
 CHANNELS = tiny_schema(n_channels=3)
 NESTED = [ROW[:4], ROW[4:8], ROW[8:]]
 
@@ -91,7 +91,7 @@ def test_a_number_half_way_between_two_is_rounded_once():
     [
         (CSV, "", "found no rows; send at least one series"),
         (CSV, HEADER, "found no rows; send at least one series"),
-        (CSV, b"\xff\xfe", "found bytes that are no UTF-8; send the body as UTF-8"),
+        (CSV, b"\xff\xfe", "found bytes that are not UTF-8; send the body as UTF-8"),
         (CSV, "1,2", "row 1: found 2 cells; the header has 12 columns: give the row as many"),
         (CSV, f"{LINE}\n{LINE},1", "row 2: found 13 cells; the header has 12 columns: give the"),
         (CSV, LINE.replace("3", "three", 1), "row 1, column x_2: found 'three'; write a number"),
@@ -102,8 +102,8 @@ def test_a_number_half_way_between_two_is_rounded_once():
         ),
         (CSV, f"id,{HEADER}\na,{LINE},5", "row 1: found 14 cells; the header has 13 columns"),
         (CSV, f"x_1,x_2\n{LINE}", "found 2 value columns, without x_0, x_3, ... x_11 (10"),
-        (JSON, "", "found what is no JSON"),
-        (JSON, "[" * 100_000, "found what is no JSON"),
+        (JSON, "", "found invalid JSON"),
+        (JSON, "[" * 100_000, "found invalid JSON"),
         (JSON, "[1]", "found no list of instances"),
         (JSON, '{"instances": []}', "found no rows"),
         (JSON, '{"instances": [1]}', "row 1: found int for a series; send a list of 12 numbers"),
@@ -117,7 +117,7 @@ def test_a_number_half_way_between_two_is_rounded_once():
             json.dumps({"instances": [[10**400, *ROW[1:]]]}),
             HUGE,
         ),
-        (JSON_LINES, f"{ROW}\n{{", "row 2: found what is no JSON"),
+        (JSON_LINES, f"{ROW}\n{{", "row 2: found invalid JSON"),
         (JSON_LINES, f"{ROW}\n7", "row 2: found int for a series"),
     ],
 )
@@ -255,7 +255,9 @@ COUNTS = [
 @pytest.mark.parametrize("kind", ["text/csv", "text/csv; header=present"])
 def test_a_header_that_counts_its_columns_is_no_row(header, kind):
     """pandas' to_csv(index=False) of a table without names."""
-    with pytest.raises(DataError, match=r"^found a header that counts its columns \(.*header=abs"):
+    with pytest.raises(
+        DataError, match=r"^found a header that only numbers its columns \(.*header=abs"
+    ):
         decoded(kind, f"{header}\n{LINE}")
 
 
@@ -398,7 +400,7 @@ def test_short_series_are_bounded_with_what_pads_them(monkeypatch):
     assert is_slow_to_decode(many.encode(), schema)
     assert not is_slow_to_decode(many.encode(), SCHEMA)
     monkeypatch.setattr(codecs, "MAX_VALUES", 9 * schema.n_values)
-    with pytest.raises(RequestError, match="found 10 rows; send at most 9 a request") as refused:
+    with pytest.raises(RequestError, match="found 10 rows; send at most 9 per request") as refused:
         decoded("application/json", body, schema=schema)
     assert refused.value.status == 413
 

@@ -61,7 +61,7 @@ def test_many_models_answer_by_name(served, saved, values):
     assert client.post("/invocations", json={"instances": values}).json() == answers["first"]
     unknown = client.post("/endpoints/third/invocations", json={"instances": values})
     assert unknown.status_code == 404
-    assert unknown.json() == {"message": "found no endpoint 'third'; there is first, second"}
+    assert unknown.json() == {"message": "found no endpoint 'third'; use one of first, second"}
     assert client.metrics.refusals == [("unknown", 404)]
 
 
@@ -78,14 +78,14 @@ def test_the_model_is_described(served):
 @pytest.mark.parametrize(
     ("body", "headers", "status", "error"),
     [
-        ("", JSON, 400, "found what is no JSON"),
+        ("", JSON, 400, "found invalid JSON"),
         ('{"instances": [[1]]}', JSON, 400, "row 1: found a series of 1 value;"),
         ("1,2", CSV, 400, "row 1: found 2 cells"),
         ("1", {"Content-Type": "text/html"}, 415, "found 'text/html'; send Content-Type text/csv"),
         ("1", {**CSV, "Content-Encoding": "gzip"}, 415, "found Content-Encoding 'gzip'"),
         ("1", {**CSV, "Accept": "image/png"}, 406, "found Accept 'image/png'"),
         ("1," * 2000, CSV, 413, "found more than 1000 bytes; send fewer rows"),
-        ("1\n" * 5, CSV, 413, "found 5 rows; send at most 4 a request"),
+        ("1\n" * 5, CSV, 413, "found 5 rows; send at most 4 per request"),
         (csv([[1.0] * 11 + [1e39]]), CSV, 400, "row 1, column x_11: found inf"),
         (csv([[1.0] * 12, [3e38] * 12]), CSV, 400, "row 2: found values too large to compute"),
     ],
@@ -144,7 +144,7 @@ def test_a_token_guards_all_but_the_health_check(served, values):
 def test_an_unknown_path_is_told_the_known_ones(served, path):
     answer = served().get(path)
     assert answer.status_code == 404
-    assert "; there is /invocations, /ping, /model, " in answer.json()["message"]
+    assert "; use one of /invocations, /ping, /model, " in answer.json()["message"]
 
 
 def test_another_method_is_told_the_right_one(served):
@@ -245,7 +245,7 @@ def test_a_bug_is_told_as_json(served, values, monkeypatch):
     client = TestClient(client.app, client.base_url, raise_server_exceptions=False)
     answer = client.post("/invocations", json={"instances": values})
     assert answer.status_code == 500
-    assert answer.json()["message"].startswith("found a bug of the endpoint; ")
+    assert answer.json()["message"].startswith("found a bug in the endpoint; ")
 
 
 def test_a_long_body_counts_as_held_until_it_is_read(saved, monkeypatch):

@@ -95,9 +95,9 @@ def test_who_asks_is_answered(served, values, path, parameter, header, explained
 @pytest.mark.parametrize(
     ("parameter", "header", "message"),
     [
-        ("?explain=perhaps", None, "found explain=perhaps; give true or false"),
-        ("?explain=", None, "found explain=; give true or false"),
-        ("?explain=true&explain=true", None, "found 2 times explain; give it once"),
+        ("?explain=perhaps", None, "found explain=perhaps; send true or false"),
+        ("?explain=", None, "found explain=; send true or false"),
+        ("?explain=true&explain=true", None, "found explain 2 times; send it once"),
         ("", "[0]>`0.8`", f"found {HEADER} '[0]>`0.8`'; send `true` or `false`"),
         ("?explain=true", "", f"found {HEADER} ''; send `true` or `false`"),
     ],
@@ -117,7 +117,7 @@ def test_csv_has_no_place_for_explanations(served, values):
     ):
         answer = client.post(asked, content=content, headers=headers)
         assert answer.status_code == 406
-        message = "found explanations asked for in text/csv; send Accept: application/json"
+        message = "found a request for explanations in text/csv; send Accept: application/json"
         assert answer.json() == {"message": message}
     answer = client.post(asked, content=csv_of(values), headers=CSV | JSON_ACCEPTED)
     assert len(answer.json()["explanations"]) == len(values)
@@ -130,7 +130,7 @@ def test_the_numbers_of_an_answer_are_bounded(served, monkeypatch, values, numbe
     client = served()
     answer = client.post("/invocations", json={"instances": values}, **ASKED)
     assert answer.status_code == 413
-    message = f"found 7 rows; send at most {most} a request with explanations"
+    message = f"found 7 rows; send at most {most} per request with explanations"
     assert answer.json()["message"].startswith(message)
     answer = client.post("/invocations", json={"instances": values[:most]}, **ASKED)
     assert len(answer.json()["explanations"]) == most

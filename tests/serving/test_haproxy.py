@@ -123,7 +123,9 @@ def test_too_low_a_limit_of_open_files_is_told(config, tmp_path):
 def test_another_configuration_of_another_ray_is_refused(config, tmp_path, changed):
     before, after = changed
     assert before in config
-    with pytest.raises(ResourceError, match="this Ray writes another HAProxy configuration"):
+    with pytest.raises(
+        ResourceError, match="this version of Ray writes another HAProxy configuration"
+    ):
         rewrite_config(config.replace(before, after), tmp_path, DESCRIPTORS)
 
 
@@ -139,7 +141,7 @@ def test_the_command_says_so_in_one_line(tmp_path):
     )
     assert done.returncode == 1
     (line,) = done.stderr.splitlines()
-    assert line.startswith("lstmfcn: this Ray writes another HAProxy configuration")
+    assert line.startswith("lstmfcn: this version of Ray writes another HAProxy configuration")
 
 
 def complaints(path):
@@ -233,7 +235,7 @@ def test_what_haproxy_answers_itself_is_json(tmp_path):
         assert asked(port)[2] == b"ok"
         status, headers, body = asked(port, "/die")
         assert (status, headers["Content-Type"]) == (502, "application/json")
-        assert "the replica ended over the request" in json.loads(body)["message"]
+        assert "the replica ended during the request" in json.loads(body)["message"]
         replica.shutdown()
         replica.server_close()
         status, headers, body = asked(port)

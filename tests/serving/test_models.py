@@ -31,7 +31,7 @@ def test_the_first_model_is_loaded_at_once_and_others_when_asked_for(saved):
         with pytest.raises(RequestError) as refused:
             await models.get("c")
         assert refused.value.status == 404
-        assert "there is a, b" in str(refused.value)
+        assert "use one of a, b" in str(refused.value)
 
     asyncio.run(ask())
 
@@ -133,7 +133,7 @@ def test_a_model_that_left_memory_comes_back_with_the_columns_that_clients_know(
         assert (split.name, split.served) == ("a", NO_VERSION)
         assert split.wanted == Classifier.load(a).artifact.sha256[:12]
         assert (await models.get("b")).name == "b"
-        with pytest.raises(ModelError, match="other labels than the one that serves"):
+        with pytest.raises(ModelError, match="other labels than the one that is served"):
             await models.replace({"a": a, "b": b})
         await models.replace({"b": b})  # a is served no longer
         await models.replace({"a": a, "b": b})

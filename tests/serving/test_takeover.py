@@ -137,6 +137,6 @@ def test_a_model_of_other_labels_makes_no_replica_unhealthy(saved):
 def test_a_replica_without_a_model_does_not_start(tmp_path):
     async def take():
         with pytest.raises(ModelError, match="found no readable"):
-            await Takeover(Models()).to({"default": str(tmp_path / "nowhere")})
+            await Takeover(Models()).switch_to({"default": str(tmp_path / "nowhere")})
 
     asyncio.run(take())
