@@ -85,7 +85,9 @@ def test_predictions_come_with_their_explanations(served, kind, values, tmp_path
         ("?explain=false", "false", False),
     ],
 )
-def test_who_asks_is_answered(served, values, path, parameter, header, explained):
+def test_explanations_are_requested_by_parameter_or_header(
+    served, values, path, parameter, header, explained
+):
     headers = {} if header is None else {HEADER: header}
     answer = served().post(path + parameter, json={"instances": values}, headers=headers)
     assert answer.status_code == 200
@@ -102,14 +104,14 @@ def test_who_asks_is_answered(served, values, path, parameter, header, explained
         ("?explain=true", "", f"found {HEADER} ''; send `true` or `false`"),
     ],
 )
-def test_what_is_neither_true_nor_false_is_refused(served, values, parameter, header, message):
+def test_only_true_and_false_are_accepted(served, values, parameter, header, message):
     headers = {} if header is None else {HEADER: header}
     path = "/invocations" + parameter
     answer = served().post(path, json={"instances": values}, headers=headers)
     assert (answer.status_code, answer.json()) == (400, {"message": message})
 
 
-def test_csv_has_no_place_for_explanations(served, values):
+def test_explanations_as_csv_are_refused(served, values):
     client, asked = served(), "/invocations?explain=true"
     for content, headers in (
         (csv_of(values), CSV),
@@ -124,7 +126,7 @@ def test_csv_has_no_place_for_explanations(served, values):
 
 
 @pytest.mark.parametrize(("numbers", "most"), [(5 * 36, 5), (5 * 36 - 1, 4), (35, 1)])
-def test_the_numbers_of_an_answer_are_bounded(served, monkeypatch, values, numbers, most):
+def test_explanations_have_a_limit_of_numbers(served, monkeypatch, values, numbers, most):
     """A row has 3 classes of 12 timepoints; one row is always explained."""
     monkeypatch.setattr(serve_app.explanations, "MAX_NUMBERS", numbers)
     client = served()
@@ -137,7 +139,7 @@ def test_the_numbers_of_an_answer_are_bounded(served, monkeypatch, values, numbe
     assert client.post("/invocations", json={"instances": values}).status_code == 200
 
 
-def test_what_is_not_predicted_is_not_explained(served, values):
+def test_rows_that_are_not_predicted_are_not_explained(served, values):
     values[4] = [3e38] * N_TIMEPOINTS
     answer = served().post("/invocations", json={"instances": values}, **ASKED)
     assert answer.status_code == 400
@@ -160,7 +162,7 @@ def test_packing_keeps_every_number(saved, values):
         assert np.array_equal(found, part)
 
 
-def test_those_who_ask_and_those_who_do_not_share_the_queue(saved, values):
+def test_explained_and_plain_requests_share_the_queue(saved, values):
     """All are answered, by the steps that they would have without explanations."""
     directory, steps = saved("model"), []
     classifier = Classifier.load(directory)

@@ -68,7 +68,7 @@ def config(tmp_path):
     return write_config(tmp_path).read_text()
 
 
-def test_only_the_endpoint_listens_on_what_the_user_named(config, tmp_path):
+def test_only_the_endpoint_listens_on_the_user_s_host(config, tmp_path):
     found = rewrite_config(config, tmp_path, DESCRIPTORS)
     binds = [line.split()[1] for line in found.splitlines() if line.strip().startswith("bind ")]
     assert len(binds) == 3
@@ -78,13 +78,13 @@ def test_only_the_endpoint_listens_on_what_the_user_named(config, tmp_path):
     assert "mode 600 level admin" in found
 
 
-def test_a_connection_goes_to_one_replica(config, tmp_path):
+def test_a_connection_stays_with_one_replica(config, tmp_path):
     found = rewrite_config(config, tmp_path, DESCRIPTORS)
     assert "leastconn" not in found
     assert found.count("balance hash src_port") == 1
 
 
-def test_silence_ends_a_connection(config, tmp_path):
+def test_idle_connections_are_closed(config, tmp_path):
     found = rewrite_config(config, tmp_path, DESCRIPTORS)
     assert found.count("timeout http-request 10s\n") == 1
     assert found.count("timeout http-keep-alive 30s\n") == found.count("http-keep-alive") == 1
@@ -94,14 +94,14 @@ def test_silence_ends_a_connection(config, tmp_path):
     ("stated", "descriptors", "connections"),
     [(16384, 1 << 20, 16384), (16384, 20_000, 9808), (4096, 4096, 1856), (4096, 1024, 320)],
 )
-def test_connections_keep_to_the_limit_of_open_files(tmp_path, stated, descriptors, connections):
+def test_connections_fit_the_limit_of_open_files(tmp_path, stated, descriptors, connections):
     config = write_config(tmp_path, maxconn=stated).read_text()
     found = rewrite_config(config, tmp_path, descriptors)
     assert f"    maxconn {connections}\n" in found
     assert f"sc0_conn_cur gt {connections * 3 // 4} " in found
 
 
-def test_too_low_a_limit_of_open_files_is_told(config, tmp_path):
+def test_too_low_a_limit_of_open_files_is_refused(config, tmp_path):
     with pytest.raises(ResourceError, match=r"found a limit of 256 open files.*ulimit -Hn 4096"):
         rewrite_config(config, tmp_path, 256)
 
@@ -120,7 +120,7 @@ def test_too_low_a_limit_of_open_files_is_told(config, tmp_path):
         ("    errorfile ", "    answer "),
     ],
 )
-def test_another_configuration_of_another_ray_is_refused(config, tmp_path, changed):
+def test_an_unknown_configuration_is_refused(config, tmp_path, changed):
     before, after = changed
     assert before in config
     with pytest.raises(
@@ -133,7 +133,7 @@ def command(*arguments):
     return [str(Path(sys.prefix) / "bin" / "lstmfcn-haproxy"), *map(str, arguments)]
 
 
-def test_the_command_says_so_in_one_line(tmp_path):
+def test_the_command_reports_it_in_one_line(tmp_path):
     path = write_config(tmp_path)
     path.write_text(path.read_text().replace("listen stats", "listen statistics"))
     done = subprocess.run(
@@ -153,7 +153,7 @@ def complaints(path):
     return [line.partition(" : ")[2] for line in done.stderr.splitlines() if "WARNING" in line]
 
 
-def test_haproxy_takes_it_without_a_warning_that_it_has_not_for_ray_s(tmp_path):
+def test_haproxy_has_no_further_warnings(tmp_path):
     path = write_config(tmp_path)
     before = complaints(path)
     _rewrite_file(path)
@@ -230,7 +230,7 @@ def asked(port, path="/", source="127.0.0.1"):
         connection.close()
 
 
-def test_what_haproxy_answers_itself_is_json(tmp_path):
+def test_haproxy_s_own_answers_are_json(tmp_path):
     with running_haproxy(tmp_path) as (port, replica):
         assert asked(port)[2] == b"ok"
         status, headers, body = asked(port, "/die")
@@ -243,7 +243,7 @@ def test_what_haproxy_answers_itself_is_json(tmp_path):
         assert "no replica is ready" in json.loads(body)["message"]
 
 
-def test_a_request_that_comes_in_pieces_survives_the_end_of_its_replica(tmp_path):
+def test_a_request_in_pieces_survives_the_end_of_its_replica(tmp_path):
     with running_haproxy(tmp_path) as (port, replica):
         for i in range(5):
             body = f"row {i}".encode()
@@ -257,7 +257,7 @@ def test_a_request_that_comes_in_pieces_survives_the_end_of_its_replica(tmp_path
             assert not replica.dies_over
 
 
-def test_idle_connections_end_and_a_slow_answer_does_not(tmp_path):
+def test_idle_connections_end_but_slow_answers_do_not(tmp_path):
     def impatient(text):
         for name in ("http-request", "http-keep-alive", "client"):
             (line,) = (line for line in text.splitlines() if f"timeout {name} " in line)
@@ -273,7 +273,7 @@ def test_idle_connections_end_and_a_slow_answer_does_not(tmp_path):
         assert asked(port, "/slow")[2] == b"ok"
 
 
-def test_one_address_does_not_take_all_connections(tmp_path):
+def test_one_address_cannot_take_all_connections(tmp_path):
     with running_haproxy(tmp_path, descriptors=512) as (port, _), ExitStack() as stack:
         for _ in range(60):  # of 64 in all
             with suppress(ConnectionResetError):

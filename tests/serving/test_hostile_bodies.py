@@ -145,7 +145,7 @@ def valid(n_rows):
     return json.dumps({"instances": rows}).encode()
 
 
-def test_the_health_check_answers_while_four_of_them_come(process):
+def test_the_health_check_answers_during_four_expensive_bodies(process):
     bodies = [HOSTILE[name][:2] for name in ("empty lists", "digits", "one line of cells")]
     bodies.append((JSON, valid(40_000)))
     slowest = 0.0

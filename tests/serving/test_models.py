@@ -18,7 +18,7 @@ async def probabilities(models, name="default"):
     return await model.batcher.predict(VALUES)
 
 
-def test_the_first_model_is_loaded_at_once_and_others_when_asked_for(saved):
+def test_the_first_model_is_loaded_at_once_and_others_on_demand(saved):
     directories = {"a": saved("1", seed=1), "b": saved("2", seed=2)}
 
     async def ask():
@@ -36,7 +36,7 @@ def test_the_first_model_is_loaded_at_once_and_others_when_asked_for(saved):
     asyncio.run(ask())
 
 
-def test_a_model_takes_over_in_place(saved):
+def test_a_model_is_replaced_in_place(saved):
     first, second = saved("1", seed=1), saved("2", seed=2)
 
     async def swap():
@@ -73,7 +73,7 @@ def damage_weights(saved, tmp_path):
     ],
     ids=["damaged", "missing", "other labels"],
 )
-def test_a_broken_model_is_refused_and_the_one_before_stays(saved, tmp_path, broken, message):
+def test_a_broken_model_is_refused_and_the_earlier_one_stays(saved, tmp_path, broken, message):
     first = saved("1")
     second = str(tmp_path / broken(saved, tmp_path))
 
@@ -88,7 +88,7 @@ def test_a_broken_model_is_refused_and_the_one_before_stays(saved, tmp_path, bro
     asyncio.run(swap())
 
 
-def test_the_model_not_used_for_longest_leaves_memory(saved):
+def test_the_model_not_used_for_longest_is_unloaded(saved):
     directories = {name: saved(name) for name in "abc"}
 
     async def ask():
@@ -104,7 +104,7 @@ def test_the_model_not_used_for_longest_leaves_memory(saved):
     asyncio.run(ask())
 
 
-def test_requests_that_come_together_load_a_model_once(saved):
+def test_simultaneous_requests_load_a_model_once(saved):
     directories = {"a": saved("a"), "b": saved("b")}
 
     async def ask():
@@ -116,7 +116,7 @@ def test_requests_that_come_together_load_a_model_once(saved):
     asyncio.run(ask())
 
 
-def test_a_model_that_left_memory_comes_back_with_the_columns_that_clients_know(saved, caplog):
+def test_an_unloaded_model_keeps_its_columns(saved, caplog):
     a, b = saved("a"), saved("b")
 
     async def ask():
@@ -146,7 +146,7 @@ def test_a_model_that_left_memory_comes_back_with_the_columns_that_clients_know(
     assert "a: found a model with other labels" in told[0].getMessage()
 
 
-def test_a_refused_model_is_read_again_after_a_while(saved, monkeypatch):
+def test_a_refused_model_is_read_again_later(saved, monkeypatch):
     monkeypatch.setattr("serve_app.models._RETRY_AFTER_S", 0.0)
     a, b = saved("a"), saved("b")
 
@@ -166,7 +166,7 @@ def test_a_refused_model_is_read_again_after_a_while(saved, monkeypatch):
 
 
 @pytest.mark.parametrize("fault", [ValueError("7 means"), KeyError("metrics"), RuntimeError("x")])
-def test_whatever_a_model_raises_is_the_model_s_fault(saved, monkeypatch, fault):
+def test_any_loading_error_becomes_a_model_error(saved, monkeypatch, fault):
     first, second = saved("1"), saved("2", seed=2)
 
     def compute(*_):
@@ -185,7 +185,7 @@ def test_whatever_a_model_raises_is_the_model_s_fault(saved, monkeypatch, fault)
     asyncio.run(swap())
 
 
-def test_a_model_that_vanished_is_an_answer_of_its_own(saved, tmp_path):
+def test_a_vanished_model_is_unavailable(saved, tmp_path):
     async def ask():
         models = Models()
         await models.replace({"a": saved("a"), "b": str(tmp_path / "gone")})
@@ -210,7 +210,7 @@ def test_steps_are_observed(saved):
     assert seen == [("a", 128), ("a", 72)]
 
 
-def test_a_load_that_was_overtaken_is_not_kept(saved, monkeypatch):
+def test_a_model_loaded_before_a_replacement_is_not_kept(saved, monkeypatch):
     directories = {name: saved(name) for name in ("first", "second")}
     load, begun, go_on = Classifier.load, threading.Event(), threading.Event()
 
@@ -236,7 +236,7 @@ def test_a_load_that_was_overtaken_is_not_kept(saved, monkeypatch):
     asyncio.run(overtake())
 
 
-def test_what_no_disk_gives_is_unavailable(saved, monkeypatch):
+def test_a_model_that_cannot_be_read_is_unavailable(saved, monkeypatch):
     directories = {name: saved(name) for name in ("first", "second")}
 
     def fail(*_):

@@ -38,7 +38,7 @@ def api(request, tmp_path_factory):
     return schemathesis.openapi.from_asgi("/openapi.json", endpoint.app)
 
 
-def test_every_operation_is_tried(api):
+def test_every_described_operation_is_tested(api):
     assert {(op.ok().path, op.ok().method) for op in api.get_all_operations()} == set(OPERATIONS)
 
 
@@ -52,7 +52,7 @@ def try_all(cases):
 
 
 @pytest.mark.parametrize(("path", "method"), OPERATIONS)
-def test_right_requests_get_what_is_described(api, path, method):
+def test_valid_requests_get_the_described_answers(api, path, method):
     cases = api[path][method].as_strategy(generation_mode=GenerationMode.POSITIVE)
     try_all(cases.filter(lambda case: case.media_type != "text/csv"))  # which no schema describes
 

@@ -67,7 +67,7 @@ def test_two_servers_share_no_port_and_no_file(proxy):
         other.stdin.close()
 
 
-def test_a_port_that_a_stranger_listens_on_is_left_to_them():
+def test_a_range_with_a_port_in_use_is_skipped():
     with serve_environment("python"):
         first = int(os.environ[MIN])
     with socket.socket() as stranger:
@@ -77,7 +77,7 @@ def test_a_port_that_a_stranger_listens_on_is_left_to_them():
             assert first not in ports(os.environ)
 
 
-def test_what_the_user_set_stays_and_what_we_set_goes(monkeypatch):
+def test_the_user_s_variables_stay_and_ours_are_removed(monkeypatch):
     monkeypatch.setenv("RAY_SERVE_HAPROXY_STATS_PORT", "8404")
     monkeypatch.setenv("RAY_SERVE_HAPROXY_MAXCONN", "100")
     before = dict(os.environ)
@@ -111,6 +111,6 @@ def test_a_port_is_claimed_before_anything_listens_there():
         ("", "--host '': found no address"),
     ],
 )
-def test_a_host_that_is_no_address_is_told(host, message):
+def test_an_unusable_host_is_refused(host, message):
     with pytest.raises(ResourceError, match=message), claim_ports(host, 8000):
         pass

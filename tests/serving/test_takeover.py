@@ -24,7 +24,7 @@ def split(models):
     return [state[1:] for state in models.states() if state.served != state.wanted]
 
 
-def test_a_refused_model_takes_over_once_it_can_be_read(saved, tmp_path, caplog):
+def test_a_refused_model_is_served_once_it_can_be_read(saved, tmp_path, caplog):
     first, second = saved("first"), str(tmp_path / "second")
 
     async def take():
@@ -47,7 +47,7 @@ def test_a_refused_model_takes_over_once_it_can_be_read(saved, tmp_path, caplog)
     assert sum("now serving the new models" in line for line in told) == 1
 
 
-def test_a_model_with_other_labels_never_takes_over(saved):
+def test_a_model_with_other_labels_is_never_served(saved):
     first, second = saved("first"), saved("second", kind="binary")
 
     async def take():
@@ -66,7 +66,7 @@ def test_a_model_with_other_labels_never_takes_over(saved):
 
 
 @pytest.mark.parametrize("fault", [MemoryError, OSError])
-def test_a_fault_of_the_machine_is_outlasted(saved, monkeypatch, fault):
+def test_a_temporary_fault_of_the_machine_is_survived(saved, monkeypatch, fault):
     first, second = saved("first"), saved("second", seed=2)
 
     def fail(*_):
@@ -88,7 +88,7 @@ def test_a_fault_of_the_machine_is_outlasted(saved, monkeypatch, fault):
     asyncio.run(take())
 
 
-def test_a_replica_that_alone_cannot_load_a_model_is_unhealthy(saved, tmp_path, monkeypatch):
+def test_a_replica_is_unhealthy_if_only_it_cannot_load_a_model(saved, tmp_path, monkeypatch):
     first, second = saved("first"), saved("second", seed=2)
     asked = []
 
@@ -121,7 +121,7 @@ def test_a_replica_that_alone_cannot_load_a_model_is_unhealthy(saved, tmp_path, 
     asyncio.run(take())
 
 
-def test_a_model_of_other_labels_makes_no_replica_unhealthy(saved):
+def test_a_model_with_other_labels_makes_no_replica_unhealthy(saved):
     first, second = saved("first"), saved("second", kind="binary")
 
     async def take():
