@@ -127,7 +127,7 @@ def test_a_ray_that_starts_too_slowly_is_told_in_a_line_and_leaves_nothing_runni
     )
     assert done.returncode == 2, done.stderr
     assert "Traceback" not in done.stderr
-    assert done.stderr.splitlines()[-1].startswith("lstmfcn: Ray did not start within the 30 s")
+    assert done.stderr.splitlines()[-1].startswith("lstmfcn: Ray did not start within 30 s, twice")
     assert not (tmp_path / "run").exists()
     wait_until(lambda: set(raylets()) <= before, "the end of all that was started")
 

@@ -295,7 +295,7 @@ def test_a_second_server_on_a_cluster_is_refused(folder, cluster, capsys, monkey
         first.kill_all()
         serve.shutdown()
     told = capsys.readouterr().err
-    assert "found another server of this cluster" in told
+    assert "found another server on this cluster" in told
     assert "--num-replicas 99: found 4 CPUs, and each replica takes one" in told
 
 

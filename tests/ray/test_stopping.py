@@ -102,7 +102,7 @@ def test_train_goes_on_by_the_command_that_ctrl_c_tells(in_terminal, data, tmp_p
     terminal.interrupt()
     assert terminal.exit_code() == 130
     assert "Traceback" not in terminal.shown
-    assert "stopping, with a checkpoint (Ctrl-C again ends it at once)" in terminal.shown
+    assert "stopping after a checkpoint (Ctrl-C again stops at once)" in terminal.shown
     told, again = last_line(terminal.shown).split("; go on with: ")
     assert told.startswith("lstmfcn: stopped after epoch ")
     assert again == f"python -m lstmfcn train --output {output} --cpus-per-worker 1 --resume"
@@ -131,7 +131,7 @@ def test_ctrl_c_on_a_busy_machine_loses_no_epoch(in_terminal, data, tmp_path):
     os.kill(worker, signal.SIGSTOP)
     done = epochs_in(output)
     terminal.interrupt()
-    terminal.shows("stopping, with a checkpoint")
+    terminal.shows("stopping after a checkpoint")
     time.sleep(5)
     os.kill(worker, signal.SIGCONT)
     assert terminal.exit_code() == 130
@@ -156,7 +156,7 @@ def test_a_second_ctrl_c_ends_a_training_at_once_and_it_can_go_on(in_terminal, d
     (worker,) = train_workers()
     os.kill(worker, signal.SIGSTOP)  # or it might write its checkpoint before the second Ctrl-C
     terminal.interrupt()
-    terminal.shows("stopping, with a checkpoint")
+    terminal.shows("stopping after a checkpoint")
     terminal.interrupt()
     began = time.monotonic()
     assert terminal.exit_code() == 130
