@@ -127,7 +127,7 @@ def _connected(address: str) -> Iterator[None]:
     try:
         init_ray()
     except (ConnectionError, ValueError) as error:
-        raise no_cluster(address, str(error).splitlines()[0]) from error
+        raise _no_cluster(address, str(error).splitlines()[0]) from error
     try:
         yield
     finally:
@@ -151,7 +151,7 @@ def check_address(address: str) -> None:
     try:
         socket.create_connection((host, int(port)), timeout=_TIMEOUT_S).close()
     except OSError as error:
-        raise no_cluster(address, error.strerror or "timed out") from error
+        raise _no_cluster(address, error.strerror or "timed out") from error
     try:
         with init_grpc_channel(address) as channel:
             NodeInfoGcsServiceStub(channel).GetClusterId(GetClusterIdRequest(), timeout=_TIMEOUT_S)
@@ -161,10 +161,10 @@ def check_address(address: str) -> None:
         if error.code() == grpc.StatusCode.UNAUTHENTICATED:
             raise _token_error(address, _refusal_reason()) from error
         if error.code() in (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.UNIMPLEMENTED):
-            raise no_cluster(address, "the port is not that of a Ray head node") from error
+            raise _no_cluster(address, "the port is not that of a Ray head node") from error
 
 
-def no_cluster(address: str | None, reason: str) -> ResourceError:
+def _no_cluster(address: str | None, reason: str) -> ResourceError:
     """The error for an address where no cluster answers."""
     return ResourceError(
         f"RAY_ADDRESS={address}: no Ray cluster answers ({reason}); correct RAY_ADDRESS or unset it"

@@ -31,7 +31,6 @@ _REASONS = {
     "node has died": MACHINE_GONE,
     "startup timed out": "the cluster has no room for all workers",
     "health check hangs": "it does not answer",
-    "": "its process was killed or crashed",
 }
 """A short reason for each phrase in Ray's long messages; the first phrase found decides."""
 
@@ -99,14 +98,10 @@ def unwrap_ray_error(error: BaseException) -> LstmfcnError | None:
 
 def failure_reason(messages: list[str]) -> str:
     """Say in a few words why a process ended, from Ray's long messages about it."""
-    return next(
-        (
-            reason
-            for phrase, reason in _REASONS.items()
-            if any(phrase in message for message in messages)
-        ),
-        "",
-    )
+    for phrase, reason in _REASONS.items():
+        if any(phrase in message for message in messages):
+            return reason
+    return "its process was killed or crashed"
 
 
 class RestartBudget:

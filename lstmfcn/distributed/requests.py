@@ -220,7 +220,7 @@ class Resources:
         n_cpus = os.cpu_count() or 1
         if self.num_workers * cpus_each > n_cpus:
             raise ResourceError(
-                f"{_describe_workers(self.num_workers, cpus_each)} not fit this machine, which has "
+                f"no room for {_describe_workers(self.num_workers, cpus_each)}: this machine has "
                 f"{pluralize(n_cpus, 'CPU')}; lower --num-workers or --cpus-per-worker, or name a "
                 "cluster in RAY_ADDRESS"
             )
@@ -290,17 +290,15 @@ def _no_room_message(machines: list[Node], num_workers: int, cpus: int, gpus: in
         f"{pluralize(node.cpus, 'CPU')} and {pluralize(node.gpus, 'GPU')}" for node in machines
     ]
     return (
-        f"{_describe_workers(num_workers, cpus, gpus)} not fit the cluster's machines "
-        f"({', '.join(sizes)}); lower --num-workers or --cpus-per-worker"
+        f"no room for {_describe_workers(num_workers, cpus, gpus)}: the cluster's machines have "
+        f"{', '.join(sizes)}; lower --num-workers or --cpus-per-worker"
         + (", or add --no-use-gpu" if gpus else "")
     )
 
 
 def _describe_workers(num_workers: int, cpus: int, gpus: int = 0) -> str:
-    """As in "3 workers of 2 CPUs and a GPU do", for "... not fit"."""
     size = f"{pluralize(cpus, 'CPU')}{' and a GPU' if gpus else ''}"
-    verb = "does" if num_workers == 1 else "do"
-    return f"{pluralize(num_workers, 'worker')} of {size} {verb}"
+    return f"{pluralize(num_workers, 'worker')} of {size}"
 
 
 def members_at_once(machines: list[Node], resources: WorkerResources, members: int) -> int:

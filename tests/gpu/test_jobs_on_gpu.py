@@ -151,7 +151,7 @@ def test_more_workers_than_gpus_are_refused_in_a_line(data, tmp_path):
     assert code == 2, told
     assert "Traceback" not in told
     line = told.splitlines()[-1]
-    assert line.startswith(f"lstmfcn: {workers} workers of 1 CPU and a GPU do not fit")
+    assert line.startswith(f"lstmfcn: no room for {workers} workers of 1 CPU and a GPU")
     assert line.endswith("or add --no-use-gpu")
     assert not (tmp_path / "run").exists()
 

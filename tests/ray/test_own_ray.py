@@ -95,8 +95,8 @@ def test_the_end_of_ray_is_told_soon_and_its_files_are_this_users_alone(name, tm
 @pytest.mark.parametrize(
     ("flags", "message"),
     [
-        (["--num-workers", 9999], "9,999 workers of 1 CPU do not fit this machine, which has "),
-        (["--cpus-per-worker", 9999], "1 worker of 9,999 CPUs does not fit this machine, "),
+        (["--num-workers", 9999], "no room for 9,999 workers of 1 CPU: this machine has "),
+        (["--cpus-per-worker", 9999], "no room for 1 worker of 9,999 CPUs: this machine has "),
         (["--use-gpu"], "this machine has no GPU; leave --use-gpu out, or name a cluster in "),
     ],
 )
