@@ -1,4 +1,4 @@
-"""Who is answered, by host name and origin; the token is in test_endpoint.py and test_page.py."""
+"""Which host names and origins are accepted; test_endpoint.py and test_page.py test the token."""
 
 import pytest
 from hypothesis import given
@@ -125,12 +125,12 @@ def test_pages_of_the_endpoint_are_accepted(served, values):
 
 def test_allowed_origins_get_a_preflight_answer(served, values):
     client = served(token="s3cret", access={"allow_origins": [APP]})
-    asked = {
+    preflight_headers = {
         "Origin": APP,
         "Access-Control-Request-Method": "POST",
         "Access-Control-Request-Headers": "authorization,content-type",
     }
-    preflight = client.options("/invocations", headers=asked)
+    preflight = client.options("/invocations", headers=preflight_headers)
     assert preflight.status_code == 200
     assert preflight.headers["access-control-allow-origin"] == APP
     assert "POST" in preflight.headers["access-control-allow-methods"]
@@ -147,8 +147,8 @@ def test_allowed_origins_get_a_preflight_answer(served, values):
 
 
 def test_no_preflight_without_allowed_origins(served):
-    asked = {"Origin": "http://127.0.0.1:8000", "Access-Control-Request-Method": "POST"}
-    assert served().options("/invocations", headers=asked).status_code == 405
+    preflight_headers = {"Origin": "http://127.0.0.1:8000", "Access-Control-Request-Method": "POST"}
+    assert served().options("/invocations", headers=preflight_headers).status_code == 405
 
 
 @pytest.mark.parametrize("token", ["", "s3cret"])

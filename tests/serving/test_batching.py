@@ -30,7 +30,7 @@ def rows(n, start=0):
 
 
 def run(*sizes, max_queued_rows=10**6):
-    """Answers to requests that come at once, and the rows of each step."""
+    """The answers to simultaneous requests, and the rows of each step."""
     steps = Steps()
 
     async def all_at_once():
@@ -60,11 +60,11 @@ def test_requests_with_another_function_are_computed_separately(requests):
 
     async def all_at_once():
         batcher = Batcher(doubled, MOST, 10**6)
-        asked = [
+        requests_sent = [
             batcher.predict(rows(n, 1000 * i + 20), triple if other else None)
             for i, (n, other) in enumerate(requests)
         ]
-        return await asyncio.gather(*asked)
+        return await asyncio.gather(*requests_sent)
 
     answers = asyncio.run(all_at_once())
     for i, ((n, other), answer) in enumerate(zip(requests, answers, strict=True)):
@@ -77,8 +77,8 @@ def test_requests_with_another_function_are_computed_separately(requests):
 def test_a_bug_in_one_function_does_not_fail_the_other():
     async def ask():
         batcher = Batcher(Steps(), MOST, 10**6)
-        asked = (batcher.predict(rows(1, 13)), batcher.predict(rows(1, 13), lambda x: x))
-        return await asyncio.gather(*asked, return_exceptions=True)
+        requests_sent = (batcher.predict(rows(1, 13)), batcher.predict(rows(1, 13), lambda x: x))
+        return await asyncio.gather(*requests_sent, return_exceptions=True)
 
     failed, answer = asyncio.run(ask())
     assert isinstance(failed, ZeroDivisionError)
@@ -168,7 +168,7 @@ def test_rows_of_clients_that_left_are_not_computed():
 
 
 def test_the_event_loop_turns_many_times_after_a_long_step():
-    """Each of its turns accepts one connection, and clients may come all at once."""
+    """Each turn accepts one connection, and many clients may connect at once."""
 
     async def ask():
         def slow(x):
@@ -194,16 +194,16 @@ def test_the_event_loop_turns_many_times_after_a_long_step():
 def test_waiting_rows_are_counted_correctly(events):
     async def go():
         batcher = Batcher(Steps(), MOST, 10**6)
-        asked = []
+        requests_sent = []
         for n, kind in events:
-            if kind == "leave" and asked:
-                asked[n % len(asked)].cancel()
+            if kind == "leave" and requests_sent:
+                requests_sent[n % len(requests_sent)].cancel()
             elif kind != "turn":
                 x = rows(n, 13 if kind == "fail" else 100)
-                asked.append(asyncio.create_task(batcher.predict(x)))
+                requests_sent.append(asyncio.create_task(batcher.predict(x)))
             await asyncio.sleep(0)
             assert batcher.queued_rows == sum(request.n_left for request in batcher._pending)
-        await asyncio.gather(*asked, return_exceptions=True)
+        await asyncio.gather(*requests_sent, return_exceptions=True)
         assert batcher.queued_rows == len(batcher._pending) == 0
 
     asyncio.run(go())

@@ -12,7 +12,7 @@ MOST, TOGETHER = 100, 250
 
 
 def request_of(parts, delay=0.0, headers=()):
-    """A request whose body comes in parts; None for a client that leaves."""
+    """A request whose body arrives in these parts; None is a client that leaves."""
     coming = iter(parts)
 
     async def receive():
@@ -26,7 +26,7 @@ def request_of(parts, delay=0.0, headers=()):
 
 
 async def status_of(bodies, request, held_for=0.0):
-    """What a request gets, and its body."""
+    """The status of a request, and its body."""
     try:
         body = await bodies.receive(request, MOST)
         await asyncio.sleep(held_for)
@@ -73,8 +73,8 @@ def test_all_bodies_together_have_a_limit_and_are_released(requests):
     bodies = Bodies(TOGETHER, 9)
 
     async def ask_all():
-        asked = [status_of(bodies, request_of(parts), 0.001) for parts in requests]
-        return await asyncio.gather(*asked)
+        statuses = [status_of(bodies, request_of(parts), 0.001) for parts in requests]
+        return await asyncio.gather(*statuses)
 
     answers = asyncio.run(ask_all())
     assert bodies.held == 0

@@ -362,7 +362,7 @@ def test_long_bodies_are_read_like_short_ones(n_rows):
 
 @given(st.integers(1, 400), st.integers(1, 20))
 def test_any_valid_body_is_within_the_byte_limit(n_rows, indent):
-    """As wide as Python writes numbers, each on a line of its own."""
+    """Numbers as long as Python writes them, one per line."""
     row = [-1.2345678901234567e-300] * N_TIMEPOINTS
     body = json.dumps({"instances": [row] * n_rows}, indent=min(indent, 4))
     assert len(body) <= max_request_bytes(SCHEMA, n_rows)

@@ -188,7 +188,7 @@ def test_the_description_is_openapi(served):
 
 
 def answers_alike(client, series, same_series, cells):
-    """Whether two forms of JSON and CSV of these cells get the same answer."""
+    """Check that two forms of JSON and CSV of these cells get the same answer."""
     forms = (series, same_series)
     answers = [client.post("/invocations", json={"instances": form}) for form in forms]
     accept = {"Accept": JSON["Content-Type"]}
@@ -271,11 +271,11 @@ def test_a_long_body_counts_as_held_until_it_is_decoded(saved, monkeypatch):
         async def receive():
             return {"type": "http.request", "body": body, "more_body": False}
 
-        asked = asyncio.create_task(endpoint.app(scope, receive, AsyncMock()))
+        answering = asyncio.create_task(endpoint.app(scope, receive, AsyncMock()))
         await asyncio.to_thread(begun.wait, 20)
-        asked.cancel()
+        answering.cancel()
         with pytest.raises(asyncio.CancelledError):
-            await asked
+            await answering
         held = endpoint._bodies.held
         go_on.set()
         async with asyncio.timeout(20):

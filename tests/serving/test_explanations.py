@@ -26,7 +26,7 @@ def csv_of(values):
 
 
 def in_json(explanation, outputs):
-    """What the answer holds of each row."""
+    """Each row's explanation in the answer."""
     logits, bias, lstm, timepoints = explanation
     return [
         {
@@ -112,16 +112,16 @@ def test_only_true_and_false_are_accepted(served, values, parameter, header, mes
 
 
 def test_explanations_as_csv_are_refused(served, values):
-    client, asked = served(), "/invocations?explain=true"
+    client, path = served(), "/invocations?explain=true"
     for content, headers in (
         (csv_of(values), CSV),
         (lines_of(values), LINES | {"Accept": "text/csv"}),
     ):
-        answer = client.post(asked, content=content, headers=headers)
+        answer = client.post(path, content=content, headers=headers)
         assert answer.status_code == 406
         message = "found a request for explanations in text/csv; send Accept: application/json"
         assert answer.json() == {"message": message}
-    answer = client.post(asked, content=csv_of(values), headers=CSV | JSON_ACCEPTED)
+    answer = client.post(path, content=csv_of(values), headers=CSV | JSON_ACCEPTED)
     assert len(answer.json()["explanations"]) == len(values)
 
 
@@ -163,7 +163,7 @@ def test_packing_keeps_every_number(saved, values):
 
 
 def test_explained_and_plain_requests_share_the_queue(saved, values):
-    """All are answered, by the steps that they would have without explanations."""
+    """All requests are answered, in the steps that plain requests would have."""
     directory, steps = saved("model"), []
     classifier = Classifier.load(directory)
     x = np.repeat(np.array(values, dtype=np.float32), 10, axis=0)

@@ -30,7 +30,7 @@ def free_port():
 
 
 def write_config(folder, port=8000, replica=1, **changes):
-    """What the installed Ray Serve writes for one replica, and its file."""
+    """The configuration that the installed Ray Serve writes for one replica, and its file."""
     config = of_ray.HAProxyConfig(
         socket_path=str(folder / "admin.sock"),
         server_state_base=str(folder),
@@ -64,7 +64,7 @@ def write_config(folder, port=8000, replica=1, **changes):
 
 @pytest.fixture
 def config(tmp_path):
-    """The text that the installed Ray writes."""
+    """The configuration that the installed Ray writes."""
     return write_config(tmp_path).read_text()
 
 
@@ -144,8 +144,8 @@ def test_the_command_reports_it_in_one_line(tmp_path):
     assert line.startswith("lstmfcn: this version of Ray writes another HAProxy configuration")
 
 
-def complaints(path):
-    """What HAProxy has to say of a configuration that it takes."""
+def warnings_of(path):
+    """HAProxy's warnings about a configuration that it accepts."""
     done = subprocess.run(
         [get_haproxy_binary(), "-c", "-f", path], capture_output=True, text=True, check=False
     )
@@ -155,13 +155,13 @@ def complaints(path):
 
 def test_haproxy_has_no_further_warnings(tmp_path):
     path = write_config(tmp_path)
-    before = complaints(path)
+    before = warnings_of(path)
     _rewrite_file(path)
-    assert complaints(path) == before
+    assert warnings_of(path) == before
 
 
 class Replica(BaseHTTPRequestHandler):
-    """Answers, and ends the connection over what it is asked to die of."""
+    """Answers requests, and closes the connection on those that it is to fail."""
 
     protocol_version = "HTTP/1.1"
 
@@ -191,7 +191,7 @@ class Replica(BaseHTTPRequestHandler):
 
 @contextmanager
 def running_haproxy(folder, change=lambda text: text, descriptors=DESCRIPTORS):
-    """HAProxy before one replica, with the adapted configuration changed further; its port."""
+    """The port of HAProxy in front of one replica, with further changes to its configuration."""
     replica = ThreadingHTTPServer(("127.0.0.1", 0), Replica)
     replica.dies_over = {}
     port = free_port()
@@ -205,7 +205,7 @@ def running_haproxy(folder, change=lambda text: text, descriptors=DESCRIPTORS):
     ) as p:
         try:
             for _ in range(100):
-                if (folder / "admin.sock").exists() and asked(port)[0] == 200:
+                if (folder / "admin.sock").exists() and request(port)[0] == 200:
                     break
                 time.sleep(0.05)
             yield port, replica
@@ -215,8 +215,8 @@ def running_haproxy(folder, change=lambda text: text, descriptors=DESCRIPTORS):
             replica.server_close()
 
 
-def asked(port, path="/", source="127.0.0.1"):
-    """Status, headers and body."""
+def request(port, path="/", source="127.0.0.1"):
+    """Send a request; returns status, headers and body."""
     connection = http.client.HTTPConnection(
         "127.0.0.1", port, timeout=10, source_address=(source, 0)
     )
@@ -232,13 +232,13 @@ def asked(port, path="/", source="127.0.0.1"):
 
 def test_haproxy_s_own_answers_are_json(tmp_path):
     with running_haproxy(tmp_path) as (port, replica):
-        assert asked(port)[2] == b"ok"
-        status, headers, body = asked(port, "/die")
+        assert request(port)[2] == b"ok"
+        status, headers, body = request(port, "/die")
         assert (status, headers["Content-Type"]) == (502, "application/json")
         assert "the replica ended during the request" in json.loads(body)["message"]
         replica.shutdown()
         replica.server_close()
-        status, headers, body = asked(port)
+        status, headers, body = request(port)
         assert (status, headers["Retry-After"]) == (503, "1")
         assert "no replica is ready" in json.loads(body)["message"]
 
@@ -270,7 +270,7 @@ def test_idle_connections_end_but_slow_answers_do_not(tmp_path):
         with socket.create_connection(("127.0.0.1", port), 10) as client:
             client.sendall(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
             assert client.makefile("rb").read().endswith(b"ok")
-        assert asked(port, "/slow")[2] == b"ok"
+        assert request(port, "/slow")[2] == b"ok"
 
 
 def test_one_address_cannot_take_all_connections(tmp_path):
@@ -278,8 +278,8 @@ def test_one_address_cannot_take_all_connections(tmp_path):
         for _ in range(60):  # of 64 in all
             with suppress(ConnectionResetError):
                 stack.enter_context(socket.create_connection(("127.0.0.1", port), 10))
-        assert asked(port)[0] is None
-        assert asked(port, source="127.0.0.2")[0] == 200
+        assert request(port)[0] is None
+        assert request(port, source="127.0.0.2")[0] == 200
 
 
 def running(pid):

@@ -141,9 +141,9 @@ def test_an_unloaded_model_keeps_its_columns(saved, caplog):
         assert {state.served == state.wanted for state in models.states()} == {True}
 
     asyncio.run(ask())
-    told = [record for record in caplog.records if record.levelname == "ERROR"]
-    assert len(told) == 1
-    assert "a: found a model with other labels" in told[0].getMessage()
+    errors = [record for record in caplog.records if record.levelname == "ERROR"]
+    assert len(errors) == 1
+    assert "a: found a model with other labels" in errors[0].getMessage()
 
 
 def test_a_refused_model_is_read_again_later(saved, monkeypatch):
@@ -225,13 +225,13 @@ def test_a_model_loaded_before_a_replacement_is_not_kept(saved, monkeypatch):
         models = Models()
         await models.replace(directories)
         monkeypatch.setattr(Classifier, "load", slow)
-        asked = asyncio.create_task(models.get("second"))
+        loading = asyncio.create_task(models.get("second"))
         await asyncio.to_thread(begun.wait, 20)
         await models.replace(directories)  # the second model's directory may hold another by now
         go_on.set()
-        assert (await asked).name == "second"
+        assert (await loading).name == "second"
         assert [state.name for state in models.states()] == ["first"]
-        assert await models.get("second") is not await asked
+        assert await models.get("second") is not await loading
 
     asyncio.run(overtake())
 

@@ -1,4 +1,4 @@
-"""openapi.json is true: requests made from it, right ones and wrong ones, get what it says."""
+"""Requests made from openapi.json, valid and invalid, get the answers that it describes."""
 
 import asyncio
 
@@ -64,7 +64,7 @@ def test_wrong_bodies_are_refused_as_described(api, path):
 
 
 def holds_large_numbers(body):
-    """Whether there are numbers so large that only computing tells whether they overflow."""
+    """Whether a body has numbers so large that the computation may overflow."""
     if isinstance(body, dict):
         body = list(body.values())
     if isinstance(body, list):

@@ -1,4 +1,4 @@
-"""The page's files: what they are sent with, and that nothing else is sent."""
+"""The files of the page: their headers, and that no other file is sent."""
 
 import re
 from pathlib import Path
@@ -20,7 +20,7 @@ TYPES = {
 
 @pytest.fixture
 def client(served):
-    """Of an endpoint that wants a token, and gets it as browsers send what somebody typed."""
+    """A client of an endpoint with a token, which sends it as a browser sends a typed password."""
     client = served(token="s3cret")
     client.auth = ("anybody", "s3cret")
     return client

@@ -34,7 +34,7 @@ def _no_ray(monkeypatch):
 
 
 def ports(variables):
-    """All that a server may listen on, beside what its user names."""
+    """All ports that a server may listen on, apart from the user's."""
     own = {int(variables[name]) for name in PORTS}
     replicas = range(int(variables[MIN]), int(variables[MAX]))
     assert own.isdisjoint(replicas)

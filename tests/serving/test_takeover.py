@@ -41,10 +41,10 @@ def test_a_refused_model_is_served_once_it_can_be_read(saved, tmp_path, caplog):
         assert (await models.get("default")).version == version(second)
 
     asyncio.run(take())
-    told = [record.getMessage() for record in caplog.records]
-    assert sum("found no readable model.json" in line for line in told) == 1
-    assert sum("still serving the earlier models" in line for line in told) == 1
-    assert sum("now serving the new models" in line for line in told) == 1
+    messages = [record.getMessage() for record in caplog.records]
+    assert sum("found no readable model.json" in line for line in messages) == 1
+    assert sum("still serving the earlier models" in line for line in messages) == 1
+    assert sum("now serving the new models" in line for line in messages) == 1
 
 
 def test_a_model_with_other_labels_is_never_served(saved):
