@@ -18,9 +18,9 @@ __all__ = [
     "Classifier",
     "Hyperparameters",
     "LSTMFCNClassifier",
-    "Limits",
     "Resources",
     "SearchConfig",
+    "SweepLimits",
     "evaluate",
     "predict",
     "train",
@@ -29,7 +29,7 @@ __all__ = [
 
 if TYPE_CHECKING:
     from lstmfcn.distributed.predict import evaluate, predict
-    from lstmfcn.distributed.requests import Limits, Resources
+    from lstmfcn.distributed.requests import Resources, SweepLimits
     from lstmfcn.distributed.train import train
     from lstmfcn.distributed.tune import tune
     from lstmfcn.estimator import LSTMFCNClassifier
@@ -41,9 +41,9 @@ else:
         "Classifier": "lstmfcn.inference.predictor",
         "Hyperparameters": "lstmfcn.hyperparameters",
         "LSTMFCNClassifier": "lstmfcn.estimator",
-        "Limits": "lstmfcn.distributed.requests",
         "Resources": "lstmfcn.distributed.requests",
         "SearchConfig": "lstmfcn.tuning.sweep",
+        "SweepLimits": "lstmfcn.distributed.requests",
         "evaluate": "lstmfcn.distributed.predict",
         "predict": "lstmfcn.distributed.predict",
         "train": "lstmfcn.distributed.train",

@@ -1,6 +1,6 @@
-"""The pages at ``/`` and ``/docs``, for people: a few files as they lie in `page/`.
+"""Serve the pages at ``/`` and ``/docs``: the files in the folder `page/`.
 
-They ask this endpoint and nothing else, which the policy below also holds the browser to.
+The pages send requests to this endpoint only, and the policy below makes the browser enforce that.
 """
 
 from __future__ import annotations
@@ -34,11 +34,11 @@ _POLICY = (
     "base-uri 'none'; form-action 'none'; frame-ancestors 'none'; "
     "require-trusted-types-for 'script'; trusted-types 'none'"
 )
-"""Content-Security-Policy: files and answers of this origin only, and no text taken for HTML."""
+"""Content-Security-Policy: only files and answers of this origin, and no text parsed as HTML."""
 
 
 def page_routes() -> list[Route]:
-    """A route for each file; those of HTML have paths of their own. No other is looked up."""
+    """One route per file, so no other file can be requested; HTML files have paths of their own."""
     folder = files("serve_app") / "page"
     return [
         Route(
@@ -51,10 +51,10 @@ def page_routes() -> list[Route]:
 
 
 def _sender(content: bytes, media_type: str) -> Callable[[Request], Awaitable[Response]]:
-    """What answers with this content, or with 304 to a browser that has it."""
+    """A handler that sends this content, or 304 to a browser that has it already."""
     etag = f'"{hashlib.sha256(content).hexdigest()[:16]}"'
     headers = {
-        "cache-control": "no-cache",  # but ask whether it is still this one
+        "cache-control": "no-cache",  # the browser keeps it, but asks whether it has changed
         "content-security-policy": _POLICY,
         "etag": etag,
     }

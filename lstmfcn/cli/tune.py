@@ -90,7 +90,7 @@ def tune(
         Memory limit for the data; larger data sets are streamed from disk. By default half of the
         smallest machine's object store.
     """
-    from lstmfcn.distributed.requests import Limits, Resources
+    from lstmfcn.distributed.requests import Resources, SweepLimits
     from lstmfcn.distributed.tune import tune as tune_on_ray
     from lstmfcn.tuning.progress import best_lines
     from lstmfcn.tuning.sweep import TRIALS
@@ -108,7 +108,7 @@ def tune(
             use_gpu=use_gpu,
             memory_gb=memory_gb,
         ),
-        limits=Limits(max_concurrent, time_budget_s),
+        limits=SweepLimits(max_concurrent, time_budget_s),
         resume=resume,
         overwrite=overwrite,
         track=track,

@@ -1,4 +1,4 @@
-"""Train the members of an ensemble, each in a Ray task of its own, and make them one model."""
+"""Train the members of an ensemble, each in a Ray task of its own, and save them as one model."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ import ray
 import torch
 
 from lstmfcn.distributed.cluster import TRAINING_ENVIRONMENT
-from lstmfcn.distributed.load import DatasetRefs
-from lstmfcn.distributed.losses import (
+from lstmfcn.distributed.failures import (
     LOST,
     RestartBudget,
     failure_reason,
-    reporting_losses,
+    reporting_ray_errors,
     unwrap_ray_error,
 )
+from lstmfcn.distributed.load import DatasetRefs
 from lstmfcn.distributed.requests import WorkerResources
 from lstmfcn.distributed.worker import WorkerJob, refusing_memory_errors, train_model
 from lstmfcn.errors import RunInterruptedError
@@ -32,85 +32,85 @@ from lstmfcn.training.run_directory import CHECKPOINTS, METRICS, MODEL, member_f
 logger = logging.getLogger(__name__)
 
 
-def train_members(run: WorkerJob, data: DatasetRefs, allotment: WorkerResources) -> EpochMetrics:
-    """Train all members, as many at a time as the cluster has room for, and save the ensemble.
+def train_members(job: WorkerJob, data: DatasetRefs, resources: WorkerResources) -> EpochMetrics:
+    """Train as many members at a time as the cluster has room for, and save the ensemble.
 
-    A member whose process is lost goes on from its newest checkpoint.
+    A member whose process is lost resumes from its newest checkpoint.
+
+    Args:
+        job: the job of the whole ensemble.
+        data: the rows.
+        resources: CPUs and GPU of each member.
 
     Returns:
         The ensemble's metrics.
 
     Raises:
-        ResourceError: a member was lost several times without any progress between.
-        LstmfcnError: what a member raised.
+        ResourceError: a member was lost several times without progress.
+        LstmfcnError: a member raised it.
     """
-    runs = _runs_of_members(run)
-    resources = {
-        "num_cpus": allotment.cpus_per_worker,
-        "num_gpus": int(allotment.use_gpu),
+    options = {
+        "num_cpus": resources.cpus_per_worker,
+        "num_gpus": int(resources.use_gpu),
         "max_retries": 0,
         "runtime_env": {"env_vars": TRAINING_ENVIRONMENT},
     }
-    train = ray.remote(**resources)(_train_member)
-    device = allotment.device
-    pending = {train.remote(member, data, device): k for k, member in enumerate(runs)}
-    losses = [
-        RestartBudget(member.output / CHECKPOINTS, f"member {k} was", f"member {k} was")
-        for k, member in enumerate(runs)
-    ]
+    train = ray.remote(**options)(_train_member)
+    jobs = _member_jobs(job)
+    budgets = [RestartBudget(jobs[k].output / CHECKPOINTS, f"member {k}") for k in range(len(jobs))]
+    pending = {train.remote(jobs[k], data, resources.device): k for k in range(len(jobs))}
     try:
-        with reporting_losses("the process that makes the members one model"):
-            stopped = None
+        with reporting_ray_errors("the process that combines the members"):
+            interrupted = None
             while pending:
                 (ended,), _ = ray.wait(list(pending))
                 k = pending.pop(ended)
                 try:
                     reason = _failure_reason(ended)
                 except RunInterruptedError as stop:  # the others still write their checkpoints
-                    stopped = stop
+                    interrupted = stop
                     continue
                 if reason:
-                    losses[k].count(reason)
-                    pending[train.remote(runs[k], data, device)] = k
+                    budgets[k].spend(reason)
+                    pending[train.remote(jobs[k], data, resources.device)] = k
                 else:
                     logger.info("member %d is trained", k)
-            if stopped:
-                raise stopped
-            combine = ray.remote(**resources | {"num_gpus": 0, "max_retries": 3})(_combine_members)
-            return cast(EpochMetrics, ray.get(combine.remote(run, data)))
+            if interrupted:
+                raise interrupted
+            combine = ray.remote(**options | {"num_gpus": 0, "max_retries": 3})(_combine_members)
+            return cast(EpochMetrics, ray.get(combine.remote(job, data)))
     finally:
-        for left in pending:
-            ray.cancel(left)
+        for task in pending:
+            ray.cancel(task)
 
 
-def _runs_of_members(run: WorkerJob) -> list[WorkerJob]:
-    members = run.hyperparameters.of_members()
-    weights = member_weights(run.initial_weights, len(members)) if run.initial_weights else None
+def _member_jobs(job: WorkerJob) -> list[WorkerJob]:
+    members = job.hyperparameters.of_members()
+    weights = member_weights(job.initial_weights, len(members)) if job.initial_weights else None
+    folders = member_folders(job.output, len(members))
     return [
         replace(
-            run,
+            job,
             hyperparameters=hyperparameters,
             initial_weights=weights[k] if weights else None,
-            record={**run.record, "member": k},
+            provenance={**job.provenance, "member": k},
             output=folder,
         )
-        for k, (hyperparameters, folder) in enumerate(
-            zip(members, member_folders(run.output, len(members)), strict=True)
-        )
+        for k, (hyperparameters, folder) in enumerate(zip(members, folders, strict=True))
     ]
 
 
-def _train_member(run: WorkerJob, data: DatasetRefs, device: str) -> None:
-    run.output.mkdir(parents=True, exist_ok=True)
+def _train_member(job: WorkerJob, data: DatasetRefs, device: str) -> None:
+    job.output.mkdir(parents=True, exist_ok=True)
     with refusing_memory_errors():
-        train_model(run, data, SingleProcess(), torch.device(device))
+        train_model(job, data, SingleProcess(), torch.device(device))
 
 
 def _failure_reason(task: Any) -> str | None:
-    """Why a member's process ended; None where the member is trained.
+    """Why a member's process was lost; None if the member is trained.
 
     Raises:
-        LstmfcnError: what the member raised.
+        LstmfcnError: the member raised it.
     """
     try:
         ray.get(task)
@@ -121,20 +121,24 @@ def _failure_reason(task: Any) -> str | None:
     return None
 
 
-def _combine_members(run: WorkerJob, data: DatasetRefs) -> EpochMetrics:
-    """Save the members as one model, and the means of their metrics; returns the model's own."""
-    torch.set_num_threads(run.threads)
-    rows, held_out = ray.get(data.training), ray.get(data.validation)
-    folders = member_folders(run.output, run.hyperparameters.members)
+def _combine_members(job: WorkerJob, data: DatasetRefs) -> EpochMetrics:
+    """Save the members as one model, and the means of their metrics.
+
+    Returns:
+        The metrics of the one model.
+    """
+    torch.set_num_threads(job.threads)
+    _, rows, validation = data.get()
+    folders = member_folders(job.output, job.hyperparameters.members)
     batches = {"train": EvaluationLoader(rows)}
-    if held_out:
-        batches["valid"] = EvaluationLoader(held_out)
+    if validation:
+        batches["valid"] = EvaluationLoader(validation)
     members = [Artifact.load(folder / MODEL) for folder in folders]
-    ensemble = combine_members(members, run.hyperparameters, batches)
-    if held_out:
-        ensemble = calibrate(ensemble, held_out)
-    with MetricsWriter(run.output / METRICS) as writer:
+    ensemble = combine_members(members, job.hyperparameters, batches)
+    if validation:
+        ensemble = calibrate(ensemble, validation)
+    with MetricsWriter(job.output / METRICS) as writer:
         for metrics in mean_metrics([read_metrics(folder / METRICS) for folder in folders]):
             writer(metrics)
-    ensemble.save(run.output / MODEL)
+    ensemble.save(job.output / MODEL)
     return ensemble.metrics

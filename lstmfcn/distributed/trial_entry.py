@@ -1,8 +1,8 @@
-"""Where a trial begins in its process: before PyTorch is imported.
+"""Where the process of a trial begins: before PyTorch is imported.
 
-Ray Tune takes a process for started once it has imported this. Where that takes longer than a trial
-does, Tune gives every trial that waits for a process of its own to the first that is free again,
-ends the one that was starting, and runs one trial at a time for ever
+For Ray Tune a process has started once it has imported this module. If that took longer than a
+trial, Tune would give each waiting trial's place to the first process that is free again, end the
+process that was starting, and run one trial at a time for ever
 (ray/tune/execution/tune_controller.py, ``_maybe_reuse_cached_actor``).
 """
 
@@ -18,15 +18,15 @@ if TYPE_CHECKING:
     from lstmfcn.distributed.trial import SweepContext
 
 
-def start_trial(config: dict[str, Any], plan: SweepContext) -> None:
+def start_trial(config: dict[str, Any], context: SweepContext) -> None:
     """Run one trial, as `run_trial` does."""
-    _imported()(config, plan)
+    _import_run_trial()(config, context)
 
 
 @cache
-def _imported() -> Callable[[dict[str, Any], SweepContext], None]:
-    """What needs PyTorch, imported once in this process."""
+def _import_run_trial() -> Callable[[dict[str, Any], SweepContext], None]:
+    """Import what needs PyTorch, once in this process."""
     from lstmfcn.distributed.trial import run_trial
 
-    gc.freeze()  # else this process looks through all of PyTorch before it ends, for 0.6 s
+    gc.freeze()  # without it the collector looks through PyTorch for 0.6 s before the process ends
     return run_trial

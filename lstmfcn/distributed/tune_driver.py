@@ -1,4 +1,7 @@
-"""With Ray up: read the data once, let Ray Tune run the trials, keep the best one's model."""
+"""The driver of a sweep, once Ray is up.
+
+It has the data read once for all trials, lets Ray Tune run them, and keeps the best one's model.
+"""
 
 from __future__ import annotations
 
@@ -10,15 +13,8 @@ import ray
 
 from lstmfcn.console import pluralize
 from lstmfcn.distributed.cluster import Node, capacity, nodes, require_shared_storage
-from lstmfcn.distributed.load import (
-    DatasetInfo,
-    DatasetRefs,
-    LoadRequest,
-    log_dataset,
-    start_loading,
-    wait_for,
-)
-from lstmfcn.distributed.losses import reporting_losses
+from lstmfcn.distributed.failures import reporting_ray_errors
+from lstmfcn.distributed.load import DatasetRefs, log_dataset, start_loading, wait_for
 from lstmfcn.distributed.requests import (
     CheckedSweep,
     Resources,
@@ -41,120 +37,108 @@ from lstmfcn.tuning.sweep import SweepLog, TrialResult, trial_folder
 logger = logging.getLogger(__name__)
 
 
-def run(request: CheckedSweep, log: SweepLog, draw: Draw) -> TrialResult:
-    """Sweep as requested, from where the log ends.
+def run_sweep(checked: CheckedSweep, log: SweepLog, draw: Draw) -> TrialResult:
+    """Run the trials that the log does not have yet, and save the best one's model.
+
+    Args:
+        checked: the sweep.
+        log: the trials so far.
+        draw: draws the plots of a sweep's folder.
+
+    Returns:
+        The best trial.
 
     Raises:
-        UserError: data, output or cluster do not allow it.
+        UserError: data, output or cluster cannot be used.
         TrainingError: no trial finished.
-        RunInterruptedError: the user stopped it.
+        RunInterruptedError: the user stopped the sweep.
     """
     machines = nodes()
-    allotment = _allotment(machines, request.resources)
-    cpus = allotment.cpus_per_worker if allotment else request.resources.cpus_per_worker or 1
+    workers = _worker_resources(machines, checked.resources)
+    cpus = workers.cpus_per_worker if workers else checked.resources.cpus_per_worker or 1
     if capacity(machines, cpus) < 1:
         raise ResourceError(f"no machine has {pluralize(cpus, 'CPU')}; lower --cpus-per-worker")
-    require_shared_storage(request.folder)
-    request.sweep.save(request.folder)
-    data = _prepare(request)
+    require_shared_storage(checked.folder)
+    checked.sweep.save(checked.folder)
+    data = _load_for_each_scaling(checked, machines)
+    context = SweepContext(
+        fixed=checked.inputs.hyperparameters,
+        data=data,
+        base_model=checked.inputs.base_model,
+        folder=checked.folder,
+        metric=checked.objective.metric,
+        rungs=frozenset(rungs(checked)),
+        threads=cpus,
+        workers=workers,
+    )
     log.start()
     try:
-        with SweepProgress(request.sweep.num_samples, request.objective, log.trials) as progress:
-            run_trials(request, _plan(request, data, cpus, allotment), log, progress)
+        with SweepProgress(checked.sweep.num_samples, checked.objective, log.trials) as progress:
+            run_trials(checked, context, log, progress)
     except (KeyboardInterrupt, SystemExit) as stop:
-        logger.info("stopping (Ctrl-C again ends it at once)")
-        done = len(log.trials)
+        logger.info("stopping (Ctrl-C again stops at once)")
+        n_done, trials = len(log.trials), pluralize(checked.sweep.num_samples, "trial")
         traceback.clear_frames(stop.__traceback__)  # Tune's controller keeps the trials running
         gc.collect()
-        raise RunInterruptedError(
-            f"stopped after {done} of {pluralize(request.sweep.num_samples, 'trial')}",
-            resumable=True,
-        ) from stop
-    return _finish(request, log, draw, data)
+        message = f"stopped after {n_done} of {trials}"
+        raise RunInterruptedError(message, resumable=True) from stop
+    return _save_best(checked, log, draw, data)
 
 
-def _prepare(request: CheckedSweep) -> dict[str, DatasetRefs]:
-    """The rows, read once for each scaling that trials may ask for.
+def _worker_resources(machines: list[Node], requested: Resources) -> WorkerResources | None:
+    """The workers of each trial; None if a trial trains in its own process, on CPUs."""
+    has_gpu = any(node.gpus for node in machines)
+    use_gpu = has_gpu if requested.use_gpu is None else requested.use_gpu
+    has_workers = use_gpu or requested.num_workers > 1
+    return resolve_resources(machines, requested) if has_workers else None
+
+
+def _load_for_each_scaling(checked: CheckedSweep, machines: list[Node]) -> dict[str, DatasetRefs]:
+    """The rows, read once for each scaling that trials may choose.
 
     Raises:
-        UserError: the data does not allow the sweep.
+        UserError: the sweep cannot use the data.
     """
-    granted = memory_bytes(nodes(), request.resources)
-    scalings = _scalings(request)
-    found: dict[str, DatasetRefs] = {}
+    memory_limit = memory_bytes(machines, checked.resources)
+    scalings = _scalings(checked)
+    data: dict[str, DatasetRefs] = {}
     for scaling in scalings:
-        found[scaling] = start_loading(
-            LoadRequest(
-                record=request.inputs.record,
-                training=request.inputs.training,
-                validation=request.inputs.validation,
-                scaling=scaling,
-                scaler=request.inputs.start.scaler if request.inputs.start else None,
-                num_workers=1,
-                memory_bytes=granted // len(scalings),
-                folder=request.folder,
-            )
-        )
-        prepared: DatasetInfo = wait_for(found[scaling])
-    log_dataset(prepared, granted, request.folder)
-    return found
+        data[scaling] = start_loading(checked.inputs, 1, memory_limit // len(scalings), scaling)
+        info = wait_for(data[scaling])
+    log_dataset(info, memory_limit, checked.folder)
+    return data
 
 
-def _scalings(request: CheckedSweep) -> list[ScalingName]:
-    """Those that trials may ask for."""
-    own = request.inputs.record.hyperparameters.scaling
-    searched = request.space.values.get("scaling")
+def _scalings(checked: CheckedSweep) -> list[ScalingName]:
+    """The scalings that trials may choose."""
+    default = checked.inputs.hyperparameters.scaling
+    searched = checked.space.values.get("scaling")
     if not isinstance(searched, Choice):
-        return [own]
-    first = [own] if request.sweep.defaults_first else []
+        return [default]
+    first = [default] if checked.sweep.defaults_first else []
     return list(dict.fromkeys([*first, *searched.values]))
 
 
-def _allotment(machines: list[Node], wanted: Resources) -> WorkerResources | None:
-    """The workers of each trial; None where a trial trains alone, on CPUs, as most should."""
-    has_gpu = any(node.gpus for node in machines)
-    use_gpu = has_gpu if wanted.use_gpu is None else wanted.use_gpu
-    return resolve_resources(machines, wanted) if use_gpu or wanted.num_workers > 1 else None
-
-
-def _plan(
-    request: CheckedSweep,
-    data: dict[str, DatasetRefs],
-    cpus: int,
-    allotment: WorkerResources | None,
-) -> SweepContext:
-    return SweepContext(
-        fixed=request.inputs.record.hyperparameters,
-        data=data,
-        start=request.inputs.start,
-        folder=request.folder,
-        metric=request.objective.metric,
-        rungs=frozenset(rungs(request)),
-        threads=cpus,
-        allotment=allotment,
-    )
-
-
-def _finish(
-    request: CheckedSweep, log: SweepLog, draw: Draw, data: dict[str, DatasetRefs]
+def _save_best(
+    checked: CheckedSweep, log: SweepLog, draw: Draw, data: dict[str, DatasetRefs]
 ) -> TrialResult:
-    """Keep the best trial's model, calibrated where that was asked for, and draw.
+    """Save the best trial's model, calibrated if that was asked for, and draw the plots.
 
     Raises:
         TrainingError: no trial finished.
     """
-    trials, objective = log.trials, request.objective
-    best = objective.best(trials)
+    trials = log.trials
+    best = checked.objective.best(trials)
     if best is None:
         reasons = dict.fromkeys(trial.reason or trial.status for trial in trials)
         raise TrainingError(f"no trial finished: {'; '.join(reasons) or 'out of time'}")
-    artifact = Artifact.load(trial_folder(request.folder, best.number) / MODEL)
+    artifact = Artifact.load(trial_folder(checked.folder, best.number) / MODEL)
     if artifact.hyperparameters.fits_decision:
-        held_out = data[artifact.hyperparameters.scaling].validation
-        with reporting_losses("a machine that held the validation rows"):
-            artifact = calibrate(artifact, ray.get(held_out))
-    artifact.save(request.folder / MODEL)
-    draw(request.folder)
+        validation = data[artifact.hyperparameters.scaling].validation
+        with reporting_ray_errors("a machine that held the validation rows"):
+            artifact = calibrate(artifact, ray.get(validation))
+    artifact.save(checked.folder / MODEL)
+    draw(checked.folder)
     for line in calibration_summary(artifact):
         logger.info(line)
     return best

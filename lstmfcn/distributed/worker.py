@@ -1,4 +1,8 @@
-"""What runs a training in a worker or a task of Ray: the job, and the loop over rows it gets."""
+"""What a training worker runs: its job, the training loop on its share of the rows, and saving.
+
+`train_worker` is what Ray Train starts; `train_model` is the same without Ray Train, which trains
+a member of an ensemble in a plain task.
+"""
 
 from __future__ import annotations
 
@@ -17,7 +21,6 @@ import torch.distributed
 from ray.train.torch import get_device, prepare_model
 from torch import Tensor, nn
 
-from lstmfcn.data.dataset import Dataset
 from lstmfcn.distributed.load import DatasetInfo, DatasetRefs
 from lstmfcn.errors import ResourceError
 from lstmfcn.hyperparameters import Hyperparameters, PrecisionName
@@ -33,28 +36,27 @@ from lstmfcn.training.state import TrainState, set_up
 
 _ALLOCATION_FAILURES = ("can't allocate memory", "out of memory", "STATUS_ALLOC_FAILED")
 
-
 _SECONDS_TO_NOTICE = 60.0
-"""Ray takes about 20 to notice that a machine is gone."""
+"""Ray takes about 20 seconds to notice that a machine is gone."""
 
 
 @dataclass(frozen=True)
 class WorkerJob:
-    """All that a worker needs beside the data.
+    """All that a worker needs, apart from the data.
 
     Attributes:
-        initial_weights: of the model that training continues from.
-        record: how the model comes to be, for model.json.
+        initial_weights: those of the base model, if there is one.
+        provenance: how the model comes to be, for model.json.
         threads: of each worker.
         checkpoint_every_s: seconds between checkpoints.
-        stop_file: training is to stop once it is there.
-        saves_model: whether the first worker saves the model at the end; of a trial, whoever
-            follows its checkpoints does.
+        stop_file: training stops once this file exists.
+        saves_model: whether the first worker saves the model at the end. The model of a trial is
+            saved by the process that follows its checkpoints.
     """
 
     hyperparameters: Hyperparameters
     initial_weights: dict[str, Tensor] | None
-    record: dict[str, Any]
+    provenance: dict[str, Any]
     output: Path
     threads: int
     checkpoint_every_s: float
@@ -62,46 +64,85 @@ class WorkerJob:
     saves_model: bool = True
 
 
+def train_worker(config: dict[str, Any]) -> EpochMetrics | None:
+    """Train as one worker of Ray Train; the first worker saves the model.
+
+    Args:
+        config: under ``job`` the reference of a `WorkerJob`, under ``data`` those of the data.
+            They are references because Ray Train's controller unpacks the config too.
+
+    Returns:
+        The best epoch's metrics on the first worker, None on all others.
+
+    Raises:
+        ResourceError: the memory of the worker or its device is too small.
+        LostConnectionError: the connection to the other workers broke.
+    """
+    try:
+        with refusing_memory_errors():
+            job = ray.get(config["job"])
+            return train_model(job, config["data"], TorchCollective(), get_device())
+    except RuntimeError as error:
+        if isinstance(error, torch.distributed.DistError) or "gloo" in str(error):
+            # Another worker was lost, or failed by an error of its own, which is the one to
+            # report: Ray ends this worker as soon as it knows
+            time.sleep(_SECONDS_TO_NOTICE)
+            raise LostConnectionError(str(error).splitlines()[0]) from error
+        raise
+
+
+class LostConnectionError(Exception):
+    """The other workers cannot be reached, and Ray has not noticed why."""
+
+
 def train_model(
-    run: WorkerJob, data: DatasetRefs, workers: Collective, device: torch.device
+    job: WorkerJob, data: DatasetRefs, collective: Collective, device: torch.device
 ) -> EpochMetrics | None:
-    """Go on from the newest checkpoint, and train; the first worker saves the model, if asked."""
-    prepared: DatasetInfo = ray.get(data.prepared)
-    rows: Dataset = ray.get(data.training)
-    held_out: Dataset | None = ray.get(data.validation)
-    hyperparameters = run.hyperparameters
-    share = WorkerContext(workers.rank, workers.world_size, device)
-    torch.set_num_threads(min(run.threads, os.cpu_count() or 1))  # Ray's CPUs may be imagined
-    training, task, batches = set_up(
-        rows, prepared.schema, hyperparameters, run.initial_weights, workers, share
+    """Train from the newest checkpoint on; the first worker saves the model if the job says so.
+
+    Returns:
+        The best epoch's metrics on the first worker, None on all others.
+    """
+    info, rows, validation = data.get()
+    hyperparameters = job.hyperparameters
+    context = WorkerContext(collective.rank, collective.world_size, device)
+    torch.set_num_threads(min(job.threads, os.cpu_count() or 1))  # Ray's may be more than there are
+    state, task, batches = set_up(
+        rows, info.schema, hyperparameters, job.initial_weights, collective, context
     )
     checkpoints = Checkpoints(
-        run.output / CHECKPOINTS,
-        run.checkpoint_every_s,
-        sync_first=run.output / METRICS,
-        stop_file=run.stop_file,
+        job.output / CHECKPOINTS,
+        job.checkpoint_every_s,
+        sync_first=job.output / METRICS,
+        stop_file=job.stop_file,
     )
-    training.restore_newest(checkpoints)
-    with _report(run.output / METRICS, training) as report:
+    state.restore_newest(checkpoints)
+    with _metrics_writer(job.output / METRICS, collective.rank, state) as report:
         fit(
-            training,
+            state,
             task,
             batches,
-            EvaluationLoader(held_out, share) if held_out else None,
+            EvaluationLoader(validation, context) if validation else None,
             hyperparameters,
             report,
             checkpoints,
         )
-    if workers.rank > 0:
+    if collective.rank > 0:
         return None
-    if not run.saves_model:
-        return training.best
-    trained_on = Hardware(workers.world_size, device.type, training.precision)
-    artifact = build_artifact(run, prepared, training.best_weights, training.best, trained_on)
-    if held_out:
-        artifact = calibrate(artifact, held_out, device)
-    artifact.save(run.output / MODEL)
-    return training.best
+    if job.saves_model:
+        hardware = Hardware(collective.world_size, device.type, state.precision)
+        artifact = build_artifact(job, info, state.best_weights, state.best, hardware)
+        if validation:
+            artifact = calibrate(artifact, validation, device)
+        artifact.save(job.output / MODEL)
+    return state.best
+
+
+def _metrics_writer(path: Path, rank: int, state: TrainState) -> AbstractContextManager[Report]:
+    """Writes each epoch's metrics on the first worker, and nothing on all others."""
+    if rank > 0:
+        return nullcontext(lambda _: None)
+    return MetricsWriter(path, epochs_done=state.position.epoch)
 
 
 class Hardware(NamedTuple):
@@ -113,81 +154,45 @@ class Hardware(NamedTuple):
 
 
 def build_artifact(
-    run: WorkerJob,
-    prepared: DatasetInfo,
+    job: WorkerJob,
+    info: DatasetInfo,
     weights: dict[str, Tensor],
     best: EpochMetrics,
-    trained_on: Hardware,
+    hardware: Hardware,
 ) -> Artifact:
-    """The kept epoch's model, and how it came to be."""
+    """The best epoch's model, with how it came to be."""
     return Artifact(
-        hyperparameters=run.hyperparameters,
-        schema=prepared.schema,
-        scaler=prepared.scaler,
+        hyperparameters=job.hyperparameters,
+        schema=info.schema,
+        scaler=info.scaler,
         weights=weights,
         metrics=best,
         training={
-            **run.record,
-            "train_rows": prepared.training.rows,
-            "train_sha256": prepared.train_sha256,
-            "validation_rows": prepared.validation.rows if prepared.validation else 0,
-            **trained_on._asdict(),
+            **job.provenance,
+            "train_rows": info.training.rows,
+            "train_sha256": info.train_sha256,
+            "validation_rows": info.validation.rows if info.validation else 0,
+            **hardware._asdict(),
         },
     )
 
 
 @contextmanager
 def refusing_memory_errors() -> Iterator[None]:
-    """Tell PyTorch's failures to allocate from its other errors.
+    """Raise PyTorch's failures to allocate memory as a one-line error.
 
     Raises:
-        ResourceError: memory, or the device's, is too small.
+        ResourceError: the memory, or that of the device, is too small.
     """
     try:
         yield
     except RuntimeError as error:
-        if not any(sign in str(error) for sign in _ALLOCATION_FAILURES):
+        if not any(phrase in str(error) for phrase in _ALLOCATION_FAILURES):
             raise
         raise ResourceError(
             f"out of memory in a worker ({str(error).splitlines()[0][:200]}); "
-            "lower --batch-size or the net's sizes"
+            "lower --batch-size or the sizes of the network"
         ) from error
-
-
-def _report(path: Path, training: TrainState) -> AbstractContextManager[Report]:
-    """What writes the epochs' metrics; nothing, but on the first worker."""
-    if training.workers.rank > 0:
-        return nullcontext(lambda _: None)
-    return MetricsWriter(path, epochs_done=training.position.epoch)
-
-
-class LostConnectionError(Exception):
-    """The other workers cannot be reached, and Ray has not noticed why."""
-
-
-def train_worker(config: dict[str, Any]) -> EpochMetrics | None:
-    """Train; the first worker returns the kept epoch's metrics, of the model that it saves.
-
-    Args:
-        config: under ``run`` the reference of a `WorkerJob`, under ``data`` those of the data.
-            References, because Ray Train's controller unpacks the config too.
-
-    Raises:
-        ResourceError: the worker's memory, or its device's, is too small.
-        LostConnectionError: the connection to the other workers broke.
-    """
-    try:
-        with refusing_memory_errors():
-            return train_model(
-                ray.get(config["run"]), config["data"], TorchCollective(), get_device()
-            )
-    except RuntimeError as error:
-        if isinstance(error, torch.distributed.DistError) or "gloo" in str(error):
-            # Some worker is lost, or failed by an error of its own, which is what has to be told:
-            # Ray ends this one as soon as it knows
-            time.sleep(_SECONDS_TO_NOTICE)
-            raise LostConnectionError(str(error).splitlines()[0]) from error
-        raise
 
 
 class TorchCollective:
@@ -199,14 +204,14 @@ class TorchCollective:
         self.world_size: int = context.get_world_size()
 
     def wrap(self, model: nn.Module) -> nn.Module:
-        """DDP. Batch-norm statistics stay each worker's own until `average_buffers`."""
+        """Wrap a model in DDP. Batch-norm statistics differ by worker until `average_buffers`."""
         return cast(
             nn.Module,
             prepare_model(model, parallel_strategy_kwargs={"broadcast_buffers": False}),
         )
 
     def all_reduce(self, totals: Tensor) -> Tensor:
-        """The sum over workers, in place."""
+        """Sum over workers, in place."""
         if self.world_size > 1:
             torch.distributed.all_reduce(totals)
         return totals
@@ -221,7 +226,7 @@ class TorchCollective:
                 buffer /= self.world_size
 
     def all_gather(self, numbers: Tensor) -> Tensor:
-        """Every worker's numbers (n,), as rows of (W, n)."""
+        """Collect every worker's numbers (n,), as rows of (W, n)."""
         if self.world_size == 1:
             return numbers.unsqueeze(0)
         rows = [torch.empty_like(numbers) for _ in range(self.world_size)]
@@ -229,7 +234,7 @@ class TorchCollective:
         return torch.stack(rows)
 
     def broadcast(self, wish: bool) -> bool:
-        """What the first worker wishes."""
+        """The first worker's value, on all workers."""
         if self.world_size == 1:
             return wish
         decision = torch.tensor(int(wish), device=get_device())

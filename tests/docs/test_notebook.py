@@ -92,7 +92,7 @@ def test_a_users_mistake_is_one_line(executed):
 def test_training_goes_on_where_it_was(executed):
     notebook, _ = executed
     told = text_of(outputs_of(notebook, "resume=True"))
-    assert "going on after epoch 4 of 10 epochs" in told
+    assert "resuming after epoch 4 of 10 epochs" in told
     assert "\nepoch: 5 train_loss" in told
     assert "\nepoch: 10 train_loss" in told
 

@@ -111,7 +111,7 @@ def test_a_training_that_ctrl_c_stopped_goes_on_to_its_last_epoch(tmp_path):
     assert 2 <= epochs_in(output) < 12
     code, _, told = job("train", "--output", output, "--resume", *resources)
     assert code == 0, told
-    assert f"{output}: going on after epoch " in told
+    assert f"{output}: resuming after epoch " in told
     history = read_metrics(output / "metrics.jsonl")
     assert [metrics["epoch"] for metrics in history] == list(range(1, 13))
     assert {metrics["rows"] for metrics in history} == {2400}
@@ -151,7 +151,7 @@ def test_more_workers_than_gpus_are_refused_in_a_line(data, tmp_path):
     assert code == 2, told
     assert "Traceback" not in told
     line = told.splitlines()[-1]
-    assert line.startswith(f"lstmfcn: {workers} workers of 1 CPU and a GPU do not fit")
+    assert line.startswith(f"lstmfcn: no room for {workers} workers of 1 CPU and a GPU")
     assert line.endswith("or add --no-use-gpu")
     assert not (tmp_path / "run").exists()
 

@@ -81,5 +81,5 @@ def test_members_are_trained_side_by_side_and_gaps_are_masked(with_threads):
 
 
 def test_what_the_cluster_has_not_is_refused():
-    with pytest.raises(ResourceError, match="99 workers of 1 CPU do not fit"):
+    with pytest.raises(ResourceError, match="no room for 99 workers of 1 CPU"):
         tiny(num_workers=99).fit(*labelled())

@@ -72,7 +72,7 @@ def assert_the_rest_went_on(process, output):
     """The training ended well, by the one worker that was left."""
     _, told = process.communicate(timeout=120)
     assert process.returncode == 0, told
-    assert "a worker was lost (its machine is gone); starting again from epoch " in told
+    assert "lost a worker (its machine is gone); starting again from epoch " in told
     assert "Traceback" not in told
     history = read_metrics(output / "metrics.jsonl")
     assert [epoch["epoch"] for epoch in history] == list(range(1, TOGETHER.epochs + 1))
@@ -128,7 +128,7 @@ def test_an_output_that_another_machine_does_not_see_is_refused(tmp_path, data, 
         _, told = process.communicate(timeout=60)
     assert process.returncode == 2
     assert told.splitlines()[-1] == (
-        f"lstmfcn: {output}: is not there on {SECOND}; "
+        f"lstmfcn: {output}: does not exist on {SECOND}; "
         "name an --output on storage that all machines of the cluster share"
     )
     assert [line for line in told.splitlines() if "lstmfcn: " in line] == told.splitlines()[-1:]
@@ -212,7 +212,7 @@ def test_a_job_that_is_stopped_goes_on_with_resume(head, tmp_path, data, whole):
     with submitted(head, "resumed", *given, "--resume") as process:
         shown, _ = process.communicate()
     assert process.returncode == 0, shown
-    assert f"going on after {position} of {ALONE.epochs} epochs" in shown
+    assert f"resuming after {position} of {ALONE.epochs} epochs" in shown
     history = read_metrics(output / "metrics.jsonl")
     assert [epoch["epoch"] for epoch in history] == list(range(1, ALONE.epochs + 1))
     expected = Artifact.load(whole[0] / "model").weights

@@ -95,8 +95,8 @@ def test_the_end_of_ray_is_told_soon_and_its_files_are_this_users_alone(name, tm
 @pytest.mark.parametrize(
     ("flags", "message"),
     [
-        (["--num-workers", 9999], "9,999 workers of 1 CPU do not fit this machine, which has "),
-        (["--cpus-per-worker", 9999], "1 worker of 9,999 CPUs does not fit this machine, "),
+        (["--num-workers", 9999], "no room for 9,999 workers of 1 CPU: this machine has "),
+        (["--cpus-per-worker", 9999], "no room for 1 worker of 9,999 CPUs: this machine has "),
         (["--use-gpu"], "this machine has no GPU; leave --use-gpu out, or name a cluster in "),
     ],
 )
@@ -104,7 +104,7 @@ def test_more_than_the_machine_has_is_refused_before_ray_starts(
     command, flags, message, tmp_path, monkeypatch, capsys
 ):
     monkeypatch.delenv("RAY_ADDRESS", raising=False)
-    monkeypatch.setattr("lstmfcn.distributed.own_ray._GPU_DEVICES", ())
+    monkeypatch.setattr("lstmfcn.distributed.requests._GPU_DEVICES", ())
     monkeypatch.setattr("ray.is_initialized", lambda: False)
     monkeypatch.setattr("ray.init", None)
     data, output = write(tmp_path / "data", waves(30)), tmp_path / "run"
@@ -158,7 +158,7 @@ def test_what_is_left_of_a_start_that_failed_is_not_watched(tmp_path, monkeypatc
 
     monkeypatch.setattr("lstmfcn.distributed.own_ray.init_ray", init)
     monkeypatch.setattr("lstmfcn.distributed.own_ray.end_now", lambda *line: told.append(line))
-    monkeypatch.setattr("lstmfcn.distributed.own_ray._LOOK_EVERY_S", 0.05)
+    monkeypatch.setattr("lstmfcn.distributed.own_ray._POLL_INTERVAL_S", 0.05)
     _start(tmp_path)
     connected = True
     monkeypatch.setattr("ray.is_initialized", lambda: connected)

@@ -248,7 +248,7 @@ def test_what_can_be_refused_without_ray_is_and_leaves_nothing(tmp_path, model):
         str(tmp_path / "file"): "cannot be written",
         str(tmp_path / "mine"): "part-001.csv: holds something else already; add --overwrite",
         str(data): "part-000.csv: is an input shard; name another --output",
-        str(data / "out"): f"lies in the input {data}, and would be read as a shard by the next",
+        str(data / "out"): f"lies in the input {data}, and the next run would read it as a shard",
     }
     for output, message in refused.items():
         with pytest.raises(OutputError, match=message):
@@ -270,7 +270,7 @@ def test_two_shards_of_one_name_are_told_apart(tmp_path, model, monkeypatch):
         shards=named, headers=found_headers(data) * 2
     )
     monkeypatch.setattr(lstmfcn.distributed.predict, "open_dataset", lambda *_, **__: found)
-    with pytest.raises(OutputError, match=r"a.csv: /one/a.csv and /two/a.csv would both be writ"):
+    with pytest.raises(OutputError, match=r"predictions of /one/a.csv and /two/a.csv would both"):
         predict(str(data), model=str(model), output=str(tmp_path / "out"))
 
 
@@ -305,7 +305,7 @@ def test_a_tree_and_several_arguments_are_mirrored_and_true_labels_kept(tmp_path
             ).rows
             == 36
         )
-    assert "36 rows of 3 shards were predicted before" in caplog.text
+    assert "36 rows of 3 shards were predicted by an earlier run" in caplog.text
 
 
 def test_evaluation_agrees_with_the_predictions(tmp_path, model):

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lstmfcn.distributed.cluster import Node, capacity, max_cpus_per_worker, ray_runtime
-from lstmfcn.distributed.losses import unwrap_ray_error
+from lstmfcn.distributed.failures import unwrap_ray_error
 from lstmfcn.distributed.requests import Resources, resolve_resources
 from lstmfcn.distributed.worker import refusing_memory_errors
 from lstmfcn.errors import DataError, ResourceError
@@ -24,9 +24,10 @@ from tests.helpers.problems import waves, write
 @pytest.mark.parametrize(
     ("address", "message"),
     [
-        ("127.0.0.1:1", "no cluster answers (Connection refused); correct it or unset it"),
-        ("ray://127.0.0.1:10001", "Ray Client is not supported; give the cluster's own address, "
-                                  "or run there with ray job submit"),
+        ("127.0.0.1:1", "no Ray cluster answers (Connection refused); correct RAY_ADDRESS or "
+                        "unset it"),
+        ("ray://127.0.0.1:10001", "Ray Client is not supported; use the cluster's own address, "
+                                  "or run the command there with ray job submit"),
     ],
 )  # fmt: skip
 def test_an_address_without_a_cluster_is_refused_at_once(address, message):
@@ -43,18 +44,18 @@ def test_what_listens_but_is_no_ray_is_refused_at_once():
         server.shutdown()
         answering.join()
         server.server_close()
-    assert "no cluster answers (what listens there is not the head of one)" in said
+    assert "no Ray cluster answers (the port is not that of a Ray head node)" in said
 
 
 @pytest.mark.parametrize(
     ("mode", "token", "message"),
     [
-        ("", None, "the cluster wants its token, which Ray shows to an address only if told to; "
+        ("", None, "the cluster needs its auth token, which Ray sends in token mode only; run "
                    "export RAY_AUTH_MODE=token"),
-        ("token", "", "no token was found to show to the cluster; write its own to "
-                      "~/.ray/auth_token, or name its file in RAY_AUTH_TOKEN_PATH"),
-        ("token", "0" * 64, "the cluster's token is another than the one found; write its own to "
-                            "~/.ray/auth_token, or name its file in RAY_AUTH_TOKEN_PATH"),
+        ("token", "", "no auth token found; put the cluster's token in ~/.ray/auth_token, or set "
+                      "RAY_AUTH_TOKEN_PATH to its file"),
+        ("token", "0" * 64, "the cluster refused the auth token; put the cluster's token in "
+                            "~/.ray/auth_token, or set RAY_AUTH_TOKEN_PATH to its file"),
     ],
 )  # fmt: skip
 def test_a_cluster_that_wants_another_token_is_told_from_none(
@@ -125,7 +126,7 @@ def test_a_ray_that_starts_too_slowly_is_told_in_a_line_and_leaves_nothing_runni
     )
     assert done.returncode == 2, done.stderr
     assert "Traceback" not in done.stderr
-    assert done.stderr.splitlines()[-1].startswith("lstmfcn: Ray did not start within the 30 s")
+    assert done.stderr.splitlines()[-1].startswith("lstmfcn: Ray did not start within 30 s, twice")
     assert not (tmp_path / "run").exists()
     wait_until(lambda: not raylets(tmp_path), "the end of all that was started")
 

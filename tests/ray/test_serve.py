@@ -142,7 +142,7 @@ def test_a_model_takes_over_under_load(server, folder):
         wait_until(lambda: len(answers) > 100, "answers")
         Artifact.load(folder / "second").save(folder / "first")
         server.process.send_signal(signal.SIGHUP)
-        wait_until(lambda: "read the models again" in server.log.read_text(), "the new model")
+        wait_until(lambda: "reloaded the models" in server.log.read_text(), "the new model")
         begun = len(answers)
         wait_until(lambda: len(answers) > begun + 200, "answers")
     assert {version for _, version, _ in answers[begun + 10 :]} == {after}
@@ -159,7 +159,7 @@ def test_a_broken_model_does_not_take_over(server, folder):
     content = weights.read_bytes()
     weights.write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
     server.process.send_signal(signal.SIGHUP)
-    wait_until(lambda: "the models before stay" in server.log.read_text(), "a refusal")
+    wait_until(lambda: "still serving the earlier models" in server.log.read_text(), "a refusal")
     with steady_load(server, LINES) as answers:
         wait_until(lambda: len(answers) > 500, "answers")
     assert {found for _, found, _ in answers} == {version}
@@ -171,23 +171,22 @@ def test_a_model_that_is_broken_otherwise_does_not_take_over_either(server, fold
     version = server.described()["version"]
     description = folder / "first" / "model.json"
     text = description.read_text()
-    told = server.log.read_text().count("the models before stay")
+    told = server.log.read_text().count("still serving the earlier models")
     for broken in ("{}", "[" * 100_000, json.dumps({"format_version": 1}), text.replace("fil", "")):
         description.write_text(broken)
         server.process.send_signal(signal.SIGHUP)
         told += 1
         wait_until(
-            lambda n=told: server.log.read_text().count("the models before stay") >= n, "a refusal"
+            lambda n=told: server.log.read_text().count("still serving the earlier models") >= n,
+            "a refusal",
         )
     assert server.process.poll() is None
     assert server.described()["version"] == version
     assert "Traceback" not in server.log.read_text()
     description.write_text(text)
-    before = server.log.read_text().count("read the models again")
+    before = server.log.read_text().count("reloaded the models")
     server.process.send_signal(signal.SIGHUP)
-    wait_until(
-        lambda: server.log.read_text().count("read the models again") > before, "the reading"
-    )
+    wait_until(lambda: server.log.read_text().count("reloaded the models") > before, "the reading")
     assert server.described()["version"] == version
 
 
@@ -296,7 +295,7 @@ def test_a_second_server_on_a_cluster_is_refused(folder, cluster, capsys, monkey
         first.kill_all()
         serve.shutdown()
     told = capsys.readouterr().err
-    assert "found another server of this cluster" in told
+    assert "found another server on this cluster" in told
     assert "--num-replicas 99: found 4 CPUs, and each replica takes one" in told
 
 
@@ -336,7 +335,7 @@ def test_what_keeps_haproxy_from_starting_is_one_line(folder):
         (["--model", "MODEL", "--port", "80000"], "Must be <= 65535"),
         (["--model", "MODEL", "--port", "0"], "Must be >= 1"),
         (["--model", "MODEL", "--num-replicas", "0"], "Must be >= 1"),
-        (["--model", "MODEL", "--allow-origin", "app"], "--allow-origin app: found no origin"),
+        (["--model", "MODEL", "--allow-origin", "app"], "--allow-origin app: is not an origin"),
     ],
 )
 def test_what_cannot_be_served_is_one_line(folder, capsys, flags, message):

@@ -30,9 +30,9 @@ def stopped(folder, monkeypatch, members, epochs, done):
                 write({"epoch": epoch, "train_loss": 1.0})
         if done:
             Checkpoints(member / "checkpoints").save(Position(done), {})
-    request = SimpleNamespace(folder=folder, inputs=SimpleNamespace(record=record))
+    inputs = SimpleNamespace(folder=folder, hyperparameters=record.hyperparameters)
     with pytest.raises(RunInterruptedError) as told:
-        module._stop(request, Future(), KeyboardInterrupt(), ray_stays=False)
+        module._stop(inputs, Future(), KeyboardInterrupt(), ray_stays=False)
     assert told.value.resumable
     return str(told.value)
 

@@ -102,13 +102,13 @@ def test_train_goes_on_by_the_command_that_ctrl_c_tells(in_terminal, data, tmp_p
     terminal.interrupt()
     assert terminal.exit_code() == 130
     assert "Traceback" not in terminal.shown
-    assert "stopping, with a checkpoint (Ctrl-C again ends it at once)" in terminal.shown
+    assert "stopping after a checkpoint (Ctrl-C again stops at once)" in terminal.shown
     told, again = last_line(terminal.shown).split("; resume with: ")
     assert told.startswith("lstmfcn: stopped after epoch ")
     assert again == f"python -m lstmfcn train --output {output} --cpus-per-worker 1 --resume"
 
     resumed = in_terminal(*again.split()[3:])
-    resumed.shows("going on after epoch ")
+    resumed.shows("resuming after epoch ")
     before = epochs_in(output)
     wait_until(lambda: epochs_in(output) > before, "one epoch more", 120)
     resumed.interrupt()
@@ -131,7 +131,7 @@ def test_ctrl_c_on_a_busy_machine_loses_no_epoch(in_terminal, data, tmp_path):
     os.kill(worker, signal.SIGSTOP)
     done = epochs_in(output)
     terminal.interrupt()
-    terminal.shows("stopping, with a checkpoint")
+    terminal.shows("stopping after a checkpoint")
     time.sleep(5)
     os.kill(worker, signal.SIGCONT)
     assert terminal.exit_code() == 130
@@ -156,7 +156,7 @@ def test_a_second_ctrl_c_ends_a_training_at_once_and_it_can_go_on(in_terminal, d
     (worker,) = train_workers()
     os.kill(worker, signal.SIGSTOP)  # or it might write its checkpoint before the second Ctrl-C
     terminal.interrupt()
-    terminal.shows("stopping, with a checkpoint")
+    terminal.shows("stopping after a checkpoint")
     terminal.interrupt()
     began = time.monotonic()
     assert terminal.exit_code() == 130
@@ -166,7 +166,7 @@ def test_a_second_ctrl_c_ends_a_training_at_once_and_it_can_go_on(in_terminal, d
         os.kill(worker, signal.SIGCONT)
     wait_until(lambda: not train_workers(), "the end of the workers")
     resumed = in_terminal("train", "--output", output, "--resume")
-    resumed.shows("going on after epoch ")
+    resumed.shows("resuming after epoch ")
     resumed.interrupt()
     assert resumed.exit_code() == 130
 
@@ -216,6 +216,6 @@ def test_predict_says_that_finished_files_stay(in_terminal, data, tmp_path, job)
     assert "Traceback" not in terminal.shown
     told, again = last_line(terminal.shown).split("; resume with: ")
     finished = int(told.split()[3])
-    assert told == f"lstmfcn: stopped after {finished} of 200 files, which stay"
+    assert told == f"lstmfcn: stopped after {finished} of 200 files; finished files stay"
     assert again == f"python -m lstmfcn {' '.join(map(str, words))}"
     assert 0 < finished <= len(list(output.glob("part-*.csv")))

@@ -115,7 +115,7 @@ def test_a_killed_worker_is_replaced_and_the_result_is_the_same(tmp_path, long_d
             checkpoint_every_s=0,
         )
     killer.join()
-    told = [line for line in caplog.messages if line.startswith("a worker was lost (")]
+    told = [line for line in caplog.messages if line.startswith("lost a worker (")]
     assert len(told) == 3
     assert all("starting again from epoch " in line for line in told)
     assert_as_if_never_interrupted(output, whole)
@@ -148,7 +148,7 @@ def test_a_run_whose_driver_was_killed_can_be_resumed_and_ends_the_same(
     stopped.send_signal(signal.SIGTERM)
     printed = stopped.communicate(timeout=30)[0].splitlines()
     assert stopped.returncode == 130
-    assert f"{output}: going on after epoch " in printed[0]
+    assert f"{output}: resuming after epoch " in printed[0]
     assert printed[-1].startswith("lstmfcn: stopped after epoch ")
     job_file = REPOSITORY / "jobs" / "train.py"
     again = f"python {job_file} {' '.join(CPU_FLAGS)} --output {output} --checkpoint-every-s 1000"
@@ -158,11 +158,11 @@ def test_a_run_whose_driver_was_killed_can_be_resumed_and_ends_the_same(
 
     done = job("train", *CPU_FLAGS, "--output", output, "--resume")
     assert done.returncode == 0, done.stderr
-    assert f"{output}: going on after {position} of 8 epochs" in done.stderr
+    assert f"{output}: resuming after {position} of 8 epochs" in done.stderr
     assert_as_if_never_interrupted(output, whole)
     nothing = job("train", *CPU_FLAGS, "--output", output, "--resume")
     assert nothing.returncode == 0
-    assert f"{output}: all 8 epochs were done already" in nothing.stderr
+    assert f"{output}: all 8 epochs are already done" in nothing.stderr
 
 
 def test_two_drivers_do_not_train_in_one_folder(tmp_path, long_data, start_job):
@@ -190,7 +190,7 @@ def test_a_torn_checkpoint_falls_back_to_the_one_before(tmp_path, long_data, who
         train(None, str(output), hyperparameters=LONG, resources=ONE_CPU, resume=True)
     torn = f"{newest}: is damaged (its checksum differs); falling back to the one before it"
     assert caplog.messages[0] == torn
-    assert "going on after epoch 3 and 288 steps of 8 epochs" in caplog.messages[1]
+    assert "resuming after epoch 3 and 288 steps of 8 epochs" in caplog.messages[1]
     assert_as_if_never_interrupted(output, whole)
 
 
@@ -212,7 +212,7 @@ def test_workers_that_die_at_once_are_not_started_for_ever(tmp_path, long_data):
     finally:
         finished.set()
         killer.join()
-    assert "workers were lost 3 times without progress" in str(refusal.value)
+    assert "lost a worker 3 times without progress" in str(refusal.value)
     assert "\n" not in str(refusal.value)
     assert len(killed) == 3
 
@@ -290,7 +290,7 @@ def test_streamed_training_counts_every_row_and_does_not_depend_on_shards(tmp_pa
         assert [m["rows"] for m in history] == [500, 500]
         weights.append(Artifact.load(output / "model").weights)
         assert not list(output.glob(".*"))
-    packed = f"more than the 10 kB granted: packed in {output}/.rows and streamed, shuffled"
+    packed = f"more than the limit of 10 kB: streamed from {output}/.rows, shuffled in windows"
     assert packed in caplog.text
     assert all(tensor.equal(weights[1][name]) for name, tensor in weights[0].items())
 

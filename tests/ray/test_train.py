@@ -207,11 +207,11 @@ def test_a_used_output_and_too_large_a_wish_are_refused(tmp_path):
     with pytest.raises(OutputError, match=r"found metrics.jsonl of an earlier run; add --resume"):
         run(tmp_path, data)
     with pytest.raises(
-        ResourceError, match=r"3 workers of 2 CPUs do not fit .* \(4 CPUs and 0 GPUs\)"
+        ResourceError, match=r"no room for 3 workers of 2 CPUs: .* 4 CPUs and 0 GPUs;"
     ):
         run(tmp_path, data, "other", resources=Resources(3, cpus_per_worker=2))
     with pytest.raises(
-        ResourceError, match=r"1 worker of 1 CPU and a GPU does not .* or add --no-use-gpu"
+        ResourceError, match=r"no room for 1 worker of 1 CPU and a GPU: .* or add --no-use-gpu"
     ):
         run(tmp_path, data, "other", resources=Resources(use_gpu=True))
     with pytest.raises(DataError, match=r"found 3 rows for 2 workers"):

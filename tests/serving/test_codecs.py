@@ -17,8 +17,8 @@ from serve_app.codecs import (
     JSON_LINES,
     decode,
     encode,
-    is_long_to_read,
-    most_bytes,
+    is_slow_to_decode,
+    max_request_bytes,
     request_type,
 )
 from serve_app.errors import RequestError
@@ -32,7 +32,7 @@ NUMBERS = st.floats(width=32, allow_nan=False, allow_infinity=False)
 SERIES = st.lists(NUMBERS, min_size=N_TIMEPOINTS, max_size=N_TIMEPOINTS)
 
 
-HUGE = "row 1, column x_0: found 10000000000000000000... (401 characters), which is no finite 32"
+HUGE = "row 1, column x_0: found 10000000000000000000... (401 characters), which is not a finite"
 CHANNELS = tiny_schema(n_channels=3)
 NESTED = [ROW[:4], ROW[4:8], ROW[8:]]
 
@@ -64,7 +64,7 @@ def test_csv(body):
 
 
 @given(st.lists(SERIES, min_size=1, max_size=5))
-def test_every_type_carries_every_32_bit_number(rows):
+def test_every_content_type_keeps_every_32_bit_number(rows):
     expected = np.array(rows, dtype=np.float32)
     lines = [",".join(map(repr, row)) for row in rows]
     assert np.array_equal(decoded(CSV, "\n".join(lines)), expected)
@@ -91,7 +91,7 @@ def test_a_number_half_way_between_two_is_rounded_once():
     [
         (CSV, "", "found no rows; send at least one series"),
         (CSV, HEADER, "found no rows; send at least one series"),
-        (CSV, b"\xff\xfe", "found bytes that are no UTF-8; send the body as UTF-8"),
+        (CSV, b"\xff\xfe", "found bytes that are not UTF-8; send the body as UTF-8"),
         (CSV, "1,2", "row 1: found 2 cells; the header has 12 columns: give the row as many"),
         (CSV, f"{LINE}\n{LINE},1", "row 2: found 13 cells; the header has 12 columns: give the"),
         (CSV, LINE.replace("3", "three", 1), "row 1, column x_2: found 'three'; write a number"),
@@ -102,8 +102,8 @@ def test_a_number_half_way_between_two_is_rounded_once():
         ),
         (CSV, f"id,{HEADER}\na,{LINE},5", "row 1: found 14 cells; the header has 13 columns"),
         (CSV, f"x_1,x_2\n{LINE}", "found 2 value columns, without x_0, x_3, ... x_11 (10"),
-        (JSON, "", "found what is no JSON"),
-        (JSON, "[" * 100_000, "found what is no JSON"),
+        (JSON, "", "found invalid JSON"),
+        (JSON, "[" * 100_000, "found invalid JSON"),
         (JSON, "[1]", "found no list of instances"),
         (JSON, '{"instances": []}', "found no rows"),
         (JSON, '{"instances": [1]}', "row 1: found int for a series; send a list of 12 numbers"),
@@ -117,11 +117,11 @@ def test_a_number_half_way_between_two_is_rounded_once():
             json.dumps({"instances": [[10**400, *ROW[1:]]]}),
             HUGE,
         ),
-        (JSON_LINES, f"{ROW}\n{{", "row 2: found what is no JSON"),
+        (JSON_LINES, f"{ROW}\n{{", "row 2: found invalid JSON"),
         (JSON_LINES, f"{ROW}\n7", "row 2: found int for a series"),
     ],
 )
-def test_a_faulty_body_is_refused_by_its_place(content_type, body, message):
+def test_a_faulty_body_is_refused_with_its_place(content_type, body, message):
     with pytest.raises(DataError) as refused:
         decoded(content_type, body)
     assert str(refused.value).startswith(message)
@@ -143,7 +143,7 @@ def test_too_many_rows_are_refused(content_type, body):
 
 
 @given(st.binary(max_size=300), st.sampled_from([CSV, JSON, JSON_LINES]))
-def test_no_bytes_surprise_the_decoder(body, content_type):
+def test_any_bytes_are_decoded_or_refused(body, content_type):
     try:
         found = decode(request_type(content_type), body, SCHEMA, 10)
     except (DataError, RequestError):
@@ -156,7 +156,7 @@ def test_no_bytes_surprise_the_decoder(body, content_type):
         st.lists(st.sampled_from(["1", "-2.5", "", "x", "1e400", '"', "nan", "true", "0x1", "1_0"]),
                  max_size=14), max_size=4)
 )  # fmt: skip
-def test_no_cells_surprise_the_decoder(rows):
+def test_any_cells_are_decoded_or_refused(rows):
     body = "\n".join(",".join(row) for row in rows).encode()
     try:
         found = decode(request_type(CSV), body, SCHEMA, 10)
@@ -166,7 +166,7 @@ def test_no_cells_surprise_the_decoder(rows):
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_answers_carry_the_probabilities_exactly(kind):
+def test_answers_hold_the_exact_probabilities(kind):
     classifier = Classifier(tiny_artifact(kind))
     probabilities = classifier.predict_proba(tiny_rows(kind, n_rows=5).values)
     columns = [*classifier.schema.label_columns, *classifier.schema.probability_columns]
@@ -201,7 +201,7 @@ def test_series_of_several_channels(content_type, body):
     assert decoded(content_type, body, schema=CHANNELS).tolist() == expected
 
 
-def test_nested_and_flat_series_may_stand_in_one_request():
+def test_nested_and_flat_series_can_be_mixed():
     found = decoded(JSON_LINES, f"{ROW}\n{NESTED}", schema=CHANNELS)
     assert found.tolist() == [np.array(ROW, dtype=np.float32).tolist()] * 2
 
@@ -221,7 +221,7 @@ def test_nested_and_flat_series_may_stand_in_one_request():
         ([], "found a series of 0 values; send a list of 12"),
     ],
 )
-def test_faulty_channels_are_refused_by_their_place(series, message):
+def test_faulty_channels_are_refused_with_their_place(series, message):
     with pytest.raises(DataError) as refused:
         decoded(JSON, json.dumps({"instances": [ROW, series]}), schema=CHANNELS)
     assert str(refused.value).removeprefix("row 2: ").removeprefix("row 2, ").startswith(message)
@@ -253,13 +253,15 @@ COUNTS = [
 
 @pytest.mark.parametrize("header", COUNTS)
 @pytest.mark.parametrize("kind", ["text/csv", "text/csv; header=present"])
-def test_a_header_that_counts_its_columns_is_no_row(header, kind):
+def test_a_header_that_only_numbers_its_columns_is_refused(header, kind):
     """pandas' to_csv(index=False) of a table without names."""
-    with pytest.raises(DataError, match=r"^found a header that counts its columns \(.*header=abs"):
+    with pytest.raises(
+        DataError, match=r"^found a header that only numbers its columns \(.*header=abs"
+    ):
         decoded(kind, f"{header}\n{LINE}")
 
 
-def test_a_row_that_counts_is_one_where_the_client_says_so():
+def test_a_row_that_counts_is_read_if_the_client_says_so():
     found = decoded("text/csv; header=absent", f"{numbers(0)}\n{LINE}")
     assert found.tolist() == [list(range(N_TIMEPOINTS)), np.array(ROW, dtype=np.float32).tolist()]
     below = decoded(CSV, f"{LINE}\n{numbers(0)}")
@@ -267,7 +269,7 @@ def test_a_row_that_counts_is_one_where_the_client_says_so():
 
 
 @pytest.mark.parametrize("row", ["0,1,2,3,4,5,6,7,8,9,10,12", numbers(10), numbers(-1)])
-def test_other_rows_of_whole_numbers_are_rows(row):
+def test_other_rows_of_whole_numbers_are_read(row):
     assert len(decoded(CSV, row)) == 1
 
 
@@ -280,7 +282,7 @@ def test_other_rows_of_whole_numbers_are_rows(row):
         ("text/csv; header=absent", HEADER, "row 1: found a second header; leave the row out"),
     ],
 )
-def test_a_header_is_told_by_its_names_or_by_the_client(kind, first, message):
+def test_a_header_is_found_by_its_names_or_named_by_the_client(kind, first, message):
     with pytest.raises(DataError) as refused:
         decoded(kind, f"{first}\n{LINE}")
     assert str(refused.value).startswith(message)
@@ -297,11 +299,11 @@ def test_a_header_is_told_by_its_names_or_by_the_client(kind, first, message):
         f"{HEADER}\n{LINE}".replace(",", "\t"),
     ],
 )
-def test_cells_may_be_separated_otherwise(body):
+def test_semicolons_and_tabs_can_separate_cells(body):
     assert decoded(CSV, body).tolist() == [np.array(ROW, dtype=np.float32).tolist()]
 
 
-def test_separators_in_texts_do_not_separate():
+def test_separators_in_quotes_do_not_separate():
     found = decoded(CSV, f'"a;b",{HEADER}\n"c;d",{LINE}')
     assert found.tolist() == [np.array(ROW, dtype=np.float32).tolist()]
     with pytest.raises(DataError, match="quotes, and ';' between cells; separate cells by commas"):
@@ -312,16 +314,19 @@ def test_separators_in_texts_do_not_separate():
 @pytest.mark.parametrize(
     ("cell", "message"),
     [
-        ("NaN", "found NaN, which is no finite 32-bit number; send a number there"),
-        ("Infinity", "found Infinity, which is no finite 32-bit number"),
-        ("-Infinity", "found Infinity, which is no finite 32-bit number"),
-        ("1e400", "found 1e400, which is no finite 32-bit number"),
-        ("1" * 5000, "found 11111111111111111111... (5000 characters), which is no finite 32-bit"),
+        ("NaN", "found NaN, which is not a finite 32-bit number; send a number there"),
+        ("Infinity", "found Infinity, which is not a finite 32-bit number"),
+        ("-Infinity", "found Infinity, which is not a finite 32-bit number"),
+        ("1e400", "found 1e400, which is not a finite 32-bit number"),
+        (
+            "1" * 5000,
+            "found 11111111111111111111... (5000 characters), which is not a finite 32-bit",
+        ),
         ('"' + "a" * 5000 + '"', 'found "aaaaaaaaaaaaaaaaaaa... (5002 characters); send a number'),
         ("{}", "found {}; send a number there"),
     ],
 )
-def test_what_is_no_number_in_json_has_its_place(content_type, cell, message):
+def test_a_json_value_that_is_not_a_number_is_refused_with_its_place(content_type, cell, message):
     row = ", ".join(map(str, ROW[:-1]))
     body = f"[{row}, {cell}]"
     if content_type == JSON:
@@ -331,19 +336,19 @@ def test_what_is_no_number_in_json_has_its_place(content_type, cell, message):
     assert str(refused.value).startswith(f"row 1, column x_11: {message}")
 
 
-def test_python_writes_nan_for_a_gap():
+def test_nan_is_a_missing_value_in_json():
     schema = SCHEMA.model_copy(update={"missing": "mask"})
     body = json.dumps({"instances": [[*ROW[:-1], float("nan")]]})
     assert np.isnan(decoded(JSON, body, schema=schema)[0, -1])
 
 
-def test_instances_are_sent_once():
+def test_instances_twice_are_refused():
     with pytest.raises(DataError, match='found "instances" 2 times; send it once'):
         decoded(JSON, f'{{"instances": [{ROW}], "instances": [{ROW}]}}')
 
 
 @pytest.mark.parametrize("n_rows", [10, 4000])
-def test_long_bodies_are_read_as_short_ones(n_rows):
+def test_long_bodies_are_read_like_short_ones(n_rows):
     rows = np.random.default_rng(0).standard_normal((n_rows, N_TIMEPOINTS)).astype(np.float32)
     lines = [",".join(map(repr, row.tolist())) for row in rows]
     columns = ",".join(("id", *SCHEMA.value_columns))
@@ -356,15 +361,15 @@ def test_long_bodies_are_read_as_short_ones(n_rows):
 
 
 @given(st.integers(1, 400), st.integers(1, 20))
-def test_any_body_that_may_be_sent_is_short_enough(n_rows, indent):
-    """As wide as Python writes numbers, each on a line of its own."""
+def test_any_valid_body_is_within_the_byte_limit(n_rows, indent):
+    """Numbers as long as Python writes them, one per line."""
     row = [-1.2345678901234567e-300] * N_TIMEPOINTS
     body = json.dumps({"instances": [row] * n_rows}, indent=min(indent, 4))
-    assert len(body) <= most_bytes(SCHEMA, n_rows)
+    assert len(body) <= max_request_bytes(SCHEMA, n_rows)
 
 
 @pytest.mark.parametrize("marker", ["NA", "#N/A", "null", "None", "<NA>", " NA", "?", '"n/a"'])
-def test_gaps_of_csv_may_be_marked_as_in_shards(marker):
+def test_missing_values_of_csv_are_marked_as_in_shards(marker):
     schema = SeriesSchema.from_header(
         ["y", "x_1", "x_2", "x_3"], "binary", missing="mask", missing_marker="?"
     )
@@ -378,7 +383,7 @@ def test_gaps_of_csv_may_be_marked_as_in_shards(marker):
         decoded("text/csv", f"{marker},2,3", schema=refusing)
 
 
-def test_a_wide_header_of_other_columns_is_refused_in_no_time():
+def test_a_wide_header_of_other_columns_is_refused_quickly():
     header = ",".join(f"x_{t}" for t in range(100_000))
     began = time.perf_counter()
     with pytest.raises(DataError, match="found 100,000 value columns"):
@@ -386,21 +391,21 @@ def test_a_wide_header_of_other_columns_is_refused_in_no_time():
     assert time.perf_counter() - began < 5  # comparing each with each took 38 s
 
 
-def test_short_series_are_bounded_with_what_pads_them(monkeypatch):
+def test_short_series_count_with_their_padding(monkeypatch):
     schema = SCHEMA.model_copy(update={"missing": "mask"})
     body = json.dumps({"instances": [[1]] * 10})
     assert len(decoded("application/json", body, schema=schema)) == 10
-    assert not is_long_to_read(body.encode(), schema)
+    assert not is_slow_to_decode(body.encode(), schema)
     many = json.dumps({"instances": [[1]] * (codecs.LONG_BODY // schema.n_values)})
-    assert is_long_to_read(many.encode(), schema)
-    assert not is_long_to_read(many.encode(), SCHEMA)
-    monkeypatch.setattr(codecs, "MOST_VALUES", 9 * schema.n_values)
-    with pytest.raises(RequestError, match="found 10 rows; send at most 9 a request") as refused:
+    assert is_slow_to_decode(many.encode(), schema)
+    assert not is_slow_to_decode(many.encode(), SCHEMA)
+    monkeypatch.setattr(codecs, "MAX_VALUES", 9 * schema.n_values)
+    with pytest.raises(RequestError, match="found 10 rows; send at most 9 per request") as refused:
         decoded("application/json", body, schema=schema)
     assert refused.value.status == 413
 
 
-def test_another_separator_may_stand_in_a_name():
+def test_a_column_name_can_hold_another_separator():
     names, row = ",".join(SCHEMA.value_columns), ",".join(["1.5"] * SCHEMA.n_values)
     for name in ("note;more", '"note;more"', '"a;b\tc"'):
         found = decoded("text/csv", f"{names},{name}\n{row},3\n")

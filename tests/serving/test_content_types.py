@@ -42,14 +42,14 @@ def test_other_types_are_refused():
 
 
 @pytest.mark.parametrize("accept", ["text/csv;q=0", "*/*;q=0", "application/*;q=0.0, text/*;q=0"])
-def test_nothing_is_answered_to_who_accepts_nothing(accept):
+def test_clients_that_accept_no_type_are_refused(accept):
     with pytest.raises(RequestError) as refused:
         response_type(accept, CSV)
     assert refused.value.status == 406
 
 
 @given(st.text(max_size=60), st.sampled_from(TYPES))
-def test_no_accept_surprises(accept, own):
+def test_any_accept_header_gets_a_type_or_a_refusal(accept, own):
     try:
         found = response_type(accept, own)
     except RequestError:
@@ -66,10 +66,10 @@ def test_no_accept_surprises(accept, own):
         ("application/json; header=present", None),
     ],
 )
-def test_csv_says_whether_it_has_a_header(header, expected):
+def test_the_csv_header_parameter_is_read(header, expected):
     assert request_type(header).has_header is expected
 
 
-def test_another_word_for_it_is_refused():
+def test_another_csv_header_parameter_is_refused():
     with pytest.raises(RequestError, match="found header=maybe; send header=present or absent"):
         request_type("text/csv; header=maybe")

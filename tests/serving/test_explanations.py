@@ -26,7 +26,7 @@ def csv_of(values):
 
 
 def in_json(explanation, outputs):
-    """What the answer holds of each row."""
+    """Each row's explanation in the answer."""
     logits, bias, lstm, timepoints = explanation
     return [
         {
@@ -85,7 +85,9 @@ def test_predictions_come_with_their_explanations(served, kind, values, tmp_path
         ("?explain=false", "false", False),
     ],
 )
-def test_who_asks_is_answered(served, values, path, parameter, header, explained):
+def test_explanations_are_requested_by_parameter_or_header(
+    served, values, path, parameter, header, explained
+):
     headers = {} if header is None else {HEADER: header}
     answer = served().post(path + parameter, json={"instances": values}, headers=headers)
     assert answer.status_code == 200
@@ -95,49 +97,49 @@ def test_who_asks_is_answered(served, values, path, parameter, header, explained
 @pytest.mark.parametrize(
     ("parameter", "header", "message"),
     [
-        ("?explain=perhaps", None, "found explain=perhaps; give true or false"),
-        ("?explain=", None, "found explain=; give true or false"),
-        ("?explain=true&explain=true", None, "found 2 times explain; give it once"),
+        ("?explain=perhaps", None, "found explain=perhaps; send true or false"),
+        ("?explain=", None, "found explain=; send true or false"),
+        ("?explain=true&explain=true", None, "found explain 2 times; send it once"),
         ("", "[0]>`0.8`", f"found {HEADER} '[0]>`0.8`'; send `true` or `false`"),
         ("?explain=true", "", f"found {HEADER} ''; send `true` or `false`"),
     ],
 )
-def test_what_is_neither_true_nor_false_is_refused(served, values, parameter, header, message):
+def test_only_true_and_false_are_accepted(served, values, parameter, header, message):
     headers = {} if header is None else {HEADER: header}
     path = "/invocations" + parameter
     answer = served().post(path, json={"instances": values}, headers=headers)
     assert (answer.status_code, answer.json()) == (400, {"message": message})
 
 
-def test_csv_has_no_place_for_explanations(served, values):
-    client, asked = served(), "/invocations?explain=true"
+def test_explanations_as_csv_are_refused(served, values):
+    client, path = served(), "/invocations?explain=true"
     for content, headers in (
         (csv_of(values), CSV),
         (lines_of(values), LINES | {"Accept": "text/csv"}),
     ):
-        answer = client.post(asked, content=content, headers=headers)
+        answer = client.post(path, content=content, headers=headers)
         assert answer.status_code == 406
-        message = "found explanations asked for in text/csv; send Accept: application/json"
+        message = "found a request for explanations in text/csv; send Accept: application/json"
         assert answer.json() == {"message": message}
-    answer = client.post(asked, content=csv_of(values), headers=CSV | JSON_ACCEPTED)
+    answer = client.post(path, content=csv_of(values), headers=CSV | JSON_ACCEPTED)
     assert len(answer.json()["explanations"]) == len(values)
 
 
 @pytest.mark.parametrize(("numbers", "most"), [(5 * 36, 5), (5 * 36 - 1, 4), (35, 1)])
-def test_the_numbers_of_an_answer_are_bounded(served, monkeypatch, values, numbers, most):
+def test_explanations_have_a_limit_of_numbers(served, monkeypatch, values, numbers, most):
     """A row has 3 classes of 12 timepoints; one row is always explained."""
-    monkeypatch.setattr(serve_app.explanations, "MOST_NUMBERS", numbers)
+    monkeypatch.setattr(serve_app.explanations, "MAX_NUMBERS", numbers)
     client = served()
     answer = client.post("/invocations", json={"instances": values}, **ASKED)
     assert answer.status_code == 413
-    message = f"found 7 rows; send at most {most} a request with explanations"
+    message = f"found 7 rows; send at most {most} per request with explanations"
     assert answer.json()["message"].startswith(message)
     answer = client.post("/invocations", json={"instances": values[:most]}, **ASKED)
     assert len(answer.json()["explanations"]) == most
     assert client.post("/invocations", json={"instances": values}).status_code == 200
 
 
-def test_what_is_not_predicted_is_not_explained(served, values):
+def test_rows_that_are_not_predicted_are_not_explained(served, values):
     values[4] = [3e38] * N_TIMEPOINTS
     answer = served().post("/invocations", json={"instances": values}, **ASKED)
     assert answer.status_code == 400
@@ -160,8 +162,8 @@ def test_packing_keeps_every_number(saved, values):
         assert np.array_equal(found, part)
 
 
-def test_those_who_ask_and_those_who_do_not_share_the_queue(saved, values):
-    """All are answered, by the steps that they would have without explanations."""
+def test_explained_and_plain_requests_share_the_queue(saved, values):
+    """All requests are answered, in the steps that plain requests would have."""
     directory, steps = saved("model"), []
     classifier = Classifier.load(directory)
     x = np.repeat(np.array(values, dtype=np.float32), 10, axis=0)

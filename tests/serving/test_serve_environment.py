@@ -38,7 +38,7 @@ def _no_ray(monkeypatch):
 
 
 def ports(variables):
-    """All that a server may listen on, beside what its user names."""
+    """All ports that a server may listen on, apart from the user's."""
     own = {int(variables[name]) for name in PORTS}
     replicas = range(int(variables[MIN]), int(variables[MAX]))
     assert own.isdisjoint(replicas)
@@ -71,7 +71,7 @@ def test_two_servers_share_no_port_and_no_file(proxy):
         other.stdin.close()
 
 
-def test_a_port_that_a_stranger_listens_on_is_left_to_them():
+def test_a_range_with_a_port_in_use_is_skipped():
     with serve_environment("python"):
         first = int(os.environ[MIN])
     with socket.socket() as stranger:
@@ -81,7 +81,7 @@ def test_a_port_that_a_stranger_listens_on_is_left_to_them():
             assert first not in ports(os.environ)
 
 
-def test_what_the_user_set_stays_and_what_we_set_goes(monkeypatch):
+def test_the_user_s_variables_stay_and_ours_are_removed(monkeypatch):
     monkeypatch.setenv("RAY_SERVE_HAPROXY_STATS_PORT", "8404")
     monkeypatch.setenv("RAY_SERVE_HAPROXY_MAXCONN", "100")
     before = dict(os.environ)
@@ -115,7 +115,7 @@ def test_a_port_is_claimed_before_anything_listens_there():
         ("", "--host '': found no address"),
     ],
 )
-def test_a_host_that_is_no_address_is_told(host, message):
+def test_an_unusable_host_is_refused(host, message):
     with pytest.raises(ResourceError, match=message), claim_ports(host, 8000):
         pass
 
