@@ -34,7 +34,7 @@ from torch import Tensor, nn
 from lstmfcn.distributed.cluster import TRAINING_ENVIRONMENT, prepare_environment
 from lstmfcn.hyperparameters import Hyperparameters, to_flag
 from lstmfcn.model.network import LSTMFCN
-from lstmfcn.training.loop import autocast, choose_precision
+from lstmfcn.training.loop import choose_precision
 from lstmfcn.training.optim import EPSILON
 
 REPOSITORY = Path(__file__).parents[1]
@@ -357,7 +357,7 @@ def _loop(
     for _ in range(epochs):
         started = time.perf_counter()
         for rows in torch.randperm(len(x)).split(h.batch_size):
-            with autocast(precision, cpu):
+            with torch.autocast("cpu", torch.bfloat16, enabled=precision == "bf16"):
                 logits = model(x[rows])
             loss = F.cross_entropy(logits.float(), y[rows])
             optimizer.zero_grad()

@@ -54,7 +54,7 @@ NOT_COMPARED = {
 
 _VOLATILE = re.compile(
     r"\d{4}-\d\d-\d\d([T ]\d\d:\d\d(:\d\d)?(\.\d+)?)?( UTC|Z)?"  # dates
-    r"|\b[\d,.]+ (s|ms|min|h|rows/s)\b"  # how long it took
+    r"|\b[\d,.]+ (s|ms|min|h|rows/s)\b|(rows per second|seconds)</th><td[^>]*>[\d.,]+"  # speed
     r"|\b[0-9a-f]{12,64}\b"  # hashes of files that hold times
 )
 _HEAD = """
