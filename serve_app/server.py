@@ -86,8 +86,8 @@ def serve_models(
     refuse_invalid_origins(allow_origins)
     if _on_cluster() and proxy:
         raise ResourceError(
-            "--proxy: the running Ray has its own proxy; see docs/endpoint.md for how to start it "
-            "with HAProxy"
+            "--proxy: the running Ray has its own proxy; see "
+            "docs/reference/endpoint.md for how to start it with HAProxy"
         )
     if host not in _LOOPBACK and token_file is None:
         logger.warning("%s accepts unauthenticated requests; set --token-file", host)

@@ -59,7 +59,7 @@ def _table_of_codes(codes: str) -> str:
 def _section(name: str) -> str:
     """A command: what it does, how it is called, examples, flags."""
     name_of_it = f"lstmfcn {name}"
-    text = app[name].generate_docs(output_format="markdown", heading_level=2, usage_name=name_of_it)
+    text = app[name].generate_docs(output_format="markdown", heading_level=2)
     text = re.sub("^## .*", f"## {name_of_it}", text)
     text = text.replace("```console", "```text")
     examples = next(page.examples for command, page in PAGES.items() if command.__name__ == name)

@@ -46,7 +46,7 @@ class Memory:
 def memory(monkeypatch):
     found = Memory()
     monkeypatch.setattr(module, "_tracker", lambda *_: found)
-    monkeypatch.setattr(module, "_LOOK_EVERY_S", 0.01)
+    monkeypatch.setattr(module, "_POLL_INTERVAL_S", 0.01)
     monkeypatch.setattr(module, "_FIRST_PAUSE_S", 0.01)
     return found
 
