@@ -86,8 +86,8 @@ def serve_models(
     refuse_no_origins(allow_origins)
     if _on_cluster() and proxy:
         raise ResourceError(
-            "--proxy: a Ray that runs has its proxy already; docs/reference/endpoint.md says how to "
-            "start one with HAProxy"
+            "--proxy: a Ray that runs has its proxy already; docs/endpoint.md says how to start "
+            "one with HAProxy"
         )
     if host not in _LOOPBACK and token_file is None:
         logger.warning("whoever reaches %s may ask: give --token-file to prevent that", host)
