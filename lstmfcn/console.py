@@ -210,11 +210,13 @@ def format_bytes(n_bytes: float) -> str:
     return f"{n_bytes:.3g} GB" if n_bytes < 999.5 else f"{n_bytes:,.0f} GB"
 
 
-def model_lines(model: Path) -> list[str]:
-    """Where the model is, and what to do with it."""
+def next_commands(folder: str) -> list[str]:
+    """What to do with the model of a run or a sweep: command lines, with the folder as typed."""
+    model = shlex.quote(folder)
     return [
-        f"model: {model}",
-        f"next: lstmfcn evaluate --model {shlex.quote(str(model))} --data DATA",
+        f"lstmfcn evaluate DATA --model {model}",
+        f"lstmfcn predict DATA --model {model} --output FOLDER",
+        f"lstmfcn serve {model}",
     ]
 
 

@@ -1,7 +1,7 @@
 """LSTM-FCN as a scikit-learn classifier: for pipelines, cross-validation and searches.
 
-Its model directory is that of every other part of lstmfcn. Training is
-`lstmfcn.training.in_memory`, or, with workers, what ``lstmfcn train`` does.
+It saves and loads the model directories that the commands read and write. It trains in this
+process (`lstmfcn.training.in_memory`), or, with ``num_workers``, as ``lstmfcn train`` does.
 
 Shapes: N rows, C channels of T timepoints, V = C * T values, K classes.
 """
@@ -58,28 +58,29 @@ from lstmfcn.training.in_memory import Labelled, train_arrays
 
 @dataclass(kw_only=True, eq=False, repr=False)
 class LSTMFCNClassifier(ClassifierMixin, BaseEstimator):
-    """A classifier of time series, with the hyperparameters of `Hyperparameters`.
+    """Classify time series with an LSTM-FCN, as a scikit-learn estimator.
 
-    A hyperparameter that is None is what ``recipe`` says, else its default; both stand in
-    `lstmfcn.hyperparameters` alone.
+    Most parameters are hyperparameters, listed below. One that is None has the value of ``recipe``,
+    else its default.
 
     Args:
-        random_state: the seed. An integer is that of ``lstmfcn train --seed``; an instance of
-            RandomState, or None for numpy's own, draws one at each fit. It has scikit-learn's name
-            because scikit-learn sets it, in ensembles of estimators for one.
-        validation_fraction: the share of the rows, of each class alike, that is not trained on, but
-            decides which epoch is kept, and what ``calibrate`` fits. None: all rows are trained on,
-            and the training loss decides.
-        num_workers: None trains in this process, by PyTorch's threads on the CPU. A number trains
-            on Ray by so many workers, with a GPU each where there are any: on the Ray that is
-            running, on the cluster that RAY_ADDRESS names, or on one started for each fit. Several
-            machines must share the folder for temporary files, which TMPDIR names.
+        random_state: the random seed. An integer is the seed of ``lstmfcn train --seed``; a
+            RandomState, or None for numpy's global one, draws a seed at each fit.
+        validation_fraction: the fraction of the rows to hold out, stratified by class. They are not
+            trained on; they decide which epoch is the best, and ``calibrate`` is fitted on them.
+            None trains on all rows, and the training loss decides.
+        num_workers: None trains in this process, on the CPU. A number trains on Ray with this many
+            workers, each with a GPU if there are GPUs: on the Ray that is running, on the cluster
+            in RAY_ADDRESS, or on one started for each fit. Several machines must share the
+            temporary folder (TMPDIR).
 
     Attributes:
         classes_: (K,), the labels in ascending order, of the dtype of y.
-        n_features_in_: V.
-        feature_names_in_: (V,), the columns, where X was a table whose columns have names.
-        classifier_: the trained model; ``classifier_.artifact`` tells how it was trained.
+        n_features_in_: V, the number of values per series.
+        feature_names_in_: (V,), the column names, if X was a table whose columns have names.
+        metrics_: the best epoch's metrics, such as ``epoch``, ``train_loss`` and ``valid_loss``.
+        classifier_: the trained model; ``classifier_.artifact`` has its weights and how it was
+            trained.
     """
 
     recipe: RecipeName | None = None
@@ -114,24 +115,24 @@ class LSTMFCNClassifier(ClassifierMixin, BaseEstimator):
     num_workers: int | None = None
 
     def fit(self, X: npt.ArrayLike, y: npt.ArrayLike) -> Self:
-        """Train anew.
+        """Train a new model.
 
         Args:
-            X: series, (N, T) or (N, C, T), unscaled; nan where a value is missing; with
+            X: series, (N, T) or (N, C, T), unscaled, with nan for missing values. With
                 ``missing="mask"`` also a list of series of several lengths, (t,) or (C, t), or a
-                table with a series in each cell, whose ends are filled up with nan. Columns of a
-                table that all start with x are named, and made channels, as those of a shard are
-                (`lstmfcn.data.columns`); any other series count as x_1, x_2, ... in the model
-                directory, of several channels as x1_1, x1_2, ...
-            y: labels (N,): text, integers or bools, of at least two classes. What marks a missing
-                label, such as None, nan or "NA", is refused; as text it is a class with
-                ``missing_labels="name"``.
+                table with one series per cell; shorter series are padded with nan. If all columns
+                of a table start with x, the model keeps their names and channels, as with shards
+                (`lstmfcn.data.columns`). Otherwise the model directory names the values x_1, x_2,
+                ..., or x1_1, x1_2, ... if there are several channels.
+            y: labels, (N,): text, integers or bools, of at least two classes. Missing labels, such
+                as None, nan or "NA", are refused; with ``missing_labels="name"`` such text is a
+                class.
 
         Raises:
-            ValueError: X or y are no such arrays; X is (N, T, 1), whose axes are swapped.
-            UserError: a hyperparameter is impossible, a row is empty, or Ray has not what is asked
-                for.
-            TrainingError: the loss is no longer finite.
+            ValueError: X or y are not such arrays, or X is (N, T, 1), with swapped axes.
+            UserError: a hyperparameter is invalid, a row is empty, or Ray does not have the
+                requested resources.
+            TrainingError: the loss became infinite or nan.
         """
         hyperparameters = self._hyperparameters()
         self._refuse_impossible(hyperparameters)
@@ -155,12 +156,15 @@ class LSTMFCNClassifier(ClassifierMixin, BaseEstimator):
             return self._with(self._recorded(artifact), names)
 
     def predict_proba(self, X: npt.ArrayLike) -> FloatArray:
-        """Probabilities, float32 (N, K), in the order of ``classes_``, of series as `fit` takes.
+        """Predict class probabilities, float32 (N, K), in the order of ``classes_``.
+
+        Args:
+            X: series, as for `fit`.
 
         Raises:
             NotFittedError: there is no model yet.
             ValueError: X has another shape or other columns than in `fit`, or is not finite.
-            DataError: a row is empty, or so large that computing overflows.
+            DataError: a row is empty, or its values are too large to compute with.
         """
         values = self._values(X)
         found = self.classifier_.predict_proba(values)
@@ -169,7 +173,7 @@ class LSTMFCNClassifier(ClassifierMixin, BaseEstimator):
         return found[:, self._order]
 
     def predict(self, X: npt.ArrayLike) -> npt.NDArray[Any]:
-        """The most probable class of each row, (N,), with the dtype of ``classes_``.
+        """Predict the most probable class of each row, (N,), with the dtype of ``classes_``.
 
         Raises:
             NotFittedError, ValueError, DataError: as `predict_proba`.
@@ -179,9 +183,10 @@ class LSTMFCNClassifier(ClassifierMixin, BaseEstimator):
         return labels
 
     def explain(self, X: npt.ArrayLike) -> Explanation:
-        """What the logits of series are the sum of, outputs in the order of ``classes_``.
+        """Explain predictions: each logit as a sum of bias, LSTM branch and timepoints.
 
-        A model that ``lstmfcn train --task binary`` wrote has one output, of the second class.
+        Outputs are in the order of ``classes_``. A model of ``lstmfcn train --task binary`` has one
+        output, that of the second class.
 
         Raises:
             NotFittedError, ValueError, DataError: as `predict_proba`.
@@ -197,7 +202,7 @@ class LSTMFCNClassifier(ClassifierMixin, BaseEstimator):
         )
 
     def save(self, directory: Path | str) -> None:
-        """Write a model directory, which all of lstmfcn takes, in place of one that stands there.
+        """Write a model directory for ``load`` and the commands; an existing one is replaced.
 
         Raises:
             NotFittedError: there is no model yet.
@@ -208,20 +213,19 @@ class LSTMFCNClassifier(ClassifierMixin, BaseEstimator):
 
     @classmethod
     def load(cls, directory: Path | str) -> Self:
-        """The classifier of a model directory, of `save` or of ``lstmfcn train``.
+        """Load a model directory, of `save` or of ``lstmfcn train``, or the folder of a run.
 
-        Classes of the latter are text, as they stand in its shards; its columns are those of the
-        shards.
+        The classes of a model of ``lstmfcn train`` are text, as in its shards; its columns are
+        those of the shards.
 
         Raises:
-            ModelError: it is missing, incomplete or damaged, or gives a row several labels.
+            ModelError: the model is missing, incomplete or damaged, or is a multilabel model.
         """
         artifact = Artifact.load(directory)
         schema, hyperparameters = artifact.schema, artifact.hyperparameters
         if schema.task == "multilabel":
             raise ModelError(
-                f"{directory}: found a multilabel model; load it with "
-                "lstmfcn.inference.predictor.Classifier"
+                f"{directory}: found a multilabel model; load it with lstmfcn.Classifier"
             )
         found = cls(**_given(hyperparameters), random_state=hyperparameters.seed)
         columns: Sequence[str] | None = schema.value_columns
@@ -237,7 +241,7 @@ class LSTMFCNClassifier(ClassifierMixin, BaseEstimator):
         return found._with(artifact, names)
 
     def __sklearn_tags__(self) -> Tags:
-        """What scikit-learn may give: also (N, C, T), and nan where missing values are masked."""
+        """Tell scikit-learn what X may be: also (N, C, T), and nan if missing values are masked."""
         tags = super().__sklearn_tags__()
         tags.input_tags.three_d_array = True
         tags.input_tags.allow_nan = self.missing == "mask"
@@ -322,6 +326,7 @@ class LSTMFCNClassifier(ClassifierMixin, BaseEstimator):
     def _with(self, artifact: Artifact, names: Sequence[str]) -> Self:
         """This estimator with a model, whose classes have these names in the order of classes_."""
         self.classifier_ = Classifier(artifact)
+        self.metrics_ = dict(artifact.metrics)
         match = match_class(artifact.schema.classes)
         self._order = [artifact.schema.classes.index(match(name)) for name in names]
         return self
@@ -331,6 +336,19 @@ def _hyperparameter_names() -> list[str]:
     """The parameters of the estimator that are hyperparameters."""
     known = Hyperparameters.model_fields
     return [field.name for field in dataclasses.fields(LSTMFCNClassifier) if field.name in known]
+
+
+def _hyperparameter_lines() -> str:
+    """A line for each hyperparameter, for the docstring: each is described in one place alone."""
+    lines = ["Hyperparameters, with their defaults:"]
+    for name in _hyperparameter_names():
+        field = Hyperparameters.model_fields[name]
+        lines.append(f"    {name} ({field.default!r}): {field.description}")
+    return "\n    ".join(lines)
+
+
+if LSTMFCNClassifier.__doc__:  # None with python -OO
+    LSTMFCNClassifier.__doc__ = f"{LSTMFCNClassifier.__doc__}\n    {_hyperparameter_lines()}\n    "
 
 
 def _given(hyperparameters: Hyperparameters) -> dict[str, Any]:

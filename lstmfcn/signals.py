@@ -56,7 +56,7 @@ def end_at_next() -> None:
 
 def end_now(reason: str, exit_code: int) -> NoReturn:
     """End the process in a line, which tells how to go on; from any thread."""
-    _exit(f"{reason}; go on with: {_going_on()}" if _going_on else reason, exit_code)
+    _exit(f"{reason}; resume with: {_going_on()}" if _going_on else reason, exit_code)
 
 
 def _stop(number: int, frame: FrameType | None) -> NoReturn:  # noqa: ARG001 - a handler's arguments

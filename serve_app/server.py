@@ -236,7 +236,7 @@ def parse_model_arguments(models: Sequence[str]) -> dict[str, str]:
         if not equals:
             name, directory = DEFAULT_NAME, model
         if name in found:
-            raise ModelError(f"--model: found {name!r} twice; name each, as in --model NAME=DIR")
+            raise ModelError(f"found two models named {name!r}; name each, as in a=FOLDER b=FOLDER")
         found[name] = str(model_folder(directory).absolute())
     return found
 

@@ -1,5 +1,6 @@
 """The scikit-learn classifier, without Ray; tests/ray/test_estimator_on_ray.py has the rest."""
 
+import dataclasses
 import pickle
 import re
 import subprocess
@@ -21,6 +22,7 @@ from sklearn.utils.estimator_checks import parametrize_with_checks
 import lstmfcn
 from lstmfcn import LSTMFCNClassifier
 from lstmfcn.cli.main import main
+from lstmfcn.data.synthetic import cylinder_bell_funnel
 from lstmfcn.errors import DataError, HyperparameterError, ModelError
 from lstmfcn.hyperparameters import RECIPES, Hyperparameters
 from lstmfcn.inference.explanation import outputs_to_explain
@@ -523,3 +525,21 @@ def test_a_model_whose_labels_were_tampered_with_is_refused_in_a_line(tmp_path, 
         LSTMFCNClassifier.load(tmp_path / "model")
     assert str(refusal.value).startswith(f"{tmp_path / 'model'}: ")
     assert len(str(refusal.value)) < 500
+
+
+def test_its_help_describes_every_hyperparameter():
+    described = LSTMFCNClassifier.__doc__
+    for field in dataclasses.fields(LSTMFCNClassifier):
+        assert re.search(rf"^ +{field.name}[: ]", described, re.MULTILINE), field.name
+    assert f"epochs (200): {Hyperparameters.model_fields['epochs'].description}" in described
+
+
+def test_it_and_its_model_show_what_they_are():
+    values, names = cylinder_bell_funnel(30, seed=1)
+    estimator = LSTMFCNClassifier(epochs=1, filters_1=2, filters_2=2, filters_3=2)
+    estimator.fit(values, names)
+    assert repr(estimator) == "LSTMFCNClassifier(epochs=1, filters_1=2, filters_2=2, filters_3=2)"
+    shown = "<Classifier of 128 timepoints, multiclass: bell, cylinder, funnel; fp32>"
+    assert repr(estimator.classifier_) == shown
+    assert estimator.metrics_["epoch"] == 1
+    assert estimator.metrics_ == estimator.classifier_.artifact.metrics

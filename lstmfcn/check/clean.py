@@ -29,7 +29,7 @@ from lstmfcn.data.schema import SeriesSchema
 from lstmfcn.data.shards import Shard
 from lstmfcn.data.writer import opened_csv
 from lstmfcn.errors import DataError, OutputError
-from lstmfcn.storage.files import atomic_directory, new_folder, resolve
+from lstmfcn.storage.files import atomic_directory, exists, new_folder, resolve
 
 _PARQUET_ROWS = 1 << 14
 
@@ -121,13 +121,16 @@ class _SetAside:
         self._lines.writerow([fault.file, fault.row, fault.column, fault.found, fault.fix])
 
 
-def write_clean(findings: Findings, output: Path, dropped: Dropped) -> Cleaned:
+def write_clean(
+    findings: Findings, output: Path, dropped: Dropped, *, overwrite: bool = False
+) -> Cleaned:
     """Write ``train``, ``validation`` and ``set_aside.csv``, the list of what is not in them.
 
     Args:
         findings: of the data.
         output: a new folder.
         dropped: further training rows to leave out.
+        overwrite: the folder may hold what an earlier call wrote; it is replaced.
 
     Raises:
         OutputError: the folder cannot be used.
@@ -138,10 +141,16 @@ def write_clean(findings: Findings, output: Path, dropped: Dropped) -> Cleaned:
         for data in to_arguments(examined.arguments):
             if resolve(output).is_relative_to(Path(data).resolve()):
                 raise OutputError(f"{output}: lies in the data {data}; name another --output")
+            if overwrite and Path(data).resolve().is_relative_to(resolve(output)):
+                raise OutputError(f"{output}: holds the data {data}; name another --output")
     if schema is None:
         raise _nothing_left(findings.training.data)
+    replaces = overwrite and exists(output / SET_ASIDE)
     with (
-        atomic_directory(new_folder(output)) as unfinished,
+        atomic_directory(
+            output if replaces else new_folder(output),
+            may_go=(*_FOLDERS.values(), SET_ASIDE) if replaces else (),
+        ) as unfinished,
         (unfinished / SET_ASIDE).open("w", encoding="utf-8", newline="") as file,
     ):
         set_aside = _SetAside(file)

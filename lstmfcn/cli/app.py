@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 from cyclopts import App, Group, Parameter
-from cyclopts.help import DefaultFormatter, HelpPanel
+from cyclopts.help import DefaultFormatter, HelpEntry, HelpPanel
 
 import lstmfcn
 
@@ -33,6 +33,7 @@ class PageFormatter(DefaultFormatter):
         """Print a group of commands or flags."""
         for entry in panel.entries:
             _join_lines(entry.description)
+        panel.entries = [_without_aliases(entry) for entry in panel.entries]
         super().__call__(console, options, panel)
 
     def render_description(
@@ -41,6 +42,11 @@ class PageFormatter(DefaultFormatter):
         """Print what a command does."""
         _join_lines(description)
         super().render_description(console, options, description)
+
+
+def _without_aliases(entry: HelpEntry) -> HelpEntry:
+    """What stands first is shown as DATA or MODEL, without the flags that it may also have."""
+    return entry.copy(positive_names=()) if entry.positional_label else entry
 
 
 def _join_lines(description: Any) -> None:
@@ -57,32 +63,32 @@ def indented(title: str, *texts: str) -> str:
 
 
 def shown_default(value: Any) -> str | None:
-    """A default as a help page shows it: no more than there is to know."""
-    return None if value is None or value is False or value == () else str(value)
+    """A default as a help page shows it; None where there is nothing to show."""
+    return None if value is None or value is False or value in ((), "") else str(value)
 
 
 app = App(
     name="lstmfcn",
-    help="Train and use the LSTM-FCN time-series classifier on CSV shards, through Ray.",
+    help="Train, tune and serve the LSTM-FCN time-series classifier, on a laptop or a Ray cluster.",
     help_format="plaintext",
     help_formatter=PageFormatter(),
     help_epilogue=indented(
         "First steps",
         "lstmfcn sample --output data/train --rows 300 --seed 1",
         "lstmfcn sample --output data/valid --rows 150 --seed 2",
-        "lstmfcn train --train data/train --validation data/valid --output runs/first",
-        "lstmfcn evaluate --model runs/first/model --data data/valid",
-        "lstmfcn predict --model runs/first/model --input data/valid --output out",
+        "lstmfcn train data/train --validation data/valid --output run --epochs 5",
+        "lstmfcn evaluate data/valid --model run",
+        "lstmfcn predict data/valid --model run --output predicted",
     )
     + "\n\n"
     + indented(
         "Exit codes",
-        "0    all of it is done",
+        "0    success",
         "1    training failed",
-        "2    something given is wrong; the last line on stderr says what to do",
-        "130  stopped by Ctrl-C; the last line on stderr says how to go on",
+        "2    wrong input; the last line on stderr says what to do",
+        "130  stopped by Ctrl-C; the last line on stderr says how to resume",
     )
-    + "\n\nlstmfcn COMMAND --help has all flags of a command, and an example.",
+    + "\n\nlstmfcn COMMAND --help shows all flags of a command, and examples.",
     version=lstmfcn.__version__,
     default_parameter=Parameter(show_default=shown_default, negative_iterable=()),
     group_commands=Group("Help", sort_key=5),
@@ -95,21 +101,23 @@ class Page(NamedTuple):
 
     Attributes:
         group: of commands, on the page of `lstmfcn --help`.
-        examples: command lines; one that is long goes on after a backslash.
+        usage: what is typed after the command.
+        examples: command lines.
     """
 
     group: Group
+    usage: str
     examples: tuple[str, ...]
 
 
 PAGES: dict[Callable[..., None], Page] = {}
 
 
-def page(group: Group, *examples: str) -> Callable[[Command], Command]:
+def page(group: Group, usage: str, *examples: str) -> Callable[[Command], Command]:
     """Give a command its page."""
 
     def keep(command: Command) -> Command:
-        PAGES[command] = Page(group, examples)
+        PAGES[command] = Page(group, usage, examples)
         return command
 
     return keep
@@ -117,6 +125,11 @@ def page(group: Group, *examples: str) -> Callable[[Command], Command]:
 
 def add(command: Callable[..., None]) -> None:
     """Add a command with its page to the command line."""
-    group, examples = PAGES[command]
+    group, usage, examples = PAGES[command]
     title = "Examples" if len(examples) > 1 else "Example"
-    app.command(command, group=group, help_epilogue=indented(title, *examples))
+    app.command(
+        command,
+        group=group,
+        usage=f"Usage: lstmfcn {command.__name__} {usage}",
+        help_epilogue=indented(title, *examples),
+    )

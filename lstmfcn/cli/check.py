@@ -8,7 +8,16 @@ from typing import TYPE_CHECKING, Annotated
 from cyclopts import Parameter
 
 from lstmfcn.cli.app import DATA_COMMANDS, page
-from lstmfcn.cli.flags import DATA, OUTPUT, Count, Place, Places, PlacesOrNone
+from lstmfcn.cli.flags import (
+    DATA,
+    FIRST_DATA,
+    OUTPUT,
+    Count,
+    Overwrite,
+    Place,
+    Places,
+    PlacesOrNone,
+)
 from lstmfcn.console import pluralize, print_result, print_status
 from lstmfcn.data.listing import join_arguments
 from lstmfcn.errors import DataError, OutputError
@@ -21,12 +30,12 @@ if TYPE_CHECKING:
 
 @page(
     DATA_COMMANDS,
+    "DATA... [OPTIONS]",
     "lstmfcn check data/train --validation data/valid",
     "lstmfcn check data/train --fix --output clean",
 )
 def check(
-    data: Annotated[Places, DATA],
-    /,
+    data: Annotated[Places, FIRST_DATA, DATA],
     *,
     validation: Annotated[PlacesOrNone, DATA] = None,
     task: Annotated[TaskName | None, DATA] = None,
@@ -38,10 +47,11 @@ def check(
     output: Annotated[Place | None, OUTPUT] = None,
     drop_duplicates: Annotated[bool, Parameter(negative=""), OUTPUT] = False,
     drop_shared: Annotated[bool, Parameter(negative=""), OUTPUT] = False,
+    overwrite: Annotated[Overwrite, OUTPUT] = False,
 ) -> None:
-    """List everything in shards that training would refuse, and what it takes but may be wrong.
+    """Validate data: list every error, and warn about suspicious rows.
 
-    Ends with exit code 0 where training takes the data, with 2 where it does not.
+    The exit code is 0 if the data can be trained on, else 2.
 
     Parameters
     ----------
@@ -50,23 +60,25 @@ def check(
     validation
         Validation shards.
     task
-        What the labels mean; by default guessed from the label columns.
+        What the labels mean. By default guessed from the label columns.
     missing
-        mask: empty cells are no fault, nor are nan, NA, NULL and the like.
+        mask: empty cells, nan, NA, NULL and the like are missing values, not errors.
     missing_marker
-        With --missing mask, a further text that stands for an empty cell, such as ?.
+        With --missing mask, one more text that means a missing value, such as ?.
     missing_labels
         name: nan, NA, None, null and the like are class names.
     limit
-        How many faults to list; all are counted.
+        How many errors to list; all are counted.
     fix
-        Write the shards without the rows that are at fault; the data itself stays as it is.
+        Copy the data to OUTPUT without the rows that have errors. The data itself is not changed.
     output
-        New folder for them: train, validation, and set_aside.csv, the list of what is left out.
+        New folder for train, validation, and set_aside.csv, which lists the rows left out.
     drop_duplicates
-        With --fix, leave out training rows that repeat an earlier one, class and all.
+        With --fix, also leave out training rows that repeat an earlier row and its class.
     drop_shared
-        With --fix, leave out training rows whose series the validation data has too.
+        With --fix, also leave out training rows whose series is in the validation data too.
+    overwrite
+        Replace what an earlier --fix wrote to OUTPUT.
     """
     Hyperparameters.parse({"missing": missing, "missing_marker": missing_marker})  # go together
     if fix != (output is not None) or ((drop_duplicates or drop_shared) and not fix):
@@ -89,7 +101,7 @@ def check(
     try:
         if folder:
             with print_status(f"writing {output}"):
-                written = _write_clean(findings, folder, drop_duplicates, drop_shared)
+                written = _write_clean(findings, folder, drop_duplicates, drop_shared, overwrite)
             lines += ["", written]
             facts["output"] = str(folder.absolute())
     finally:
@@ -102,13 +114,15 @@ def check(
         )
 
 
-def _write_clean(findings: Findings, output: Path, drop_duplicates: bool, drop_shared: bool) -> str:
+def _write_clean(
+    findings: Findings, output: Path, drop_duplicates: bool, drop_shared: bool, overwrite: bool
+) -> str:
     """Write clean shards, and say what was written."""
     from lstmfcn.check.clean import write_clean
     from lstmfcn.check.duplicates import rows_to_drop
 
     dropped = rows_to_drop(findings.training, findings.validation, drop_duplicates, drop_shared)
-    cleaned = write_clean(findings, output, dropped)
+    cleaned = write_clean(findings, output, dropped, overwrite=overwrite)
     return (
         f"{output}: {pluralize(cleaned.n_rows, 'row')}; set aside: "
         f"{pluralize(cleaned.n_rows_left_out, 'row')} and "

@@ -12,24 +12,29 @@ from lstmfcn.console import print_result
 ShellName = Literal["bash", "zsh", "fish"]
 
 
-@page(SHELL_COMMANDS, "lstmfcn completion bash --install", "source <(lstmfcn completion bash)")
+@page(
+    SHELL_COMMANDS,
+    "bash|zsh|fish [OPTIONS]",
+    "lstmfcn completion bash --install",
+    "source <(lstmfcn completion bash)",
+)
 def completion(
     shell: ShellName,
     /,
     *,
     install: Annotated[bool, Parameter(negative="")] = False,
 ) -> None:
-    """Complete commands, flags and choices at TAB: print the script for a shell, or install it.
+    """Let TAB complete commands, flags and choices: print or install a script for your shell.
 
     Parameters
     ----------
     shell
-        The shell.
+        Your shell.
     install
-        Write the script where the shell looks for it, and name it in its start-up file.
+        Write the script where the shell finds it, and load it in the shell's start-up file.
     """
     script = app.generate_completion(shell=shell)
-    if shell == "bash":  # a folder's name then ends in a slash, and goes on from there
+    if shell == "bash":  # a folder's name then ends in a slash, and can be completed further
         script = script.replace("complete -F ", "complete -o filenames -F ")
     if install:
         path = app.install_completion(shell=shell)

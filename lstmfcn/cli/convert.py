@@ -7,52 +7,59 @@ from typing import Annotated, Literal
 from cyclopts import Parameter
 
 from lstmfcn.cli.app import DATA_COMMANDS, page
-from lstmfcn.cli.flags import DATA, OUTPUT, Count, Place
+from lstmfcn.cli.flags import DATA, INPUT_DATA, OUTPUT, Count, Overwrite, Place
 from lstmfcn.console import print_status, print_written
 from lstmfcn.hyperparameters import MissingName
 
 
 @page(
     DATA_COMMANDS,
-    "lstmfcn convert --input Coffee_TRAIN.tsv --output coffee/train --shards 3",
-    "lstmfcn convert --input beats.csv --output beats --no-header --label last",
+    "DATA --output FOLDER [OPTIONS]",
+    "lstmfcn convert Coffee_TRAIN.tsv --output coffee/train --shards 3",
+    "lstmfcn convert beats.csv --output beats --no-header --label last",
 )
 def convert(
+    data: Annotated[Place, INPUT_DATA, DATA],
     *,
-    input: Annotated[Place, DATA],  # noqa: A002 - the flag's name
     output: Annotated[Place, OUTPUT],
     shards: Annotated[Count, OUTPUT] = 1,
     missing: Annotated[MissingName, DATA] = "refuse",
     label: Annotated[Literal["first", "last", "none"] | None, DATA] = None,
     no_header: Annotated[bool, Parameter(negative=""), DATA] = False,
     channels: Annotated[Count | None, DATA] = None,
+    overwrite: Annotated[Overwrite, OUTPUT] = False,
 ) -> None:
-    """Convert a file of another form to CSV shards, by the end of its name.
+    """Convert a file of another format to CSV shards. The file name's ending tells the format.
 
-    .ts, .arff, .tsv, .txt or none: files of the UCR/UEA archive. .npz, .npy: NumPy's arrays x and
-    y. .csv: a long table (id, time, value, label), or rows without a header. Packed or not.
+    .ts, .arff, .tsv, .txt or no ending: files of the UCR/UEA archive. .npz, .npy: NumPy arrays x
+    and y. .csv: a long table (id, time, value, label), or rows without a header. The file may be
+    compressed.
 
     Parameters
     ----------
-    input
+    data
         File to convert.
     output
         New folder for part-000.csv, ...
     shards
-        Number of files.
+        Number of files to write.
     missing
-        mask makes empty cells of gaps, and of what shorter series lack at their end; train then
-        with --missing mask.
+        mask writes missing values, and the missing ends of shorter series, as empty cells; then
+        train with --missing mask.
     label
-        Where the class of a row stands, where the file does not say it; none converts without
-        labels, as predict needs none.
+        Which column is the class, if the file does not say so; none converts without labels,
+        which is enough for predict.
     no_header
-        A .csv has no header, but a series a row.
+        The .csv file has no header: each line is one series.
     channels
-        So many channels follow each other in a row of .tsv, .txt and headerless .csv.
+        Channels per row of .tsv, .txt and headerless .csv files, one after the other.
+    overwrite
+        Replace the shards in OUTPUT.
     """
     from lstmfcn.convert.run import convert as convert_file
 
-    with print_status(f"converting {input}"):
-        rows = convert_file(input, output, shards, missing, label, not no_header, channels)
+    with print_status(f"converting {data}"):
+        rows = convert_file(
+            data, output, shards, missing, label, not no_header, channels, overwrite=overwrite
+        )
     print_written(rows, shards, output)

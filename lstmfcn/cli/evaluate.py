@@ -6,31 +6,35 @@ import json
 from typing import Annotated
 
 from lstmfcn.cli.app import USE_COMMANDS, page
-from lstmfcn.cli.flags import DATA, OUTPUT, Overwrite, Place, Places
+from lstmfcn.cli.flags import DATA, FIRST_DATA, OUTPUT, Overwrite, Place, Places
 from lstmfcn.console import print_result
 from lstmfcn.storage.files import atomic_write, local_path, refuse_existing, refuse_unwritable
 
 
-@page(USE_COMMANDS, "lstmfcn evaluate --model runs/first/model --data data/test")
+@page(
+    USE_COMMANDS,
+    "DATA... --model MODEL [OPTIONS]",
+    "lstmfcn evaluate data/test --model runs/first",
+)
 def evaluate(
+    data: Annotated[Places, FIRST_DATA, DATA],
     *,
     model: Annotated[Place, DATA],
-    data: Annotated[Places, DATA],
     output: Annotated[Place | None, OUTPUT] = None,
     overwrite: Annotated[Overwrite, OUTPUT] = False,
 ) -> None:
-    """Compare a model with labelled shards; the last line is one JSON object.
+    """Measure how good a model is on labelled data; prints the metrics as one JSON object.
 
     Parameters
     ----------
-    model
-        Model directory.
     data
-        Labelled shards: files, folders, globs or URIs.
+        Labelled shards: files, folders, globs or URIs of CSV or Parquet.
+    model
+        Model directory, or the folder of a run.
     output
-        Folder that evaluation.json is also written to.
+        Also write the metrics to evaluation.json in this folder.
     overwrite
-        Write evaluation.json anew where it is there already.
+        Replace an evaluation.json that exists.
     """
     written = local_path(output) / "evaluation.json" if output else None
     if written:
@@ -39,9 +43,9 @@ def evaluate(
             refuse_existing(written)
     from lstmfcn.distributed.predict import evaluate as evaluate_on_ray
 
-    found = evaluate_on_ray(model, data)
-    line = json.dumps(found, allow_nan=False)
-    print_result(line, **found)
+    result = evaluate_on_ray(data, model=model)
+    line = json.dumps(result.metrics, allow_nan=False)
+    print_result(line, **result.metrics)
     if written:
         with atomic_write(written) as path:
             path.write_text(line + "\n", encoding="utf-8")

@@ -5,15 +5,19 @@ from __future__ import annotations
 from typing import Annotated
 
 from lstmfcn.cli.app import USE_COMMANDS, page
-from lstmfcn.cli.flags import DATA, OUTPUT, Overwrite, Place
+from lstmfcn.cli.flags import DATA, FIRST_MODEL, OUTPUT, Overwrite, Place
 from lstmfcn.console import print_result
 from lstmfcn.storage.files import local_path, refuse_existing, refuse_unwritable
 
 
-@page(USE_COMMANDS, "lstmfcn export --model runs/first/model --output model.onnx")
+@page(
+    USE_COMMANDS,
+    "MODEL --output FILE [OPTIONS]",
+    "lstmfcn export runs/first --output model.onnx",
+)
 def export(
+    model: Annotated[Place, FIRST_MODEL, DATA],
     *,
-    model: Annotated[Place, DATA],
     output: Annotated[Place, OUTPUT],
     overwrite: Annotated[Overwrite, OUTPUT] = False,
 ) -> None:
@@ -22,11 +26,11 @@ def export(
     Parameters
     ----------
     model
-        Model directory.
+        Model directory, or the folder of a run.
     output
         File to write, such as model.onnx.
     overwrite
-        Write the file anew where it is there already.
+        Replace a file that exists.
     """
     path = local_path(output)
     if not overwrite:

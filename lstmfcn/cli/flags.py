@@ -15,6 +15,12 @@ from lstmfcn.training.run_directory import TrackerName
 
 __all__ = ["AFTER_TRAINING", "DATA", "NETWORK", "TRAINING"]
 
+FIRST_DATA = Parameter(name="--data")
+TRAIN_DATA = Parameter(name=("--data", "--train"))
+INPUT_DATA = Parameter(name=("--data", "--input"))
+FIRST_MODEL = Parameter(name="--model")
+"""What stands first, before all flags. Help pages do not show that these flags are taken too."""
+
 OUTPUT = Parameter(group=Group("Output", sort_key=2))
 LISTENING = Parameter(group=Group("Listening", sort_key=2))
 SEARCH = Parameter(group=Group("Search", sort_key=3))
@@ -36,18 +42,6 @@ Seed = Annotated[int, Parameter(validator=Number(gte=0))]
 Overwrite = Annotated[bool, Parameter(negative="")]
 
 EMPTY_PATH = "found an empty path; name one (a variable of the shell that is not set gives none)"
-
-DATA_FLAGS = {
-    "train": "--train",
-    "tune": "--train",
-    "evaluate": "--data",
-    "report": "--data",
-    "predict": "--input",
-    "convert": "--input",
-    "serve": "--model",
-    "export": "--model",
-}
-"""The flag that is likely meant by a word after none."""
 
 
 def _as_typed(type_: Any, tokens: Sequence[Token]) -> str:  # noqa: ARG001 - a converter's arguments

@@ -1,18 +1,16 @@
 """The command line: its commands, and how each ends.
 
-The one place where errors become exit codes: what the user can mend is one line on stderr, with
-exit code 2 (1 where a training failed, 130 where it was stopped); a bug keeps its traceback.
+The one place where errors become exit codes: an error that the user can correct is one line on
+stderr, with exit code 2 (1 if a training failed, 130 if it was stopped); a bug keeps its traceback.
 """
 
 from __future__ import annotations
 
 import os
-import shlex
 import sys
 from collections.abc import Sequence
 from contextlib import suppress
 from functools import partial
-from itertools import takewhile
 from typing import Annotated, Any, NoReturn
 
 from cyclopts import (
@@ -24,13 +22,13 @@ from cyclopts import (
 )
 from pydantic import ValidationError as PydanticValidationError
 
-from lstmfcn.cli.app import add, app
+from lstmfcn.cli.app import PAGES, add, app
 from lstmfcn.cli.check import check
 from lstmfcn.cli.completion import completion
 from lstmfcn.cli.convert import convert
 from lstmfcn.cli.evaluate import evaluate
 from lstmfcn.cli.export import export
-from lstmfcn.cli.flags import DATA_FLAGS, EMPTY_PATH, PRINTING
+from lstmfcn.cli.flags import EMPTY_PATH, PRINTING
 from lstmfcn.cli.predict import predict
 from lstmfcn.cli.report import report
 from lstmfcn.cli.resume_command import resume_command
@@ -63,25 +61,25 @@ def _global_options(
     as_json: Annotated[bool, Parameter(name="--json"), PRINTING] = False,
     verbose: Annotated[bool, PRINTING] = False,
 ) -> None:
-    """Run a command, and print as asked.
+    """Run a command, and print its output as these flags say.
 
     Parameters
     ----------
     quiet
-        Print the result, warnings and errors only.
+        Print only the result, warnings and errors.
     as_json
-        Print the result as one line of JSON; progress then goes to stderr.
+        Print the result as one line of JSON; progress goes to stderr.
     verbose
-        Print what Ray and its processes log, too.
+        Also print the log of Ray and its processes.
     """
     configure_output(OutputMode(quiet, as_json, verbose))
     app(words, **_AS_ERRORS)
 
 
 def run(*command: str) -> NoReturn:
-    """Be the process of a command: the words given here, then those that the user typed."""
+    """Run the command line of this process, after the words given here, and end the process."""
     exit_code = main([*command, *sys.argv[1:]])
-    with suppress(OSError):  # whoever reads has gone: Python says so
+    with suppress(OSError):  # the reader has gone: Python reports that
         sys.stdout.flush()
         sys.stderr.flush()
         os._exit(exit_code)  # all is written; taking PyTorch apart takes 0.1 to 0.6 s more
@@ -97,12 +95,14 @@ def main(arguments: Sequence[str]) -> int:
     except CycloptsError as error:
         return _refuse(_usage(error, arguments), 2)
     except RunInterruptedError as error:
-        again = f"; go on with: {resume_command(arguments)}" if error.resumable else ""
+        again = f"; resume with: {resume_command(arguments)}" if error.resumable else ""
         return _refuse(f"{error}{again}", error.exit_code)
     except LstmfcnError as error:
         return _refuse(str(error), error.exit_code)
     except KeyboardInterrupt:
-        return _refuse("stopped; the same command begins again", RunInterruptedError.exit_code)
+        return _refuse(
+            "stopped; run the same command to start again", RunInterruptedError.exit_code
+        )
     return 0
 
 
@@ -114,23 +114,28 @@ def _usage(error: CycloptsError, arguments: Sequence[str]) -> str:
 
 
 def _misplaced(error: CycloptsError, arguments: Sequence[str]) -> str | None:
-    """What to say of words that stand where no data is looked for."""
+    """What to say of data or a model that is missing, or that stands in the wrong place."""
     if "-" in arguments:
         return "found -: data is read twice, a stream only once; write a file and name that"
     if "" in arguments:
         return EMPTY_PATH
     command = error.command_chain[0] if error.command_chain else ""
-    unused = error.unused_tokens if isinstance(error, UnusedCliTokensError) else None
-    missing = isinstance(error, MissingArgumentError) and not error.keyword
-    if command == "check" and (unused or missing):
-        return "check: data comes first, as in lstmfcn check data/train --validation data/valid"
-    if command in DATA_FLAGS and missing:
-        words = arguments[list(arguments).index(command) + 1 :]
-        unused = list(takewhile(lambda word: not word.startswith("-"), words))
-    if command in DATA_FLAGS and unused:
-        meant = f"{DATA_FLAGS[command]} {shlex.join(unused)}"
-        return f"{command}: found {unused[0]!r} after no flag; did you mean {meant}?"
+    page = next((PAGES[function] for function in PAGES if function.__name__ == command), None)
+    if page and isinstance(error, MissingArgumentError) and _stands_first(error):
+        first = page.usage.split()[0].rstrip(".").lower()
+        return f"{command}: found no {first}; it comes first, as in {page.examples[0]}"
+    if page and isinstance(error, UnusedCliTokensError):
+        word = next(iter(error.unused_tokens or []), "")
+        return (
+            f"{command}: found {word!r}, one argument too many; what stands before all flags is "
+            f"not named by a flag again. See lstmfcn {command} --help."
+        )
     return None
+
+
+def _stands_first(error: MissingArgumentError) -> bool:
+    """Whether what is missing has its place before all flags."""
+    return error.argument is not None and error.argument.index is not None
 
 
 def _refuse(message: str, exit_code: int) -> int:

@@ -6,37 +6,41 @@ from pathlib import Path
 from typing import Annotated
 
 from lstmfcn.cli.app import USE_COMMANDS, page
-from lstmfcn.cli.flags import DATA, OUTPUT, Overwrite, Place, Places, Seed
+from lstmfcn.cli.flags import DATA, FIRST_DATA, OUTPUT, Overwrite, Place, Places, Seed
 from lstmfcn.console import print_result, print_status
 from lstmfcn.data.listing import join_arguments
 
 
-@page(USE_COMMANDS, "lstmfcn report --model runs/first/model --data data/test --output report")
+@page(
+    USE_COMMANDS,
+    "DATA... --model MODEL --output FOLDER [OPTIONS]",
+    "lstmfcn report data/test --model runs/first --output report",
+)
 def report(
+    data: Annotated[Places, FIRST_DATA, DATA],
     *,
     model: Annotated[Place, DATA],
-    data: Annotated[Places, DATA],
     output: Annotated[Place, OUTPUT],
     overwrite: Annotated[Overwrite, OUTPUT] = False,
     seed: Annotated[Seed, OUTPUT] = 0,
 ) -> None:
-    """Write a page on a model: how good it is on labelled shards, where it errs, and why.
+    """Write a report on a model as one HTML page: how good it is, where it is wrong, and why.
 
-    OUTPUT/report.html is one file that needs no other; its drawings lie beside it as PNGs. Rows are
-    read and predicted in this process, without Ray.
+    OUTPUT/report.html is complete in itself; its figures are also written beside it as PNG files.
+    The report is made in this process, without Ray.
 
     Parameters
     ----------
-    model
-        Model directory. In the folder of its run, the learning curves are drawn too.
     data
-        Labelled shards: files, folders, globs or URIs.
+        Labelled shards: files, folders, globs or URIs of CSV or Parquet.
+    model
+        Model directory, or the folder of a run. With a run, the learning curves are drawn too.
     output
-        New folder.
+        Folder of the report.
     overwrite
-        Put the report in place of an earlier one.
+        Replace an earlier report.
     seed
-        Seed of the rows that class medians are drawn from, and of the intervals.
+        Random seed of the confidence intervals, and of the rows that class medians are taken from.
     """
     from lstmfcn.report.build import write_report
 

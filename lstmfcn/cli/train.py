@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Annotated
 
 from cyclopts import Parameter
@@ -12,29 +11,33 @@ from lstmfcn.cli.flags import (
     DATA,
     OUTPUT,
     RESOURCES,
+    TRAIN_DATA,
     TRAINING,
     Amount,
     Count,
+    Overwrite,
     Place,
     PlacesOrNone,
     Trackers,
 )
-from lstmfcn.console import model_lines, print_result
+from lstmfcn.console import next_commands, print_result
 from lstmfcn.hyperparameters import Hyperparameters
 
 
 @page(
     MODEL_COMMANDS,
-    "lstmfcn train --train data/train --validation data/valid --output runs/first",
+    "DATA... --output FOLDER [OPTIONS]",
+    "lstmfcn train data/train --validation data/valid --output runs/first",
     "lstmfcn train --output runs/first --resume",
 )
 def train(
+    data: Annotated[PlacesOrNone, TRAIN_DATA, DATA] = None,
     *,
     output: Annotated[Place, OUTPUT],
-    train: Annotated[PlacesOrNone, DATA] = None,
     validation: Annotated[PlacesOrNone, DATA] = None,
     model: Annotated[Place | None, TRAINING] = None,
     resume: Annotated[bool, Parameter(negative=""), OUTPUT] = False,
+    overwrite: Annotated[Overwrite, OUTPUT] = False,
     track: Annotated[Trackers, OUTPUT] = None,
     num_workers: Annotated[Count, RESOURCES] = 1,
     min_workers: Annotated[Count | None, RESOURCES] = None,
@@ -46,46 +49,48 @@ def train(
         Hyperparameters, Parameter(name="*", negative="")
     ] = Hyperparameters(),
 ) -> None:
-    """Train a model on shards: OUTPUT/model, metrics.jsonl and learning_curve.png.
+    """Train a model: writes OUTPUT/model, metrics.jsonl and learning_curve.png.
 
     Parameters
     ----------
+    data
+        Training shards: files, folders, globs or URIs of CSV or Parquet. Not needed to resume a
+        run.
     output
-        Folder of the run, on storage that all machines share. It must not hold a run yet.
-    train
-        Training shards: files, folders, globs or URIs of CSV or Parquet. A run that is
-        resumed knows its own.
+        Folder of the run, on storage that all machines share.
     validation
-        Validation shards. Given, they decide which epoch is kept.
+        Validation shards. With them, the epoch with the lowest validation loss is kept.
     model
         Model directory to continue from. Then only lr, batch-size, epochs, seed, precision,
         calibrate and fit-thresholds apply.
     resume
-        Go on with the run in OUTPUT, from its newest checkpoint. Begins it where there is none.
+        Resume the run in OUTPUT from its newest checkpoint; start it if there is none.
+    overwrite
+        Replace the run in OUTPUT.
     track
-        Pass the training's metrics on to tensorboard (event files under OUTPUT/tensorboard), to
-        mlflow (where MLFLOW_TRACKING_URI and MLFLOW_EXPERIMENT_NAME say), or to both.
+        Log metrics live to tensorboard (event files in OUTPUT/tensorboard), to mlflow (as
+        MLFLOW_TRACKING_URI and MLFLOW_EXPERIMENT_NAME say), or to both.
     num_workers
         Workers that share every batch, on one machine or several.
     min_workers
-        The fewest workers that training goes on with where machines are lost; by default all.
+        Minimum workers to continue with after losing machines. By default all.
     cpus_per_worker
-        CPUs of each worker; by default an equal share of all.
+        CPUs of each worker. By default all CPUs, shared equally.
     use_gpu
-        Give each worker a GPU; by default where the cluster has any.
+        Give each worker a GPU. By default yes, if the cluster has GPUs.
     memory_gb
-        The most that all rows may take in memory; what takes more is streamed. By default half of
-        the least object store.
+        Memory limit for the data; larger data sets are streamed from disk. By default half of the
+        smallest machine's object store.
     checkpoint_every_s
         Seconds between checkpoints.
     """
     from lstmfcn.distributed.requests import Resources
     from lstmfcn.distributed.train import train as train_on_ray
     from lstmfcn.training.progress import summary
-    from lstmfcn.training.run_directory import CURVE, METRICS, MODEL
+    from lstmfcn.training.run_directory import CURVE, METRICS
 
-    kept = train_on_ray(
-        train,
+    result = train_on_ray(
+        data,
         output,
         validation=validation,
         model=model,
@@ -93,14 +98,18 @@ def train(
         resources=Resources(num_workers, min_workers, cpus_per_worker, use_gpu, memory_gb),
         checkpoint_every_s=checkpoint_every_s,
         resume=resume,
+        overwrite=overwrite,
         track=track,
     )
-    folder = Path(output).absolute()
+    commands = next_commands(output)
     print_result(
-        *summary(kept),
-        *model_lines(folder / MODEL),
-        model=str(folder / MODEL),
-        metrics_file=str(folder / METRICS),
-        learning_curve=str(folder / CURVE),
-        metrics=kept,
+        *summary(result.best),
+        f"model: {result.model}",
+        "next:",
+        *(f"  {command}" for command in commands),
+        model=str(result.model),
+        metrics_file=str(result.output / METRICS),
+        learning_curve=str(result.output / CURVE),
+        metrics=result.best,
+        next=commands,
     )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Annotated
 
 from cyclopts import Parameter
@@ -13,30 +12,34 @@ from lstmfcn.cli.flags import (
     OUTPUT,
     RESOURCES,
     SEARCH,
+    TRAIN_DATA,
     TRAINING,
     Amount,
     Count,
+    Overwrite,
     Place,
     PlacesOrNone,
     Trackers,
 )
-from lstmfcn.console import model_lines, print_result
+from lstmfcn.console import next_commands, print_result
 from lstmfcn.hyperparameters import Hyperparameters, to_flag
 from lstmfcn.tuning.sweep import SearchConfig
 
 
 @page(
     MODEL_COMMANDS,
-    "lstmfcn tune --train data/train --validation data/valid --output runs/sweep",
+    "DATA... --output FOLDER [OPTIONS]",
+    "lstmfcn tune data/train --validation data/valid --output runs/sweep",
     "lstmfcn tune --output runs/sweep --resume --num-samples 40",
 )
 def tune(
+    data: Annotated[PlacesOrNone, TRAIN_DATA, DATA] = None,
     *,
     output: Annotated[Place, OUTPUT],
-    train: Annotated[PlacesOrNone, DATA] = None,
     validation: Annotated[PlacesOrNone, DATA] = None,
     model: Annotated[Place | None, TRAINING] = None,
     resume: Annotated[bool, Parameter(negative=""), OUTPUT] = False,
+    overwrite: Annotated[Overwrite, OUTPUT] = False,
     track: Annotated[Trackers, OUTPUT] = None,
     max_concurrent: Annotated[Count | None, SEARCH] = None,
     time_budget_s: Annotated[Amount | None, SEARCH] = None,
@@ -49,50 +52,51 @@ def tune(
         Hyperparameters, Parameter(name="*", negative="")
     ] = Hyperparameters(),
 ) -> None:
-    """Search hyperparameters: OUTPUT/model of the best trial, trials.csv, and plots.
+    """Search hyperparameters: writes OUTPUT/model of the best trial, trials.csv, and plots.
 
-    A hyperparameter that is given (Data, Training, Network, After training) is not searched. The
-    first trial has the defaults, so that you see how much better the best one is.
+    A hyperparameter that you give as a flag is fixed, not searched. The first trial has the
+    default values, so that you see how much the search improves on them.
 
     Parameters
     ----------
+    data
+        Training shards: files, folders, globs or URIs of CSV or Parquet. Not needed to resume a
+        sweep.
     output
-        Folder of the sweep, on storage that all machines share. It must not hold a run yet.
-    train
-        Training shards: files, folders, globs or URIs of CSV or Parquet. A sweep that is
-        resumed knows its own.
+        Folder of the sweep, on storage that all machines share.
     validation
-        Validation shards. They decide which epoch of a trial is kept, and which trial.
+        Validation shards. They decide which epoch of a trial is kept, and which trial is best.
     model
         Model directory that every trial continues from. Then only lr, batch-size and epochs can be
         searched.
     resume
-        Go on with the sweep in OUTPUT; no trial that ended runs again.
+        Resume the sweep in OUTPUT; finished trials do not run again.
+    overwrite
+        Replace the sweep in OUTPUT.
     track
-        Pass each trial's metrics on to tensorboard (event files under OUTPUT/tensorboard), to
-        mlflow (where MLFLOW_TRACKING_URI and MLFLOW_EXPERIMENT_NAME say), or to both.
+        Log each trial's metrics live to tensorboard (event files in OUTPUT/tensorboard), to mlflow
+        (as MLFLOW_TRACKING_URI and MLFLOW_EXPERIMENT_NAME say), or to both.
     max_concurrent
-        Trials at a time; by default as many as the cluster has room for.
+        Trials that run at the same time. By default as many as the cluster has room for.
     time_budget_s
-        Seconds in which trials may run.
+        Time limit for all trials, in seconds.
     num_workers
         Workers of each trial, which share its batches.
     cpus_per_worker
-        CPUs of each worker; by default 1 where a trial has one worker.
+        CPUs of each worker. By default 1 if a trial has one worker.
     use_gpu
-        Give each worker a GPU; by default where the cluster has any.
+        Give each worker a GPU. By default yes, if the cluster has GPUs.
     memory_gb
-        The most that all rows may take in memory; what takes more is streamed. By default half of
-        the least object store.
+        Memory limit for the data; larger data sets are streamed from disk. By default half of the
+        smallest machine's object store.
     """
     from lstmfcn.distributed.requests import Limits, Resources
     from lstmfcn.distributed.tune import tune as tune_on_ray
-    from lstmfcn.training.run_directory import MODEL
     from lstmfcn.tuning.progress import best_lines
-    from lstmfcn.tuning.sweep import TRIALS, SweepConfig, SweepLog
+    from lstmfcn.tuning.sweep import TRIALS
 
-    best, objective = tune_on_ray(
-        train,
+    result = tune_on_ray(
+        data,
         output,
         validation=validation,
         model=model,
@@ -106,18 +110,20 @@ def tune(
         ),
         limits=Limits(max_concurrent, time_budget_s),
         resume=resume,
+        overwrite=overwrite,
         track=track,
     )
-    folder = Path(output).absolute()
-    record, (first, *_) = SweepConfig.load(folder), SweepLog(folder).trials
-    defaults = first if record and record.defaults_first and first.number == 1 else None
+    best, defaults, commands = result.best, result.defaults, next_commands(output)
     print_result(
-        *best_lines(best, objective, defaults),
-        *model_lines(folder / MODEL),
-        model=str(folder / MODEL),
-        trials=str(folder / TRIALS),
+        *best_lines(best, result.objective, defaults),
+        f"model: {result.model}",
+        "next:",
+        *(f"  {command}" for command in commands),
+        model=str(result.model),
+        trials=str(result.output / TRIALS),
         trial=best.number,
         hyperparameters={to_flag(name): value for name, value in best.hyperparameters.items()},
         metrics=best.metrics,
         defaults=defaults.metrics if defaults else None,
+        next=commands,
     )

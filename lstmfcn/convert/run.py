@@ -25,7 +25,7 @@ from lstmfcn.data.reader import readable
 from lstmfcn.data.shards import Shard, find_shards
 from lstmfcn.data.table import class_name
 from lstmfcn.data.writer import write_rows
-from lstmfcn.errors import DataError
+from lstmfcn.errors import DataError, OutputError
 from lstmfcn.hyperparameters import MissingName
 from lstmfcn.storage.files import local_path, new_folder
 
@@ -60,6 +60,8 @@ def convert(
     label: LabelName | None = None,
     header: bool = True,
     n_channels: int | None = None,
+    *,
+    overwrite: bool = False,
 ) -> int:
     """Write a file as CSV shards: ``part-000.csv``, ... with columns y, x_1, x_2, ...
 
@@ -75,6 +77,7 @@ def convert(
             the file's form has it.
         header: whether a .csv has one: then it is a long table.
         n_channels: how many follow each other in a row of .tsv, .txt and headerless .csv.
+        overwrite: the folder may hold such shards; they are replaced.
 
     Returns:
         Rows written.
@@ -85,7 +88,10 @@ def convert(
     """
     folder = local_path(output)
     shard = _make_shard(input)
-    new_folder(folder)
+    if not overwrite:
+        new_folder(folder)
+    elif Path(shard.path).resolve().parent == folder.resolve():
+        raise OutputError(f"{folder}: holds the file to convert; name another --output")
     wanted = ConvertRequest(label, header, n_channels, missing)
     with readable(shard):
         series = _find_form(shard, wanted).read(shard, wanted)
@@ -94,7 +100,9 @@ def convert(
         shape = validate_series(series, shard.path, missing)
     names = value_names(shape.n_channels, shape.n_timepoints)
     columns = ["y", *names] if shape.has_labels else names
-    write_rows(folder, columns, _rows(series, shape, shard), shape.n_rows, shards)
+    write_rows(
+        folder, columns, _rows(series, shape, shard), shape.n_rows, shards, overwrite=overwrite
+    )
     return shape.n_rows
 
 

@@ -96,7 +96,7 @@ class Layout:
             return self._no_header(file, labels)
         first = self.header[0] if self.header else ""
         if first.startswith("@"):
-            fix = f"convert it: lstmfcn convert --input {shlex.quote(file)} --output DIR"
+            fix = f"convert it: lstmfcn convert {shlex.quote(file)} --output DIR"
             return DataError(f"a .ts or .arff file ({first})", fix, file=file)
         name = first.lstrip("# ")
         if first.startswith("#") and name.startswith(_ROLES if labels else "x"):
@@ -121,7 +121,7 @@ class Layout:
 
     def _convert(self, file: str, labels: bool) -> str:
         """The command that gives a file of rows a header."""
-        command = f"lstmfcn convert --input {shlex.quote(file)} --output DIR"
+        command = f"lstmfcn convert {shlex.quote(file)} --output DIR"
         if self.dialect.separator == "\t" and file.lower().endswith(".tsv"):
             return command  # of the UCR archive: the label stands first
         first, last = (looks_like_data([self.header[i]], self.dialect.separator) for i in (0, -1))

@@ -27,7 +27,8 @@ _OPEN_FILES = ("/dev/stdin", "/dev/fd/", "/proc/self/fd/")
 """Other processes, which read shards too, have other files there."""
 
 
-Data = str | Sequence[str]
+Data = str | os.PathLike[str] | Sequence[str | os.PathLike[str]]
+"""What names data: a file, folder, glob or URI, or several of them."""
 
 
 class Found(NamedTuple):
@@ -254,7 +255,8 @@ def _some(names: list[str]) -> str:
 
 def to_arguments(data: Data) -> tuple[str, ...]:
     """Each of the arguments, where one or several were given."""
-    return (data,) if isinstance(data, str) else tuple(data)
+    places = [data] if isinstance(data, str | os.PathLike) else data
+    return tuple(os.fspath(place) for place in places)
 
 
 def join_arguments(data: Data) -> str:

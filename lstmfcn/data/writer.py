@@ -27,6 +27,8 @@ def write_shards(
     series: Sequence[Sequence[object]],
     n_shards: int,
     n_channels: int = 1,
+    *,
+    overwrite: bool = False,
 ) -> None:
     """Spread rows, in order, over ``part-000.csv``, ... in a new folder that appears whole.
 
@@ -37,13 +39,14 @@ def write_shards(
             other.
         n_shards: at most as many as there are rows.
         n_channels: of each row; more than one are named ``x1_1``, ... instead of ``x_1``, ...
+        overwrite: the folder may hold such shards; they are replaced.
 
     Raises:
         OutputError: the folder holds something or cannot be written, or rows are too few.
     """
     header = ["y", *value_names(n_channels, len(series[0]) // n_channels)]
     rows = ([name, *values] for name, values in zip(classes, series, strict=True))
-    write_rows(folder, header, rows, len(series), n_shards)
+    write_rows(folder, header, rows, len(series), n_shards, overwrite=overwrite)
 
 
 def write_rows(
@@ -52,6 +55,8 @@ def write_rows(
     rows: Iterator[Sequence[object]],
     n_rows: int,
     n_shards: int,
+    *,
+    overwrite: bool = False,
 ) -> None:
     """Spread rows, in order, over ``part-000.csv``, ... in a new folder that appears whole.
 
@@ -61,6 +66,7 @@ def write_rows(
         rows: read one by one, to their end.
         n_rows: how many they are.
         n_shards: at most as many.
+        overwrite: the folder may hold such shards; they are replaced.
 
     Raises:
         OutputError: the folder holds something or cannot be written, or rows are too few.
@@ -70,7 +76,9 @@ def write_rows(
             f"{folder}: {pluralize(n_shards, 'shard')} for {pluralize(n_rows, 'row')}; use "
             "fewer shards"
         )
-    with atomic_directory(new_folder(folder)) as unfinished:
+    earlier = [path.name for path in folder.glob("part-*.csv")] if overwrite else []
+    place = folder if overwrite else new_folder(folder)
+    with atomic_directory(place, may_go=earlier) as unfinished:
         for i in range(n_shards):
             n_rows_here = n_rows // n_shards + (i < n_rows % n_shards)
             own = islice(rows, n_rows_here) if i < n_shards - 1 else rows

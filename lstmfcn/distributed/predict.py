@@ -6,6 +6,7 @@ import logging
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple, cast
 
@@ -39,9 +40,9 @@ from lstmfcn.inference.predict_shards import (
     validate_keep_columns,
 )
 from lstmfcn.inference.predictor import Classifier
-from lstmfcn.model.artifact import Artifact
+from lstmfcn.model.artifact import Artifact, model_folder
 from lstmfcn.model.task import make_task
-from lstmfcn.storage.files import local_path, refuse_unwritable
+from lstmfcn.storage.files import local_path, refuse_existing, refuse_unwritable
 
 logger = logging.getLogger(__name__)
 
@@ -148,29 +149,64 @@ class _File(NamedTuple):
     explains: bool
 
 
+@dataclass(frozen=True)
+class PredictionResult:
+    """What was predicted.
+
+    Attributes:
+        output: the folder of the prediction files.
+        rows: how many were predicted, by this call and by earlier ones into the same folder.
+        files: the prediction files, in the order of the shards.
+        explanations: the files that explain them, in the same order; none without ``explain``.
+    """
+
+    output: Path
+    rows: int
+    files: tuple[Path, ...]
+    explanations: tuple[Path, ...] = ()
+
+
+@dataclass(frozen=True)
+class EvaluationResult:
+    """How good a model is on labelled data.
+
+    Attributes:
+        model: the model directory.
+        metrics: task, rows, accuracy, macro_f1, ... (`lstmfcn.inference.metrics`), as
+            ``evaluation.json`` has them.
+    """
+
+    model: Path
+    metrics: dict[str, Any]
+
+
 def predict(
-    model: str,
-    input: Data,  # noqa: A002 - the flag's name
-    output: str,
+    data: Data,
+    *,
+    model: str | Path,
+    output: str | Path,
     keep_columns: Sequence[str] = (),
     explain: bool = False,
-) -> int:
-    """Write one prediction file for each input shard, under its own name, rows in input order.
+    overwrite: bool = False,
+) -> PredictionResult:
+    """Write one prediction file for each shard, under its own name, rows in the shard's order.
 
     Files that an earlier run has finished, with the same model and of the same shards, stay.
 
     Args:
-        model: a model directory.
-        input: shards: a file, folder, glob or URI, or several. Only the value columns are read.
-        output: a folder, not one that is searched for input; each file in it appears whole or not
+        data: shards: a file, folder, glob or URI, or several. Only the value columns are read.
+        model: a model directory, or the folder of a run.
+        output: a folder, not one that is searched for data; each file in it appears whole or not
             at all.
         keep_columns: other columns of the shards, to stand first in the prediction files; of the
             model's label columns as ``y_true`` for ``y``.
         explain: also write what explains each prediction (`explain_shard`), into files of the same
             names in the folder ``explanations`` of the output.
+        overwrite: replace files of the same names that another model predicted, or that keep
+            other columns, or that are no predictions.
 
     Returns:
-        Rows predicted, by this run and by earlier ones.
+        The files, and how many rows they have.
 
     Raises:
         UserError: model, shards or output do not allow it.
@@ -178,12 +214,12 @@ def predict(
     folder = local_path(output).absolute()
     artifact = Artifact.load(model)
     validate_keep_columns(artifact.schema, keep_columns, explain)
-    found = open_dataset(input, schema=artifact.schema, labels=False)
+    found = open_dataset(data, schema=artifact.schema, labels=False)
     for shard, header in zip(found.shards, found.headers, strict=True):
         refuse_absent(keep_columns, header, shard)
     files = _files(found.shards, folder, explain)
     refuse_unwritable(files[0].path)
-    _refuse_input(input, files)
+    _refuse_data(data, files)
     done = Manifest(folder, artifact.sha256, keep_columns)
     rows, n_known, left = 0, 0, []
     for file in files:
@@ -195,7 +231,18 @@ def predict(
     if rows:
         known_rows, known_shards = pluralize(rows, "row"), pluralize(n_known, "shard")
         logger.info("%s of %s were predicted before", known_rows, known_shards)
-    return rows + _predict(artifact, left, keep_columns, done) if left else rows
+    if not overwrite:
+        for file in left:
+            if not done.may_replace(file.path):
+                refuse_existing(file.path, "holds something else")
+    if left:
+        rows += _predict(artifact, left, keep_columns, done)
+    return PredictionResult(
+        folder,
+        rows,
+        files=tuple(file.path for file in files if not file.explains),
+        explanations=tuple(file.path for file in files if file.explains),
+    )
 
 
 def _predict(
@@ -213,6 +260,7 @@ def _predict(
                 method = actor.explain if file.explains else actor.write
                 return method.remote(model, file.shard, file.path, keep_columns)
 
+            done.begin()
             started = time.perf_counter()
             explains = sum(file.explains for file in left)
             with ShardProgress("predicting", len(left) - explains, explains) as progress:
@@ -261,10 +309,10 @@ def _files(shards: list[Shard], folder: Path, explain: bool) -> list[_File]:
     return files
 
 
-def _refuse_input(input: Data, files: list[_File]) -> None:  # noqa: A002 - the flag's name
+def _refuse_data(data: Data, files: list[_File]) -> None:
     """Refuse to write onto a shard, or where the next run would look for one."""
     shards = {Path(file.shard.path).resolve() for file in files}
-    finds = finder(input)
+    finds = finder(data)
     for file in files:
         if file.path.resolve() in shards:
             raise OutputError(f"{file.path}: is an input shard; name another --output")
@@ -275,20 +323,21 @@ def _refuse_input(input: Data, files: list[_File]) -> None:  # noqa: A002 - the 
             )
 
 
-def evaluate(model: str, data: Data) -> dict[str, Any]:
+def evaluate(data: Data, *, model: str | Path) -> EvaluationResult:
     """Compare a model's predictions with the labels of shards.
 
     Args:
-        model: a model directory.
         data: labelled shards: a file, folder, glob or URI, or several of them.
+        model: a model directory, or the folder of a run.
 
     Returns:
-        The metrics of `lstmfcn.inference.metrics.compute_metrics`.
+        The metrics, as a dict of plain numbers.
 
     Raises:
         UserError: model or shards do not allow it.
     """
-    artifact = Artifact.load(model)
+    directory = model_folder(model)
+    artifact = Artifact.load(directory)
     shards = open_dataset(data, schema=artifact.schema).shards
     with ray_runtime(), predictors(artifact, len(shards)) as (pool, loaded):
         parts: list[PredictionBatch] = []
@@ -300,4 +349,5 @@ def evaluate(model: str, data: Data) -> dict[str, Any]:
     probabilities = np.concatenate([part.probabilities for part in parts])
     labels = np.concatenate([part.labels for part in parts])
     decided = make_task(artifact.schema, decision=artifact.decision).decide(probabilities)
-    return compute_metrics(artifact.schema, labels, probabilities, decided)
+    metrics = compute_metrics(artifact.schema, labels, probabilities, decided)
+    return EvaluationResult(directory.absolute(), metrics)

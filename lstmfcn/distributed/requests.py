@@ -16,7 +16,7 @@ from lstmfcn.data.listing import Data, to_arguments
 from lstmfcn.data.reader import ShardedDataset, open_dataset
 from lstmfcn.distributed.cluster import Node, autoscaler_can_reach, capacity, max_cpus_per_worker
 from lstmfcn.distributed.own_ray import refuse_more_than_this_machine
-from lstmfcn.errors import DataError, ModelError, ResourceError
+from lstmfcn.errors import DataError, ModelError, OutputError, ResourceError
 from lstmfcn.hyperparameters import Hyperparameters, fine_tune_with
 from lstmfcn.storage.files import local_path
 from lstmfcn.training.run_directory import RunConfig, TrackerName, refuse_used
@@ -119,7 +119,7 @@ class TrainRequest:
 
     train: Data | None
     validation: Data | None
-    model: str | None
+    model: str | Path | None
     hyperparameters: Hyperparameters
     track: Sequence[TrackerName] | None = None
 
@@ -127,21 +127,30 @@ class TrainRequest:
         if self.model:
             local_path(self.model, ModelError)
 
-    def begin(self, folder: Path, resume: bool) -> RunConfig:
+    def begin(self, folder: Path, resume: bool, overwrite: bool = False) -> RunConfig:
         """The record of a run in a folder that holds none yet.
 
         Raises:
-            UserError: there is no training data, or the folder holds a run.
+            UserError: there is no training data, or the folder holds a run that may not be
+                replaced.
         """
         if self.train is None:
-            raise DataError("no training data", "name it with --train")
-        refuse_used(folder)
+            raise DataError("no training data", "name files or folders of training shards")
+        if overwrite and resume:
+            raise OutputError("overwrite and resume exclude each other; leave one of them out")
+        if not overwrite:
+            refuse_used(folder)
+        elif self.model and Path(self.model).resolve().is_relative_to(folder.resolve()):
+            raise OutputError(
+                f"{folder}: holds the model to continue from, which would be lost; name another "
+                "--output"
+            )
         if resume:
             logger.info("%s: nothing to resume there; starting anew", folder)
         return RunConfig(
             train=to_arguments(self.train),
             validation=to_arguments(self.validation) if self.validation else None,
-            model=self.model,
+            model=str(self.model) if self.model else None,
             hyperparameters=self.hyperparameters,
             track=tuple(self.track or ()),
         )
@@ -154,7 +163,7 @@ class TrainRequest:
         given: dict[str, object] = {
             "train": to_arguments(self.train) if self.train else None,
             "validation": to_arguments(self.validation) if self.validation else None,
-            "model": self.model,
+            "model": str(self.model) if self.model else None,
             "track": None if self.track is None else tuple(self.track),
         }
         changes = {name: value for name, value in given.items() if value is not None}

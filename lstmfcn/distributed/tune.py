@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from lstmfcn.data.listing import Data
 from lstmfcn.distributed.cluster import ray_runtime
@@ -14,9 +16,18 @@ from lstmfcn.hyperparameters import Hyperparameters, to_flag
 from lstmfcn.storage.files import local_path
 from lstmfcn.tracking.base import TrackedRun
 from lstmfcn.tracking.follow import tracking
-from lstmfcn.training.run_directory import RunConfig, TrackerName, refuse_changes, run_folder
+from lstmfcn.training.run_directory import (
+    MODEL,
+    RUN_FILES,
+    RunConfig,
+    TrackerName,
+    refuse_changes,
+    run_folder,
+)
 from lstmfcn.tuning.plotter import sweep_plotter
 from lstmfcn.tuning.sweep import (
+    SWEEP_FILES,
+    TRIALS,
     Objective,
     SearchConfig,
     SweepConfig,
@@ -26,24 +37,55 @@ from lstmfcn.tuning.sweep import (
     trial_folder,
 )
 
+if TYPE_CHECKING:
+    import pandas as pd
+
+
+@dataclass(frozen=True)
+class SweepResult:
+    """What a sweep found and wrote.
+
+    Attributes:
+        output: the folder of the sweep.
+        model: the model directory, in it: that of the best trial.
+        best: the best trial: its number, hyperparameters and metrics.
+        objective: the metric that trials were compared by, ``objective.metric``, and whether it is
+            minimised or maximised, ``objective.mode``.
+        defaults: the trial that had the default hyperparameters; None where there was none.
+    """
+
+    output: Path
+    model: Path
+    best: TrialResult
+    objective: Objective
+    defaults: TrialResult | None = None
+
+    @cached_property
+    def trials(self) -> pd.DataFrame:
+        """The table ``trials.csv``: one row per trial, with its hyperparameters and metrics."""
+        import pandas as pd
+
+        return pd.read_csv(self.output / TRIALS)
+
 
 def tune(
-    train: Data | None,
-    output: str,
+    data: Data | None,
+    output: str | Path,
     *,
     validation: Data | None = None,
-    model: str | None = None,
+    model: str | Path | None = None,
     hyperparameters: Hyperparameters = Hyperparameters(),
     search: SearchConfig = SearchConfig(),
     resources: Resources = Resources(),
     limits: Limits = Limits(),
     resume: bool = False,
     track: Sequence[TrackerName] | None = None,
-) -> tuple[TrialResult, Objective]:
+    overwrite: bool = False,
+) -> SweepResult:
     """Search hyperparameters, and write what `lstmfcn.tuning.sweep` and `run_directory` list.
 
     Args:
-        train: training shards: a file, folder, glob or URI, or several; None with ``resume``.
+        data: training shards: a file, folder, glob or URI, or several; None with ``resume``.
         output: a folder that holds no sweep yet, on storage that all machines share.
         validation: validation shards.
         model: a model directory that every trial continues from.
@@ -53,22 +95,23 @@ def tune(
         limits: how much the sweep may take.
         resume: go on with the sweep that the output folder holds.
         track: what to track it by; None for what the sweep to resume has, or nothing.
+        overwrite: replace the run or the sweep that the output folder holds.
 
     Returns:
-        The best trial, and what it was compared by.
+        The best trial, its model directory, and all trials as a table.
 
     Raises:
         UserError: data, output, space, model or cluster do not allow it.
         TrainingError: no trial finished.
     """
     folder = local_path(output).absolute()
-    asked = TrainRequest(train, validation, model, hyperparameters, track)
+    asked = TrainRequest(data, validation, model, hyperparameters, track)
     record = RunConfig.load(folder) if resume else None
     known = SweepConfig.load(folder) if resume else None
     if record and not known:
         raise OutputError(f"{folder}: holds a training, not a sweep; name another --output")
     if record is None or known is None:
-        record = asked.begin(folder, resume)
+        record = asked.begin(folder, resume, overwrite)
         sweep = SweepConfig.of(search, hyperparameters.model_fields_set)
     else:
         refuse_changes(record.hyperparameters, hyperparameters)
@@ -82,7 +125,7 @@ def tune(
     inputs = read_inputs(record)
     refuse_ensembles(inputs.record.hyperparameters)
     request = CheckedSweep(inputs, sweep, space, folder, resources, limits)
-    with run_folder(folder):
+    with run_folder(folder, (*RUN_FILES, *SWEEP_FILES) if overwrite else ()):
         log = SweepLog(folder)
         with (
             tracking(
@@ -96,7 +139,10 @@ def tune(
         ):
             from lstmfcn.distributed.tune_driver import run  # imports PyTorch, while Ray started
 
-            return run(request, log, draw), request.objective
+            best = run(request, log, draw)
+        first = log.trials[0] if sweep.defaults_first else None
+        defaults = first if first and first.number == 1 else None
+        return SweepResult(folder, folder / MODEL, best, request.objective, defaults)
 
 
 def refuse_ensembles(hyperparameters: Hyperparameters) -> None:

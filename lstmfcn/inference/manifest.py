@@ -37,6 +37,7 @@ class Manifest:
 
     def __init__(self, folder: Path, model_sha256: str, keep: Sequence[str]) -> None:
         self._path, self._former = folder / MANIFEST_FILE, folder / _FORMER
+        self._is_there = self._path.exists() or self._former.exists()
         self._made_by = _checksum(model_sha256, keep)
         self._known: dict[str, dict[str, Any]] = _read(self._former, _former_entries)
         self._known |= _read(self._path, _entries)
@@ -50,21 +51,37 @@ class Manifest:
         rows: int = entry["rows"]
         return rows if entry == self._entry(shard, output, rows) else None
 
+    def may_replace(self, output: Path) -> bool:
+        """Whether a prediction file is of this model and these columns, or not there yet.
+
+        A run that was killed may have written one that the record does not have.
+        """
+        if not output.exists():
+            return True
+        entry = self._known.get(self._name(output))
+        entries = [entry] if entry else self._known.values()
+        return self._is_there and all(each["made_by"] == self._made_by for each in entries)
+
     def add(self, shard: Shard, output: Path, rows: int) -> None:
         """A prediction file was written.
 
         Raises:
             OutputError: the record cannot be.
         """
-        if not self._is_begun:
-            self._begin()
+        self.begin()
         entry = self._entry(shard, output, rows)
         self._known[entry["file"]] = entry
         with refusing_write_errors(self._path), self._path.open("a", encoding="utf-8") as file:
             file.write(_line(entry))
 
-    def _begin(self) -> None:
-        """Write what is known anew: a line each, none that a run that was killed left half."""
+    def begin(self) -> None:
+        """Write the record without a last line that was cut off; to be called before any file.
+
+        Raises:
+            OutputError: it cannot be written.
+        """
+        if self._is_begun:
+            return
         with atomic_write(self._path) as path:
             path.write_text("".join(map(_line, self._known.values())), encoding="utf-8")
         with refusing_write_errors(self._former):

@@ -140,7 +140,7 @@ def atomic_directory(path: Path, may_go: Collection[str] = ()) -> Iterator[Path]
 
     Args:
         path: the folder.
-        may_go: names of files in it that need not be written anew.
+        may_go: names of files and folders in it that need not be written anew.
 
     Raises:
         OutputError: the folder cannot be written, holds something else, or is the current folder
@@ -158,7 +158,7 @@ def atomic_directory(path: Path, may_go: Collection[str] = ()) -> Iterator[Path]
                 sync(file)
             sync(unfinished)
             if path.exists():
-                _refuse_loss(path, {file.name for file in unfinished.iterdir()} | {*may_go})
+                _refuse_loss(path, {file.name for file in unfinished.iterdir()}, may_go)
                 _replace(path, unfinished, former)
             else:
                 unfinished.rename(path)
@@ -168,6 +168,9 @@ def atomic_directory(path: Path, may_go: Collection[str] = ()) -> Iterator[Path]
             former.rename(path)
         shutil.rmtree(unfinished, ignore_errors=True)
         with suppress(OSError):
+            for name in may_go:
+                if (former / name).is_dir():
+                    shutil.rmtree(former / name)
             remove_folder(former)
 
 
@@ -192,7 +195,9 @@ def new_folder(path: Path) -> Path:
         OutputError: the folder is not empty, or no folder.
     """
     if exists(path) and (not path.is_dir() or any(path.iterdir())):
-        raise OutputError(f"{path}: holds something already; name a new --output or remove it")
+        raise OutputError(
+            f"{path}: holds something already; add --overwrite, or name another --output"
+        )
     return path
 
 
@@ -272,11 +277,15 @@ def _refuse_current(path: Path) -> None:
         raise OutputError(f"{path}: is the current folder or above it; name another folder")
 
 
-def _refuse_loss(path: Path, names: set[str]) -> None:
+def _refuse_loss(path: Path, names: set[str], may_go: Collection[str]) -> None:
     """Refuse to replace a folder by files of these names where it holds anything else."""
     if not path.is_dir():
         raise OutputError(f"{path}: is a file; name a folder")
-    others = [entry.name for entry in path.iterdir() if entry.name not in names or entry.is_dir()]
+    others = [
+        entry.name
+        for entry in path.iterdir()
+        if entry.name not in may_go and (entry.name not in names or entry.is_dir())
+    ]
     if others:
         raise OutputError(f"{path}: holds {sorted(others)[0]}, which would be lost; name another")
 

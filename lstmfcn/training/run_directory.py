@@ -19,7 +19,7 @@ import fcntl
 import logging
 import os
 import shutil
-from collections.abc import Callable, Iterator, Set
+from collections.abc import Callable, Iterable, Iterator, Set
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Annotated, ClassVar, Literal, Self
@@ -29,7 +29,13 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, ValidationError
 from lstmfcn.data.listing import as_arguments
 from lstmfcn.errors import DataError, HyperparameterError, OutputError, shown
 from lstmfcn.hyperparameters import Hyperparameters, format_validation_error, to_flag
-from lstmfcn.storage.files import atomic_write, exists, make_folder, read_regular
+from lstmfcn.storage.files import (
+    atomic_write,
+    exists,
+    make_folder,
+    read_regular,
+    refusing_write_errors,
+)
 from lstmfcn.training.checkpoints import Position, newest_position
 
 _MOST_BYTES = 1 << 20
@@ -43,6 +49,11 @@ MODEL, CHECKPOINTS, MEMBERS = "model", "checkpoints", "members"
 METRICS, CURVE, RUN = "metrics.jsonl", "learning_curve.png", "run.json"
 
 TENSORBOARD, MLFLOW = "tensorboard", "mlflow.json"
+
+_SIGNS_OF_A_RUN = (MODEL, METRICS, RUN, CHECKPOINTS, MEMBERS, TENSORBOARD, MLFLOW)
+
+RUN_FILES = (*_SIGNS_OF_A_RUN, CURVE)
+"""What a run leaves in its folder."""
 
 ROWS, STOP = ".rows", ".stop"
 
@@ -157,11 +168,15 @@ class RunConfig(JsonRecord):
 
 
 @contextmanager
-def run_folder(folder: Path) -> Iterator[None]:
+def run_folder(folder: Path, replaced: Iterable[str] = ()) -> Iterator[None]:
     """Make a folder and hold it for one training; the hold ends with the process, however it ends.
 
     What is of use only while the training runs is removed at the end, and so is the folder where
     nothing else came into it.
+
+    Args:
+        folder: of the run.
+        replaced: files and folders of an earlier run, which are removed first.
 
     Raises:
         OutputError: another training holds it, or it cannot be written to.
@@ -169,6 +184,7 @@ def run_folder(folder: Path) -> Iterator[None]:
     lock = _lock(folder)
     try:
         _remove_passing(folder)
+        _remove(folder, replaced)
         yield
     finally:
         _remove_passing(folder)
@@ -233,12 +249,23 @@ def refuse_used(folder: Path) -> None:
     Raises:
         OutputError: names what was found.
     """
-    for name in (MODEL, METRICS, RUN, CHECKPOINTS, MEMBERS, TENSORBOARD, MLFLOW):
+    for name in _SIGNS_OF_A_RUN:
         if exists(folder / name):
             raise OutputError(
-                f"{folder}: found {name} of an earlier run; add --resume to go on with it, "
-                "or name another --output"
+                f"{folder}: found {name} of an earlier run; add --resume to continue it, "
+                "--overwrite to replace it, or name another --output"
             )
+
+
+def _remove(folder: Path, names: Iterable[str]) -> None:
+    """Remove files and folders of a folder, where they are there."""
+    for name in names:
+        path = folder / name
+        with refusing_write_errors(path):
+            if path.is_dir() and not path.is_symlink():
+                shutil.rmtree(path)
+            else:
+                path.unlink(missing_ok=True)
 
 
 def _remove_passing(folder: Path) -> None:

@@ -37,6 +37,9 @@ EVENTS, TRIALS = "sweep.jsonl", "trials.csv"
 
 _FOLDER = "trials"
 
+SWEEP_FILES = (SWEEP, EVENTS, TRIALS, _FOLDER, "objective.png", "slices.png", "importance.png")
+"""What a sweep writes, besides what a run writes too."""
+
 Status = Literal["done", "stopped early", "out of time", "failed"]
 
 _MINIMISED = "_loss"
@@ -49,23 +52,23 @@ class SearchConfig(BaseModel):
 
     space: str = Field(
         "default",
-        description="What is searched: a YAML file, or a preset: default, paper or published.",
+        description="Search space: a YAML file, or a preset: default, paper or published.",
     )
     num_samples: int = Field(
-        20, ge=1, description="Trials in all; the first has the values that train would have."
+        20, ge=1, description="Number of trials; the first has the values that train would use."
     )
     metric: str = Field(
         "valid_accuracy",
-        description="What trials are compared by, at the epoch that each keeps; losses are "
-        "minimised, all else is maximised.",
+        description="Metric to optimise, at each trial's best epoch. Losses are minimised, all "
+        "else is maximised.",
     )
     searcher: SearcherName = Field(
-        "optuna", description="optuna learns from the trials so far (TPE), random does not."
+        "optuna", description="optuna learns from earlier trials (TPE); random does not."
     )
     scheduler: SchedulerName = Field(
         "asha",
-        description="asha stops the worse two thirds of the trials after a ninth, and again after "
-        "a third, of the epochs, but not the first trial; none lets all of them end.",
+        description="asha stops the worst two thirds of the trials after a ninth of the epochs, "
+        "and again after a third, but never the first trial; none runs all trials to the end.",
     )
 
 

@@ -15,13 +15,19 @@ import pytest
 import lstmfcn
 import lstmfcn.convert.run
 import lstmfcn.distributed.train
+import lstmfcn.distributed.tune
 from lstmfcn.cli.app import PAGES
 from lstmfcn.cli.main import app, main
 from lstmfcn.cli.resume_command import resume_command
+from lstmfcn.distributed.train import TrainingResult
+from lstmfcn.distributed.tune import SweepResult
 from lstmfcn.hyperparameters import Hyperparameters, to_flag
+from lstmfcn.inference.predictor import Classifier
+from lstmfcn.model.artifact import Artifact
+from lstmfcn.tuning.sweep import Objective, TrialResult, write_table
 from tests.helpers.small_models import tiny_artifact
 
-TRAIN = ["train", "--train", "nowhere", "--output", "nowhere"]
+TRAIN = ["train", "nowhere", "--output", "nowhere"]
 
 
 def run(arguments, **environment):
@@ -53,11 +59,15 @@ def refusal(capsys, arguments):
         (["sample", "--output", "nowhere", "--nope", "1"], "--nope"),
         ([*TRAIN, "--hidden-sizes", "3"], "--hidden-sizes"),
         (["sample"], "--output"),
-        (["train", "--train", "nowhere"], "--output"),
-        (["train", "--output", "nowhere"], "--train"),
-        (["convert", "--output", "nowhere"], "--input"),
-        (["evaluate", "--model", "nowhere"], "--data"),
-        (["predict", "--model", "nowhere", "--output", "nowhere"], "--input"),
+        (["train", "nowhere"], "--output"),
+        (["train", "--output", "nowhere"], "no training data"),
+        (["train", "--output", "nowhere", "--validation", "v", "t"], "no training data"),
+        (["convert", "--output", "nowhere"], "convert: found no data; it comes first, as in"),
+        (["evaluate", "--model", "nowhere"], "evaluate: found no data; it comes first, as in"),
+        (["evaluate", "data"], "--model"),
+        (["predict", "--model", "nowhere", "--output", "nowhere"], "predict: found no data; it "),
+        (["serve"], "serve: found no model; it comes first, as in lstmfcn serve runs/first"),
+        (["export", "--output", "o"], "export: found no model; it comes first, as in"),
         ([*TRAIN, "--lr", "-1"], "lr: found '-1'; it must be greater than 0"),
         ([*TRAIN, "--lr", "nan"], "lr: found 'nan'"),
         ([*TRAIN, "--dropout", "1"], "dropout: found '1'; it must be less than 1"),
@@ -68,24 +78,23 @@ def refusal(capsys, arguments):
         ([*TRAIN, "--cpus-per-worker", "0"], "--cpus-per-worker"),
         ([*TRAIN, "--track", "tensorflow"], "--track"),
         ([*TRAIN, "--track"], "--track"),
-        (["train", "data/train", "more", "--output", "o"], "did you mean --train data/train more?"),
-        (["tune", "data/a b", "--output", "o"], "did you mean --train 'data/a b'?"),
         (
-            ["evaluate", "data", "--model", "m"],
-            "evaluate: found 'data' after no flag; did you mean",
+            ["train", "a", "--train", "b", "--output", "o"],
+            "train: found 'a', one argument too many",
         ),
-        (["predict", "data", "--model", "m", "--output", "o"], "did you mean --input data?"),
-        (["report", "data", "--model", "m", "--output", "o"], "did you mean --data data?"),
-        (["export", "m", "--output", "o"], "did you mean --model m?"),
-        (["check", "--validation", "v", "data"], "check: data comes first, as in lstmfcn check"),
-        (["check", "data", "--fix", "--output", "o", "more"], "check: data comes first"),
+        (["evaluate", "a", "--data=b", "--model=m"], "evaluate: found 'a', one argument too many"),
+        (["export", "m", "more", "--output", "o"], "export: found 'more', one argument too many"),
+        (["convert", "a", "b", "--output", "o"], "convert: found 'b', one argument too many"),
+        (["train", "a", "--output", "o", "--resume", "--overwrite"], "exclude each other"),
+        (["tune", "a", "--output", "o", "--resume", "--overwrite"], "exclude each other"),
+        (["check", "--validation", "v", "data"], "check: found no data; it comes first, as in"),
         (["check", "data", "--epochs"], "Unknown option: --epochs"),
         (["check", "data", "--limit"], "--limit requires an argument"),
         (["check", "-"], "found -: data is read twice, a stream only once; write a file"),
         ([*TRAIN, "--validation", "-"], "found -: data is read twice"),
         (["sample", "--output", "nowhere", "--rows", "0"], "--rows"),
         (["sample", "--output", "nowhere", "--rows", "many"], "--rows"),
-        (["convert", "--input", "nowhere.ts", "--output", "nowhere", "--shards", "0"], "--shards"),
+        (["convert", "nowhere.ts", "--output", "nowhere", "--shards", "0"], "--shards"),
     ],
 )
 def test_a_wrong_command_line_is_refused_in_one_line(
@@ -100,7 +109,7 @@ def test_a_wrong_command_line_is_refused_in_one_line(
 def test_a_missing_archive_file_is_refused(capsys, tmp_path, name):
     output = tmp_path / "output"
     path = tmp_path / name
-    line = refusal(capsys, ["convert", "--input", str(path), "--output", str(output)])
+    line = refusal(capsys, ["convert", str(path), "--output", str(output)])
     assert line.startswith(f"lstmfcn: {path}: found ")
     assert not output.exists()
 
@@ -170,7 +179,7 @@ def test_sample_fills_an_empty_folder(tmp_path):
 def test_convert_writes_shards_and_says_so(capsys, tmp_path):
     source, output = tmp_path / "Toy_TRAIN.tsv", tmp_path / "toy"
     source.write_text("1\t0.5\t2\n2\t3\t4\n1\t5\t6\n")
-    arguments = ["convert", "--input", str(source), "--output", str(output), "--shards", "2"]
+    arguments = ["convert", str(source), "--output", str(output), "--shards", "2"]
     assert main(arguments) == 0
     captured = capsys.readouterr()
     assert (captured.out, captured.err) == (f"3 rows in 2 shards: {output}\n", "")
@@ -186,10 +195,9 @@ def test_help_lists_every_hyperparameter_once():
     _, flags = ended.stdout.split("\n", 1)  # below the usage
     listed = re.findall(r"--([a-z0-9_-]+)", flags.partition("Examples:")[0])
     hyperparameters = [to_flag(field) for field in Hyperparameters.model_fields]
-    own = {"train", "output", "validation", "model", "resume", "memory-gb", "checkpoint-every-s"}
-    own |= {"track", "num-workers", "min-workers", "cpus-per-worker", "use-gpu", "no-use-gpu"}
-    own |= {"quiet", "json", "verbose"}
-    assert sorted(listed) == sorted([*hyperparameters, *own])
+    own = "output validation model resume overwrite memory-gb checkpoint-every-s track num-workers "
+    own += "min-workers cpus-per-worker use-gpu no-use-gpu quiet json verbose"
+    assert sorted(listed) == sorted([*hyperparameters, *own.split()])
 
 
 COMMANDS = [command.__name__ for command in PAGES]
@@ -259,7 +267,7 @@ def test_hyperparameters_stand_in_their_groups(monkeypatch, capsys):
         title: re.findall(r"^│[ *]+--([\w-]+)", panel, re.MULTILINE) for title, panel in panels
     }
     missing = ["missing", "missing-marker", "missing-labels"]
-    assert flags["Data"] == ["train", "validation", "task", "scaling", *missing]
+    assert flags["Data"] == ["validation", "task", "scaling", *missing]
     assert "dropout. [default: 0]" in " ".join(text.replace("│", " ").split())  # of --seed
     assert flags["After training"] == ["calibrate", "fit-thresholds"]
 
@@ -293,33 +301,47 @@ def test_several_trackers_are_taken(command, given):
     assert bound.arguments["track"] == ["tensorboard", "mlflow"]
 
 
-@pytest.mark.parametrize("together", [True, False])
+@pytest.mark.parametrize("given", ["first", "last", "by one flag", "by a flag each"])
 @pytest.mark.parametrize(
-    ("command", "flag"),
+    ("command", "needed", "flags"),
     [
-        ("train", "--train"), ("train", "--validation"), ("tune", "--train"),
-        ("tune", "--validation"), ("evaluate", "--data"), ("report", "--data"),
-        ("predict", "--input"), ("check", "--validation"), ("check", ""),
+        ("train", "--output o", ["--train", "--data", "--validation"]),
+        ("tune", "--output o", ["--train", "--data", "--validation"]),
+        ("evaluate", "--model m", ["--data"]),
+        ("report", "--model m --output o", ["--data"]),
+        ("predict", "--model m --output o", ["--input", "--data"]),
+        ("check", "", ["--data", "--validation"]),
+        ("serve", "--port 1", ["--model"]),
     ],
-)  # fmt: skip
-def test_several_data_arguments_are_taken_in_their_order(command, flag, together):
+)
+def test_several_data_arguments_are_taken_in_their_order(command, needed, flags, given):
+    """First, after no flag; and by the flags that data has had, which are still taken."""
     places = ["b/1.csv", "s3://bucket/a", "'c/*.csv'"]
-    if not flag:
-        words = places
-    elif together:
-        words = [flag, *places]
-    else:
-        words = [word for place in places for word in (flag, place)]
-    needed = {"--output": "o", "--model": "m", "--data": "d", "--input": "i"}
-    of_command = {"train": ["--output"], "tune": ["--output"], "check": []}
-    needs = of_command.get(command, ["--model", "--data", "--input", "--output"])
-    known = {name for each in app[command].assemble_argument_collection() for name in each.names}
-    for name in needs:
-        if name in known and name != flag:
-            words += [name, needed[name]]
-    words = ["data", *words] if command == "check" and flag else words
-    _, bound, _ = app.parse_args([command, *words], exit_on_error=False, print_error=False)
-    assert bound.arguments[flag.removeprefix("--") or "data"] == places
+    for flag in flags if given.startswith("by") else [""]:
+        words, name = [*needed.split()], flag.removeprefix("--")
+        if given == "first":
+            words = [*places, *words]
+        elif given == "last":
+            words += places
+        elif given == "by one flag":
+            words += [flag, *places]
+        else:
+            words += [word for place in places for word in (flag, place)]
+        if flag == "--validation":
+            words = ["data", *words]
+        name = name if name == "validation" else "model" if command == "serve" else "data"
+        _, bound, _ = app.parse_args([command, *words], exit_on_error=False, print_error=False)
+        assert bound.arguments[name] == places
+
+
+@pytest.mark.parametrize(
+    ("command", "flag"), [("convert", "--input"), ("convert", "--data"), ("export", "--model")]
+)
+def test_one_argument_is_taken_first_and_by_its_flag(command, flag):
+    for words in (["place"], [flag, "place"]):
+        command_line = [command, *words, "--output", "o"]
+        _, bound, _ = app.parse_args(command_line, exit_on_error=False, print_error=False)
+        assert bound.arguments[flag.removeprefix("--").replace("input", "data")] == "place"
 
 
 def test_check_of_several_arguments_reads_them_all_and_writes_them_by_their_paths(
@@ -375,12 +397,12 @@ def test_every_hyperparameter_is_taken_as_a_flag():
 
 
 def test_a_bug_keeps_its_traceback(capsys, tmp_path, monkeypatch):
-    def fail(*_):
+    def fail(*_, **__):
         raise RuntimeError("a bug")
 
     monkeypatch.setattr(lstmfcn.convert.run, "convert", fail)
     with pytest.raises(RuntimeError, match="a bug") as error:
-        main(["convert", "--input", "a.ts", "--output", str(tmp_path / "output")])
+        main(["convert", "a.ts", "--output", str(tmp_path / "output")])
     assert error.traceback[-1].name == "fail"
     assert capsys.readouterr().err == ""
 
@@ -407,7 +429,9 @@ RESUMED = "--output runs/a --num-workers 2 --use-gpu --resume"
 @pytest.mark.parametrize(
     ("program", "typed", "again"),
     [
-        ("lstmfcn", "train --train d --output runs/a --epochs 5", "train --output runs/a --resume"),
+        ("lstmfcn", "train d --output runs/a --epochs 5", "train --output runs/a --resume"),
+        ("lstmfcn", "train d e --output a --overwrite", "train --output a --resume"),
+        ("lstmfcn", "train --train d --output runs/a", "train --output runs/a --resume"),
         ("lstmfcn", "train --output runs/a --resume --epochs 9", "train --output runs/a --resume"),
         (
             "lstmfcn",
@@ -416,8 +440,7 @@ RESUMED = "--output runs/a --num-workers 2 --use-gpu --resume"
         ),
         ("lstmfcn", "tune --train d --output s --space x.yaml --time-budget-s 9",
          "tune --output s --time-budget-s 9 --resume"),
-        ("lstmfcn", "predict --model m --input 'a b' --output p",
-         "predict --model m --input 'a b' --output p"),
+        ("lstmfcn", "predict 'a b' --model m --output p", "predict 'a b' --model m --output p"),
         ("jobs/train.py", "train --train d --output runs/a", "--output runs/a --resume"),
         ("lstmfcn", "--json tune --train d --output s", "tune --json --output s --resume"),
         ("x/lstmfcn/__main__.py", "train --train d --output o", "train --output o --resume"),
@@ -461,6 +484,11 @@ def completion_script(tmp_path_factory):
         (["lstmfcn", "tune", "--scheduler", ""], {"asha", "none"}),
         (["lstmfcn", "completion", ""], {"bash", "zsh", "fish"}),
         (["lstmfcn", "train", "--train", "dat"], {"data"}),
+        (["lstmfcn", "train", "dat"], {"data"}),
+        (["lstmfcn", "train", "data", "dat"], {"data"}),
+        (["lstmfcn", "export", "dat"], {"data"}),
+        (["lstmfcn", "serve", "dat"], {"data"}),
+        (["lstmfcn", "predict", "--explain", "dat"], {"data"}),
     ],
 )
 def test_bash_completes_commands_flags_choices_and_paths(completion_script, tmp_path, typed, found):
@@ -497,13 +525,13 @@ def test_ctrl_c_is_told_in_a_line(tmp_path):
         process.send_signal(signal.SIGINT)
         _, told = process.communicate(timeout=30)
     assert process.returncode == 130
-    assert told.splitlines() == ["lstmfcn: stopped; the same command begins again"]
+    assert told.splitlines() == ["lstmfcn: stopped; run the same command to start again"]
     assert not list(tmp_path.rglob("*.csv"))
 
 
 def test_export_overwrites_only_where_asked_to(tmp_path, capsys):
     tiny_artifact("names").save(tmp_path / "model")
-    words = ["export", "--model", str(tmp_path / "model"), "--output", str(tmp_path / "m.onnx")]
+    words = ["export", str(tmp_path / "model"), "--output", str(tmp_path / "m.onnx")]
     assert main(words) == 0
     written = (tmp_path / "m.onnx").read_bytes()
     (tmp_path / "m.onnx").write_text("mine")
@@ -529,6 +557,50 @@ def test_an_output_is_looked_at_before_model_and_data(capsys, command, flags):
     assert "cannot be written (" in line
 
 
+def test_sample_and_convert_replace_shards_only_where_asked_to(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    Path("Toy_TRAIN.tsv").write_text("1\t0.5\t2\n2\t3\t4\n1\t5\t6\n")
+    for words in (["sample", "--rows", "5"], ["convert", "Toy_TRAIN.tsv"]):
+        words += ["--output", "out"]
+        assert main([*words, "--shards", "3", "--overwrite"]) == 0
+        capsys.readouterr()
+        line = refusal(capsys, words)
+        assert "out: holds something already; add --overwrite, or name another --output" in line
+        assert len(list(Path("out").iterdir())) == 3
+        assert main([*words, "--shards", "1", "--overwrite"]) == 0
+        assert [path.name for path in Path("out").iterdir()] == ["part-000.csv"]
+    Path("out/notes.txt").write_text("mine")
+    capsys.readouterr()
+    line = refusal_of_output(capsys, ["sample", "--output", "out", "--overwrite"])
+    assert "out: holds notes.txt, which would be lost" in line
+    assert Path("out/notes.txt").read_text() == "mine"
+    Path("Toy_TRAIN.tsv").rename("out/Toy_TRAIN.tsv")
+    line = refusal(capsys, ["convert", "out/Toy_TRAIN.tsv", "--output", "out", "--overwrite"])
+    assert "out: holds the file to convert; name another --output" in line
+
+
+def test_check_replaces_only_what_it_wrote(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    assert main(["sample", "--output", "data/train", "--rows", "30", "--shards", "2"]) == 0
+    words = ["check", "data/train", "--fix", "--output", "clean"]
+    assert main(words) == 0
+    Path("data/train/part-001.csv").unlink()
+    capsys.readouterr()
+    assert "clean: holds something already" in refusal_of_output(capsys, words)
+    assert len(list(Path("clean/train").iterdir())) == 2
+    assert main([*words, "--overwrite"]) == 0
+    assert [path.name for path in Path("clean/train").iterdir()] == ["part-000.csv"]
+    assert sorted(path.name for path in Path().iterdir()) == ["clean", "data"]
+    Path("clean/notes.txt").write_text("mine")
+    line = refusal_of_output(capsys, [*words, "--overwrite"])
+    assert "clean: holds notes.txt, which would be lost" in line
+    line = refusal_of_output(capsys, [*words[:-1], "data", "--overwrite"])
+    assert "data: holds the data data/train; name another --output" in line
+    Path("other/train").mkdir(parents=True)
+    line = refusal_of_output(capsys, [*words[:-1], "other", "--overwrite"])
+    assert "other: holds something already" in line
+
+
 def test_evaluate_keeps_an_evaluation_that_is_there(tmp_path, capsys):
     (tmp_path / "evaluation.json").write_text("mine")
     words = ["evaluate", "--model", "nowhere", "--data", "nowhere", "--output", str(tmp_path)]
@@ -538,21 +610,21 @@ def test_evaluate_keeps_an_evaluation_that_is_there(tmp_path, capsys):
 
 WITH_OUTPUT = {
     "sample": [],
-    "convert": ["--input", "archive.tsv"],
+    "convert": ["archive.tsv"],
     "check": ["data", "--fix"],
-    "train": ["--train", "data"],
-    "tune": ["--train", "data", "--resume"],
-    "evaluate": ["--model", "model", "--data", "data"],
-    "report": ["--model", "model", "--data", "data"],
-    "predict": ["--model", "model", "--input", "data"],
-    "export": ["--model", "model"],
+    "train": ["data"],
+    "tune": ["data", "--resume"],
+    "evaluate": ["data", "--model", "model"],
+    "report": ["data", "--model", "model"],
+    "predict": ["data", "--model", "model"],
+    "export": ["model"],
 }
 WITH_MODEL = {
-    "train": ["--train", "data", "--output", "out"],
-    "tune": ["--train", "data", "--validation", "data", "--output", "out"],
-    "evaluate": ["--data", "data"],
-    "report": ["--data", "data", "--output", "out"],
-    "predict": ["--input", "data", "--output", "out"],
+    "train": ["data", "--output", "out"],
+    "tune": ["data", "--validation", "data", "--output", "out"],
+    "evaluate": ["data"],
+    "report": ["data", "--output", "out"],
+    "predict": ["data", "--output", "out"],
     "export": ["--output", "out.onnx"],
     "serve": [],
 }
@@ -563,7 +635,7 @@ WITH_MODEL = {
     ("command", "arguments"),
     [(name, [*words, "--output"]) for name, words in WITH_OUTPUT.items()]
     + [(name, [*words, "--model"]) for name, words in WITH_MODEL.items()]
-    + [("serve", ["--model", "out", "--model=name={}"])],
+    + [("serve", ["out", "name={}"])],
 )
 def test_a_uri_is_refused_before_anything_starts(
     tmp_path, monkeypatch, capsys, command, arguments, uri
@@ -578,11 +650,11 @@ def test_a_uri_is_refused_before_anything_starts(
 OUTPUTS = {
     "sample": [],
     "check": ["shards", "--fix"],
-    "export": ["--model", "model"],
-    "report": ["--model", "model", "--data", "shards"],
-    "evaluate": ["--model", "model", "--data", "shards"],
-    "train": ["--train", "shards"],
-    "tune": ["--train", "shards", "--metric", "train_loss"],
+    "export": ["model"],
+    "report": ["shards", "--model", "model"],
+    "evaluate": ["shards", "--model", "model"],
+    "train": ["shards"],
+    "tune": ["shards", "--metric", "train_loss"],
 }
 
 
@@ -603,8 +675,9 @@ def test_an_output_that_cannot_be_is_told_in_a_line(tmp_path, monkeypatch, capsy
 @pytest.mark.parametrize(
     "words",
     [
-        ["check", ""], ["sample", "--output", ""], ["export", "--model", "", "--output", "o"],
+        ["check", ""], ["sample", "--output", ""], ["export", "", "--output", "o"],
         ["train", "--train", "", "--output", "o"], ["predict", "--input=", "--model", "m"],
+        ["train", "", "--output", "o"], ["export", "--model", "", "--output", "o"],
     ],
 )  # fmt: skip
 def test_an_empty_path_is_not_the_current_folder(tmp_path, monkeypatch, capsys, words):
@@ -620,22 +693,85 @@ def test_a_line_stays_a_line_whatever_is_in_a_path(capsys):
     )
 
 
-@pytest.mark.parametrize("flags", [[], ["--json"]])
-def test_train_ends_with_where_the_model_is_and_what_to_do_next(
-    tmp_path, monkeypatch, capsys, flags
-):
-    kept = {"epoch": 2, "train_loss": 0.5, "train_accuracy": 0.75}
-    monkeypatch.setattr(lstmfcn.distributed.train, "train", lambda *_, **__: kept)
+BEST = {"epoch": 2, "train_loss": 0.5, "train_accuracy": 0.75}
+NEXT = [
+    "lstmfcn evaluate DATA --model 'a run'",
+    "lstmfcn predict DATA --model 'a run' --output FOLDER",
+    "lstmfcn serve 'a run'",
+]
+
+
+@pytest.mark.parametrize("flags", [[], ["--quiet"], ["--json"]])
+def test_train_ends_with_its_result_and_what_to_do_next(tmp_path, monkeypatch, capsys, flags):
+    monkeypatch.chdir(tmp_path)
     output = tmp_path / "a run"
-    assert main(["train", "--train", "a", "b", "--output", str(output), *flags]) == 0
-    told = capsys.readouterr().out
-    if flags:
-        assert json.loads(told)["model"] == str(output / "model")
+    result = TrainingResult(output, output / "model", BEST, [BEST])
+    monkeypatch.setattr(lstmfcn.distributed.train, "train", lambda *_, **__: result)
+    assert main(["train", "a", "b", "--output", "a run", *flags]) == 0
+    printed = capsys.readouterr().out
+    if flags == ["--json"]:
+        assert json.loads(printed) == {
+            "model": f"{output}/model",
+            "metrics_file": f"{output}/metrics.jsonl",
+            "learning_curve": f"{output}/learning_curve.png",
+            "metrics": BEST,
+            "next": NEXT,
+        }
     else:
-        assert told.splitlines() == [
+        assert printed.splitlines() == [
             "best: epoch 2",
             "train:loss 0.50000000",
             "train:acc 0.75000000",
             f"model: {output}/model",
-            f"next: lstmfcn evaluate --model '{output}/model' --data DATA",
+            "next:",
+            *(f"  {command}" for command in NEXT),
         ]
+
+
+@pytest.mark.parametrize("flags", [["--quiet"], ["--json"]])
+def test_tune_ends_with_its_best_trial_and_what_to_do_next(tmp_path, monkeypatch, capsys, flags):
+    monkeypatch.chdir(tmp_path)
+    output = tmp_path / "a run"
+    first = TrialResult(1, {"lr": 0.5}, "done", 0.5, {"epoch": 1, "train_accuracy": 0.5})
+    best = TrialResult(2, {"lr": 0.25}, "done", 0.75, {"epoch": 3, "train_accuracy": 0.75})
+    objective = Objective("train_accuracy")
+    result = SweepResult(output, output / "model", best, objective, first)
+    monkeypatch.setattr(lstmfcn.distributed.tune, "tune", lambda *_, **__: result)
+    assert main(["tune", "a", "--output", "a run", *flags]) == 0
+    printed = capsys.readouterr().out
+    if flags == ["--json"]:
+        assert json.loads(printed) == {
+            "model": f"{output}/model",
+            "trials": f"{output}/trials.csv",
+            "trial": 2,
+            "hyperparameters": {"lr": 0.25},
+            "metrics": best.metrics,
+            "defaults": first.metrics,
+            "next": NEXT,
+        }
+    else:
+        assert printed.splitlines() == [
+            "best: trial 2, train_accuracy 0.75000000, epoch 3",
+            "the defaults: trial 1, train_accuracy 0.50000000, epoch 1",
+            "--lr 0.25",
+            f"model: {output}/model",
+            "next:",
+            *(f"  {command}" for command in NEXT),
+        ]
+    write_table([first, best], output / "trials.csv")
+    assert result.trials["trial"].tolist() == [1, 2]
+    assert result.trials["lr"].tolist() == [0.5, 0.25]
+
+
+def test_a_run_folder_stands_for_its_model(tmp_path, capsys):
+    artifact = tiny_artifact("names")
+    artifact.save(tmp_path / "run" / "model")
+    (tmp_path / "run" / "run.json").touch()
+    for name, model in (("a", tmp_path / "run"), ("b", tmp_path / "run" / "model")):
+        assert main(["export", str(model), "--output", str(tmp_path / name)]) == 0
+    assert (tmp_path / "a").read_bytes() == (tmp_path / "b").read_bytes()
+    assert (
+        Classifier.load(tmp_path / "run").artifact.sha256
+        == Artifact.load(tmp_path / "run" / "model").sha256
+    )
+    capsys.readouterr()

@@ -156,7 +156,7 @@ def test_an_output_folder_that_holds_something_is_refused_and_left_alone(tmp_pat
     with pytest.raises(OutputError) as refusal:
         converted(tmp_path, "a.tsv", "1\t1\n")
     assert str(refusal.value) == (
-        f"{output}: holds something already; name a new --output or remove it"
+        f"{output}: holds something already; add --overwrite, or name another --output"
     )
     assert [path.name for path in output.iterdir()] == ["mine.txt"]
 
@@ -237,7 +237,7 @@ def test_a_file_that_changes_between_its_two_readings_is_refused(tmp_path, monke
         return shape
 
     look = lstmfcn.convert.run.validate_series
-    monkeypatch.setattr(lstmfcn.convert.run, "check", check_and_change)
+    monkeypatch.setattr(lstmfcn.convert.run, "validate_series", check_and_change)
     with pytest.raises(DataError) as refusal:
         convert(str(path), str(tmp_path / "output"))
     assert str(refusal.value) == (

@@ -125,14 +125,14 @@ def test_a_file_without_header_is_told_with_the_command_that_gives_it_one(
     for labels, place in {True: label, False: without}.items():
         assert told(tmp_path, content, labels=labels) == (
             f"a first line that looks like data {cells}, so no header; lstmfcn convert "
-            f"--input a.csv --output DIR --no-header --label {place} writes one"
+            f"a.csv --output DIR --no-header --label {place} writes one"
         )
 
 
 def test_a_tsv_of_the_archive_is_told_to_be_converted(tmp_path):
     assert told(tmp_path, "1\t0.5\t0.25\n2\t0.5\t0.1\n", "Toy_TRAIN.tsv") == (
         "a first line that looks like data (1, 0.5, 0.25), so no header; "
-        "lstmfcn convert --input Toy_TRAIN.tsv --output DIR writes one"
+        "lstmfcn convert Toy_TRAIN.tsv --output DIR writes one"
     )
 
 

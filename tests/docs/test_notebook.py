@@ -1,15 +1,18 @@
 """The quickstart notebook runs from top to bottom, with a Ray of its own, and shows it all."""
 
+import re
+
 import nbformat
 import pytest
 from nbclient import NotebookClient
 
+import lstmfcn
 from tests.helpers.checkout import REPOSITORY
 from tests.helpers.heads import free_ports
 
 NOTEBOOK = REPOSITORY / "notebooks" / "quickstart.ipynb"
 PICTURES = 6
-"""Series, learning curve, slices of the sweep, answers, confusion matrix, explanations."""
+"""Series, learning curve, slices of the sweep, confusion matrix, explanations, answers."""
 
 MISTAKE = 'train("nowhere", "runs/second")'
 
@@ -54,6 +57,18 @@ def test_the_committed_notebook_holds_no_outputs():
         assert cell.execution_count is None
 
 
+def test_it_imports_the_public_names_only():
+    imports = [
+        line
+        for cell in code_cells(nbformat.read(NOTEBOOK, as_version=4))
+        for line in cell.source.splitlines()
+        if re.match(r"(import|from) (lstmfcn|serve_app)", line)
+    ]
+    (line,) = imports
+    names = line.removeprefix("from lstmfcn import ").split(", ")
+    assert set(names) <= set(lstmfcn.__all__)
+
+
 def test_every_cell_runs_without_an_error_or_a_word_on_stderr(executed):
     notebook, _ = executed
     assert all(cell.execution_count for cell in code_cells(notebook))
@@ -82,17 +97,16 @@ def test_training_goes_on_where_it_was(executed):
 
 def test_the_sweep_tells_its_trials(executed):
     notebook, _ = executed
-    told = text_of(outputs_of(notebook, "best, _ = tune("))
+    told = text_of(outputs_of(notebook, "sweep = tune("))
     assert "[8 of 8 ended" in told
     assert "best: trial " in told
 
 
 def test_the_endpoint_answers_and_refuses(executed):
     notebook, _ = executed
-    assert "p_funnel" in text_of(outputs_of(notebook, "live = pd.DataFrame"))
-    assert "the same as the endpoint's answers: True" in text_of(
-        outputs_of(notebook, "predictions/part")
-    )
+    told = text_of(outputs_of(notebook, "live = pd.DataFrame"))
+    assert "p_funnel" in told
+    assert "the same as the predictions in the file: True" in told
     refused = text_of(outputs_of(notebook, '"1,2,3"'))
     assert "'row': 1" in refused
 

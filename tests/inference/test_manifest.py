@@ -42,6 +42,19 @@ def test_what_is_written_is_known_to_the_next_run(tmp_path):
     assert again.rows(shard(0), tmp_path / "part-00000.csv") is None
 
 
+def test_only_files_of_the_same_model_and_columns_may_be_replaced(tmp_path):
+    assert record(tmp_path).may_replace(tmp_path / "part-00000.csv")  # there is none
+    assert not record(tmp_path).may_replace(output(tmp_path, 0))  # of a stranger
+    record(tmp_path).begin()
+    assert record(tmp_path).may_replace(tmp_path / "part-00000.csv")  # of a run that was killed
+    record(tmp_path).add(shard(0), output(tmp_path, 0), rows=1)
+    for i in range(2):
+        path = output(tmp_path, i)
+        assert record(tmp_path).may_replace(path)
+        assert not record(tmp_path, ["id"]).may_replace(path)
+        assert not record(tmp_path, model="0" * 64).may_replace(path)
+
+
 def test_the_last_line_of_a_file_holds_and_the_next_run_drops_the_others(tmp_path):
     known = record(tmp_path)
     for size in (10, 11, 12):

@@ -106,7 +106,7 @@ def test_the_best_trial_of_a_sweep_is_calibrated(data, tmp_path, caplog):
     space = tmp_path / "space.yaml"
     space.write_text("lr: {choice: [0.02, 0.03]}")
     fixed = UNSURE.model_dump(exclude={"lr"}) | {"calibrate": True}
-    tune(
+    result = tune(
         str(data / "train"),
         str(tmp_path / "sweep"),
         validation=str(data / "valid"),
@@ -115,7 +115,16 @@ def test_the_best_trial_of_a_sweep_is_calibrated(data, tmp_path, caplog):
         resources=Resources(cpus_per_worker=1),
     )
     assert "fitted on 150 validation rows" in caplog.text
+    assert (result.output, result.model) == (tmp_path / "sweep", tmp_path / "sweep" / "model")
+    assert result.objective == ("valid_accuracy",)
+    assert result.defaults is not None
+    assert result.defaults.number == 1
+    table = result.trials.set_index("trial")
+    assert table.index.tolist() == [1, 2]
+    assert table["valid_accuracy"][result.best.number] == result.best.metrics["valid_accuracy"]
+    assert table["valid_accuracy"].max() == result.best.objective
     model = Artifact.load(tmp_path / "sweep" / "model")
+    assert model.training["trial"] == result.best.number
     assert model.decision.temperature < 1
     trial = Artifact.load(trial_folder(tmp_path / "sweep", model.training["trial"]) / "model")
     assert trial.decision.temperature == 1

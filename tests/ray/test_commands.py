@@ -16,7 +16,7 @@ def trained(job, tmp_path_factory):
     data = write(folder / "data", waves(90), 2)
     validation = write(folder / "validation", waves(30, seed=1))
     done = job(
-        "train", "--train", data, "--validation", validation,
+        "train", data, "--validation", validation,
         "--output", folder / "run", *TINY_FLAGS,
     )  # fmt: skip
     return done, folder
@@ -35,7 +35,10 @@ def test_train_tells_each_epoch_once_on_stdout_and_its_stages_on_stderr(trained)
     model = folder / "run" / "model"
     assert lines[7:] == [
         f"model: {model}",
-        f"next: lstmfcn evaluate --model {model} --data DATA",
+        "next:",
+        f"  lstmfcn evaluate DATA --model {model.parent}",
+        f"  lstmfcn predict DATA --model {model.parent} --output FOLDER",
+        f"  lstmfcn serve {model.parent}",
     ]
     rows = "training: 90 rows of 12 timepoints from 2 shards (y_1 30, y_2 30, y_3 30)"
     assert rows in done.stderr
@@ -45,12 +48,12 @@ def test_train_tells_each_epoch_once_on_stdout_and_its_stages_on_stderr(trained)
 
 def test_evaluate_ends_stdout_with_one_json_object_and_keeps_it(trained, job):
     _, folder = trained
-    model, data = folder / "run" / "model", folder / "data"
-    done = job("evaluate", "--model", model, "--data", data, "--output", folder / "evaluation")
+    run, data = folder / "run", folder / "data"
+    done = job("evaluate", data, "--model", run, "--output", folder / "evaluation")
     assert done.returncode == 0, done.stderr
     found = json.loads(done.stdout.splitlines()[-1])
     assert found["rows"] == 90
-    reported = find_all(str(model), str(data)).scores.metrics
+    reported = find_all(str(run / "model"), str(data)).scores.metrics
     assert reported["confusion_matrix"] == found["confusion_matrix"]
     assert reported["accuracy"] == found["accuracy"]
     assert reported["expected_calibration_error"] == pytest.approx(
@@ -62,7 +65,7 @@ def test_evaluate_ends_stdout_with_one_json_object_and_keeps_it(trained, job):
 def test_predict_counts_rows_and_names_each_file(trained, job):
     _, folder = trained
     model, out = folder / "run" / "model", folder / "predictions"
-    done = job("predict", "--model", model, "--input", folder / "data", "--output", out)
+    done = job("predict", folder / "data", "--model", model, "--output", out)
     assert done.returncode == 0, done.stderr
     assert f"part-001.csv: 45 rows to {out / 'part-001.csv'}" in done.stderr
     assert "predicted 90 rows of 2 shards in" in done.stderr

@@ -55,7 +55,7 @@ def test_two_workers_train_what_they_train_of_shards(tmp_path):
 
     loaded = LSTMFCNClassifier.load(tmp_path / "run" / "model")
     np.testing.assert_array_equal(loaded.predict_proba(series), whole.predict_proba(series))
-    assert predict(str(model), str(data), str(tmp_path / "predictions")) == 101
+    assert predict(str(data), model=str(model), output=str(tmp_path / "predictions")).rows == 101
 
 
 @pytest.fixture

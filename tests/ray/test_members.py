@@ -62,7 +62,7 @@ def test_members_and_the_model_of_them_all_are_written(whole, held_out, tmp_path
     mean = sum(metrics[2]["train_loss"] for metrics in each) / 3
     assert history[2]["train_loss"] == pytest.approx(mean)
     assert (whole / "learning_curve.png").stat().st_size > 1000
-    predict(str(whole / "model"), str(held_out), str(tmp_path / "predictions"))
+    predict(str(held_out), model=str(whole / "model"), output=str(tmp_path / "predictions"))
     (predicted,) = (tmp_path / "predictions").glob("*.csv")
     assert len(predicted.read_text().splitlines()) == 101
 

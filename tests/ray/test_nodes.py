@@ -205,7 +205,7 @@ def test_a_job_that_is_stopped_goes_on_with_resume(head, tmp_path, data, whole):
     if told:  # else it took more than the 3 seconds that Ray grants, as on a busy machine
         (line,) = told
         assert line == log[-1]
-        assert line.startswith(f"lstmfcn: stopped after {position}; go on with: ")
+        assert line.startswith(f"lstmfcn: stopped after {position}; resume with: ")
         assert line.endswith(" --resume")
     assert 2 <= position.epoch < ALONE.epochs
 

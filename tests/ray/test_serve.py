@@ -327,7 +327,7 @@ def test_what_keeps_haproxy_from_starting_is_one_line(folder):
     ("flags", "message"),
     [
         (["--model", "nowhere"], "found no readable model.json"),
-        (["--model", "MODEL", "--model", "MODEL"], "--model: found 'default' twice; name each"),
+        (["--model", "MODEL", "--model", "MODEL"], "found two models named 'default'; name each"),
         (["--model", "MODEL", "--port", "PORT"], "cannot listen there (Address already in use)"),
         (["--model", "MODEL", "--token-file", "nowhere"], "--token-file nowhere: found no file"),
         (["--model", "MODEL", "--token-file", "EMPTY"], "found no token"),

@@ -103,7 +103,7 @@ def test_train_goes_on_by_the_command_that_ctrl_c_tells(in_terminal, data, tmp_p
     assert terminal.exit_code() == 130
     assert "Traceback" not in terminal.shown
     assert "stopping, with a checkpoint (Ctrl-C again ends it at once)" in terminal.shown
-    told, again = last_line(terminal.shown).split("; go on with: ")
+    told, again = last_line(terminal.shown).split("; resume with: ")
     assert told.startswith("lstmfcn: stopped after epoch ")
     assert again == f"python -m lstmfcn train --output {output} --cpus-per-worker 1 --resume"
 
@@ -195,7 +195,7 @@ def test_tune_tells_how_to_go_on_and_what_ended_stays(in_terminal, data, tmp_pat
     terminal.interrupt()
     assert terminal.exit_code() == 130
     assert "Traceback" not in terminal.shown
-    told, again = last_line(terminal.shown).split("; go on with: ")
+    told, again = last_line(terminal.shown).split("; resume with: ")
     ended = len(SweepLog(output).trials)
     assert told == f"lstmfcn: stopped after {ended} of 500 trials"
     assert again == f"python -m lstmfcn tune --output {output} --max-concurrent 1 --resume"
@@ -214,7 +214,7 @@ def test_predict_says_that_finished_files_stay(in_terminal, data, tmp_path, job)
     terminal.interrupt()
     assert terminal.exit_code() == 130
     assert "Traceback" not in terminal.shown
-    told, again = last_line(terminal.shown).split("; go on with: ")
+    told, again = last_line(terminal.shown).split("; resume with: ")
     finished = int(told.split()[3])
     assert told == f"lstmfcn: stopped after {finished} of 200 files, which stay"
     assert again == f"python -m lstmfcn {' '.join(map(str, words))}"

@@ -141,7 +141,7 @@ def test_a_run_whose_driver_was_killed_can_be_resumed_and_ends_the_same(
     assert again.returncode == 2
     assert again.stderr.strip() == (
         f"lstmfcn: {output}: found metrics.jsonl of an earlier run; "
-        "add --resume to go on with it, or name another --output"
+        "add --resume to continue it, --overwrite to replace it, or name another --output"
     )
     with pytest.raises(HyperparameterError, match=r"lr: found 0.5, the run to resume has 0.01;"):
         train(None, str(output), hyperparameters=Hyperparameters(lr=0.5), resume=True)
@@ -157,7 +157,7 @@ def test_a_run_whose_driver_was_killed_can_be_resumed_and_ends_the_same(
     assert printed[-1].startswith("lstmfcn: stopped after epoch ")
     job_file = REPOSITORY / "jobs" / "train.py"
     again = f"python {job_file} {' '.join(CPU_FLAGS)} --output {output} --checkpoint-every-s 1000"
-    assert printed[-1].endswith(f"; go on with: {again} --resume")
+    assert printed[-1].endswith(f"; resume with: {again} --resume")
     position, _ = find_newest(output / "checkpoints")
     assert position.epoch >= 5
 

@@ -22,8 +22,10 @@ ROWS = 101  # leaves a remainder for every number of shards, workers and batches
 
 
 def run(tmp_path, data, name="run", hyperparameters=TINY, **options):
-    metrics = train(str(data), str(tmp_path / name), hyperparameters=hyperparameters, **options)
-    return tmp_path / name, metrics
+    result = train(data, tmp_path / name, hyperparameters=hyperparameters, **options)
+    assert (result.output, result.model) == (tmp_path / name, tmp_path / name / "model")
+    assert result.metrics.to_dict("records") == read_metrics(tmp_path / name / "metrics.jsonl")
+    return tmp_path / name, result.best
 
 
 @pytest.mark.parametrize("num_workers", [1, 2])
@@ -37,7 +39,7 @@ def test_rows_in_are_rows_trained_and_rows_predicted(tmp_path, num_workers):
         assert [epoch["rows"] for epoch in history] == [ROWS] * TINY.epochs
 
         predictions = tmp_path / f"predictions{n_shards}"
-        assert predict(str(output / "model"), str(data), str(predictions)) == ROWS
+        assert predict(str(data), model=str(output / "model"), output=str(predictions)).rows == ROWS
         lengths = [
             (len(pd.read_csv(shard)), len(pd.read_csv(predictions / shard.name)))
             for shard in sorted(data.iterdir())
@@ -129,7 +131,7 @@ def test_other_tasks_train_and_predict_their_columns(tmp_path, task):
     data = write(tmp_path / "data", table)
     longer = TINY.model_copy(update={"task": task, "epochs": 30})
     output, kept = run(tmp_path, data, hyperparameters=longer)
-    predict(str(output / "model"), str(data), str(tmp_path / "predictions"))
+    predict(str(data), model=str(output / "model"), output=str(tmp_path / "predictions"))
     predicted = pd.read_csv(tmp_path / "predictions" / "part-000.csv")
 
     labels = [name for name in table if name.startswith("y")]
@@ -164,8 +166,14 @@ def test_training_continues_from_a_model_and_says_what_applies(tmp_path, caplog)
     table = waves(60, seed=5)
     table.loc[:, "x_1":] *= 3
     other = write(tmp_path / "other", table)
-    third, _ = run(tmp_path, other, "third", hyperparameters=given, model=str(first / "model"))
-    assert Artifact.load(third / "model").scaler == old.scaler
+    third = {"hyperparameters": given, "model": first / "model", "overwrite": True}
+    with pytest.raises(OutputError, match=r"holds the model to continue from, which would be lost"):
+        run(tmp_path, other, "first", **third)
+    assert Artifact.load(first / "model").sha256 == old.sha256
+    replaced, _ = run(tmp_path, other, "second", **third)  # in place of the second one
+    third = Artifact.load(replaced / "model")
+    assert third.scaler == old.scaler
+    assert third.training["train_sha256"] != new.training["train_sha256"]
     strange = write(tmp_path / "strange", waves(60).rename(columns={"x_12": "x_99"}))
     with pytest.raises(DataError, match=r"without x_12, with x_99 beside them"):
         run(tmp_path, strange, "fourth", model=str(first / "model"))

@@ -103,7 +103,7 @@ def test_whole_file_tells_that_the_disk_refused(tmp_path):
     assert names(tmp_path) == []
 
 
-def test_whole_folder_takes_its_place_only_at_the_end(tmp_path):
+def test_atomic_directory_takes_its_place_only_at_the_end(tmp_path):
     path = tmp_path / "model"
     with atomic_directory(path) as unfinished:
         (unfinished / "a.json").write_text("a")
@@ -116,13 +116,13 @@ def test_whole_folder_takes_its_place_only_at_the_end(tmp_path):
     assert names(tmp_path) == ["model"]
 
 
-def test_whole_folder_makes_the_folders_above(tmp_path):
+def test_atomic_directory_makes_the_folders_above(tmp_path):
     with atomic_directory(tmp_path / "a" / "b" / "model") as unfinished:
         (unfinished / "a.json").write_text("a")
     assert (tmp_path / "a" / "b" / "model" / "a.json").read_text() == "a"
 
 
-def test_whole_folder_replaces_a_folder_all_of_whose_files_it_writes_anew(tmp_path):
+def test_atomic_directory_replaces_a_folder_all_of_whose_files_it_writes_anew(tmp_path):
     path = tmp_path / "model"
     path.mkdir()
     (path / "a.json").write_text("old")
@@ -136,7 +136,7 @@ def test_whole_folder_replaces_a_folder_all_of_whose_files_it_writes_anew(tmp_pa
 
 
 @pytest.mark.parametrize("error", [BodyError, KeyboardInterrupt])
-def test_whole_folder_leaves_the_old_folder_when_the_body_raises(tmp_path, error):
+def test_atomic_directory_leaves_the_old_folder_when_the_body_raises(tmp_path, error):
     path = tmp_path / "model"
     path.mkdir()
     (path / "old.json").write_text("old")
@@ -147,13 +147,13 @@ def test_whole_folder_leaves_the_old_folder_when_the_body_raises(tmp_path, error
     assert names(tmp_path) == ["model"]
 
 
-def test_whole_folder_leaves_nothing_when_the_body_raises_and_nothing_was_there(tmp_path):
+def test_atomic_directory_leaves_nothing_when_the_body_raises_and_nothing_was_there(tmp_path):
     with pytest.raises(BodyError):
         half_write_a_folder(tmp_path / "model", BodyError)
     assert names(tmp_path) == []
 
 
-def test_whole_folder_refuses_a_place_below_a_file(tmp_path):
+def test_atomic_directory_refuses_a_place_below_a_file(tmp_path):
     (tmp_path / "file").write_text("no folder")
     path = tmp_path / "file" / "model"
     with pytest.raises(OutputError) as refusal, atomic_directory(path):
@@ -176,7 +176,7 @@ def test_new_folder_refuses_a_full_folder_and_a_file(tmp_path, path):
     with pytest.raises(OutputError) as refusal:
         new_folder(tmp_path / path)
     assert str(refusal.value) == (
-        f"{tmp_path / path}: holds something already; name a new --output or remove it"
+        f"{tmp_path / path}: holds something already; add --overwrite, or name another --output"
     )
 
 
@@ -305,10 +305,10 @@ def test_a_folder_above_that_is_a_file_is_refused(tmp_path):
 REPLACER = """
 import sys
 from pathlib import Path
-from lstmfcn.storage.files import whole_folder
+from lstmfcn.storage.files import atomic_directory
 print("began", flush=True)
 for k in range(100_000):
-    with whole_folder(Path(sys.argv[1])) as unfinished:
+    with atomic_directory(Path(sys.argv[1])) as unfinished:
         (unfinished / "content").write_text(str(k))
 """
 

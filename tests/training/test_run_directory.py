@@ -11,7 +11,8 @@ import pytest
 from lstmfcn.distributed.requests import TrainRequest, read_inputs
 from lstmfcn.errors import DataError, HyperparameterError, OutputError
 from lstmfcn.hyperparameters import Hyperparameters
-from lstmfcn.training.run_directory import RunConfig, refuse_used, run_folder
+from lstmfcn.training.run_directory import RUN_FILES, RunConfig, refuse_used, run_folder
+from lstmfcn.tuning.sweep import SWEEP_FILES
 
 RECORD = RunConfig(
     train="data/train",
@@ -88,6 +89,17 @@ def test_a_folder_that_holds_a_run_is_refused(tmp_path, name):
     (tmp_path / name).mkdir()
     with pytest.raises(OutputError, match=rf"found {name} of an earlier run; add --resume"):
         refuse_used(tmp_path)
+
+
+def test_a_run_is_replaced_and_what_is_not_of_it_stays(tmp_path):
+    for name in ("model", "checkpoints", "trials"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "file").touch()
+    for name in ("metrics.jsonl", "sweep.json", "notes.txt"):
+        (tmp_path / name).touch()
+    with run_folder(tmp_path, (*RUN_FILES, *SWEEP_FILES)):
+        refuse_used(tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == ["notes.txt"]
 
 
 def test_a_folder_into_which_nothing_came_is_removed_and_others_stay(tmp_path):
