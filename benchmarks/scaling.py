@@ -4,8 +4,8 @@
 
 It predicts 1 to 1,000 workers, and checks 1, 2 and 4 against what they do here.
 docs/explanation/scaling.md spells the model out.
-A step of W workers takes the computation of B / W rows, and a ring all-reduce of the gradient; around the steps come the looks for checkpoints, the
-checkpoints, and the report of each epoch.
+A step of W workers takes the computation of B / W rows, and a ring all-reduce of the gradient;
+around the steps come the looks for checkpoints, the checkpoints, and the report of each epoch.
 """
 
 from __future__ import annotations
