@@ -4,7 +4,7 @@ Flags, search spaces and model files all derive from `Hyperparameters`. The firs
 names of the LSTM-FCN SageMaker algorithm, which writes them with hyphens and passes them as
 strings; both spellings and both types are accepted. Defaults of the net are the paper's
 (Karim et al. 2018, "LSTM Fully Convolutional Networks for Time Series Classification", section IV);
-those of its training were found on training rows (docs/explanation/experiments.md).
+those of its training were found on training rows (docs/accuracy.md).
 """
 
 from __future__ import annotations

@@ -61,7 +61,8 @@ def _section(name: str) -> str:
     name_of_it = f"lstmfcn {name}"
     text = app[name].generate_docs(output_format="markdown", heading_level=2)
     text = re.sub("^## .*", f"## {name_of_it}", text)
-    text = text.replace("```console", "```text")
+    usage = str(app[name].usage).removeprefix("Usage: ")
+    text = re.sub("```console\n.*?\n```", f"```text\n{usage}\n```", text, flags=re.DOTALL)
     examples = next(page.examples for command, page in PAGES.items() if command.__name__ == name)
     block = "\n".join(["```text", *examples, "```"])
     before, bold, flags = text.partition("\n**")

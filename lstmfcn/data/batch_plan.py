@@ -17,8 +17,8 @@ _LEAST_AUTO, _MOST_AUTO, _AUTO_SHARE = 8, 128, 32
 def batch_size_for(wanted: int | Literal["auto"], n_rows: int, world_size: int = 1) -> int:
     """Rows of a batch; ``auto`` is a 32nd of all rows as a power of two, from 8 to 128.
 
-    Small sets need steps (docs/explanation/experiments.md), large ones speed. More than four
-    workers get two rows each at least.
+    Small sets need steps (docs/accuracy.md), large ones speed. More than four workers get two rows
+    each at least.
     """
     if wanted != "auto":
         return wanted

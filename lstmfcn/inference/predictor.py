@@ -59,8 +59,8 @@ class Classifier:
         artifact: the model.
         precision: fp32, whose probabilities are within 1e-6 of the network that was trained; or
             bf16, about twice as fast on processors with instructions for it, whose probabilities
-            differ by up to 0.01 (docs/explanation/benchmarks.md). Where the processor has none, a
-            warning says so, and fp32 is computed.
+            differ by up to 0.01 (docs/benchmarks.md). Where the processor has none, a warning says
+            so, and fp32 is computed.
     """
 
     def __init__(self, artifact: Artifact, precision: InferencePrecision = "fp32") -> None:
@@ -135,8 +135,7 @@ class Classifier:
         logits are rounded there.
 
         Args:
-            values: as for `predict_proba`.
-            source: as for `predict_proba`.
+            values, source: as for `predict_proba`.
 
         Raises:
             DataError: what `predict_proba` refuses, or a part that overflows.

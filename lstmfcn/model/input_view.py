@@ -1,7 +1,6 @@
 """What a network sees of a series: its values, the steps between them, or their means over a while.
 
-Members of an ensemble that see different things make different mistakes
-(docs/explanation/experiments.md).
+Members of an ensemble that see different things make different mistakes (docs/accuracy.md).
 
 ``series``       the values
 ``differences``  of each value from the one before; they are much smaller than values, or larger,

@@ -3,7 +3,7 @@
 A model that a stranger hands over may describe a network that no memory holds, or one whose mere
 construction never ends. Tests hold these equal to `lstmfcn.model.network`.
 
-Names and shapes are those of docs/reference/model-directory.md.
+Names and shapes are those of docs/model-directory.md.
 """
 
 from __future__ import annotations

@@ -501,6 +501,17 @@ def test_every_flag_of_a_command_on_a_page_is_one_that_the_command_has(path):
                     assert word in flags_of(app[name]), line
 
 
+@pytest.mark.parametrize("path", TEXTS, ids=path_id)
+def test_every_command_in_a_code_block_is_complete(path):
+    blocks = re.findall(r"^```(?:sh|text)\n(.*?)^```", path.read_text(), re.DOTALL | re.MULTILINE)
+    for line in "".join(blocks).replace("\\\n", "").splitlines():
+        for part in re.split(" -- | && ", line.split(" #")[0]):
+            found = COMMAND.fullmatch(part.strip())
+            if found and "[OPTIONS]" not in part:
+                name, words = found.groups()
+                app[name].parse_args(words or "", exit_on_error=False, print_error=False)
+
+
 def flags_of(command):
     own = {name for argument in command.assemble_argument_collection() for name in argument.names}
     return own | {"--help", "--quiet", "--json", "--verbose"}

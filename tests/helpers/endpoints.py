@@ -207,7 +207,7 @@ class Deployed(Endpoint):
 
 def haproxy_environment():
     """What docs/reference/endpoint.md has users export before `ray start`."""
-    text = (REPOSITORY / "docs" / "endpoint.md").read_text()
+    text = (REPOSITORY / "docs" / "reference" / "endpoint.md").read_text()
     (exports,) = re.findall(r"^```text\n(export .*?)^```", text, re.DOTALL | re.MULTILINE)
     exported = subprocess.run(
         ["bash", "-ec", f"{exports}\nenv"],
