@@ -158,7 +158,7 @@ def decode(kind: ContentType, body: bytes, schema: SeriesSchema, max_rows: int) 
             return parse_csv_series(body.decode("utf-8-sig"), schema, max_rows, kind.has_header)
         return _decode_json(kind.name, body.removeprefix(_BOM), schema, max_rows)
     except UnicodeDecodeError as error:
-        raise DataError("bytes that are no UTF-8", "send the body as UTF-8") from error
+        raise DataError("bytes that are not UTF-8", "send the body as UTF-8") from error
     except MemoryError as error:
         raise RequestError(413, "found no memory for so large a body; send fewer rows") from error
 

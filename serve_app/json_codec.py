@@ -156,7 +156,7 @@ def _told(value: Any) -> str:
     if not isinstance(value, str):
         return json.dumps(value) if len(repr(value)) < 40 else type(value).__name__
     if re.fullmatch(_NOT_FINITE, value) and not math.isfinite(float(value)):
-        return f"{_shortened(value)}, which is no finite 32-bit number"
+        return f"{_shortened(value)}, which is not a finite 32-bit number"
     return _shortened(json.dumps(value))
 
 

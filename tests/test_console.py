@@ -133,7 +133,7 @@ def test_the_second_ctrl_c_ends_a_command_at_once():
             assert process.stdout.readline() == line
             process.send_signal(signal.SIGINT)
         rest, told = process.communicate(timeout=20)
-    assert (process.returncode, rest, told) == (130, "", "lstmfcn: ended at once\n")
+    assert (process.returncode, rest, told) == (130, "", "lstmfcn: stopped at once\n")
 
 
 NASTY = "a\x1b[31mb\x9b2Jc\rd\u202ee\u2066f\x07g\x7fh\u2028i"

@@ -15,7 +15,7 @@ def test_how_to_go_on_is_told_inside_the_block_only(monkeypatch, capfd):
     with pytest.raises(SystemExit):
         end_now("Ray ended", 1)
     assert capfd.readouterr().err.splitlines() == [
-        "lstmfcn: Ray ended; go on with: lstmfcn train --resume",
+        "lstmfcn: Ray ended; resume with: lstmfcn train --resume",
         "lstmfcn: Ray ended",
     ]
 

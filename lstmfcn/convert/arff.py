@@ -64,7 +64,7 @@ def _series(shard: Shard, wanted: ConvertRequest) -> Iterator[Series]:
         if len(cells) != len(form.attributes):
             raise DataError(
                 pluralize(len(cells), "cell") if cells else "a sparse row",
-                f"write the cells of all {n_attributes}",
+                f"write one cell for each of the {n_attributes}",
                 file=shard.path,
                 row=row,
             )
@@ -94,10 +94,10 @@ def _attributes(lines: Iterator[str], file: str) -> list[_Attribute]:
         elif word != "@relation":
             raise DataError(
                 f"{line[:40]!r} before the line @data",
-                "write @relation, @attribute NAME TYPE, or begin a comment with %",
+                "use @relation and @attribute NAME TYPE there, and start comments with %",
                 file=file,
             )
-    raise DataError("no line @data", "name a file in Weka's .arff format", file=file)
+    raise DataError("no line @data", "give a file in Weka's .arff format", file=file)
 
 
 def _attribute(name: str, kind: str) -> _Attribute:
@@ -115,8 +115,8 @@ def _form(attributes: list[_Attribute], wanted: ConvertRequest, file: str) -> _F
     others = [attribute.name for attribute in values if attribute.kind != "numeric"]
     if others and not is_relational:
         raise DataError(
-            f"the attribute {abbreviate(others)}, which holds no numbers, among the values",
-            "leave it out of the file",
+            f"the attribute {abbreviate(others)} among the values, which is not numeric",
+            "remove it from the file",
             file=file,
         )
     return _Form(attributes, label, is_relational)
@@ -134,8 +134,8 @@ def _label(attributes: list[_Attribute], wanted: ConvertRequest, file: str) -> i
     raise DataError(
         f"{pluralize(len(names), 'nominal attribute')}"
         + (f" ({abbreviate(names)})" if names else ""),
-        "one must be the class: --label first or last says which attribute is; --label none that "
-        "there is none",
+        "one must be the class: choose it with --label first or last, or use --label none if "
+        "there is no class",
         file=file,
     )
 

@@ -53,14 +53,14 @@ def read_arrays(shard: Shard, wanted: ConvertRequest) -> Rereadable:
     if x.ndim not in (2, 3) or 0 in x.shape[1:] or x.dtype.kind not in "biuf":
         raise DataError(
             f"values of shape {x.shape} and type {x.dtype}",
-            "store numbers, (rows, timepoints) or (rows, channels, timepoints)",
+            "store numbers of shape (rows, timepoints) or (rows, channels, timepoints)",
             file=shard.path,
         )
     fits = y is None or y.shape in (x.shape[:1], (len(x), 1))
     if y is not None and not (fits and y.dtype.kind in "biufUS"):
         raise DataError(
             f"labels of shape {y.shape} and type {y.dtype} beside {pluralize(len(x), 'row')}",
-            "store one number or text a row",
+            "store one number or text for each row",
             file=shard.path,
         )
     if x.ndim == 3:
@@ -81,13 +81,15 @@ def _opened(shard: Shard) -> Iterator[Mapping[str, Array]]:
     except _BROKEN as error:
         if "Object arrays" in str(error):
             raise DataError(
-                "an array of Python objects", "store texts by y.astype(str)", file=shard.path
+                "an array of Python objects", "store text with y.astype(str)", file=shard.path
             ) from error
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         if "pickle" in reason:  # said of any bytes that are no array, with the advice to allow it
-            reason = "its first bytes are of no array"
+            reason = "it does not start like an array"
         raise DataError(
-            f"no file of NumPy's ({reason})", "write it by numpy.savez", file=shard.path
+            f"a file that NumPy cannot read ({reason})",
+            "write it with numpy.savez",
+            file=shard.path,
         ) from error
 
 
@@ -113,7 +115,7 @@ def _log_axes(x: Array, shard: Shard) -> None:
     if n_timepoints == 1 < n_channels:
         raise DataError(
             f"values of shape {x.shape}, {read}",
-            "the axes are (rows, channels, timepoints): store x.transpose(0, 2, 1)",
+            "the axes must be (rows, channels, timepoints): store x.transpose(0, 2, 1)",
             file=shard.path,
         )
     level = logging.WARNING if n_timepoints < n_channels else logging.INFO

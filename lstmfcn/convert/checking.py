@@ -65,9 +65,9 @@ def validate_series(all_series: Iterable[Series], file: str, missing: MissingNam
         if series.times is not None:
             _check_times(series, shape, file)
     if not shape.n_rows:
-        raise DataError("no series", "name a file that holds some", file=file)
+        raise DataError("no series", "give a file that has some", file=file)
     if shape.step is not None:
-        logger.info("times are left out: each is %g after the one before", shape.step)
+        logger.info("times are not copied: they are %g apart", shape.step)
     return shape
 
 
@@ -75,7 +75,7 @@ def _check_lengths(series: Series, shape: Shape, file: str, missing: MissingName
     if len(series.channels) != shape.n_channels:
         raise DataError(
             pluralize(len(series.channels), "dimension"),
-            f"the first series has {shape.n_channels}, and only equal numbers convert",
+            f"the first series has {shape.n_channels}; all series need the same number",
             file=file,
             row=series.row,
         )
@@ -88,12 +88,13 @@ def _check_lengths(series: Series, shape: Shape, file: str, missing: MissingName
             raise DataError(
                 pluralize(len(values), "value")
                 + (f" in dimension {i}" if shape.n_channels > 1 else ""),
-                f"the first series has {wanted}; --missing mask fills up with empty cells",
+                f"the first series has {wanted}; --missing mask fills shorter series with empty "
+                "cells",
                 file=file,
                 row=series.row,
             )
     if not longest:
-        raise DataError("0 values", "leave the row out", file=file, row=series.row)
+        raise DataError("0 values", "remove the row", file=file, row=series.row)
 
 
 def _check_label(series: Series, file: str) -> None:
@@ -101,18 +102,18 @@ def _check_label(series: Series, file: str) -> None:
     if label is None:
         return
     if not label.strip():
-        raise DataError("no class", "name the series' class", file=file, row=series.row)
+        raise DataError("no class", "write the class of the series", file=file, row=series.row)
     if is_gap(label.strip()):
         raise DataError(
             f"{label!r}, which stands for a missing class",
-            "name the series' class or leave the row out; --label none converts without labels",
+            "write the class or remove the row; --label none converts without labels",
             file=file,
             row=series.row,
         )
     if _NO_NAME.search(label):
         raise DataError(
             f"the class {label!r}",
-            "write it in one line, without control characters",
+            "write it on one line, without control characters",
             file=file,
             row=series.row,
         )
@@ -122,16 +123,16 @@ def _check_values(series: Series, file: str, missing: MissingName) -> None:
     values = [value for channel in series.channels for value in channel]
     refused = first_refused(values, missing)
     if refused is not None:
-        hint = "; --missing mask makes empty cells of gaps" if missing == "refuse" else ""
+        hint = "; --missing mask turns gaps into empty cells" if missing == "refuse" else ""
         raise DataError(
             repr(values[refused]),
-            f"only series of numbers convert{hint}",
+            f"values must be numbers{hint}",
             file=file,
             row=series.row if series.rows is None else int(np.concatenate(series.rows)[refused]),
             column=None if series.rows is not None else _column(series, refused),
         )
     if missing == "mask" and not any(values):
-        raise DataError("no value at all", "leave the row out", file=file, row=series.row)
+        raise DataError("a row without any value", "remove the row", file=file, row=series.row)
 
 
 def _column(series: Series, index: int) -> str:
@@ -146,15 +147,15 @@ def _check_times(series: Series, shape: Shape, file: str) -> None:
         step = find_step(times)
         if step is None:
             raise DataError(
-                "times that do not rise by equal steps",
-                "resample them, or number the values 1, 2, ... where steps do not matter",
+                "times that do not increase in equal steps",
+                "resample the series, or number the values 1, 2, ... if the times do not matter",
                 file=file,
                 row=series.row,
             )
         if shape.step and step and not are_equal(step, shape.step):
             raise DataError(
                 f"times that are {step:g} apart",
-                f"those before are {shape.step:g} apart: resample one of the two",
+                f"those before are {shape.step:g} apart: resample to equal steps",
                 file=file,
                 row=series.row,
             )
@@ -162,8 +163,8 @@ def _check_times(series: Series, shape: Shape, file: str) -> None:
     starts = np.array([times[0] for times in series.times or [] if len(times)])
     if (np.abs(starts - starts[:1]) > JITTER * (shape.step or 0)).any():
         raise DataError(
-            "channels that begin at different times",
-            "cut them to the times that all have",
+            "channels that start at different times",
+            "keep only the times that all channels have",
             file=file,
             row=series.row,
         )

@@ -79,7 +79,7 @@ def _refuse_numbers(names: list[str], file: str) -> None:
     if sum(are_numbers([name]) for name in names) >= max(1, len(names) - 1):
         raise DataError(
             f"no header ({abbreviate(names)})",
-            "add --no-header, and --label first, last or none: where the class of a row stands",
+            "add --no-header, and --label first, last or none: where the class is in a row",
             file=file,
         )
 
@@ -91,7 +91,7 @@ def _roles(names: list[str], wanted: ConvertRequest, file: str) -> dict[str, str
         found = [name for name in names if name.lower() in known]
         if len(found) > 1:
             raise DataError(
-                f"the columns {abbreviate(found)}, each of which may be the {role}",
+                f"the columns {abbreviate(found)}, which could all be the {role}",
                 f"rename all but the {role}",
                 file=file,
             )
@@ -102,8 +102,8 @@ def _roles(names: list[str], wanted: ConvertRequest, file: str) -> dict[str, str
     if not needed <= roles.keys():
         raise DataError(
             f"the columns {abbreviate(names)}",
-            "a long table has the columns id, time, value and label, and may have channel; "
-            "lstmfcn train reads a table of a row a series as it is",
+            "a long table has the columns id, time, value, label and optionally channel; "
+            "lstmfcn train reads a table with one series per row directly",
             file=file,
         )
     return roles
@@ -131,7 +131,7 @@ def _read(shard: Shard, names: list[str], separator: str, n_lines: int) -> pa.Ta
     if ragged:
         raise DataError(
             pluralize(ragged[0].actual_columns, "cell"),
-            f"the header has {pluralize(len(names), 'column')}: give the row as many",
+            f"the header has {pluralize(len(names), 'column')}: write one cell for each",
             file=shard.path,
             row=ragged[0].number - 1,
         )
@@ -169,7 +169,7 @@ def _refuse_empty(texts: pa.Array, column: str, file: str) -> None:
     empty = pc.index(texts, "").as_py()
     if empty >= 0:
         raise DataError(
-            "an empty cell", "fill it or leave the row out", file=file, row=empty + 1, column=column
+            "an empty cell", "fill it or remove the row", file=file, row=empty + 1, column=column
         )
 
 
@@ -202,7 +202,7 @@ def _refuse_other_classes(table: _Table, column: str, file: str) -> None:
         raise DataError(
             f"the class {table.labels[here].as_py()!r}, and {table.labels[there].as_py()!r} in row "
             f"{table.rows[there]} of the same series",
-            "write one class in all rows of a series",
+            "write the same class in all rows of a series",
             file=file,
             row=int(table.rows[here]),
             column=column,

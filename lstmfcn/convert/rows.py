@@ -83,7 +83,7 @@ def _refuse_header(line: str, values: list[str], form: _Form, file: str, row: in
         raise DataError(
             f"a header ({abbreviate(split_cells(line, form.separator))}) or a row without any "
             "number",
-            "lstmfcn train reads a table with a header as it is",
+            "lstmfcn train reads a table with a header directly",
             file=file,
             row=row,
         )
@@ -119,7 +119,7 @@ def _channels(values: list[str], n_channels: int, file: str, row: int) -> list[l
     if len(values) % n_channels:
         raise DataError(
             pluralize(len(values), "value"),
-            f"--channels {n_channels} needs rows of as many values of each channel",
+            f"--channels {n_channels} needs the same number of values for each channel",
             file=file,
             row=row,
         )

@@ -107,7 +107,7 @@ def _make_shard(file: str) -> Shard:
         if len(shards) == 1:
             return shards[0]
         found = pluralize(len(shards), "file")
-    raise DataError(found, "convert one file at a time, each to a folder of its own", file=file)
+    raise DataError(found, "convert one file at a time, each into its own folder", file=file)
 
 
 def _find_form(shard: Shard, wanted: ConvertRequest) -> _Form:
@@ -121,23 +121,25 @@ def _find_form(shard: Shard, wanted: ConvertRequest) -> _Form:
     form = _FORMS.get(suffix)
     if form is None:
         known = ", ".join(filter(None, _FORMS))
-        raise DataError("no file to convert by its name", f"name one in {known}", file=shard.path)
+        raise DataError(
+            "a file name without a known suffix", f"name one in {known}", file=shard.path
+        )
     if suffix == ".csv" and not wanted.header:
         form = _ROWS
         if wanted.label is None:
             raise DataError(
                 "--no-header without --label",
-                "--label first, last or none says where the class of a row stands",
+                "add --label first, last or none: where the class is in a row",
                 file=shard.path,
             )
     if wanted.label and wanted.label not in form.labels:
         raise DataError(
             f"--label {wanted.label}",
-            f"a {suffix} file says itself which its classes are: only --label none is of use",
+            f"a {suffix} file states its classes itself: use --label none or remove the flag",
             file=shard.path,
         )
     if wanted.n_channels and not form.takes_channels:
-        fix = f"a {suffix} file says itself which its channels are: leave the flag out"
+        fix = f"a {suffix} file states its channels itself: remove the flag"
         raise DataError("--channels", fix, file=shard.path)
     return form
 

@@ -86,7 +86,7 @@ def read_lines(shard: Shard) -> Iterator[str]:
         except LongLineError as error:
             limit = f"{MOST_LINE_CHARACTERS >> 20} MiB"
             raise DataError(
-                f"a line of more than {limit}", "write a series a line", file=shard.path
+                f"a line of more than {limit}", "write one series per line", file=shard.path
             ) from error
 
 

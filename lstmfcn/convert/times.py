@@ -45,7 +45,8 @@ def parse_times(texts: Sequence[str], file: str, row: int | None = None) -> Time
         return np.asarray(times.to_numpy() / seconds, dtype=np.float64)
     raise DataError(
         f"the times {abbreviate(texts)}",
-        "write numbers, dates such as 2026-01-31 13:00:00, or one word before numbers (t1, t2)",
+        "write numbers, dates such as 2026-01-31 13:00:00, or one word followed by numbers (t1, "
+        "t2)",
         file=file,
         row=row,
     )

@@ -84,7 +84,7 @@ def _header(lines: Iterator[str], file: str) -> _Header:
             if other:
                 raise DataError(
                     f"{other[:40]!r} before the line @data",
-                    "begin a comment with # and what describes the set with @",
+                    "start comments with # and lines that describe the data with @",
                     file=file,
                 )
             return header
@@ -93,14 +93,14 @@ def _header(lines: Iterator[str], file: str) -> _Header:
             header.said[name.lower()] = "".join(said)
         else:
             other = other or line
-    raise DataError("no line @data", "name a file in sktime's .ts format", file=file)
+    raise DataError("no line @data", "give a file in sktime's .ts format", file=file)
 
 
 def _refuse_without_classes(header: _Header, file: str) -> None:
     if header.is_true("targetlabel"):
         raise DataError(
             "@targetLabel true: numbers to predict (regression), no classes",
-            "lstmfcn classifies; --label none leaves the numbers out",
+            "lstmfcn only classifies; --label none drops the numbers",
             file=file,
         )
     if "classlabel" in header.said and not header.is_true("classlabel"):
@@ -120,7 +120,7 @@ def _one(row: int, label: str | None, parts: list[str], file: str) -> Series:
         if not all(comma for _, comma, _ in found) or _PAIR.sub("", part).strip(", "):
             raise DataError(
                 f"{part[:40]!r} among values with times",
-                "write each as (time,value)",
+                "write each value as (time,value)",
                 file=file,
                 row=row,
             )

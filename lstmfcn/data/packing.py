@@ -1,4 +1,4 @@
-"""What a file is by its first bytes: packed, a table, or what is no shard; its plain bytes."""
+"""What a file is by its first bytes: compressed, a table, or no shard at all; uncompressing it."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from lstmfcn.errors import DataError
 Packing = Literal["", "gzip", "bz2", "xz", "zstd"]
 
 HEAD_BYTES = 1 << 16
-"""Enough to know a file by, and to hold the header of a usual one."""
+"""Enough bytes to recognise a file, and for the header of a usual one."""
 
 PACKED_SUFFIXES: dict[str, Packing] = {".gz": "gzip", ".bz2": "bz2", ".xz": "xz", ".zst": "zstd"}
 
@@ -22,25 +22,28 @@ UNPACKERS: dict[Packing, str] = {
     "xz": "xz -dc",
     "zstd": "zstd -dc",
 }
-"""The command that writes the plain bytes of a packed file to standard output."""
+"""The commands that write the uncompressed bytes of a file to standard output."""
 
-_PACKED: dict[Packing, bytes] = {  # RFC 1952, bzip2's manual, the .xz file format, RFC 8878
+_MAGIC_BYTES: dict[Packing, bytes] = {  # RFC 1952, bzip2's manual, the .xz file format, RFC 8878
     "gzip": b"\x1f\x8b",
     "bz2": b"BZh",
     "xz": b"\xfd7zXZ\x00",
     "zstd": b"\x28\xb5\x2f\xfd",
 }
-_BZIP2_BLOCKS = (b"1AY&SY", b"\x17\x72\x45\x38\x50\x90")  # the digits of pi; of its root, at an end
+_BZIP2_BLOCKS = (
+    b"1AY&SY",
+    b"\x17\x72\x45\x38\x50\x90",
+)  # digits of pi, or of its root
 
-_UNPACK = "unpack it, and name the files that were in it"
+_UNPACK = "unpack it, and give the files inside"
 _SAVE = "save its table as CSV (UTF-8) or Parquet"
-_FETCH = "fetch the file that it stands for"
-_FOREIGN: dict[bytes, tuple[str, str]] = {  # as the file command knows them
+_FETCH = "fetch the real file"
+_FOREIGN: dict[bytes, tuple[str, str]] = {  # the magic bytes of the file command
     b"PK\x03\x04": ("a zip archive", _UNPACK),
     b"7z\xbc\xaf\x27\x1c": ("a 7z archive", _UNPACK),
     b"Rar!\x1a\x07": ("a RAR archive", _UNPACK),
-    b"\x1f\x9d": ("a file packed by compress", "unpack it with uncompress"),
-    b"\x04\x22\x4d\x18": ("a file packed by lz4", "unpack it with lz4 -d"),
+    b"\x1f\x9d": ("a file compressed with compress", "unpack it with uncompress"),
+    b"\x04\x22\x4d\x18": ("a file compressed with lz4", "unpack it with lz4 -d"),
     b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1": ("an Excel or other Office file", _SAVE),
     b"\x89HDF\r\n\x1a\n": ("an HDF5 file", _SAVE),
     b"ARROW1": ("an Arrow (Feather) file", _SAVE),
@@ -55,19 +58,19 @@ _FOREIGN: dict[bytes, tuple[str, str]] = {  # as the file command knows them
     b"<!doctype": ("a web page", "download the data itself"),
     b"<html": ("a web page", "download the data itself"),
 }
-_TAR_PLACE = 257  # of "ustar" in a POSIX tar archive
+_TAR_OFFSET = 257  # of "ustar" in a POSIX tar archive
 
 
 def find_packing(head: bytes) -> Packing:
-    """What a file with these first bytes is packed by; "" for nothing that is known."""
-    for packing, magic in _PACKED.items():
+    """How a file with these first bytes is compressed; "" if it is not, or not in a known way."""
+    for packing, magic in _MAGIC_BYTES.items():
         if head.startswith(magic) and (packing != "bz2" or head[4:10] in _BZIP2_BLOCKS):
             return packing
     return ""
 
 
 def unpack(stream: pa.NativeFile, packing: Packing) -> pa.NativeFile:
-    """The plain bytes of a stream."""
+    """Uncompress a stream."""
     if packing == "xz":
         return pa.PythonFile(lzma.open(stream), mode="r")
     return pa.CompressedInputStream(stream, packing) if packing else stream
@@ -79,32 +82,32 @@ def is_parquet(head: bytes) -> bool:
 
 
 def refuse_foreign(head: bytes, file: str, packing: Packing) -> None:
-    """Refuse what is known to be no shard.
+    """Refuse a file that is known not to be a shard.
 
     Args:
-        head: the first plain bytes.
-        file: for the message.
-        packing: that they were packed by.
+        head: the first uncompressed bytes.
+        file: the file, for the message.
+        packing: how the file is compressed.
 
     Raises:
-        DataError: says what it is, and what to do.
+        DataError: says what the file is, and what to do.
     """
-    within = f", packed by {packing}" if packing else ""
+    within = f", compressed with {packing}" if packing else ""
     if packing and (is_parquet(head) or find_packing(head)):
-        what = "Parquet" if is_parquet(head) else f"a file packed by {find_packing(head)}"
+        what = "Parquet" if is_parquet(head) else f"a file compressed with {find_packing(head)}"
         fix = f"unpack it: {UNPACKERS[packing]}"
         raise DataError(f"{what}{within}", fix, file=file)
-    if head[_TAR_PLACE : _TAR_PLACE + 5] == b"ustar":
+    if head[_TAR_OFFSET : _TAR_OFFSET + 5] == b"ustar":
         raise DataError(f"a tar archive{within}", _UNPACK, file=file)
     for magic, (what, fix) in _FOREIGN.items():
         if head.startswith(magic):
             if what == "a zip archive":
-                what, fix = _zip_archive(head)
+                what, fix = _describe_zip(head)
             raise DataError(f"{what}{within}", fix, file=file)
 
 
-def _zip_archive(head: bytes) -> tuple[str, str]:
-    """What a zip archive is by the name of its first member."""
+def _describe_zip(head: bytes) -> tuple[str, str]:
+    """What a zip archive is, by the name of its first member, and what to do."""
     first = head[30:200]
     if b".npy" in first:
         return "NumPy arrays (.npz)", "convert them with lstmfcn convert"

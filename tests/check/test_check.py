@@ -19,7 +19,7 @@ from lstmfcn.data.writer import opened_csv
 from lstmfcn.errors import DataError, OutputError
 from tests.helpers.small_shards import shard_of
 
-CLEAN = "no fault: training takes this data"
+CLEAN = "no faults: training accepts this data"
 
 
 def table_of(names, seed=0, n_timepoints=6):
@@ -29,13 +29,13 @@ def table_of(names, seed=0, n_timepoints=6):
 
 
 def found_in(folder, validation=None, **options):
-    """The suspicions, by kind."""
+    """The warnings, by kind."""
     findings = check(str(folder), validation and str(validation), **options)
     assert findings.n_faults == 0
-    return {suspicion.kind: suspicion for suspicion in findings.suspicions}
+    return {warning.kind: warning for warning in findings.warnings}
 
 
-def test_good_data_has_neither_faults_nor_suspicions(tmp_path):
+def test_good_data_has_neither_faults_nor_warnings(tmp_path):
     for i in range(2):
         shard_of(table_of(["ant", "bee"] * 10, seed=i), tmp_path / "train" / f"{i}.csv")
     shard_of(table_of(["ant", "bee"] * 5, seed=9), tmp_path / "valid.parquet")
@@ -66,16 +66,17 @@ def test_rows_of_the_same_series_are_told_with_their_places(tmp_path):
     shared = pd.concat([table_of(["ant", "bee"], seed=5), table.iloc[[7, 8]].assign(y="ant")])
     shard_of(shared, tmp_path / "valid.csv")
     findings = check(str(tmp_path / "train"), str(tmp_path / "valid.csv"))
-    found = {suspicion.kind: suspicion for suspicion in findings.suspicions}
-    assert found["duplicates"].places == [f"{b}, row 2, as {a}, row 3"]
-    assert found["contradictions"].places == [f"{b}, row 3, as {a}, row 5"]
+    found = {warning.kind: warning for warning in findings.warnings}
+    assert found["duplicates"].places == [f"{b}, row 2, same as {a}, row 3"]
+    assert found["contradictions"].places == [f"{b}, row 3, same as {a}, row 5"]
     valid = tmp_path / "valid.csv"
     assert found["shared_rows"].places == [
-        f"{valid}, row 3, as {a}, row 8",
-        f"{valid}, row 4, as {a}, row 9",
+        f"{valid}, row 3, same as {a}, row 8",
+        f"{valid}, row 4, same as {a}, row 9",
     ]
-    assert "2 validation rows of 4 with the series of a training row, 1 with another class" in str(
-        found["shared_rows"]
+    assert (
+        "2 of 4 validation rows with the same series as a training row, 1 with another class"
+        in str(found["shared_rows"])
     )
     dropped = rows_to_drop(findings.training, findings.validation, duplicates=True, shared=True)
     assert {file: sorted(rows) for file, rows in dropped.items()} == {str(a): [8, 9], str(b): [2]}
@@ -87,10 +88,10 @@ def test_rows_of_the_same_series_are_told_with_their_places(tmp_path):
     )
     aside = pd.read_csv(tmp_path / "clean" / "set_aside.csv")
     assert aside["fix"].tolist() == [
-        "left out by --drop-shared",
-        "left out by --drop-shared",
-        "write a number there or leave the row out",
-        "left out by --drop-duplicates",
+        "removed by --drop-shared",
+        "removed by --drop-shared",
+        "write a number or remove the row",
+        "removed by --drop-duplicates",
     ]
     clean = found_in(tmp_path / "clean" / "train", tmp_path / "clean" / "validation")
     assert clean.keys() == {"contradictions"}
@@ -142,18 +143,18 @@ def test_kept_names_that_stand_for_missing_labels_are_told(tmp_path):
     found = found_in(tmp_path / "a.csv", missing_labels="name")
     assert str(found["missing_names"]) == (
         "2 classes whose name often stands for a missing label: NA (10), null (10); "
-        "without --missing-labels name such rows are refused"
+        "without --missing-labels name, training refuses such rows"
     )
 
 
 @pytest.mark.parametrize(
     ("lines", "advice"),
     [
-        ("y,x_1\na,1\nb,2\na,no\n", "mend them, or leave such rows out with --fix --output DIR"),
-        ("y,x_1\na,no\nb,no\n", "mend them"),
-        ("x_1,x_2\n1,2\n", "mend them"),
-        ("y,x_1,x_1\na,1,2\n", "mend them"),
-        ("y,x_1\na,1\na,2\n", "mend them"),
+        ("y,x_1\na,1\nb,2\na,no\n", "correct them, or remove these rows with --fix --output DIR"),
+        ("y,x_1\na,no\nb,no\n", "correct them"),
+        ("x_1,x_2\n1,2\n", "correct them"),
+        ("y,x_1,x_1\na,1,2\n", "correct them"),
+        ("y,x_1\na,1\na,2\n", "correct them"),
     ],
 )
 def test_leaving_rows_out_is_advised_where_others_are_left(tmp_path, capsys, lines, advice):
@@ -186,9 +187,9 @@ def test_validation_without_a_class_is_told_and_an_unknown_class_refused(tmp_pat
     findings = check(str(tmp_path / "train.csv"), valid)
     assert [str(fault) for fault in findings.faults] == [
         f"{valid}, row 3, column y: found the class 'cat'; "
-        "the model knows ant, bee; correct the label or train anew"
+        "the model's classes are ant, bee; correct the label or train a new model"
     ]
-    assert [s.kind for s in findings.suspicions] == ["not_validated"]
+    assert [warning.kind for warning in findings.warnings] == ["not_validated"]
 
 
 def test_missing_values_are_faults_or_lengths(tmp_path):
@@ -198,7 +199,7 @@ def test_missing_values_are_faults_or_lengths(tmp_path):
     shard_of(table, tmp_path / "a.csv")
     assert check(str(tmp_path / "a.csv")).n_faults == 3
     lines = list(to_text(check(str(tmp_path / "a.csv"), missing="mask")))
-    assert "  series of 4 to 6 timepoints, median 6; 1 value missing within" in lines
+    assert "  series of 4 to 6 timepoints, median 6; 1 value missing inside the series" in lines
     assert CLEAN in lines
 
 
@@ -248,8 +249,8 @@ def test_the_command_lists_up_to_a_limit_and_ends_with_2(tmp_path, capsys):
     assert f"  {data}/a.csv, row 2, column x_2: found 'abc'; write a number" in captured.out
     assert "  and 2 more; --limit 3 lists all\n" in captured.out
     assert captured.err.splitlines()[-1] == (
-        f"lstmfcn: {data}: found 3 faults; mend them, or leave such rows out with "
-        "--fix --output DIR"
+        f"lstmfcn: {data}: found 3 faults; correct them, or remove these rows with --fix "
+        "--output DIR"
     )
     assert main(["check", str(data), "--limit", "1", "--json"]) == 2
     found = json.loads(capsys.readouterr().out)
@@ -276,10 +277,10 @@ def test_flags_that_go_together_are_refused_alone(tmp_path, capsys, flags):
 
 def test_nothing_is_written_into_the_data_or_where_nothing_could_be_trained(tmp_path):
     findings = check(str(bad_data(tmp_path / "in")))
-    with pytest.raises(OutputError, match="lies in the data"):
+    with pytest.raises(OutputError, match="is inside the data"):
         write_clean(findings, tmp_path / "in" / "clean", {})
     (tmp_path / "in" / "a.csv").write_text("y,x_1\na,1\na,2\nb,c\n")
-    with pytest.raises(DataError, match="only the class a, once rows with faults are left out"):
+    with pytest.raises(DataError, match="only the class a, after rows with faults were removed"):
         write_clean(check(str(tmp_path / "in")), tmp_path / "clean", {})
     assert [path.name for path in tmp_path.iterdir()] == ["in"]
 
@@ -326,7 +327,7 @@ def test_fix_leaves_out_lines_that_are_no_rows(tmp_path, above, name):
     findings = check(str(tmp_path / "in"))
     found = [fault.found for fault in findings.faults]
     assert found[bool(ABOVE[above]) :] == [
-        "text in place of all values (mV, mV, mV, mV, mV, mV), such as units",
+        "text instead of all values (mV, mV, mV, mV, mV, mV), perhaps units",
         "a second header",
         "an empty row",
         "an empty row",
@@ -366,7 +367,7 @@ def test_a_second_header_of_other_columns_leaves_out_the_whole_file(tmp_path):
     (tmp_path / "in" / "b.csv").write_text(table.to_csv(index=False))
     findings = check(str(tmp_path / "in"))
     assert [(f.row, f.found) for f in findings.faults] == [
-        (11, "a second header, of columns that stand otherwise than in the first")
+        (11, "a second header, with other columns or another order")
     ]
     cleaned = write_clean(findings, tmp_path / "clean", {})
     assert (cleaned.n_rows, cleaned.n_shards_left_out) == (10, 1)
@@ -384,7 +385,7 @@ def test_a_shard_that_changes_while_it_is_checked_is_refused(tmp_path, monkeypat
 
     monkeypatch.setattr(check_module, "read_headers", read_and_cut)
     (fault,) = check(str(path)).faults
-    assert fault.found == "a file that changed while it was read"
+    assert fault.found == "a file that changed while it was being read"
 
 
 @pytest.mark.parametrize("broken", [False, True])
@@ -437,7 +438,7 @@ def test_rows_of_numbers_in_another_form_are_no_units(tmp_path, cell, separator)
     text = "\n".join(["y,x_1,x_2", *rows]).replace(",", separator)
     (tmp_path / "a.csv").write_text(f"{text}\na{separator}{cell}{separator}{cell}\n")
     faults = check(str(tmp_path / "a.csv")).faults
-    told = "write all numbers with one decimal mark, and none between thousands"
+    told = "use one decimal mark in all numbers, and no thousands separators"
     assert [(f.row, f.column, f.fix) for f in faults] == [(301, "x_1", told), (301, "x_2", told)]
 
 

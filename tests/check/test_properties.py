@@ -191,7 +191,7 @@ def test_check_lists_exactly_what_was_corrupted_and_fix_leaves_exactly_the_rest(
     refused = {str(folder / "in" / name) for name, file in files.items() if file.refused}
     told = {(f, None, None) if f in refused else (f, r, c) for f, r, c in told}
     assert told == set(expected)
-    assert sum(e.n_faults for e in findings.parts.values()) == findings.n_faults
+    assert sum(scan.n_faults for scan in findings.scans.values()) == findings.n_faults
 
     write_clean(findings, folder / "out", {})
     train_reads(folder / "out" / "train", task_of(kind))

@@ -46,5 +46,5 @@ def test_cells_longer_than_csv_reads_are_told_in_a_line(tmp_path, name, text):
 
 
 def test_packed_files_that_are_no_table_are_refused(tmp_path):
-    with pytest.raises(DataError, match="found a zip archive, packed by gzip"):
+    with pytest.raises(DataError, match="found a zip archive, compressed with gzip"):
         converted(tmp_path, "a.tsv.gz", gzip.compress(b"PK\x03\x04" + b"0" * 400))

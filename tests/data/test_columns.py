@@ -11,10 +11,10 @@ from lstmfcn.data.columns import (
 from lstmfcn.errors import DataError
 
 RENAME = (
-    "rename what is no value, for names that start with x are values; name all values x_1, x_2, "
-    "..., or x1_1, x1_2, ... (channel, timepoint)"
+    "rename columns that are not values (names that start with x are values), or name all "
+    "values x_1, x_2, ... or x1_1, x1_2, ... (channel, timepoint)"
 )
-ONE = ", or name those of one channel x_1, x_2, ...; rename what is no value"
+ONE = "; name the columns of a single channel x_1, x_2, ...; rename columns that are not values"
 
 
 @given(st.integers(1, 12), st.integers(1, 12))
@@ -51,21 +51,21 @@ def test_other_names_are_one_channel_in_their_order(header):
 @pytest.mark.parametrize(
     ("header", "message"),
     [
-        ("x1_1,x1_2,x2_1", "found channel 2 without x2_2, which channel 1 has; give every channel "
+        ("x1_1,x1_2,x2_1", "found channel 2 without x2_2, which channel 1 has; give all channels "
          f"the same timepoints{ONE}"),
         ("x1_1,x2_1,x2_2,x2_3", "found channel 1 without x1_2 and 1 more, which channel 2 has; "
-         f"give every channel the same timepoints{ONE}"),
-        ("x1_1,x2_01", "found channel 2 without x2_1, which channel 1 has; give every channel the "
+         f"give all channels the same timepoints{ONE}"),
+        ("x1_1,x2_01", "found channel 2 without x2_1, which channel 1 has; give all channels the "
          f"same timepoints{ONE}"),
         ("x1_1,x2_1,x_3", f"found the column x_3 beside x1_1, x2_1; {RENAME}"),
         ("xid,x_1,x_2", f"found the column xid beside x_1, x_2; {RENAME}"),
         ("xmin,xmax,x_1", f"found the column xmin, xmax beside x_1; {RENAME}"),
         ("x_1,x_2,xmin,x_mean", f"found the column xmin, x_mean beside x_1, x_2; {RENAME}"),
         ("x_1,x_2,x_3,x2021", f"found the column x2021 beside x_1, x_2, x_3; {RENAME}"),
-        ("x_a_1,x_b_1,x_a_2", "found channel b without x_b_2, which channel a has; give every "
-         f"channel the same timepoints{ONE}"),
+        ("x_a_1,x_b_1,x_a_2", "found channel b without x_b_2, which channel a has; give all "
+         f"channels the same timepoints{ONE}"),
         ("x_2020_1,x_2021_1,x_2021_2", "found channel 2020 without x_2020_2, which channel 2021 "
-         f"has; give every channel the same timepoints{ONE}"),
+         f"has; give all channels the same timepoints{ONE}"),
     ],
 )  # fmt: skip
 def test_channels_that_do_not_fit_together_are_refused(header, message):

@@ -60,7 +60,7 @@ def test_a_full_disk_is_told_in_a_line(tmp_path):
         collector.add(np.ones((1, 5), dtype=np.float32))
     assert str(refusal.value) == (
         f"{tmp_path}/values.f32: rows cannot be stored (No space left on device); "
-        "make room there, or grant more memory with --memory-gb"
+        "free space there, or allow more memory with --memory-gb"
     )
     assert refusal.value.__cause__.errno == errno.ENOSPC
     collector._file.close()

@@ -82,16 +82,22 @@ def test_names_of_any_characters_are_read_where_they_are_quoted(names, separator
 @pytest.mark.parametrize(
     ("above", "found"),
     [
-        ("sep=,\n", "the line 'sep=,', which is for Excel, above the header; remove it, as"),
-        ('"SEP=;"\n', "the line '\"SEP=;\"', which is for Excel, above the header; remove it, as"),
-        ("# by a logger\n", "the comment '# by a logger' above the header; remove it, as"),
-        ('# 5" of rain\n', "the comment '# 5\" of rain' above the header; remove it, as"),
-        ("% a\n\n% b\n", "2 lines above the header, first the comment '% a'; remove them, as"),
-        ("Logger 7\n", "the line 'Logger 7' above the header; remove it, as lstmfcn check --fix"),
-        ("label,mV,mV\n", "the line 'label,mV,mV' above the header; remove it, as"),
-        ("\n\n# a\n", "the comment '# a' above the header; remove it, as"),
+        ("sep=,\n", "the line 'sep=,', which is for Excel, above the header; remove it (lstmfcn"),
+        (
+            '"SEP=;"\n',
+            "the line '\"SEP=;\"', which is for Excel, above the header; remove it (lstmfcn",
+        ),
+        ("# by a logger\n", "the comment '# by a logger' above the header; remove it (lstmfcn"),
+        ('# 5" of rain\n', "the comment '# 5\" of rain' above the header; remove it (lstmfcn"),
+        (
+            "% a\n\n% b\n",
+            "2 lines above the header, starting with the comment '% a'; remove them (lstmfcn",
+        ),
+        ("Logger 7\n", "the line 'Logger 7' above the header; remove it (lstmfcn check --fix"),
+        ("label,mV,mV\n", "the line 'label,mV,mV' above the header; remove it (lstmfcn"),
+        ("\n\n# a\n", "the comment '# a' above the header; remove it (lstmfcn"),
         ("# " + "a" * 99 + "\n", "the comment '# " + "a" * 38 + "...' above the header; remove"),
-        ("# größer\n", "the comment '# größer' above the header; remove it, as lstmfcn check"),
+        ("# größer\n", "the comment '# größer' above the header; remove it (lstmfcn check"),
     ],
 )
 @pytest.mark.parametrize("end", ["\n", "\r\n", "\r"])
@@ -124,15 +130,15 @@ def test_a_file_without_header_is_told_with_the_command_that_gives_it_one(
     without = "last" if "up)" in cells else "none" if label == "last" else label
     for labels, place in {True: label, False: without}.items():
         assert told(tmp_path, content, labels=labels) == (
-            f"a first line that looks like data {cells}, so no header; lstmfcn convert "
-            f"--input a.csv --output DIR --no-header --label {place} writes one"
+            f"a first line that looks like data {cells}, not like a header; add a header "
+            f"with lstmfcn convert --input a.csv --output DIR --no-header --label {place}"
         )
 
 
 def test_a_tsv_of_the_archive_is_told_to_be_converted(tmp_path):
     assert told(tmp_path, "1\t0.5\t0.25\n2\t0.5\t0.1\n", "Toy_TRAIN.tsv") == (
-        "a first line that looks like data (1, 0.5, 0.25), so no header; "
-        "lstmfcn convert --input Toy_TRAIN.tsv --output DIR writes one"
+        "a first line that looks like data (1, 0.5, 0.25), not like a header; "
+        "add a header with lstmfcn convert --input Toy_TRAIN.tsv --output DIR"
     )
 
 
@@ -142,15 +148,15 @@ def test_a_tsv_of_the_archive_is_told_to_be_converted(tmp_path):
 def test_a_header_of_numbers_is_not_taken_for_a_row(tmp_path, header):
     found = told(tmp_path, header + "\n0.5,0.25,1,3\n")
     assert found.startswith("a header of numbers (")
-    assert "; name the values x_1, x_2, ... and the label y; if this line is a row, the" in found
+    assert "; name the values x_1, x_2, ... and the label y; if this line is a row, add" in found
 
 
 @pytest.mark.parametrize("header", ["# y,x_1,x_2", "#x_1,x_2,y", "# y;x_1;x_2"])
 def test_a_header_behind_a_comment_mark_is_told(tmp_path, header):
     first = header.replace(";", ",").split(",")[0]
     assert told(tmp_path, f"{header}\n1,2,3\n") == (
-        f"a header behind a comment mark ({first}); "
-        "remove the mark; numpy.savetxt writes none with comments=''"
+        f"a header after a comment mark ({first}); "
+        "remove the mark; in numpy.savetxt use comments=''"
     )
 
 
@@ -186,7 +192,7 @@ def test_wide_text_is_told_with_the_command_that_converts_it(tmp_path, encoding,
 )
 def test_a_header_in_another_encoding_is_told(tmp_path, content, cell, encoding):
     assert told(tmp_path, content) == (
-        f"bytes that are no UTF-8, likely {encoding}, in which a cell is {cell!r}; "
+        f"bytes that are not UTF-8, probably {encoding}, in which a cell reads {cell!r}; "
         f"convert it: iconv -f {encoding} -t UTF-8 a.csv > new.csv"
     )
     assert told(tmp_path, gzip.compress(content), "b.csv.gz").endswith(
@@ -224,12 +230,15 @@ def archive(kind):
         (archive("npz"), "NumPy arrays (.npz); convert them with lstmfcn convert"),
         (archive("npy"), "a NumPy array (.npy); convert it with lstmfcn convert"),
         (archive("tar"), "a tar archive; unpack it"),
-        (gzip.compress(archive("tar")), "a tar archive, packed by gzip; unpack it"),
+        (gzip.compress(archive("tar")), "a tar archive, compressed with gzip; unpack it"),
         (archive("feather"), "an Arrow (Feather) file; save its table"),
         (archive("orc"), "an ORC file; save its table"),
-        (gzip.compress(gzip.compress(b"a")), "a file packed by gzip, packed by gzip; unpack it"),
-        (b"version https://git-lfs.github.com/spec/v1\n", "a Git LFS pointer; fetch the file"),
-        (b"/annex/objects/SHA256E-s1--a.csv\n", "a git-annex pointer; fetch the file"),
+        (
+            gzip.compress(gzip.compress(b"a")),
+            "a file compressed with gzip, compressed with gzip; unpack it",
+        ),
+        (b"version https://git-lfs.github.com/spec/v1\n", "a Git LFS pointer; fetch the real file"),
+        (b"/annex/objects/SHA256E-s1--a.csv\n", "a git-annex pointer; fetch the real file"),
         (b"<!DOCTYPE html>\n<html>", "a web page; download the data itself"),
         (b"@relation a\n@data\n1,2\n", "a .ts or .arff file (@relation a); convert it"),
         (b"# c\n@problemName a\n", "a .ts or .arff file (@problemName a); convert it"),
@@ -244,7 +253,7 @@ def test_parquet_within_a_packing_is_told(tmp_path):
     pd.DataFrame({"y": ["a"], "x_1": [1.0]}).to_parquet(buffer)
     for pack, name, command in ((gzip, "gzip", "gzip -dc"), (lzma, "xz", "xz -dc")):
         assert told(tmp_path, pack.compress(buffer.getvalue())) == (
-            f"Parquet, packed by {name}; unpack it: {command}"
+            f"Parquet, compressed with {name}; unpack it: {command}"
         )
 
 

@@ -8,7 +8,7 @@ from pyarrow import fs
 
 from lstmfcn.data import listing
 from lstmfcn.data.reader import open_dataset
-from lstmfcn.data.shards import _leads, _matches, find_shards
+from lstmfcn.data.shards import _matches, _may_contain, find_shards
 from lstmfcn.errors import DataError
 
 ROW = "y,x_1\na,1\n"
@@ -36,8 +36,8 @@ def test_a_link_to_nothing_is_refused_by_name(tmp_path, name, pattern):
         with pytest.raises(DataError) as refusal:
             find_shards(str(data))
         assert str(refusal.value) == (
-            f"{tmp_path / name}: found a link to nothing (/not/fetched); fetch what it stands for "
-            "(such as dvc pull, git annex get), or remove it"
+            f"{tmp_path / name}: found a link to a file that does not exist (/not/fetched); "
+            "fetch its content (for example with dvc pull or git annex get), or remove it"
         )
 
 
@@ -46,7 +46,7 @@ def test_a_link_to_nothing_may_have_been_a_folder_that_a_glob_leads_through(tmp_
     (tmp_path / "b").symlink_to("/not/fetched")
     (tmp_path / "_c").symlink_to("/not/fetched")
     (tmp_path / "d").symlink_to("d")
-    with pytest.raises(DataError, match=r"/(b|d): found a link to nothing"):
+    with pytest.raises(DataError, match=r"/(b|d): found a link to a file that does not exist"):
         find_shards(f"{tmp_path}/*/x.csv")
     assert found(f"{tmp_path}/a/x.c*") == ["x.csv"]
 
@@ -58,7 +58,7 @@ def test_a_link_to_what_is_read_already_is_passed_over_and_told(tmp_path, caplog
     (data / "again").symlink_to(target)
     (data / "sub" / "up").symlink_to("..")
     assert found(data) == ["a.csv", "sub/b.csv"]
-    assert caplog.messages == ["passed over, links to what is read already: again, sub/up"]
+    assert caplog.messages == ["links skipped, because their files are read already: again, sub/up"]
     assert found(f"{data}/**/*.csv") == ["a.csv", "sub/b.csv"]
 
 
@@ -72,7 +72,7 @@ def test_what_lies_outside_is_read_once_whatever_links_lead_there(tmp_path, capl
     (outside / "deep" / "loop").symlink_to(outside)
     assert found(data) == ["a.csv", "one/b.csv", "one/deep/c.csv"]
     told = "one/back, one/deep/loop, three, two"
-    assert caplog.messages == [f"passed over, links to what is read already: {told}"]
+    assert caplog.messages == [f"links skipped, because their files are read already: {told}"]
 
 
 def test_two_names_of_one_file_are_read_once(tmp_path, caplog):
@@ -87,8 +87,8 @@ def test_two_names_of_one_file_are_read_once(tmp_path, caplog):
     (data / "h.txt").hardlink_to(data / "a.csv")
     assert found(data) == ["a.csv", "c.csv", "f.csv"]
     assert caplog.messages == [
-        "passed over, links to what is read already: b.csv, d.csv, e.csv, g.csv",
-        "not read, by their names no data: h.txt",
+        "links skipped, because their files are read already: b.csv, d.csv, e.csv, g.csv",
+        "skipped, because their names are not those of data files: h.txt",
     ]
 
 
@@ -121,7 +121,7 @@ def test_what_is_no_file_is_named(tmp_path, caplog):
     tree(tmp_path, "a.csv")
     os.mkfifo(tmp_path / "b.csv")
     assert found(tmp_path) == ["a.csv"]
-    assert caplog.messages == ["not read, as these are no files: b.csv"]
+    assert caplog.messages == ["skipped, because they are not regular files: b.csv"]
 
 
 @pytest.mark.parametrize("data", ["", "*.csv", "caf\udce9.csv"])
@@ -131,7 +131,8 @@ def test_a_name_that_is_no_utf8_is_refused_in_a_line(tmp_path, data):
     with pytest.raises(DataError) as refusal:
         find_shards(str(tmp_path / data))
     assert str(refusal.value) == (
-        f"{tmp_path}/caf\\xe9.csv: found a name that is no UTF-8; rename it, such as by convmv"
+        f"{tmp_path}/caf\\xe9.csv: found a name that is not UTF-8; rename it, for example with "
+        "convmv"
     )
 
 
@@ -141,7 +142,9 @@ def test_other_names_that_are_no_utf8_are_told_as_other_files_are(tmp_path, capl
         pass
     with caplog.at_level(logging.WARNING):
         assert found(tmp_path) == ["a.csv"]
-    assert caplog.messages == ["not read, by their names no data: caf\\xe9.txt"]
+    assert caplog.messages == [
+        "skipped, because their names are not those of data files: caf\\xe9.txt"
+    ]
 
 
 @pytest.mark.parametrize(
@@ -172,11 +175,13 @@ def test_another_filesystem_gives_what_the_local_one_does(tmp_path, pattern):
     tree(tmp_path, "x.csv", "a/x.csv", "b/x.csv", "a/deep/x.csv", "_h/x.csv", "a/.h/x.csv")
     other = fs.SubTreeFileSystem(str(tmp_path), fs.LocalFileSystem())
     parts = tuple(pattern.split("/")) if pattern else ("**",)
-    wanted = listing.Wanted(
-        lambda names: _matches(names, parts), lambda names: _leads(names, parts), "**" in parts
+    wanted = listing.FileFilter(
+        lambda names: _matches(names, parts),
+        lambda names: _may_contain(names, parts),
+        "**" in parts,
     )
-    here = listing.files_below(fs.LocalFileSystem(), str(tmp_path), wanted)
-    there = listing.files_below(other, "", wanted)
+    here = listing.list_files(fs.LocalFileSystem(), str(tmp_path), wanted)
+    there = listing.list_files(other, "", wanted)
     assert [file.name for file in there.files] == [file.name for file in here.files]
     assert [file.modified_ns for file in there.files] == [file.modified_ns for file in here.files]
 

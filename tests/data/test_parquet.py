@@ -91,17 +91,15 @@ def test_shards_of_shorter_lists_are_filled_up_to_the_longest_and_to_the_models(
     (shard,) = open_dataset(str(tmp_path / "a.parquet"), schema=schema, labels=False).shards
     assert read_header_for(shard, schema) == ["y", "x_1", "x_2", "x_3"]
     write(tmp_path / "long.parquet", y=["b"], x=[[1.0, 2.0, 3.0, 4.0]])
-    assert "found 4 value columns, with x_4 beside them" in refusal(
-        tmp_path / "long.parquet", schema
-    )
-    assert "b.parquet: found 3 value columns, with x_3 beside them" in refusal(tmp_path)
+    assert "found 4 value columns (unexpected: x_4)" in refusal(tmp_path / "long.parquet", schema)
+    assert "b.parquet: found 3 value columns (unexpected: x_3)" in refusal(tmp_path)
 
 
 def test_a_shorter_list_is_refused_by_its_row(tmp_path):
     path = write(tmp_path / "a.parquet", y=["a", "b"], x=[[1.0, 2.0], [3.0]])
     assert refusal(path) == (
-        f"{path}, row 2, column x_2: found an empty cell; write a number there or leave the row "
-        "out, or train with --missing mask"
+        f"{path}, row 2, column x_2: found an empty cell; write a number or remove the row, or "
+        "train with --missing mask"
     )
 
 
@@ -126,7 +124,7 @@ def test_text_of_any_type_is_class_names(tmp_path, labels):
 
 def test_bytes_that_are_no_text_are_refused_by_their_row(tmp_path):
     path = write(tmp_path / "a.parquet", y=[b"a", b"\xff"], x_1=[1.0, 2.0])
-    found = "found bytes that are no UTF-8; store text as UTF-8"
+    found = "found bytes that are not UTF-8; store text as UTF-8"
     assert refusal(path) == f"{path}, row 2, column y: {found}"
 
 
@@ -174,13 +172,13 @@ def test_bools_are_1_and_0_in_label_columns(tmp_path):
 @pytest.mark.parametrize(
     ("column", "kind", "fix"),
     [
-        ([[[1.0]]], "list<element: list<element: double>>", "store a column a timepoint, or one "
-         "list column x of numbers"),
-        ([["a"]], "list<element: string>", "store a column a timepoint, or one list column x of "
-         "numbers"),
-        ([{"a": 1}], "struct<a: int64>", "store a column a timepoint, or one list column x of "
-         "numbers"),
-        (["a"], "string", "store numbers there"),
+        ([[[1.0]]], "list<element: list<element: double>>", "store one column for each "
+         "timepoint, or one list column x of numbers"),
+        ([["a"]], "list<element: string>", "store one column for each timepoint, or one list "
+         "column x of numbers"),
+        ([{"a": 1}], "struct<a: int64>", "store one column for each timepoint, or one list "
+         "column x of numbers"),
+        (["a"], "string", "store numbers"),
     ],
 )  # fmt: skip
 def test_other_types_of_values_are_refused_with_the_way_to_store_them(tmp_path, column, kind, fix):

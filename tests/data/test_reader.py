@@ -25,21 +25,21 @@ from lstmfcn.data.reader import open_dataset, read_tables
 from lstmfcn.errors import DataError
 
 NAMED, ONE_HOT = "y,x_1,x_2\n", "y_1,y_2,x_1,x_2\n"
-NUMBER = "write a number there or leave the row out"
+NUMBER = "write a number or remove the row"
 GAP = f"{NUMBER}, or train with --missing mask"
-CLASS = "write the row's class there or leave the row out"
-BIT = "write 0 or 1 there"
-SINGLE_1 = "put a single 1 in the row, or use --task multilabel"
+CLASS = "write the row's class or remove the row"
+BIT = "write 0 or 1"
+SINGLE_1 = "put exactly one 1 in the row, or use --task multilabel"
 NAN, INF, MINUS_INF = (
-    f"{value}, which is no finite 32-bit number" for value in ("nan", "inf", "-inf")
+    f"{value}, which is not a finite 32-bit number" for value in ("nan", "inf", "-inf")
 )
-CELLS = "the header has 3 columns: give the row as many"
-FILL = "fill the file or remove it"
-VALUES = "give the values columns whose names start with x, separated by commas"
+CELLS = "the header has 3 columns: write one cell for each"
+FILL = "add rows or remove the file"
+VALUES = "start the names of the value columns with x, and separate names by commas"
 BOTH = "column y_1 to y_2"
 RENAME = (
-    "rename what is no value, for names that start with x are values; name all values x_1, x_2, "
-    "..., or x1_1, x1_2, ... (channel, timepoint)"
+    "rename columns that are not values (names that start with x are values), or name all "
+    "values x_1, x_2, ... or x1_1, x1_2, ... (channel, timepoint)"
 )
 quickly = settings(max_examples=60, database=None)
 
@@ -92,14 +92,15 @@ def refusal_of(data, *args, **options):
         ("multiclass", NAMED + "a,1,2\na,1\n", ", row 2", "2 cells", CELLS),
         ("multiclass", NAMED + "a,1,2,3\n", ", row 1", "4 cells", CELLS),
         ("multiclass", NAMED, "", "a header but no rows", FILL),
-        ("multiclass", "", "", "an empty file", "fill it or remove it"),
+        ("multiclass", "", "", "an empty file", "add rows to it or remove it"),
         ("multiclass", "y,z\na,1\n", "", "no value column in the header (y, z)", VALUES),
         ("multiclass", "\n\n", "", "no value column in the header (nothing)", VALUES),
         ("multiclass", ONE_HOT + "1,0,1,2\n0,0,1,2\n", f", row 2, {BOTH}", "no class", SINGLE_1),
         ("multiclass", ONE_HOT + "1,1,1,2\n", f", row 1, {BOTH}", "2 classes (y_1, y_2)", SINGLE_1),
         ("multiclass", ONE_HOT + "1,,1,2\n", ", row 1, column y_2", "an empty cell", BIT),
-        ("multiclass", NAMED + "a,1,2\nNA,1,2\n", ", row 2, column y", "'NA', a missing label",
-         f"{CLASS}, or keep such names as classes with --missing-labels name"),
+        ("multiclass", NAMED + "a,1,2\nNA,1,2\n", ", row 2, column y", "'NA', which stands for a "
+         "missing label",
+         f"{CLASS}, or use --missing-labels name if it is a class"),
         ("multiclass", NAMED + "a,1,?\n", ", row 1, column x_2", "'?'",
          f"{GAP} --missing-marker '?'"),
         ("multiclass", ONE_HOT + "1,NA,1,2\n", ", row 1, column y_2", "'NA'", BIT),
@@ -161,16 +162,16 @@ def test_a_broken_file_is_refused_by_name(tmp_path, name, content):
     (tmp_path / name).write_bytes(content)
     message = str(refusal_of(tmp_path))
     assert message.startswith(f"{tmp_path / name}: found a file that cannot be read (")
-    assert message.endswith("); check that it is whole and readable")
+    assert message.endswith("); check that it is complete and that you may read it")
     assert "\n" not in message
 
 
 DISAGREEING = [
-    ("y,x_1,x_2,x_4\na,1,2,4\n", "3 value columns, without x_3, with x_4 beside them"),
-    ("y,x_1,x_2\na,1,2\n", "2 value columns, without x_3"),
-    ("y,x_1,x_2,x_3,x_4\na,1,2,3,4\n", "4 value columns, with x_4 beside them"),
+    ("y,x_1,x_2,x_4\na,1,2,4\n", "3 value columns (missing: x_3; unexpected: x_4)"),
+    ("y,x_1,x_2\na,1,2\n", "2 value columns (missing: x_3)"),
+    ("y,x_1,x_2,x_3,x_4\na,1,2,3,4\n", "4 value columns (unexpected: x_4)"),
 ]
-THREE = "give it the 3 value columns x_1, x_2, x_3"
+THREE = "the file must have the 3 value columns x_1, x_2, x_3"
 
 
 @pytest.mark.parametrize(("content", "found"), DISAGREEING)
@@ -193,7 +194,7 @@ def test_data_of_other_length_or_columns_than_the_models_are_refused(
 def test_tables_of_a_shard_with_other_columns_are_refused(tmp_path):
     write(tmp_path, {"a.csv": NAMED + "a,1,2\n"})
     found = open_dataset(str(tmp_path))
-    with pytest.raises(DataError, match="without x_2"):
+    with pytest.raises(DataError, match="missing: x_2"):
         next(read_tables(found.shards[0], found.schema, True, ["y", "x_1"]))
 
 
@@ -201,8 +202,8 @@ def test_label_columns_must_agree_only_where_labels_are_read(tmp_path):
     schema = reader.SeriesSchema.from_header(["y_1", "y_2", "x_1", "x_2"], "multiclass")
     write(tmp_path, {"a.csv": "x_2,x_1,y_1,y_3,y_4\n2,1,no,,label\n"})
     assert str(refusal_of(tmp_path, schema=schema)) == (
-        f"{tmp_path / 'a.csv'}: found 3 label columns, without y_2, with y_3, y_4 beside them; "
-        "give it the 2 label columns y_1, y_2"
+        f"{tmp_path / 'a.csv'}: found 3 label columns (missing: y_2; unexpected: y_3, y_4); "
+        "the file must have the 2 label columns y_1, y_2"
     )
     assert read(tmp_path, schema=schema, labels=False)[1].tolist() == [[1, 2]]
 
@@ -354,9 +355,9 @@ def test_blanks_around_a_number_are_no_fault(tmp_path):
         (
             [[[1.0]]],
             "list<element: list<element: double>>",
-            "store a column a timepoint, or one list column x of numbers",
+            "store one column for each timepoint, or one list column x of numbers",
         ),
-        (["q"], "string", "store numbers there"),
+        (["q"], "string", "store numbers"),
     ],
 )
 def test_a_parquet_column_that_holds_no_numbers_is_refused_by_name(tmp_path, column, kind, fix):
@@ -373,7 +374,7 @@ def test_a_header_alone_is_refused_with_and_without_a_newline(tmp_path):
         path = tmp_path / "a.csv"
         path.write_text(text)
         shards = open_dataset(str(path))
-        with pytest.raises(DataError, match=r"a.csv: found a header but no rows; fill the file"):
+        with pytest.raises(DataError, match=r"a.csv: found a header but no rows; add rows or"):
             list(read_tables(shards.shards[0], shards.schema, True, shards.headers[0]))
 
 
@@ -416,7 +417,9 @@ def test_a_label_is_never_a_gap(tmp_path):
     path.write_text(NAMED + "a,1,2\nNA,1,NA\n")
     found = open_dataset(str(path), missing="mask")
     ((table, source),) = read_tables(found.shards[0], found.schema, True, found.headers[0])
-    with pytest.raises(DataError, match="row 2, column y: found 'NA', a missing label"):
+    with pytest.raises(
+        DataError, match="row 2, column y: found 'NA', which stands for a missing label"
+    ):
         found.schema.label_names(table, source)
 
 
@@ -515,19 +518,22 @@ def test_class_names_with_decimal_commas_are_those_with_points(tmp_path, written
         (["y\tx_1\tx_2", "a\t0.5\t1.5", "b\t0,5\t1.5"], "row 2, column x_1: found '0,5'"),
         (["y;x_1", "a;0,5", "b;0,5;7"], "row 2: found 3 cells; the header has 2 columns"),
         (["y,x_1;x_2", "a,1;2"], ": found names separated by both ',' and ';' in the header"),
-        (["y,x_1,x_2", "a,1,2", "y,x_1,x_2", "b,1,2"], "row 2: found a second header; leave"),
-        (["y,x_1", "a,1", "y,x_1", "b,1"], "row 2: found a second header; leave the row out"),
-        (["y,n,x_1", "a,1,1", "y,m,x_1", "b,1,2"], "row 2: found a second header; leave the"),
-        (["y,x_1,x_2", "a,1,2", "y,x_2,x_1", "b,1,2"], "row 2: found a second header, of col"),
-        (["y,n,x_1", "a,1,1", "n,y,x_1", "1,b,2"], "row 2: found a second header, of columns"),
-        (["y,x_1", "a,1", "y,n,x_1", "b,1,2"], "row 2: found a second header, of columns"),
-        (["y,x_1,x_2", "label,mV,mV", "a,1,2"], "row 1: found text in place of all values (mV,"),
-        (["y_1,y_2,x_1,x_2", "-,-,s,s", "0,1,1,2"], "row 1: found text in place of all values"),
-        (["y,x_1,x_2", "a,1,2", ",,", ",,"], "row 2: found an empty row; leave the row out, as"),
-        (["y,x_1,x_2", "a,1,2", " , , "], "row 2: found an empty row; leave the row out, as"),
+        (["y,x_1,x_2", "a,1,2", "y,x_1,x_2", "b,1,2"], "row 2: found a second header; remove"),
+        (["y,x_1", "a,1", "y,x_1", "b,1"], "row 2: found a second header; remove the row"),
+        (["y,n,x_1", "a,1,1", "y,m,x_1", "b,1,2"], "row 2: found a second header; remove the"),
+        (["y,x_1,x_2", "a,1,2", "y,x_2,x_1", "b,1,2"], "row 2: found a second header, with other"),
+        (
+            ["y,n,x_1", "a,1,1", "n,y,x_1", "1,b,2"],
+            "row 2: found a second header, with other columns",
+        ),
+        (["y,x_1", "a,1", "y,n,x_1", "b,1,2"], "row 2: found a second header, with other columns"),
+        (["y,x_1,x_2", "label,mV,mV", "a,1,2"], "row 1: found text instead of all values (mV,"),
+        (["y_1,y_2,x_1,x_2", "-,-,s,s", "0,1,1,2"], "row 1: found text instead of all values"),
+        (["y,x_1,x_2", "a,1,2", ",,", ",,"], "row 2: found an empty row; remove the row ("),
+        (["y,x_1,x_2", "a,1,2", " , , "], "row 2: found an empty row; remove the row ("),
         (["y,x_1,x_2", "a,,2", ",,"], "row 1, column x_1: found an empty cell"),
         (["y_1,y_2,x_1", "0,1,5", ",,"], "row 2: found an empty row"),
-        (["y,x_1,x_2", "a,1,2", "# end"], "row 2: found a comment among the rows; leave the"),
+        (["y,x_1,x_2", "a,1,2", "# end"], "row 2: found a comment among the rows; remove the"),
     ],
 )
 def test_a_line_that_is_no_row_is_told_once(tmp_path, lines, message):
@@ -563,7 +569,7 @@ LONG = 5000
 def test_a_line_without_end_is_refused_without_being_held(tmp_path, monkeypatch, packing, content):
     monkeypatch.setattr(dialect, "MOST_LINE_CHARACTERS", 4000)
     write(tmp_path, {"a.csv": packed(content, packing)})
-    told = f"{tmp_path}/a.csv: found a line of more than 16 MiB; end each row's line; see that it"
+    told = f"{tmp_path}/a.csv: found a line of more than 16 MiB; check that the file is CSV and"
     assert str(refusal_of(tmp_path)).startswith(told)
     (fault,) = [fault for fault in check(str(tmp_path)).faults if fault.row is None]
     assert str(fault).startswith(told)
@@ -629,7 +635,8 @@ def test_a_shard_that_changes_between_survey_and_reading_is_refused(tmp_path, ch
         list(read_tables(shard, found.schema, True, found.headers[0]))
     if name == "a.csv":
         assert str(refused.value) == (
-            f"{path}: found a file that changed while it was read; start again once it is written"
+            f"{path}: found a file that changed while it was being read; run the command again "
+            "when the file is complete"
         )
 
 
@@ -640,7 +647,7 @@ def test_a_file_system_that_knows_no_times_refuses_by_size_alone(tmp_path):
     os.utime(tmp_path / "a.csv", ns=(1, 1))
     assert list(read_tables(shard, found.schema, True, found.headers[0]))
     longer(tmp_path / "a.csv")
-    with pytest.raises(DataError, match="changed while it was read"):
+    with pytest.raises(DataError, match="changed while it was being read"):
         list(read_tables(shard, found.schema, True, found.headers[0]))
 
 
@@ -653,5 +660,5 @@ def test_times_of_other_file_systems_are_compared_by_the_second(tmp_path):
     shard = replace(local, path="a.csv", filesystem=other, modified_ns=second)
     assert list(read_tables(shard, found.schema, True, found.headers[0]))
     shard = replace(shard, modified_ns=second - 10**9)
-    with pytest.raises(DataError, match="changed while it was read"):
+    with pytest.raises(DataError, match="changed while it was being read"):
         list(read_tables(shard, found.schema, True, found.headers[0]))

@@ -85,13 +85,13 @@ def test_a_table_without_the_models_columns_is_refused_by_name(library, columns,
         order_columns(table, [NAMES])
     assert str(refusal.value) == (
         f"found a table without {missing}; "
-        "name its columns as the model's, or give an array of the values in their order"
+        "use the model's column names, or pass an array with the values in the model's order"
     )
 
 
 def test_a_table_with_more_values_than_the_model_has_is_refused():
     table = pd.DataFrame(np.ones((2, 4)), columns=[*NAMES, "x_4"])
-    with pytest.raises(DataError, match="1 value column that the model has not, x_4; leave"):
+    with pytest.raises(DataError, match="1 value column that the model does not have, x_4; leave"):
         order_columns(table, [NAMES])
 
 
@@ -113,8 +113,8 @@ def test_of_two_sets_of_names_the_one_that_is_there_counts():
 
 def test_axes_are_swapped_where_channels_are_more_than_timepoints():
     assert swapped_axes(1, 60) is swapped_axes(3, 3) is swapped_axes(1, 1) is None
-    assert swapped_axes(60, 1).startswith("60 channels of 1 timepoint: the axes are (N, channels,")
-    assert swapped_axes(60, 3).endswith("give X.transpose(0, 2, 1)")
+    assert swapped_axes(60, 1).startswith("60 channels of 1 timepoint: the axes must be (N,")
+    assert swapped_axes(60, 3).endswith("pass X.transpose(0, 2, 1)")
 
 
 def test_cells_without_series_and_values_of_one_element():

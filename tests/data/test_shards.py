@@ -63,7 +63,7 @@ def test_other_files_of_a_folder_are_passed_over_with_a_warning(tree, caplog):
     with caplog.at_level(logging.WARNING):
         assert "README.md" not in found(tree)
     assert [record.getMessage() for record in caplog.records] == [
-        "not read, by their names no data: README.md, sub/notes.txt"
+        "skipped, because their names are not those of data files: README.md, sub/notes.txt"
     ]
 
 
@@ -151,7 +151,9 @@ def test_a_folder_gives_data_in_any_packing_by_suffixes_in_any_case(tmp_path, ca
     for name in (*names, *others):
         (tmp_path / name).write_text("y,x\n1,2\n")
     assert found(tmp_path) == names
-    assert caplog.messages == [f"not read, by their names no data: {', '.join(others)}"]
+    assert caplog.messages == [
+        f"skipped, because their names are not those of data files: {', '.join(others)}"
+    ]
 
 
 def test_a_shard_keeps_its_layout_on_the_way_to_another_process(tmp_path):
@@ -169,7 +171,7 @@ def test_a_shard_keeps_its_layout_on_the_way_to_another_process(tmp_path):
 def test_a_pipe_is_refused(tmp_path, name, monkeypatch):
     monkeypatch.chdir(tmp_path)
     os.mkfifo("pipe")
-    with pytest.raises(DataError, match="write it to a file first, and name that"):
+    with pytest.raises(DataError, match="save it as a file first, and give that file"):
         find_shards(name)
 
 
@@ -185,8 +187,8 @@ def test_a_label_in_the_name_of_a_folder_is_told(tmp_path, layout, data):
     with pytest.raises(DataError) as refusal:
         open_dataset(str(named))
     assert str(refusal.value) == (
-        f"{path}: found no label column in the header, but y=up in the name of a folder; write it "
-        "into the files as a column y: pandas.read_parquet(FOLDER) reads both"
+        f"{path}: found no label column in the header, but y=up as the name of a folder; add a "
+        "column y to the files: pandas.read_parquet(FOLDER) reads both"
     )
     open_dataset(
         str(named), schema=SeriesSchema.from_header(["y", "x_1"], "multiclass"), labels=False
@@ -215,7 +217,7 @@ def test_a_folder_or_glob_without_shards_is_refused(tmp_path, data):
         find_shards(str(tmp_path / data))
     assert str(refusal.value) == (
         f"{tmp_path / data}: found no shard; "
-        "name files, or a folder with files ending in .csv, .csv.gz, .tsv or .parquet"
+        "give files, or a folder with files ending in .csv, .csv.gz, .tsv or .parquet"
     )
 
 
@@ -226,7 +228,7 @@ def test_an_empty_file_is_refused_however_it_is_named(tmp_path, data):
     with pytest.raises(DataError) as refusal:
         find_shards(str(tmp_path / data))
     assert str(refusal.value) == (
-        f"{tmp_path / 'empty.csv'}: found an empty file; fill it or remove it"
+        f"{tmp_path / 'empty.csv'}: found an empty file; add rows to it or remove it"
     )
 
 
@@ -234,7 +236,7 @@ def test_a_uri_of_no_known_filesystem_is_refused():
     with pytest.raises(DataError) as refusal:
         find_shards("nowhere://bucket/a.csv")
     message = str(refusal.value)
-    assert message.startswith("nowhere://bucket/a.csv: found an address that does not open (")
+    assert message.startswith("nowhere://bucket/a.csv: found a URI that cannot be opened (")
     assert message.endswith("); check it")
 
 
@@ -292,7 +294,7 @@ def test_one_argument_in_a_list_is_that_argument(tree):
 def test_a_file_that_two_arguments_name_is_refused(tree, again, monkeypatch):
     (tree / "link.csv").symlink_to(tree / "b.csv")
     monkeypatch.chdir(tree)
-    with pytest.raises(DataError, match=r"csv: found a file that is named twice; name it once"):
+    with pytest.raises(DataError, match=r"csv: found a file that is given twice; give it once"):
         find_shards(["b.csv", again.format(tree=tree) or str(tree)])
 
 

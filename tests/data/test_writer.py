@@ -55,9 +55,7 @@ def test_a_folder_that_holds_something_is_refused_and_left_alone(tmp_path):
     (tmp_path / "mine.txt").write_text("mine")
     with pytest.raises(OutputError) as refusal:
         write_shards(tmp_path, ["a"], [[1]], 1)
-    assert str(refusal.value) == (
-        f"{tmp_path}: holds something already; name a new --output or remove it"
-    )
+    assert str(refusal.value) == (f"{tmp_path}: is not empty; choose a new --output or remove it")
     assert [path.name for path in tmp_path.iterdir()] == ["mine.txt"]
 
 

@@ -281,7 +281,7 @@ def test_saving_makes_the_folders_above_and_fills_an_empty_one(tmp_path):
 def test_saving_over_a_file_is_refused_and_leaves_it(tmp_path):
     path = tmp_path / "model"
     path.write_text("mine")
-    with pytest.raises(OutputError, match="is a file; name a folder"):
+    with pytest.raises(OutputError, match="is a file; choose a folder"):
         tiny_artifact().save(path)
     assert path.read_text() == "mine"
     assert names(tmp_path) == ["model"]

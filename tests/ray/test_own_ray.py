@@ -85,7 +85,7 @@ def test_the_end_of_ray_is_told_soon_and_its_files_are_this_users_alone(name, tm
         assert time.monotonic() - killed < 10
     assert process.returncode == 1
     assert told[-1] == (
-        f"lstmfcn: Ray ended: its process {name} was killed or crashed; go on with: python -m "
+        f"lstmfcn: Ray ended: its process {name} was killed or crashed; resume with: python -m "
         f"lstmfcn train --output {tmp_path / 'run'} --cpus-per-worker 1 --resume"
     )
     assert not [line for line in told if "Traceback" in line]

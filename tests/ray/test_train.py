@@ -167,7 +167,7 @@ def test_training_continues_from_a_model_and_says_what_applies(tmp_path, caplog)
     third, _ = run(tmp_path, other, "third", hyperparameters=given, model=str(first / "model"))
     assert Artifact.load(third / "model").scaler == old.scaler
     strange = write(tmp_path / "strange", waves(60).rename(columns={"x_12": "x_99"}))
-    with pytest.raises(DataError, match=r"without x_12, with x_99 beside them"):
+    with pytest.raises(DataError, match=r"\(missing: x_12; unexpected: x_99\)"):
         run(tmp_path, strange, "fourth", model=str(first / "model"))
     fewer = write(tmp_path / "fewer", waves(60).drop(columns="y_3"))
     with pytest.raises(DataError, match=r"found 2 label columns, without y_3; .* y_1, y_2, y_3"):

@@ -32,7 +32,7 @@ NUMBERS = st.floats(width=32, allow_nan=False, allow_infinity=False)
 SERIES = st.lists(NUMBERS, min_size=N_TIMEPOINTS, max_size=N_TIMEPOINTS)
 
 
-HUGE = "row 1, column x_0: found 10000000000000000000... (401 characters), which is no finite 32"
+HUGE = "row 1, column x_0: found 10000000000000000000... (401 characters), which is not a fin"
 CHANNELS = tiny_schema(n_channels=3)
 NESTED = [ROW[:4], ROW[4:8], ROW[8:]]
 
@@ -91,8 +91,8 @@ def test_a_number_half_way_between_two_is_rounded_once():
     [
         (CSV, "", "found no rows; send at least one series"),
         (CSV, HEADER, "found no rows; send at least one series"),
-        (CSV, b"\xff\xfe", "found bytes that are no UTF-8; send the body as UTF-8"),
-        (CSV, "1,2", "row 1: found 2 cells; the header has 12 columns: give the row as many"),
+        (CSV, b"\xff\xfe", "found bytes that are not UTF-8; send the body as UTF-8"),
+        (CSV, "1,2", "row 1: found 2 cells; the header has 12 columns: write one cell for each"),
         (CSV, f"{LINE}\n{LINE},1", "row 2: found 13 cells; the header has 12 columns: give the"),
         (CSV, LINE.replace("3", "three", 1), "row 1, column x_2: found 'three'; write a number"),
         (
@@ -276,8 +276,8 @@ def test_other_rows_of_whole_numbers_are_rows(row):
     [
         (CSV, ",".join(f"t_{i}" for i in range(12)), "found a header of other columns (t_0, t_1"),
         (CSV, "time,a,b,c,d,e,f,g,h,i,j,k", "found a header of other columns (time, a, ... k"),
-        ("text/csv; header=present", LINE, "found numbers in place of column names (0.5, -1.25"),
-        ("text/csv; header=absent", HEADER, "row 1: found a second header; leave the row out"),
+        ("text/csv; header=present", LINE, "found numbers instead of column names (0.5, -1.25"),
+        ("text/csv; header=absent", HEADER, "row 1: found a second header; remove the row"),
     ],
 )
 def test_a_header_is_told_by_its_names_or_by_the_client(kind, first, message):
@@ -312,11 +312,11 @@ def test_separators_in_texts_do_not_separate():
 @pytest.mark.parametrize(
     ("cell", "message"),
     [
-        ("NaN", "found NaN, which is no finite 32-bit number; send a number there"),
-        ("Infinity", "found Infinity, which is no finite 32-bit number"),
-        ("-Infinity", "found Infinity, which is no finite 32-bit number"),
-        ("1e400", "found 1e400, which is no finite 32-bit number"),
-        ("1" * 5000, "found 11111111111111111111... (5000 characters), which is no finite 32-bit"),
+        ("NaN", "found NaN, which is not a finite 32-bit number; send a number there"),
+        ("Infinity", "found Infinity, which is not a finite 32-bit number"),
+        ("-Infinity", "found Infinity, which is not a finite 32-bit number"),
+        ("1e400", "found 1e400, which is not a finite 32-bit number"),
+        ("1" * 5000, "found 11111111111111111111... (5000 characters), which is not a finite"),
         ('"' + "a" * 5000 + '"', 'found "aaaaaaaaaaaaaaaaaaa... (5002 characters); send a number'),
         ("{}", "found {}; send a number there"),
     ],
@@ -371,7 +371,7 @@ def test_gaps_of_csv_may_be_marked_as_in_shards(marker):
     for body in (f"{marker},2,3", f"x_2,id,x_1,x_3\n2,7,{marker},3", f"\n{marker},2,3\n"):
         found = decoded("text/csv", body, schema=schema)
         np.testing.assert_array_equal(found, [[np.nan, 2, 3]])
-    with pytest.raises(DataError, match=r"row 1, column x_1: found '-'; write a number there"):
+    with pytest.raises(DataError, match=r"row 1, column x_1: found '-'; write a number"):
         decoded("text/csv", "-,2,3", schema=schema)
     refusing = schema.model_copy(update={"missing": "refuse"})
     with pytest.raises(DataError, match="row 1, column x_1: found"):

@@ -176,7 +176,7 @@ def test_new_folder_refuses_a_full_folder_and_a_file(tmp_path, path):
     with pytest.raises(OutputError) as refusal:
         new_folder(tmp_path / path)
     assert str(refusal.value) == (
-        f"{tmp_path / path}: holds something already; name a new --output or remove it"
+        f"{tmp_path / path}: is not empty; choose a new --output or remove it"
     )
 
 
@@ -203,7 +203,9 @@ def test_a_folder_that_holds_anything_else_is_never_replaced(tmp_path):
     (standing / "deep" / "work").write_text("of years")
     (standing / "new").write_text("old")
     with (
-        pytest.raises(OutputError, match="standing: holds deep, which would be lost; name another"),
+        pytest.raises(
+            OutputError, match="standing: holds deep, which would be lost; choose another folder"
+        ),
         atomic_directory(standing) as folder,
     ):
         (folder / "new").write_text("x")
@@ -217,7 +219,7 @@ def test_the_current_folder_and_those_above_are_never_replaced(tmp_path, monkeyp
     current = tmp_path / "current"
     current.mkdir()
     monkeypatch.chdir(current)
-    refused = pytest.raises(OutputError, match="is the current folder or above it")
+    refused = pytest.raises(OutputError, match="is the current folder or contains it")
     with refused, atomic_directory(Path(place)):
         pass
     assert current.exists()
@@ -259,7 +261,7 @@ def test_what_can_be_written_leaves_nothing_behind(tmp_path, monkeypatch):
     ],
 )
 def test_a_uri_is_no_output(uri):
-    with pytest.raises(OutputError, match=r"name one on storage that every machine reaches$"):
+    with pytest.raises(OutputError, match=r"give a folder on storage that all machines share$"):
         local_path(uri)
     with pytest.raises(OutputError):
         local_path(Path(uri) / "model")
@@ -267,7 +269,7 @@ def test_a_uri_is_no_output(uri):
 
 @pytest.mark.parametrize("uri", ["file:///data/run", "file:/data/run", "FILE://data"])
 def test_a_file_uri_is_to_be_written_as_a_path(uri):
-    with pytest.raises(ModelError, match=r"^found .*; write the path alone, without file:$"):
+    with pytest.raises(ModelError, match=r"^found .*; write the path without file:$"):
         local_path(uri, ModelError)
 
 
@@ -359,5 +361,5 @@ def test_only_a_regular_file_of_bounded_size_is_read(tmp_path):
         read_regular(tmp_path / "file", 4)
     os.mkfifo(tmp_path / "pipe")
     for path in (tmp_path / "pipe", Path("/dev/zero"), tmp_path):
-        with pytest.raises(OSError, match=r"no regular file|Is a directory"):
+        with pytest.raises(OSError, match=r"not a regular file|Is a directory"):
             read_regular(path, 5)

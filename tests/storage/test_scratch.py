@@ -75,13 +75,13 @@ def test_what_nobody_is_known_to_have_made_stays(temporary):
 
 
 def test_a_folder_for_sockets_is_short(temporary, monkeypatch):
-    with scratch_folder(most_bytes=30) as folder:
+    with scratch_folder(max_bytes=30) as folder:
         assert folder.parent == Path("/tmp")
         assert len(str(folder)) <= 30
-    with scratch_folder(most_bytes=300) as folder:
+    with scratch_folder(max_bytes=300) as folder:
         assert folder.parent == temporary
     monkeypatch.setattr(os, "access", lambda *_: False)
-    with pytest.raises(ResourceError) as refusal, scratch_folder(most_bytes=30):
+    with pytest.raises(ResourceError) as refusal, scratch_folder(max_bytes=30):
         pass
     assert str(refusal.value) == (
         f"the folder for temporary files, {temporary}, has too long a path for sockets, and /tmp "
@@ -97,5 +97,5 @@ def test_no_folder_for_temporary_files_is_told_in_a_line(monkeypatch):
     with pytest.raises(ResourceError) as refusal, scratch_folder():
         pass
     assert str(refusal.value) == (
-        "no folder for temporary files can be written to; set TMPDIR to one that can"
+        "no folder for temporary files is writable; set TMPDIR to a writable folder"
     )
