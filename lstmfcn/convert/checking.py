@@ -1,4 +1,4 @@
-"""What training would refuse in a series is refused before it is written."""
+"""Refuse series that training would refuse, before anything is written."""
 
 from __future__ import annotations
 
@@ -16,19 +16,22 @@ from lstmfcn.data.columns import value_names
 from lstmfcn.errors import DataError
 from lstmfcn.hyperparameters import MissingName
 
-_NO_NAME = re.compile("[\0-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
-"""Line breaks, other control characters, and halves of characters."""
+_CONTROL_CHARACTERS = re.compile("[\0-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
+"""Line breaks, other control characters and unpaired surrogates."""
 
 logger = logging.getLogger(__name__)
 
 
 @dataclass
 class Shape:
-    """What all series together are; none are zeros.
+    """The shape of all series together.
 
     Attributes:
-        n_timepoints: of the longest.
-        step: from one time to the next, where the file has times.
+        n_rows: the number of series.
+        n_channels: the number of channels of every series.
+        n_timepoints: the length of the longest series.
+        has_labels: whether the series have classes.
+        step: the step between times, if the file has times.
     """
 
     n_rows: int = 0
@@ -39,18 +42,18 @@ class Shape:
 
 
 def with_empty_cells(series: Series) -> Series:
-    """Gaps as empty text."""
+    """Replace the texts of gaps by empty text."""
     return series._replace(
-        channels=[["" if is_gap(v) else v for v in channel] for channel in series.channels]
+        channels=[["" if is_gap(text) else text for text in channel] for channel in series.channels]
     )
 
 
 def validate_series(all_series: Iterable[Series], file: str, missing: MissingName) -> Shape:
-    """Look at every series, and refuse the first that training would refuse.
+    """Check every series, and refuse the first that training would refuse.
 
     Raises:
-        DataError: a series of another length or number of channels, a value that is no number, no
-            class, times that the order alone does not say.
+        DataError: a series has another length or number of channels, a value that is not a number,
+            no class, or times that are not equally spaced.
     """
     shape = Shape()
     for series in all_series:
@@ -82,13 +85,13 @@ def _check_lengths(series: Series, shape: Shape, file: str, missing: MissingName
     longest = max(len(values) for values in series.channels)
     if missing == "mask":
         shape.n_timepoints = max(shape.n_timepoints, longest)
-    wanted = max(1, shape.n_timepoints)
+    expected = max(1, shape.n_timepoints)
     for i, values in enumerate(series.channels, start=1):
-        if len(values) != wanted and missing == "refuse":
+        if len(values) != expected and missing == "refuse":
             raise DataError(
                 pluralize(len(values), "value")
                 + (f" in dimension {i}" if shape.n_channels > 1 else ""),
-                f"the first series has {wanted}; --missing mask fills shorter series with empty "
+                f"the first series has {expected}; --missing mask fills shorter series with empty "
                 "cells",
                 file=file,
                 row=series.row,
@@ -110,7 +113,7 @@ def _check_label(series: Series, file: str) -> None:
             file=file,
             row=series.row,
         )
-    if _NO_NAME.search(label):
+    if _CONTROL_CHARACTERS.search(label):
         raise DataError(
             f"the class {label!r}",
             "write it on one line, without control characters",
@@ -136,9 +139,9 @@ def _check_values(series: Series, file: str, missing: MissingName) -> None:
 
 
 def _column(series: Series, index: int) -> str:
-    """The column of a series' value, counted over all channels."""
-    places = [(i, t) for i, values in enumerate(series.channels) for t in range(len(values))]
-    channel, time = places[index]
+    """The column name of a value, given by its index over all channels."""
+    positions = [(i, t) for i, values in enumerate(series.channels) for t in range(len(values))]
+    channel, time = positions[index]
     return value_names(len(series.channels), time + 1)[channel * (time + 1) + time]
 
 
@@ -155,7 +158,7 @@ def _check_times(series: Series, shape: Shape, file: str) -> None:
         if shape.step and step and not are_equal(step, shape.step):
             raise DataError(
                 f"times that are {step:g} apart",
-                f"those before are {shape.step:g} apart: resample to equal steps",
+                f"earlier times are {shape.step:g} apart: resample to equal steps",
                 file=file,
                 row=series.row,
             )

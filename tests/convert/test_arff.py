@@ -59,10 +59,10 @@ def test_a_quote_within_quotes_is_one(tmp_path):
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        (f"{HEADER}{CLASS}@data\n1,2\n", ", row 1: found 2 cells; write one cell for each of the 3 "
-         "attributes"),
-        (f"{HEADER}{CLASS}@data\n{{0 1, 2 up}}\n", ", row 1: found a sparse row; write one cell "
-         "for each of the 3 attributes"),
+        (f"{HEADER}{CLASS}@data\n1,2\n", ", row 1: found 2 cells; write 3 cells, one for each "
+         "attribute"),
+        (f"{HEADER}{CLASS}@data\n{{0 1, 2 up}}\n", ", row 1: found a sparse row; write 3 cells, "
+         "one for each attribute"),
         (f"{HEADER}{CLASS}@data\n1,2,left\n", ", row 1: found the class 'left'; the header lists "
          "up, far down; correct one of the two"),
         (f"{HEADER}{CLASS}@data\n1,2,?\n", ", row 1: found '?', which stands for a missing class; "

@@ -96,9 +96,8 @@ def test_rows_are_spread_in_order_over_the_shards(tmp_path, shards, rows):
         ("a.ts", "@data\n", ": found no series; give a file that has some"),
         ("a.ts", "1,2:a\n", ": found no line @data; give a file in sktime's .ts format"),
         ("a.ts", "\n", ": found no line @data; give a file in sktime's .ts format"),
-        ("a.dat", "1\t2\n", ": found a file name without a known suffix; name one in .tsv, .txt, "
-         ".ts, "
-         ".arff, .csv, .npz, .npy"),
+        ("a.dat", "1\t2\n", ": found a file name without a known suffix; give a file that ends "
+         "in .tsv, .txt, .ts, .arff, .csv, .npz, .npy"),
     ],
 )  # fmt: skip
 def test_what_cannot_be_converted_is_refused_by_row(tmp_path, name, text, message):

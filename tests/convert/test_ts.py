@@ -42,7 +42,7 @@ CORRECT = "correct one of the two"
         ("@data\n(1,1),(0,2):a\n", ", row 1: found times that do not increase in equal steps; "
          "resample the series, or number the values 1, 2, ... if the times do not matter"),
         ("@data\n(0,1),(1,2):a\n(0,1),(2,2):a\n",
-         ", row 2: found times that are 2 apart; those before are 1 apart: resample to equal "
+         ", row 2: found times that are 2 apart; earlier times are 1 apart: resample to equal "
          "steps"),
         ("@data\n(0,1),(1,2):(1,1),(2,2):a\n",
          ", row 1: found channels that start at different times; keep only the times that all "
