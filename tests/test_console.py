@@ -16,10 +16,10 @@ REPOSITORY = Path(lstmfcn.__file__).parents[1]
 TRAINING = """
 import logging, time
 from lstmfcn.training.progress import Progress
-from lstmfcn.console import Manners, stage, tell_result, use
+from lstmfcn.console import OutputMode, configure_output, print_result, print_status
 
-use(Manners(quiet={quiet}, as_json={as_json}))
-with stage("starting"):
+configure_output(OutputMode(quiet={quiet}, as_json={as_json}))
+with print_status("starting"):
     time.sleep(0.2)
 with Progress(epochs=2) as progress:
     for epoch in (1, 2):
@@ -28,12 +28,12 @@ with Progress(epochs=2) as progress:
         logging.getLogger().info("a worker was lost in " + 12 * "a long folder/")
         time.sleep(0.2)
 logging.getLogger().warning("a warning")
-tell_result("best: epoch 2", epoch=2)
+print_result("best: epoch 2", epoch=2)
 """
 
 
-def program(**manners):
-    text = TRAINING.format(**{"quiet": False, "as_json": False} | manners)
+def make_program(**mode):
+    text = TRAINING.format(**{"quiet": False, "as_json": False} | mode)
     return [sys.executable, "-c", text]
 
 
@@ -65,8 +65,8 @@ def in_a_pipe(command):
 EPOCH = "epoch: 1 train_loss: 0.50000000 train_accuracy: 0.50000000 (9 rows/s, 1 s left)"
 
 
-def test_in_a_pipe_there_are_lines_and_nothing_else():
-    stdout, stderr = in_a_pipe(program())
+def test_a_pipe_gets_only_lines():
+    stdout, stderr = in_a_pipe(make_program())
     assert stdout[0] == EPOCH
     assert [line.split()[0] for line in stdout] == ["epoch:", "epoch:", "best:"]
     lost = "a worker was lost in " + 12 * "a long folder/"
@@ -74,17 +74,17 @@ def test_in_a_pipe_there_are_lines_and_nothing_else():
 
 
 def test_quiet_leaves_the_result_and_warnings():
-    assert in_a_pipe(program(quiet=True)) == (["best: epoch 2"], ["a warning"])
+    assert in_a_pipe(make_program(quiet=True)) == (["best: epoch 2"], ["a warning"])
 
 
 def test_json_is_one_object_on_stdout_and_progress_goes_to_stderr():
-    (line,), stderr = in_a_pipe(program(as_json=True))
+    (line,), stderr = in_a_pipe(make_program(as_json=True))
     assert json.loads(line) == {"epoch": 2}
     assert EPOCH in stderr
 
 
 def test_on_a_terminal_whole_lines_appear_above_a_bar_in_colours():
-    shown = on_a_terminal(program())
+    shown = on_a_terminal(make_program())
     assert "\x1b[?25l" in shown  # the cursor is hidden, and is there again at the end
     assert shown.rindex("\x1b[?25h") > shown.rindex("\x1b[?25l")
     assert re.search(r"\x1b\[[0-9;]*m", shown)
@@ -95,24 +95,24 @@ def test_on_a_terminal_whole_lines_appear_above_a_bar_in_colours():
 
 
 def test_no_color_takes_the_colours_away():
-    shown = on_a_terminal(program(), NO_COLOR="1")
+    shown = on_a_terminal(make_program(), NO_COLOR="1")
     assert "━" in shown
     assert not re.search(r"\x1b\[[0-9;]*3[0-9][0-9;]*m", shown)
 
 
-@pytest.mark.parametrize("manners", [{}, {"quiet": True}])
-def test_a_dumb_terminal_and_a_quiet_command_have_no_bar(manners):
-    shown = on_a_terminal(program(**manners), **({} if manners else {"TERM": "dumb"}))
+@pytest.mark.parametrize("mode", [{}, {"quiet": True}])
+def test_a_dumb_terminal_and_a_quiet_command_have_no_bar(mode):
+    shown = on_a_terminal(make_program(**mode), **({} if mode else {"TERM": "dumb"}))
     assert "\x1b" not in shown
     assert "━" not in shown
-    assert (EPOCH in shown) is not bool(manners)
+    assert (EPOCH in shown) is not bool(mode)
 
 
 WAITING = """
 import time
-from lstmfcn.signals import stoppable
+from lstmfcn.signals import graceful_interrupts
 try:
-    with stoppable():
+    with graceful_interrupts():
         try:
             print("ready", flush=True)
             time.sleep(60)
@@ -141,15 +141,16 @@ TAMED = r"a\x1b[31mb\x9b2Jc\rd\u202ee\u2066f\x07g\x7fh\u2028i"
 
 TELLING = """
 import logging
-from lstmfcn.console import Manners, show_all_characters, stage, tell_progress, tell_result, use
+from lstmfcn.console import OutputMode, configure_output, print_progress, print_result, print_status
+from lstmfcn.console import show_all_characters
 show_all_characters()
-use(Manners())
+configure_output(OutputMode())
 name = {name!r}
 logging.getLogger().warning("log %s", name)
-tell_progress("progress " + name)
-with stage("stage " + name + "[red]"):
+print_progress("progress " + name)
+with print_status("stage " + name + "[red]"):
     pass
-tell_result("result " + name)
+print_result("result " + name)
 """
 
 
@@ -180,7 +181,8 @@ def test_names_that_stdout_cannot_encode_are_escaped(encoding):
     assert b"log " + name in done.stderr
 
 
-def test_matplotlib_does_not_tell_of_its_fonts():
-    text = "from lstmfcn.console import Manners, use; import logging; use(Manners()); "
+def test_matplotlib_does_not_log_about_its_fonts():
+    text = "from lstmfcn.console import OutputMode, configure_output; import logging; "
+    text += "configure_output(OutputMode()); "
     text += 'logging.getLogger("matplotlib.font_manager").info("generated new fontManager")'
     assert in_a_pipe([sys.executable, "-c", text]) == ([], [])

@@ -17,5 +17,5 @@ def test_one_is_singular(n, told):
         (999_700, "1 MB"), (1_540_000, "1.54 MB"), (4e9, "4 GB"), (2.5e12, "2,500 GB"),
     ],
 )  # fmt: skip
-def test_bytes_are_told_in_a_unit_that_suits_them(n_bytes, told):
+def test_bytes_are_written_in_a_suitable_unit(n_bytes, told):
     assert format_bytes(n_bytes) == told

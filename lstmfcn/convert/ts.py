@@ -114,21 +114,19 @@ def _refuse_without_classes(header: _Header, file: str) -> None:
 def _parse_series(row: int, label: str | None, parts: list[str], file: str) -> Series:
     if not any(part.lstrip().startswith("(") for part in parts):
         return Series(row, label, [_split_values(part) for part in parts])
-    pairs = []
+    channels, times = [], []
     for part in parts:
-        found = [text.rpartition(",") for text in _PAIR.findall(part)]
-        if not all(comma for _, comma, _ in found) or _PAIR.sub("", part).strip(", "):
+        pairs = [text.rpartition(",") for text in _PAIR.findall(part)]
+        if not all(comma for _, comma, _ in pairs) or _PAIR.sub("", part).strip(", "):
             raise DataError(
                 f"{part[:40]!r} among values with times",
                 "write each value as (time,value)",
                 file=file,
                 row=row,
             )
-        pairs.append(found)
-    channels = [[value.strip() for *_, value in found] for found in pairs]
-    texts = [[time.replace(_COLON, ":").strip() for time, *_ in found] for found in pairs]
-    times = [parse_times(channel, file, row) for channel in texts]
-    return Series(row, label, channels, times)
+        channels.append([value.strip() for *_, value in pairs])
+        times.append([time.replace(_COLON, ":").strip() for time, *_ in pairs])
+    return Series(row, label, channels, [parse_times(texts, file, row) for texts in times])
 
 
 def _split_values(part: str) -> list[str]:

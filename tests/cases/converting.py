@@ -10,7 +10,7 @@ import numpy as np
 
 from tests.cases.case import Case, contains, refused, run
 from tests.cases.inputs import COUNTS, NUMBERED, N, T, X
-from tests.cases.shards import values_of
+from tests.cases.shards import read_values
 
 Act = Callable[[Path, Path], None]
 
@@ -61,7 +61,7 @@ def converts(name: str, *flags: str, **facts: Any) -> Act:
         checked = run("--json", "check", folder / "shards")
         assert checked.code == 0, checked.stdout[-400:]
         contains(checked.facts, **{"n_rows": N, "n_timepoints": T, "n_channels": 1} | facts)
-        values, _labels, _schema = values_of(folder / "shards")
+        values, _labels, _schema = read_values(folder / "shards")
         assert np.array_equal(values, X[: len(values)].astype(np.float32))
 
     return act

@@ -83,7 +83,7 @@ def fixes(name: str, n_rows: int, **facts: Any) -> Act:
     return act
 
 
-def values_of(data: object, missing: str = "refuse") -> tuple[np.ndarray, list[str], Any]:
+def read_values(data: object, missing: str = "refuse") -> tuple[np.ndarray, list[str], Any]:
     """Values (N, V), class names or labels, and schema of a data argument."""
     found = open_dataset(str(data), missing=missing)  # type: ignore[arg-type]
     values, labels = [], []
@@ -98,8 +98,8 @@ def equal_to_base(name: str) -> Act:
     """The values are those of base.csv, bit for bit."""
 
     def act(inputs: Path, _: Path) -> None:
-        values, labels, _schema = values_of(inputs / name)
-        base, names, _schema = values_of(inputs / "base.csv")
+        values, labels, _schema = read_values(inputs / name)
+        base, names, _schema = read_values(inputs / "base.csv")
         assert labels == names
         assert np.array_equal(values, base)
 
@@ -237,7 +237,7 @@ def _channels() -> Iterator[Case]:
         yield Case("channels", name, reads(name, n_channels=2))
 
         def in_order(inputs: Path, _: Path, name: str = name) -> None:
-            values, _labels, schema = values_of(inputs / name)
+            values, _labels, schema = read_values(inputs / name)
             assert schema.n_channels == 2
             assert np.array_equal(values[:, :T], X.astype(np.float32))
             assert np.array_equal(values[:, T:], -X.astype(np.float32))

@@ -24,12 +24,12 @@ def test_attributes_are_timepoints_and_the_nominal_one_is_the_class(tmp_path):
 
 
 @pytest.mark.parametrize("label", [None, "first"])
-def test_the_class_may_stand_first(tmp_path, label):
+def test_the_class_may_be_first(tmp_path, label):
     text = f"@relation a\n{CLASS}@attribute t0 integer\n@data\nup,1\nfar down,2\n"
     assert lines_of(tmp_path, "a.arff", text, label=label)[1:] == ["up,1", "far down,2"]
 
 
-def test_a_relational_attribute_holds_a_line_for_each_channel(tmp_path):
+def test_a_relational_attribute_has_one_line_for_each_channel(tmp_path):
     assert lines_of(tmp_path, "a.arff", RELATIONAL) == [
         "y,x1_1,x1_2,x2_1,x2_2",
         "Standing,1.5,-2,3e-5,4",
@@ -84,7 +84,7 @@ def test_a_quote_within_quotes_is_one(tmp_path):
         (f"{HEADER}{CLASS}@data\n", ": found no series; give a file that has some"),
     ],
 )  # fmt: skip
-def test_what_cannot_be_converted_is_refused(tmp_path, text, message):
+def test_files_that_cannot_be_converted_are_refused(tmp_path, text, message):
     with pytest.raises(DataError) as refusal:
         converted(tmp_path, "a.arff", text)
     assert str(refusal.value) == f"{tmp_path / 'a.arff'}{message}"

@@ -109,7 +109,7 @@ def test_every_value_is_read_back_as_it_was(tmp_path_factory, x):
         ("a.npz", npz(x=np.ones((0, 3)), y=np.ones(0)), "no series; give a file that has some"),
     ],
 )  # fmt: skip
-def test_what_cannot_be_converted_is_refused(tmp_path, name, content, message):
+def test_files_that_cannot_be_converted_are_refused(tmp_path, name, content, message):
     with pytest.raises(DataError) as refusal:
         converted(tmp_path, name, content)
     assert str(refusal.value) == f"{tmp_path / name}: found {message}"
@@ -154,7 +154,7 @@ def test_a_missing_label_is_refused(tmp_path):
         converted(tmp_path, "a.npz", npz(x=X, y=[1.0, np.nan]))
 
 
-def test_packed_arrays_and_what_is_no_array(tmp_path):
+def test_compressed_arrays_and_files_that_are_not_arrays(tmp_path):
     with pytest.raises(DataError) as refused:
         converted(tmp_path, "b.npy", b"no array", label="none")
     assert "found a file that NumPy cannot read (it does not start like an array)" in str(

@@ -27,7 +27,7 @@ def test_a_melted_table_becomes_series_in_order_of_time(tmp_path):
     ]
 
 
-def test_channels_stand_as_they_first_appear(tmp_path):
+def test_channels_are_in_order_of_first_appearance(tmp_path):
     text = """case_id,dim_id,reading_id,value,Label
     0,acc,0,1,a
     0,acc,1,2,a
@@ -58,7 +58,7 @@ def test_labels_may_be_left_out(tmp_path):
     assert rows == ["x_1,x_2,x_3", "1.50,.5,3e-5", "-2,6,+4"]
 
 
-def test_series_may_be_shorter_where_asked_for(tmp_path):
+def test_series_may_be_shorter_with_missing_mask(tmp_path):
     text = "id,time,value,label\n1,1,1,a\n1,2,NA,a\n1,3,3,a\n2,5,7,b\n2,6,8,b\n"
     assert lines_of(tmp_path, "a.csv", text, missing="mask")[1:] == ["a,1,,3", "b,7,8,"]
 
@@ -101,7 +101,7 @@ LONG = (
         ("id,time,value,label\n", ": found no series; give a file that has some"),
     ],
 )  # fmt: skip
-def test_what_cannot_be_converted_is_refused(tmp_path, text, message):
+def test_files_that_cannot_be_converted_are_refused(tmp_path, text, message):
     with pytest.raises(DataError) as refusal:
         converted(tmp_path, "a.csv", text)
     assert str(refusal.value) == f"{tmp_path / 'a.csv'}{message}"

@@ -25,7 +25,7 @@ def test_separators_are_found(tmp_path, name, text):
         ("none", "x_1,x_2,x_3", ["1,2,3", "4,5,6"]),
     ],
 )
-def test_the_class_of_a_headerless_csv_stands_where_it_is_said(tmp_path, label, header, rows):
+def test_label_says_where_the_class_of_a_headerless_csv_is(tmp_path, label, header, rows):
     text = "1,2,3\n4,5,6\n"
     assert lines_of(tmp_path, "a.csv", text, header=False, label=label) == [header, *rows]
 
@@ -45,7 +45,7 @@ def test_quoted_class_names_may_hold_the_separator(tmp_path):
     assert rows == ["y,x_1", '"a,b",1', '"say ""c""",2']
 
 
-def test_channels_that_follow_each_other_are_told_apart(tmp_path):
+def test_channels_in_one_row_are_split(tmp_path):
     text = "a\t1\t2\t3\t4\t5\t6\n"
     assert lines_of(tmp_path, "a.tsv", text, n_channels=3) == [
         "y,x1_1,x1_2,x2_1,x2_2,x3_1,x3_2",
@@ -79,7 +79,7 @@ HEADER = " or a row without any number; lstmfcn train reads a table with a heade
          "be numbers; --missing mask turns gaps into empty cells"),
     ],
 )  # fmt: skip
-def test_what_cannot_be_converted_is_refused(tmp_path, name, text, flags, message):
+def test_files_that_cannot_be_converted_are_refused(tmp_path, name, text, flags, message):
     with pytest.raises(DataError) as refusal:
         converted(tmp_path, name, text, **flags)
     assert str(refusal.value) == f"{tmp_path / name}{message}"

@@ -100,7 +100,7 @@ def test_rows_are_spread_in_order_over_the_shards(tmp_path, shards, rows):
          "in .tsv, .txt, .ts, .arff, .csv, .npz, .npy"),
     ],
 )  # fmt: skip
-def test_what_cannot_be_converted_is_refused_by_row(tmp_path, name, text, message):
+def test_values_that_cannot_be_converted_are_refused_by_row(tmp_path, name, text, message):
     with pytest.raises(DataError) as refusal:
         converted(tmp_path, name, text)
     assert str(refusal.value) == f"{tmp_path / name}{message}"
@@ -121,7 +121,7 @@ def test_gaps_and_shorter_series_become_empty_cells_where_asked_for(tmp_path, na
     assert part.splitlines()[1:] == rows
 
 
-def test_what_is_no_gap_is_refused_all_the_same(tmp_path):
+def test_texts_that_are_not_gaps_are_refused(tmp_path):
     with pytest.raises(DataError, match=r"row 2, column x_1: found 'x'"):
         converted(tmp_path, "a.tsv", "a\t1\tNaN\nb\tx\t2\n", missing="mask")
 
@@ -132,7 +132,7 @@ def test_more_shards_than_rows_are_refused(tmp_path):
     assert str(refusal.value).endswith(": 3 shards for 2 rows; use fewer shards")
 
 
-def test_a_file_that_is_not_there_is_refused(tmp_path):
+def test_a_file_that_does_not_exist_is_refused(tmp_path):
     with pytest.raises(DataError, match=r"a.tsv: found nothing; check the path"):
         convert(str(tmp_path / "a.tsv"), str(tmp_path / "output"))
 
@@ -149,7 +149,7 @@ def test_an_unreadable_file_is_refused(tmp_path):
     assert not (tmp_path / "output").exists()
 
 
-def test_an_output_folder_that_holds_something_is_refused_and_left_alone(tmp_path):
+def test_an_output_folder_that_is_not_empty_is_refused_and_not_changed(tmp_path):
     output = tmp_path / "output"
     output.mkdir()
     (output / "mine.txt").write_text("mine")
@@ -180,7 +180,7 @@ def test_a_row_without_values_or_class_is_refused_and_not_dropped(tmp_path, name
         convert(str(tmp_path / name), str(tmp_path / "out"))
 
 
-def test_a_byte_order_mark_is_no_part_of_the_first_class(tmp_path):
+def test_a_byte_order_mark_is_not_part_of_the_first_class(tmp_path):
     (tmp_path / "a.tsv").write_bytes("1\t2\n".encode("utf-8-sig"))
     convert(str(tmp_path / "a.tsv"), str(tmp_path / "out"))
     assert (tmp_path / "out" / "part-000.csv").read_text() == "y,x_1\n1,2\n"
@@ -277,7 +277,7 @@ def test_a_pipe_is_refused(tmp_path):
          "or none: where the class is in a row"),
     ],
 )  # fmt: skip
-def test_flags_that_say_what_the_file_says_are_refused(tmp_path, name, flags, message):
+def test_flags_for_what_the_file_states_are_refused(tmp_path, name, flags, message):
     with pytest.raises(DataError) as refusal:
         converted(tmp_path, name, "1", **flags)
     assert str(refusal.value) == f"{tmp_path / name}: {message}"

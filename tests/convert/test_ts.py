@@ -56,7 +56,7 @@ CORRECT = "correct one of the two"
          "or one word followed by numbers (t1, t2)"),
     ],
 )  # fmt: skip
-def test_what_the_header_or_the_times_rule_out_is_refused(tmp_path, text, message):
+def test_rows_that_contradict_the_header_are_refused(tmp_path, text, message):
     with pytest.raises(DataError) as refusal:
         converted(tmp_path, "a.ts", text)
     assert str(refusal.value) == f"{tmp_path / 'a.ts'}{message}"
@@ -67,7 +67,7 @@ def test_what_the_header_or_the_times_rule_out_is_refused(tmp_path, text, messag
     "header",
     ["% a comment\n  # another\n@problemName a\n@classLabel true a b\n\n@DATA\n", "@data\n"],
 )
-def test_comments_are_no_rows_wherever_they_stand(tmp_path, header):
+def test_comments_are_not_rows(tmp_path, header):
     text = f"{header}% one\n1,2:a\n# two: 2, 3\n\n  % three\n3,4:b\n"
     assert lines_of(tmp_path, "a.ts", text) == ["y,x_1,x_2", "a,1,2", "b,3,4"]
 
@@ -114,6 +114,6 @@ def test_numbers_are_one_class_however_header_and_rows_write_them(tmp_path):
     assert lines_of(tmp_path, "a.ts", text) == ["y,x_1", "1,5", "2,6"]
 
 
-def test_where_values_may_be_missing_series_may_be_shorter_than_the_header_says(tmp_path):
+def test_series_may_be_shorter_than_the_header_says_with_missing_mask(tmp_path):
     text = "@seriesLength 3\n@data\n1,2,3:a\n4,5:b\n"
     assert lines_of(tmp_path, "a.ts", text, missing="mask")[1:] == ["a,1,2,3", "b,4,5,"]

@@ -25,7 +25,7 @@ def test_names_are_read_as_they_were_given(n_channels, n_timepoints):
 
 
 @given(st.integers(2, 5), st.integers(1, 5), st.randoms())
-def test_in_any_order_a_channel_stands_after_the_other(n_channels, n_timepoints, random):
+def test_columns_in_any_order_give_one_channel_after_the_other(n_channels, n_timepoints, random):
     names = value_names(n_channels, n_timepoints)
     random.shuffle(names)
     found = parse_channels(names)
@@ -118,7 +118,7 @@ def test_fractions_and_signs_belong_to_the_timepoint(header):
         ("x_b,x_a", None),
     ],
 )
-def test_timepoints_that_fall_are_found(header, found):
+def test_decreasing_timepoints_are_found(header, found):
     assert timepoints_out_of_order(header.split(",")) == found
 
 
@@ -130,7 +130,7 @@ def test_sorted_timepoints_are_in_order_and_others_are_not(times):
     assert (timepoints_out_of_order(names) is None) == (times == sorted(times))
 
 
-def test_names_that_tell_no_timepoint_are_listed():
+def test_names_without_timepoint_are_listed():
     assert names_without_numbers(["x_a", "x_b"]) == ["x_a", "x_b"]
     assert names_without_numbers(["x"]) == []
     assert names_without_numbers(["x_1", "x_2"]) == []

@@ -68,7 +68,7 @@ def read(data, task="multiclass", schema=None, labels=True):
     return schema, np.concatenate(values), answers
 
 
-def refusal_of(data, *args, **options):
+def catch_refusal(data, *args, **options):
     with pytest.raises(DataError) as refusal:
         read(data, *args, **options)
     return refusal.value
@@ -113,16 +113,16 @@ def refusal_of(data, *args, **options):
         ("binary", ONE_HOT + "0,0,1,2\n", f", row 1, {BOTH}", "no class", SINGLE_1),
     ],
 )  # fmt: skip
-def test_a_csv_against_the_contract_is_refused(tmp_path, task, content, place, found, fix):
+def test_a_csv_that_breaks_the_format_is_refused(tmp_path, task, content, place, found, fix):
     write(tmp_path, {"a.csv": content})
-    error = refusal_of(tmp_path, task)
+    error = catch_refusal(tmp_path, task)
     assert str(error) == f"{tmp_path / 'a.csv'}{place}: found {found}; {fix}"
 
 
 @pytest.mark.parametrize("value", ["1e39", "-1e39", "1e400"])
 def test_a_number_beyond_float32_is_refused(tmp_path, value):
     write(tmp_path, {"a.csv": f"{NAMED}a,1,2\na,1,{value}\n"})
-    message = str(refusal_of(tmp_path))
+    message = str(catch_refusal(tmp_path))
     assert message.startswith(f"{tmp_path / 'a.csv'}, row 2, column x_2: found ")
     assert message.endswith(f"; {NUMBER}")
 
@@ -139,9 +139,9 @@ def test_a_number_beyond_float32_is_refused(tmp_path, value):
          "a header but no rows", FILL),
     ],
 )  # fmt: skip
-def test_a_parquet_against_the_contract_is_refused(tmp_path, columns, place, found, fix):
+def test_a_parquet_that_breaks_the_format_is_refused(tmp_path, columns, place, found, fix):
     write(tmp_path, {"a.parquet": parquet(**columns)})
-    error = refusal_of(tmp_path)
+    error = catch_refusal(tmp_path)
     assert str(error) == f"{tmp_path / 'a.parquet'}{place}: found {found}; {fix}"
 
 
@@ -160,7 +160,7 @@ def test_a_parquet_against_the_contract_is_refused(tmp_path, columns, place, fou
 )
 def test_a_broken_file_is_refused_by_name(tmp_path, name, content):
     (tmp_path / name).write_bytes(content)
-    message = str(refusal_of(tmp_path))
+    message = str(catch_refusal(tmp_path))
     assert message.startswith(f"{tmp_path / name}: found a file that cannot be read (")
     assert message.endswith("); check that it is complete and that you may read it")
     assert "\n" not in message
@@ -177,7 +177,7 @@ THREE = "the file must have the 3 value columns x_1, x_2, x_3"
 @pytest.mark.parametrize(("content", "found"), DISAGREEING)
 def test_shards_that_disagree_are_refused_before_any_row_is_read(tmp_path, content, found):
     write(tmp_path, {"a.csv": "y,x_1,x_2,x_3\na,broken row\n", "b.csv": content})
-    assert str(refusal_of(tmp_path)) == f"{tmp_path / 'b.csv'}: found {found}; {THREE}"
+    assert str(catch_refusal(tmp_path)) == f"{tmp_path / 'b.csv'}: found {found}; {THREE}"
 
 
 @pytest.mark.parametrize("labels", [True, False])
@@ -187,7 +187,7 @@ def test_data_of_other_length_or_columns_than_the_models_are_refused(
 ):
     schema = reader.SeriesSchema.from_header(["y", "x_1", "x_2", "x_3"], "multiclass")
     write(tmp_path, {"b.csv": content})
-    error = refusal_of(tmp_path, schema=schema, labels=labels)
+    error = catch_refusal(tmp_path, schema=schema, labels=labels)
     assert str(error) == f"{tmp_path / 'b.csv'}: found {found}; {THREE}"
 
 
@@ -201,7 +201,7 @@ def test_tables_of_a_shard_with_other_columns_are_refused(tmp_path):
 def test_label_columns_must_agree_only_where_labels_are_read(tmp_path):
     schema = reader.SeriesSchema.from_header(["y_1", "y_2", "x_1", "x_2"], "multiclass")
     write(tmp_path, {"a.csv": "x_2,x_1,y_1,y_3,y_4\n2,1,no,,label\n"})
-    assert str(refusal_of(tmp_path, schema=schema)) == (
+    assert str(catch_refusal(tmp_path, schema=schema)) == (
         f"{tmp_path / 'a.csv'}: found 3 label columns (missing: y_2; unexpected: y_3, y_4); "
         "the file must have the 2 label columns y_1, y_2"
     )
@@ -273,17 +273,17 @@ def test_rows_that_begin_as_integers_may_go_on_as_floats(tmp_path, monkeypatch):
     ("line", "column"),
     [("a,1,x", "x_2"), ("a,,1", "x_1"), ("a,nan,1", "x_1"), (",1,2", "y"), ("a,1", None)],
 )
-def test_a_fault_in_a_later_block_is_told_with_its_row(tmp_path, monkeypatch, line, column):
+def test_a_fault_in_a_later_block_is_reported_with_its_row(tmp_path, monkeypatch, line, column):
     monkeypatch.setattr(reader, "BLOCK_BYTES", 4096)
     write(tmp_path, {"a.csv": NAMED + "a,1,2\n" * 2500 + "\n\n" + line + "\n" + "a,1,2\n" * 9})
-    error = refusal_of(tmp_path)
+    error = catch_refusal(tmp_path)
     assert (error.row, error.column) == (2501, column)
 
 
-def test_a_fault_in_a_later_batch_of_a_parquet_is_told_with_its_row(tmp_path):
+def test_a_fault_in_a_later_batch_of_parquet_is_reported_with_its_row(tmp_path):
     values = [1.0] * 70_000 + [None]
     write(tmp_path, {"a.parquet": parquet(y=["a"] * 70_001, x=values)})
-    assert refusal_of(tmp_path).row == 70_001
+    assert catch_refusal(tmp_path).row == 70_001
 
 
 MATRICES = hnp.arrays(
@@ -330,18 +330,18 @@ def test_float32_values_are_read_bit_by_bit_in_any_columns_order_and_any_shards(
     data=st.data(),
     text=st.sampled_from(["", "nan", "inf", "1e39", "one", "1;2", '"1,2"', "0x1"]),
 )
-def test_a_corrupted_cell_is_told_at_exactly_its_place(matrix, data, text, tmp_path_factory):
+def test_a_corrupted_cell_is_reported_with_its_row_and_column(matrix, data, text, tmp_path_factory):
     folder = tmp_path_factory.mktemp("data")
     row = data.draw(st.integers(0, matrix.shape[0] - 1))
     column = data.draw(st.integers(1, matrix.shape[1]))
     names, parts = write_matrix(folder, matrix, data, (row, column, text))
     part = next(i for i, rows in enumerate(parts) if row in rows)
-    error = refusal_of(folder)
+    error = catch_refusal(folder)
     assert error.file == str(folder / f"{part}.csv")
     assert (error.row, error.column) == (row - parts[part][0] + 1, names[column])
 
 
-def test_blanks_around_a_number_are_no_fault(tmp_path):
+def test_spaces_around_a_number_are_allowed(tmp_path):
     path = tmp_path / "a.csv"
     path.write_text("y,x_1,x_2\na, 1,2\na,1,bad\n")
     shards = open_dataset(str(path))
@@ -360,7 +360,7 @@ def test_blanks_around_a_number_are_no_fault(tmp_path):
         (["q"], "string", "store numbers"),
     ],
 )
-def test_a_parquet_column_that_holds_no_numbers_is_refused_by_name(tmp_path, column, kind, fix):
+def test_a_parquet_column_without_numbers_is_refused_by_name(tmp_path, column, kind, fix):
     path = tmp_path / "a.parquet"
     pa.parquet.write_table(pa.table({"y": ["a"], "x_1": column}), path)
     shards = open_dataset(str(path))
@@ -392,7 +392,7 @@ MARKERS = ["", "NA", "N/A", "#N/A", "NULL", "null", "None", "<NA>", "nan", "NaN"
 
 @pytest.mark.parametrize("marker", [*MARKERS, "?"])
 @pytest.mark.parametrize("label", ["a", "0"])
-def test_gaps_may_be_marked_as_tables_mark_them(tmp_path, marker, label):
+def test_gaps_may_be_marked_by_the_texts_of_pandas(tmp_path, marker, label):
     path = tmp_path / "a.csv"
     path.write_text(f"{NAMED}{label},1,{marker}\n{label},{marker},2\n")
     found = open_dataset(str(path), missing="mask", missing_marker="?" if marker == "?" else "")
@@ -403,7 +403,7 @@ def test_gaps_may_be_marked_as_tables_mark_them(tmp_path, marker, label):
     assert found.schema.label_names(table, source) == [label, label]
 
 
-def test_a_marker_that_was_not_named_is_refused_though_values_may_be_missing(tmp_path):
+def test_an_unknown_marker_is_refused_even_with_missing_mask(tmp_path):
     path = tmp_path / "a.csv"
     path.write_text(NAMED + "a,1,NA\na,-,2\n")
     found = open_dataset(str(path), missing="mask")
@@ -449,7 +449,7 @@ def text_of(rows, separator, decimal=".", end="\n"):
 @pytest.mark.parametrize(
     ("separator", "decimal"), [(",", "."), (";", "."), (";", ","), ("\t", ".")]
 )
-def test_a_shard_is_read_by_what_its_bytes_say(tmp_path, packing, name, separator, decimal):
+def test_the_format_of_a_shard_is_found_from_its_bytes(tmp_path, packing, name, separator, decimal):
     write(tmp_path, {name: packed(text_of(TABLE, separator, decimal).encode(), packing)})
     schema, values, answers = read(tmp_path / name)
     assert schema.value_columns == ("x_1", "x_2")
@@ -536,18 +536,20 @@ def test_class_names_with_decimal_commas_are_those_with_points(tmp_path, written
         (["y,x_1,x_2", "a,1,2", "# end"], "row 2: found a comment among the rows; remove the"),
     ],
 )
-def test_a_line_that_is_no_row_is_told_once(tmp_path, lines, message):
+def test_a_line_that_is_not_a_row_is_reported_once(tmp_path, lines, message):
     write(tmp_path, {"a.csv": "\n".join(lines)})
-    found = str(refusal_of(tmp_path))
+    found = str(catch_refusal(tmp_path))
     place = "" if message.startswith(":") else ", "
     assert found.startswith(f"{tmp_path}/a.csv{place}{message}")
     assert len([fault for fault in check(str(tmp_path)).faults if str(fault) == found]) == 1
 
 
-def test_empty_rows_are_told_at_their_row_in_any_block(tmp_path, monkeypatch):
+def test_empty_rows_are_reported_with_their_row_in_any_block(tmp_path, monkeypatch):
     monkeypatch.setattr(reader, "BLOCK_BYTES", 4096)
     write(tmp_path, {"a.csv": NAMED + "a,1,2\n" * 2500 + ",,\n" + "a,1,2\n" * 9})
-    assert str(refusal_of(tmp_path)).startswith(f"{tmp_path}/a.csv, row 2501: found an empty row")
+    assert str(catch_refusal(tmp_path)).startswith(
+        f"{tmp_path}/a.csv, row 2501: found an empty row"
+    )
 
 
 LONG = 5000
@@ -570,7 +572,7 @@ def test_a_line_without_end_is_refused_without_being_held(tmp_path, monkeypatch,
     monkeypatch.setattr(dialect, "MOST_LINE_CHARACTERS", 4000)
     write(tmp_path, {"a.csv": packed(content, packing)})
     told = f"{tmp_path}/a.csv: found a line of more than 16 MiB; check that the file is CSV and"
-    assert str(refusal_of(tmp_path)).startswith(told)
+    assert str(catch_refusal(tmp_path)).startswith(told)
     (fault,) = [fault for fault in check(str(tmp_path)).faults if fault.row is None]
     assert str(fault).startswith(told)
 
@@ -594,7 +596,7 @@ def test_a_bomb_takes_little_memory(tmp_path):
     assert int(kilobytes) < 128_000  # half of what the line is long
 
 
-def longer(path):
+def append_row(path):
     with path.open("a") as file:
         file.write("a,1,2\n")
 
@@ -607,7 +609,7 @@ def cut_in_a_number(path):
     os.truncate(path, path.stat().st_size - 2)
 
 
-def written_anew(path):
+def rewrite(path):
     path.write_text(path.read_text().replace("2", "3"))
     os.utime(path, ns=(1, 1))
 
@@ -619,13 +621,13 @@ def replaced(path):
     other.replace(path)
 
 
-@pytest.mark.parametrize("change", [longer, cut, cut_in_a_number, written_anew, replaced])
+@pytest.mark.parametrize("change", [append_row, cut, cut_in_a_number, rewrite, replaced])
 @pytest.mark.parametrize("name", ["a.csv", "a.parquet"])
 def test_a_shard_that_changes_between_survey_and_reading_is_refused(tmp_path, change, name):
     path = tmp_path / name
     write(tmp_path, {"a.csv": NAMED + "a,1,2\nb,1,2.345\n"})
     if name == "a.parquet":
-        if change is written_anew:
+        if change is rewrite:
             return
         pq.write_table(pa.table({"y": ["a", "b"], "x_1": [1, 2], "x_2": [3, 4]}), path)
     found = open_dataset(str(path))
@@ -646,7 +648,7 @@ def test_a_file_system_that_knows_no_times_refuses_by_size_alone(tmp_path):
     shard = replace(found.shards[0], modified_ns=0)
     os.utime(tmp_path / "a.csv", ns=(1, 1))
     assert list(read_tables(shard, found.schema, True, found.headers[0]))
-    longer(tmp_path / "a.csv")
+    append_row(tmp_path / "a.csv")
     with pytest.raises(DataError, match="changed while it was being read"):
         list(read_tables(shard, found.schema, True, found.headers[0]))
 

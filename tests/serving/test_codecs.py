@@ -101,7 +101,7 @@ def test_a_number_half_way_between_two_is_rounded_once():
             "row 2, column x_6: found an em",
         ),
         (CSV, f"id,{HEADER}\na,{LINE},5", "row 1: found 14 cells; the header has 13 columns"),
-        (CSV, f"x_1,x_2\n{LINE}", "found 2 value columns, without x_0, x_3, ... x_11 (10"),
+        (CSV, f"x_1,x_2\n{LINE}", "found 2 value columns (missing: x_0, x_3, ... x_11 (10"),
         (JSON, "", "found what is no JSON"),
         (JSON, "[" * 100_000, "found what is no JSON"),
         (JSON, "[1]", "found no list of instances"),

@@ -42,7 +42,7 @@ def half_write_a_folder(path, error):
         raise error
 
 
-def test_whole_file_takes_its_place_only_at_the_end(tmp_path):
+def test_atomic_write_takes_its_place_only_at_the_end(tmp_path):
     path = tmp_path / "new.json"
     with atomic_write(path) as unfinished:
         unfinished.write_text("content")
@@ -53,13 +53,13 @@ def test_whole_file_takes_its_place_only_at_the_end(tmp_path):
     assert names(tmp_path) == ["new.json"]
 
 
-def test_whole_file_makes_the_folders_above(tmp_path):
+def test_atomic_write_makes_the_folders_above(tmp_path):
     with atomic_write(tmp_path / "a" / "b" / "new.json") as unfinished:
         unfinished.write_text("content")
     assert (tmp_path / "a" / "b" / "new.json").read_text() == "content"
 
 
-def test_whole_file_replaces_the_old_content(tmp_path):
+def test_atomic_write_replaces_the_old_content(tmp_path):
     path = tmp_path / "file.json"
     path.write_text("old and longer")
     with atomic_write(path) as unfinished:
@@ -70,7 +70,7 @@ def test_whole_file_replaces_the_old_content(tmp_path):
 
 
 @pytest.mark.parametrize("error", [BodyError, KeyboardInterrupt])
-def test_whole_file_leaves_the_old_content_when_the_body_raises(tmp_path, error):
+def test_atomic_write_leaves_the_old_content_when_the_body_raises(tmp_path, error):
     path = tmp_path / "file.json"
     path.write_text("old")
     with pytest.raises(error):
@@ -79,13 +79,13 @@ def test_whole_file_leaves_the_old_content_when_the_body_raises(tmp_path, error)
     assert names(tmp_path) == ["file.json"]
 
 
-def test_whole_file_leaves_nothing_when_the_body_raises_and_nothing_was_there(tmp_path):
+def test_atomic_write_leaves_nothing_when_the_body_raises(tmp_path):
     with pytest.raises(BodyError):
         half_write_a_file(tmp_path / "file.json", BodyError)
     assert names(tmp_path) == []
 
 
-def test_whole_file_refuses_the_path_of_a_folder(tmp_path):
+def test_atomic_write_refuses_the_path_of_a_folder(tmp_path):
     path = tmp_path / "folder"
     path.mkdir()
     with pytest.raises(OutputError) as refusal, atomic_write(path) as unfinished:
@@ -94,7 +94,7 @@ def test_whole_file_refuses_the_path_of_a_folder(tmp_path):
     assert names(tmp_path) == ["folder"]
 
 
-def test_whole_file_tells_that_the_disk_refused(tmp_path):
+def test_atomic_write_reports_errors_of_the_disk(tmp_path):
     path = tmp_path / "file.json"
     with pytest.raises(OutputError) as refusal:
         half_write_a_file(path, OSError(28, "No space left on device"))
@@ -103,7 +103,7 @@ def test_whole_file_tells_that_the_disk_refused(tmp_path):
     assert names(tmp_path) == []
 
 
-def test_whole_folder_takes_its_place_only_at_the_end(tmp_path):
+def test_atomic_directory_takes_its_place_only_at_the_end(tmp_path):
     path = tmp_path / "model"
     with atomic_directory(path) as unfinished:
         (unfinished / "a.json").write_text("a")
@@ -116,13 +116,13 @@ def test_whole_folder_takes_its_place_only_at_the_end(tmp_path):
     assert names(tmp_path) == ["model"]
 
 
-def test_whole_folder_makes_the_folders_above(tmp_path):
+def test_atomic_directory_makes_the_folders_above(tmp_path):
     with atomic_directory(tmp_path / "a" / "b" / "model") as unfinished:
         (unfinished / "a.json").write_text("a")
     assert (tmp_path / "a" / "b" / "model" / "a.json").read_text() == "a"
 
 
-def test_whole_folder_replaces_a_folder_all_of_whose_files_it_writes_anew(tmp_path):
+def test_atomic_directory_replaces_a_folder_with_the_same_files(tmp_path):
     path = tmp_path / "model"
     path.mkdir()
     (path / "a.json").write_text("old")
@@ -136,7 +136,7 @@ def test_whole_folder_replaces_a_folder_all_of_whose_files_it_writes_anew(tmp_pa
 
 
 @pytest.mark.parametrize("error", [BodyError, KeyboardInterrupt])
-def test_whole_folder_leaves_the_old_folder_when_the_body_raises(tmp_path, error):
+def test_atomic_directory_leaves_the_old_folder_when_the_body_raises(tmp_path, error):
     path = tmp_path / "model"
     path.mkdir()
     (path / "old.json").write_text("old")
@@ -147,13 +147,13 @@ def test_whole_folder_leaves_the_old_folder_when_the_body_raises(tmp_path, error
     assert names(tmp_path) == ["model"]
 
 
-def test_whole_folder_leaves_nothing_when_the_body_raises_and_nothing_was_there(tmp_path):
+def test_atomic_directory_leaves_nothing_when_the_body_raises(tmp_path):
     with pytest.raises(BodyError):
         half_write_a_folder(tmp_path / "model", BodyError)
     assert names(tmp_path) == []
 
 
-def test_whole_folder_refuses_a_place_below_a_file(tmp_path):
+def test_atomic_directory_refuses_a_place_below_a_file(tmp_path):
     (tmp_path / "file").write_text("no folder")
     path = tmp_path / "file" / "model"
     with pytest.raises(OutputError) as refusal, atomic_directory(path):
@@ -180,7 +180,7 @@ def test_new_folder_refuses_a_full_folder_and_a_file(tmp_path, path):
     )
 
 
-def test_sync_takes_files_and_folders_and_refuses_what_is_not_there(tmp_path):
+def test_sync_takes_files_and_folders_that_exist(tmp_path):
     (tmp_path / "file").write_text("content")
     sync(tmp_path / "file")
     sync(tmp_path)
@@ -197,7 +197,7 @@ def test_a_folder_named_by_a_link_is_replaced_where_the_link_points(tmp_path):
     assert {path.name for path in tmp_path.iterdir()} == {"real", "link"}
 
 
-def test_a_folder_that_holds_anything_else_is_never_replaced(tmp_path):
+def test_a_folder_with_other_files_is_never_replaced(tmp_path):
     standing = tmp_path / "standing"
     (standing / "deep").mkdir(parents=True)
     (standing / "deep" / "work").write_text("of years")
@@ -229,7 +229,7 @@ def test_the_current_folder_and_those_above_are_never_replaced(tmp_path, monkeyp
 @pytest.mark.parametrize(
     "place", ["/proc/lstmfcn", "/proc/self/a/b", "{tmp}/file/out", "{tmp}/gone"]
 )
-def test_what_could_not_be_written_is_known_before(tmp_path, place):
+def test_unwritable_paths_are_refused_before_writing(tmp_path, place):
     (tmp_path / "file").touch()
     (tmp_path / "gone").symlink_to("/proc/none")
     path = Path(place.format(tmp=tmp_path))
@@ -239,7 +239,7 @@ def test_what_could_not_be_written_is_known_before(tmp_path, place):
     assert sorted(tmp_path.rglob("*")) == before
 
 
-def test_what_can_be_written_leaves_nothing_behind(tmp_path, monkeypatch):
+def test_checking_a_writable_path_leaves_nothing_behind(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     for path in (tmp_path / "new/folder", Path("new"), tmp_path):
         refuse_unwritable(path)
@@ -260,7 +260,7 @@ def test_what_can_be_written_leaves_nothing_behind(tmp_path, monkeypatch):
         ),
     ],
 )
-def test_a_uri_is_no_output(uri):
+def test_a_uri_is_refused_as_output(uri):
     with pytest.raises(OutputError, match=r"give a folder on storage that all machines share$"):
         local_path(uri)
     with pytest.raises(OutputError):
@@ -307,15 +307,15 @@ def test_a_folder_above_that_is_a_file_is_refused(tmp_path):
 REPLACER = """
 import sys
 from pathlib import Path
-from lstmfcn.storage.files import whole_folder
+from lstmfcn.storage.files import atomic_directory
 print("began", flush=True)
 for k in range(100_000):
-    with whole_folder(Path(sys.argv[1])) as unfinished:
+    with atomic_directory(Path(sys.argv[1])) as unfinished:
         (unfinished / "content").write_text(str(k))
 """
 
 
-def test_a_folder_that_is_replaced_is_there_at_each_moment_even_when_its_writer_is_killed(tmp_path):
+def test_a_folder_is_complete_at_every_moment_while_it_is_replaced(tmp_path):
     path = tmp_path / "model"
     with atomic_directory(path) as unfinished:
         (unfinished / "content").write_text("first")

@@ -49,7 +49,7 @@ def test_a_folder_is_its_users_alone_and_ends_with_its_block(temporary):
     assert not any(temporary.iterdir())
 
 
-def test_what_a_killed_process_left_is_removed_by_the_next_and_what_others_hold_stays(holder):
+def test_folders_of_killed_processes_are_removed_by_the_next(holder):
     process, held = holder
     with scratch_folder():
         assert held.exists()
@@ -61,7 +61,7 @@ def test_what_a_killed_process_left_is_removed_by_the_next_and_what_others_hold_
         assert folder.exists()
 
 
-def test_what_nobody_is_known_to_have_made_stays(temporary):
+def test_folders_without_a_lock_are_not_removed(temporary):
     for name in ("ours", "pipe", "held"):
         (temporary / f"lstmfcn-{name}").mkdir()
     os.mkfifo(temporary / "lstmfcn-pipe" / ".held")
@@ -84,12 +84,12 @@ def test_a_folder_for_sockets_is_short(temporary, monkeypatch):
     with pytest.raises(ResourceError) as refusal, scratch_folder(max_bytes=30):
         pass
     assert str(refusal.value) == (
-        f"the folder for temporary files, {temporary}, has too long a path for sockets, and /tmp "
-        "cannot be written to; set TMPDIR to a folder of a short path"
+        f"the path of the folder for temporary files, {temporary}, is too long for sockets, and "
+        "/tmp is not writable; set TMPDIR to a folder with a short path"
     )
 
 
-def test_no_folder_for_temporary_files_is_told_in_a_line(monkeypatch):
+def test_a_missing_folder_for_temporary_files_is_reported_in_one_line(monkeypatch):
     def none():
         raise FileNotFoundError
 

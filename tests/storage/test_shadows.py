@@ -23,14 +23,14 @@ def test_a_module_of_the_name_of_a_package_is_refused(tmp_path, name):
         refuse_shadows(tmp_path)
 
 
-def test_other_files_and_folders_are_of_no_concern(tmp_path):
+def test_other_files_and_folders_are_ignored(tmp_path):
     for name in ("data.py", "ray", "torch.csv", "train.py"):
         (tmp_path / name).touch()
     (tmp_path / "numpy").mkdir()
     refuse_shadows(tmp_path)
 
 
-def test_a_clone_of_the_repository_is_no_shadow_of_itself():
+def test_a_clone_of_the_repository_does_not_shadow_itself():
     refuse_shadows(REPOSITORY)
 
 
