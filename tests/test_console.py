@@ -132,8 +132,8 @@ def test_the_second_ctrl_c_ends_a_command_at_once():
         for line in ("ready\n", "stopping\n"):
             assert process.stdout.readline() == line
             process.send_signal(signal.SIGINT)
-        rest, told = process.communicate(timeout=20)
-    assert (process.returncode, rest, told) == (130, "", "lstmfcn: stopped at once\n")
+        rest, stderr = process.communicate(timeout=20)
+    assert (process.returncode, rest, stderr) == (130, "", "lstmfcn: stopped at once\n")
 
 
 NASTY = "a\x1b[31mb\x9b2Jc\rd\u202ee\u2066f\x07g\x7fh\u2028i"
@@ -160,8 +160,8 @@ def test_control_characters_of_names_are_escaped_in_all_that_is_printed():
     assert stdout == [f"progress {TAMED}", f"result {TAMED}"]
     assert stderr == [f"log {TAMED}", f"stage {TAMED}[red]"]
     shown = on_a_terminal(command)
-    for told in (f"log {TAMED}", f"progress {TAMED}", f"result {TAMED}"):
-        assert told in shown
+    for line in (f"log {TAMED}", f"progress {TAMED}", f"result {TAMED}"):
+        assert line in shown
     for control in ("\x1b[31mb", "\x9b", "\u202e", "\u2066", "\x07"):
         assert control not in shown
 

@@ -8,13 +8,15 @@ from lstmfcn.errors import DataError, ModelError, one_line, printable, shown
 
 @given(st.text())
 def test_no_text_controls_a_terminal(text):
-    told = printable(text)
-    assert {unicodedata.category(c) for c in told if c not in "\n\t"}.isdisjoint({"Cc", "Zl", "Zp"})
-    assert {unicodedata.bidirectional(c) for c in told}.isdisjoint(
+    message = printable(text)
+    assert {unicodedata.category(c) for c in message if c not in "\n\t"}.isdisjoint(
+        {"Cc", "Zl", "Zp"}
+    )
+    assert {unicodedata.bidirectional(c) for c in message}.isdisjoint(
         {"LRE", "RLE", "LRO", "RLO", "PDF", "LRI", "RLI", "FSI", "PDI"}
     )
     assert "\n" not in one_line(text)
-    assert printable(told) == told
+    assert printable(message) == message
 
 
 @given(st.text(st.characters(exclude_categories=["Cc", "Cf", "Zl", "Zp"])))

@@ -70,10 +70,10 @@ def refused(ended: Ended, *patterns: str) -> None:
     """Assert that a command ended with one clear line that holds all of these."""
     assert ended.code == 2, f"exit code {ended.code}: {ended.stdout[-300:]} {ended.stderr[-300:]}"
     assert "Traceback" not in ended.stderr, ended.stderr[-500:]
-    told = ended.refusal
-    assert told.startswith("lstmfcn: "), told
+    message = ended.refusal
+    assert message.startswith("lstmfcn: "), message
     for pattern in patterns:
-        assert re.search(pattern, told, re.IGNORECASE), f"{pattern!r} is not in: {told}"
+        assert re.search(pattern, message, re.IGNORECASE), f"{pattern!r} is not in: {message}"
 
 
 def contains(facts: dict[str, Any], **expected: Any) -> None:

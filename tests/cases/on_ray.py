@@ -154,8 +154,8 @@ def _one_shard(inputs: Path, folder: Path) -> None:
     ended = run("report", *words)
     assert ended.code == 0, ended.stderr[-400:]
     page = (folder / "report" / "report.html").read_text()
-    for told in (ended.stdout + ended.stderr, page):
-        assert "1 shards" not in told
+    for text in (ended.stdout + ended.stderr, page):
+        assert "1 shards" not in text
 
 
 def _several(words: str) -> Act:
@@ -215,10 +215,10 @@ def _shadowed(inputs: Path, folder: Path) -> None:
         timeout=180,
         check=False,
     )
-    told = ended.stderr.splitlines()[-1]
+    message = ended.stderr.splitlines()[-1]
     assert ended.returncode == 2, ended.stderr[-600:]
-    assert told.startswith("lstmfcn: "), told
-    assert ".py" in told, told
+    assert message.startswith("lstmfcn: "), message
+    assert ".py" in message, message
     assert not (folder / "run").exists()
 
 

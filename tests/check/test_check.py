@@ -440,8 +440,11 @@ def test_rows_of_numbers_in_another_form_are_not_units(tmp_path, cell, separator
     text = "\n".join(["y,x_1,x_2", *rows]).replace(",", separator)
     (tmp_path / "a.csv").write_text(f"{text}\na{separator}{cell}{separator}{cell}\n")
     faults = check(str(tmp_path / "a.csv")).faults
-    told = "use one decimal mark in all numbers, and no thousands separators"
-    assert [(f.row, f.column, f.fix) for f in faults] == [(301, "x_1", told), (301, "x_2", told)]
+    message = "use one decimal mark in all numbers, and no thousands separators"
+    assert [(f.row, f.column, f.fix) for f in faults] == [
+        (301, "x_1", message),
+        (301, "x_2", message),
+    ]
 
 
 def test_a_task_is_guessed_of_true_and_false(tmp_path):

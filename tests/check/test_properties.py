@@ -144,9 +144,9 @@ def read_cells(path):
 
 def train_reads(data, task, missing="refuse"):
     """All that `lstmfcn train` does with data before it trains; it raises the first fault."""
-    found = open_dataset(str(data), task, missing=missing)
-    schema, labels, n_rows = found.schema, [], 0
-    for shard, header in zip(found.shards, found.headers, strict=True):
+    dataset = open_dataset(str(data), task, missing=missing)
+    schema, labels, n_rows = dataset.schema, [], 0
+    for shard, header in zip(dataset.shards, dataset.headers, strict=True):
         for table, source in read_tables(shard, schema, True, header):
             n_rows += len(schema.encode_values(table, source))
             encode = schema.label_names if schema.holds_names else schema.encode_labels
@@ -187,10 +187,10 @@ def test_check_lists_exactly_what_was_corrupted_and_fix_leaves_exactly_the_rest(
             continue
         for number, row in enumerate(file.rows, start=1):
             expected += [(path, number, column) for column in row.faults]
-    told = [(f.file, f.row, f.column) for f in findings.faults]
+    message = [(f.file, f.row, f.column) for f in findings.faults]
     refused = {str(folder / "in" / name) for name, file in files.items() if file.refused}
-    told = {(f, None, None) if f in refused else (f, r, c) for f, r, c in told}
-    assert told == set(expected)
+    message = {(f, None, None) if f in refused else (f, r, c) for f, r, c in message}
+    assert message == set(expected)
     assert sum(scan.n_faults for scan in findings.scans.values()) == findings.n_faults
 
     write_clean(findings, folder / "out", {})

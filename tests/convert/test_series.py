@@ -19,7 +19,7 @@ def test_the_first_cell_that_training_refuses_is_found(cells, missing):
         i for i, cell in enumerate(cells) if cell in ("abc", "1_0") or (cell == "" not in good)
     ]
     others = [i for i, cell in enumerate(cells) if cell not in good]
-    expected = texts or others  # what is no number at all is told first
+    expected = texts or others  # cells that are not numbers are reported first
     assert first_refused(cells, missing) == (expected[0] if expected else None)
 
 

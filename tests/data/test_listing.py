@@ -71,8 +71,8 @@ def test_files_outside_are_read_once_through_any_number_of_links(tmp_path, caplo
     (outside / "back").symlink_to(data)
     (outside / "deep" / "loop").symlink_to(outside)
     assert find_names(data) == ["a.csv", "one/b.csv", "one/deep/c.csv"]
-    told = "one/back, one/deep/loop, three, two"
-    assert caplog.messages == [f"links skipped, because their files are read already: {told}"]
+    message = "one/back, one/deep/loop, three, two"
+    assert caplog.messages == [f"links skipped, because their files are read already: {message}"]
 
 
 def test_two_names_of_one_file_are_read_once(tmp_path, caplog):

@@ -22,16 +22,16 @@ def write(path, **columns):
 
 def read(data, schema=None, labels=True, missing="refuse", task="multiclass"):
     """Schema, values, and class names or labels, of all shards."""
-    found = open_dataset(str(data), task, schema, labels, missing=missing)
+    dataset = open_dataset(str(data), task, schema, labels, missing=missing)
     values, names = [], []
-    for shard, header in zip(found.shards, found.headers, strict=True):
-        for table, source in read_tables(shard, found.schema, labels, header):
-            values.append(found.schema.encode_values(table, source))
+    for shard, header in zip(dataset.shards, dataset.headers, strict=True):
+        for table, source in read_tables(shard, dataset.schema, labels, header):
+            values.append(dataset.schema.encode_values(table, source))
             if labels:
-                holds = found.schema.holds_names
-                encode = found.schema.label_names if holds else found.schema.encode_labels
+                holds = dataset.schema.holds_names
+                encode = dataset.schema.label_names if holds else dataset.schema.encode_labels
                 names += list(encode(table, source))
-    return found.schema, np.concatenate(values), names
+    return dataset.schema, np.concatenate(values), names
 
 
 def refusal_text(*arguments, **options):

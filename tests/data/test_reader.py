@@ -57,9 +57,9 @@ def parquet(**columns):
 
 def read(data, task="multiclass", schema=None, labels=True):
     """Everything a data argument holds: its schema, values and (encoded or named) labels."""
-    found = open_dataset(str(data), task, schema, labels)
-    schema, values, answers = found.schema, [], []
-    for shard, header in zip(found.shards, found.headers, strict=True):
+    dataset = open_dataset(str(data), task, schema, labels)
+    schema, values, answers = dataset.schema, [], []
+    for shard, header in zip(dataset.shards, dataset.headers, strict=True):
         for table, source in read_tables(shard, schema, labels, header):
             values.append(schema.encode_values(table, source))
             if labels:
@@ -193,9 +193,9 @@ def test_data_of_other_length_or_columns_than_the_models_are_refused(
 
 def test_tables_of_a_shard_with_other_columns_are_refused(tmp_path):
     write(tmp_path, {"a.csv": NAMED + "a,1,2\n"})
-    found = open_dataset(str(tmp_path))
+    dataset = open_dataset(str(tmp_path))
     with pytest.raises(DataError, match="missing: x_2"):
-        next(read_tables(found.shards[0], found.schema, True, ["y", "x_1"]))
+        next(read_tables(dataset.shards[0], dataset.schema, True, ["y", "x_1"]))
 
 
 def test_label_columns_must_agree_only_where_labels_are_read(tmp_path):
@@ -261,8 +261,8 @@ def test_rows_that_begin_as_integers_may_go_on_as_floats(tmp_path, monkeypatch):
     _, values, answers = read(tmp_path)
     assert values[:, 0].tolist() == [1.0] * 3000 + [100000.0]
     assert answers == ["a"] * 3000 + ["b.5"]
-    found = open_dataset(str(tmp_path))
-    tables = list(read_tables(found.shards[0], found.schema, True, found.headers[0]))
+    dataset = open_dataset(str(tmp_path))
+    tables = list(read_tables(dataset.shards[0], dataset.schema, True, dataset.headers[0]))
     assert len(tables) >= 3
     assert [source.rows_before for _, source in tables] == [
         sum(table.num_rows for table, _ in tables[:i]) for i in range(len(tables))
@@ -344,9 +344,9 @@ def test_a_corrupted_cell_is_reported_with_its_row_and_column(matrix, data, text
 def test_spaces_around_a_number_are_allowed(tmp_path):
     path = tmp_path / "a.csv"
     path.write_text("y,x_1,x_2\na, 1,2\na,1,bad\n")
-    shards = open_dataset(str(path))
+    dataset = open_dataset(str(path))
     with pytest.raises(DataError, match="row 2, column x_2: found 'bad'"):
-        list(read_tables(shards.shards[0], shards.schema, True, shards.headers[0]))
+        list(read_tables(dataset.shards[0], dataset.schema, True, dataset.headers[0]))
 
 
 @pytest.mark.parametrize(
@@ -363,9 +363,9 @@ def test_spaces_around_a_number_are_allowed(tmp_path):
 def test_a_parquet_column_without_numbers_is_refused_by_name(tmp_path, column, kind, fix):
     path = tmp_path / "a.parquet"
     pa.parquet.write_table(pa.table({"y": ["a"], "x_1": column}), path)
-    shards = open_dataset(str(path))
+    dataset = open_dataset(str(path))
     with pytest.raises(DataError) as refused:
-        list(read_tables(shards.shards[0], shards.schema, True, shards.headers[0]))
+        list(read_tables(dataset.shards[0], dataset.schema, True, dataset.headers[0]))
     assert str(refused.value) == f"{path}, column x_1: found values of type {kind}; {fix}"
 
 
@@ -373,18 +373,18 @@ def test_a_header_alone_is_refused_with_and_without_a_newline(tmp_path):
     for text in ("y,x_1", "y,x_1\n"):
         path = tmp_path / "a.csv"
         path.write_text(text)
-        shards = open_dataset(str(path))
+        dataset = open_dataset(str(path))
         with pytest.raises(DataError, match=r"a.csv: found a header but no rows; add rows or"):
-            list(read_tables(shards.shards[0], shards.schema, True, shards.headers[0]))
+            list(read_tables(dataset.shards[0], dataset.schema, True, dataset.headers[0]))
 
 
 def test_categories_in_parquet_are_class_names(tmp_path):
     path = tmp_path / "a.parquet"
     names = pa.array(["b", "a", "b"]).dictionary_encode()
     pa.parquet.write_table(pa.table({"y": names, "x_1": [1, 2, 3]}), path)
-    shards = open_dataset(str(path))
-    (table, source), *_ = read_tables(shards.shards[0], shards.schema, True, shards.headers[0])
-    assert shards.schema.label_names(table, source) == ["b", "a", "b"]
+    dataset = open_dataset(str(path))
+    (table, source), *_ = read_tables(dataset.shards[0], dataset.schema, True, dataset.headers[0])
+    assert dataset.schema.label_names(table, source) == ["b", "a", "b"]
 
 
 MARKERS = ["", "NA", "N/A", "#N/A", "NULL", "null", "None", "<NA>", "nan", "NaN", " NA", '"n/a"']
@@ -395,32 +395,32 @@ MARKERS = ["", "NA", "N/A", "#N/A", "NULL", "null", "None", "<NA>", "nan", "NaN"
 def test_gaps_may_be_marked_by_the_texts_of_pandas(tmp_path, marker, label):
     path = tmp_path / "a.csv"
     path.write_text(f"{NAMED}{label},1,{marker}\n{label},{marker},2\n")
-    found = open_dataset(str(path), missing="mask", missing_marker="?" if marker == "?" else "")
-    ((table, source),) = read_tables(found.shards[0], found.schema, True, found.headers[0])
+    dataset = open_dataset(str(path), missing="mask", missing_marker="?" if marker == "?" else "")
+    ((table, source),) = read_tables(dataset.shards[0], dataset.schema, True, dataset.headers[0])
     np.testing.assert_array_equal(
-        found.schema.encode_values(table, source), [[1, np.nan], [np.nan, 2]]
+        dataset.schema.encode_values(table, source), [[1, np.nan], [np.nan, 2]]
     )
-    assert found.schema.label_names(table, source) == [label, label]
+    assert dataset.schema.label_names(table, source) == [label, label]
 
 
 def test_an_unknown_marker_is_refused_even_with_missing_mask(tmp_path):
     path = tmp_path / "a.csv"
     path.write_text(NAMED + "a,1,NA\na,-,2\n")
-    found = open_dataset(str(path), missing="mask")
+    dataset = open_dataset(str(path), missing="mask")
     with pytest.raises(DataError) as refused:
-        list(read_tables(found.shards[0], found.schema, True, found.headers[0]))
+        list(read_tables(dataset.shards[0], dataset.schema, True, dataset.headers[0]))
     assert str(refused.value) == (f"{path}, row 2, column x_1: found '-'; {GAP} --missing-marker -")
 
 
 def test_a_label_is_never_a_gap(tmp_path):
     path = tmp_path / "a.csv"
     path.write_text(NAMED + "a,1,2\nNA,1,NA\n")
-    found = open_dataset(str(path), missing="mask")
-    ((table, source),) = read_tables(found.shards[0], found.schema, True, found.headers[0])
+    dataset = open_dataset(str(path), missing="mask")
+    ((table, source),) = read_tables(dataset.shards[0], dataset.schema, True, dataset.headers[0])
     with pytest.raises(
         DataError, match="row 2, column y: found 'NA', which stands for a missing label"
     ):
-        found.schema.label_names(table, source)
+        dataset.schema.label_names(table, source)
 
 
 TABLE = [["y", "x_1", "x_2", "note"], ["a", "0.25", "1", "p,q"], ["b", "-1.5e3", "2", 'r;s"t']]
@@ -571,10 +571,10 @@ LONG = 5000
 def test_a_line_without_end_is_refused_without_being_held(tmp_path, monkeypatch, packing, content):
     monkeypatch.setattr(dialect, "MOST_LINE_CHARACTERS", 4000)
     write(tmp_path, {"a.csv": packed(content, packing)})
-    told = f"{tmp_path}/a.csv: found a line of more than 16 MiB; check that the file is CSV and"
-    assert str(catch_refusal(tmp_path)).startswith(told)
+    message = f"{tmp_path}/a.csv: found a line of more than 16 MiB; check that the file is CSV and"
+    assert str(catch_refusal(tmp_path)).startswith(message)
     (fault,) = [fault for fault in check(str(tmp_path)).faults if fault.row is None]
-    assert str(fault).startswith(told)
+    assert str(fault).startswith(message)
 
 
 def test_a_bomb_takes_little_memory(tmp_path):
@@ -630,11 +630,11 @@ def test_a_shard_that_changes_between_survey_and_reading_is_refused(tmp_path, ch
         if change is rewrite:
             return
         pq.write_table(pa.table({"y": ["a", "b"], "x_1": [1, 2], "x_2": [3, 4]}), path)
-    found = open_dataset(str(path))
-    (shard,) = found.shards
+    dataset = open_dataset(str(path))
+    (shard,) = dataset.shards
     change(path)
     with pytest.raises(DataError) as refused:
-        list(read_tables(shard, found.schema, True, found.headers[0]))
+        list(read_tables(shard, dataset.schema, True, dataset.headers[0]))
     if name == "a.csv":
         assert str(refused.value) == (
             f"{path}: found a file that changed while it was being read; run the command again "
@@ -644,23 +644,23 @@ def test_a_shard_that_changes_between_survey_and_reading_is_refused(tmp_path, ch
 
 def test_a_file_system_that_knows_no_times_refuses_by_size_alone(tmp_path):
     write(tmp_path, {"a.csv": NAMED + "a,1,2\n"})
-    found = open_dataset(str(tmp_path))
-    shard = replace(found.shards[0], modified_ns=0)
+    dataset = open_dataset(str(tmp_path))
+    shard = replace(dataset.shards[0], modified_ns=0)
     os.utime(tmp_path / "a.csv", ns=(1, 1))
-    assert list(read_tables(shard, found.schema, True, found.headers[0]))
+    assert list(read_tables(shard, dataset.schema, True, dataset.headers[0]))
     append_row(tmp_path / "a.csv")
     with pytest.raises(DataError, match="changed while it was being read"):
-        list(read_tables(shard, found.schema, True, found.headers[0]))
+        list(read_tables(shard, dataset.schema, True, dataset.headers[0]))
 
 
 def test_times_of_other_file_systems_are_compared_by_the_second(tmp_path):
     write(tmp_path, {"a.csv": NAMED + "a,1,2\n"})
-    found = open_dataset(str(tmp_path))
-    local = found.shards[0]
+    dataset = open_dataset(str(tmp_path))
+    local = dataset.shards[0]
     other = pa.fs.SubTreeFileSystem(str(tmp_path), pa.fs.LocalFileSystem())
     second = local.modified_ns // 10**9 * 10**9
     shard = replace(local, path="a.csv", filesystem=other, modified_ns=second)
-    assert list(read_tables(shard, found.schema, True, found.headers[0]))
+    assert list(read_tables(shard, dataset.schema, True, dataset.headers[0]))
     shard = replace(shard, modified_ns=second - 10**9)
     with pytest.raises(DataError, match="changed while it was being read"):
-        list(read_tables(shard, found.schema, True, found.headers[0]))
+        list(read_tables(shard, dataset.schema, True, dataset.headers[0]))

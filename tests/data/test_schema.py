@@ -204,19 +204,19 @@ def test_composed_and_decomposed_letters_are_one_class():
 def test_true_and_false_are_1_and_0_in_label_columns(yes, task):
     no = "False" if yes[-1] in "eE" else "0"
     schema = make_schema("y_1,y_2,x_1", task)
-    told = schema.encode_labels(pa.table({"y_1": [yes, no], "y_2": [no, yes]}))
+    message = schema.encode_labels(pa.table({"y_1": [yes, no], "y_2": [no, yes]}))
     numbers = schema.encode_labels(pa.table({"y_1": [1, 0], "y_2": [0, 1]}))
-    np.testing.assert_array_equal(told, numbers)
+    np.testing.assert_array_equal(message, numbers)
     bools = schema.encode_labels(pa.table({"y_1": [True, False], "y_2": [False, True]}))
     np.testing.assert_array_equal(bools, numbers)
 
 
 def test_suspicious_column_names_give_a_warning():
     assert make_schema("y,x_1,x_2").naming_warnings() == []
-    for header, told in (("y,x_1,x_10,x_2", "x_10 before x_2"), ("y,x_a,x_b", "x_a, x_b"),
+    for header, columns in (("y,x_1,x_10,x_2", "x_10 before x_2"), ("y,x_a,x_b", "x_a, x_b"),
                          ("year,x_1", "the column year")):  # fmt: skip
         (warning,) = make_schema(header).naming_warnings()
-        assert told in warning
+        assert columns in warning
 
 
 def test_wide_headers_are_compared_quickly():
