@@ -25,10 +25,8 @@ def check(
         data: training shards: a file, folder, glob or URI, or several of them.
         validation: validation shards.
         task: what the labels mean; guessed if None.
-        missing: whether values may be missing, as the hyperparameter.
+        missing, missing_marker, missing_labels: as the hyperparameters.
         limit: how many faults to describe; all are counted.
-        missing_marker: a further text that marks a missing value.
-        missing_labels: whether texts such as NA are class names.
 
     Raises:
         DataError: there is no shard.

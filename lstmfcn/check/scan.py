@@ -21,6 +21,7 @@ import pyarrow as pa
 from lstmfcn.check.row_errors import UnparsedError, scan_parts
 from lstmfcn.check.statistics import RowStatistics
 from lstmfcn.data.batch_plan import refuse_few_rows
+from lstmfcn.data.columns import ignored_columns
 from lstmfcn.data.csv_errors import with_decimal_points
 from lstmfcn.data.listing import Data, join_arguments
 from lstmfcn.data.reader import column_names, map_shards, pad_lists, readable, typed_tables
@@ -222,8 +223,7 @@ class DataScan:
 
     def ignored_columns(self) -> list[str]:
         """Names of columns that are neither labels nor values."""
-        names = {name for shard in self.shards for name in shard.header}
-        return sorted(name for name in names if not name.startswith(("x", "y")))
+        return ignored_columns(shard.header for shard in self.shards)
 
     def lengths(self) -> dict[str, int] | None:
         """Shortest, median and longest length of the series, and missing values before their ends.

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import pairwise
 from typing import NamedTuple
 
@@ -53,6 +53,12 @@ def value_columns(header: Sequence[str]) -> list[str]:
 def label_columns(header: Sequence[str]) -> list[str]:
     """The names that start with y."""
     return [name for name in header if name.startswith("y")]
+
+
+def ignored_columns(headers: Iterable[Sequence[str]]) -> list[str]:
+    """The names in any of the headers that are neither labels nor values, sorted."""
+    names = {name for header in headers for name in header}
+    return sorted(name for name in names if not name.startswith(("x", "y")))
 
 
 def odd_labels(labels: Sequence[str]) -> list[str]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import csv
 import lzma
-from collections.abc import Callable, Collection, Iterator, Sequence, Sized
+from collections.abc import Callable, Collection, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from functools import partial
@@ -18,7 +18,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.csv
 
-from lstmfcn.data.columns import abbreviate, value_columns
+from lstmfcn.data.columns import abbreviate, ignored_columns, value_columns
 from lstmfcn.data.csv_errors import (
     empty_row,
     empty_rows,
@@ -77,8 +77,7 @@ class ShardedDataset(NamedTuple):
 
     def ignored_columns(self) -> list[str]:
         """Names of columns that are neither labels nor values."""
-        names = {name for header in self.headers for name in header}
-        return sorted(name for name in names if not name.startswith(("x", "y")))
+        return ignored_columns(self.headers)
 
 
 def open_dataset(
@@ -98,9 +97,7 @@ def open_dataset(
         task: what the labels mean, if no schema is given.
         schema: the schema that the shards must have; by default that of the first shard.
         labels: whether the label columns are needed.
-        missing: whether values may be missing, if no schema is given.
-        missing_marker: a further text that marks a missing value, if no schema is given.
-        missing_labels: whether texts such as NA are class names, if no schema is given.
+        missing, missing_marker, missing_labels: as the hyperparameters, if no schema is given.
 
     Raises:
         DataError: nothing was found, or the headers disagree.
@@ -242,13 +239,8 @@ def refuse_absent(names: Sequence[str], header: Sequence[str], shard: Shard) -> 
     for name in names:
         if name not in header:
             columns = [column for column in header if not column.startswith("x")]
-            raise DataError(
-                f"no column {name!r}",
-                f"besides its values, the file has {abbreviate(columns)}"
-                if columns
-                else "the file has only value columns",
-                file=shard.path,
-            )
+            fix = f"besides its values, the file has {abbreviate(columns)}"
+            raise DataError(f"no column {name!r}", fix, file=shard.path)
 
 
 def read_pieces(
@@ -297,13 +289,14 @@ def typed_tables(
 
 def _csv_tables(shard: Shard, types: Types, gap_texts: Sequence[str]) -> Iterator[pa.Table]:
     layout = shard.layout
+    block_bytes = max(_MIN_BLOCK_BYTES, _BLOCK_BYTES_PER_COLUMN * len(types))
     with (
         shard.open() as stream,
         pa.csv.open_csv(
             stream,
             read_options=pa.csv.ReadOptions(
                 use_threads=False,
-                block_size=_block_bytes(types),
+                block_size=min(BLOCK_BYTES, block_bytes),
                 skip_rows=layout.n_lines_before,
             ),
             parse_options=pa.csv.ParseOptions(delimiter=layout.dialect.separator),
@@ -318,10 +311,6 @@ def _csv_tables(shard: Shard, types: Types, gap_texts: Sequence[str]) -> Iterato
         for batch in reader:
             if batch.num_rows:
                 yield pa.Table.from_batches([batch])
-
-
-def _block_bytes(columns: Sized) -> int:
-    return min(BLOCK_BYTES, max(_MIN_BLOCK_BYTES, _BLOCK_BYTES_PER_COLUMN * len(columns)))
 
 
 @contextmanager
