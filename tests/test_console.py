@@ -38,7 +38,7 @@ def make_program(**mode):
 
 
 def on_a_terminal(command, **environment):
-    """What a terminal of 80 columns gets of a process, and its exit code."""
+    """Run a command on a terminal with 80 columns; return what is shown."""
     process, terminal = pty.fork()
     if process == 0:
         os.chdir(REPOSITORY)

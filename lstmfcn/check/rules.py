@@ -12,12 +12,7 @@ from lstmfcn.check.duplicates import Pairs, Series
 from lstmfcn.check.scan import DataScan
 from lstmfcn.check.statistics import N_MAGNITUDES
 from lstmfcn.console import pluralize
-from lstmfcn.data.columns import (
-    abbreviate,
-    names_without_numbers,
-    odd_labels,
-    timepoints_out_of_order,
-)
+from lstmfcn.data.columns import abbreviate, naming_warnings
 from lstmfcn.data.schema import SeriesSchema
 from lstmfcn.data.table import MISSING_TEXTS, Place
 
@@ -72,34 +67,8 @@ def find_warnings(training: DataScan, validation: DataScan | None) -> list[DataW
 
 
 def _warn_of_columns(schema: SeriesSchema) -> Iterator[DataWarning]:
-    """Warn of column names that may not mean what they are read as."""
-    if pair := timepoints_out_of_order(schema.value_columns):
-        yield DataWarning(
-            "column_order",
-            f"the column {pair[0]} before {pair[1]} in the header, and series keep the order of "
-            "the header",
-            "reorder the columns if it is not the order in time",
-            2,
-            [],
-        )
-    if unnumbered := names_without_numbers(schema.value_columns):
-        yield DataWarning(
-            "names_without_numbers",
-            f"{pluralize(len(unnumbered), 'value column')} without a number in the name: "
-            f"{abbreviate(unnumbered)}; they are read as one channel, in the order of the header",
-            "rename columns that are not values, so that they do not start with x",
-            len(unnumbered),
-            [],
-        )
-    if odd := odd_labels(schema.label_columns):
-        yield DataWarning(
-            "odd_labels",
-            f"the {'column' if len(odd) == 1 else 'columns'} {abbreviate(odd)}, read as labels "
-            "because the name starts with y",
-            "rename columns that are not labels",
-            len(odd),
-            [],
-        )
+    for warning in naming_warnings(schema.value_columns, schema.label_columns):
+        yield DataWarning(*warning, places=[])
 
 
 def _warn_of_classes(training: DataScan, validation: DataScan | None) -> Iterator[DataWarning]:

@@ -31,6 +31,25 @@ class ChannelLayout(NamedTuple):
     columns: tuple[str, ...]
 
 
+class NamingWarning(NamedTuple):
+    """A warning about column names.
+
+    Attributes:
+        kind: a name for programs.
+        found: what was found.
+        advice: what to do if it is not intended.
+        n: the number of columns concerned.
+    """
+
+    kind: str
+    found: str
+    advice: str
+    n: int
+
+    def __str__(self) -> str:
+        return f"found {self.found}; {self.advice}"
+
+
 class _Position(NamedTuple):
     """What the name of a value column says: the channel (as its prefix) and the timepoint."""
 
@@ -222,25 +241,32 @@ def names_without_numbers(columns: Sequence[str]) -> list[str]:
     return names if len(columns) > 1 else []
 
 
-def naming_warnings(values: Sequence[str], labels: Sequence[str]) -> list[str]:
-    """Warn of column names that may not mean what they are read as."""
-    warnings = []
+def naming_warnings(values: Sequence[str], labels: Sequence[str]) -> Iterator[NamingWarning]:
+    """Warn of value and label columns whose names may not mean what they are read as."""
     if decreasing := timepoints_out_of_order(values):
-        warnings.append(
-            f"the header has {decreasing[0]} before {decreasing[1]}, and series keep the order of "
-            "the header; reorder the columns if it is not the order in time"
+        yield NamingWarning(
+            "column_order",
+            f"the column {decreasing[0]} before {decreasing[1]} in the header, and series keep the "
+            "order of the header",
+            "reorder the columns if it is not the order in time",
+            2,
         )
     if unnumbered := names_without_numbers(values):
-        warnings.append(
-            f"the value columns {abbreviate(unnumbered)} have no number in their names, and are "
-            "read as one series in the order of the header; rename columns that are not values"
+        yield NamingWarning(
+            "names_without_numbers",
+            f"{pluralize(len(unnumbered), 'value column')} without a number in the name: "
+            f"{abbreviate(unnumbered)}; they are read as one channel, in the order of the header",
+            "rename columns that are not values, so that they do not start with x",
+            len(unnumbered),
         )
     if odd := odd_labels(labels):
-        warnings.append(
-            f"the column {abbreviate(odd)} is read as a label, because its name starts with y; "
-            "rename columns that are not labels"
+        yield NamingWarning(
+            "odd_labels",
+            f"the {'column' if len(odd) == 1 else 'columns'} {abbreviate(odd)}, read as labels "
+            "because the name starts with y",
+            "rename columns that are not labels",
+            len(odd),
         )
-    return warnings
 
 
 def _decreases(position: _Position, following: _Position) -> bool:

@@ -1,4 +1,4 @@
-"""Cases of `lstmfcn convert`: what becomes shards that training takes, and what is refused."""
+"""Cases of `lstmfcn convert`: files that are converted, and files that are refused."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ Act = Callable[[Path, Path], None]
 
 
 def cases() -> Iterator[Case]:
-    """All of them."""
+    """All cases of this module."""
     eight = {"n_rows": 8, "classes": {"a": 4, "b": 4}}
     for name in (
         "plain.ts",
@@ -53,7 +53,7 @@ def cases() -> Iterator[Case]:
 
 
 def converts(name: str, *flags: str, **facts: Any) -> Act:
-    """The file becomes shards with the base table's values, which have no fault."""
+    """The file is converted to shards without faults, with the values of the base table."""
 
     def act(inputs: Path, folder: Path) -> None:
         ended = run("convert", "--input", inputs / name, "--output", folder / "shards", *flags)

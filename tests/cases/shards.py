@@ -1,4 +1,4 @@
-"""Cases of shards: what is read, and what is refused, as `lstmfcn check` tells."""
+"""Cases of shards: what `lstmfcn check` accepts and what it refuses."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ Act = Callable[[Path, Path], None]
 
 
 def cases() -> Iterator[Case]:
-    """All of them."""
+    """All cases of this module."""
     yield from _dialects()
     yield from _first_lines()
     yield from _packing()
@@ -46,7 +46,7 @@ def reads(name: str, *flags: str, says: str = "", **facts: Any) -> Act:
 
 
 def finds(name: str, *patterns: str, n: int | None = None, flags: tuple[str, ...] = ()) -> Act:
-    """`lstmfcn check` finds a fault whose line holds the patterns; n faults in all."""
+    """`lstmfcn check` finds a fault whose line matches the patterns; n faults in all."""
 
     def act(inputs: Path, folder: Path) -> None:
         ended = run("--json", "check", inputs / name, *flags)
@@ -63,7 +63,7 @@ def finds(name: str, *patterns: str, n: int | None = None, flags: tuple[str, ...
 
 
 def train_refuses(data: Path, folder: Path, *flags: str) -> None:
-    """What check finds at fault, training refuses in one line, and leaves nothing behind."""
+    """Training refuses the same data in one line, and leaves nothing behind."""
     # evaluate reads as train does, and refuses headers before Ray starts; rows need Ray
     ended = run("check", data, *flags, "--limit", "1")
     refused(ended)
@@ -71,7 +71,7 @@ def train_refuses(data: Path, folder: Path, *flags: str) -> None:
 
 
 def fixes(name: str, n_rows: int, **facts: Any) -> Act:
-    """`lstmfcn check --fix` writes shards that hold n_rows, and those have no fault."""
+    """`lstmfcn check --fix` writes shards with n_rows rows and no faults."""
 
     def act(inputs: Path, folder: Path) -> None:
         clean = folder / "clean"
@@ -84,7 +84,7 @@ def fixes(name: str, n_rows: int, **facts: Any) -> Act:
 
 
 def read_values(data: object, missing: str = "refuse") -> tuple[np.ndarray, list[str], Any]:
-    """Values (N, V), class names or labels, and schema of a data argument."""
+    """Read the values (N, V), class names or labels, and schema of a data argument."""
     dataset = open_dataset(str(data), missing=missing)  # type: ignore[arg-type]
     values, labels = [], []
     for shard, header in zip(dataset.shards, dataset.headers, strict=True):

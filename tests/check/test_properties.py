@@ -1,4 +1,4 @@
-"""Shards made at random and corrupted: what `check` lists, and what --fix leaves of them."""
+"""Random shards with faults: `check` lists the faults, and --fix removes them."""
 
 import csv
 import gzip
@@ -31,14 +31,14 @@ NO_NUMBERS = ["abc", "0x1", "1;2", 'a"b', "--1", "é"]
 
 
 class Row(NamedTuple):
-    """The cells of a row, and what is expected of it: the columns at fault, or None for the row."""
+    """The cells of a row, and the columns with faults; None for a fault of the whole row."""
 
     cells: list[str]
     faults: tuple[str | None, ...] = ()
 
 
 class File(NamedTuple):
-    """A shard, the bytes that it is written as, and whether it is expected to be refused."""
+    """A shard, its bytes, and whether it must be refused."""
 
     rows: list[Row]
     content: bytes
@@ -56,7 +56,7 @@ def label_cells(kind, i):
 
 @st.composite
 def draw_rows(draw, kind, corrupt):
-    """Rows, some of them with something wrong."""
+    """Draw rows, some of them with faults."""
     labels = LABELS[kind]
     columns = [*labels, *VALUES, "id"]
     rows = []
@@ -100,7 +100,7 @@ def without_column(rows):
 
 @st.composite
 def draw_files(draw, kind):
-    """A good shard, and others that are corrupted, by name."""
+    """Draw a good shard and shards with faults, by name."""
     header = [*LABELS[kind], *VALUES, "id"]
     good = draw(draw_rows(kind, []))
     files = {"good.csv": File(good, to_csv(header, good), refused=False)}
@@ -143,7 +143,7 @@ def read_cells(path):
 
 
 def train_reads(data, task, missing="refuse"):
-    """All that `lstmfcn train` does with data before it trains; it raises the first fault."""
+    """Do with data what `lstmfcn train` does before training; raise the first fault."""
     dataset = open_dataset(str(data), task, missing=missing)
     schema, labels, n_rows = dataset.schema, [], 0
     for shard, header in zip(dataset.shards, dataset.headers, strict=True):

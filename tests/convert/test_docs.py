@@ -1,4 +1,4 @@
-"""What docs/data-format.md says of convert is what it does."""
+"""`lstmfcn convert` does what docs/data-format.md says."""
 
 import re
 import shlex
@@ -25,7 +25,7 @@ def code(cell):
 
 
 def last_line(capsys, *words):
-    """The line that the command ends with."""
+    """Run convert and return its last line."""
     assert main(["convert", "--output", "output", *words]) == 2
     assert not Path("output").exists()
     *_, line = capsys.readouterr().err.splitlines()

@@ -13,7 +13,7 @@ BLOCKS = st.lists(st.integers(0, 9), min_size=1, max_size=8)
 
 
 def blocks_of(sizes, n_timepoints=5):
-    """Blocks of rows of so many sizes, and all rows together."""
+    """Draw blocks of rows of several sizes, and all rows together."""
     values = np.arange(sum(sizes) * n_timepoints, dtype=np.float32).reshape(-1, n_timepoints)
     return np.split(values, np.cumsum(sizes)[:-1]), values
 

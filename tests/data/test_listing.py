@@ -189,7 +189,7 @@ def test_another_filesystem_lists_the_same_files(tmp_path, pattern):
 
 
 def test_data_of_links_alone_is_read(tmp_path):
-    """As DVC, git-annex and caches of models keep it."""
+    """Files as DVC, git-annex and model caches store them: links to a cache."""
     make_files(tmp_path, "store/1a", "store/2b")
     data = tmp_path / "data"
     data.mkdir()

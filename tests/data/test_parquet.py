@@ -21,7 +21,7 @@ def write(path, **columns):
 
 
 def read(data, schema=None, labels=True, missing="refuse", task="multiclass"):
-    """Schema, values, and class names or labels, of all shards."""
+    """Read the schema, values, and class names or labels of all shards."""
     dataset = open_dataset(str(data), task, schema, labels, missing=missing)
     values, names = [], []
     for shard, header in zip(dataset.shards, dataset.headers, strict=True):

@@ -56,7 +56,7 @@ def parquet(**columns):
 
 
 def read(data, task="multiclass", schema=None, labels=True):
-    """Everything a data argument holds: its schema, values and (encoded or named) labels."""
+    """Read a data argument: its schema, values and labels (encoded, or class names)."""
     dataset = open_dataset(str(data), task, schema, labels)
     schema, values, answers = dataset.schema, [], []
     for shard, header in zip(dataset.shards, dataset.headers, strict=True):
@@ -294,7 +294,7 @@ MATRICES = hnp.arrays(
 
 
 def write_matrix(folder, matrix, data, corrupt=None):
-    """Write rows as 1 to 4 CSV shards, each with its columns in an order of its own."""
+    """Write rows as 1 to 4 CSV shards, each with another order of columns."""
     names = ["y", *(f"x_{i}" for i in range(matrix.shape[1]))]
     cells = [[str(k), *(str(value) for value in row)] for k, row in enumerate(matrix)]
     if corrupt:
@@ -593,7 +593,7 @@ def test_a_bomb_takes_little_memory(tmp_path):
     )
     told, _, kilobytes = done.stdout.rpartition(" ")
     assert "found a line of more than 16 MiB" in told
-    assert int(kilobytes) < 128_000  # half of what the line is long
+    assert int(kilobytes) < 128_000  # half of the length of the line
 
 
 def append_row(path):

@@ -183,7 +183,7 @@ def test_a_label_in_a_folder_name_is_refused(tmp_path, layout, data):
     pq.write_table(pa.table({"x_1": [1.0]}), path)
     named = path if data == "part" else tmp_path / data
     if "day" in layout and data == "part":
-        return  # of a file alone only its own folder is looked at
+        return  # for a single file, only its folder counts
     with pytest.raises(DataError) as refusal:
         open_dataset(str(named))
     assert str(refusal.value) == (

@@ -14,7 +14,7 @@ quickly = settings(max_examples=30, database=None)
 
 @cache
 def large_sample():
-    """10,000 rows of each class."""
+    """Draw 10,000 rows of each class."""
     values, names = cylinder_bell_funnel(30_000, seed=0)
     return {name: values[names == name] for name in CLASSES}
 
