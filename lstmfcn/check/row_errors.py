@@ -35,10 +35,9 @@ from lstmfcn.data.reader import (
     readable,
     typed_tables,
     unreadable,
-    without_rows,
 )
 from lstmfcn.data.schema import SeriesSchema
-from lstmfcn.data.shards import Shard
+from lstmfcn.data.shards import Shard, without_rows
 from lstmfcn.data.table import FloatArray, RowOrigin, label_matrix, to_matrix
 from lstmfcn.errors import DataError
 

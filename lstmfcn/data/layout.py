@@ -22,8 +22,6 @@ from lstmfcn.data.dialect import (
     lines_of_text,
     looks_like_data,
     may_be_names,
-    not_utf8,
-    refuse_wide,
     rival_separator,
 )
 from lstmfcn.data.packing import (
@@ -31,7 +29,9 @@ from lstmfcn.data.packing import (
     Packing,
     find_packing,
     is_parquet,
+    not_utf8,
     refuse_foreign,
+    refuse_wide,
     unpack,
 )
 from lstmfcn.errors import DataError

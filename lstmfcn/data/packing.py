@@ -1,8 +1,11 @@
-"""What a file is by its first bytes: compressed, a table, or no shard at all; uncompressing it."""
+"""What a file is by its first bytes: its compression, encoding, or a format that is not a table."""
 
 from __future__ import annotations
 
 import lzma
+import re
+import shlex
+from pathlib import PurePath
 from typing import Literal
 
 import pyarrow as pa
@@ -61,6 +64,21 @@ _FOREIGN: dict[bytes, tuple[str, str]] = {  # the magic bytes of the file comman
 _TAR_OFFSET = 257  # of "ustar" in a POSIX tar archive
 
 
+_BYTE_ORDER_MARKS = {
+    b"\xff\xfe\x00\x00": "UTF-32",
+    b"\x00\x00\xfe\xff": "UTF-32",
+    b"\xff\xfe": "UTF-16",
+    b"\xfe\xff": "UTF-16",
+}
+
+_CONTROLS = re.compile(rb"[\x00-\x08\x0e-\x19\x1c-\x1f]")
+
+_CELL_ENDS = re.compile(rb'[,;\t\r\n"]')
+
+_CONTEXT_BYTES = 40
+"""Bytes before and after a faulty byte in which to look for its cell."""
+
+
 def find_packing(head: bytes) -> Packing:
     """How a file with these first bytes is compressed; "" if it is not, or not in a known way."""
     for packing, magic in _MAGIC_BYTES.items():
@@ -114,3 +132,55 @@ def _describe_zip(head: bytes) -> tuple[str, str]:
     if first.startswith((b"[Content_Types].xml", b"_rels/", b"xl/", b"docProps/")):
         return "an Excel or other Office file", _SAVE
     return _FOREIGN[b"PK\x03\x04"]
+
+
+def refuse_wide(head: bytes, file: str, packing: Packing) -> None:
+    """Refuse UTF-16 and UTF-32 text, with or without a byte order mark.
+
+    Args:
+        head: the first uncompressed bytes of the file.
+        file: the file, for the message.
+        packing: how the file is compressed.
+
+    Raises:
+        DataError: with the encoding, and the command that converts the file.
+    """
+    for mark, encoding in _BYTE_ORDER_MARKS.items():
+        if head.startswith(mark):
+            raise _encoding_fault(encoding, file, packing)
+    first = head[:200]
+    if len(first) < 4:
+        return
+    for encoding, zeros in (("UTF-16LE", first[1::2]), ("UTF-16BE", first[::2])):
+        others = first[::2] if encoding == "UTF-16LE" else first[1::2]
+        if not any(zeros) and all(others):
+            raise _encoding_fault(encoding, file, packing)
+
+
+def not_utf8(error: UnicodeDecodeError, file: str, packing: Packing) -> DataError:
+    """Describe a file whose bytes cannot be decoded."""
+    around = error.object[max(0, error.start - _CONTEXT_BYTES) : error.start + _CONTEXT_BYTES]
+    if _CONTROLS.search(around):
+        return DataError(
+            "bytes that are not text", "check that the file is complete and is CSV", file=file
+        )
+    before = _CELL_ENDS.split(error.object[max(0, error.start - _CONTEXT_BYTES) : error.start])[-1]
+    after = _CELL_ENDS.split(error.object[error.start : error.start + _CONTEXT_BYTES])[0]
+    cell = before + after
+    try:
+        encoding, text = "CP1252", cell.decode("cp1252")
+    except UnicodeDecodeError:
+        encoding, text = "ISO-8859-1", cell.decode("latin-1")
+    return _encoding_fault(
+        encoding, file, packing, f", probably {encoding}, in which a cell reads {text!r}"
+    )
+
+
+def _encoding_fault(encoding: str, file: str, packing: Packing, likely: str = "") -> DataError:
+    """Describe a file in another encoding, with the command that converts it."""
+    name, path = shlex.quote(file), PurePath(file)
+    suffix = (PurePath(path.stem) if packing else path).suffix or ".csv"
+    convert = f"iconv -f {encoding} -t UTF-8"
+    command = f"{UNPACKERS[packing]} {name} | {convert}" if packing else f"{convert} {name}"
+    found = f"bytes that are not UTF-8{likely}" if likely else f"text in {encoding}, not in UTF-8"
+    return DataError(found, f"convert it: {command} > new{suffix}", file=file)

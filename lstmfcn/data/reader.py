@@ -27,12 +27,13 @@ from lstmfcn.data.csv_errors import (
     refuse_first_fault,
     with_decimal_points,
 )
-from lstmfcn.data.dialect import LongLineError, not_utf8
+from lstmfcn.data.dialect import LongLineError
 from lstmfcn.data.layout import long_line
 from lstmfcn.data.listing import Data, join_arguments
+from lstmfcn.data.packing import not_utf8
 from lstmfcn.data.parquet import Types, parquet_names, parquet_tables
 from lstmfcn.data.schema import SeriesSchema
-from lstmfcn.data.shards import Shard, find_shards, log_dialects
+from lstmfcn.data.shards import Shard, find_shards, log_dialects, without_rows
 from lstmfcn.data.table import RowOrigin
 from lstmfcn.errors import DataError, raise_first
 from lstmfcn.hyperparameters import MissingLabelsName, MissingName, TaskName
@@ -343,8 +344,3 @@ def _refuse_first_fault(shard: Shard, schema: SeriesSchema, types: Types) -> Non
         dialect, numbers = shard.layout.dialect, number_columns(types)
         if refuse_first_fault(lines, header, numbers, schema, shard.path, dialect) == 0:
             raise without_rows(shard)
-
-
-def without_rows(shard: Shard) -> DataError:
-    """Describe a shard that ends with its header."""
-    return DataError("a header but no rows", "add rows or remove the file", file=shard.path)

@@ -179,6 +179,11 @@ def empty_file(shard: Shard) -> DataError:
     return DataError("an empty file", "add rows to it or remove it", file=shard.path)
 
 
+def without_rows(shard: Shard) -> DataError:
+    """Describe a shard that ends with its header."""
+    return DataError("a header but no rows", "add rows or remove the file", file=shard.path)
+
+
 def log_dialects(data: str, shards: Sequence[Shard]) -> None:
     """Log the separators of CSV shards, unless all are commas."""
     dialects = Counter(shard.layout.dialect for shard in shards if not shard.is_parquet)
