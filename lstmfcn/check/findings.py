@@ -183,13 +183,7 @@ def to_facts(findings: Findings) -> dict[str, Any]:
         }
     facts["n_faults"] = findings.n_faults
     facts["faults"] = [
-        {
-            "file": fault.file,
-            "row": fault.row,
-            "column": fault.column,
-            "found": fault.found,
-            "fix": fault.fix,
-        }
+        {name: getattr(fault, name) for name in ("file", "row", "column", "found", "fix")}
         for fault in findings.faults
     ]
     facts["suspicions"] = [warning._asdict() for warning in findings.warnings]

@@ -45,7 +45,7 @@ class DataWarning(NamedTuple):
     found: str
     advice: str
     n: int
-    places: list[str]
+    places: Sequence[str] = ()
 
     def __str__(self) -> str:
         return f"{self.found}; {self.advice}"
@@ -68,7 +68,7 @@ def find_warnings(training: DataScan, validation: DataScan | None) -> list[DataW
 
 def _warn_of_columns(schema: SeriesSchema) -> Iterator[DataWarning]:
     for warning in naming_warnings(schema.value_columns, schema.label_columns):
-        yield DataWarning(*warning, places=[])
+        yield DataWarning(*warning)
 
 
 def _warn_of_classes(training: DataScan, validation: DataScan | None) -> Iterator[DataWarning]:
@@ -81,7 +81,6 @@ def _warn_of_classes(training: DataScan, validation: DataScan | None) -> Iterato
             f"{abbreviate(few)}",
             "add rows of these classes or merge classes",
             len(few),
-            [],
         )
     present = {name: n for name, n in counts.items() if n}
     if present:
@@ -93,7 +92,6 @@ def _warn_of_classes(training: DataScan, validation: DataScan | None) -> Iterato
                 f"{most} as of {least}",
                 "--class-weight sqrt or balanced gives rare classes more weight",
                 2,
-                [],
             )
     yield from _warn_of_names(list(counts))
     if missing := [f"{name} ({n})" for name, n in present.items() if name in MISSING_TEXTS]:
@@ -103,17 +101,15 @@ def _warn_of_classes(training: DataScan, validation: DataScan | None) -> Iterato
             f"label: {abbreviate(missing)}",
             "without --missing-labels name, training refuses such rows",
             len(missing),
-            [],
         )
     if validation and validation.n_rows:
-        validation_rows = validation.class_counts()
-        if absent := [name for name in present if not validation_rows.get(name)]:
+        validation_counts = validation.class_counts()
+        if absent := [name for name in present if not validation_counts.get(name)]:
             yield DataWarning(
                 "not_validated",
                 f"no validation row of the class {abbreviate(absent)}",
                 "validation cannot measure it; add rows",
                 len(absent),
-                [],
             )
 
 
@@ -130,7 +126,6 @@ def _warn_of_names(names: Sequence[str]) -> Iterator[DataWarning]:
                 f"classes whose names are almost the same: {abbreviate(group)}",
                 "use one name if they are the same class",
                 len(group),
-                [],
             )
 
 
@@ -194,18 +189,16 @@ def _warn_of_values(scan: DataScan, schema: SeriesSchema, which: str) -> Iterato
             "constant_columns",
             f"{pluralize(len(same), 'column')} with one value in all training rows: "
             f"{abbreviate(same)}",
-            "check that they hold measurements",
+            "check that they contain measurements",
             len(same),
-            [],
         )
     if empty and n_rows:
         yield DataWarning(
             "empty_columns",
             f"{pluralize(len(empty), 'column')} without any value in the {which} data: "
             f"{abbreviate(empty)}",
-            "check that they hold measurements",
+            "check that they contain measurements",
             len(empty),
-            [],
         )
     yield from _warn_of_extremes(scan, schema, which)
 

@@ -27,7 +27,7 @@ from lstmfcn.data.dialect import ONE_MARK
 from lstmfcn.data.shards import Shard
 from lstmfcn.errors import DataError
 
-_SEPARATOR_NAMES = {"\t": "tabs", ";": "semicolons", ",": "commas", None: "blanks"}
+_SEPARATOR_NAMES = {"\t": "tabs", ";": "semicolons", ",": "commas", None: "spaces"}
 
 logger = logging.getLogger(__name__)
 

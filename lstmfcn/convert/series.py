@@ -14,7 +14,7 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from lstmfcn.convert.times import Times
-from lstmfcn.data.dialect import MOST_LINE_CHARACTERS, LongLineError, lines_of_text
+from lstmfcn.data.dialect import MAX_LINE_CHARACTERS, LongLineError, lines_of_text
 from lstmfcn.data.layout import plain_bytes
 from lstmfcn.data.reader import readable
 from lstmfcn.data.shards import Shard
@@ -84,7 +84,7 @@ def read_lines(shard: Shard) -> Iterator[str]:
         try:
             yield from (line.strip("\r\n ") for line in lines_of_text(text))
         except LongLineError as error:
-            limit = f"{MOST_LINE_CHARACTERS >> 20} MiB"
+            limit = f"{MAX_LINE_CHARACTERS >> 20} MiB"
             raise DataError(
                 f"a line of more than {limit}", "write one series per line", file=shard.path
             ) from error

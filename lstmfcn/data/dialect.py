@@ -12,7 +12,7 @@ from typing import NamedTuple
 SEPARATORS = (",", ";", "\t")
 """Separators of cells; if several fit a header equally well, the first is used."""
 
-MOST_LINE_CHARACTERS = 16 << 20
+MAX_LINE_CHARACTERS = 16 << 20
 """The longest line, and the longest row (a row has several lines if a cell has line breaks)."""
 
 _PLAIN = re.compile(r"[ \t]*[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?[ \t]*")
@@ -53,7 +53,7 @@ USUAL = Dialect()
 
 
 class LongLineError(Exception):
-    """A line, or the lines of a row together, are longer than `MOST_LINE_CHARACTERS`."""
+    """A line, or the lines of a row together, are longer than `MAX_LINE_CHARACTERS`."""
 
 
 class Header(NamedTuple):
@@ -78,8 +78,8 @@ def lines_of_text(text: io.TextIOWrapper) -> Iterator[str]:
     Raises:
         LongLineError: a line is too long.
     """
-    while line := text.readline(MOST_LINE_CHARACTERS):
-        if len(line) >= MOST_LINE_CHARACTERS and not line.endswith(("\n", "\r")):
+    while line := text.readline(MAX_LINE_CHARACTERS):
+        if len(line) >= MAX_LINE_CHARACTERS and not line.endswith(("\n", "\r")):
             raise LongLineError
         yield line
 
@@ -97,7 +97,7 @@ def parse_lines(lines: Iterable[str], separator: str) -> Iterator[list[str]]:
         nonlocal length
         for line in lines:
             length += len(line)
-            if length > MOST_LINE_CHARACTERS:
+            if length > MAX_LINE_CHARACTERS:
                 raise LongLineError
             yield line
 
@@ -127,7 +127,7 @@ def find_header(lines: Iterator[str]) -> Header:
         if _names_columns(header := _parse_header(tuple(records), record)):
             return header
         records.append(record)
-        if sum(map(len, records)) > MOST_LINE_CHARACTERS:
+        if sum(map(len, records)) > MAX_LINE_CHARACTERS:
             break
     filled = [i for i, record in enumerate(records) if record.strip()] or [0]
     first = next((i for i in filled if not records[i].startswith("#")), filled[0])
@@ -197,7 +197,7 @@ def _read_record(first: str, lines: Iterator[str]) -> str:
         parts.append(line)
         length += len(line)
         quotes += line.count('"')
-        if length > MOST_LINE_CHARACTERS:
+        if length > MAX_LINE_CHARACTERS:
             raise LongLineError
     return "".join(parts)
 

@@ -569,7 +569,7 @@ LONG = 5000
     ],
 )
 def test_a_line_without_end_is_refused_without_being_held(tmp_path, monkeypatch, packing, content):
-    monkeypatch.setattr(dialect, "MOST_LINE_CHARACTERS", 4000)
+    monkeypatch.setattr(dialect, "MAX_LINE_CHARACTERS", 4000)
     write(tmp_path, {"a.csv": packed(content, packing)})
     message = f"{tmp_path}/a.csv: found a line of more than 16 MiB; check that the file is CSV and"
     assert str(catch_refusal(tmp_path)).startswith(message)
