@@ -275,7 +275,7 @@ def _refuse_loss(path: Path, names: set[str]) -> None:
     others = [entry.name for entry in path.iterdir() if entry.name not in names or entry.is_dir()]
     if others:
         raise OutputError(
-            f"{path}: holds {sorted(others)[0]}, which would be lost; choose another folder"
+            f"{path}: contains {sorted(others)[0]}, which would be lost; choose another folder"
         )
 
 

@@ -290,7 +290,7 @@ def test_saving_over_a_file_is_refused_and_leaves_it(tmp_path):
 def test_saving_over_a_folder_of_other_files_is_refused_and_leaves_it(tmp_path):
     folder = saved(tmp_path)
     (folder / "notes.txt").write_text("mine")
-    with pytest.raises(OutputError, match=r"holds notes\.txt, which would be lost"):
+    with pytest.raises(OutputError, match=r"contains notes\.txt, which would be lost"):
         tiny_artifact(seed=1).save(folder)
     assert_equal(Artifact.load(folder), tiny_artifact())
     assert names(tmp_path) == ["model"]

@@ -204,7 +204,7 @@ def test_a_folder_with_other_files_is_never_replaced(tmp_path):
     (standing / "new").write_text("old")
     with (
         pytest.raises(
-            OutputError, match="standing: holds deep, which would be lost; choose another folder"
+            OutputError, match="standing: contains deep, which would be lost; choose another folder"
         ),
         atomic_directory(standing) as folder,
     ):
