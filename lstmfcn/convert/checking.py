@@ -76,11 +76,10 @@ def validate_series(all_series: Iterable[Series], file: str, missing: MissingNam
 
 def _check_lengths(series: Series, shape: Shape, file: str, missing: MissingName) -> None:
     if len(series.channels) != shape.n_channels:
-        raise DataError(
+        raise series.fault(
+            file,
             pluralize(len(series.channels), "dimension"),
             f"the first series has {shape.n_channels}; all series need the same number",
-            file=file,
-            row=series.row,
         )
     longest = max(len(values) for values in series.channels)
     if missing == "mask":
@@ -88,16 +87,15 @@ def _check_lengths(series: Series, shape: Shape, file: str, missing: MissingName
     expected = max(1, shape.n_timepoints)
     for i, values in enumerate(series.channels, start=1):
         if len(values) != expected and missing == "refuse":
-            raise DataError(
+            raise series.fault(
+                file,
                 pluralize(len(values), "value")
                 + (f" in dimension {i}" if shape.n_channels > 1 else ""),
                 f"the first series has {expected}; --missing mask fills shorter series with empty "
                 "cells",
-                file=file,
-                row=series.row,
             )
     if not longest:
-        raise DataError("0 values", "remove the row", file=file, row=series.row)
+        raise series.fault(file, "0 values", "remove the row")
 
 
 def _check_label(series: Series, file: str) -> None:
@@ -105,20 +103,16 @@ def _check_label(series: Series, file: str) -> None:
     if label is None:
         return
     if not label.strip():
-        raise DataError("no class", "write the class of the series", file=file, row=series.row)
+        raise series.fault(file, "no class", "write the class of the series")
     if is_gap(label.strip()):
-        raise DataError(
+        raise series.fault(
+            file,
             f"{label!r}, which stands for a missing class",
             "write the class or remove the row; --label none converts without labels",
-            file=file,
-            row=series.row,
         )
     if _CONTROL_CHARACTERS.search(label):
-        raise DataError(
-            f"the class {label!r}",
-            "write it on one line, without control characters",
-            file=file,
-            row=series.row,
+        raise series.fault(
+            file, f"the class {label!r}", "write it on one line, without control characters"
         )
 
 
@@ -135,7 +129,7 @@ def _check_values(series: Series, file: str, missing: MissingName) -> None:
             column=None if series.rows is not None else _column(series, refused),
         )
     if missing == "mask" and not any(values):
-        raise DataError("a row without any value", "remove the row", file=file, row=series.row)
+        raise series.fault(file, "a row without any value", "remove the row")
 
 
 def _column(series: Series, index: int) -> str:
@@ -149,25 +143,22 @@ def _check_times(series: Series, shape: Shape, file: str) -> None:
     for times in series.times or []:
         step = find_step(times)
         if step is None:
-            raise DataError(
+            raise series.fault(
+                file,
                 "times that do not increase in equal steps",
                 "resample the series, or number the values 1, 2, ... if the times do not matter",
-                file=file,
-                row=series.row,
             )
         if shape.step and step and not are_equal(step, shape.step):
-            raise DataError(
+            raise series.fault(
+                file,
                 f"times that are {step:g} apart",
                 f"earlier times are {shape.step:g} apart: resample to equal steps",
-                file=file,
-                row=series.row,
             )
         shape.step = shape.step or step
     starts = np.array([times[0] for times in series.times or [] if len(times)])
     if (np.abs(starts - starts[:1]) > JITTER * (shape.step or 0)).any():
-        raise DataError(
+        raise series.fault(
+            file,
             "channels that start at different times",
             "keep only the times that all channels have",
-            file=file,
-            row=series.row,
         )

@@ -59,6 +59,10 @@ class Series(NamedTuple):
     times: list[Times] | None = None
     rows: list[npt.NDArray[np.int64]] | None = None
 
+    def fault(self, file: str, found: str, fix: str) -> DataError:
+        """Describe a fault of this series."""
+        return DataError(found, fix, file=file, row=self.row)
+
 
 @dataclass(frozen=True)
 class Rereadable:

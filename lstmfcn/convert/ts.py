@@ -138,8 +138,7 @@ def _refuse_contradictions(
 ) -> None:
     """Refuse a row that contradicts the header."""
     for found, statement in _differences(header, series, request.missing):
-        fix = f"the header {statement}; correct one of the two"
-        raise DataError(found, fix, file=file, row=series.row)
+        raise series.fault(file, found, f"the header {statement}; correct one of the two")
 
 
 def _differences(
