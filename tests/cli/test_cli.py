@@ -156,7 +156,7 @@ def test_sample_depends_on_the_seed_alone(capsys, tmp_path):
 def test_sample_refuses_a_folder_that_holds_something(capsys, tmp_path):
     (tmp_path / "note.txt").write_text("mine")
     line = refusal(capsys, ["sample", "--output", str(tmp_path)])
-    assert line.startswith(f"lstmfcn: {tmp_path}: holds something already")
+    assert line.startswith(f"lstmfcn: {tmp_path}: is not empty")
     assert [path.read_text() for path in tmp_path.iterdir()] == ["mine"]
 
 
