@@ -1,17 +1,17 @@
-"""What a command prints, and where: its result on stdout, all else on stderr.
+"""Print the result of a command on stdout, and everything else on stderr.
 
 =============  ========================  ================================================
 flags          stdout                    stderr
 =============  ========================  ================================================
-none           progress, then result     stages, warnings, errors; a bar on a terminal
+none           progress, then result     status, warnings, errors; a bar on a terminal
 ``--quiet``    result                    warnings, errors
-``--json``     result, as one object     progress, stages, warnings, errors; a bar
+``--json``     result, as one object     progress, status, warnings, errors; a bar
 =============  ========================  ================================================
 
-Progress is a line for each epoch, trial or file. Where stdout and stderr are a terminal, lines
-appear above the bar. ``NO_COLOR`` takes the colours away, ``TERM=dumb`` the bar.
+Progress is one line for each epoch, trial or file. On a terminal, lines appear above the bar.
+``NO_COLOR`` turns colours off, ``TERM=dumb`` turns the bar off.
 
-Control characters in names of classes, columns and files are escaped here, whatever the line.
+Control characters, such as in names of classes, columns and files, are escaped in every line.
 """
 
 from __future__ import annotations
@@ -38,12 +38,12 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class OutputMode:
-    """How a command is to print; see this module's table.
+    """How a command prints; see the table in this module.
 
     Attributes:
-        quiet: only its result, warnings and errors.
-        as_json: its result as one JSON object.
-        verbose: also what Ray has to say.
+        quiet: print only the result, warnings and errors.
+        as_json: print the result as one JSON object.
+        verbose: also print the messages of Ray.
     """
 
     quiet: bool = False
@@ -51,51 +51,71 @@ class OutputMode:
     verbose: bool = False
 
 
-_manners = OutputMode()
+_mode = OutputMode()
 
 
-def configure_output(manners: OutputMode) -> None:
-    """Print in this manner from now on, and what is logged too."""
-    global _manners
-    _manners = manners
-    level = logging.WARNING if manners.quiet else logging.INFO
-    logging.basicConfig(level=level, format="%(message)s", handlers=[_Lines()])
-    logging.getLogger("matplotlib").setLevel(logging.WARNING)  # it tells of its cache of fonts
+def configure_output(mode: OutputMode) -> None:
+    """Use this mode for all output, and write the log to stderr."""
+    global _mode
+    _mode = mode
+    level = logging.WARNING if mode.quiet else logging.INFO
+    logging.basicConfig(level=level, format="%(message)s", handlers=[_LogHandler()])
+    logging.getLogger("matplotlib").setLevel(logging.WARNING)  # it logs about its font cache
 
 
 def show_all_characters() -> None:
-    """Have characters that stdout's encoding lacks escaped, where Python would raise an error."""
+    """Escape characters that the encoding of stdout does not have, instead of raising an error."""
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
 
 
 class Style(str):
-    """A line made for the terminal, whose control characters are meant, and nobody else's."""
+    """A line with styles for the terminal, whose control characters are printed as they are."""
 
 
 def is_verbose() -> bool:
-    """Whether the user wants to read what Ray has to say."""
-    return _manners.verbose
+    """Whether to print the messages of Ray."""
+    return _mode.verbose
 
 
 def print_result(*lines: str, **facts: Any) -> None:
-    """Print what the command found or made.
+    """Print the result of the command.
 
     Args:
-        lines: for people.
-        facts: the same for a script, as one JSON object.
+        lines: the result as lines of text.
+        facts: the result for ``--json``, printed as one JSON object.
     """
     shown = "\n".join(line if isinstance(line, Style) else printable(line) for line in lines)
-    print(json.dumps(facts, allow_nan=False) if _manners.as_json else shown, flush=True)
+    print(json.dumps(facts, allow_nan=False) if _mode.as_json else shown, flush=True)
+
+
+def print_written(rows: int, shards: int, folder: str) -> None:
+    """Print the number of rows and shards that were written, and the folder."""
+    print_result(
+        f"{pluralize(rows, 'row')} in {pluralize(shards, 'shard')}: {folder}",
+        output=str(Path(folder).absolute()),
+        rows=rows,
+        shards=shards,
+    )
+
+
+def next_commands(folder: str) -> list[str]:
+    """What to do with the model of a run or a sweep: command lines, with the folder as typed."""
+    model = shlex.quote(folder)
+    return [
+        f"lstmfcn evaluate DATA --model {model}",
+        f"lstmfcn predict DATA --model {model} --output FOLDER",
+        f"lstmfcn serve {model}",
+    ]
 
 
 def print_progress(line: str) -> None:
-    """Print a line of what a command is doing: an epoch, a trial."""
-    if _manners.quiet:
+    """Print a line of progress, such as of an epoch or a trial."""
+    if _mode.quiet:
         return
     line = printable(line)
-    if _manners.as_json or (sys.stdout.isatty() and sys.stderr.isatty()):
+    if _mode.as_json or (sys.stdout.isatty() and sys.stderr.isatty()):
         _console().out(line, highlight=False)
     else:
         print(line, flush=True)
@@ -103,8 +123,8 @@ def print_progress(line: str) -> None:
 
 @contextmanager
 def print_status(text: str) -> Iterator[None]:
-    """Say what goes on inside this block: a line, or on a terminal a sign that turns."""
-    if _draws():
+    """Show what this block does: as a spinner on a terminal, otherwise as a line."""
+    if _can_draw():
         from rich.text import Text
 
         with _console().status(Text(printable(text))):
@@ -115,14 +135,16 @@ def print_status(text: str) -> Iterator[None]:
 
 
 class Bar:
-    """A bar at the bottom of the terminal, from entering to leaving; none where none is drawn.
+    """A progress bar at the bottom of the terminal, as a context manager.
+
+    Nothing is drawn without a terminal or with ``--quiet``.
 
     Args:
-        counted: what it counts, such as ``epoch``.
-        total: how many there will be.
-        done: how many there are already.
-        state: what stands behind the bar.
-        tells_time_left: whether the time that is left stands there too.
+        counted: what is counted, such as ``epoch``.
+        total: the final count.
+        done: the count at the start.
+        state: the text after the bar.
+        tells_time_left: whether to show the time that is left.
     """
 
     def __init__(
@@ -142,42 +164,42 @@ class Bar:
             TimeRemainingColumn,
         )
 
-        left = [TextColumn("left"), TimeRemainingColumn(elapsed_when_finished=False)]
-        self._drawn = Progress(
+        time_left = [TextColumn("left"), TimeRemainingColumn(elapsed_when_finished=False)]
+        self._progress = Progress(
             TextColumn(counted),
             MofNCompleteColumn(),
             BarColumn(),
             TextColumn("{task.fields[state]}", markup=False),
             TimeElapsedColumn(),
-            *(left if tells_time_left else []),
+            *(time_left if tells_time_left else []),
             console=_console(),
-            disable=not _draws(),
+            disable=not _can_draw(),
             transient=True,
             redirect_stdout=sys.stdout.isatty(),
         )
-        self._task = self._drawn.add_task(counted, total=total, completed=done, state=state)
+        self._task = self._progress.add_task(counted, total=total, completed=done, state=state)
 
     def __enter__(self) -> Self:
-        self._drawn.start()
+        self._progress.start()
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._drawn.stop()
+        self._progress.stop()
 
     def draw(self, state: str, done: int | None = None) -> None:
-        """Draw anew: what stands behind the bar, and how many are done where that changed."""
-        self._drawn.update(self._task, completed=done, state=printable(state))
+        """Update the text after the bar, and the count if it is given."""
+        self._progress.update(self._task, completed=done, state=printable(state))
 
 
-class _Lines(logging.Handler):
-    """Writes log lines to stderr, above the bar where there is one."""
+class _LogHandler(logging.Handler):
+    """Writes log lines to stderr, above the bar if there is one."""
 
     def emit(self, record: logging.LogRecord) -> None:
         _console().out(printable(self.format(record)), highlight=False)
 
 
-def _draws() -> bool:
-    return not _manners.quiet and sys.stderr.isatty() and not _console().is_dumb_terminal
+def _can_draw() -> bool:
+    return not _mode.quiet and sys.stderr.isatty() and not _console().is_dumb_terminal
 
 
 @cache
@@ -188,7 +210,7 @@ def _console() -> Console:
 
 
 def pluralize(n: int, one: str, many: str | None = None) -> str:
-    """How many of something: ``1 row``, ``1,000 rows``."""
+    """Write a number with its noun: ``1 row``, ``1,000 rows``."""
     return f"{n:,} {one if n == 1 else many or one + 's'}"
 
 
@@ -202,29 +224,9 @@ def is_number(text: str) -> bool:
 
 
 def format_bytes(n_bytes: float) -> str:
-    """How many bytes, in three digits of a unit of thousands: ``231 kB``, ``1.5 GB``."""
+    """Write a number of bytes with three digits: ``231 kB``, ``1.5 GB``."""
     for unit in ("bytes", "kB", "MB"):
         if n_bytes < 999.5:
             return f"{n_bytes:.3g} {unit}"
         n_bytes /= 1000
     return f"{n_bytes:.3g} GB" if n_bytes < 999.5 else f"{n_bytes:,.0f} GB"
-
-
-def next_commands(folder: str) -> list[str]:
-    """What to do with the model of a run or a sweep: command lines, with the folder as typed."""
-    model = shlex.quote(folder)
-    return [
-        f"lstmfcn evaluate DATA --model {model}",
-        f"lstmfcn predict DATA --model {model} --output FOLDER",
-        f"lstmfcn serve {model}",
-    ]
-
-
-def print_written(rows: int, shards: int, folder: str) -> None:
-    """Print how many rows went into how many shards, and where."""
-    print_result(
-        f"{pluralize(rows, 'row')} in {pluralize(shards, 'shard')}: {folder}",
-        output=str(Path(folder).absolute()),
-        rows=rows,
-        shards=shards,
-    )

@@ -124,7 +124,7 @@ def refuse_missing(y: Any, missing_labels: MissingLabelsName) -> None:
             keep = '; missing_labels="name" keeps such names' if is_name else ""
             raise ValueError(
                 f"y has the label {label!r} at index {row}, which is missing; "
-                f"give the row's class or leave the row out{keep}"
+                f"give the row's class or remove the row{keep}"
             )
 
 

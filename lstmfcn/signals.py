@@ -1,4 +1,4 @@
-"""Ctrl-C and threads: the first Ctrl-C stops a command in order, the second ends it at once."""
+"""Ctrl-C and background threads: the first Ctrl-C stops a command cleanly, the second at once."""
 
 from __future__ import annotations
 
@@ -15,68 +15,67 @@ from typing import NoReturn, TypeVar
 
 from lstmfcn.errors import RunInterruptedError
 
-_SHOW_CURSOR = b"\x1b[?25h"
-"""A bar that is drawn hides it (ECMA-48 private mode DECTCEM)."""
-
-
-_going_on: Callable[[], str] | None = None
-
-
 T = TypeVar("T")
 
-_MOMENT_S = 0.5
+_SHOW_CURSOR = b"\x1b[?25h"
+"""A progress bar hides the cursor (ECMA-48 private mode DECTCEM)."""
+
+_ABANDON_TIMEOUT_S = 0.5
+
+_resume_command: Callable[[], str] | None = None
 
 
 @contextmanager
-def graceful_interrupts(going_on: Callable[[], str] | None = None) -> Iterator[None]:
+def graceful_interrupts(resume_command: Callable[[], str] | None = None) -> Iterator[None]:
     """Inside this block the first Ctrl-C raises KeyboardInterrupt, the second ends the process.
 
-    A process that ignores Ctrl-C, as a shell's background jobs do, goes on doing so.
+    A process that ignores Ctrl-C, as background jobs of a shell do, keeps ignoring it.
 
     Args:
-        going_on: what to type where `end_now` ends the process.
+        resume_command: makes the command that resumes the run, for the message of `end_now`.
     """
-    global _going_on
+    global _resume_command
     before = signal.getsignal(signal.SIGINT)
-    _going_on = going_on
+    _resume_command = resume_command
     if before is signal.default_int_handler:
         signal.signal(signal.SIGINT, _stop)
     try:
         yield
     finally:
-        _going_on = None
+        _resume_command = None
         if before is signal.default_int_handler:
             signal.signal(signal.SIGINT, before)
 
 
 def end_at_next() -> None:
-    """From now on, Ctrl-C ends the process at once; a Ray of its own ends with it."""
+    """From now on, Ctrl-C ends the process at once, and with it a Ray that it started."""
     signal.signal(signal.SIGINT, _end)
 
 
 def end_now(reason: str, exit_code: int) -> NoReturn:
-    """End the process in a line, which tells how to go on; from any thread."""
-    _exit(f"{reason}; resume with: {_going_on()}" if _going_on else reason, exit_code)
+    """Print the reason and the command that resumes the run, and end the process; in any thread."""
+    resume = f"; resume with: {_resume_command()}" if _resume_command else ""
+    _exit(reason + resume, exit_code)
 
 
-def _stop(number: int, frame: FrameType | None) -> NoReturn:  # noqa: ARG001 - a handler's arguments
+def _stop(number: int, frame: FrameType | None) -> NoReturn:  # noqa: ARG001 - signal handler
     end_at_next()
     raise KeyboardInterrupt
 
 
 def _end(number: int, frame: FrameType | None) -> NoReturn:  # noqa: ARG001
-    _exit("ended at once", RunInterruptedError.exit_code)
+    _exit("stopped at once", RunInterruptedError.exit_code)
 
 
 def _exit(message: str, exit_code: int) -> NoReturn:
     if sys.stderr.isatty():
-        os.write(2, _SHOW_CURSOR + b"\n")  # below a bar, or the ^C that it shows
-    os.write(2, f"lstmfcn: {message}\n".encode())  # print may be what was interrupted
+        os.write(2, _SHOW_CURSOR + b"\n")  # below the bar, or the ^C of the terminal
+    os.write(2, f"lstmfcn: {message}\n".encode())  # a call of print may be interrupted
     os._exit(exit_code)
 
 
 class BackgroundTask(Future[T]):
-    """What work in a thread comes to. It is not waited for where the program ends before it."""
+    """Runs a function in a thread; the process can end without waiting for it."""
 
     def __init__(self, work: Callable[[], T]) -> None:
         super().__init__()
@@ -91,16 +90,16 @@ class BackgroundTask(Future[T]):
             self.set_exception(error)
 
     def abandon(self) -> None:
-        """End it by SystemExit before its next Python instruction, for what it uses ends too.
+        """Raise SystemExit in the thread, because what the function uses is about to end.
 
-        What it waits for outside of Python, as in ``ray.get``, has to end first.
+        A call outside Python, such as ``ray.get``, has to return first.
         """
         if not self.done():
             thread = ctypes.c_ulong(self._thread.ident or 0)
             ctypes.pythonapi.PyThreadState_SetAsyncExc(thread, ctypes.py_object(SystemExit))
-            wait([self], _MOMENT_S)
+            wait([self], _ABANDON_TIMEOUT_S)
 
 
 def in_thread(work: Callable[[], T]) -> BackgroundTask[T]:
-    """Begin work in a thread."""
+    """Start a function in a thread."""
     return BackgroundTask(work)

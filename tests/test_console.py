@@ -32,13 +32,13 @@ print_result("best: epoch 2", epoch=2)
 """
 
 
-def program(**manners):
-    text = TRAINING.format(**{"quiet": False, "as_json": False} | manners)
+def make_program(**mode):
+    text = TRAINING.format(**{"quiet": False, "as_json": False} | mode)
     return [sys.executable, "-c", text]
 
 
 def on_a_terminal(command, **environment):
-    """What a terminal of 80 columns gets of a process, and its exit code."""
+    """Run a command on a terminal with 80 columns; return what is shown."""
     process, terminal = pty.fork()
     if process == 0:
         os.chdir(REPOSITORY)
@@ -65,8 +65,8 @@ def in_a_pipe(command):
 EPOCH = "epoch: 1 train_loss: 0.50000000 train_accuracy: 0.50000000 (9 rows/s, 1 s left)"
 
 
-def test_in_a_pipe_there_are_lines_and_nothing_else():
-    stdout, stderr = in_a_pipe(program())
+def test_a_pipe_gets_only_lines():
+    stdout, stderr = in_a_pipe(make_program())
     assert stdout[0] == EPOCH
     assert [line.split()[0] for line in stdout] == ["epoch:", "epoch:", "best:"]
     lost = "a worker was lost in " + 12 * "a long folder/"
@@ -74,17 +74,17 @@ def test_in_a_pipe_there_are_lines_and_nothing_else():
 
 
 def test_quiet_leaves_the_result_and_warnings():
-    assert in_a_pipe(program(quiet=True)) == (["best: epoch 2"], ["a warning"])
+    assert in_a_pipe(make_program(quiet=True)) == (["best: epoch 2"], ["a warning"])
 
 
 def test_json_is_one_object_on_stdout_and_progress_goes_to_stderr():
-    (line,), stderr = in_a_pipe(program(as_json=True))
+    (line,), stderr = in_a_pipe(make_program(as_json=True))
     assert json.loads(line) == {"epoch": 2}
     assert EPOCH in stderr
 
 
 def test_on_a_terminal_whole_lines_appear_above_a_bar_in_colours():
-    shown = on_a_terminal(program())
+    shown = on_a_terminal(make_program())
     assert "\x1b[?25l" in shown  # the cursor is hidden, and is there again at the end
     assert shown.rindex("\x1b[?25h") > shown.rindex("\x1b[?25l")
     assert re.search(r"\x1b\[[0-9;]*m", shown)
@@ -95,17 +95,17 @@ def test_on_a_terminal_whole_lines_appear_above_a_bar_in_colours():
 
 
 def test_no_color_takes_the_colours_away():
-    shown = on_a_terminal(program(), NO_COLOR="1")
+    shown = on_a_terminal(make_program(), NO_COLOR="1")
     assert "━" in shown
     assert not re.search(r"\x1b\[[0-9;]*3[0-9][0-9;]*m", shown)
 
 
-@pytest.mark.parametrize("manners", [{}, {"quiet": True}])
-def test_a_dumb_terminal_and_a_quiet_command_have_no_bar(manners):
-    shown = on_a_terminal(program(**manners), **({} if manners else {"TERM": "dumb"}))
+@pytest.mark.parametrize("mode", [{}, {"quiet": True}])
+def test_a_dumb_terminal_and_a_quiet_command_have_no_bar(mode):
+    shown = on_a_terminal(make_program(**mode), **({} if mode else {"TERM": "dumb"}))
     assert "\x1b" not in shown
     assert "━" not in shown
-    assert (EPOCH in shown) is not bool(manners)
+    assert (EPOCH in shown) is not bool(mode)
 
 
 WAITING = """
@@ -132,8 +132,8 @@ def test_the_second_ctrl_c_ends_a_command_at_once():
         for line in ("ready\n", "stopping\n"):
             assert process.stdout.readline() == line
             process.send_signal(signal.SIGINT)
-        rest, told = process.communicate(timeout=20)
-    assert (process.returncode, rest, told) == (130, "", "lstmfcn: ended at once\n")
+        rest, stderr = process.communicate(timeout=20)
+    assert (process.returncode, rest, stderr) == (130, "", "lstmfcn: stopped at once\n")
 
 
 NASTY = "a\x1b[31mb\x9b2Jc\rd\u202ee\u2066f\x07g\x7fh\u2028i"
@@ -141,9 +141,8 @@ TAMED = r"a\x1b[31mb\x9b2Jc\rd\u202ee\u2066f\x07g\x7fh\u2028i"
 
 TELLING = """
 import logging
-from lstmfcn.console import (
-    OutputMode, configure_output, print_progress, print_result, print_status, show_all_characters
-)
+from lstmfcn.console import OutputMode, configure_output, print_progress, print_result, print_status
+from lstmfcn.console import show_all_characters
 show_all_characters()
 configure_output(OutputMode())
 name = {name!r}
@@ -161,8 +160,8 @@ def test_control_characters_of_names_are_escaped_in_all_that_is_printed():
     assert stdout == [f"progress {TAMED}", f"result {TAMED}"]
     assert stderr == [f"log {TAMED}", f"stage {TAMED}[red]"]
     shown = on_a_terminal(command)
-    for told in (f"log {TAMED}", f"progress {TAMED}", f"result {TAMED}"):
-        assert told in shown
+    for line in (f"log {TAMED}", f"progress {TAMED}", f"result {TAMED}"):
+        assert line in shown
     for control in ("\x1b[31mb", "\x9b", "\u202e", "\u2066", "\x07"):
         assert control not in shown
 
@@ -182,7 +181,7 @@ def test_names_that_stdout_cannot_encode_are_escaped(encoding):
     assert b"log " + name in done.stderr
 
 
-def test_matplotlib_does_not_tell_of_its_fonts():
+def test_matplotlib_does_not_log_about_its_fonts():
     text = "from lstmfcn.console import OutputMode, configure_output; import logging; "
     text += "configure_output(OutputMode()); "
     text += 'logging.getLogger("matplotlib.font_manager").info("generated new fontManager")'

@@ -62,7 +62,7 @@ def test_user_errors_end_a_command_with_2(kind):
     assert kind.exit_code == 2
 
 
-def test_a_failed_training_is_no_user_error_and_ends_a_command_with_1():
+def test_a_failed_training_is_not_a_user_error_and_has_exit_code_1():
     assert not issubclass(TrainingError, UserError)
     assert issubclass(TrainingError, LstmfcnError)
     assert TrainingError.exit_code == 1

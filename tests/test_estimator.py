@@ -214,7 +214,7 @@ def test_explanations_are_in_the_order_of_the_classes():
         (
             ["a", "NA"],
             "y has the label 'NA' at index 1, which is missing; give the row's class or "
-            'leave the row out; missing_labels="name" keeps such names',
+            'remove the row; missing_labels="name" keeps such names',
         ),
         (np.array(["a", None], object), "y has the label None at index 1, which is missing"),
         (np.array(["a", np.nan], object), "y has the label nan at index 1, which is missing"),
@@ -276,7 +276,7 @@ def test_series_of_several_channels():
 )
 def test_timepoints_in_place_of_channels_are_refused(values):
     with pytest.raises(
-        ValueError, match=r"X has 12 channels of 1 timepoint: the axes are \(N, cha"
+        ValueError, match=r"X has 12 channels of 1 timepoint: the axes must be \(N,"
     ):
         tiny().fit(values, [0, 1, 0, 1])
     trained = tiny().fit(np.eye(4, 12), [0, 1, 0, 1])
@@ -286,7 +286,7 @@ def test_timepoints_in_place_of_channels_are_refused(values):
 
 def test_more_channels_than_timepoints_are_warned_of():
     values = np.eye(4, 12).reshape(4, 4, 3)
-    with pytest.warns(UserWarning, match=r"X has 4 channels of 3 timepoints: the axes are"):
+    with pytest.warns(UserWarning, match=r"X has 4 channels of 3 timepoints: the axes must"):
         tiny().fit(values, [0, 1, 0, 1])
     with pytest.warns(UserWarning, match="arrays of 4 channels of 3 timepoints"):
         train_arrays((values.astype(np.float32), np.array(["a", "b"] * 2)), tiny_hyperparameters())
@@ -366,9 +366,9 @@ def test_missing_values_are_masked_where_they_may_be():
     assert_same_weights(weights_of(estimator), expected.weights)
     assert np.isfinite(estimator.predict_proba(values)).all()
     values[3] = np.nan
-    with pytest.raises(DataError, match="row 4: found no value at all"):
+    with pytest.raises(DataError, match="row 4: found a row without any value"):
         estimator.predict(values)
-    with pytest.raises(DataError, match="row 4: found no value at all"):
+    with pytest.raises(DataError, match="row 4: found a row without any value"):
         tiny(missing="mask").fit(values, names)
 
 

@@ -8,17 +8,19 @@ from lstmfcn.errors import DataError, ModelError, one_line, printable, shown
 
 @given(st.text())
 def test_no_text_controls_a_terminal(text):
-    told = printable(text)
-    assert {unicodedata.category(c) for c in told if c not in "\n\t"}.isdisjoint({"Cc", "Zl", "Zp"})
-    assert {unicodedata.bidirectional(c) for c in told}.isdisjoint(
+    message = printable(text)
+    assert {unicodedata.category(c) for c in message if c not in "\n\t"}.isdisjoint(
+        {"Cc", "Zl", "Zp"}
+    )
+    assert {unicodedata.bidirectional(c) for c in message}.isdisjoint(
         {"LRE", "RLE", "LRO", "RLO", "PDF", "LRI", "RLI", "FSI", "PDI"}
     )
     assert "\n" not in one_line(text)
-    assert printable(told) == told
+    assert printable(message) == message
 
 
 @given(st.text(st.characters(exclude_categories=["Cc", "Cf", "Zl", "Zp"])))
-def test_what_can_be_printed_stays(text):
+def test_printable_text_is_not_changed(text):
     assert printable(text) == text
     assert one_line(text[:2000]) == text[:2000]
 
@@ -35,7 +37,7 @@ VALUES = st.recursive(
 
 
 @given(VALUES)
-def test_any_value_is_shown_in_bounded_length(value):
+def test_any_value_is_shown_in_limited_length(value):
     assert len(shown(value)) < 100_000
 
 
@@ -44,7 +46,7 @@ def test_a_small_value_is_shown_as_python_writes_it(value):
     assert shown(value) == repr(value)
 
 
-def test_large_and_deep_values_are_shown_shortly():
+def test_large_and_deep_values_are_shortened():
     deep = []
     for _ in range(200):
         deep = [deep, deep]  # 2 ** 200 brackets
@@ -53,7 +55,7 @@ def test_large_and_deep_values_are_shown_shortly():
     assert shown(16**50_000) == "an integer of 200001 bits"
 
 
-def test_errors_are_one_line_whatever_stands_in_them():
+def test_errors_are_always_one_line():
     error = DataError("a\x1b[2Jb\nc", "mend\u202eit", file="f\x07.csv", row=1, column="x\r")
     assert str(error) == r"f\x07.csv, row 1, column x\r: found a\x1b[2Jb\nc; mend\u202eit"
     assert len(str(ModelError("x" * 10**6))) < 2100

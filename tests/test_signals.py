@@ -5,7 +5,7 @@ import pytest
 from lstmfcn.signals import end_now, graceful_interrupts
 
 
-def test_how_to_go_on_is_told_inside_the_block_only(monkeypatch, capfd):
+def test_the_resume_command_is_printed_inside_the_block_only(monkeypatch, capfd):
     def end(code):
         raise SystemExit(code)
 

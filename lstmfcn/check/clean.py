@@ -1,8 +1,7 @@
-"""Copy shards without what is wrong in them: nothing is repaired, nothing guessed.
+"""Copy shards without their faulty rows. Nothing is repaired or guessed.
 
-Left out are rows that break the format, and shards that can only be left out as a whole; every
-other cell stays as it is, byte by byte. What is left is checked again before it appears, as a whole
-or not at all.
+Rows with faults are removed, and shards that cannot be read. All other cells stay the same, byte by
+byte. The copy is checked again before it appears.
 """
 
 from __future__ import annotations
@@ -33,22 +32,22 @@ from lstmfcn.storage.files import atomic_directory, exists, new_folder, resolve
 
 _PARQUET_ROWS = 1 << 14
 
-
-SET_ASIDE = "set_aside.csv"
+REMOVED_FILE = "set_aside.csv"
 
 _FOLDERS = {"training": "train", "validation": "validation"}
 
 
 def copy_shard(shard: Shard, path: Path, left_out: Set[int]) -> None:
-    """Write a shard's rows, in order, in its own format.
+    """Copy a shard without some rows, in its own format.
 
     Args:
+        shard: the shard.
         path: the file to write.
-        left_out: rows that are not written, counted from 1.
+        left_out: the numbers of the rows to leave out, from 1.
 
     Raises:
         OSError: the file cannot be written.
-        DataError: the shard's lines cannot be read.
+        DataError: the lines of the shard cannot be read.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     if not left_out and not shard.layout.before_fault(shard.path):
@@ -61,7 +60,7 @@ def copy_shard(shard: Shard, path: Path, left_out: Set[int]) -> None:
 
 
 def _copy_csv(shard: Shard, path: Path, left_out: Set[int]) -> None:
-    """Columns that are not used may hold other bytes than UTF-8, which are kept."""
+    """Copy CSV; bytes that are not UTF-8, in columns that are not used, stay the same."""
     layout = shard.layout
     with (
         shard.open() as stream,
@@ -83,25 +82,25 @@ def _copy_csv(shard: Shard, path: Path, left_out: Set[int]) -> None:
 
 def _copy_parquet(shard: Shard, path: Path, left_out: Set[int]) -> None:
     with shard.filesystem.open_input_file(shard.path) as file:
-        shards = pa.parquet.ParquetFile(file)
-        with pa.parquet.ParquetWriter(path, shards.schema_arrow) as writer:
+        source = pa.parquet.ParquetFile(file)
+        with pa.parquet.ParquetWriter(path, source.schema_arrow) as writer:
             rows = 0
-            for batch in shards.iter_batches(_PARQUET_ROWS):
+            for batch in source.iter_batches(_PARQUET_ROWS):
                 numbers = range(rows + 1, rows + 1 + batch.num_rows)
                 writer.write_batch(batch.filter(pa.array(row not in left_out for row in numbers)))
                 rows += batch.num_rows
 
 
 class Cleaned(NamedTuple):
-    """What was written, and what was left out of it."""
+    """How many rows were written, and how many rows and shards were left out."""
 
     n_rows: int
     n_rows_left_out: int
     n_shards_left_out: int
 
 
-class _SetAside:
-    """A line for each row and each shard that is left out."""
+class _RemovedList:
+    """A CSV list of the rows and shards that are left out, with the reasons."""
 
     def __init__(self, file: TextIO) -> None:
         self._lines = csv.writer(file, lineterminator="\n")
@@ -109,7 +108,7 @@ class _SetAside:
         self.n_rows = self.n_shards = 0
 
     def add(self, fault: DataError) -> None:
-        """Take note of a row, or of a shard where the fault has no row."""
+        """Add a row, or a shard if the fault has no row."""
         self.add_lines(fault)
         if fault.row is None:
             self.n_shards += 1
@@ -117,96 +116,98 @@ class _SetAside:
             self.n_rows += 1
 
     def add_lines(self, fault: DataError) -> None:
-        """Take note of lines that are no rows."""
+        """Add lines that are not rows."""
         self._lines.writerow([fault.file, fault.row, fault.column, fault.found, fault.fix])
 
 
 def write_clean(
     findings: Findings, output: Path, dropped: Dropped, *, overwrite: bool = False
 ) -> Cleaned:
-    """Write ``train``, ``validation`` and ``set_aside.csv``, the list of what is not in them.
+    """Write clean shards: ``train``, ``validation``, and ``set_aside.csv`` with what is left out.
 
     Args:
-        findings: of the data.
+        findings: the findings of the data.
         output: a new folder.
         dropped: further training rows to leave out.
         overwrite: the folder may hold what an earlier call wrote; it is replaced.
 
     Raises:
         OutputError: the folder cannot be used.
-        DataError: what is left could not be trained on; nothing is written then.
+        DataError: training would refuse the rows that are left; nothing is written.
     """
     schema = findings.training.schema
-    for examined in findings.parts.values():
-        for data in to_arguments(examined.arguments):
+    for scan in findings.scans.values():
+        for data in to_arguments(scan.arguments):
             if resolve(output).is_relative_to(Path(data).resolve()):
-                raise OutputError(f"{output}: lies in the data {data}; name another --output")
+                raise OutputError(f"{output}: is inside the data {data}; choose another --output")
             if overwrite and Path(data).resolve().is_relative_to(resolve(output)):
-                raise OutputError(f"{output}: holds the data {data}; name another --output")
+                raise OutputError(f"{output}: contains the data {data}; choose another --output")
     if schema is None:
         raise _nothing_left(findings.training.data)
-    replaces = overwrite and exists(output / SET_ASIDE)
+    replaces = overwrite and exists(output / REMOVED_FILE)
     with (
         atomic_directory(
             output if replaces else new_folder(output),
-            may_go=(*_FOLDERS.values(), SET_ASIDE) if replaces else (),
+            may_go=(*_FOLDERS.values(), REMOVED_FILE) if replaces else (),
         ) as unfinished,
-        (unfinished / SET_ASIDE).open("w", encoding="utf-8", newline="") as file,
+        (unfinished / REMOVED_FILE).open("w", encoding="utf-8", newline="") as file,
     ):
-        set_aside = _SetAside(file)
-        for which, examined in findings.parts.items():
-            for shard in examined.shards:
-                own = dropped.get(shard.shard.path, {}) if which == "training" else {}
-                _copy_whole_rows(shard, schema, own, unfinished / _FOLDERS[which], set_aside)
-        n_rows = _check_again(findings, schema, unfinished, set_aside)
-        return Cleaned(n_rows, set_aside.n_rows, set_aside.n_shards)
+        removed = _RemovedList(file)
+        for which, scan in findings.scans.items():
+            for shard in scan.shards:
+                drop = dropped.get(shard.shard.path, {}) if which == "training" else {}
+                _copy_intact_rows(shard, schema, drop, unfinished / _FOLDERS[which], removed)
+        n_rows = _check_again(findings, schema, unfinished, removed)
+        return Cleaned(n_rows, removed.n_rows, removed.n_shards)
 
 
-def _copy_whole_rows(
+def _copy_intact_rows(
     findings: ShardFindings,
     schema: SeriesSchema,
     dropped: dict[int, DataError],
     folder: Path,
-    set_aside: _SetAside,
+    removed: _RemovedList,
 ) -> None:
     if findings.statistics is None:
-        set_aside.add(_of_all(findings.faults[0]))
+        removed.add(_without_row(findings.faults[0]))
         return
     if findings.before:
-        set_aside.add_lines(findings.before)
+        removed.add_lines(findings.before)
     if findings.n_faults:
-        parts = scan_parts(findings.shard, schema, findings.header, findings.unparsed)
-        for part in parts:
+        for part in scan_parts(findings.shard, schema, findings.header, findings.unparsed):
             for fault in part.first_faults():
-                set_aside.add(fault)
+                removed.add(fault)
     for row in sorted(dropped):
-        set_aside.add(dropped[row])
+        removed.add(dropped[row])
     left_out = {*findings.broken.tolist(), *dropped}
     if len(left_out) < findings.n_rows:
         copy_shard(findings.shard, folder / findings.shard.name, left_out)
 
 
-def _of_all(fault: DataError) -> DataError:
-    """The fault without its row: all of the file is left out."""
+def _without_row(fault: DataError) -> DataError:
+    """The fault without its row, because the whole file is left out."""
     return DataError(fault.found, fault.fix, file=fault.file, column=fault.column)
 
 
 def _check_again(
-    findings: Findings, schema: SeriesSchema, folder: Path, set_aside: _SetAside
+    findings: Findings, schema: SeriesSchema, folder: Path, removed: _RemovedList
 ) -> int:
-    """Leave out shards that are still refused; the rows of what is left.
+    """Check the copy, and leave out shards that are still refused.
 
-    Pyarrow may split lines within quotes where rows before them are gone.
+    Without earlier rows, pyarrow may split a quoted cell with line breaks.
+
+    Returns:
+        The number of rows of the copy.
 
     Raises:
-        DataError: what is left could not be trained on.
+        DataError: training would refuse the copy.
     """
-    for which, examined in findings.parts.items():
+    for which, scan in findings.scans.items():
         if not any(path.is_file() for path in (folder / _FOLDERS[which]).rglob("*")):
-            raise _nothing_left(examined.data)
+            raise _nothing_left(scan.data)
     validation = str(folder / _FOLDERS["validation"]) if findings.validation else None
     train = str(folder / _FOLDERS["training"])
-    again = check(
+    second = check(
         train,
         validation,
         schema.task,
@@ -215,28 +216,28 @@ def _check_again(
         missing_marker=schema.missing_marker,
         missing_labels=schema.missing_labels,
     )
-    refused = 0
-    for which, examined in again.parts.items():
-        sources = {shard.shard.name: shard.shard.path for shard in findings.parts[which].shards}
-        for shard in examined.shards:
+    n_refused = 0
+    for which, scan in second.scans.items():
+        sources = {shard.shard.name: shard.shard.path for shard in findings.scans[which].shards}
+        for shard in scan.shards:
             if shard.statistics is None:
                 fault = shard.faults[0]
                 file = sources[shard.shard.name]
-                set_aside.add(DataError(fault.found, fault.fix, file=file, column=fault.column))
+                removed.add(DataError(fault.found, fault.fix, file=file, column=fault.column))
                 Path(shard.shard.path).unlink()
-                refused += 1
-    if refused:
-        return _check_again(findings, schema, folder, set_aside)
-    for which, examined in again.parts.items():
-        for fault in examined.first_faults(1):
+                n_refused += 1
+    if n_refused:
+        return _check_again(findings, schema, folder, removed)
+    for which, scan in second.scans.items():
+        for fault in scan.first_faults(1):
             raise DataError(
-                f"{fault.found}, once rows with faults are left out; nothing was written",
+                f"{fault.found}, after rows with faults were removed; nothing was written",
                 fault.fix,
-                file=findings.parts[which].data,
+                file=findings.scans[which].data,
                 column=fault.column,
             )
-    return sum(examined.n_rows for examined in again.parts.values())
+    return sum(scan.n_rows for scan in second.scans.values())
 
 
 def _nothing_left(data: str) -> DataError:
-    return DataError("no row without fault", "mend the faults; nothing was written", file=data)
+    return DataError("no row without a fault", "correct the faults; nothing was written", file=data)

@@ -1,7 +1,7 @@
-"""A shard's rows in parts, each with all of its faults.
+"""Read the rows of a shard in parts, with all faults of each part.
 
-The rules are training's own: the schema's, and those of lines that pyarrow cannot parse. A shard
-that pyarrow parses is read as training reads it; any other is read line by line.
+The rules are those of training: of the schema, and of lines that pyarrow cannot parse. A shard that
+pyarrow can parse is read as in training; any other is read line by line.
 
 Shapes: N rows, V values of a row, of all channels.
 """
@@ -25,7 +25,7 @@ from lstmfcn.data.csv_errors import (
     empty_rows,
     line_faults,
     locate_fields,
-    numbers_in,
+    number_columns,
     parse_numbers,
     read_lines,
     with_decimal_points,
@@ -35,22 +35,22 @@ from lstmfcn.data.reader import (
     readable,
     typed_tables,
     unreadable,
-    without_rows,
 )
 from lstmfcn.data.schema import SeriesSchema
-from lstmfcn.data.shards import Shard
-from lstmfcn.data.table import FloatArray, RowOrigin, to_matrix
+from lstmfcn.data.shards import Shard, without_rows
+from lstmfcn.data.table import FloatArray, RowOrigin, label_matrix, to_matrix
 from lstmfcn.errors import DataError
 
-_CELLS = 1 << 18
-"""Cells read line by line at a time: some 30 MB of Python's texts."""
-_CHARACTERS = 1 << 25
-"""Of them, where cells are long."""
+_MAX_CELLS = 1 << 18
+"""Cells that are read line by line at once; about 30 MB as Python strings."""
+
+_MAX_CHARACTERS = 1 << 25
+"""Characters that are read at once, if cells are long."""
 
 Classes = tuple[str, ...]
 Mask = npt.NDArray[np.bool_]
 _Numbers = Callable[[Sequence[str]], pa.Array]
-"""Reads cells of a column of numbers, or raises pa.ArrowInvalid."""
+"""Reads the cells of a column of numbers, or raises pa.ArrowInvalid."""
 
 
 @dataclass(frozen=True)
@@ -58,22 +58,22 @@ class ScannedPart:
     """Some rows of a shard.
 
     Attributes:
-        values: float32 (N, V); nan for what is missing or no number.
-        classes: of each whole row: a single one, but of multilabel rows any number.
-        whole: which rows are without fault, (N,).
-        n_faults: how many there are.
+        values: float32 (N, V); nan for cells that are missing or not numbers.
+        classes: the classes of each row without faults; one, or any number for multilabel.
+        intact: whether each row is without faults, (N,).
+        n_faults: the number of faults.
     """
 
     values: FloatArray
     classes: list[Classes]
-    whole: Mask
+    intact: Mask
     n_faults: int
     _refused: Mask
     _others: list[DataError]
     _describe: Callable[[Mask], Iterator[DataError]]
 
     def faults(self) -> Iterator[DataError]:
-        """All faults, by row."""
+        """All faults, row by row."""
         return self._by_row(self._refused)
 
     def first_faults(self) -> Iterator[DataError]:
@@ -88,7 +88,7 @@ class ScannedPart:
 
 
 class _Lines(NamedTuple):
-    """Lines as a table, in which null stands for what cannot be parsed, and those faults."""
+    """Lines as a table, with null for cells that cannot be parsed, and their faults."""
 
     table: pa.Table
     unparsed: list[DataError]
@@ -100,15 +100,17 @@ def scan_parts(
     header: Sequence[str],
     unparsed: pa.ArrowInvalid | None = None,
 ) -> Iterator[ScannedPart]:
-    """A shard's rows, in order.
+    """Read the rows of a shard, in order.
 
     Args:
-        header: the shard's own columns, which are the schema's.
-        unparsed: why pyarrow does not parse the shard; it is then read line by line.
+        shard: the shard.
+        schema: the schema, whose columns the shard has.
+        header: the columns of the shard.
+        unparsed: why pyarrow cannot parse the shard; if given, it is read line by line.
 
     Raises:
-        UnparsedError: pyarrow does not parse the shard.
-        DataError: the shard cannot be read, changed while it was read, or holds no row.
+        UnparsedError: pyarrow cannot parse the shard.
+        DataError: the shard cannot be read, changed while it was being read, or has no rows.
     """
     types = schema.column_types(labels=True)
     rows = n_unparsed = 0
@@ -133,7 +135,7 @@ def scan_parts(
 
 
 class UnparsedError(Exception):
-    """Pyarrow does not parse a CSV shard; ``error`` says why."""
+    """Pyarrow cannot parse a CSV shard; ``error`` says why."""
 
     def __init__(self, error: pa.ArrowInvalid) -> None:
         super().__init__(str(error))
@@ -155,37 +157,37 @@ def _parsed_tables(
 def _line_tables(
     shard: Shard, schema: SeriesSchema, header: Sequence[str], types: dict[str, pa.DataType]
 ) -> Iterator[_Lines]:
-    places, dialect = locate_fields(parse_numbers(types), header), shard.layout.dialect
-    numbers = partial(numbers_in, gap_texts=set(schema.gap_texts), dialect=dialect)
-    rows_at_once = max(1, _CELLS // len(header))
+    fields, dialect = locate_fields(number_columns(types), header), shard.layout.dialect
+    numbers = partial(parse_numbers, gap_texts=set(schema.gap_texts), dialect=dialect)
+    rows_at_once = max(1, _MAX_CELLS // len(header))
     rows = 0
     with read_lines(shard) as lines:
         next(lines)
         for chunk in _chunks(filter(None, lines), rows_at_once):
             unparsed: list[DataError] = []
-            if table := _parsed_lines(chunk, header, types, numbers):
+            if table := _try_table(chunk, header, types, numbers):
                 yield _Lines(table, unparsed)
                 rows += len(chunk)
                 continue
             for i, cells in enumerate(chunk):
                 source = RowOrigin(shard.path, rows + i)
-                faults = list(line_faults(cells, header, places, schema, source, dialect))
+                faults = list(line_faults(cells, header, fields, schema, source, dialect))
                 if faults:
                     unparsed += faults
-                    chunk[i] = _without(cells, header, faults)
-            yield _Lines(_table(chunk, header, types, numbers), unparsed)
+                    chunk[i] = _blank_faulty(cells, header, faults)
+            yield _Lines(_make_table(chunk, header, types, numbers), unparsed)
             rows += len(chunk)
 
 
-def _chunks(lines: Iterator[list[str]], most: int) -> Iterator[list[list[str]]]:
-    """So many lines at a time; those before one that cannot be read, and then its error."""
+def _chunks(lines: Iterator[list[str]], max_lines: int) -> Iterator[list[list[str]]]:
+    """Group lines; if a line cannot be read, give the lines before it, then raise its error."""
     chunk: list[list[str]] = []
     length = 0
     try:
         for cells in lines:
             chunk.append(cells)
             length += sum(map(len, cells))
-            if len(chunk) == most or length > _CHARACTERS:
+            if len(chunk) == max_lines or length > _MAX_CHARACTERS:
                 yield chunk
                 chunk, length = [], 0
     except (UnicodeDecodeError, csv.Error, LongLineError):
@@ -196,43 +198,47 @@ def _chunks(lines: Iterator[list[str]], most: int) -> Iterator[list[list[str]]]:
         yield chunk
 
 
-def _parsed_lines(
+def _try_table(
     lines: list[list[str]], header: Sequence[str], types: dict[str, pa.DataType], numbers: _Numbers
 ) -> pa.Table | None:
-    """Lines as a table, where all of them can be parsed."""
+    """Make a table of lines; None if any of them cannot be parsed."""
     if any(len(cells) != len(header) for cells in lines):
         return None
     try:
-        return _table(lines, header, types, numbers)
+        return _make_table(lines, header, types, numbers)
     except pa.ArrowInvalid:
         return None
 
 
-def _table(
+def _make_table(
     lines: list[list[str]], header: Sequence[str], types: dict[str, pa.DataType], numbers: _Numbers
 ) -> pa.Table:
     columns = dict(zip(header, zip(*lines, strict=True), strict=True))
-    return pa.table({name: _typed(columns[name], kind, numbers) for name, kind in types.items()})
+    return pa.table(
+        {name: _parse_cells(columns[name], kind, numbers) for name, kind in types.items()}
+    )
 
 
-def _without(cells: list[str], header: Sequence[str], faults: list[DataError]) -> list[str]:
-    """The cells, empty where they cannot be parsed; all of them in a ragged row."""
-    refused = {fault.column for fault in faults}
-    if None in refused:
+def _blank_faulty(cells: list[str], header: Sequence[str], faults: list[DataError]) -> list[str]:
+    """Blank the cells with faults; all cells if the row as a whole has a fault."""
+    columns = {fault.column for fault in faults}
+    if None in columns:
         return [""] * len(header)
-    return ["" if name in refused else cell for name, cell in zip(header, cells, strict=True)]
+    return ["" if name in columns else cell for name, cell in zip(header, cells, strict=True)]
 
 
-def _typed(cells: Sequence[str], kind: pa.DataType, numbers: _Numbers) -> pa.Array:
+def _parse_cells(cells: Sequence[str], kind: pa.DataType, numbers: _Numbers) -> pa.Array:
     if kind == pa.string():
         return pa.array([cell or None for cell in cells], kind)
     return numbers(cells)
 
 
-def _empty_row_faults(table: pa.Table, source: RowOrigin, told: Set[int | None]) -> list[DataError]:
-    """Rows of empty cells, but for those of which something is told already."""
-    rows = [RowOrigin(source.file, source.rows_before + row) for row in empty_rows(table)]
-    return [empty_row(place) for place in rows if place.rows_before + 1 not in told]
+def _empty_row_faults(
+    table: pa.Table, source: RowOrigin, reported: Set[int | None]
+) -> list[DataError]:
+    """Report rows of empty cells, except rows that are reported already."""
+    origins = [RowOrigin(source.file, source.rows_before + row) for row in empty_rows(table)]
+    return [empty_row(origin) for origin in origins if origin.rows_before + 1 not in reported]
 
 
 def _scan_part(
@@ -240,18 +246,17 @@ def _scan_part(
 ) -> ScannedPart:
     values = to_matrix(table, schema.value_columns)
     refused = ~schema.usable(values)
-    told = _told(unparsed, schema, source, refused.shape)
-    refused &= ~told
+    refused &= ~_mark_reported(unparsed, schema, source, refused.shape)
     names = schema.names_of(table) if schema.holds_names else []
     labels = _label_faults(table, schema, source, names)
-    found = chain(schema.empty_row_faults(values, source), labels)
-    others = [*unparsed, *_untold(found, unparsed)]
-    whole: Mask = ~np.asarray(refused.any(axis=1))
-    whole[[fault.row - source.rows_before - 1 for fault in others if fault.row]] = False
+    further = chain(schema.empty_row_faults(values, source), labels)
+    others = [*unparsed, *_skip_reported(further, unparsed)]
+    intact: Mask = ~np.asarray(refused.any(axis=1))
+    intact[[fault.row - source.rows_before - 1 for fault in others if fault.row]] = False
     return ScannedPart(
         values=values,
-        classes=_classes(table, schema, names, whole),
-        whole=whole,
+        classes=_classes(table, schema, names, intact),
+        intact=intact,
         n_faults=len(others) + int(refused.sum()),
         _refused=refused,
         _others=sorted(others, key=_row),
@@ -259,28 +264,28 @@ def _scan_part(
     )
 
 
-def _told(
+def _mark_reported(
     unparsed: list[DataError], schema: SeriesSchema, source: RowOrigin, shape: tuple[int, ...]
 ) -> Mask:
-    """The values, (N, V), of which it is said already that they cannot be parsed."""
-    told = np.zeros(shape, dtype=np.bool_)
+    """Mark the values, (N, V), that are already reported because they cannot be parsed."""
+    reported = np.zeros(shape, dtype=np.bool_)
     if unparsed:
-        places = {name: i for i, name in enumerate(schema.value_columns)}
+        positions = {name: i for i, name in enumerate(schema.value_columns)}
         for fault in unparsed:
             row = (fault.row or 0) - source.rows_before - 1
             if fault.column is None:
-                told[row] = True
-            elif fault.column in places:
-                told[row, places[fault.column]] = True
-    return told
+                reported[row] = True
+            elif fault.column in positions:
+                reported[row, positions[fault.column]] = True
+    return reported
 
 
-def _untold(found: Iterator[DataError], unparsed: list[DataError]) -> Iterator[DataError]:
-    """The faults that do not follow from those of cells and rows that cannot be parsed."""
+def _skip_reported(faults: Iterator[DataError], unparsed: list[DataError]) -> Iterator[DataError]:
+    """Skip faults that follow from cells and rows that cannot be parsed."""
     ragged = {fault.row for fault in unparsed if fault.column is None}
     rows = {fault.row for fault in unparsed}
     cells = {(fault.row, fault.column) for fault in unparsed}
-    for fault in found:
+    for fault in faults:
         follows = fault.row in (ragged if fault.column else rows)
         if not follows and (fault.row, fault.column) not in cells:
             yield fault
@@ -290,18 +295,20 @@ def _label_faults(
     table: pa.Table, schema: SeriesSchema, source: RowOrigin, names: list[str]
 ) -> Iterator[DataError]:
     if not schema.holds_names:
-        return schema.label_faults(schema.label_matrix(table), table, source)
+        return schema.label_faults(label_matrix(table, schema.label_columns), table, source)
     missing = schema.empty_name_faults(names, source)
     if not schema.classes:
         return missing
     return chain(missing, schema.unknown_name_faults(names, source))
 
 
-def _classes(table: pa.Table, schema: SeriesSchema, names: list[str], whole: Mask) -> list[Classes]:
-    """The classes of each row that is whole."""
+def _classes(
+    table: pa.Table, schema: SeriesSchema, names: list[str], intact: Mask
+) -> list[Classes]:
+    """The classes of each row without faults."""
     if schema.holds_names:
-        return [(name,) for name, is_whole in zip(names, whole, strict=True) if is_whole]
-    labels = schema.encode_labels(table.select(schema.label_columns).filter(pa.array(whole)))
+        return [(name,) for name, is_intact in zip(names, intact, strict=True) if is_intact]
+    labels = schema.encode_labels(table.select(schema.label_columns).filter(pa.array(intact)))
     if schema.task == "multilabel":
         return [tuple(compress(schema.classes, row)) for row in labels.tolist()]
     single = [(name,) for name in schema.classes]

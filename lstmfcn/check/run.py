@@ -1,4 +1,4 @@
-"""Examine training data, and validation data by its schema."""
+"""Check training data, and validation data against the schema of the training data."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ def check(
     missing_marker: str = "",
     missing_labels: MissingLabelsName = "refuse",
 ) -> Findings:
-    """Look for all faults of the data, and for what may not be meant.
+    """Find all faults of the data, and warn of what may not be intended.
 
     Args:
         data: training shards: a file, folder, glob or URI, or several of them.
         validation: validation shards.
-        task: what the labels mean; guessed where None.
+        task: what the labels mean; guessed if None.
         missing, missing_marker, missing_labels: as the hyperparameters.
         limit: how many faults to describe; all are counted.
 
@@ -32,15 +32,19 @@ def check(
         DataError: there is no shard.
     """
     headers = read_headers(data, missing)
-    held_out = read_headers(validation, missing) if validation else None
-    wanted = task or guess_task(headers)
-    how = {"missing": missing, "missing_marker": missing_marker, "missing_labels": missing_labels}
-    schema = reference_schema(headers, wanted, how)
-    training = scan_shards(data, headers, schema, wanted, limit)
+    validation_headers = read_headers(validation, missing) if validation else None
+    used_task = task or guess_task(headers)
+    options = {
+        "missing": missing,
+        "missing_marker": missing_marker,
+        "missing_labels": missing_labels,
+    }
+    schema = reference_schema(headers, used_task, options)
+    training = scan_shards(data, headers, schema, used_task, limit)
     name_classes(training)
-    examined = None
-    if validation and held_out:
-        schema = training.schema or reference_schema(held_out, wanted, how)
-        examined = scan_shards(validation, held_out, schema, wanted, limit)
-    found = find_warnings(training, examined)
-    return Findings(training, examined, found, guessed=task is None, limit=limit)
+    validation_scan = None
+    if validation and validation_headers:
+        schema = training.schema or reference_schema(validation_headers, used_task, options)
+        validation_scan = scan_shards(validation, validation_headers, schema, used_task, limit)
+    warnings = find_warnings(training, validation_scan)
+    return Findings(training, validation_scan, warnings, guessed=task is None, limit=limit)

@@ -1,6 +1,6 @@
-"""Read the headers and rows of all shards, and gather the faults and the statistics of each.
+"""Read the headers and rows of all shards, and collect the faults and statistics of each.
 
-Shards are read side by side, as parsing leaves Python free, and reported in order.
+Several threads read shards at the same time; the results are in the order of the shards.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from collections import Counter
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from itertools import islice
 from typing import Any, NamedTuple
 
@@ -20,26 +21,27 @@ import pyarrow as pa
 from lstmfcn.check.row_errors import UnparsedError, scan_parts
 from lstmfcn.check.statistics import RowStatistics
 from lstmfcn.data.batch_plan import refuse_few_rows
+from lstmfcn.data.columns import ignored_columns
 from lstmfcn.data.csv_errors import with_decimal_points
 from lstmfcn.data.listing import Data, join_arguments
-from lstmfcn.data.reader import pad_lists, readable, select_columns, typed_tables
+from lstmfcn.data.reader import column_names, map_shards, pad_lists, readable, typed_tables
 from lstmfcn.data.schema import SeriesSchema
 from lstmfcn.data.shards import Shard, empty_file, list_shards, log_dialects
 from lstmfcn.data.table import label_matrix
 from lstmfcn.errors import DataError, raise_first
 from lstmfcn.hyperparameters import MissingName, TaskName
 
-_THREADS = 16
-
-
-_MOST_THREADS = 4
+_MAX_THREADS = 4
 
 
 class Header(NamedTuple):
     """The columns of a shard, or why they cannot be read.
 
     Attributes:
-        before: what to say of lines above the header.
+        shard: the shard.
+        columns: the column names; empty if they cannot be read.
+        fault: why the columns cannot be read.
+        before: the fault of lines above the header.
     """
 
     shard: Shard
@@ -54,23 +56,22 @@ class Header(NamedTuple):
 
 
 def read_headers(data: Data, missing: MissingName = "refuse") -> list[Header]:
-    """The header of each shard of data arguments.
+    """Read the header of each shard.
 
     Args:
-        data: a file, folder, glob or URI.
-        missing: whether values may be missing, as behind the end of lists of Parquet.
+        data: a file, folder, glob or URI, or several of them.
+        missing: whether values may be missing; if so, shorter lists of Parquet are filled up.
 
     Raises:
-        DataError: nothing is there.
+        DataError: nothing was found.
     """
-    with ThreadPoolExecutor(_THREADS) as threads:
-        headers = list(threads.map(_read_header, list_shards(data)))
-    readable_ones = [header for header in headers if header.fault is None]
-    log_dialects(join_arguments(data), [header.shard for header in readable_ones])
+    headers = map_shards(_read_header, list_shards(data))
+    intact = [header for header in headers if header.fault is None]
+    log_dialects(join_arguments(data), [header.shard for header in intact])
     if missing == "refuse":
         return headers
-    padded = pad_lists([h.shard for h in readable_ones], [h.columns for h in readable_ones])
-    columns = dict(zip((h.shard.path for h in readable_ones), padded, strict=True))
+    padded = pad_lists([h.shard for h in intact], [h.columns for h in intact])
+    columns = dict(zip((h.shard.path for h in intact), padded, strict=True))
     return [h._replace(columns=columns.get(h.shard.path, h.columns)) for h in headers]
 
 
@@ -79,7 +80,7 @@ def _read_header(shard: Shard) -> Header:
         return Header(shard, [], empty_file(shard))
     try:
         with readable(shard):
-            columns = select_columns(shard)
+            columns = column_names(shard)
             raise_first(shard.header_faults(columns, labels=True))
             return Header(shard, columns, before=shard.layout.before_fault(shard.path))
     except DataError as fault:
@@ -87,9 +88,9 @@ def _read_header(shard: Shard) -> Header:
 
 
 def guess_task(headers: list[Header]) -> TaskName:
-    """The task that label columns are likely meant for.
+    """Guess the task from the label columns.
 
-    One column is of classes, and so are several if most of the first rows have a single 1.
+    One column means multiclass, and so do several if most of the first rows have exactly one 1.
     """
     header = next((header for header in headers if header.fault is None), None)
     labels = [name for name in header.columns if name.startswith("y")] if header else []
@@ -108,23 +109,23 @@ def guess_task(headers: list[Header]) -> TaskName:
 
 
 def reference_schema(
-    headers: list[Header], task: TaskName, how: Mapping[str, Any]
+    headers: list[Header], task: TaskName, options: Mapping[str, Any]
 ) -> SeriesSchema | None:
-    """The schema of the columns that most shards have, in the order of the first that has them.
+    """The schema of the columns that most shards have, in the order of the first of these shards.
 
-    Of two sets of columns that are had by as many, the one that comes first. None where no header
-    makes a schema.
+    If two sets of columns are equally frequent, the first one counts. None if no header makes a
+    schema.
 
     Args:
-        headers: of the shards.
+        headers: the headers of all shards.
         task: what the labels mean.
-        how: what is missing, as `SeriesSchema.from_header` takes it.
+        options: further arguments of `SeriesSchema.from_header`.
     """
     schemas: dict[frozenset[str], SeriesSchema] = {}
     votes: Counter[frozenset[str]] = Counter()
     for header in headers:
         try:
-            schema = SeriesSchema.from_header(header.columns, task, header.shard.path, **how)
+            schema = SeriesSchema.from_header(header.columns, task, header.shard.path, **options)
         except DataError:
             continue
         schemas.setdefault(header.roles, schema)
@@ -133,17 +134,18 @@ def reference_schema(
 
 
 class ShardFindings(NamedTuple):
-    """What one shard was found to hold.
+    """The faults and statistics of one shard.
 
     Attributes:
-        header: the columns; empty where they cannot be read.
-        statistics: of the rows without fault; None where the shard can only be left out as a whole.
-        faults: the first of them; one of the whole shard stands first.
-        n_faults: how many there are.
-        n_rows: all rows.
-        broken: the rows with a fault, counted from 1.
-        unparsed: why pyarrow does not parse the shard, where it does not.
-        before: what is said of lines above the header, which are among the faults.
+        shard: the shard.
+        header: the column names; empty if they cannot be read.
+        statistics: of the rows without faults; None if the shard is refused as a whole.
+        faults: the first faults; a fault of the whole shard comes first.
+        n_faults: the number of all faults.
+        n_rows: the number of all rows.
+        broken: the numbers of the rows with faults, counted from 1.
+        unparsed: why pyarrow cannot parse the shard; None if it can.
+        before: the fault of lines above the header, which is also among the faults.
     """
 
     shard: Shard
@@ -156,21 +158,22 @@ class ShardFindings(NamedTuple):
     unparsed: pa.ArrowInvalid | None = None
     before: DataError | None = None
 
-    def row_of(self, whole: int) -> int:
-        """Which row the shard's n-th row without fault is; both counted as they are kept."""
-        before = self.broken - 1 - np.arange(len(self.broken))
-        return whole + 1 + int(np.searchsorted(before, whole, side="right"))
+    def row_number(self, index: int) -> int:
+        """The number, from 1, of a row given by its index, from 0, among rows without faults."""
+        intact_before = self.broken - 1 - np.arange(len(self.broken))
+        return index + 1 + int(np.searchsorted(intact_before, index, side="right"))
 
 
 @dataclass
 class DataScan:
-    """What all shards of data arguments were found to hold.
+    """The faults and statistics of all shards of data arguments.
 
     Attributes:
         arguments: the data arguments.
-        schema: what the rows were read by; None where no header makes a schema.
-        faults: those of no shard alone, such as a class without rows; looked for only where the
-            shards have none.
+        schema: the schema that the rows were read with; None if no header makes a schema.
+        shards: the findings of each shard.
+        faults: faults of the data as a whole, such as a class without rows; empty if any shard has
+            faults.
     """
 
     arguments: Data
@@ -180,135 +183,133 @@ class DataScan:
 
     @property
     def data(self) -> str:
-        """The data arguments, as messages name them."""
+        """The data arguments, as one text for messages."""
         return join_arguments(self.arguments)
 
     @property
     def n_faults(self) -> int:
-        """All faults."""
+        """The number of all faults."""
         return len(self.faults) + sum(shard.n_faults for shard in self.shards)
 
     @property
     def statistics(self) -> list[RowStatistics]:
-        """Of each shard that is not refused as a whole."""
+        """The statistics of each shard that is not refused as a whole."""
         return [shard.statistics for shard in self.shards if shard.statistics]
 
     @property
     def n_rows(self) -> int:
-        """All rows of those shards."""
+        """The number of rows of all shards that can be read."""
         return sum(shard.n_rows for shard in self.shards)
 
     @property
     def n_broken(self) -> int:
-        """Those of them with a fault."""
+        """The number of rows with faults."""
         return sum(len(shard.broken) for shard in self.shards)
 
     def first_faults(self, limit: int) -> list[DataError]:
-        """At most so many faults, in order of the shards."""
+        """The first faults, in the order of the shards."""
         all_faults = (fault for shard in self.shards for fault in shard.faults)
         return list(islice((*all_faults, *self.faults), limit))
 
     def class_counts(self) -> dict[str, int]:
-        """Rows without fault of each class, or label, in the schema's order."""
+        """Count the rows without faults of each class or label, in the order of the schema."""
         counts: Counter[str] = Counter()
         for rows in self.statistics:
-            n_rows_of = np.bincount(rows.codes, minlength=len(rows.classes)).tolist()
-            for names, n_rows in zip(rows.classes, n_rows_of, strict=True):
+            row_counts = np.bincount(rows.codes, minlength=len(rows.classes)).tolist()
+            for names, n_rows in zip(rows.classes, row_counts, strict=True):
                 counts.update(dict.fromkeys(names, n_rows))
-        known = self.schema.classes if self.schema else ()
-        return {name: counts.pop(name, 0) for name in known} | counts
+        in_order = self.schema.classes if self.schema else ()
+        return {name: counts.pop(name, 0) for name in in_order} | counts
 
     def ignored_columns(self) -> list[str]:
-        """Columns that are neither labels nor values."""
-        names = {name for shard in self.shards for name in shard.header}
-        return sorted(name for name in names if not name.startswith(("x", "y")))
+        """Names of columns that are neither labels nor values."""
+        return ignored_columns(shard.header for shard in self.shards)
 
     def lengths(self) -> dict[str, int] | None:
-        """Least, median and greatest length of a series, where values may be missing.
+        """Shortest, median and longest length of the series, and missing values before their ends.
 
-        Beside them how many values are missing before the end of their series.
+        None unless values may be missing.
         """
         lengths: Counter[int] = Counter()
         for rows in self.statistics:
             lengths.update(rows.lengths)
         if not lengths:
             return None
-        known = sorted(lengths)
-        below = np.cumsum([lengths[length] for length in known])
-        median = known[int(np.searchsorted(below, (below[-1] + 1) // 2))]
+        distinct = sorted(lengths)
+        n_up_to = np.cumsum([lengths[length] for length in distinct])
+        median = distinct[int(np.searchsorted(n_up_to, (n_up_to[-1] + 1) // 2))]
         missing = sum(rows.n_missing for rows in self.statistics)
-        return {"least": known[0], "median": median, "most": known[-1], "missing": missing}
+        return {"least": distinct[0], "median": median, "most": distinct[-1], "missing": missing}
 
 
 def scan_shards(
     data: Data, headers: list[Header], schema: SeriesSchema | None, task: TaskName, limit: int
 ) -> DataScan:
-    """Read every row of data arguments.
+    """Read every row of all shards.
 
     Args:
-        headers: of its shards, as `read_headers` gave them.
-        schema: what its columns must be; None where no header makes a schema of the task.
-        limit: how many faults to describe.
+        data: the data arguments.
+        headers: the headers of the shards, from `read_headers`.
+        schema: the schema that the shards must have; None if no header makes one.
+        task: what the labels mean.
+        limit: how many faults of each shard to describe.
     """
     if schema is None:
-        return DataScan(data, None, [_without_schema(header, task) for header in headers], [])
-
-    def of(header: Header) -> ShardFindings:
-        return _scan_shard(header, schema, limit)
-
-    with ThreadPoolExecutor(min(_MOST_THREADS, os.cpu_count() or 1)) as threads:
-        return DataScan(data, schema, list(threads.map(of, headers)), [])
+        return DataScan(data, None, [_refuse_header(header, task) for header in headers], [])
+    scan_shard = partial(_scan_shard, schema=schema, limit=limit)
+    with ThreadPoolExecutor(min(_MAX_THREADS, os.cpu_count() or 1)) as threads:
+        return DataScan(data, schema, list(threads.map(scan_shard, headers)), [])
 
 
-def name_classes(examined: DataScan) -> None:
-    """Give the schema of training data the classes that its rows have.
+def name_classes(scan: DataScan) -> None:
+    """Add the classes of the rows to the schema of training data.
 
-    What is wrong with them, or with the number of rows, is told only where nothing else is: rows
-    with a fault count for no class.
+    Missing classes and too few rows are faults only if there are no others, because rows with
+    faults do not count for a class.
     """
-    schema = examined.schema
+    schema = scan.schema
     if schema is None:
         return
-    counts = examined.class_counts()
+    counts = scan.class_counts()
     faults = []
     try:
         if not schema.classes:
-            examined.schema = schema = schema.with_classes(list(counts), examined.data)
-        raise_first(schema.absent_class_faults(counts, examined.data))
-        refuse_few_rows(examined.n_rows - examined.n_broken, 1, examined.data)
+            scan.schema = schema = schema.with_classes(list(counts), scan.data)
+        raise_first(schema.absent_class_faults(counts, scan.data))
+        refuse_few_rows(scan.n_rows - scan.n_broken, 1, scan.data)
     except DataError as fault:
         faults = [fault]
-    if not examined.n_faults:
-        examined.faults = faults
+    if not scan.n_faults:
+        scan.faults = faults
 
 
-def _without_schema(header: Header, task: TaskName) -> ShardFindings:
-    """A shard whose header cannot be read, or makes no schema."""
+def _refuse_header(header: Header, task: TaskName) -> ShardFindings:
+    """Refuse a shard whose header cannot be read, or makes no schema."""
     fault = header.fault
     if fault is None:
         try:
             SeriesSchema.from_header(header.columns, task, header.shard.path)
         except DataError as error:
             fault = error
-    return _refused(header, [fault] if fault else [])
+    return _refuse_shard(header, [fault] if fault else [])
 
 
 def _scan_shard(header: Header, schema: SeriesSchema, limit: int) -> ShardFindings:
     if header.fault:
-        return _refused(header, [header.fault])
+        return _refuse_shard(header, [header.fault])
     if faults := list(schema.header_faults(header.columns, header.shard.path, labels=True)):
-        return _refused(header, faults)
+        return _refuse_shard(header, faults)
     try:
-        return _read(header, schema, limit)
+        return _scan_rows(header, schema, limit)
     except UnparsedError as unparsed:
-        return _read(header, schema, limit, unparsed.error)
+        return _scan_rows(header, schema, limit, unparsed.error)
 
 
-def _refused(header: Header, faults: list[DataError]) -> ShardFindings:
+def _refuse_shard(header: Header, faults: list[DataError]) -> ShardFindings:
     return ShardFindings(header.shard, header.columns, None, faults, len(faults))
 
 
-def _read(
+def _scan_rows(
     header: Header, schema: SeriesSchema, limit: int, unparsed: pa.ArrowInvalid | None = None
 ) -> ShardFindings:
     statistics = RowStatistics(schema)
@@ -320,11 +321,11 @@ def _read(
             statistics.add(part, rows)
             if part.n_faults:
                 faults += islice(part.faults(), limit - len(faults))
-                broken.append(rows + 1 + np.flatnonzero(~part.whole))
+                broken.append(rows + 1 + np.flatnonzero(~part.intact))
                 n_faults += part.n_faults
             rows += len(part.values)
     except DataError as fault:
-        return _refused(header, [fault, *faults])._replace(n_faults=n_faults + 1)
+        return _refuse_shard(header, [fault, *faults])._replace(n_faults=n_faults + 1)
     return ShardFindings(
         header.shard,
         header.columns,

@@ -1,8 +1,7 @@
-"""Convert a file of another form to CSV shards.
+"""Convert a file of another format to CSV shards.
 
-It is read twice: first to refuse what training would refuse and to learn how many rows and
-timepoints there are, then to write. So no more than a row is in memory, but for arrays and long
-tables, whose rows belong together.
+The file is read twice: first to check it and to count rows and timepoints, then to write. So only
+one row at a time is in memory, except for arrays and long tables.
 """
 
 from __future__ import annotations
@@ -31,25 +30,25 @@ from lstmfcn.storage.files import local_path, new_folder
 
 
 class _Form(NamedTuple):
-    """How files of a suffix are read, and which flags they take."""
+    """How to read files with a suffix, and which flags they allow."""
 
     read: Callable[[Shard, ConvertRequest], Rereadable]
     labels: tuple[LabelName, ...] = ("none",)
     takes_channels: bool = False
 
 
-_ROWS = _Form(read_rows, ("first", "last", "none"), takes_channels=True)
+_ROWS_FORM = _Form(read_rows, ("first", "last", "none"), takes_channels=True)
 _FORMS = {
-    ".tsv": _ROWS,
-    ".txt": _ROWS,
-    "": _ROWS,
+    ".tsv": _ROWS_FORM,
+    ".txt": _ROWS_FORM,
+    "": _ROWS_FORM,
     ".ts": _Form(read_ts),
     ".arff": _Form(read_arff, ("first", "last", "none")),
     ".csv": _Form(read_long_table),
     ".npz": _Form(read_arrays),
     ".npy": _Form(read_arrays),
 }
-"""By the end of the name, in small letters. No suffix is the UCR archive's of 2015."""
+"""The formats by suffix, in small letters. The UCR archive of 2015 has no suffix."""
 
 
 def convert(
@@ -63,27 +62,27 @@ def convert(
     *,
     overwrite: bool = False,
 ) -> int:
-    """Write a file as CSV shards: ``part-000.csv``, ... with columns y, x_1, x_2, ...
+    """Convert a file to CSV shards: ``part-000.csv``, ... with columns y, x_1, x_2, ...
 
-    Of several channels y, x1_1, x1_2, ... (channel, timepoint). Values are copied digit by digit,
-    with decimal points; classes by name, numbers as training names them.
+    With several channels, the columns are y, x1_1, x1_2, ... (channel, timepoint). Values are
+    copied digit by digit, with decimal points; classes are named as in training.
 
     Args:
-        input: a .ts, .tsv, .txt, .arff, .npz, .npy or .csv file, packed or not.
+        input: a .ts, .tsv, .txt, .arff, .npz, .npy or .csv file, compressed or not.
         output: a folder that does not exist yet or is empty.
         shards: how many files to spread the rows over, in order.
-        missing: mask makes empty cells of gaps, and of what shorter series lack at their end.
-        label: where the class of a row stands, or none where no labels are wanted; left out: as
-            the file's form has it.
-        header: whether a .csv has one: then it is a long table.
-        n_channels: how many follow each other in a row of .tsv, .txt and headerless .csv.
-        overwrite: the folder may hold such shards; they are replaced.
+        missing: mask turns gaps into empty cells, and fills shorter series up with them.
+        label: where the class is in a row, or none to convert without labels; by default what is
+            usual in the file's format.
+        header: whether a .csv file has a header, and so is a long table.
+        n_channels: the number of channels in a row of .tsv, .txt and headerless .csv files.
+        overwrite: whether shards in the folder may be replaced.
 
     Returns:
-        Rows written.
+        The number of rows.
 
     Raises:
-        DataError: the file is not such a file, or holds what cannot be converted.
+        DataError: the file has another format, or cannot be converted.
         OutputError: the folder cannot be used.
     """
     folder = local_path(output)
@@ -91,23 +90,28 @@ def convert(
     if not overwrite:
         new_folder(folder)
     elif Path(shard.path).resolve().parent == folder.resolve():
-        raise OutputError(f"{folder}: holds the file to convert; name another --output")
-    wanted = ConvertRequest(label, header, n_channels, missing)
+        raise OutputError(f"{folder}: contains the file to convert; choose another --output")
+    request = ConvertRequest(label, header, n_channels, missing)
     with readable(shard):
-        series = _find_form(shard, wanted).read(shard, wanted)
+        series = _find_form(shard, request).read(shard, request)
         if missing == "mask":
             series = _with_empty_cells(series)
         shape = validate_series(series, shard.path, missing)
     names = value_names(shape.n_channels, shape.n_timepoints)
     columns = ["y", *names] if shape.has_labels else names
     write_rows(
-        folder, columns, _rows(series, shape, shard), shape.n_rows, shards, overwrite=overwrite
+        folder,
+        columns,
+        _make_rows(series, shape, shard),
+        shape.n_rows,
+        shards,
+        overwrite=overwrite,
     )
     return shape.n_rows
 
 
 def _make_shard(file: str) -> Shard:
-    """The one file that is named."""
+    """Find the file; refuse a folder or several files."""
     if Path(file).is_dir():
         found = "a folder"
     else:
@@ -115,37 +119,41 @@ def _make_shard(file: str) -> Shard:
         if len(shards) == 1:
             return shards[0]
         found = pluralize(len(shards), "file")
-    raise DataError(found, "convert one file at a time, each to a folder of its own", file=file)
+    raise DataError(found, "convert one file at a time, each into its own folder", file=file)
 
 
-def _find_form(shard: Shard, wanted: ConvertRequest) -> _Form:
-    """How a file is read, by its name.
+def _find_form(shard: Shard, request: ConvertRequest) -> _Form:
+    """Find the format of a file by its name.
 
     Raises:
-        DataError: no form is known by its name, or the form does not take a flag.
+        DataError: the suffix is unknown, or the format does not allow a flag.
     """
     path = PurePath(shard.name.lower())
     suffix = PurePath(path.stem if path.suffix in PACKED_SUFFIXES else path).suffix
     form = _FORMS.get(suffix)
     if form is None:
-        known = ", ".join(filter(None, _FORMS))
-        raise DataError("no file to convert by its name", f"name one in {known}", file=shard.path)
-    if suffix == ".csv" and not wanted.header:
-        form = _ROWS
-        if wanted.label is None:
-            raise DataError(
-                "--no-header without --label",
-                "--label first, last or none says where the class of a row stands",
-                file=shard.path,
-            )
-    if wanted.label and wanted.label not in form.labels:
+        suffixes = ", ".join(filter(None, _FORMS))
         raise DataError(
-            f"--label {wanted.label}",
-            f"a {suffix} file says itself which its classes are: only --label none is of use",
+            "a file name without a known suffix",
+            f"give a file that ends in {suffixes}",
             file=shard.path,
         )
-    if wanted.n_channels and not form.takes_channels:
-        fix = f"a {suffix} file says itself which its channels are: leave the flag out"
+    if suffix == ".csv" and not request.header:
+        form = _ROWS_FORM
+        if request.label is None:
+            raise DataError(
+                "--no-header without --label",
+                "add --label first, last or none: where the class is in a row",
+                file=shard.path,
+            )
+    if request.label and request.label not in form.labels:
+        raise DataError(
+            f"--label {request.label}",
+            f"a {suffix} file states its classes itself: use --label none or remove the flag",
+            file=shard.path,
+        )
+    if request.n_channels and not form.takes_channels:
+        fix = f"a {suffix} file states its channels itself: remove the flag"
         raise DataError("--channels", fix, file=shard.path)
     return form
 
@@ -154,8 +162,8 @@ def _with_empty_cells(series: Rereadable) -> Rereadable:
     return Rereadable(lambda: map(with_empty_cells, series))
 
 
-def _rows(series: Iterable[Series], shape: Shape, shard: Shard) -> Iterator[list[str]]:
-    """Cells of each row, of shorter series empty ones too; the file must be the one checked."""
+def _make_rows(series: Iterable[Series], shape: Shape, shard: Shard) -> Iterator[list[str]]:
+    """Make the cells of each row; at the end, refuse a file that changed after it was checked."""
     for one in series:
         cells = [] if one.label is None else [class_name(one.label)]
         for values in one.channels:

@@ -1,4 +1,4 @@
-"""Where each batch of an epoch starts and stops."""
+"""The rows of each batch of an epoch."""
 
 from __future__ import annotations
 
@@ -8,30 +8,29 @@ from lstmfcn.console import pluralize
 from lstmfcn.errors import DataError, HyperparameterError
 
 FEWEST_ROWS = 2
-"""What batch norm needs on every worker."""
+"""Batch norm needs so many rows on each worker."""
+
+_MIN_AUTO, _MAX_AUTO, _AUTO_BATCHES = 8, 128, 32
 
 
-_LEAST_AUTO, _MOST_AUTO, _AUTO_SHARE = 8, 128, 32
+def batch_size_for(setting: int | Literal["auto"], n_rows: int, world_size: int = 1) -> int:
+    """The number of rows of a batch.
 
-
-def batch_size_for(wanted: int | Literal["auto"], n_rows: int, world_size: int = 1) -> int:
-    """Rows of a batch; ``auto`` is a 32nd of all rows as a power of two, from 8 to 128.
-
-    Small sets need steps (docs/accuracy.md), large ones speed. More than four workers get two rows
-    each at least.
+    ``auto`` is a power of two from 8 to 128 that gives about 32 batches: small data sets need many
+    steps (docs/accuracy.md), large ones need speed. Each worker gets at least two rows.
     """
-    if wanted != "auto":
-        return wanted
-    share = max(1, n_rows // _AUTO_SHARE)
-    fitting = min(_MOST_AUTO, 1 << (share.bit_length() - 1))
-    return max(_LEAST_AUTO, FEWEST_ROWS * world_size, fitting)
+    if setting != "auto":
+        return setting
+    rows_per_batch = max(1, n_rows // _AUTO_BATCHES)
+    power_of_two = min(_MAX_AUTO, 1 << (rows_per_batch.bit_length() - 1))
+    return max(_MIN_AUTO, FEWEST_ROWS * world_size, power_of_two)
 
 
 def batch_bounds(n_rows: int, batch_size: int, world_size: int) -> list[tuple[int, int]]:
-    """Where each batch starts and stops.
+    """The first row, and the row after the last, of each batch.
 
-    All batches are full but the last. A last batch that does not have two rows for each worker
-    joins the one before it, because batch norm needs them.
+    All batches but the last are full. A last batch with fewer than two rows for each worker is
+    joined to the one before, because batch norm needs two.
     """
     starts = list(range(0, n_rows, batch_size))
     if len(starts) > 1 and n_rows - starts[-1] < FEWEST_ROWS * world_size:
@@ -42,9 +41,9 @@ def batch_bounds(n_rows: int, batch_size: int, world_size: int) -> list[tuple[in
 def bounds_after(
     taken: int, n_rows: int, batch_size: int, world_size: int
 ) -> list[tuple[int, int]]:
-    """Where each batch of the rows that are left starts and stops, after so many have been taken.
+    """Like `batch_bounds`, for the rows that are left after the first ``taken`` rows.
 
-    The same as those of all rows, where as many were taken as some of these batches have.
+    If whole batches were taken, these are the other batches of `batch_bounds`.
     """
     if taken == n_rows:
         return []
@@ -53,10 +52,10 @@ def bounds_after(
 
 
 def refuse_small_batches(batch_size: int, world_size: int) -> None:
-    """Refuse a batch that does not have two rows for each worker.
+    """Refuse a batch size below two rows for each worker.
 
     Raises:
-        HyperparameterError: names the least batch size.
+        HyperparameterError: with the smallest batch size allowed.
     """
     if batch_size < FEWEST_ROWS * world_size:
         raise HyperparameterError(
@@ -66,14 +65,14 @@ def refuse_small_batches(batch_size: int, world_size: int) -> None:
 
 
 def refuse_few_rows(n_rows: int, world_size: int, file: str) -> None:
-    """Refuse training data that does not have two rows for each worker.
+    """Refuse training data with fewer than two rows for each worker.
 
     Raises:
-        DataError: names the data.
+        DataError: with the data and its number of rows.
     """
     if n_rows < FEWEST_ROWS * world_size:
         raise DataError(
             f"{pluralize(n_rows, 'row')} for {pluralize(world_size, 'worker')}",
-            "give each worker at least two rows",
+            "training needs at least two rows for each worker",
             file=file,
         )

@@ -1,8 +1,9 @@
-"""CSV line by line, to name what pyarrow's parser stumbles over, and rows that are none."""
+"""Read CSV line by line, to report the row and cell that pyarrow's parser cannot read."""
 
 from __future__ import annotations
 
 import io
+import shlex
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from itertools import islice
@@ -12,22 +13,29 @@ import pyarrow.compute as pc
 
 from lstmfcn.console import pluralize
 from lstmfcn.data.columns import abbreviate
-from lstmfcn.data.dialect import USUAL, Dialect, lines_of_text, looks_like_number, parse_lines
-from lstmfcn.data.schema import SeriesSchema
+from lstmfcn.data.dialect import (
+    ONE_MARK,
+    USUAL,
+    Dialect,
+    lines_of_text,
+    looks_like_number,
+    parse_lines,
+)
+from lstmfcn.data.schema import OR_MASK, VALUE_FIX, SeriesSchema
 from lstmfcn.data.shards import Shard
 from lstmfcn.data.table import MISSING_TEXTS, RowOrigin
 from lstmfcn.errors import DataError, raise_first
 
 _NUMBER_WITH_COMMA = r"^\s*([+-]?\d*),(\d+(?:[eE][+-]?\d+)?)\s*$"
-LEAVE_OUT = "leave the row out, as lstmfcn check --fix does"
+_REMOVE_ROW = "remove the row (lstmfcn check --fix does this)"
 
 
 @contextmanager
 def read_lines(shard: Shard) -> Iterator[Iterator[list[str]]]:
-    """The cells of each line of a CSV shard, the header first; none for empty lines.
+    """Open a CSV shard; gives the cells of each line, header first, no cells for empty lines.
 
-    Iterating raises:
-        UnicodeDecodeError, csv.Error, LongLineError: a line that cannot be read.
+    Raises:
+        UnicodeDecodeError, csv.Error, LongLineError: on iterating, a line cannot be read.
     """
     layout = shard.layout
     with shard.open() as stream, io.TextIOWrapper(stream, "utf-8-sig") as text:
@@ -35,8 +43,8 @@ def read_lines(shard: Shard) -> Iterator[Iterator[list[str]]]:
         yield parse_lines(lines, layout.dialect.separator)
 
 
-def parse_numbers(types: Mapping[str, pa.DataType | None]) -> list[str]:
-    """The columns that must hold numbers."""
+def number_columns(types: Mapping[str, pa.DataType | None]) -> list[str]:
+    """The columns that must contain numbers."""
     return [name for name, kind in types.items() if kind == pa.float32()]
 
 
@@ -48,78 +56,88 @@ def refuse_first_fault(
     file: str | None = None,
     dialect: Dialect = USUAL,
 ) -> int:
-    """Look for the first row or cell that cannot be parsed.
+    """Refuse the first row or cell that cannot be parsed.
 
     Args:
-        lines: the cells of each line below the header; empty lines do not count.
-        header: the columns.
-        numbers: those that must hold numbers.
-        schema: knows what to do about a cell that holds none.
-        file: for the message.
-        dialect: of the numbers.
+        lines: the cells of each line below the header; empty lines do not count as rows.
+        header: the column names.
+        numbers: the columns that must contain numbers.
+        schema: the schema of the file.
+        file: the file, for the message.
+        dialect: how numbers are written.
 
     Returns:
-        The number of rows, where all can be parsed.
+        The number of rows, if all of them can be parsed.
 
     Raises:
-        DataError: a row with another number of cells, or a cell that is no number.
+        DataError: a row has another number of cells than the header, or a cell is not a number.
     """
-    places = locate_fields(numbers, header)
+    fields = locate_fields(numbers, header)
     row = 0
     for row, cells in enumerate(filter(None, lines), start=1):
         source = RowOrigin(file, row - 1)
-        raise_first(line_faults(cells, header, places, schema, source, dialect))
+        raise_first(line_faults(cells, header, fields, schema, source, dialect))
     return row
 
 
 def locate_fields(names: Iterable[str], header: Sequence[str]) -> list[int]:
-    """Where in a header these names stand."""
-    wanted = set(names)
-    return [i for i, name in enumerate(header) if name in wanted]
+    """The positions of these names in a header."""
+    names = set(names)
+    return [i for i, name in enumerate(header) if name in names]
 
 
 def line_faults(
     cells: Sequence[str],
     header: Sequence[str],
-    places: Sequence[int],
+    fields: Sequence[int],
     schema: SeriesSchema,
     source: RowOrigin,
     dialect: Dialect = USUAL,
 ) -> Iterator[DataError]:
-    """Why a line cannot be parsed: one fault of all of it, or of each cell that is no number.
+    """Report why a line cannot be parsed: one fault of the line, or one of each faulty cell.
 
     Args:
-        cells: of the line.
-        header: the columns.
-        places: where in the header those stand that must hold numbers.
-        schema: knows what to do about a cell that holds none.
-        source: of the line.
-        dialect: of the numbers.
+        cells: the cells of the line.
+        header: the column names.
+        fields: positions of the columns that must contain numbers.
+        schema: the schema of the file.
+        source: where the line comes from.
+        dialect: how numbers are written.
 
     Raises:
-        DataError: the rows below the line are of other columns.
+        DataError: the line is a second header, and the rows below it have other columns.
     """
-    file, row = source.file, source.rows_before + 1
     gap_texts = set(schema.gap_texts)
-    if len(cells) == len(header) and _are_numbers([cells[i] for i in places], gap_texts, dialect):
+    if len(cells) == len(header) and _are_numbers([cells[i] for i in fields], gap_texts, dialect):
         return
     _refuse_other_columns(cells, header, schema, source)
-    if told := _of_whole_line(cells, header, places, schema, dialect):
-        found, fix = told
-        if fix == LEAVE_OUT and not file:
-            fix = "leave the row out"
-        yield DataError(found, fix, file=file, row=row)
+    if fault := _find_line_fault(cells, header, fields, schema, dialect):
+        found, fix = fault
+        if fix == _REMOVE_ROW and not source.file:
+            fix = "remove the row"
+        yield source.fault(0, found, fix)
         return
-    for i in places:
+    for i in fields:
         if not _are_numbers([cells[i]], gap_texts, dialect):
-            fix = schema.fix_for(cells[i])
-            yield DataError(repr(cells[i]), fix, file=file, row=row, column=header[i])
+            yield source.fault(0, repr(cells[i]), _advise(cells[i], schema), header[i])
+
+
+def _advise(cell: str, schema: SeriesSchema) -> str:
+    """What to do about a cell with this text instead of a number."""
+    text = cell.strip()
+    if text in MISSING_TEXTS and schema.missing == "refuse":
+        return VALUE_FIX + OR_MASK
+    if looks_like_number(text):
+        return ONE_MARK
+    if text and not any(map(str.isalnum, text)) and not schema.missing_marker:
+        return f"{VALUE_FIX}{OR_MASK} --missing-marker {shlex.quote(text)}"
+    return VALUE_FIX
 
 
 def _are_numbers(cells: Sequence[str], gap_texts: Collection[str], dialect: Dialect) -> bool:
-    """Whether pyarrow reads cells as numbers, or as missing, which the schema may refuse."""
+    """Whether pyarrow reads the cells as numbers, or as missing (which the schema may refuse)."""
     try:
-        numbers_in(cells, gap_texts, dialect)
+        parse_numbers(cells, gap_texts, dialect)
     except pa.ArrowInvalid:
         return False
     return True
@@ -128,75 +146,69 @@ def _are_numbers(cells: Sequence[str], gap_texts: Collection[str], dialect: Dial
 def _refuse_other_columns(
     cells: Sequence[str], header: Sequence[str], schema: SeriesSchema, source: RowOrigin
 ) -> None:
-    """Refuse a second header of other columns, or of the same in another order.
+    """Refuse a second header with other columns or another order.
+
+    Rows below it would be read into the wrong columns.
 
     Raises:
-        DataError: names the row; those below it would be read by the wrong columns.
+        DataError: with the row of the second header.
     """
     names = [cell.strip() for cell in cells]
     if set(schema.value_columns) <= set(names) and not _is_header(names, header, schema):
-        raise DataError(
-            "a second header, of columns that stand otherwise than in the first",
-            "split the file above it",
-            file=source.file,
-            row=source.rows_before + 1,
-        )
+        found = "a second header, with other columns or another order"
+        raise source.fault(0, found, "split the file above this row")
 
 
 def _is_header(names: Sequence[str], header: Sequence[str], schema: SeriesSchema) -> bool:
-    """Whether names of labels and values stand where they do in the header."""
-    places = locate_fields([*schema.label_columns, *schema.value_columns], header)
-    return len(names) == len(header) and all(names[i] == header[i] for i in places)
+    """Whether a line repeats the names of labels and values at the positions of the header."""
+    fields = locate_fields([*schema.label_columns, *schema.value_columns], header)
+    return len(names) == len(header) and all(names[i] == header[i] for i in fields)
 
 
-def _of_whole_line(
+def _find_line_fault(
     cells: Sequence[str],
     header: Sequence[str],
-    places: Sequence[int],
+    fields: Sequence[int],
     schema: SeriesSchema,
     dialect: Dialect,
 ) -> tuple[str, str] | None:
-    """What is wrong with a line as a whole, and what to do; None where single cells are."""
+    """What is wrong with a line as a whole and what to do; None if only single cells are wrong."""
     if not any(cell.strip() for cell in cells):
-        return "an empty row", LEAVE_OUT
+        return "an empty row", _REMOVE_ROW
     if len(cells) != len(header):
         if cells[0].startswith("#"):
-            return "a comment among the rows", LEAVE_OUT
+            return "a comment among the rows", _REMOVE_ROW
         columns = pluralize(len(header), "column")
-        return pluralize(len(cells), "cell"), f"the header has {columns}: give the row as many"
+        return pluralize(len(cells), "cell"), f"the header has {columns}: write one cell for each"
     texts = [cell.strip() for cell in cells]
     if _is_header(texts, header, schema):
-        return "a second header", LEAVE_OUT
-    values = [texts[i] for i in places if header[i] not in schema.label_columns]
+        return "a second header", _REMOVE_ROW
+    values = [texts[i] for i in fields if header[i] not in schema.label_columns]
     if len(values) > 1 and not any(_may_be_value(text, dialect) for text in values):
-        return f"text in place of all values ({abbreviate(values)}), such as units", LEAVE_OUT
+        return f"text instead of all values ({abbreviate(values)}), perhaps units", _REMOVE_ROW
     return None
 
 
 def _may_be_value(text: str, dialect: Dialect) -> bool:
-    """Whether a cell holds a number in any form, nothing, or what may mark a missing value."""
+    """Whether a cell is empty, a number in any form, or a text that marks a missing value."""
     is_gap = not text or text in MISSING_TEXTS
     return is_gap or looks_like_number(text) or _are_numbers([text], (), dialect)
 
 
-def numbers_in(
+def parse_numbers(
     cells: Sequence[str], gap_texts: Collection[str], dialect: Dialect = USUAL
 ) -> pa.Array:
-    """Cells as pyarrow reads them in a column of numbers, float32; null for what is missing.
+    """Read cells as pyarrow reads a column of numbers: float32, null for missing cells.
 
     Raises:
-        pa.ArrowInvalid: one is no number.
+        pa.ArrowInvalid: a cell is not a number.
     """
     texts = [None if cell in gap_texts else dialect.number_text(cell) for cell in cells]
     return pa.array(texts, pa.string()).cast(pa.float32())
 
 
 def with_decimal_points(table: pa.Table, labels: Collection[str], dialect: Dialect) -> pa.Table:
-    """The table, in which labels that are numbers have no decimal comma: 1.0 for 1,0.
-
-    Args:
-        labels: names of the columns.
-    """
+    """Write numbers in label columns with a decimal point: 1.0 instead of 1,0."""
     if dialect.decimal == ".":
         return table
     for i, (name, kind) in enumerate(zip(table.column_names, table.schema.types, strict=True)):
@@ -207,9 +219,9 @@ def with_decimal_points(table: pa.Table, labels: Collection[str], dialect: Diale
 
 
 def empty_rows(table: pa.Table) -> list[int]:
-    """The rows of which every cell is empty, counted from 0."""
+    """The rows in which all cells are empty, counted from 0."""
     rows = None
-    for i in reversed(range(table.num_columns)):  # values, few of which are missing, come last
+    for i in reversed(range(table.num_columns)):  # values come last, and few are missing
         column = table.column(i)
         if pa.types.is_string(column.type):
             empty = pc.fill_null(pc.equal(column, ""), True)
@@ -222,5 +234,5 @@ def empty_rows(table: pa.Table) -> list[int]:
 
 
 def empty_row(source: RowOrigin) -> DataError:
-    """What to say of a row of empty cells."""
-    return DataError("an empty row", LEAVE_OUT, file=source.file, row=source.rows_before + 1)
+    """Describe a row of empty cells."""
+    return source.fault(0, "an empty row", _REMOVE_ROW)

@@ -1,4 +1,4 @@
-"""Rows that have been read once: in memory where they fit, else packed in a file and streamed.
+"""Rows that have been read: in memory if they fit, otherwise in one file on disk.
 
 Shapes: N rows, V values, of all channels.
 """
@@ -17,7 +17,7 @@ from lstmfcn.data.table import Array, FloatArray
 from lstmfcn.errors import OutputError
 
 PIECE_ROWS = 1 << 12
-"""Rows looked at together where the order does not matter but memory does."""
+"""Rows that are processed at once, to save memory."""
 
 FLOAT_BYTES = 4
 UNSCALED = Scaler(kind="none")
@@ -25,7 +25,7 @@ UNSCALED = Scaler(kind="none")
 
 @dataclass(frozen=True)
 class FileBackedArray:
-    """Values, float32 (N, V), packed in a file row after row; a slice of rows reads just those."""
+    """Values, float32 (N, V), in a file, row after row; a slice reads only its rows."""
 
     path: Path
     n_rows: int
@@ -65,35 +65,34 @@ class Dataset:
         return len(self.values)
 
     def scaled(self, scaler: Scaler) -> Dataset:
-        """These rows with scaled values; an array is scaled in place."""
+        """Scale the values: an array in place, values in a file when they are read."""
         values = self.values
         if isinstance(values, FileBackedArray):
             return Dataset(replace(values, scaler=scaler), self.labels)
         for start in range(0, len(values), PIECE_ROWS):
-            values[start : start + PIECE_ROWS] = scaler.transform(
-                values[start : start + PIECE_ROWS]
-            )
+            rows = slice(start, start + PIECE_ROWS)
+            values[rows] = scaler.transform(values[rows])
         return self
 
 
 class SpillingBuffer:
-    """Takes values as they are read. What exceeds the memory granted goes to a file, all of it.
+    """Collects values as they are read; moves all of them to a file if they exceed the memory.
 
     Args:
         n_values: V.
-        memory_bytes: the most that the values may take in memory.
-        path: the file, made only where it is needed.
+        memory_bytes: the memory that the values may use.
+        path: the file, created only if it is needed.
     """
 
     def __init__(self, n_values: int, memory_bytes: int, path: Path) -> None:
         self._memory_rows = memory_bytes // (n_values * FLOAT_BYTES)
         self._path, self._n_values = path, n_values
-        self._kept: FloatArray = np.empty((0, n_values), dtype=np.float32)
+        self._in_memory: FloatArray = np.empty((0, n_values), dtype=np.float32)
         self._file: BinaryIO | None = None
         self._n_rows = 0
 
     def add(self, values: FloatArray) -> None:
-        """Take the next rows, (n, V).
+        """Add the next rows, (n, V).
 
         Raises:
             OutputError: the file cannot be written.
@@ -106,32 +105,32 @@ class SpillingBuffer:
                 self._file.write(np.ascontiguousarray(values).data)
             else:
                 self._make_room(n_rows)
-                self._kept[self._n_rows : n_rows] = values
+                self._in_memory[self._n_rows : n_rows] = values
         except OSError as error:
             raise OutputError(
                 f"{self._path}: rows cannot be stored ({error.strerror or error}); "
-                "make room there, or grant more memory with --memory-gb"
+                "free space there, or allow more memory with --memory-gb"
             ) from error
         self._n_rows = n_rows
 
     def values(self) -> Values:
-        """All rows taken."""
+        """Return all rows that were added."""
         if self._file is None:
-            self._kept.resize((self._n_rows, self._n_values), refcheck=False)
-            return self._kept
+            self._in_memory.resize((self._n_rows, self._n_values), refcheck=False)
+            return self._in_memory
         self._file.flush()
         os.fsync(self._file.fileno())
         self._file.close()
         return FileBackedArray(self._path, self._n_rows, self._n_values)
 
     def _make_room(self, n_rows: int) -> None:
-        """Grow by a half at a time, which the system does without copying large arrays."""
-        if n_rows > len(self._kept):
-            most = max(n_rows, min(self._memory_rows, n_rows + n_rows // 2))
-            self._kept.resize((most, self._n_values), refcheck=False)
+        """Make room for more rows: half as many again, which the system does without copying."""
+        if n_rows > len(self._in_memory):
+            capacity = max(n_rows, min(self._memory_rows, n_rows + n_rows // 2))
+            self._in_memory.resize((capacity, self._n_values), refcheck=False)
 
     def _move_to_file(self) -> None:
         self._path.parent.mkdir(parents=True, exist_ok=True)
         self._file = self._path.open("wb")
-        self._file.write(self._kept[: self._n_rows].data)
-        self._kept = np.empty((0, self._n_values), dtype=np.float32)
+        self._file.write(self._in_memory[: self._n_rows].data)
+        self._in_memory = np.empty((0, self._n_values), dtype=np.float32)

@@ -1,24 +1,19 @@
-"""How lines of CSV become cells: encoding, separator, decimal mark, the header's line."""
+"""How lines of CSV become cells: separator, decimal mark, header line."""
 
 from __future__ import annotations
 
 import csv
 import io
 import re
-import shlex
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import islice, pairwise
-from pathlib import PurePath
 from typing import NamedTuple
 
-from lstmfcn.data.packing import UNPACKERS, Packing
-from lstmfcn.errors import DataError
-
 SEPARATORS = (",", ";", "\t")
-"""Between cells; of those that fit a header equally well the first is taken."""
+"""Separators of cells; if several fit a header equally well, the first is used."""
 
-MOST_LINE_CHARACTERS = 16 << 20
-"""Of a line, and of a row, which is several lines where quoted cells hold line ends."""
+MAX_LINE_CHARACTERS = 16 << 20
+"""The longest line, and the longest row (a row has several lines if a cell has line breaks)."""
 
 _PLAIN = re.compile(r"[ \t]*[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?[ \t]*")
 _WITH_COMMA = re.compile(r"[ \t]*[+-]?(\d*,\d+|\d+,)([eE][+-]?\d+)?[ \t]*")
@@ -27,38 +22,25 @@ _LIKE_NUMBER = re.compile(r"[+-]?[.,]?\d[\d.,'_ \xa0\u202f]*([eE][+-]?\d+)?", re
 _QUOTED = re.compile('"[^"]*"')
 _SWAPPED = str.maketrans(",.", ".,")
 _MISSING = {"", "nan", "na", "inf", "-inf"}
-_LINES_SEARCHED = 32
-_LINES_LOOKED_AT = 200
-"""For the decimal mark, in a few of which values have decimals."""
 
+_HEADER_LINES = 32
+"""Lines in which to look for the header."""
 
-ONE_MARK = "write all numbers with one decimal mark, and none between thousands"
-"""What to do about numbers in another form than pyarrow reads."""
+_DECIMAL_LINES = 200
+"""Lines in which to look for the decimal mark; only some values may have decimals."""
 
-
-_BYTE_ORDER_MARKS = {
-    b"\xff\xfe\x00\x00": "UTF-32",
-    b"\x00\x00\xfe\xff": "UTF-32",
-    b"\xff\xfe": "UTF-16",
-    b"\xfe\xff": "UTF-16",
-}
-
-_CONTROLS = re.compile(rb"[\x00-\x08\x0e-\x19\x1c-\x1f]")
-
-_ENDS_OF_CELLS = re.compile(rb'[,;\t\r\n"]')
-
-_FEW = 40
-"""Bytes of a file that a message shows."""
+ONE_MARK = "use one decimal mark in all numbers, and no thousands separators"
+"""What to do about numbers in a form that pyarrow does not read."""
 
 
 class Dialect(NamedTuple):
-    """What stands between the cells of a file, and what before the decimals of its numbers."""
+    """The separator between the cells of a file, and the decimal mark of its numbers."""
 
     separator: str = ","
     decimal: str = "."
 
     def number_text(self, cell: str) -> str:
-        """A cell as a number is written with a decimal point; other text than numbers as it is."""
+        """Write the number of a cell with a decimal point; other text is not changed."""
         text = cell.strip(" \t")
         return text.translate(_SWAPPED) if self.decimal == "," else text
 
@@ -71,17 +53,17 @@ USUAL = Dialect()
 
 
 class LongLineError(Exception):
-    """A line, or the lines of a row, are longer than `MOST_LINE_CHARACTERS`."""
+    """A line, or the lines of a row together, are longer than `MAX_LINE_CHARACTERS`."""
 
 
 class Header(NamedTuple):
-    """The beginning of a file.
+    """The header of a file.
 
     Attributes:
-        before: lines above the header that are no part of the table, with their ends.
-        record: the header, several lines where a quoted name holds line ends.
-        separator: of its names.
-        names: of the columns.
+        before: lines above the header, which are not part of the table, with their line ends.
+        record: the text of the header; several lines if a quoted name has line breaks.
+        separator: the separator of the names.
+        names: the column names.
     """
 
     before: tuple[str, ...]
@@ -91,102 +73,102 @@ class Header(NamedTuple):
 
 
 def lines_of_text(text: io.TextIOWrapper) -> Iterator[str]:
-    """The lines of a file, each with its end.
+    """Read the lines of a file, with their line ends.
 
     Raises:
-        LongLineError: one is too long to be read.
+        LongLineError: a line is too long.
     """
-    while line := text.readline(MOST_LINE_CHARACTERS):
-        if len(line) >= MOST_LINE_CHARACTERS and not line.endswith(("\n", "\r")):
+    while line := text.readline(MAX_LINE_CHARACTERS):
+        if len(line) >= MAX_LINE_CHARACTERS and not line.endswith(("\n", "\r")):
             raise LongLineError
         yield line
 
 
 def parse_lines(lines: Iterable[str], separator: str) -> Iterator[list[str]]:
-    """The cells of each row; none for an empty line.
+    """Split rows into cells; an empty line has no cells.
 
     Raises:
-        csv.Error: what is no CSV.
+        csv.Error: the lines are not CSV.
         LongLineError: a row is too long.
     """
     length = 0
 
-    def counted() -> Iterator[str]:
+    def count_characters() -> Iterator[str]:
         nonlocal length
         for line in lines:
             length += len(line)
-            if length > MOST_LINE_CHARACTERS:
+            if length > MAX_LINE_CHARACTERS:
                 raise LongLineError
             yield line
 
-    for cells in csv.reader(counted(), delimiter=separator):
+    for cells in csv.reader(count_characters(), delimiter=separator):
         length = 0
         yield cells
 
 
 def split(record: str, separator: str) -> list[str]:
-    """The cells of a row."""
+    """Split a row into cells."""
     return next(csv.reader(io.StringIO(record), delimiter=separator), [])
 
 
 def find_header(lines: Iterator[str]) -> Header:
-    """The header among the first lines: the first line, unless a later one has the columns' names.
+    """Find the header: the first line, unless only a later line has names of values and labels.
 
     Raises:
         LongLineError: the header is too long.
     """
-    record = _record(next(lines, ""), lines)
-    found = _parsed((), record)
-    if any(name.startswith("x") for name in found.names):
-        return found
-    seen = [record]
-    for line in islice(lines, _LINES_SEARCHED):
-        record = _record(line, lines)
-        if _names_columns(later := _parsed(tuple(seen), record)):
-            return later
-        seen.append(record)
-        if sum(map(len, seen)) > MOST_LINE_CHARACTERS:
+    record = _read_record(next(lines, ""), lines)
+    header = _parse_header((), record)
+    if any(name.startswith("x") for name in header.names):
+        return header
+    records = [record]
+    for line in islice(lines, _HEADER_LINES):
+        record = _read_record(line, lines)
+        if _names_columns(header := _parse_header(tuple(records), record)):
+            return header
+        records.append(record)
+        if sum(map(len, records)) > MAX_LINE_CHARACTERS:
             break
-    filled = [i for i, record in enumerate(seen) if record.strip()] or [0]
-    first = next((i for i in filled if not seen[i].startswith("#")), filled[0])
-    return _parsed(tuple(seen[:first]), seen[first])
+    filled = [i for i, record in enumerate(records) if record.strip()] or [0]
+    first = next((i for i in filled if not records[i].startswith("#")), filled[0])
+    return _parse_header(tuple(records[:first]), records[first])
 
 
 def find_separator(record: str) -> str:
-    """What stands between the names of a header: what gives most names of values and labels.
+    """Find the separator of a header: the one that gives most names of values and labels.
 
-    Where there are none, what gives most numbers, and then most cells.
+    If there are no such names, the one that gives most numbers, and then most cells.
     """
-    there = _separators_in(record)
-    if len(there) < 2:
-        return there[0] if there else SEPARATORS[0]
-    return max(there, key=lambda separator: _fits(record, separator))
+    candidates = _separators_in(record)
+    if len(candidates) < 2:
+        return candidates[0] if candidates else SEPARATORS[0]
+    return max(candidates, key=lambda separator: _rate_separator(record, separator))
 
 
 def rival_separator(record: str, separator: str) -> str | None:
-    """Another separator that gives as many names of values and labels, where there is one."""
+    """Another separator that gives as many names of values and labels, or None."""
     others = [other for other in _separators_in(record) if other != separator]
     if not others:
         return None
-    n_fit, _, n_names = _fits(record, separator)
-    if n_fit < max(2, n_names):  # of a single name nothing can be said
+    n_roles, _, n_names = _rate_separator(record, separator)
+    if n_roles < max(2, n_names):  # one name is not enough to tell
         return None
-    return next((other for other in others if _fits(record, other)[0] == n_fit), None)
+    return next((other for other in others if _rate_separator(record, other)[0] == n_roles), None)
 
 
 def decimal_mark(lines: Iterable[str], separator: str) -> str:
-    """What stands before decimals: a comma where cells are separated by ; and numbers have one."""
+    """Find the decimal mark: a comma if the separator is ; and most decimals have one."""
     if separator != ";":
         return "."
     commas = points = 0
-    for cells in parse_lines(islice(lines, _LINES_LOOKED_AT), separator):
+    for cells in parse_lines(islice(lines, _DECIMAL_LINES), separator):
         commas += sum(1 for cell in cells if _WITH_COMMA.fullmatch(cell))
         points += sum(1 for cell in cells if _WITH_POINT.fullmatch(cell))
     return "," if commas > points else "."
 
 
 def looks_like_data(names: Sequence[str], separator: str) -> bool:
-    """Whether the cells of a first line are numbers, but for a label or a name at either end."""
+    """Whether a first line has only numbers, except for a label or a name at either end."""
     if any(name.startswith("x") for name in names):
         return False
     numbers = [_is_number(name, separator) for name in names]
@@ -197,42 +179,42 @@ def looks_like_data(names: Sequence[str], separator: str) -> bool:
 
 
 def may_be_names(names: Sequence[str], separator: str) -> bool:
-    """Whether the numbers of a first line grow from cell to cell, as counts and times do."""
+    """Whether the numbers of a first line increase, as those of numbered columns do."""
     numbers = [float(name.replace(",", ".")) for name in names if _is_number(name, separator)]
     return len(numbers) > 2 and all(one < other for one, other in pairwise(numbers))
 
 
 def looks_like_number(cell: str) -> bool:
-    """Whether a cell is a number to people: with any decimal mark, and marks between thousands."""
+    """Whether people read a cell as a number, with any decimal mark or thousands separator."""
     return bool(_LIKE_NUMBER.fullmatch(cell.strip()))
 
 
-def _record(first: str, lines: Iterator[str]) -> str:
-    """A line, and those after it as long as quotes are open."""
+def _read_record(first: str, lines: Iterator[str]) -> str:
+    """Read a row: a line, and the following lines while a quote is open."""
     parts, length = [first], len(first)
     quotes = 0 if first.startswith("#") else first.count('"')
     while quotes % 2 and (line := next(lines, "")):
         parts.append(line)
         length += len(line)
         quotes += line.count('"')
-        if length > MOST_LINE_CHARACTERS:
+        if length > MAX_LINE_CHARACTERS:
             raise LongLineError
     return "".join(parts)
 
 
-def _parsed(before: tuple[str, ...], record: str) -> Header:
+def _parse_header(before: tuple[str, ...], record: str) -> Header:
     separator = find_separator(record)
     return Header(before, record, separator, split(record, separator))
 
 
 def _separators_in(record: str) -> list[str]:
-    """The separators that stand outside quotes."""
+    """The separators that occur outside quotes."""
     plain = _QUOTED.sub("", record) if '"' in record else record
     return [separator for separator in SEPARATORS if separator in plain]
 
 
-def _fits(record: str, separator: str) -> tuple[int, int, int]:
-    """How well a separator fits a header; more is better."""
+def _rate_separator(record: str, separator: str) -> tuple[int, int, int]:
+    """Rate how well a separator fits a header; higher is better."""
     names = split(record, separator)
     roles = sum(name.strip().startswith(("x", "y")) for name in names)
     numbers = sum(_is_number(name, separator) for name in names)
@@ -240,7 +222,7 @@ def _fits(record: str, separator: str) -> tuple[int, int, int]:
 
 
 def _names_columns(line: Header) -> bool:
-    """Whether a line has names of values and labels, and no number."""
+    """Whether a line has names of values and labels, and no numbers."""
     names = [name.strip() for name in line.names]
     roles = [name for name in names if name.startswith(("x", "y"))]
     return (
@@ -251,52 +233,5 @@ def _names_columns(line: Header) -> bool:
 
 
 def _is_number(cell: str, separator: str) -> bool:
-    """Whether a cell of a file with this separator is written as a number."""
+    """Whether a cell is written as a number, in a file with this separator."""
     return bool(_PLAIN.fullmatch(cell) or (separator == ";" and _WITH_COMMA.fullmatch(cell)))
-
-
-def refuse_wide(head: bytes, file: str, packing: Packing) -> None:
-    """Refuse text of two or four bytes a character, with a byte order mark or without.
-
-    Args:
-        head: the first plain bytes of the file.
-        file: for the message.
-        packing: that they were packed by.
-
-    Raises:
-        DataError: names the encoding and the command that converts it.
-    """
-    for mark, encoding in _BYTE_ORDER_MARKS.items():
-        if head.startswith(mark):
-            raise _in(encoding, file, packing)
-    first = head[:200]
-    if len(first) < 4:
-        return
-    for encoding, zeros in (("UTF-16LE", first[1::2]), ("UTF-16BE", first[::2])):
-        others = first[::2] if encoding == "UTF-16LE" else first[1::2]
-        if not any(zeros) and all(others):
-            raise _in(encoding, file, packing)
-
-
-def not_utf8(error: UnicodeDecodeError, file: str, packing: Packing) -> DataError:
-    """What to say of a file whose bytes cannot be decoded."""
-    around = error.object[max(0, error.start - _FEW) : error.start + _FEW]
-    if _CONTROLS.search(around):
-        return DataError("bytes that are no text", "check that it is whole and CSV", file=file)
-    before = _ENDS_OF_CELLS.split(error.object[max(0, error.start - _FEW) : error.start])[-1]
-    after = _ENDS_OF_CELLS.split(error.object[error.start : error.start + _FEW])[0]
-    cell = before + after
-    try:
-        encoding, text = "CP1252", cell.decode("cp1252")
-    except UnicodeDecodeError:
-        encoding, text = "ISO-8859-1", cell.decode("latin-1")
-    return _in(encoding, file, packing, f", likely {encoding}, in which a cell is {text!r}")
-
-
-def _in(encoding: str, file: str, packing: Packing, likely: str = "") -> DataError:
-    name, path = shlex.quote(file), PurePath(file)
-    suffix = (PurePath(path.stem) if packing else path).suffix or ".csv"
-    convert = f"iconv -f {encoding} -t UTF-8"
-    command = f"{UNPACKERS[packing]} {name} | {convert}" if packing else f"{convert} {name}"
-    found = f"bytes that are no UTF-8{likely}" if likely else f"text in {encoding}, not in UTF-8"
-    return DataError(found, f"convert it: {command} > new{suffix}", file=file)

@@ -1,7 +1,7 @@
-"""Parquet shards: numbers, text and lists of any type as columns of declared types.
+"""Read Parquet shards: numbers, text and lists of any type, as columns of declared types.
 
-A series may stand in one list column instead of a column a timepoint. It is then told, and read, as
-the columns that it would be: ``x_1``, ``x_2``, ... of ``x``; ``x1_1``, ... of ``x1``.
+A series may be one list column instead of one column for each timepoint. It is read as these
+columns: ``x`` as ``x_1``, ``x_2``, ...; ``x1`` as ``x1_1``, ``x1_2``, ...
 
 Shapes: N rows of a batch, T timepoints.
 """
@@ -22,18 +22,18 @@ from lstmfcn.data.table import RowOrigin
 from lstmfcn.errors import DataError
 
 Types = Mapping[str, pa.DataType | None]
-"""Of columns; None for that which each is stored as."""
+"""The type of each column; None to keep the type that is stored."""
 
-_ROWS = 1 << 16
-_LISTS = (pa.types.is_list, pa.types.is_large_list, pa.types.is_fixed_size_list)
-_NUMBERS = (
+_BATCH_ROWS = 1 << 16
+_LIST_TYPES = (pa.types.is_list, pa.types.is_large_list, pa.types.is_fixed_size_list)
+_NUMBER_TYPES = (
     pa.types.is_integer,
     pa.types.is_floating,
     pa.types.is_decimal,
     pa.types.is_boolean,
     pa.types.is_null,
 )
-_TEXTS = (
+_TEXT_TYPES = (
     pa.types.is_string,
     pa.types.is_large_string,
     pa.types.is_string_view,
@@ -44,61 +44,65 @@ _TEXTS = (
 )
 
 
-def parquet_names(shard: Shard, known: Collection[str] = ()) -> list[str]:
-    """A shard's column names, in file order; those of a list's values in place of the list's.
+def parquet_names(shard: Shard, model_columns: Collection[str] = ()) -> list[str]:
+    """The column names of a shard, in file order; a list column gives one name for each value.
 
-    All lists are as long as the longest of any row.
+    All lists count as long as the longest one.
 
     Args:
-        shard: of Parquet.
-        known: columns of which there may be more than the lists are long.
+        shard: a Parquet shard.
+        model_columns: columns of a model, to which shorter lists are filled up.
 
     Raises:
-        DataError: a column of a type that pyarrow does not read.
+        DataError: a column has a type that pyarrow does not read.
     """
     with shard.filesystem.open_input_file(shard.path) as file:
-        stored = _opened(file, shard)
-        lists = _read_lists(stored.schema_arrow)
+        stored = _open(file, shard)
+        lists = _list_columns(stored.schema_arrow)
         length = max((_longest(stored, name) for name in lists), default=0)
         names: list[str] = []
         for name in stored.schema_arrow.names:
             if name not in lists:
                 names.append(name)
             else:
-                names += list_column_names(name, max(length, _width(name, known)))
+                names += list_column_names(name, max(length, _width(name, model_columns)))
         return names
 
 
 def parquet_tables(shard: Shard, types: Types) -> Iterator[pa.Table]:
-    """A shard's rows, in order, as tables of the columns of these types; empty cells are null.
+    """Read the rows of a shard, in order, as tables; empty cells are null.
 
-    Labels, whose type is text, are null where they are NaN, and True or False where they are bools.
+    In text columns (labels) NaN becomes null, and bools become ``True`` and ``False``.
+
+    Args:
+        shard: a Parquet shard.
+        types: the columns to read and their types.
 
     Raises:
-        DataError: a column of another type, a list with more values than there are columns, text
-            that is no UTF-8.
+        DataError: a column has another type, a list has more values than there are columns, or
+            text is not UTF-8.
     """
     with shard.filesystem.open_input_file(shard.path) as file:
-        stored = _opened(file, shard)
-        lists = {name: _width(name, types) for name in _read_lists(stored.schema_arrow)}
-        of_lists = {column for name in lists for column in list_column_names(name, lists[name])}
-        plain = [name for name in types if name not in of_lists]
+        stored = _open(file, shard)
+        widths = {name: _width(name, types) for name in _list_columns(stored.schema_arrow)}
+        in_lists = {c for name, width in widths.items() for c in list_column_names(name, width)}
+        plain = [name for name in types if name not in in_lists]
         _refuse_other_types(shard, stored.schema_arrow, {name: types[name] for name in plain})
-        wanted = [*plain, *(name for name, width in lists.items() if width)]
+        lists = [name for name, width in widths.items() if width]
         rows = 0
-        for batch in stored.iter_batches(_ROWS, columns=wanted):
+        for batch in stored.iter_batches(_BATCH_ROWS, columns=[*plain, *lists]):
             source = RowOrigin(shard.path, rows)
-            columns = {name: _typed(batch[name], types[name], name, source) for name in plain}
-            for name in wanted[len(plain) :]:
-                columns |= _read_values(batch[name], name, lists[name], source)
+            columns = {name: _cast(batch[name], types[name], name, source) for name in plain}
+            for name in lists:
+                columns |= _split_lists(batch[name], name, widths[name], source)
             yield pa.table({name: columns[name] for name in types})
             rows += batch.num_rows
 
 
-def _opened(file: pa.NativeFile, shard: Shard) -> pa.parquet.ParquetFile:
+def _open(file: pa.NativeFile, shard: Shard) -> pa.parquet.ParquetFile:
     try:
         stored = pa.parquet.ParquetFile(file)
-        assert stored.schema_arrow is not None  # which is where types are looked at
+        assert stored.schema_arrow is not None  # pyarrow checks the types here
     except pa.ArrowNotImplementedError as error:
         raise DataError(
             f"a column of a type that cannot be read ({str(error).splitlines()[0]})",
@@ -108,14 +112,14 @@ def _opened(file: pa.NativeFile, shard: Shard) -> pa.parquet.ParquetFile:
     return stored
 
 
-def _read_lists(schema: pa.Schema) -> list[str]:
-    """The value columns that hold lists of numbers."""
+def _list_columns(schema: pa.Schema) -> list[str]:
+    """The value columns that contain lists of numbers."""
     return [
         field.name
         for field in schema
         if field.name.startswith("x")
-        and _is_any(field.type, _LISTS)
-        and _is_any(field.type.value_type, _NUMBERS)
+        and _is_any(field.type, _LIST_TYPES)
+        and _is_any(field.type.value_type, _NUMBER_TYPES)
     ]
 
 
@@ -124,40 +128,35 @@ def _is_any(kind: pa.DataType, checks: Collection[object]) -> bool:
 
 
 def _longest(stored: pa.parquet.ParquetFile, name: str) -> int:
-    """The most values that a list of the column has."""
+    """The length of the longest list in the column."""
     kind = stored.schema_arrow.field(name).type
     if pa.types.is_fixed_size_list(kind):
         return int(kind.list_size)
-    batches = stored.iter_batches(_ROWS, columns=[name])
+    batches = stored.iter_batches(_BATCH_ROWS, columns=[name])
     return max((int(_lengths(batch[name]).max(initial=0)) for batch in batches), default=0)
 
 
 def _width(name: str, columns: Collection[str]) -> int:
-    """How many of the columns are those of the list column of this name."""
-    known, width = columns if isinstance(columns, Mapping) else set(columns), 0
-    while f"{name}_{width + 1}" in known:
+    """The number of columns that are values of the list column with this name."""
+    names, width = columns if isinstance(columns, Mapping) else set(columns), 0
+    while f"{name}_{width + 1}" in names:
         width += 1
     return width
 
 
 def _lengths(lists: pa.Array) -> npt.NDArray[np.int64]:
-    """Values in each list, (N,); 0 of null."""
-    lengths = pc.if_else(lists.is_null(), 0, pc.list_value_length(lists))
-    found: npt.NDArray[np.int64] = lengths.to_numpy(zero_copy_only=False).astype(np.int64)
-    return found
+    """The length of each list, (N,); 0 for null."""
+    counts = pc.if_else(lists.is_null(), 0, pc.list_value_length(lists))
+    lengths: npt.NDArray[np.int64] = counts.to_numpy(zero_copy_only=False).astype(np.int64)
+    return lengths
 
 
-def _read_values(lists: pa.Array, name: str, width: int, source: RowOrigin) -> dict[str, pa.Array]:
-    """The columns that lists make, float32; null where a list has ended, or holds null."""
+def _split_lists(lists: pa.Array, name: str, width: int, source: RowOrigin) -> dict[str, pa.Array]:
+    """Make a float32 column of each timepoint; null for missing values and after a list's end."""
     lengths = _lengths(lists)
     for row in np.flatnonzero(lengths > width).tolist():
-        raise DataError(
-            f"a list of {lengths[row]} values",
-            f"the series have {width} timepoints: give every list as many",
-            file=source.file,
-            row=source.rows_before + row + 1,
-            column=name,
-        )
+        fix = f"the series have {width} timepoints: make all lists as long"
+        raise source.fault(row, f"a list of {lengths[row]} values", fix, name)
     rows = np.repeat(np.arange(len(lists)), lengths)
     times = np.arange(len(rows)) - np.repeat(lengths.cumsum() - lengths, lengths)
     flat = lists.flatten().cast(pa.float32(), safe=False)
@@ -167,12 +166,12 @@ def _read_values(lists: pa.Array, name: str, width: int, source: RowOrigin) -> d
     absent[times, rows] = flat.is_null().to_numpy(zero_copy_only=False)
     names = list_column_names(name, width)
     return {
-        column: pa.array(of_time, mask=missing, from_pandas=False)
-        for column, of_time, missing in zip(names, values, absent, strict=True)
+        column: pa.array(cells, mask=missing, from_pandas=False)
+        for column, cells, missing in zip(names, values, absent, strict=True)
     }
 
 
-def _typed(column: pa.Array, kind: pa.DataType | None, name: str, source: RowOrigin) -> pa.Array:
+def _cast(column: pa.Array, kind: pa.DataType | None, name: str, source: RowOrigin) -> pa.Array:
     if kind is None:
         return column
     if pa.types.is_dictionary(column.type):
@@ -186,18 +185,16 @@ def _typed(column: pa.Array, kind: pa.DataType | None, name: str, source: RowOri
     try:
         return column.cast(kind)
     except pa.ArrowInvalid as error:
-        raise _no_utf8(column, name, source) from error
+        raise _not_utf8_fault(column, name, source) from error
 
 
-def _no_utf8(column: pa.Array, name: str, source: RowOrigin) -> DataError:
-    """What to say of a column of bytes that are no text."""
-    is_text = [_is_text(cell) for cell in column.to_pylist()]
-    row = source.rows_before + 1 + is_text.index(False)
-    fix = "store text as UTF-8"
-    return DataError("bytes that are no UTF-8", fix, file=source.file, row=row, column=name)
+def _not_utf8_fault(column: pa.Array, name: str, source: RowOrigin) -> DataError:
+    """Describe the first cell of a column that is not UTF-8."""
+    row = [_is_utf8(cell) for cell in column.to_pylist()].index(False)
+    return source.fault(row, "bytes that are not UTF-8", "store text as UTF-8", name)
 
 
-def _is_text(cell: bytes | None) -> bool:
+def _is_utf8(cell: bytes | None) -> bool:
     try:
         (cell or b"").decode()
     except UnicodeDecodeError:
@@ -206,14 +203,14 @@ def _is_text(cell: bytes | None) -> bool:
 
 
 def _refuse_other_types(shard: Shard, schema: pa.Schema, types: Types) -> None:
-    """Refuse a column that is neither numbers nor, for labels, text."""
-    for name, wanted in types.items():
+    """Refuse value columns that are not numbers, and label columns that are not numbers or text."""
+    for name, declared in types.items():
         kind = schema.field(name).type
         stored = kind.value_type if pa.types.is_dictionary(kind) else kind
-        is_label = wanted == pa.string()
-        if wanted is None or _is_any(stored, _NUMBERS + (_TEXTS if is_label else ())):
+        is_label = declared == pa.string()
+        if declared is None or _is_any(stored, _NUMBER_TYPES + (_TEXT_TYPES if is_label else ())):
             continue
-        fix = f"store {'class names or numbers' if is_label else 'numbers'} there"
+        fix = f"store {'class names or numbers' if is_label else 'numbers'}"
         if pa.types.is_nested(kind) and not is_label:
-            fix = "store a column a timepoint, or one list column x of numbers"
+            fix = "store one column for each timepoint, or one list column x of numbers"
         raise DataError(f"values of type {kind}", fix, file=shard.path, column=name)

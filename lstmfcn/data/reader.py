@@ -1,50 +1,53 @@
-"""Read shards: their headers first, then rows as tables with declared types.
+"""Read shards: first all headers, then the rows, as tables with declared types.
 
-The quick way is pyarrow's parser. Where it stumbles, the shard is read a second time, cell by cell,
-only to name the file, row and column of the first fault.
+Pyarrow parses the rows. If it cannot, the shard is read again, cell by cell, to report the file,
+row and column of the first fault.
 """
 
 from __future__ import annotations
 
 import csv
 import lzma
-from collections.abc import Collection, Iterator, Sequence, Sized
+from collections.abc import Callable, Collection, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from typing import Any, NamedTuple
+from functools import partial
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.csv
 
-from lstmfcn.data.columns import abbreviate, value_columns
+from lstmfcn.data.columns import abbreviate, ignored_columns, value_columns
 from lstmfcn.data.csv_errors import (
     empty_row,
     empty_rows,
-    parse_numbers,
+    number_columns,
     read_lines,
     refuse_first_fault,
     with_decimal_points,
 )
-from lstmfcn.data.dialect import LongLineError, not_utf8
+from lstmfcn.data.dialect import LongLineError
 from lstmfcn.data.layout import long_line
 from lstmfcn.data.listing import Data, join_arguments
+from lstmfcn.data.packing import not_utf8
 from lstmfcn.data.parquet import Types, parquet_names, parquet_tables
 from lstmfcn.data.schema import SeriesSchema
-from lstmfcn.data.shards import Shard, find_shards, log_dialects
+from lstmfcn.data.shards import Shard, find_shards, log_dialects, without_rows
 from lstmfcn.data.table import RowOrigin
 from lstmfcn.errors import DataError, raise_first
 from lstmfcn.hyperparameters import MissingLabelsName, MissingName, TaskName
 
 BLOCK_BYTES = 16 << 20
-"""The most CSV bytes parsed at a time."""
+"""The largest block of CSV that is parsed at once; no row may be longer."""
 
-_LEAST_BLOCK_BYTES, _BLOCK_BYTES_A_COLUMN = 1 << 20, 3 << 10
-"""No row may be longer than a block. Of 192 columns, blocks of 1 MiB parsed twice as fast as those
-of 16 MiB, which leave the processor's cache; of 3,001 columns, 8 MiB five times as fast as 1 MiB,
-which hold few rows."""
+_MIN_BLOCK_BYTES, _BLOCK_BYTES_PER_COLUMN = 1 << 20, 3 << 10
+"""With 192 columns, blocks of 1 MiB (in the processor's cache) were parsed twice as fast as 16 MiB;
+with 3,001 columns, 8 MiB was five times as fast as 1 MiB, which has few rows."""
 
 _HEADER_THREADS = 16
+
+T = TypeVar("T")
 
 _BROKEN = (
     OSError,
@@ -55,14 +58,17 @@ _BROKEN = (
     LongLineError,
     pa.ArrowException,
 )
-"""What a broken or unreadable file raises."""
+"""The errors that broken or unreadable files cause."""
 
 
 class ShardedDataset(NamedTuple):
-    """The shards of data arguments, whose headers have been read and agree with the schema.
+    """The shards of data arguments, whose headers agree with the schema.
 
     Attributes:
-        data: the arguments, as messages name them.
+        data: the data arguments, as one text for messages.
+        shards: the shards.
+        headers: the column names of each shard.
+        schema: the schema of all shards.
     """
 
     data: str
@@ -71,9 +77,8 @@ class ShardedDataset(NamedTuple):
     schema: SeriesSchema
 
     def ignored_columns(self) -> list[str]:
-        """Columns that are neither labels nor values."""
-        names = {name for header in self.headers for name in header}
-        return sorted(name for name in names if not name.startswith(("x", "y")))
+        """Names of columns that are neither labels nor values."""
+        return ignored_columns(self.headers)
 
 
 def open_dataset(
@@ -90,25 +95,20 @@ def open_dataset(
 
     Args:
         data: a file, folder, glob or URI, or several of them.
-        task: what the labels mean, where no schema is given.
-        schema: the columns that the shards must have; those of the first shard where not given.
-        labels: whether the label columns matter.
-        missing, missing_marker, missing_labels: as the hyperparameters, where no schema is given.
+        task: what the labels mean, if no schema is given.
+        schema: the schema that the shards must have; by default that of the first shard.
+        labels: whether the label columns are needed.
+        missing, missing_marker, missing_labels: as the hyperparameters, if no schema is given.
 
     Raises:
-        DataError: nothing is there, or the headers disagree.
+        DataError: nothing was found, or the headers disagree.
     """
     shards = find_shards(data)
-
-    def header_of(shard: Shard) -> list[str]:
-        return read_header(shard, labels=labels)
-
-    with ThreadPoolExecutor(_HEADER_THREADS) as threads:
-        headers = list(threads.map(header_of, shards))
+    headers = map_shards(partial(read_header, labels=labels), shards)
     log_dialects(join_arguments(data), shards)
     if (schema.missing if schema else missing) == "mask":
         headers = pad_lists(shards, headers, schema.value_columns if schema else ())
-    read_by = schema or SeriesSchema.from_header(
+    schema = schema or SeriesSchema.from_header(
         headers[0],
         task,
         shards[0].path,
@@ -117,57 +117,68 @@ def open_dataset(
         missing_labels=missing_labels,
     )
     for shard, header in zip(shards, headers, strict=True):
-        read_by.check_header(header, shard.path, labels)
-    return ShardedDataset(join_arguments(data), shards, headers, read_by)
+        schema.check_header(header, shard.path, labels)
+    return ShardedDataset(join_arguments(data), shards, headers, schema)
 
 
-def read_header(shard: Shard, known: Collection[str] = (), labels: bool = False) -> list[str]:
-    """A shard's column names, in file order.
+def map_shards(function: Callable[[Shard], T], shards: Sequence[Shard]) -> list[T]:
+    """Call a function for each shard, in several threads, because opening files takes time."""
+    with ThreadPoolExecutor(_HEADER_THREADS) as threads:
+        return list(threads.map(function, shards))
+
+
+def read_header(
+    shard: Shard, model_columns: Collection[str] = (), labels: bool = False
+) -> list[str]:
+    """Read the column names of a shard, in file order.
 
     Args:
-        shard: to read from.
-        known: columns that lists of Parquet, where series may be missing values, are filled up to.
-        labels: whether the label columns matter.
+        shard: the shard.
+        model_columns: columns to which shorter lists of Parquet are filled up.
+        labels: whether the label columns are needed.
 
     Raises:
-        DataError: the shard cannot be read, its first line is no header, or it lacks labels, which
-            its folder's name has.
+        DataError: the shard cannot be read, its first line is not a header, or the labels are only
+            in the name of its folder.
     """
     with readable(shard):
-        columns = select_columns(shard, known)
+        columns = column_names(shard, model_columns)
         raise_first(shard.header_faults(columns, labels))
         if before := shard.layout.before_fault(shard.path):
             raise before
         return columns
 
 
-def select_columns(shard: Shard, known: Collection[str] = ()) -> list[str]:
-    """The names in a shard's header, whatever stands above it."""
-    return parquet_names(shard, known) if shard.is_parquet else list(shard.layout.header)
+def column_names(shard: Shard, model_columns: Collection[str] = ()) -> list[str]:
+    """The column names of a shard, even if there are other lines above its header."""
+    return parquet_names(shard, model_columns) if shard.is_parquet else list(shard.layout.header)
 
 
 def pad_lists(
-    shards: Sequence[Shard], headers: Sequence[list[str]], known: Sequence[str] = ()
+    shards: Sequence[Shard], headers: Sequence[list[str]], model_columns: Sequence[str] = ()
 ) -> list[list[str]]:
-    """Headers in which lists of Parquet are as long as the longest of all, or as ``known``.
+    """Make the list columns of all Parquet shards equally long.
 
     Args:
-        shards: some.
-        headers: of each, as `read_header` gave them.
-        known: value columns of a model.
+        shards: the shards.
+        headers: the header of each, from `read_header`.
+        model_columns: the value columns of a model; by default those of the longest list.
+
+    Returns:
+        The headers, longer where lists are filled up.
     """
-    stored = [header for shard, header in zip(shards, headers, strict=True) if shard.is_parquet]
-    known = known or max(map(value_columns, stored), key=len, default=[])
+    parquet = [header for shard, header in zip(shards, headers, strict=True) if shard.is_parquet]
+    columns = model_columns or max(map(value_columns, parquet), key=len, default=[])
     return [
-        read_header(shard, known)
-        if shard.is_parquet and len(value_columns(header)) < len(known)
+        read_header(shard, columns)
+        if shard.is_parquet and len(value_columns(header)) < len(columns)
         else header
         for shard, header in zip(shards, headers, strict=True)
     ]
 
 
 def read_header_for(shard: Shard, schema: SeriesSchema) -> list[str]:
-    """A shard's column names, as `read_header` gives them, where it is read by this schema."""
+    """Read the column names of a shard that is to be read with this schema."""
     return read_header(shard, schema.value_columns if schema.missing == "mask" else ())
 
 
@@ -178,15 +189,21 @@ def read_tables(
     header: Sequence[str],
     others: Sequence[str] = (),
 ) -> Iterator[tuple[pa.Table, RowOrigin]]:
-    """A shard's rows, in order, as tables of the schema's columns; each with where it begins.
+    """Read the rows of a shard, in order, as tables of the schema's columns.
 
     Args:
+        shard: the shard.
+        schema: the schema that the shard must have.
         labels: whether to read the label columns too.
-        header: the shard's own columns, as `read_header` gave them.
-        others: further columns, to read as they are stored; of CSV as text.
+        header: the columns of the shard, from `read_header`.
+        others: further columns to read, as they are stored; from CSV as text.
+
+    Yields:
+        A table, and where it comes from.
 
     Raises:
-        DataError: other columns, a ragged row, a cell that is no number, no row at all.
+        DataError: wrong columns, a row with too many or too few cells, a cell that is not a
+            number, or no rows.
     """
     schema.check_header(header, shard.path, labels)
     refuse_absent(others, header, shard)
@@ -214,38 +231,35 @@ def read_tables(
         raise without_rows(shard)
 
 
-def refuse_absent(others: Sequence[str], header: Sequence[str], shard: Shard) -> None:
-    """Refuse further columns that a shard has not.
+def refuse_absent(names: Sequence[str], header: Sequence[str], shard: Shard) -> None:
+    """Refuse further columns that a shard does not have.
 
     Raises:
-        DataError: names the first, and which there are.
+        DataError: with the first missing column, and the columns that the shard has.
     """
-    for name in others:
+    for name in names:
         if name not in header:
-            there = [other for other in header if not other.startswith("x")]
-            raise DataError(
-                f"no column {name!r}",
-                f"beside values there {'are' if len(there) > 1 else 'is'} {abbreviate(there)}"
-                if there
-                else "there are only values",
-                file=shard.path,
-            )
+            columns = [column for column in header if not column.startswith("x")]
+            fix = f"besides its values, the file has {abbreviate(columns)}"
+            raise DataError(f"no column {name!r}", fix, file=shard.path)
 
 
 def read_pieces(
     shard: Shard, header: Sequence[str], schema: SeriesSchema
 ) -> Iterator[tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]]:
-    """A shard's rows, in order, checked and packed.
+    """Read the rows of a shard, in order, checked and encoded.
 
     Args:
-        header: the shard's own columns, as `read_header` gave them.
+        shard: the shard.
+        header: the columns of the shard, from `read_header`.
+        schema: the schema that the shard must have.
 
     Yields:
-        Values (n, C * T), float32, and labels: encoded by the schema's classes, or (n,) class names
-        where those are not known yet.
+        Values, float32 (n, C * T), and labels: encoded, or class names (n,) if the schema has no
+        classes yet.
 
     Raises:
-        DataError: a fault in the shard.
+        DataError: the shard has a fault.
     """
     for table, source in read_tables(shard, schema, True, header):
         values = schema.encode_values(table, source)
@@ -258,16 +272,16 @@ def read_pieces(
 def typed_tables(
     shard: Shard, types: Types, gap_texts: Sequence[str] = ("",)
 ) -> Iterator[pa.Table]:
-    """A shard's rows, in order, as tables of the columns of these types; empty cells are null.
+    """Read the rows of a shard, in order, as tables; empty cells are null.
 
     Args:
-        shard: to read from.
-        types: of the columns.
-        gap_texts: what stands for null in numbers of CSV.
+        shard: the shard.
+        types: the columns to read and their types.
+        gap_texts: texts in number columns of CSV that become null.
 
     Raises:
-        pa.ArrowInvalid: a ragged row, or a cell of CSV that is not of its column's type.
-        DataError: a column of Parquet is of another type.
+        pa.ArrowInvalid: a row of CSV has too many or too few cells, or a cell has another type.
+        DataError: a column of Parquet has another type.
     """
     if shard.is_parquet:
         return parquet_tables(shard, types)
@@ -276,13 +290,14 @@ def typed_tables(
 
 def _csv_tables(shard: Shard, types: Types, gap_texts: Sequence[str]) -> Iterator[pa.Table]:
     layout = shard.layout
+    block_bytes = max(_MIN_BLOCK_BYTES, _BLOCK_BYTES_PER_COLUMN * len(types))
     with (
         shard.open() as stream,
         pa.csv.open_csv(
             stream,
             read_options=pa.csv.ReadOptions(
                 use_threads=False,
-                block_size=_block_bytes(types),
+                block_size=min(BLOCK_BYTES, block_bytes),
                 skip_rows=layout.n_lines_before,
             ),
             parse_options=pa.csv.ParseOptions(delimiter=layout.dialect.separator),
@@ -299,14 +314,9 @@ def _csv_tables(shard: Shard, types: Types, gap_texts: Sequence[str]) -> Iterato
                 yield pa.Table.from_batches([batch])
 
 
-def _block_bytes(columns: Sized) -> int:
-    wanted = max(_LEAST_BLOCK_BYTES, _BLOCK_BYTES_A_COLUMN * len(columns))
-    return min(BLOCK_BYTES, wanted)
-
-
 @contextmanager
 def readable(shard: Shard) -> Iterator[None]:
-    """Turn what a broken or unreadable file raises into a `DataError`."""
+    """Turn errors of a broken or unreadable file into a `DataError`."""
     try:
         yield
     except _BROKEN as error:
@@ -314,7 +324,7 @@ def readable(shard: Shard) -> Iterator[None]:
 
 
 def unreadable(shard: Shard, error: Exception) -> DataError:
-    """What to say of a broken file."""
+    """Describe a broken file."""
     if isinstance(error, UnicodeDecodeError):
         return not_utf8(error, shard.path, shard.layout.packing)
     if isinstance(error, LongLineError):
@@ -322,20 +332,15 @@ def unreadable(shard: Shard, error: Exception) -> DataError:
     reason = str(error).splitlines()[0] if str(error) else type(error).__name__
     return DataError(
         f"a file that cannot be read ({reason})",
-        "check that it is whole and readable",
+        "check that it is complete and that you may read it",
         file=shard.path,
     )
 
 
 def _refuse_first_fault(shard: Shard, schema: SeriesSchema, types: Types) -> None:
-    """Read a CSV shard cell by cell and raise for the first row or cell that cannot be parsed."""
+    """Read a CSV shard cell by cell, and refuse the first row or cell that cannot be parsed."""
     with read_lines(shard) as lines:
         header = next(lines)
-        dialect, numbers = shard.layout.dialect, parse_numbers(types)
+        dialect, numbers = shard.layout.dialect, number_columns(types)
         if refuse_first_fault(lines, header, numbers, schema, shard.path, dialect) == 0:
             raise without_rows(shard)
-
-
-def without_rows(shard: Shard) -> DataError:
-    """What to say of a shard that ends with its header."""
-    return DataError("a header but no rows", "fill the file or remove it", file=shard.path)

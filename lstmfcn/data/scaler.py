@@ -1,4 +1,4 @@
-"""Centre and scale series by statistics of the training rows only.
+"""Centre and scale series, by statistics of the training rows only.
 
 Shapes: N rows, C channels, V values of a row, of all channels.
 """
@@ -15,14 +15,14 @@ from lstmfcn.data.table import FloatArray
 from lstmfcn.hyperparameters import ScalingName
 
 _CHUNK_ROWS = 1 << 12
-"""Rows summed at a time: fixed, so that statistics do not depend on how rows lie in shards."""
+"""Rows that are summed at once; fixed, so that statistics do not depend on the shards."""
 
 SMALLEST_STD = 1e-8
-"""Added to each series' own deviation, as in the authors' code (titu1994/LSTM-FCN, utils)."""
+"""Added to the standard deviation of each series, as in the authors' code (titu1994/LSTM-FCN)."""
 
 
 class Values(Protocol):
-    """Values, float32 (N, V), of which a slice of rows is an array."""
+    """Values, float32 (N, V), in memory or in a file; a slice of rows is an array."""
 
     def __len__(self) -> int: ...
 
@@ -30,7 +30,7 @@ class Values(Protocol):
 
 
 class Moments(NamedTuple):
-    """Count, mean and summed squared deviation of the values that are there: (V,), float64."""
+    """Count, mean and sum of squared deviations, missing values left out: float64 (V,)."""
 
     counts: npt.NDArray[np.float64]
     mean: npt.NDArray[np.float64]
@@ -38,7 +38,7 @@ class Moments(NamedTuple):
 
     @classmethod
     def of(cls, values: Values) -> Moments:
-        """Moments of values (N, V), N at least 1."""
+        """Compute the moments of values (N, V), N at least 1."""
         total = cls._of_chunk(values[:_CHUNK_ROWS])
         for start in range(_CHUNK_ROWS, len(values), _CHUNK_ROWS):
             total = total.merge(cls._of_chunk(values[start : start + _CHUNK_ROWS]))
@@ -50,7 +50,7 @@ class Moments(NamedTuple):
 
     @classmethod
     def along(cls, values: FloatArray, axis: int) -> Moments:
-        """Moments along an axis, which stays, with a length of 1."""
+        """Compute the moments along an axis, which keeps a length of 1."""
         exact = values.astype(np.float64, order="C")
         missing = np.isnan(exact)
         counts = exact.shape[axis] - missing.sum(axis=axis, keepdims=True, dtype=np.float64)
@@ -61,7 +61,7 @@ class Moments(NamedTuple):
         return cls(counts, mean, (centred**2).sum(axis=axis, keepdims=True))
 
     def merge(self, other: Moments) -> Moments:
-        """Moments of both sets of rows together (Chan, Golub and LeVeque 1983)."""
+        """Return the moments of both sets of rows together (Chan, Golub and LeVeque 1983)."""
         counts = self.counts + other.counts
         at_least_1 = np.maximum(counts, 1)
         delta = other.mean - self.mean
@@ -71,29 +71,34 @@ class Moments(NamedTuple):
 
     @property
     def variance(self) -> npt.NDArray[np.float64]:
-        """Mean squared deviation, (V,)."""
+        """The variance, (V,)."""
         variance: npt.NDArray[np.float64] = self.squares / np.maximum(self.counts, 1)
         return variance
 
     def of_channels(self, n_channels: int) -> tuple[npt.NDArray[Any], npt.NDArray[Any]]:
-        """Mean and variance of all of a channel's values together, (C,)."""
+        """The mean and variance of all values of each channel, (C,)."""
         mean, variance, counts = (
             part.reshape(n_channels, -1) for part in (self.mean, self.variance, self.counts)
         )
         if (counts == counts[0, 0]).all():
             return mean.mean(axis=1), variance.mean(axis=1) + mean.var(axis=1)
-        share = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
-        means = (mean * share).sum(axis=1)
+        weights = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
+        means = (mean * weights).sum(axis=1)
         between = (mean - means[:, None]) ** 2
-        return means, ((variance + between) * share).sum(axis=1)
+        return means, ((variance + between) * weights).sum(axis=1)
 
 
 class Scaler(BaseModel):
-    """``(x - mean) / std``, fitted once on training rows and kept with the model.
+    """``(x - mean) / std``, fitted on the training rows and saved with the model.
 
-    Channels are scaled each for itself, as they have units of their own. ``mean`` and ``std`` hold
-    a number a channel for ``global``, V for ``timestep``, and nothing for ``series`` (each row's
-    channel has its own) and ``none``.
+    Each channel is scaled separately, because channels may have different units.
+
+    Attributes:
+        kind: which mean and standard deviation to use.
+        mean: one number for each channel for ``global``, V numbers for ``timestep``; empty for
+            ``series``, where each series is scaled by its own, and for ``none``.
+        std: as ``mean``.
+        n_channels: number of channels.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
@@ -106,20 +111,20 @@ class Scaler(BaseModel):
     @model_validator(mode="after")
     def _scales(self) -> Self:
         if len(self.mean) != len(self.std):
-            raise ValueError("as many means as deviations")
+            raise ValueError("mean and std must have the same length")
         if self.kind == "global" and len(self.mean) != self.n_channels:
-            raise ValueError("one mean and deviation of each channel")
+            raise ValueError("global scaling needs one mean and one std for each channel")
         if (self.kind == "timestep") != bool(self.mean) and self.kind != "global":
-            raise ValueError("means and deviations for global and timestep, and for no other kind")
+            raise ValueError("only global and timestep scaling have a mean and a std")
         with np.errstate(over="ignore"):
             mean, std = _float32(self.mean), _float32(self.std)
         if not (np.isfinite(mean).all() and np.isfinite(std).all() and (std > 0).all()):
-            raise ValueError("finite 32-bit numbers, and deviations above 0")
+            raise ValueError("mean and std must be finite 32-bit numbers, and std above 0")
         return self
 
     @classmethod
     def fit(cls, kind: ScalingName, values: Values, n_channels: int = 1) -> Scaler:
-        """The scaler of training values (N, V). A constant is centred and left unscaled."""
+        """Fit a scaler to training values (N, V). Constant values are centred but not scaled."""
         if kind in ("series", "none"):
             return cls(kind=kind, n_channels=n_channels)
         moments = Moments.of(values)
@@ -127,16 +132,16 @@ class Scaler(BaseModel):
         if kind == "global":
             mean, variance = moments.of_channels(n_channels)
         std = np.sqrt(variance)
-        tiny = np.finfo(np.float32).tiny  # less is 0, or nearly, once it is a 32-bit number
+        tiny = np.finfo(np.float32).tiny  # smaller numbers are 0, or nearly, as float32
         std[std <= np.maximum(SMALLEST_STD * np.abs(mean), tiny)] = 1.0
         return cls(
             kind=kind, mean=tuple(mean.tolist()), std=tuple(std.tolist()), n_channels=n_channels
         )
 
     def transform(self, values: FloatArray) -> FloatArray:
-        """Scaled values, float32 (N, V); a new array unless the kind is ``none``.
+        """Return scaled values, float32 (N, V); a new array unless the kind is ``none``.
 
-        What is too large for 32 bits becomes infinite or nan, which the classifier refuses.
+        Results that are too large for float32 become infinite or nan, which the classifier refuses.
         """
         if self.kind == "none":
             return values
@@ -149,15 +154,15 @@ class Scaler(BaseModel):
         n_rows, n_values = values.shape
         channels = values.reshape(n_rows, self.n_channels, n_values // self.n_channels)
         if self.kind == "series":
-            mean, std = _of_series(channels)
+            mean, std = _series_moments(channels)
         else:
             mean, std = _float32(self.mean)[:, None], _float32(self.std)[:, None]
         scaled: FloatArray = (channels - mean) / std
         return scaled.reshape(n_rows, n_values)
 
 
-def _of_series(channels: FloatArray) -> tuple[FloatArray, FloatArray]:
-    """Mean and deviation of each row's channel, of values that are there: (N, C, 1)."""
+def _series_moments(channels: FloatArray) -> tuple[FloatArray, FloatArray]:
+    """Mean and standard deviation of each series, without missing values: (N, C, 1)."""
     mean = channels.mean(axis=2, keepdims=True, dtype=np.float64)
     if np.isnan(mean).any():
         moments = Moments.along(channels, axis=2)

@@ -1,4 +1,4 @@
-"""Series as Python has them: tables matched by name, series of several lengths, axes in order.
+"""Series from Python: tables matched by column name, series of different lengths, axes.
 
 Shapes: N rows, C channels of T timepoints.
 """
@@ -19,58 +19,61 @@ Numbers = npt.NDArray[np.float64]
 
 
 def order_columns(values: Any, names: Sequence[Sequence[str]]) -> Any:
-    """A table's value columns, matched by name as those of a shard are; all else as it is.
+    """Select the value columns of a table by name; anything but a table is returned as it is.
 
-    A table is a pandas or polars DataFrame, or a pyarrow Table. One whose columns are numbered in
-    ascending order, as pandas numbers what has no names, counts as an array.
+    A table is a pandas or polars DataFrame or a pyarrow Table. A table with numbered columns, as
+    pandas numbers columns without names, counts as an array.
 
     Args:
-        names: of the value columns, in the order of the model; the first that the table has all of.
+        values: a table, or anything else.
+        names: lists of value columns, in the order of the model; the first list is used of which
+            the table has all columns.
 
     Raises:
-        DataError: it has not all of any, or more values than these; names them.
+        DataError: the table does not have all columns of any list, or has further value columns.
     """
     columns = _column_names(values)
     if columns is None:
         return values
-    there = set(columns)
-    for wanted in names:
-        if there.issuperset(wanted):
-            _refuse_more(columns, wanted)
-            table = values.select(list(wanted)).to_pandas() if _is_arrow(values) else values
-            return table[list(wanted)]
-    closest = max(names, key=lambda wanted: len(there.intersection(wanted)))
-    missing = [name for name in closest if name not in there]
+    present = set(columns)
+    for model_columns in names:
+        if present.issuperset(model_columns):
+            _refuse_further_values(columns, model_columns)
+            selected = list(model_columns)
+            table = values.select(selected).to_pandas() if _is_arrow(values) else values
+            return table[selected]
+    closest = max(names, key=lambda model_columns: len(present.intersection(model_columns)))
+    missing = [name for name in closest if name not in present]
     raise DataError(
         f"a table without {pluralize(len(missing), 'value column')} of the model, "
         f"{abbreviate(missing)}",
-        "name its columns as the model's, or give an array of the values in their order",
+        "use the model's column names, or pass an array with the values in the model's order",
     )
 
 
-def _refuse_more(columns: Sequence[Any], wanted: Sequence[str]) -> None:
-    """Refuse further columns that are named as values are: the series would be cut."""
-    if not all(name.startswith("x") for name in wanted):
+def _refuse_further_values(columns: Sequence[Any], model_columns: Sequence[str]) -> None:
+    """Refuse further value columns, because the series would be cut."""
+    if not all(name.startswith("x") for name in model_columns):
         return
-    known = set(wanted)
-    more = [name for name in columns if str(name).startswith("x") and name not in known]
-    if more:
+    expected = set(model_columns)
+    further = [name for name in columns if str(name).startswith("x") and name not in expected]
+    if further:
         raise DataError(
-            f"a table with {pluralize(len(more), 'value column')} that the model has not, "
-            f"{abbreviate(more)}",
-            "leave them out, or give an array of the values in their order",
+            f"a table with {pluralize(len(further), 'value column')} that the model does not have, "
+            f"{abbreviate(further)}",
+            "remove them, or pass an array with the values in the model's order",
         )
 
 
 def _column_names(values: Any) -> list[Any] | None:
-    """None for what is no table, or a table without names."""
+    """The column names of a table; None if it is not a table, or its columns have no names."""
     names = getattr(values, "column_names" if _is_arrow(values) else "columns", None)
     if names is None:
         return None
-    found = list(names)
-    numbered = all(isinstance(name, int | np.integer) for name in found)
-    first = found[0] if numbered and found else 0
-    return None if numbered and found == [*range(first, first + len(found))] else found
+    columns = list(names)
+    numbered = all(isinstance(name, int | np.integer) for name in columns)
+    first = columns[0] if numbered and columns else 0
+    return None if numbered and columns == [*range(first, first + len(columns))] else columns
 
 
 def _is_arrow(values: Any) -> bool:
@@ -78,21 +81,22 @@ def _is_arrow(values: Any) -> bool:
 
 
 def several_lengths(values: Any) -> str | None:
-    """How many timepoints the series of a list or of a nested frame have, where these differ."""
+    """Describe the lengths of series in a list or a nested DataFrame; None if they are equal."""
     lengths = _lengths(values)
     return f"{min(lengths)} to {max(lengths)} timepoints" if len(lengths) > 1 else None
 
 
 def to_array(values: Any, n_timepoints: int = 0) -> Any:
-    """Series of several lengths as one array with nan after their ends; arrays as they are.
+    """Make one array of series of different lengths, with nan after their ends.
 
     Args:
-        values: a list of series, (t,) or (C, t), as aeon has them, or a DataFrame with a series in
-            each cell and a channel in each column, as sktime has them.
-        n_timepoints: the least T to fill up to.
+        values: a list of series, (t,) or (C, t), as in aeon, or a DataFrame with one series in each
+            cell and one channel in each column, as in sktime.
+        n_timepoints: the smallest T to fill up to.
 
     Returns:
-        (N, T) or (N, C, T); what is no such list, and a list that needs no filling, as it is.
+        (N, T) or (N, C, T). Anything else, and a list of equally long series, is returned as it
+        is.
     """
     lengths = _lengths(values)
     is_even = not lengths - {max([n_timepoints, *lengths])}
@@ -103,7 +107,7 @@ def to_array(values: Any, n_timepoints: int = 0) -> Any:
 
 
 def _lengths(values: Any) -> set[int]:
-    """Timepoints of the series of a list or of a nested frame; none of all else."""
+    """The lengths of the series in a list or a nested DataFrame; empty for anything else."""
     lengths = set()
     for row in _to_lists(values):
         if isinstance(row, list | tuple) and any(map(_has_length, row)):
@@ -116,12 +120,12 @@ def _lengths(values: Any) -> set[int]:
 
 
 def _has_length(part: Any) -> bool:
-    """Whether a series is several values, and no text or array of a single one."""
+    """Whether this is a series of values, and not a text or a single value."""
     return hasattr(part, "__len__") and not isinstance(part, str) and getattr(part, "ndim", 1) > 0
 
 
 def _to_lists(values: Any) -> Any:
-    """The rows of a list or of a nested frame; none of all else."""
+    """The rows of a list or a nested DataFrame; empty for anything else."""
     if _is_nested(values):
         cells = (values[name] for name in values.columns)
         return [[np.atleast_1d(cell) for cell in row] for row in zip(*cells, strict=True)]
@@ -130,7 +134,7 @@ def _to_lists(values: Any) -> Any:
 
 
 def _split_rows(values: Any) -> list[Numbers] | None:
-    """The series of a list or of a nested frame, all (t,) or all (C, t); None of no numbers."""
+    """The series of a list or a nested DataFrame, all (t,) or all (C, t); None if not numbers."""
     try:
         rows = [_parse_row(row) for row in _to_lists(values)]
     except (TypeError, ValueError, OverflowError):
@@ -142,16 +146,16 @@ def _split_rows(values: Any) -> list[Numbers] | None:
 def _parse_row(row: Any) -> Numbers:
     try:
         return np.asarray(row, dtype=np.float64)
-    except ValueError:  # channels of several lengths
+    except ValueError:  # channels of different lengths
         return _pad([np.asarray(channel, dtype=np.float64) for channel in row])
 
 
 def _pad(rows: Sequence[Numbers], n_timepoints: int = 0) -> Numbers:
     longest = max([n_timepoints, *(row.shape[-1] for row in rows)])
-    found = np.full((len(rows), *rows[0].shape[:-1], longest), np.nan)
-    for filled, row in zip(found, rows, strict=True):
-        filled[..., : row.shape[-1]] = row
-    return found
+    padded = np.full((len(rows), *rows[0].shape[:-1], longest), np.nan)
+    for target, row in zip(padded, rows, strict=True):
+        target[..., : row.shape[-1]] = row
+    return padded
 
 
 def _is_nested(values: Any) -> bool:
@@ -162,11 +166,11 @@ def _is_nested(values: Any) -> bool:
 
 
 def swapped_axes(n_channels: int, n_timepoints: int) -> str | None:
-    """What to say of arrays (N, C, T) whose axes are likely (N, T, C); None where all is well."""
+    """Describe an array (N, C, T) whose axes are probably (N, T, C); None if they look right."""
     if n_channels <= n_timepoints:
         return None
     return (
         f"{pluralize(n_channels, 'channel')} of {pluralize(n_timepoints, 'timepoint')}: the axes "
-        f"are (N, channels, timepoints); if yours are (N, timepoints, channels), give "
+        "must be (N, channels, timepoints); if yours are (N, timepoints, channels), pass "
         "X.transpose(0, 2, 1)"
     )

@@ -1,4 +1,4 @@
-"""Find the shards that a data argument names: a file, a folder, a glob or a URI."""
+"""Find the shards of a data argument: a file, a folder, a glob or a URI."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ from lstmfcn.data.dialect import USUAL
 from lstmfcn.data.layout import Layout, read_layout
 from lstmfcn.data.listing import (
     Data,
-    Found,
+    FileFilter,
+    FoundFile,
     Parts,
-    Wanted,
-    files_below,
+    list_files,
     refuse_no_utf8,
     refuse_unusual,
     to_arguments,
@@ -45,10 +45,10 @@ class Shard:
     """One file of a data set.
 
     Attributes:
-        path: where its filesystem finds it.
-        name: its path below the folder that the data argument named; outputs take this name.
-        size: bytes.
-        modified_ns: when it was last written, in nanoseconds; 0 where its filesystem does not know.
+        path: its path in its filesystem.
+        name: its path below the folder of the data argument; outputs use this name.
+        size: its size in bytes.
+        modified_ns: when it was last written, in nanoseconds; 0 if its filesystem does not say.
         filesystem: the pyarrow filesystem that opens it.
     """
 
@@ -60,30 +60,30 @@ class Shard:
 
     @cached_property
     def layout(self) -> Layout:
-        """How its bytes are to be read, by the first of them; found once, and sent along.
+        """How to read the file, found from its first bytes; pickled with the shard.
 
         Raises:
-            DataError: the file holds no table, or its header cannot be read.
-            OSError, EOFError, lzma.LZMAError, pa.ArrowException, csv.Error: a broken file.
+            DataError: the file is not a table, or its header cannot be read.
+            OSError, EOFError, lzma.LZMAError, pa.ArrowException, csv.Error: the file is broken.
         """
         return read_layout(self.filesystem, self.path)
 
     @property
     def is_parquet(self) -> bool:
-        """Whether the shard is Parquet; everything else is CSV."""
+        """Whether the shard is Parquet; otherwise it is CSV."""
         return self.layout.is_parquet
 
     @property
     def is_empty(self) -> bool:
-        """Whether the file holds no byte."""
+        """Whether the file has no bytes."""
         return self.size == 0
 
     def header_faults(self, columns: Sequence[str], labels: bool) -> Iterator[DataError]:
-        """Why its first line is no header, or its labels are in the name of a folder.
+        """Report a first line that is not a header, and labels that are only in a folder name.
 
         Args:
             columns: the names in its header.
-            labels: whether the label columns matter.
+            labels: whether the label columns are needed.
         """
         if fault := self.layout.header_fault(self.path, labels):
             yield fault
@@ -92,54 +92,54 @@ class Shard:
             folders = PurePosixPath(self.path).parts[-depth - 1 : -1]
             partitions = [folder for folder in folders if _PARTITION.fullmatch(folder)]
             if partitions:
-                found = min(partitions, key=lambda folder: not folder.startswith("y"))
+                partition = min(partitions, key=lambda folder: not folder.startswith("y"))
                 how = ": pandas.read_parquet(FOLDER) reads both" if self.is_parquet else ""
                 yield DataError(
-                    f"no label column in the header, but {found} in the name of a folder",
-                    f"write it into the files as a column y{how}",
+                    f"no label column in the header, but {partition} as the name of a folder",
+                    f"add a column y to the files{how}",
                     file=self.path,
                 )
 
     def open(self) -> pa.NativeFile:
-        """The shard's plain bytes as a stream, whatever they are packed by."""
+        """Open the shard as a stream of uncompressed bytes."""
         stream = self.filesystem.open_input_stream(self.path, compression=None)
         return unpack(stream, self.layout.packing)
 
     def refuse_changed(self) -> None:
-        """Refuse a file that is another than was found: cut off, written on, written anew.
+        """Refuse a file that was changed after it was found.
 
         Raises:
-            DataError: its size or the time of its last change is another.
-            OSError: it is gone.
+            DataError: its size or the time of its last change differs.
+            OSError: it was deleted.
         """
         info = self.filesystem.get_file_info(self.path)
         if info.type == fs.FileType.NotFound:
-            raise FileNotFoundError("it is gone")
+            raise FileNotFoundError("it was deleted")
         changed = info.size is not None and info.size != self.size
         if self.modified_ns and info.mtime_ns:
             local = isinstance(self.filesystem, fs.LocalFileSystem)
-            unit = 1 if local else 1_000_000_000  # a listing may know less of it than a look at one
+            unit = 1 if local else 1_000_000_000  # remote listings may round the time to seconds
             changed |= info.mtime_ns // unit != self.modified_ns // unit
         if changed:
             raise DataError(
-                "a file that changed while it was read",
-                "start again once it is written",
+                "a file that changed while it was being read",
+                "run the command again when the file is complete",
                 file=self.path,
             )
 
 
 def find_shards(data: Data) -> list[Shard]:
-    """The shards that data arguments name: argument by argument, within each sorted by path.
+    """Find the shards of data arguments, in the order of the arguments, each sorted by path.
 
-    A folder is searched with all its sub-folders for .csv, .tsv, both packed or not, and .parquet;
-    names that start with ``_`` or ``.`` are passed over, and other files are listed in a warning.
-    What a file holds is told by its bytes, not by its name.
+    Folders are searched with all sub-folders for .csv and .tsv (compressed or not) and .parquet.
+    Names that start with ``_`` or ``.`` are skipped; other files are listed in a warning. The
+    format of a file is found from its bytes, not from its name.
 
     Args:
         data: a file, a folder, a glob, or a URI of any filesystem that pyarrow knows; or several.
 
     Raises:
-        DataError: nothing is there, a shard is empty, or two arguments name the same one.
+        DataError: nothing was found, a shard is empty, or two arguments give the same shard.
     """
     shards = list_shards(data)
     for shard in shards:
@@ -149,37 +149,43 @@ def find_shards(data: Data) -> list[Shard]:
 
 
 def list_shards(data: Data) -> list[Shard]:
-    """The shards that data arguments name, as `find_shards` does, empty ones among them.
+    """Like `find_shards`, but include empty files.
 
     Raises:
-        DataError: nothing is there, or two arguments name the same shard.
+        DataError: nothing was found, or two arguments give the same shard.
     """
-    found = [_shards_of(argument) for argument in to_arguments(data)]
-    return _together(found) if len(found) > 1 else found[0]
+    shard_lists = [_list_argument(argument) for argument in to_arguments(data)]
+    return _merge(shard_lists) if len(shard_lists) > 1 else shard_lists[0]
 
 
-def _shards_of(data: str) -> list[Shard]:
-    """The shards that one data argument names."""
+def _list_argument(data: str) -> list[Shard]:
     try:
-        shards = _check_found(data)
+        shards = _look_up(data)
     except OSError as error:
-        raise DataError(f"what cannot be read ({error})", "check its rights", file=data) from error
+        raise DataError(
+            f"data that cannot be read ({error})", "check its permissions", file=data
+        ) from error
     if not shards:
         raise DataError(
             "no shard",
-            "name files, or a folder with files ending in .csv, .csv.gz, .tsv or .parquet",
+            "give files, or a folder with files ending in .csv, .csv.gz, .tsv or .parquet",
             file=data,
         )
     return shards
 
 
 def empty_file(shard: Shard) -> DataError:
-    """What to say of a shard without a byte."""
-    return DataError("an empty file", "fill it or remove it", file=shard.path)
+    """Describe a shard without any bytes."""
+    return DataError("an empty file", "add rows to it or remove it", file=shard.path)
+
+
+def without_rows(shard: Shard) -> DataError:
+    """Describe a shard that ends with its header."""
+    return DataError("a header but no rows", "add rows or remove the file", file=shard.path)
 
 
 def log_dialects(data: str, shards: Sequence[Shard]) -> None:
-    """Log what separates the cells of CSV shards, where it is not commas alone."""
+    """Log the separators of CSV shards, unless all are commas."""
     dialects = Counter(shard.layout.dialect for shard in shards if not shard.is_parquet)
     if dialects.keys() == {USUAL}:
         return
@@ -188,9 +194,9 @@ def log_dialects(data: str, shards: Sequence[Shard]) -> None:
         logger.info("%s: cells separated by %s%s", data, dialect, where)
 
 
-def _check_found(data: str) -> list[Shard]:
+def _look_up(data: str) -> list[Shard]:
     if data == "-":
-        raise DataError("standard input", "write it to a file first, and name that", file=data)
+        raise DataError("standard input", "save it as a file first, and give that file", file=data)
     filesystem, path = _locate(data)
     if isinstance(filesystem, fs.LocalFileSystem):
         refuse_no_utf8(path)
@@ -200,69 +206,72 @@ def _check_found(data: str) -> list[Shard]:
         name = PurePosixPath(path).name
         return [Shard(info.path, name, info.size, info.mtime_ns or 0, filesystem)]
     if info.type == fs.FileType.Directory:
-        return _in_folder(filesystem, path)
+        return _list_folder(filesystem, path)
     if any(mark in path for mark in _WILDCARDS):
-        return _matching(filesystem, path)
+        return _list_glob(filesystem, path)
     raise DataError("nothing", "check the path", file=data)
 
 
 def has_data_suffix(name: str) -> bool:
-    """Whether a name is that of a shard, by its ending in small or capital letters."""
+    """Whether a file name has the suffix of a shard, in small or capital letters."""
     plain = name.lower()
     if plain.endswith(PARQUET_SUFFIXES):
         return True
-    packed = next((suffix for suffix in PACKED_SUFFIXES if plain.endswith(suffix)), "")
-    return plain.removesuffix(packed).endswith(CSV_SUFFIXES)
+    packing = next((suffix for suffix in PACKED_SUFFIXES if plain.endswith(suffix)), "")
+    return plain.removesuffix(packing).endswith(CSV_SUFFIXES)
 
 
-def _shards(files: Sequence[Found], filesystem: fs.FileSystem) -> list[Shard]:
-    return [Shard(*found, filesystem) for found in files]
+def _make_shards(files: Sequence[FoundFile], filesystem: fs.FileSystem) -> list[Shard]:
+    return [Shard(*file, filesystem) for file in files]
 
 
 def _locate(data: str) -> tuple[fs.FileSystem, str]:
-    """The filesystem of a data argument, and its path there."""
+    """The filesystem of a data argument, and the path in it."""
     if "://" not in data:
         return fs.LocalFileSystem(), str(Path(data).absolute())
     parts = data.split("/")
-    fixed = _before_wildcards(parts, "*[")  # a ? is no wildcard in a URI: it begins a query
+    fixed = _count_fixed(parts, "*[")  # in a URI a ? begins the query, it is not a wildcard
     try:
         filesystem, path = fs.FileSystem.from_uri("/".join(parts[:fixed]))
     except (ValueError, OSError) as error:
-        raise DataError(
-            f"an address that does not open ({error})", "check it", file=data
-        ) from error
+        raise DataError(f"a URI that cannot be opened ({error})", "check it", file=data) from error
     return filesystem, "/".join([path.rstrip("/"), *parts[fixed:]]) if parts[fixed:] else path
 
 
-def _in_folder(filesystem: fs.FileSystem, folder: str) -> list[Shard]:
-    found = files_below(filesystem, folder, Wanted(lambda parts: has_data_suffix(parts[-1])))
-    if found.others:
-        logger.warning("not read, by their names no data: %s", ", ".join(found.others))
-    return _shards(found.files, filesystem)
+def _list_folder(filesystem: fs.FileSystem, folder: str) -> list[Shard]:
+    listing = list_files(filesystem, folder, FileFilter(lambda parts: has_data_suffix(parts[-1])))
+    if listing.others:
+        logger.warning(
+            "skipped, because their names are not those of data files: %s",
+            ", ".join(listing.others),
+        )
+    return _make_shards(listing.files, filesystem)
 
 
-def _matching(filesystem: fs.FileSystem, pattern: str) -> list[Shard]:
+def _list_glob(filesystem: fs.FileSystem, pattern: str) -> list[Shard]:
     parts = PurePosixPath(pattern).parts
-    fixed = _before_wildcards(parts)
+    fixed = _count_fixed(parts)
     folder = str(PurePosixPath(*parts[:fixed]))
     if filesystem.get_file_info(folder).type != fs.FileType.Directory:
         return []
-    asked = parts[fixed:]
-    wanted = Wanted(
-        lambda names: _matches(names, asked), lambda names: _leads(names, asked), "**" in asked
+    wildcards = parts[fixed:]
+    matching = FileFilter(
+        lambda names: _matches(names, wildcards),
+        lambda names: _may_contain(names, wildcards),
+        "**" in wildcards,
     )
-    return _shards(files_below(filesystem, folder, wanted).files, filesystem)
+    return _make_shards(list_files(filesystem, folder, matching).files, filesystem)
 
 
-def _leads(names: Parts, pattern: Parts) -> bool:
-    """Whether what matches a glob may lie in a folder of this path."""
+def _may_contain(names: Parts, pattern: Parts) -> bool:
+    """Whether a folder with this path may contain files that match the glob."""
     if not names or not pattern or pattern[0] == "**":
         return bool(pattern)
-    return fnmatch.fnmatchcase(names[0], pattern[0]) and _leads(names[1:], pattern[1:])
+    return fnmatch.fnmatchcase(names[0], pattern[0]) and _may_contain(names[1:], pattern[1:])
 
 
 def _matches(names: Parts, pattern: Parts) -> bool:
-    """Whether a path's parts match a glob's: ``**`` stands for any number of them, even none."""
+    """Whether a path matches a glob; ``**`` stands for any number of folders, even none."""
     if not pattern or not names:
         return not names and all(part == "**" for part in pattern)
     if pattern[0] == "**":
@@ -270,67 +279,69 @@ def _matches(names: Parts, pattern: Parts) -> bool:
     return fnmatch.fnmatchcase(names[0], pattern[0]) and _matches(names[1:], pattern[1:])
 
 
-def _before_wildcards(parts: Sequence[str], marks: str = _WILDCARDS) -> int:
-    """How many parts of a path stand before the first that holds a wildcard."""
+def _count_fixed(parts: Sequence[str], marks: str = _WILDCARDS) -> int:
+    """Count the parts of a path before the first one with a wildcard."""
     wild = (i for i, part in enumerate(parts) if any(mark in part for mark in marks))
     return next(wild, len(parts))
 
 
-def _together(found: list[list[Shard]]) -> list[Shard]:
-    """Shards of several arguments, each named by its path below the folder that holds them all."""
-    known: set[tuple[str, str]] = set()
-    for shards in found:
-        places = [_place(shard) for shard in shards]
-        for shard, place in zip(shards, places, strict=True):
-            if place in known:
-                raise DataError("a file that is named twice", "name it once", file=shard.path)
-        known.update(places)
-    return _named_below_all([shard for shards in found for shard in shards])
+def _merge(shard_lists: list[list[Shard]]) -> list[Shard]:
+    """Join the shards of several arguments; each name is the path below their common folder."""
+    earlier: set[tuple[str, str]] = set()
+    for shards in shard_lists:
+        locations = [_real_location(shard) for shard in shards]
+        for shard, location in zip(shards, locations, strict=True):
+            if location in earlier:
+                raise DataError("a file that is given twice", "give it once", file=shard.path)
+        earlier.update(locations)
+    return _rename_below_common_folder([shard for shards in shard_lists for shard in shards])
 
 
-def _named_below_all(shards: Sequence[Shard]) -> list[Shard]:
-    """The shards, each named by its path below the folder that holds all of its filesystem."""
+def _rename_below_common_folder(shards: Sequence[Shard]) -> list[Shard]:
+    """Name each shard by its path below the common folder of all shards of its filesystem."""
     folders: dict[str, list[str]] = {}
     for shard in shards:
         folder = posixpath.normpath(shard.path.removesuffix(shard.name))
         folders.setdefault(shard.filesystem.type_name, []).append(folder)
-    above = {kind: posixpath.commonpath(found) for kind, found in folders.items()}
+    common = {kind: posixpath.commonpath(paths) for kind, paths in folders.items()}
     return [
         replace(
             shard,
             name=posixpath.relpath(
-                posixpath.normpath(shard.path), above[shard.filesystem.type_name] or "."
+                posixpath.normpath(shard.path), common[shard.filesystem.type_name] or "."
             ),
         )
         for shard in shards
     ]
 
 
-def _place(shard: Shard) -> tuple[str, str]:
-    """Where a shard really lies, whatever path leads there."""
+def _real_location(shard: Shard) -> tuple[str, str]:
+    """The filesystem and path of a shard, with links resolved."""
     kind = shard.filesystem.type_name
     return kind, os.path.realpath(shard.path) if kind == "local" else shard.path
 
 
 def finder(data: Data) -> Callable[[Path], str | None]:
-    """What says by which of the arguments a local file would be found, where it is there."""
-    places = [(argument, *_locate(argument)) for argument in to_arguments(data)]
-    local = [(argument, Path(place)) for argument, fs, place in places if fs.type_name == "local"]
+    """Make a function that says which data argument would find a local file, or None."""
+    located = [(argument, *_locate(argument)) for argument in to_arguments(data)]
+    local = [(argument, Path(path)) for argument, fs, path in located if fs.type_name == "local"]
 
-    def finds(file: Path) -> str | None:
-        return next((argument for argument, place in local if _would_find(place, file)), None)
+    def find_argument(file: Path) -> str | None:
+        return next((argument for argument, path in local if _would_find(path, file)), None)
 
-    return finds
+    return find_argument
 
 
-def _would_find(place: Path, file: Path) -> bool:
-    """Whether a folder or a glob is searched where a file lies, and takes its name."""
-    folder = place if place.is_dir() else Path(*place.parts[: _before_wildcards(place.parts)])
+def _would_find(searched: Path, file: Path) -> bool:
+    """Whether a search of a folder or a glob would find a file with this path."""
+    folder = searched
+    if not searched.is_dir():
+        folder = Path(*searched.parts[: _count_fixed(searched.parts)])
     try:
         parts = file.resolve().relative_to(folder.resolve()).parts
     except ValueError:
         return False
     if any(part.startswith(("_", ".")) for part in parts):
         return False
-    wanted = place.parts[len(folder.parts) :]
-    return _matches(parts, wanted) if wanted else place.is_dir()
+    wildcards = searched.parts[len(folder.parts) :]
+    return _matches(parts, wildcards) if wildcards else searched.is_dir()

@@ -23,7 +23,7 @@ CLASSES = ("cylinder", "bell", "funnel")
 def cylinder_bell_funnel(
     n_rows: int, seed: int
 ) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.str_]]:
-    """Series (n_rows, 128) and their class names (n_rows,); classes in turn, rows shuffled."""
+    """Draw series (n_rows, 128) and their class names (n_rows,), about as many of each class."""
     random = np.random.default_rng(seed)
     kind = random.permutation(np.arange(n_rows) % len(CLASSES))
     t = np.arange(1, N_TIMEPOINTS + 1)

@@ -1,4 +1,4 @@
-"""Cells of a table as numbers, class names and 0/1 labels, and what is wrong with one.
+"""Read the cells of a table as numbers, class names and 0/1 labels, and report faulty cells.
 
 Shapes: N rows, L label columns.
 """
@@ -21,31 +21,32 @@ from lstmfcn.errors import DataError
 Array = npt.NDArray[np.generic]
 FloatArray = npt.NDArray[np.float32]
 
-
 MISSING_TEXTS = frozenset({
     "#N/A", "#N/A N/A", "#NA", "-1.#IND", "-1.#QNAN", "-NaN", "-nan", "1.#IND", "1.#QNAN",
     "<NA>", "N/A", "NA", "NULL", "NaN", "None", "n/a", "nan", "null",
 })  # fmt: skip
-"""Texts that mark a missing cell: those that pandas takes as one (pandas 2.3, `read_csv`, argument
-``na_values``), but for the blank, which is an empty cell here."""
+"""Texts that mark a missing cell, as in pandas (2.3, `read_csv`, argument ``na_values``). The empty
+text is not among them: it is an empty cell."""
 
 _NUMBER = re.compile(
     r"([+-]?)(?=\d|\.\d)(0|[1-9]\d*|)(?:\.(\d*))?(?:[eE]([+-]?\d{1,6}))?", re.ASCII
 )
-"""Sign, whole digits, fraction and exponent. Leading zeros, as in 007, are those of a code."""
+"""Sign, whole digits, fraction and exponent. 007 does not match: leading zeros make it a code."""
 
-_PLAIN = range(-7, 40)
-"""Powers of ten of a first digit that are written without exponent."""
-
-
-_FIX = "write 0 or 1 there"
+_PLAIN_POWERS = range(-7, 40)
+"""Numbers whose first digit has one of these powers of ten are written without an exponent."""
 
 
 class RowOrigin(NamedTuple):
-    """Where a table comes from, for messages: its file and how many rows stand before it."""
+    """Where a table comes from, for messages: its file, and how many rows of it come before."""
 
     file: str | None = None
     rows_before: int = 0
+
+    def fault(self, row: int, found: str, fix: str, column: str | None = None) -> DataError:
+        """Describe a fault in a row of the table, counted from 0."""
+        number = self.rows_before + row + 1
+        return DataError(found, fix, file=self.file, row=number, column=column)
 
 
 class Place(NamedTuple):
@@ -59,7 +60,7 @@ class Place(NamedTuple):
 
 
 def to_matrix(table: pa.Table, columns: Sequence[str]) -> FloatArray:
-    """The columns as one float32 matrix (N, len(columns)); nan for empty cells."""
+    """Make one float32 matrix (N, len(columns)) of the columns; nan for empty cells."""
     chosen = table.select(list(columns))
     if any(kind != pa.float32() for kind in chosen.schema.types):
         chosen = chosen.cast(pa.schema([(name, pa.float32()) for name in columns]), safe=False)
@@ -76,25 +77,27 @@ def cell_faults(
     columns: Sequence[str],
     source: RowOrigin,
     fix: str,
-    fix_of_missing: str = "",
+    fix_for_missing: str = "",
 ) -> Iterator[DataError]:
-    """What to say of refused cells, by row.
+    """Report the refused cells, row by row.
 
     Args:
-        refused: which cells, (N, len(columns)).
-        fix: what to do about one.
-        fix_of_missing: what else helps an empty cell, or nan.
+        refused: whether each cell is refused, (N, len(columns)).
+        table: the cells.
+        columns: their columns.
+        source: where the table comes from.
+        fix: what to do.
+        fix_for_missing: what else to do if the cell is empty or nan.
     """
     for row in np.flatnonzero(refused.any(axis=1)).tolist():
         for i in np.flatnonzero(refused[row]).tolist():
             value = table[columns[i]][row].as_py()
             empty = value is None
-            yield DataError(
-                "an empty cell" if empty else f"{value}, which is no finite 32-bit number",
-                fix + (fix_of_missing if empty or value != value else ""),
-                file=source.file,
-                row=source.rows_before + row + 1,
-                column=columns[i],
+            yield source.fault(
+                row,
+                "an empty cell" if empty else f"{value}, which is not a finite 32-bit number",
+                fix + (fix_for_missing if empty or value != value else ""),
+                columns[i],
             )
 
 
@@ -110,10 +113,10 @@ def is_missing(value: object, texts: bool = True) -> bool:
 
 
 def class_name(value: object) -> str:
-    """A label as its class name: numbers are one class however they are written.
+    """Name the class of a label: a number is the same class in whatever form it is written.
 
     ``1``, ``1.0``, ``+1`` and ``1e0`` are the class 1; ``-0`` is 0. Digits are exact, however many.
-    Text that is no number stays, as composed characters (Unicode's NFC), without blanks around it.
+    Other text stays as it is, in composed characters (Unicode's NFC), without spaces around it.
     """
     if value is None:
         return ""
@@ -132,9 +135,9 @@ def class_name(value: object) -> str:
 
 
 def _format(digits: str, power: int) -> str:
-    """Digits times a power of ten, in the one form that this number has as a class name."""
+    """Write digits times a power of ten in the one form that this number has as a class name."""
     first = len(digits) - 1 + power
-    if first not in _PLAIN and power != 0:
+    if first not in _PLAIN_POWERS and power != 0:
         fraction = f".{digits[1:]}" if digits[1:] else ""
         return f"{digits[0]}{fraction}e{first:+03d}"
     if power >= 0:
@@ -145,17 +148,17 @@ def _format(digits: str, power: int) -> str:
 
 
 def match_class(classes: Sequence[str]) -> Callable[[object], str]:
-    """How labels are named where the classes are known, such as those of a loaded model.
+    """Make a function that names labels by known classes, such as those of a loaded model.
 
-    A label that is written as one of the classes is that class; else the class with the same
-    `class_name`, or the same truth value (``true`` for ``True``). Any other has its own name.
+    A label becomes the class that is written the same; otherwise the class with the same
+    `class_name` or the same truth value (``true`` for ``True``); otherwise its own `class_name`.
     """
-    written = set(classes)
+    exact = set(classes)
     by_key = {_key(class_name(name)): name for name in reversed(classes)}
 
     def match(label: object) -> str:
         text = "" if label is None else str(label).strip()
-        if text in written:
+        if text in exact:
             return text
         name = class_name(text)
         return by_key.get(_key(name), name)
@@ -168,7 +171,7 @@ def _key(name: str) -> str:
 
 
 def class_order(name: str) -> tuple[bool, float, str]:
-    """Numbers first, by value; then text, "nan" and "inf" among it, by the alphabet."""
+    """Sort key of class names: numbers by value, then text (also "nan", "inf") alphabetically."""
     try:
         number = float(name)
     except ValueError:
@@ -177,22 +180,22 @@ def class_order(name: str) -> tuple[bool, float, str]:
     return not finite, number if finite else 0.0, name
 
 
-def find_rows(names: Sequence[str], is_wanted: Callable[[str], bool]) -> Iterator[tuple[int, str]]:
-    """Rows, counted from 0, with a class name of some kind; each name is looked at once."""
-    wanted = {name for name in set(names) if is_wanted(name)}
-    if wanted:
-        yield from ((row, name) for row, name in enumerate(names) if name in wanted)
+def find_rows(names: Sequence[str], matches: Callable[[str], bool]) -> Iterator[tuple[int, str]]:
+    """Find the rows, counted from 0, whose class name matches; each name is tested once."""
+    matching = {name for name in set(names) if matches(name)}
+    if matching:
+        yield from ((row, name) for row, name in enumerate(names) if name in matching)
 
 
 def label_matrix(table: pa.Table, columns: Sequence[str]) -> FloatArray:
-    """Label columns, text or numbers, as float32 (N, L); nan for what is no number.
+    """Read label columns, text or numbers, as float32 (N, L); nan for what is not a number.
 
-    ``True`` and ``False``, as pandas writes them, are 1 and 0, in any letters.
+    ``True`` and ``False``, in capital or small letters, are 1 and 0.
     """
-    found = np.empty((table.num_rows, len(columns)), dtype=np.float32)
+    matrix = np.empty((table.num_rows, len(columns)), dtype=np.float32)
     for i, name in enumerate(columns):
-        found[:, i] = _numbers(table[name].combine_chunks())
-    return found
+        matrix[:, i] = _numbers(table[name].combine_chunks())
+    return matrix
 
 
 def _numbers(cells: pa.Array) -> FloatArray:
@@ -202,8 +205,8 @@ def _numbers(cells: pa.Array) -> FloatArray:
     distinct = cells.dictionary_encode()
     values = [_number(text) for text in distinct.dictionary.to_pylist()]
     codes = distinct.indices.fill_null(len(values)).to_numpy(zero_copy_only=False)
-    named: FloatArray = np.array([*values, np.nan], dtype=np.float32)[codes]
-    return named
+    decoded: FloatArray = np.array([*values, np.nan], dtype=np.float32)[codes]
+    return decoded
 
 
 def _number(text: str) -> float:
@@ -217,21 +220,17 @@ def _number(text: str) -> float:
 def label_faults(
     matrix: FloatArray, table: pa.Table, columns: Sequence[str], source: RowOrigin
 ) -> Iterator[DataError]:
-    """Cells of a `label_matrix` that are neither 0 nor 1: first what is no number."""
+    """Report cells of a `label_matrix` that are not 0 or 1, first those that are not numbers."""
     finite = np.isfinite(matrix)
     for refused in (~finite, finite & (matrix != 0) & (matrix != 1)):
         for row, i in np.argwhere(refused).tolist():
             cell = table[columns[i]][row].as_py()
-            yield DataError(
-                _found(cell, matrix[row, i]),
-                _FIX,
-                file=source.file,
-                row=source.rows_before + row + 1,
-                column=columns[i],
+            yield source.fault(
+                row, _describe_label(cell, matrix[row, i]), "write 0 or 1", columns[i]
             )
 
 
-def _found(cell: object, number: np.float32) -> str:
+def _describe_label(cell: object, number: np.float32) -> str:
     if cell is None or (isinstance(cell, str) and not cell.strip()):
         return "an empty cell"
     return repr(cell) if isinstance(cell, str) and np.isnan(number) else f"{number:g}"
@@ -240,15 +239,14 @@ def _found(cell: object, number: np.float32) -> str:
 def not_one_hot(
     matrix: FloatArray, columns: Sequence[str], source: RowOrigin
 ) -> Iterator[DataError]:
-    """Rows of a `label_matrix` without a single 1, among those whose cells are all 0 or 1."""
-    whole: npt.NDArray[np.bool_] = ((matrix == 0) | (matrix == 1)).all(axis=1)
+    """Report rows of a `label_matrix` of 0 and 1 that do not have exactly one 1."""
+    valid: npt.NDArray[np.bool_] = ((matrix == 0) | (matrix == 1)).all(axis=1)
     ones = (matrix == 1).sum(axis=1)
-    for row in np.flatnonzero(whole & (ones != 1)).tolist():
-        chosen = [name for name, value in zip(columns, matrix[row], strict=True) if value]
-        yield DataError(
-            f"{len(chosen)} classes ({abbreviate(chosen)})" if chosen else "no class",
-            "put a single 1 in the row, or use --task multilabel",
-            file=source.file,
-            row=source.rows_before + row + 1,
-            column=f"{columns[0]} to {columns[-1]}",
+    for row in np.flatnonzero(valid & (ones != 1)).tolist():
+        classes = [name for name, value in zip(columns, matrix[row], strict=True) if value]
+        yield source.fault(
+            row,
+            f"{len(classes)} classes ({abbreviate(classes)})" if classes else "no class",
+            "put exactly one 1 in the row, or use --task multilabel",
+            f"{columns[0]} to {columns[-1]}",
         )

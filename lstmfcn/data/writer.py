@@ -1,4 +1,4 @@
-"""Write CSV shards: files, packed or not; series, a column ``y`` of class names before them."""
+"""Write CSV shards: rows or series into files, compressed or not."""
 
 from __future__ import annotations
 
@@ -30,19 +30,20 @@ def write_shards(
     *,
     overwrite: bool = False,
 ) -> None:
-    """Spread rows, in order, over ``part-000.csv``, ... in a new folder that appears whole.
+    """Write series and their classes to ``part-000.csv``, ... in a new folder.
+
+    The folder appears only when all files are complete.
 
     Args:
-        folder: must not hold anything yet.
-        classes: each row's class.
-        series: each row's values, all of one length, written as their text; one channel after the
-            other.
-        n_shards: at most as many as there are rows.
-        n_channels: of each row; more than one are named ``x1_1``, ... instead of ``x_1``, ...
-        overwrite: the folder may hold such shards; they are replaced.
+        folder: must be empty or not exist yet.
+        classes: the class of each row.
+        series: the values of each row, one channel after the other; all of the same length.
+        n_shards: how many files to spread the rows over; at most one for each row.
+        n_channels: with more than one, columns are named ``x1_1``, ... instead of ``x_1``, ...
+        overwrite: whether shards in the folder may be replaced.
 
     Raises:
-        OutputError: the folder holds something or cannot be written, or rows are too few.
+        OutputError: the folder is not empty or cannot be written, or there are too few rows.
     """
     header = ["y", *value_names(n_channels, len(series[0]) // n_channels)]
     rows = ([name, *values] for name, values in zip(classes, series, strict=True))
@@ -58,18 +59,20 @@ def write_rows(
     *,
     overwrite: bool = False,
 ) -> None:
-    """Spread rows, in order, over ``part-000.csv``, ... in a new folder that appears whole.
+    """Write rows to ``part-000.csv``, ... in a new folder.
+
+    The folder appears only when all files are complete.
 
     Args:
-        folder: must not hold anything yet.
-        header: names of the columns.
-        rows: read one by one, to their end.
-        n_rows: how many they are.
-        n_shards: at most as many.
-        overwrite: the folder may hold such shards; they are replaced.
+        folder: must be empty or not exist yet.
+        header: the column names.
+        rows: the cells of each row; read one row at a time.
+        n_rows: the number of rows.
+        n_shards: how many files to spread the rows over, in order; at most one for each row.
+        overwrite: whether shards in the folder may be replaced.
 
     Raises:
-        OutputError: the folder holds something or cannot be written, or rows are too few.
+        OutputError: the folder is not empty or cannot be written, or there are too few rows.
     """
     if n_shards > n_rows:
         raise OutputError(
@@ -81,31 +84,34 @@ def write_rows(
     with atomic_directory(place, may_go=earlier) as unfinished:
         for i in range(n_shards):
             n_rows_here = n_rows // n_shards + (i < n_rows % n_shards)
-            own = islice(rows, n_rows_here) if i < n_shards - 1 else rows
+            shard_rows = islice(rows, n_rows_here) if i < n_shards - 1 else rows
             with (unfinished / f"part-{i:03d}.csv").open("w", newline="", encoding="utf-8") as file:
                 writer = csv.writer(file, lineterminator="\n")
                 writer.writerow(header)
-                writer.writerows(own)
+                writer.writerows(shard_rows)
 
 
 @contextmanager
 def opened_csv(path: Path, packing: Packing, errors: str = "strict") -> Iterator[TextIO]:
-    """A new text file; gzip without a time stamp, so that equal content is equal bytes.
+    """Open a new text file for writing.
+
+    Gzip files have no time stamp, so that the same content gives the same bytes.
 
     Args:
-        packing: what to pack it by.
-        errors: what to do about text that UTF-8 cannot hold, as for Python's `open`.
+        path: the file.
+        packing: how to compress it.
+        errors: what to do about text that is not valid UTF-8, as in Python's `open`.
     """
     with (
         path.open("wb") as file,
-        _packed(file, packing) as plain,
+        _compress(file, packing) as plain,
         io.TextIOWrapper(plain, encoding="utf-8", errors=errors, newline="") as text,
     ):
         yield text
 
 
-def _packed(file: BinaryIO, packing: Packing) -> Any:
-    """A stream that packs into a file; the file itself where nothing is to be packed."""
+def _compress(file: BinaryIO, packing: Packing) -> Any:
+    """A stream that compresses into a file; the file itself if there is nothing to compress."""
     if packing == "gzip":
         return gzip.GzipFile(filename="", mode="wb", fileobj=file, mtime=0)
     if packing == "xz":

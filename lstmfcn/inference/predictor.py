@@ -219,7 +219,7 @@ class Classifier:
         if not usable.all():
             row, column = (int(i) for i in np.argwhere(~usable)[0])
             raise DataError(
-                f"{x[row, column]}, which is no finite 32-bit number",
+                f"{x[row, column]}, which is not a finite 32-bit number",
                 "give every series all its values",
                 file=source.file,
                 row=source.rows_before + row + 1,

@@ -69,7 +69,7 @@ def _refuse_other(folder: Path) -> None:
     if not exists(folder):
         return
     if not folder.is_dir():
-        raise OutputError(f"{folder}: is a file; name a folder")
+        raise OutputError(f"{folder}: is a file; choose a folder")
     names = sorted(entry.name for entry in folder.iterdir())
     others = [name for name in names if name != REPORT and not name.endswith(".png")]
     if others or (names and REPORT not in names):

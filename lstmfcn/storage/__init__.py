@@ -1,1 +1,1 @@
-"""Folders on disk: what is written appears whole or not at all."""
+"""Files and folders on disk, written completely or not at all."""

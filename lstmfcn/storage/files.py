@@ -1,4 +1,4 @@
-"""Files and folders that appear whole or not at all; files of strangers, read within bounds."""
+"""Write files and folders completely or not at all; read unknown files within limits."""
 
 from __future__ import annotations
 
@@ -18,37 +18,37 @@ from typing import BinaryIO
 from lstmfcn.errors import OutputError, UserError
 
 _URI = re.compile(r"[a-z][\w+.-]*:(/|:(/|$|.*:/))", re.IGNORECASE | re.DOTALL)
-"""``s3://b``, ``s3:/b``, and what fsspec chains: ``memory::``, ``simplecache::s3://b``."""
+"""``s3://b``, ``s3:/b``, and chains of fsspec: ``memory::``, ``simplecache::s3://b``."""
 
 _AT_FDCWD, _RENAME_EXCHANGE = -100, 2
-"""Linux's fcntl.h and fs.h, for renameat2."""
+"""Constants of renameat2, from fcntl.h and fs.h of Linux."""
 
 
 def local_path(text: Path | str, raised: type[UserError] = OutputError) -> Path:
-    """The path of an output or a model, which is a folder or a file that this machine sees.
+    """Make a path of a text that the user gave for an output or a model.
 
     Args:
-        text: as the user gives it.
-        raised: what to raise.
+        text: the text.
+        raised: the error class to raise.
 
     Raises:
-        UserError: it is a URI: taken as a path it would name a folder beside the user's own.
+        UserError: the text is a URI; as a path it would be a folder with a strange name.
     """
     if not _URI.match(str(text)):
         return Path(text)
     if str(text).lower().startswith("file:"):
-        raise raised(f"found {text}; write the path alone, without file:")
+        raise raised(f"found {text}; write the path without file:")
     raise raised(
-        f"found {text}; lstmfcn reads models from folders and writes to folders: name one on "
-        "storage that every machine reaches"
+        f"found {text}; lstmfcn reads models from folders and writes to folders: give a folder "
+        "on storage that all machines share"
     )
 
 
 def open_regular(path: Path) -> BinaryIO:
-    """A file, open for reading. A pipe or a device is refused, and not waited for.
+    """Open a file for reading; never waits for a pipe or a device.
 
     Raises:
-        OSError: it cannot be opened, or is no regular file.
+        OSError: the file cannot be opened, or is not a regular file.
     """
     descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
     mode = os.fstat(descriptor).st_mode
@@ -57,29 +57,29 @@ def open_regular(path: Path) -> BinaryIO:
     os.close(descriptor)
     if stat.S_ISDIR(mode):
         raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
-    raise OSError(errno.EINVAL, "it is no regular file", str(path))
+    raise OSError(errno.EINVAL, "it is not a regular file", str(path))
 
 
-def read_regular(path: Path, most_bytes: int) -> bytes:
-    """The content of a file.
+def read_regular(path: Path, max_bytes: int) -> bytes:
+    """Read the content of a file.
 
     Raises:
-        OSError: it cannot be read, is no regular file, or is larger than that.
+        OSError: the file cannot be read, is not a regular file, or is larger than ``max_bytes``.
     """
     with open_regular(path) as file:
-        size = os.fstat(file.fileno()).st_size  # Python would make room for most_bytes at once
-        content = file.read(min(size, most_bytes) + 1)
-    if len(content) > most_bytes:
-        raise OSError(errno.EFBIG, f"it is larger than {most_bytes:,} bytes", str(path))
+        size = os.fstat(file.fileno()).st_size  # reading max_bytes would allocate them
+        content = file.read(min(size, max_bytes) + 1)
+    if len(content) > max_bytes:
+        raise OSError(errno.EFBIG, f"it is larger than {max_bytes:,} bytes", str(path))
     return content
 
 
 @contextmanager
 def refusing_write_errors(path: Path) -> Iterator[None]:
-    """What the operating system refuses in this block is told as this path's.
+    """Turn errors of the operating system in this block into an `OutputError` of the path.
 
     Raises:
-        OutputError: it cannot be written.
+        OutputError: the path cannot be written.
     """
     try:
         yield
@@ -88,22 +88,22 @@ def refusing_write_errors(path: Path) -> Iterator[None]:
 
 
 def resolve(path: Path) -> Path:
-    """The path without links.
+    """Return the path with links resolved.
 
     Raises:
-        OutputError: links lead in a circle.
+        OutputError: the links form a loop.
     """
     try:
         return path.resolve()
-    except RuntimeError as error:  # what Python before 3.13 says of it
-        raise OutputError(f"{path}: cannot be written (its links lead in a circle)") from error
+    except RuntimeError as error:  # raised by Python before 3.13
+        raise OutputError(f"{path}: cannot be written (its links form a loop)") from error
 
 
 def exists(path: Path) -> bool:
-    """Whether something is there.
+    """Whether the path exists.
 
     Raises:
-        OutputError: that cannot be known: its name is too long, or a folder of it may not be read.
+        OutputError: the name is too long, or a parent folder may not be read.
     """
     with refusing_write_errors(path):
         return path.exists()
@@ -111,13 +111,13 @@ def exists(path: Path) -> bool:
 
 @contextmanager
 def atomic_write(path: Path) -> Iterator[Path]:
-    """A hidden name beside ``path`` to write to; it takes the place of ``path`` at the end.
+    """Give a hidden path to write to; at the end it replaces ``path``.
 
     Raises:
         OutputError: the file cannot be written.
     """
     path = resolve(path)
-    unfinished = _beside(path)
+    unfinished = _hidden_path(path)
     try:
         with refusing_write_errors(path):
             make_folder(path.parent)
@@ -132,22 +132,21 @@ def atomic_write(path: Path) -> Iterator[Path]:
 
 @contextmanager
 def atomic_directory(path: Path, may_go: Collection[str] = ()) -> Iterator[Path]:
-    """A hidden new folder beside ``path`` to fill; it takes the place of ``path``.
+    """Give a hidden new folder to fill; at the end it replaces ``path``.
 
-    A folder that stands there is replaced only where every file in it is written anew, so that
-    nothing else can be lost; there is a whole folder at each moment, where the file system can
-    exchange two by one step.
+    An existing folder is replaced only if the new one has all of its files, so that nothing is
+    lost. The folder is complete at every moment, if the file system can exchange two folders.
 
     Args:
         path: the folder.
-        may_go: names of files and folders in it that need not be written anew.
+        may_go: names of files and folders that the new folder need not have.
 
     Raises:
-        OutputError: the folder cannot be written, holds something else, or is the current folder
-            or one above it.
+        OutputError: the folder cannot be written, contains other files, or is or contains the
+            current folder.
     """
     path = resolve(path)
-    unfinished, former = _beside(path), _beside(path)
+    unfinished, former = _hidden_path(path), _hidden_path(path)
     _refuse_current(path)
     try:
         with refusing_write_errors(path):
@@ -175,10 +174,10 @@ def atomic_directory(path: Path, may_go: Collection[str] = ()) -> Iterator[Path]
 
 
 def make_folder(path: Path) -> None:
-    """Make a folder and those above it, where they are not there, and make them durable.
+    """Make a folder and its missing parents, and make them durable.
 
     Raises:
-        OSError: one cannot be made, or is a file.
+        OSError: a folder cannot be made, or the path is a file.
     """
     missing = [folder for folder in (path, *path.parents) if not folder.exists()]
     for folder in reversed(missing):
@@ -189,48 +188,43 @@ def make_folder(path: Path) -> None:
 
 
 def new_folder(path: Path) -> Path:
-    """The path, refused where something stands there already.
+    """Return the path, after checking that it does not exist or is an empty folder.
 
     Raises:
-        OutputError: the folder is not empty, or no folder.
+        OutputError: the path is a file, or a folder that is not empty.
     """
     if exists(path) and (not path.is_dir() or any(path.iterdir())):
-        raise OutputError(
-            f"{path}: holds something already; add --overwrite, or name another --output"
-        )
+        raise OutputError(f"{path}: is not empty; add --overwrite, or choose another --output")
     return path
 
 
-def refuse_existing(path: Path, found: str = "is there") -> None:
-    """Refuse to write a file anew that was not to be overwritten.
-
-    Args:
-        found: what to say of it.
+def refuse_existing(path: Path) -> None:
+    """Refuse to overwrite a file or folder.
 
     Raises:
-        OutputError: it exists.
+        OutputError: the path exists.
     """
     if exists(path):
-        raise OutputError(f"{path}: {found} already; add --overwrite, or name another --output")
+        raise OutputError(f"{path}: exists already; add --overwrite or choose another --output")
 
 
 def refuse_unwritable(path: Path) -> None:
-    """Refuse a file or folder that could not be written, before there is anything to write.
+    """Refuse a path that cannot be written, before there is anything to write.
 
     Raises:
-        OutputError: says why; nothing is left behind.
+        OutputError: says why the path cannot be written.
     """
     path = resolve(path)
-    above = next(folder for folder in path.parents if exists(folder))
-    with refusing_write_errors(path), tempfile.TemporaryFile(dir=above):
+    parent = next(folder for folder in path.parents if exists(folder))
+    with refusing_write_errors(path), tempfile.TemporaryFile(dir=parent):
         pass
 
 
 def remove_folder(folder: Path) -> None:
-    """Remove a folder of files, if it is there; never one that holds a folder.
+    """Remove a folder and its files, if it exists.
 
     Raises:
-        OSError: it holds a folder, or cannot be removed.
+        OSError: the folder contains a folder, or cannot be removed.
     """
     if folder.exists():
         for file in folder.iterdir():
@@ -239,7 +233,7 @@ def remove_folder(folder: Path) -> None:
 
 
 def sync(path: Path) -> None:
-    """Make a file, or a folder's entries, durable."""
+    """Make a file, or the entries of a folder, durable (fsync)."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)
@@ -248,10 +242,10 @@ def sync(path: Path) -> None:
 
 
 def _replace(path: Path, new: Path, former: Path) -> None:
-    """Put a new folder in the place of another, which gets the name ``former``."""
+    """Replace a folder by a new one; the old one is renamed to ``former``."""
     try:
         _exchange(new, path)
-    except OSError:  # this file system cannot: for a moment there is none
+    except OSError:  # this file system cannot; for a moment there is no folder
         path.rename(former)
         new.rename(path)
     else:
@@ -259,7 +253,7 @@ def _replace(path: Path, new: Path, former: Path) -> None:
 
 
 def _exchange(one: Path, other: Path) -> None:
-    """Exchange two folders by one step of Linux.
+    """Exchange two folders in one step (Linux).
 
     Raises:
         OSError: this kernel or this file system cannot.
@@ -274,21 +268,23 @@ def _exchange(one: Path, other: Path) -> None:
 
 def _refuse_current(path: Path) -> None:
     if path == Path.cwd() or path in Path.cwd().parents:
-        raise OutputError(f"{path}: is the current folder or above it; name another folder")
+        raise OutputError(f"{path}: is the current folder or contains it; choose another folder")
 
 
 def _refuse_loss(path: Path, names: set[str], may_go: Collection[str]) -> None:
-    """Refuse to replace a folder by files of these names where it holds anything else."""
+    """Refuse to replace a folder that contains anything but files with these names."""
     if not path.is_dir():
-        raise OutputError(f"{path}: is a file; name a folder")
+        raise OutputError(f"{path}: is a file; choose a folder")
     others = [
         entry.name
         for entry in path.iterdir()
         if entry.name not in may_go and (entry.name not in names or entry.is_dir())
     ]
     if others:
-        raise OutputError(f"{path}: holds {sorted(others)[0]}, which would be lost; name another")
+        raise OutputError(
+            f"{path}: contains {sorted(others)[0]}, which would be lost; choose another folder"
+        )
 
 
-def _beside(path: Path) -> Path:
+def _hidden_path(path: Path) -> Path:
     return path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}")

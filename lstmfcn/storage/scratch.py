@@ -1,8 +1,7 @@
-"""Folders for what is of use only while a command runs: this user's alone, removed at its end.
+"""Temporary folders that only this user can read, removed when the command ends.
 
-A process that is killed leaves its folder behind; the next one that makes a folder removes it.
-Whose process has ended is told by a lock, which ends with the process and which other containers
-see too, as they would not see its process id.
+A killed process leaves its folder behind; the next process that makes one removes it. A lock shows
+which process has ended: it ends with the process, and processes in other containers see it.
 """
 
 from __future__ import annotations
@@ -17,64 +16,64 @@ from pathlib import Path
 
 from lstmfcn.errors import ResourceError
 
-_PREFIX, _HELD = "lstmfcn-", ".held"
+_PREFIX, _LOCK = "lstmfcn-", ".held"
 
 
 @contextmanager
-def scratch_folder(most_bytes: int | None = None) -> Iterator[Path]:
-    """A new folder, of mode 0700, among the temporary files.
+def scratch_folder(max_bytes: int | None = None) -> Iterator[Path]:
+    """Make a temporary folder with mode 0700.
 
     Args:
-        most_bytes: the longest that its path may be, where it holds sockets. Where that of
-            temporary files is longer, the folder is in /tmp.
+        max_bytes: the longest path that is allowed, if the folder is for sockets. If the path of
+            the folder for temporary files is too long, /tmp is used.
 
     Raises:
-        ResourceError: there is no place for it.
+        ResourceError: no folder for temporary files can be used.
     """
-    place = _place(most_bytes)
-    _remove_left(place)
+    parent = _find_parent(max_bytes)
+    _remove_abandoned(parent)
     with tempfile.TemporaryDirectory(
-        prefix=_PREFIX, dir=place, ignore_cleanup_errors=True
+        prefix=_PREFIX, dir=parent, ignore_cleanup_errors=True
     ) as folder:
-        held = _hold(Path(folder))
+        lock = _lock(Path(folder))
         try:
             yield Path(folder)
         finally:
-            os.close(held)
+            os.close(lock)
 
 
-def _place(most_bytes: int | None) -> str:
-    """Where temporary files go: what TMPDIR names, if it can be written to."""
+def _find_parent(max_bytes: int | None) -> str:
+    """The folder for temporary files: that of TMPDIR, if it is writable."""
     try:
-        places = [os.path.realpath(tempfile.gettempdir()), "/tmp"]
+        parents = [os.path.realpath(tempfile.gettempdir()), "/tmp"]
     except FileNotFoundError as error:
         raise ResourceError(
-            "no folder for temporary files can be written to; set TMPDIR to one that can"
+            "no folder for temporary files is writable; set TMPDIR to a writable folder"
         ) from error
-    longest = len(f"/{_PREFIX}12345678")
-    for place in places:
-        fits = most_bytes is None or len(os.fsencode(place)) + longest <= most_bytes
-        if fits and os.access(place, os.W_OK | os.X_OK):
-            return place
+    name_bytes = len(f"/{_PREFIX}12345678")
+    for parent in parents:
+        fits = max_bytes is None or len(os.fsencode(parent)) + name_bytes <= max_bytes
+        if fits and os.access(parent, os.W_OK | os.X_OK):
+            return parent
     raise ResourceError(
-        f"the folder for temporary files, {places[0]}, has too long a path for sockets, and /tmp "
-        "cannot be written to; set TMPDIR to a folder of a short path"
+        f"the path of the folder for temporary files, {parents[0]}, is too long for sockets, and "
+        "/tmp is not writable; set TMPDIR to a folder with a short path"
     )
 
 
-def _hold(folder: Path) -> int:
-    """Lock a file with this process' id until it ends. It has its name only once it is locked."""
+def _lock(folder: Path) -> int:
+    """Lock a file with the process id until this process ends; it is renamed once it is locked."""
     unlocked = folder / ".new"
-    held = os.open(unlocked, os.O_RDWR | os.O_CREAT, 0o600)
-    fcntl.flock(held, fcntl.LOCK_EX)
-    os.write(held, str(os.getpid()).encode())
-    unlocked.rename(folder / _HELD)
-    return held
+    descriptor = os.open(unlocked, os.O_RDWR | os.O_CREAT, 0o600)
+    fcntl.flock(descriptor, fcntl.LOCK_EX)
+    os.write(descriptor, str(os.getpid()).encode())
+    unlocked.rename(folder / _LOCK)
+    return descriptor
 
 
-def _remove_left(place: str) -> None:
-    """Remove this user's folders whose process has ended."""
-    for lock in Path(place).glob(f"{_PREFIX}*/{_HELD}"):
+def _remove_abandoned(parent: str) -> None:
+    """Remove folders of this user whose process has ended."""
+    for lock in Path(parent).glob(f"{_PREFIX}*/{_LOCK}"):
         with suppress(OSError):
             if lock.parent.lstat().st_uid != os.getuid():
                 continue

@@ -23,7 +23,7 @@ WITHOUT_RAY = (shards, converting, arrays, asking, outputs)
 
 
 def main(words: list[str]) -> int:
-    """Run them; the number of wrong ones decides the exit code."""
+    """Run all cases; the exit code says whether any failed."""
     with_ray = "--no-ray" not in words
     wanted = [word for word in words if not word.startswith("--")]
     folder = Path(mkdtemp(prefix="cases-"))
@@ -45,7 +45,7 @@ def main(words: list[str]) -> int:
 
 
 def all_cases(with_ray: bool) -> Iterator[Case]:
-    """Those of every module, the ones that need Ray last."""
+    """The cases of every module; those that need Ray come last."""
     for module in WITHOUT_RAY:
         yield from module.cases()
     if with_ray:
@@ -55,7 +55,7 @@ def all_cases(with_ray: bool) -> Iterator[Case]:
 
 
 def judge(case: Case, inputs: Path, own: Path) -> str:
-    """Why a case is wrong; empty where it is right."""
+    """Run a case; return why it failed, or an empty text."""
     own.mkdir()
     try:
         case.act(inputs, own)

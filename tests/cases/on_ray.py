@@ -1,4 +1,4 @@
-"""Cases of commands that start Ray, and of what stands around them."""
+"""Cases of commands that start Ray."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ TINY = (
 
 
 def cases() -> Iterator[Case]:
-    """All of them; the commands of the first run on one Ray, which stands already."""
+    """All cases; the first ones use one Ray that is already running."""
     yield Case("predict", "--keep-columns of a timestamp", _keeps("when", "2026-01-01"))
     yield Case("predict", "--keep-columns of a date", _keeps("day", "2026-01-01"))
     yield Case("predict", "--keep-columns of text with a comma", _keeps("note", "a,b"))
@@ -47,7 +47,7 @@ def cases() -> Iterator[Case]:
 
 @contextmanager
 def running() -> Iterator[None]:
-    """A Ray that stands inside this block, which commands in this process use."""
+    """Run Ray inside this block, for the commands of this process."""
     import ray
 
     from lstmfcn.distributed.cluster import prepare_environment
@@ -67,7 +67,7 @@ def running() -> Iterator[None]:
 
 
 def alone() -> Iterator[Case]:
-    """Those that start a Ray of their own, each in a process."""
+    """The cases that start Ray themselves, each in its own process."""
     long = (
         "a_long_folder_of_a_job_on_a_cluster_0123456789/1355700/tmp.t0016/scratch/of/this/very/job"
     )
@@ -154,8 +154,8 @@ def _one_shard(inputs: Path, folder: Path) -> None:
     ended = run("report", *words)
     assert ended.code == 0, ended.stderr[-400:]
     page = (folder / "report" / "report.html").read_text()
-    for told in (ended.stdout + ended.stderr, page):
-        assert "1 shards" not in told
+    for text in (ended.stdout + ended.stderr, page):
+        assert "1 shards" not in text
 
 
 def _several(words: str) -> Act:
@@ -169,7 +169,7 @@ def _several(words: str) -> Act:
 
 
 def command(inputs: Path, folder: Path, **surroundings: str) -> subprocess.CompletedProcess[str]:
-    """A training of the base table in a process, with a Ray of its own."""
+    """Train on the base table in a process that starts Ray itself."""
     environment = {name: value for name, value in os.environ.items() if name != "RAY_ADDRESS"}
     return subprocess.run(
         [
@@ -215,10 +215,10 @@ def _shadowed(inputs: Path, folder: Path) -> None:
         timeout=180,
         check=False,
     )
-    told = ended.stderr.splitlines()[-1]
+    message = ended.stderr.splitlines()[-1]
     assert ended.returncode == 2, ended.stderr[-600:]
-    assert told.startswith("lstmfcn: "), told
-    assert ".py" in told, told
+    assert message.startswith("lstmfcn: "), message
+    assert ".py" in message, message
     assert not (folder / "run").exists()
 
 
@@ -238,7 +238,7 @@ def _token(inputs: Path, folder: Path) -> None:
 
 
 def _two_servers(inputs: Path, folder: Path) -> None:  # noqa: ARG001 - the models are its own
-    """Neither answers with the other's model, from its start over a replica's death to its end."""
+    """Two endpoints never answer with each other's model, even when a replica dies."""
     ports = (_free_port(), _free_port())
     servers = []
     for port, name in zip(ports, ("first", "second"), strict=True):
@@ -271,7 +271,7 @@ def _two_servers(inputs: Path, folder: Path) -> None:  # noqa: ARG001 - the mode
 
 
 def _endpoints(port: int) -> str:
-    """What GET /endpoints answers; empty where nothing does."""
+    """The answer of GET /endpoints; empty if there is none."""
     connection = http.client.HTTPConnection("127.0.0.1", port, timeout=5)
     try:
         connection.request("GET", "/endpoints")

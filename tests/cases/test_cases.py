@@ -1,4 +1,4 @@
-"""Every case of `tests/cases` that needs no Ray; those that do are in tests/cluster."""
+"""Every case of `tests/cases` that needs no Ray; the others run in tests/ray."""
 
 import pytest
 

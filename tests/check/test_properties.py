@@ -1,4 +1,4 @@
-"""Shards made at random and corrupted: what `check` lists, and what --fix leaves of them."""
+"""Random shards with faults: `check` lists the faults, and --fix removes them."""
 
 import csv
 import gzip
@@ -31,14 +31,14 @@ NO_NUMBERS = ["abc", "0x1", "1;2", 'a"b', "--1", "é"]
 
 
 class Row(NamedTuple):
-    """The cells of a row, and what is expected of it: the columns at fault, or None for the row."""
+    """The cells of a row, and the columns with faults; None for a fault of the whole row."""
 
     cells: list[str]
     faults: tuple[str | None, ...] = ()
 
 
 class File(NamedTuple):
-    """A shard, the bytes that it is written as, and whether it is expected to be refused."""
+    """A shard, its bytes, and whether it must be refused."""
 
     rows: list[Row]
     content: bytes
@@ -55,8 +55,8 @@ def label_cells(kind, i):
 
 
 @st.composite
-def rows_of(draw, kind, corrupt):
-    """Rows, some of them with something wrong."""
+def draw_rows(draw, kind, corrupt):
+    """Draw rows, some of them with faults."""
     labels = LABELS[kind]
     columns = [*labels, *VALUES, "id"]
     rows = []
@@ -88,7 +88,7 @@ def rows_of(draw, kind, corrupt):
     return rows
 
 
-def csv_of(header, rows):
+def to_csv(header, rows):
     text = io.StringIO()
     csv.writer(text, lineterminator="\n").writerows([header, *(row.cells for row in rows)])
     return text.getvalue().encode()
@@ -99,22 +99,22 @@ def without_column(rows):
 
 
 @st.composite
-def files_of(draw, kind):
-    """A good shard, and others that are corrupted, by name."""
+def draw_files(draw, kind):
+    """Draw a good shard and shards with faults, by name."""
     header = [*LABELS[kind], *VALUES, "id"]
-    good = draw(rows_of(kind, []))
-    files = {"good.csv": File(good, csv_of(header, good), refused=False)}
+    good = draw(draw_rows(kind, []))
+    files = {"good.csv": File(good, to_csv(header, good), refused=False)}
     everything = ["values", "label", "two ones", "short", "long"]
     for i in range(draw(st.integers(1, 3))):
         packed = draw(st.booleans())
-        rows = draw(rows_of(kind, everything))
-        content = csv_of(header, rows)
+        rows = draw(draw_rows(kind, everything))
+        content = to_csv(header, rows)
         kinds = ["rows"] * 4 + ["empty", "no rows", "gzip", "encoding"]
         how = draw(st.sampled_from(kinds + (["column"] if i == 2 else [])))
         if how == "column":
-            content = csv_of([*header[:-2], "id"], without_column(rows))
+            content = to_csv([*header[:-2], "id"], without_column(rows))
         elif how == "no rows":
-            content = csv_of(header, [])
+            content = to_csv(header, [])
         elif how == "encoding":
             content = b"\xe9" + content
         if packed or how == "gzip":
@@ -143,10 +143,10 @@ def read_cells(path):
 
 
 def train_reads(data, task, missing="refuse"):
-    """All that `lstmfcn train` does with data before it trains; it raises the first fault."""
-    found = open_dataset(str(data), task, missing=missing)
-    schema, labels, n_rows = found.schema, [], 0
-    for shard, header in zip(found.shards, found.headers, strict=True):
+    """Do with data what `lstmfcn train` does before training; raise the first fault."""
+    dataset = open_dataset(str(data), task, missing=missing)
+    schema, labels, n_rows = dataset.schema, [], 0
+    for shard, header in zip(dataset.shards, dataset.headers, strict=True):
         for table, source in read_tables(shard, schema, True, header):
             n_rows += len(schema.encode_values(table, source))
             encode = schema.label_names if schema.holds_names else schema.encode_labels
@@ -158,7 +158,7 @@ def train_reads(data, task, missing="refuse"):
     refuse_few_rows(n_rows, 1, str(data))
 
 
-def refusal_of(work):
+def catch_refusal(work):
     try:
         work()
     except DataError as refusal:
@@ -166,7 +166,7 @@ def refusal_of(work):
     return None
 
 
-def task_of(kind):
+def find_task(kind):
     return "multilabel" if kind == "multilabel" else "multiclass"
 
 
@@ -176,9 +176,9 @@ def test_check_lists_exactly_what_was_corrupted_and_fix_leaves_exactly_the_rest(
     kind, data, tmp_path_factory
 ):
     folder = tmp_path_factory.mktemp("data")
-    files = data.draw(files_of(kind))
+    files = data.draw(draw_files(kind))
     write(folder / "in", files)
-    findings = check(str(folder / "in"), task=task_of(kind), limit=10**6)
+    findings = check(str(folder / "in"), task=find_task(kind), limit=10**6)
     expected = []
     for name, file in files.items():
         path = str(folder / "in" / name)
@@ -187,15 +187,15 @@ def test_check_lists_exactly_what_was_corrupted_and_fix_leaves_exactly_the_rest(
             continue
         for number, row in enumerate(file.rows, start=1):
             expected += [(path, number, column) for column in row.faults]
-    told = [(f.file, f.row, f.column) for f in findings.faults]
+    message = [(f.file, f.row, f.column) for f in findings.faults]
     refused = {str(folder / "in" / name) for name, file in files.items() if file.refused}
-    told = {(f, None, None) if f in refused else (f, r, c) for f, r, c in told}
-    assert told == set(expected)
-    assert sum(e.n_faults for e in findings.parts.values()) == findings.n_faults
+    message = {(f, None, None) if f in refused else (f, r, c) for f, r, c in message}
+    assert message == set(expected)
+    assert sum(scan.n_faults for scan in findings.scans.values()) == findings.n_faults
 
     write_clean(findings, folder / "out", {})
-    train_reads(folder / "out" / "train", task_of(kind))
-    assert check(str(folder / "out" / "train"), task=task_of(kind)).n_faults == 0
+    train_reads(folder / "out" / "train", find_task(kind))
+    assert check(str(folder / "out" / "train"), task=find_task(kind)).n_faults == 0
     written = {
         str(path.relative_to(folder / "out" / "train"))
         for path in (folder / "out" / "train").rglob("*.csv*")
@@ -270,7 +270,7 @@ CONTENTS = st.builds(lambda text, encoding: text.encode(encoding), TEXTS, st.jus
 @example(  # a character that is cut off, after a ragged row
     contents=[b"y,x_1,x_2\n0\n\xe9"], task="multiclass", missing="refuse", block_bytes=64
 )
-def test_check_lists_what_training_refuses_and_nothing_where_it_refuses_nothing(
+def test_check_lists_exactly_what_training_refuses(
     contents, task, missing, block_bytes, tmp_path_factory
 ):
     folder = tmp_path_factory.mktemp("data")
@@ -280,14 +280,14 @@ def test_check_lists_what_training_refuses_and_nothing_where_it_refuses_nothing(
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(reader, "BLOCK_BYTES", block_bytes)
         findings = check(str(folder / "in"), task=task, missing=missing, limit=10**6)
-        refused = refusal_of(lambda: train_reads(folder / "in", task, missing))
+        refused = catch_refusal(lambda: train_reads(folder / "in", task, missing))
         if refused is None:
             assert findings.faults == []
         else:
             same_shard = [f for f in findings.faults if f.file == refused.file and f.row is None]
             listed = [str(fault) for fault in findings.faults]
             assert str(refused) in listed or (refused.row is None and same_shard)
-        nothing_left = refusal_of(lambda: write_clean(findings, folder / "out", {}))
+        nothing_left = catch_refusal(lambda: write_clean(findings, folder / "out", {}))
         assert (folder / "out").exists() == (nothing_left is None)
         if nothing_left:
             assert "nothing was written" in str(nothing_left)

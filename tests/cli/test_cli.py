@@ -165,7 +165,7 @@ def test_sample_depends_on_the_seed_alone(capsys, tmp_path):
 def test_sample_refuses_a_folder_that_holds_something(capsys, tmp_path):
     (tmp_path / "note.txt").write_text("mine")
     line = refusal(capsys, ["sample", "--output", str(tmp_path)])
-    assert line.startswith(f"lstmfcn: {tmp_path}: holds something already")
+    assert line.startswith(f"lstmfcn: {tmp_path}: is not empty")
     assert [path.read_text() for path in tmp_path.iterdir()] == ["mine"]
 
 
@@ -359,7 +359,7 @@ def test_check_of_several_arguments_reads_them_all_and_writes_them_by_their_path
     written = {str(path.relative_to("clean/train")) for path in Path("clean/train").rglob("*.csv")}
     assert written == {"a/part-000.csv", "b/part-000.csv"}
     line = refusal_of_output(capsys, ["check", "a", "b", "--fix", "--output", "b/clean"])
-    assert "lies in the data b; name another --output" in line
+    assert "is inside the data b; choose another --output" in line
 
 
 def refusal_of_output(capsys, arguments):
@@ -536,7 +536,7 @@ def test_export_overwrites_only_where_asked_to(tmp_path, capsys):
     written = (tmp_path / "m.onnx").read_bytes()
     (tmp_path / "m.onnx").write_text("mine")
     capsys.readouterr()
-    told = f"lstmfcn: {tmp_path}/m.onnx: is there already; add --overwrite, or name another"
+    told = f"lstmfcn: {tmp_path}/m.onnx: exists already; add --overwrite or choose another"
     assert refusal(capsys, words).startswith(told)
     assert (tmp_path / "m.onnx").read_text() == "mine"
     assert main([*words, "--overwrite"]) == 0
@@ -604,7 +604,7 @@ def test_check_replaces_only_what_it_wrote(tmp_path, monkeypatch, capsys):
 def test_evaluate_keeps_an_evaluation_that_is_there(tmp_path, capsys):
     (tmp_path / "evaluation.json").write_text("mine")
     words = ["evaluate", "--model", "nowhere", "--data", "nowhere", "--output", str(tmp_path)]
-    assert "evaluation.json: is there already; add --overwrite" in refusal(capsys, words)
+    assert "evaluation.json: exists already; add --overwrite" in refusal(capsys, words)
     assert "nowhere: found no readable model.json" in refusal(capsys, [*words, "--overwrite"])
 
 

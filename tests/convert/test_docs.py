@@ -27,8 +27,8 @@ def code(cell):
     return re.findall("`([^`]+)`", cell)
 
 
-def told(capsys, *words):
-    """The line that the command ends with."""
+def last_line(capsys, *words):
+    """Run convert and return its last line."""
     assert main(["convert", "--output", "output", *words]) == 2
     assert not Path("output").exists()
     *_, line = capsys.readouterr().err.splitlines()
@@ -43,10 +43,10 @@ def test_a_file_of_these_lines_is_refused_with_this_message(
     file, *flags = code(named)
     Path(file).write_text("\n".join(code(lines)))
     words = [word for flag in flags for word in shlex.split(flag)]
-    assert code(message) == [told(capsys, "--input", file, *words)]
+    assert code(message) == [last_line(capsys, "--input", file, *words)]
 
 
-def test_what_is_quoted_of_folders_and_arrays_is_what_is_told(tmp_path, monkeypatch, capsys):
+def test_messages_on_folders_and_arrays_are_those_of_the_page(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     Path("folder").mkdir()
     Path("a.tsv").write_text("1\t" * (BLOCK_BYTES // 2 + 1))
@@ -56,12 +56,12 @@ def test_what_is_quoted_of_folders_and_arrays_is_what_is_told(tmp_path, monkeypa
     np.savez("axes.npz", x=np.ones((2, 60, 1)), y=[1, 2])
     files = ["folder", "a.tsv", "a.npy", "names.npz", "objects.npz", "axes.npz"]
     quoted = [code(message)[0] for _, message in table(r"to convert \| message")]
-    assert [told(capsys, "--input", file).partition(": ")[2] for file in files] == [
+    assert [last_line(capsys, "--input", file).partition(": ")[2] for file in files] == [
         message.partition(": ")[2] for message in quoted
     ]
 
 
-def test_every_form_stands_on_the_page():
+def test_every_format_is_on_the_page():
     named = {name for cell, _ in table(r"convert from \| is") for name in code(cell)}
     assert named - {"--no-header"} == set(filter(None, _FORMS))
 

@@ -1,4 +1,4 @@
-"""Whatever stands in a file, convert refuses it in a line, or writes what training takes."""
+"""For any file, convert either refuses it in one line or writes data that training accepts."""
 
 from hypothesis import given, settings
 from hypothesis import strategies as st

@@ -25,7 +25,7 @@ def test_separators_are_found(tmp_path, name, text):
         ("none", "x_1,x_2,x_3", ["1,2,3", "4,5,6"]),
     ],
 )
-def test_the_class_of_a_headerless_csv_stands_where_it_is_said(tmp_path, label, header, rows):
+def test_label_says_where_the_class_of_a_headerless_csv_is(tmp_path, label, header, rows):
     text = "1,2,3\n4,5,6\n"
     assert lines_of(tmp_path, "a.csv", text, header=False, label=label) == [header, *rows]
 
@@ -45,7 +45,7 @@ def test_quoted_class_names_may_hold_the_separator(tmp_path):
     assert rows == ["y,x_1", '"a,b",1', '"say ""c""",2']
 
 
-def test_channels_that_follow_each_other_are_told_apart(tmp_path):
+def test_channels_in_one_row_are_split(tmp_path):
     text = "a\t1\t2\t3\t4\t5\t6\n"
     assert lines_of(tmp_path, "a.tsv", text, n_channels=3) == [
         "y,x1_1,x1_2,x2_1,x2_2,x3_1,x3_2",
@@ -58,7 +58,7 @@ def test_classes_are_named_as_training_names_them(tmp_path):
     assert lines_of(tmp_path, "a.tsv", text)[1:] == ["1,1", "1,2", "007,3", "0.5,4"]
 
 
-HEADER = " or a row without any number; lstmfcn train reads a table with a header as it is"
+HEADER = " or a row without any number; lstmfcn train reads a table with a header directly"
 
 
 @pytest.mark.parametrize(
@@ -67,19 +67,19 @@ HEADER = " or a row without any number; lstmfcn train reads a table with a heade
         ("a.csv", "y,x_1\na,1\n", {"header": False, "label": "first"},
          f", row 1: found a header (y, x_1){HEADER}"),
         ("a.tsv", "y\tx_1\tx_2\na\t1\t2\n", {}, f", row 1: found a header (y, x_1, x_2){HEADER}"),
-        ("a.csv", "1,2,3\n", {}, ": found no header (1, 2, 3); add --no-header, and --label first, "
-         "last or none: where the class of a row stands"),
-        ("a.csv", "1.5,2,up\n", {}, ": found no header (1.5, 2, up); add --no-header, and --label "
-         "first, last or none: where the class of a row stands"),
-        ("a.tsv", "a\t1\t2\t3\n", {"n_channels": 2}, ", row 1: found 3 values; --channels 2 needs "
-         "rows of as many values of each channel"),
+        ("a.csv", "1,2,3\n", {}, ": found no header (1, 2, 3); add --no-header, and --label "
+         "first, last or none: where the class is in a row"),
+        ("a.csv", "1.5,2,up\n", {}, ": found no header (1.5, 2, up); add --no-header, and "
+         "--label first, last or none: where the class is in a row"),
+        ("a.tsv", "a\t1\t2\t3\n", {"n_channels": 2}, ", row 1: found 3 values; --channels 2 "
+         "needs the same number of values for each channel"),
         ("a.tsv", "a\t1,5\t2\na\t1.000,5\t2\n", {}, ", row 2: found '1.000,5' in a file with "
-         "decimal commas; write all numbers with one decimal mark, and none between thousands"),
-        ("a.tsv", "a\t1.5\t2\na\t1,5\t2\n", {}, ", row 2, column x_1: found '1,5'; only series of "
-         "numbers convert; --missing mask makes empty cells of gaps"),
+         "decimal commas; use one decimal mark in all numbers, and no thousands separators"),
+        ("a.tsv", "a\t1.5\t2\na\t1,5\t2\n", {}, ", row 2, column x_1: found '1,5'; values must "
+         "be numbers; --missing mask turns gaps into empty cells"),
     ],
 )  # fmt: skip
-def test_what_cannot_be_converted_is_refused(tmp_path, name, text, flags, message):
+def test_files_that_cannot_be_converted_are_refused(tmp_path, name, text, flags, message):
     with pytest.raises(DataError) as refusal:
         converted(tmp_path, name, text, **flags)
     assert str(refusal.value) == f"{tmp_path / name}{message}"

@@ -27,8 +27,8 @@ TS = """\
 
   4,5,6:up
 """
-NO_GAPS = "only series of numbers convert; --missing mask makes empty cells of gaps"
-SHORTER = "--missing mask fills up with empty cells"
+NO_GAPS = "values must be numbers; --missing mask turns gaps into empty cells"
+SHORTER = "--missing mask fills shorter series with empty cells"
 
 
 def test_a_tsv_is_copied_digit_by_digit(tmp_path):
@@ -75,32 +75,32 @@ def test_rows_are_spread_in_order_over_the_shards(tmp_path, shards, rows):
     [
         ("a.tsv", "1\t1\t2\n2\t3\n", ", row 2: found 1 value; the first series has 2; "
          f"{SHORTER}"),
-        ("a.tsv", "1\t1\t2\n\t3\t4\n", ", row 2: found no class; name the series' class"),
+        ("a.tsv", "1\t1\t2\n\t3\t4\n", ", row 2: found no class; write the class of the series"),
         ("a.tsv", "1\t1\tNaN\n", f", row 1, column x_2: found 'NaN'; {NO_GAPS}"),
         ("a.tsv", "1\t1\t2\n2\t\t4\n", f", row 2, column x_1: found ''; {NO_GAPS}"),
         ("a.tsv", "1\t1\tinf\n", f", row 1, column x_2: found 'inf'; {NO_GAPS}"),
         ("a.tsv", "1\t1\n\n2\t?\n", f", row 3, column x_1: found '?'; {NO_GAPS}"),
-        ("a.tsv", "", ": found an empty file; fill it or remove it"),
-        ("a.tsv", "\n\n", ": found no series; name a file that holds some"),
+        ("a.tsv", "", ": found an empty file; add rows to it or remove it"),
+        ("a.tsv", "\n\n", ": found no series; give a file that has some"),
         ("a.ts", "@data\n1,2:a\n1,2,3:b\n", ", row 2: found 3 values; the first series has 2; "
          f"{SHORTER}"),
         ("a.ts", "@data\n1,2:3,4:a\n1,2:b\n", ", row 2: found 1 dimension; the first series has "
-         "2, and only equal numbers convert"),
+         "2; all series need the same number"),
         ("a.ts", "@data\n1,2:3,4,5:a\n", ", row 1: found 3 values in dimension 2; the first "
          f"series has 2; {SHORTER}"),
         ("a.ts", "@data\n1,2:3,4:a\n1,2:3,?:a\n", f", row 2, column x2_2: found '?'; {NO_GAPS}"),
         ("a.ts", "@data\n1,2:a\n1,?:a\n", f", row 2, column x_2: found '?'; {NO_GAPS}"),
         ("a.ts", "@data\nNaN,2:a\n", f", row 1, column x_1: found 'NaN'; {NO_GAPS}"),
         ("a.ts", "@data\n1,,3:a\n", f", row 1, column x_2: found ''; {NO_GAPS}"),
-        ("a.ts", "@data\n1,2:\n", ", row 1: found no class; name the series' class"),
-        ("a.ts", "@data\n", ": found no series; name a file that holds some"),
-        ("a.ts", "1,2:a\n", ": found no line @data; name a file in sktime's .ts format"),
-        ("a.ts", "\n", ": found no line @data; name a file in sktime's .ts format"),
-        ("a.dat", "1\t2\n", ": found no file to convert by its name; name one in .tsv, .txt, .ts, "
-         ".arff, .csv, .npz, .npy"),
+        ("a.ts", "@data\n1,2:\n", ", row 1: found no class; write the class of the series"),
+        ("a.ts", "@data\n", ": found no series; give a file that has some"),
+        ("a.ts", "1,2:a\n", ": found no line @data; give a file in sktime's .ts format"),
+        ("a.ts", "\n", ": found no line @data; give a file in sktime's .ts format"),
+        ("a.dat", "1\t2\n", ": found a file name without a known suffix; give a file that ends "
+         "in .tsv, .txt, .ts, .arff, .csv, .npz, .npy"),
     ],
 )  # fmt: skip
-def test_what_cannot_be_converted_is_refused_by_row(tmp_path, name, text, message):
+def test_values_that_cannot_be_converted_are_refused_by_row(tmp_path, name, text, message):
     with pytest.raises(DataError) as refusal:
         converted(tmp_path, name, text)
     assert str(refusal.value) == f"{tmp_path / name}{message}"
@@ -121,7 +121,7 @@ def test_gaps_and_shorter_series_become_empty_cells_where_asked_for(tmp_path, na
     assert part.splitlines()[1:] == rows
 
 
-def test_what_is_no_gap_is_refused_all_the_same(tmp_path):
+def test_texts_that_are_not_gaps_are_refused(tmp_path):
     with pytest.raises(DataError, match=r"row 2, column x_1: found 'x'"):
         converted(tmp_path, "a.tsv", "a\t1\tNaN\nb\tx\t2\n", missing="mask")
 
@@ -132,7 +132,7 @@ def test_more_shards_than_rows_are_refused(tmp_path):
     assert str(refusal.value).endswith(": 3 shards for 2 rows; use fewer shards")
 
 
-def test_a_file_that_is_not_there_is_refused(tmp_path):
+def test_a_file_that_does_not_exist_is_refused(tmp_path):
     with pytest.raises(DataError, match=r"a.tsv: found nothing; check the path"):
         convert(str(tmp_path / "a.tsv"), str(tmp_path / "output"))
 
@@ -143,20 +143,20 @@ def test_an_unreadable_file_is_refused(tmp_path):
     with pytest.raises(DataError) as refusal:
         convert(str(path), str(tmp_path / "output"))
     assert str(refusal.value) == (
-        f"{path}: found bytes that are no UTF-8, likely CP1252, in which a cell is '\xff'; "
+        f"{path}: found bytes that are not UTF-8, probably CP1252, in which a cell reads '\xff'; "
         f"convert it: iconv -f CP1252 -t UTF-8 {path} > new.tsv"
     )
     assert not (tmp_path / "output").exists()
 
 
-def test_an_output_folder_that_holds_something_is_refused_and_left_alone(tmp_path):
+def test_an_output_folder_that_is_not_empty_is_refused_and_not_changed(tmp_path):
     output = tmp_path / "output"
     output.mkdir()
     (output / "mine.txt").write_text("mine")
     with pytest.raises(OutputError) as refusal:
         converted(tmp_path, "a.tsv", "1\t1\n")
     assert str(refusal.value) == (
-        f"{output}: holds something already; add --overwrite, or name another --output"
+        f"{output}: is not empty; add --overwrite, or choose another --output"
     )
     assert [path.name for path in output.iterdir()] == ["mine.txt"]
 
@@ -182,7 +182,7 @@ def test_a_row_without_values_or_class_is_refused_and_not_dropped(tmp_path, name
         convert(str(tmp_path / name), str(tmp_path / "out"))
 
 
-def test_a_byte_order_mark_is_no_part_of_the_first_class(tmp_path):
+def test_a_byte_order_mark_is_not_part_of_the_first_class(tmp_path):
     (tmp_path / "a.tsv").write_bytes("1\t2\n".encode("utf-8-sig"))
     convert(str(tmp_path / "a.tsv"), str(tmp_path / "out"))
     assert (tmp_path / "out" / "part-000.csv").read_text() == "y,x_1\n1,2\n"
@@ -241,7 +241,8 @@ def test_a_file_that_changes_between_its_two_readings_is_refused(tmp_path, monke
     with pytest.raises(DataError) as refusal:
         convert(str(path), str(tmp_path / "output"))
     assert str(refusal.value) == (
-        f"{path}: found a file that changed while it was read; start again once it is written"
+        f"{path}: found a file that changed while it was being read; run the command again when "
+        "the file is complete"
     )
     assert [entry.name for entry in tmp_path.iterdir()] == ["a.tsv"]
 
@@ -253,7 +254,7 @@ def test_a_folder_and_several_files_are_refused(tmp_path):
         with pytest.raises(DataError) as refusal:
             convert(str(data), str(tmp_path / "output"))
         assert str(refusal.value) == (
-            f"{data}: found {found}; convert one file at a time, each to a folder of its own"
+            f"{data}: found {found}; convert one file at a time, each into its own folder"
         )
 
 
@@ -266,19 +267,19 @@ def test_a_pipe_is_refused(tmp_path):
 @pytest.mark.parametrize(
     ("name", "flags", "message"),
     [
-        ("a.ts", {"label": "last"}, "found --label last; a .ts file says itself which its classes "
-         "are: only --label none is of use"),
-        ("a.npz", {"label": "first"}, "found --label first; a .npz file says itself which its "
-         "classes are: only --label none is of use"),
-        ("a.csv", {"label": "first"}, "found --label first; a .csv file says itself which its "
-         "classes are: only --label none is of use"),
-        ("a.arff", {"n_channels": 2}, "found --channels; a .arff file says itself which its "
-         "channels are: leave the flag out"),
-        ("a.csv", {"header": False}, "found --no-header without --label; --label first, last or "
-         "none says where the class of a row stands"),
+        ("a.ts", {"label": "last"}, "found --label last; a .ts file states its classes itself: "
+         "use --label none or remove the flag"),
+        ("a.npz", {"label": "first"}, "found --label first; a .npz file states its classes "
+         "itself: use --label none or remove the flag"),
+        ("a.csv", {"label": "first"}, "found --label first; a .csv file states its classes "
+         "itself: use --label none or remove the flag"),
+        ("a.arff", {"n_channels": 2}, "found --channels; a .arff file states its channels "
+         "itself: remove the flag"),
+        ("a.csv", {"header": False}, "found --no-header without --label; add --label first, last "
+         "or none: where the class is in a row"),
     ],
 )  # fmt: skip
-def test_flags_that_say_what_the_file_says_are_refused(tmp_path, name, flags, message):
+def test_flags_for_what_the_file_states_are_refused(tmp_path, name, flags, message):
     with pytest.raises(DataError) as refusal:
         converted(tmp_path, name, "1", **flags)
     assert str(refusal.value) == f"{tmp_path / name}: {message}"
@@ -286,5 +287,5 @@ def test_flags_that_say_what_the_file_says_are_refused(tmp_path, name, flags, me
 
 @pytest.mark.parametrize("label", ["a\x1bb", "a\x00b", "a\u2028b"])
 def test_class_names_with_control_characters_are_refused(tmp_path, label):
-    with pytest.raises(DataError, match="write it in one line, without control characters"):
+    with pytest.raises(DataError, match="write it on one line, without control characters"):
         converted(tmp_path, "a.tsv", f"{label}\t1\n")

@@ -11,10 +11,10 @@ from lstmfcn.data.columns import (
 from lstmfcn.errors import DataError
 
 RENAME = (
-    "rename what is no value, for names that start with x are values; name all values x_1, x_2, "
-    "..., or x1_1, x1_2, ... (channel, timepoint)"
+    "rename columns that are not values (names that start with x are values), or name all "
+    "values x_1, x_2, ... or x1_1, x1_2, ... (channel, timepoint)"
 )
-ONE = ", or name those of one channel x_1, x_2, ...; rename what is no value"
+ONE = "; name the columns of a single channel x_1, x_2, ...; rename columns that are not values"
 
 
 @given(st.integers(1, 12), st.integers(1, 12))
@@ -25,7 +25,7 @@ def test_names_are_read_as_they_were_given(n_channels, n_timepoints):
 
 
 @given(st.integers(2, 5), st.integers(1, 5), st.randoms())
-def test_in_any_order_a_channel_stands_after_the_other(n_channels, n_timepoints, random):
+def test_columns_in_any_order_give_one_channel_after_the_other(n_channels, n_timepoints, random):
     names = value_names(n_channels, n_timepoints)
     random.shuffle(names)
     found = parse_channels(names)
@@ -51,21 +51,21 @@ def test_other_names_are_one_channel_in_their_order(header):
 @pytest.mark.parametrize(
     ("header", "message"),
     [
-        ("x1_1,x1_2,x2_1", "found channel 2 without x2_2, which channel 1 has; give every channel "
+        ("x1_1,x1_2,x2_1", "found channel 2 without x2_2, which channel 1 has; give all channels "
          f"the same timepoints{ONE}"),
         ("x1_1,x2_1,x2_2,x2_3", "found channel 1 without x1_2 and 1 more, which channel 2 has; "
-         f"give every channel the same timepoints{ONE}"),
-        ("x1_1,x2_01", "found channel 2 without x2_1, which channel 1 has; give every channel the "
+         f"give all channels the same timepoints{ONE}"),
+        ("x1_1,x2_01", "found channel 2 without x2_1, which channel 1 has; give all channels the "
          f"same timepoints{ONE}"),
         ("x1_1,x2_1,x_3", f"found the column x_3 beside x1_1, x2_1; {RENAME}"),
         ("xid,x_1,x_2", f"found the column xid beside x_1, x_2; {RENAME}"),
         ("xmin,xmax,x_1", f"found the column xmin, xmax beside x_1; {RENAME}"),
         ("x_1,x_2,xmin,x_mean", f"found the column xmin, x_mean beside x_1, x_2; {RENAME}"),
         ("x_1,x_2,x_3,x2021", f"found the column x2021 beside x_1, x_2, x_3; {RENAME}"),
-        ("x_a_1,x_b_1,x_a_2", "found channel b without x_b_2, which channel a has; give every "
-         f"channel the same timepoints{ONE}"),
+        ("x_a_1,x_b_1,x_a_2", "found channel b without x_b_2, which channel a has; give all "
+         f"channels the same timepoints{ONE}"),
         ("x_2020_1,x_2021_1,x_2021_2", "found channel 2020 without x_2020_2, which channel 2021 "
-         f"has; give every channel the same timepoints{ONE}"),
+         f"has; give all channels the same timepoints{ONE}"),
     ],
 )  # fmt: skip
 def test_channels_that_do_not_fit_together_are_refused(header, message):
@@ -118,7 +118,7 @@ def test_fractions_and_signs_belong_to_the_timepoint(header):
         ("x_b,x_a", None),
     ],
 )
-def test_timepoints_that_fall_are_found(header, found):
+def test_decreasing_timepoints_are_found(header, found):
     assert timepoints_out_of_order(header.split(",")) == found
 
 
@@ -130,7 +130,7 @@ def test_sorted_timepoints_are_in_order_and_others_are_not(times):
     assert (timepoints_out_of_order(names) is None) == (times == sorted(times))
 
 
-def test_names_that_tell_no_timepoint_are_listed():
+def test_names_without_timepoint_are_listed():
     assert names_without_numbers(["x_a", "x_b"]) == ["x_a", "x_b"]
     assert names_without_numbers(["x"]) == []
     assert names_without_numbers(["x_1", "x_2"]) == []

@@ -13,7 +13,7 @@ BLOCKS = st.lists(st.integers(0, 9), min_size=1, max_size=8)
 
 
 def blocks_of(sizes, n_timepoints=5):
-    """Blocks of rows of so many sizes, and all rows together."""
+    """Draw blocks of rows of several sizes, and all rows together."""
     values = np.arange(sum(sizes) * n_timepoints, dtype=np.float32).reshape(-1, n_timepoints)
     return np.split(values, np.cumsum(sizes)[:-1]), values
 
@@ -28,9 +28,7 @@ def collected(sizes, memory_rows, path):
 
 @given(BLOCKS, st.integers(0, 80))
 @settings(max_examples=80)
-def test_values_stay_in_memory_where_they_fit_and_are_the_same_wherever_they_are(
-    tmp_path_factory, sizes, memory_rows
-):
+def test_values_are_the_same_in_memory_and_on_disk(tmp_path_factory, sizes, memory_rows):
     path = tmp_path_factory.mktemp("rows") / "folder" / "values.f32"
     found, values = collected(sizes, memory_rows, path)
     assert isinstance(found, FileBackedArray) == (len(values) > memory_rows) == path.exists()
@@ -43,7 +41,7 @@ def test_values_stay_in_memory_where_they_fit_and_are_the_same_wherever_they_are
 
 @pytest.mark.parametrize("memory_rows", [0, 100])
 @pytest.mark.parametrize("kind", ["global", "timestep", "series", "none"])
-def test_scaled_rows_are_the_same_wherever_they_are(tmp_path, memory_rows, kind):
+def test_scaled_rows_are_the_same_in_memory_and_on_disk(tmp_path, memory_rows, kind):
     found, values = collected([7, 9], memory_rows, tmp_path / "values.f32")
     scaler = Scaler.fit(kind, values)
     rows = Dataset(found, np.arange(16)).scaled(scaler)
@@ -51,7 +49,7 @@ def test_scaled_rows_are_the_same_wherever_they_are(tmp_path, memory_rows, kind)
     assert Scaler.fit(kind, collected([16], 0, tmp_path / "again")[0]) == scaler
 
 
-def test_a_full_disk_is_told_in_a_line(tmp_path):
+def test_a_full_disk_is_reported_in_one_line(tmp_path):
     collector = SpillingBuffer(5, 0, tmp_path / "values.f32")
     collector.add(np.ones((1, 5), dtype=np.float32))
     collector._file.close()
@@ -60,7 +58,7 @@ def test_a_full_disk_is_told_in_a_line(tmp_path):
         collector.add(np.ones((1, 5), dtype=np.float32))
     assert str(refusal.value) == (
         f"{tmp_path}/values.f32: rows cannot be stored (No space left on device); "
-        "make room there, or grant more memory with --memory-gb"
+        "free space there, or allow more memory with --memory-gb"
     )
     assert refusal.value.__cause__.errno == errno.ENOSPC
     collector._file.close()

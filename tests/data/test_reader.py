@@ -25,21 +25,21 @@ from lstmfcn.data.reader import open_dataset, read_tables
 from lstmfcn.errors import DataError
 
 NAMED, ONE_HOT = "y,x_1,x_2\n", "y_1,y_2,x_1,x_2\n"
-NUMBER = "write a number there or leave the row out"
+NUMBER = "write a number or remove the row"
 GAP = f"{NUMBER}, or train with --missing mask"
-CLASS = "write the row's class there or leave the row out"
-BIT = "write 0 or 1 there"
-SINGLE_1 = "put a single 1 in the row, or use --task multilabel"
+CLASS = "write the row's class or remove the row"
+BIT = "write 0 or 1"
+SINGLE_1 = "put exactly one 1 in the row, or use --task multilabel"
 NAN, INF, MINUS_INF = (
-    f"{value}, which is no finite 32-bit number" for value in ("nan", "inf", "-inf")
+    f"{value}, which is not a finite 32-bit number" for value in ("nan", "inf", "-inf")
 )
-CELLS = "the header has 3 columns: give the row as many"
-FILL = "fill the file or remove it"
-VALUES = "give the values columns whose names start with x, separated by commas"
+CELLS = "the header has 3 columns: write one cell for each"
+FILL = "add rows or remove the file"
+VALUES = "start the names of the value columns with x, and separate names by commas"
 BOTH = "column y_1 to y_2"
 RENAME = (
-    "rename what is no value, for names that start with x are values; name all values x_1, x_2, "
-    "..., or x1_1, x1_2, ... (channel, timepoint)"
+    "rename columns that are not values (names that start with x are values), or name all "
+    "values x_1, x_2, ... or x1_1, x1_2, ... (channel, timepoint)"
 )
 quickly = settings(max_examples=60, database=None)
 
@@ -56,10 +56,10 @@ def parquet(**columns):
 
 
 def read(data, task="multiclass", schema=None, labels=True):
-    """Everything a data argument holds: its schema, values and (encoded or named) labels."""
-    found = open_dataset(str(data), task, schema, labels)
-    schema, values, answers = found.schema, [], []
-    for shard, header in zip(found.shards, found.headers, strict=True):
+    """Read a data argument: its schema, values and labels (encoded, or class names)."""
+    dataset = open_dataset(str(data), task, schema, labels)
+    schema, values, answers = dataset.schema, [], []
+    for shard, header in zip(dataset.shards, dataset.headers, strict=True):
         for table, source in read_tables(shard, schema, labels, header):
             values.append(schema.encode_values(table, source))
             if labels:
@@ -68,7 +68,7 @@ def read(data, task="multiclass", schema=None, labels=True):
     return schema, np.concatenate(values), answers
 
 
-def refusal_of(data, *args, **options):
+def catch_refusal(data, *args, **options):
     with pytest.raises(DataError) as refusal:
         read(data, *args, **options)
     return refusal.value
@@ -92,14 +92,15 @@ def refusal_of(data, *args, **options):
         ("multiclass", NAMED + "a,1,2\na,1\n", ", row 2", "2 cells", CELLS),
         ("multiclass", NAMED + "a,1,2,3\n", ", row 1", "4 cells", CELLS),
         ("multiclass", NAMED, "", "a header but no rows", FILL),
-        ("multiclass", "", "", "an empty file", "fill it or remove it"),
+        ("multiclass", "", "", "an empty file", "add rows to it or remove it"),
         ("multiclass", "y,z\na,1\n", "", "no value column in the header (y, z)", VALUES),
         ("multiclass", "\n\n", "", "no value column in the header (nothing)", VALUES),
         ("multiclass", ONE_HOT + "1,0,1,2\n0,0,1,2\n", f", row 2, {BOTH}", "no class", SINGLE_1),
         ("multiclass", ONE_HOT + "1,1,1,2\n", f", row 1, {BOTH}", "2 classes (y_1, y_2)", SINGLE_1),
         ("multiclass", ONE_HOT + "1,,1,2\n", ", row 1, column y_2", "an empty cell", BIT),
-        ("multiclass", NAMED + "a,1,2\nNA,1,2\n", ", row 2, column y", "'NA', a missing label",
-         f"{CLASS}, or keep such names as classes with --missing-labels name"),
+        ("multiclass", NAMED + "a,1,2\nNA,1,2\n", ", row 2, column y", "'NA', which stands for a "
+         "missing label",
+         f"{CLASS}, or use --missing-labels name if it is a class"),
         ("multiclass", NAMED + "a,1,?\n", ", row 1, column x_2", "'?'",
          f"{GAP} --missing-marker '?'"),
         ("multiclass", ONE_HOT + "1,NA,1,2\n", ", row 1, column y_2", "'NA'", BIT),
@@ -112,16 +113,16 @@ def refusal_of(data, *args, **options):
         ("binary", ONE_HOT + "0,0,1,2\n", f", row 1, {BOTH}", "no class", SINGLE_1),
     ],
 )  # fmt: skip
-def test_a_csv_against_the_contract_is_refused(tmp_path, task, content, place, found, fix):
+def test_a_csv_that_breaks_the_format_is_refused(tmp_path, task, content, place, found, fix):
     write(tmp_path, {"a.csv": content})
-    error = refusal_of(tmp_path, task)
+    error = catch_refusal(tmp_path, task)
     assert str(error) == f"{tmp_path / 'a.csv'}{place}: found {found}; {fix}"
 
 
 @pytest.mark.parametrize("value", ["1e39", "-1e39", "1e400"])
 def test_a_number_beyond_float32_is_refused(tmp_path, value):
     write(tmp_path, {"a.csv": f"{NAMED}a,1,2\na,1,{value}\n"})
-    message = str(refusal_of(tmp_path))
+    message = str(catch_refusal(tmp_path))
     assert message.startswith(f"{tmp_path / 'a.csv'}, row 2, column x_2: found ")
     assert message.endswith(f"; {NUMBER}")
 
@@ -138,9 +139,9 @@ def test_a_number_beyond_float32_is_refused(tmp_path, value):
          "a header but no rows", FILL),
     ],
 )  # fmt: skip
-def test_a_parquet_against_the_contract_is_refused(tmp_path, columns, place, found, fix):
+def test_a_parquet_that_breaks_the_format_is_refused(tmp_path, columns, place, found, fix):
     write(tmp_path, {"a.parquet": parquet(**columns)})
-    error = refusal_of(tmp_path)
+    error = catch_refusal(tmp_path)
     assert str(error) == f"{tmp_path / 'a.parquet'}{place}: found {found}; {fix}"
 
 
@@ -159,24 +160,24 @@ def test_a_parquet_against_the_contract_is_refused(tmp_path, columns, place, fou
 )
 def test_a_broken_file_is_refused_by_name(tmp_path, name, content):
     (tmp_path / name).write_bytes(content)
-    message = str(refusal_of(tmp_path))
+    message = str(catch_refusal(tmp_path))
     assert message.startswith(f"{tmp_path / name}: found a file that cannot be read (")
-    assert message.endswith("); check that it is whole and readable")
+    assert message.endswith("); check that it is complete and that you may read it")
     assert "\n" not in message
 
 
 DISAGREEING = [
-    ("y,x_1,x_2,x_4\na,1,2,4\n", "3 value columns, without x_3, with x_4 beside them"),
-    ("y,x_1,x_2\na,1,2\n", "2 value columns, without x_3"),
-    ("y,x_1,x_2,x_3,x_4\na,1,2,3,4\n", "4 value columns, with x_4 beside them"),
+    ("y,x_1,x_2,x_4\na,1,2,4\n", "3 value columns (missing: x_3; unexpected: x_4)"),
+    ("y,x_1,x_2\na,1,2\n", "2 value columns (missing: x_3)"),
+    ("y,x_1,x_2,x_3,x_4\na,1,2,3,4\n", "4 value columns (unexpected: x_4)"),
 ]
-THREE = "give it the 3 value columns x_1, x_2, x_3"
+THREE = "the file must have the 3 value columns x_1, x_2, x_3"
 
 
 @pytest.mark.parametrize(("content", "found"), DISAGREEING)
 def test_shards_that_disagree_are_refused_before_any_row_is_read(tmp_path, content, found):
     write(tmp_path, {"a.csv": "y,x_1,x_2,x_3\na,broken row\n", "b.csv": content})
-    assert str(refusal_of(tmp_path)) == f"{tmp_path / 'b.csv'}: found {found}; {THREE}"
+    assert str(catch_refusal(tmp_path)) == f"{tmp_path / 'b.csv'}: found {found}; {THREE}"
 
 
 @pytest.mark.parametrize("labels", [True, False])
@@ -186,23 +187,23 @@ def test_data_of_other_length_or_columns_than_the_models_are_refused(
 ):
     schema = reader.SeriesSchema.from_header(["y", "x_1", "x_2", "x_3"], "multiclass")
     write(tmp_path, {"b.csv": content})
-    error = refusal_of(tmp_path, schema=schema, labels=labels)
+    error = catch_refusal(tmp_path, schema=schema, labels=labels)
     assert str(error) == f"{tmp_path / 'b.csv'}: found {found}; {THREE}"
 
 
 def test_tables_of_a_shard_with_other_columns_are_refused(tmp_path):
     write(tmp_path, {"a.csv": NAMED + "a,1,2\n"})
-    found = open_dataset(str(tmp_path))
-    with pytest.raises(DataError, match="without x_2"):
-        next(read_tables(found.shards[0], found.schema, True, ["y", "x_1"]))
+    dataset = open_dataset(str(tmp_path))
+    with pytest.raises(DataError, match="missing: x_2"):
+        next(read_tables(dataset.shards[0], dataset.schema, True, ["y", "x_1"]))
 
 
 def test_label_columns_must_agree_only_where_labels_are_read(tmp_path):
     schema = reader.SeriesSchema.from_header(["y_1", "y_2", "x_1", "x_2"], "multiclass")
     write(tmp_path, {"a.csv": "x_2,x_1,y_1,y_3,y_4\n2,1,no,,label\n"})
-    assert str(refusal_of(tmp_path, schema=schema)) == (
-        f"{tmp_path / 'a.csv'}: found 3 label columns, without y_2, with y_3, y_4 beside them; "
-        "give it the 2 label columns y_1, y_2"
+    assert str(catch_refusal(tmp_path, schema=schema)) == (
+        f"{tmp_path / 'a.csv'}: found 3 label columns (missing: y_2; unexpected: y_3, y_4); "
+        "the file must have the 2 label columns y_1, y_2"
     )
     assert read(tmp_path, schema=schema, labels=False)[1].tolist() == [[1, 2]]
 
@@ -260,8 +261,8 @@ def test_rows_that_begin_as_integers_may_go_on_as_floats(tmp_path, monkeypatch):
     _, values, answers = read(tmp_path)
     assert values[:, 0].tolist() == [1.0] * 3000 + [100000.0]
     assert answers == ["a"] * 3000 + ["b.5"]
-    found = open_dataset(str(tmp_path))
-    tables = list(read_tables(found.shards[0], found.schema, True, found.headers[0]))
+    dataset = open_dataset(str(tmp_path))
+    tables = list(read_tables(dataset.shards[0], dataset.schema, True, dataset.headers[0]))
     assert len(tables) >= 3
     assert [source.rows_before for _, source in tables] == [
         sum(table.num_rows for table, _ in tables[:i]) for i in range(len(tables))
@@ -272,17 +273,17 @@ def test_rows_that_begin_as_integers_may_go_on_as_floats(tmp_path, monkeypatch):
     ("line", "column"),
     [("a,1,x", "x_2"), ("a,,1", "x_1"), ("a,nan,1", "x_1"), (",1,2", "y"), ("a,1", None)],
 )
-def test_a_fault_in_a_later_block_is_told_with_its_row(tmp_path, monkeypatch, line, column):
+def test_a_fault_in_a_later_block_is_reported_with_its_row(tmp_path, monkeypatch, line, column):
     monkeypatch.setattr(reader, "BLOCK_BYTES", 4096)
     write(tmp_path, {"a.csv": NAMED + "a,1,2\n" * 2500 + "\n\n" + line + "\n" + "a,1,2\n" * 9})
-    error = refusal_of(tmp_path)
+    error = catch_refusal(tmp_path)
     assert (error.row, error.column) == (2501, column)
 
 
-def test_a_fault_in_a_later_batch_of_a_parquet_is_told_with_its_row(tmp_path):
+def test_a_fault_in_a_later_batch_of_parquet_is_reported_with_its_row(tmp_path):
     values = [1.0] * 70_000 + [None]
     write(tmp_path, {"a.parquet": parquet(y=["a"] * 70_001, x=values)})
-    assert refusal_of(tmp_path).row == 70_001
+    assert catch_refusal(tmp_path).row == 70_001
 
 
 MATRICES = hnp.arrays(
@@ -293,7 +294,7 @@ MATRICES = hnp.arrays(
 
 
 def write_matrix(folder, matrix, data, corrupt=None):
-    """Write rows as 1 to 4 CSV shards, each with its columns in an order of its own."""
+    """Write rows as 1 to 4 CSV shards, each with another order of columns."""
     names = ["y", *(f"x_{i}" for i in range(matrix.shape[1]))]
     cells = [[str(k), *(str(value) for value in row)] for k, row in enumerate(matrix)]
     if corrupt:
@@ -329,23 +330,23 @@ def test_float32_values_are_read_bit_by_bit_in_any_columns_order_and_any_shards(
     data=st.data(),
     text=st.sampled_from(["", "nan", "inf", "1e39", "one", "1;2", '"1,2"', "0x1"]),
 )
-def test_a_corrupted_cell_is_told_at_exactly_its_place(matrix, data, text, tmp_path_factory):
+def test_a_corrupted_cell_is_reported_with_its_row_and_column(matrix, data, text, tmp_path_factory):
     folder = tmp_path_factory.mktemp("data")
     row = data.draw(st.integers(0, matrix.shape[0] - 1))
     column = data.draw(st.integers(1, matrix.shape[1]))
     names, parts = write_matrix(folder, matrix, data, (row, column, text))
     part = next(i for i, rows in enumerate(parts) if row in rows)
-    error = refusal_of(folder)
+    error = catch_refusal(folder)
     assert error.file == str(folder / f"{part}.csv")
     assert (error.row, error.column) == (row - parts[part][0] + 1, names[column])
 
 
-def test_blanks_around_a_number_are_no_fault(tmp_path):
+def test_spaces_around_a_number_are_allowed(tmp_path):
     path = tmp_path / "a.csv"
     path.write_text("y,x_1,x_2\na, 1,2\na,1,bad\n")
-    shards = open_dataset(str(path))
+    dataset = open_dataset(str(path))
     with pytest.raises(DataError, match="row 2, column x_2: found 'bad'"):
-        list(read_tables(shards.shards[0], shards.schema, True, shards.headers[0]))
+        list(read_tables(dataset.shards[0], dataset.schema, True, dataset.headers[0]))
 
 
 @pytest.mark.parametrize(
@@ -354,17 +355,17 @@ def test_blanks_around_a_number_are_no_fault(tmp_path):
         (
             [[[1.0]]],
             "list<element: list<element: double>>",
-            "store a column a timepoint, or one list column x of numbers",
+            "store one column for each timepoint, or one list column x of numbers",
         ),
-        (["q"], "string", "store numbers there"),
+        (["q"], "string", "store numbers"),
     ],
 )
-def test_a_parquet_column_that_holds_no_numbers_is_refused_by_name(tmp_path, column, kind, fix):
+def test_a_parquet_column_without_numbers_is_refused_by_name(tmp_path, column, kind, fix):
     path = tmp_path / "a.parquet"
     pa.parquet.write_table(pa.table({"y": ["a"], "x_1": column}), path)
-    shards = open_dataset(str(path))
+    dataset = open_dataset(str(path))
     with pytest.raises(DataError) as refused:
-        list(read_tables(shards.shards[0], shards.schema, True, shards.headers[0]))
+        list(read_tables(dataset.shards[0], dataset.schema, True, dataset.headers[0]))
     assert str(refused.value) == f"{path}, column x_1: found values of type {kind}; {fix}"
 
 
@@ -372,18 +373,18 @@ def test_a_header_alone_is_refused_with_and_without_a_newline(tmp_path):
     for text in ("y,x_1", "y,x_1\n"):
         path = tmp_path / "a.csv"
         path.write_text(text)
-        shards = open_dataset(str(path))
-        with pytest.raises(DataError, match=r"a.csv: found a header but no rows; fill the file"):
-            list(read_tables(shards.shards[0], shards.schema, True, shards.headers[0]))
+        dataset = open_dataset(str(path))
+        with pytest.raises(DataError, match=r"a.csv: found a header but no rows; add rows or"):
+            list(read_tables(dataset.shards[0], dataset.schema, True, dataset.headers[0]))
 
 
 def test_categories_in_parquet_are_class_names(tmp_path):
     path = tmp_path / "a.parquet"
     names = pa.array(["b", "a", "b"]).dictionary_encode()
     pa.parquet.write_table(pa.table({"y": names, "x_1": [1, 2, 3]}), path)
-    shards = open_dataset(str(path))
-    (table, source), *_ = read_tables(shards.shards[0], shards.schema, True, shards.headers[0])
-    assert shards.schema.label_names(table, source) == ["b", "a", "b"]
+    dataset = open_dataset(str(path))
+    (table, source), *_ = read_tables(dataset.shards[0], dataset.schema, True, dataset.headers[0])
+    assert dataset.schema.label_names(table, source) == ["b", "a", "b"]
 
 
 MARKERS = ["", "NA", "N/A", "#N/A", "NULL", "null", "None", "<NA>", "nan", "NaN", " NA", '"n/a"']
@@ -391,33 +392,35 @@ MARKERS = ["", "NA", "N/A", "#N/A", "NULL", "null", "None", "<NA>", "nan", "NaN"
 
 @pytest.mark.parametrize("marker", [*MARKERS, "?"])
 @pytest.mark.parametrize("label", ["a", "0"])
-def test_gaps_may_be_marked_as_tables_mark_them(tmp_path, marker, label):
+def test_gaps_may_be_marked_by_the_texts_of_pandas(tmp_path, marker, label):
     path = tmp_path / "a.csv"
     path.write_text(f"{NAMED}{label},1,{marker}\n{label},{marker},2\n")
-    found = open_dataset(str(path), missing="mask", missing_marker="?" if marker == "?" else "")
-    ((table, source),) = read_tables(found.shards[0], found.schema, True, found.headers[0])
+    dataset = open_dataset(str(path), missing="mask", missing_marker="?" if marker == "?" else "")
+    ((table, source),) = read_tables(dataset.shards[0], dataset.schema, True, dataset.headers[0])
     np.testing.assert_array_equal(
-        found.schema.encode_values(table, source), [[1, np.nan], [np.nan, 2]]
+        dataset.schema.encode_values(table, source), [[1, np.nan], [np.nan, 2]]
     )
-    assert found.schema.label_names(table, source) == [label, label]
+    assert dataset.schema.label_names(table, source) == [label, label]
 
 
-def test_a_marker_that_was_not_named_is_refused_though_values_may_be_missing(tmp_path):
+def test_an_unknown_marker_is_refused_even_with_missing_mask(tmp_path):
     path = tmp_path / "a.csv"
     path.write_text(NAMED + "a,1,NA\na,-,2\n")
-    found = open_dataset(str(path), missing="mask")
+    dataset = open_dataset(str(path), missing="mask")
     with pytest.raises(DataError) as refused:
-        list(read_tables(found.shards[0], found.schema, True, found.headers[0]))
+        list(read_tables(dataset.shards[0], dataset.schema, True, dataset.headers[0]))
     assert str(refused.value) == (f"{path}, row 2, column x_1: found '-'; {GAP} --missing-marker -")
 
 
 def test_a_label_is_never_a_gap(tmp_path):
     path = tmp_path / "a.csv"
     path.write_text(NAMED + "a,1,2\nNA,1,NA\n")
-    found = open_dataset(str(path), missing="mask")
-    ((table, source),) = read_tables(found.shards[0], found.schema, True, found.headers[0])
-    with pytest.raises(DataError, match="row 2, column y: found 'NA', a missing label"):
-        found.schema.label_names(table, source)
+    dataset = open_dataset(str(path), missing="mask")
+    ((table, source),) = read_tables(dataset.shards[0], dataset.schema, True, dataset.headers[0])
+    with pytest.raises(
+        DataError, match="row 2, column y: found 'NA', which stands for a missing label"
+    ):
+        dataset.schema.label_names(table, source)
 
 
 TABLE = [["y", "x_1", "x_2", "note"], ["a", "0.25", "1", "p,q"], ["b", "-1.5e3", "2", 'r;s"t']]
@@ -446,7 +449,7 @@ def text_of(rows, separator, decimal=".", end="\n"):
 @pytest.mark.parametrize(
     ("separator", "decimal"), [(",", "."), (";", "."), (";", ","), ("\t", ".")]
 )
-def test_a_shard_is_read_by_what_its_bytes_say(tmp_path, packing, name, separator, decimal):
+def test_the_format_of_a_shard_is_found_from_its_bytes(tmp_path, packing, name, separator, decimal):
     write(tmp_path, {name: packed(text_of(TABLE, separator, decimal).encode(), packing)})
     schema, values, answers = read(tmp_path / name)
     assert schema.value_columns == ("x_1", "x_2")
@@ -515,33 +518,38 @@ def test_class_names_with_decimal_commas_are_those_with_points(tmp_path, written
         (["y\tx_1\tx_2", "a\t0.5\t1.5", "b\t0,5\t1.5"], "row 2, column x_1: found '0,5'"),
         (["y;x_1", "a;0,5", "b;0,5;7"], "row 2: found 3 cells; the header has 2 columns"),
         (["y,x_1;x_2", "a,1;2"], ": found names separated by both ',' and ';' in the header"),
-        (["y,x_1,x_2", "a,1,2", "y,x_1,x_2", "b,1,2"], "row 2: found a second header; leave"),
-        (["y,x_1", "a,1", "y,x_1", "b,1"], "row 2: found a second header; leave the row out"),
-        (["y,n,x_1", "a,1,1", "y,m,x_1", "b,1,2"], "row 2: found a second header; leave the"),
-        (["y,x_1,x_2", "a,1,2", "y,x_2,x_1", "b,1,2"], "row 2: found a second header, of col"),
-        (["y,n,x_1", "a,1,1", "n,y,x_1", "1,b,2"], "row 2: found a second header, of columns"),
-        (["y,x_1", "a,1", "y,n,x_1", "b,1,2"], "row 2: found a second header, of columns"),
-        (["y,x_1,x_2", "label,mV,mV", "a,1,2"], "row 1: found text in place of all values (mV,"),
-        (["y_1,y_2,x_1,x_2", "-,-,s,s", "0,1,1,2"], "row 1: found text in place of all values"),
-        (["y,x_1,x_2", "a,1,2", ",,", ",,"], "row 2: found an empty row; leave the row out, as"),
-        (["y,x_1,x_2", "a,1,2", " , , "], "row 2: found an empty row; leave the row out, as"),
+        (["y,x_1,x_2", "a,1,2", "y,x_1,x_2", "b,1,2"], "row 2: found a second header; remove"),
+        (["y,x_1", "a,1", "y,x_1", "b,1"], "row 2: found a second header; remove the row"),
+        (["y,n,x_1", "a,1,1", "y,m,x_1", "b,1,2"], "row 2: found a second header; remove the"),
+        (["y,x_1,x_2", "a,1,2", "y,x_2,x_1", "b,1,2"], "row 2: found a second header, with other"),
+        (
+            ["y,n,x_1", "a,1,1", "n,y,x_1", "1,b,2"],
+            "row 2: found a second header, with other columns",
+        ),
+        (["y,x_1", "a,1", "y,n,x_1", "b,1,2"], "row 2: found a second header, with other columns"),
+        (["y,x_1,x_2", "label,mV,mV", "a,1,2"], "row 1: found text instead of all values (mV,"),
+        (["y_1,y_2,x_1,x_2", "-,-,s,s", "0,1,1,2"], "row 1: found text instead of all values"),
+        (["y,x_1,x_2", "a,1,2", ",,", ",,"], "row 2: found an empty row; remove the row ("),
+        (["y,x_1,x_2", "a,1,2", " , , "], "row 2: found an empty row; remove the row ("),
         (["y,x_1,x_2", "a,,2", ",,"], "row 1, column x_1: found an empty cell"),
         (["y_1,y_2,x_1", "0,1,5", ",,"], "row 2: found an empty row"),
-        (["y,x_1,x_2", "a,1,2", "# end"], "row 2: found a comment among the rows; leave the"),
+        (["y,x_1,x_2", "a,1,2", "# end"], "row 2: found a comment among the rows; remove the"),
     ],
 )
-def test_a_line_that_is_no_row_is_told_once(tmp_path, lines, message):
+def test_a_line_that_is_not_a_row_is_reported_once(tmp_path, lines, message):
     write(tmp_path, {"a.csv": "\n".join(lines)})
-    found = str(refusal_of(tmp_path))
+    found = str(catch_refusal(tmp_path))
     place = "" if message.startswith(":") else ", "
     assert found.startswith(f"{tmp_path}/a.csv{place}{message}")
     assert len([fault for fault in check(str(tmp_path)).faults if str(fault) == found]) == 1
 
 
-def test_empty_rows_are_told_at_their_row_in_any_block(tmp_path, monkeypatch):
+def test_empty_rows_are_reported_with_their_row_in_any_block(tmp_path, monkeypatch):
     monkeypatch.setattr(reader, "BLOCK_BYTES", 4096)
     write(tmp_path, {"a.csv": NAMED + "a,1,2\n" * 2500 + ",,\n" + "a,1,2\n" * 9})
-    assert str(refusal_of(tmp_path)).startswith(f"{tmp_path}/a.csv, row 2501: found an empty row")
+    assert str(catch_refusal(tmp_path)).startswith(
+        f"{tmp_path}/a.csv, row 2501: found an empty row"
+    )
 
 
 LONG = 5000
@@ -561,12 +569,12 @@ LONG = 5000
     ],
 )
 def test_a_line_without_end_is_refused_without_being_held(tmp_path, monkeypatch, packing, content):
-    monkeypatch.setattr(dialect, "MOST_LINE_CHARACTERS", 4000)
+    monkeypatch.setattr(dialect, "MAX_LINE_CHARACTERS", 4000)
     write(tmp_path, {"a.csv": packed(content, packing)})
-    told = f"{tmp_path}/a.csv: found a line of more than 16 MiB; end each row's line; see that it"
-    assert str(refusal_of(tmp_path)).startswith(told)
+    message = f"{tmp_path}/a.csv: found a line of more than 16 MiB; check that the file is CSV and"
+    assert str(catch_refusal(tmp_path)).startswith(message)
     (fault,) = [fault for fault in check(str(tmp_path)).faults if fault.row is None]
-    assert str(fault).startswith(told)
+    assert str(fault).startswith(message)
 
 
 def test_a_bomb_takes_little_memory(tmp_path):
@@ -585,10 +593,10 @@ def test_a_bomb_takes_little_memory(tmp_path):
     )
     told, _, kilobytes = done.stdout.rpartition(" ")
     assert "found a line of more than 16 MiB" in told
-    assert int(kilobytes) < 128_000  # half of what the line is long
+    assert int(kilobytes) < 128_000  # half of the length of the line
 
 
-def longer(path):
+def append_row(path):
     with path.open("a") as file:
         file.write("a,1,2\n")
 
@@ -601,7 +609,7 @@ def cut_in_a_number(path):
     os.truncate(path, path.stat().st_size - 2)
 
 
-def written_anew(path):
+def rewrite(path):
     path.write_text(path.read_text().replace("2", "3"))
     os.utime(path, ns=(1, 1))
 
@@ -613,45 +621,46 @@ def replaced(path):
     other.replace(path)
 
 
-@pytest.mark.parametrize("change", [longer, cut, cut_in_a_number, written_anew, replaced])
+@pytest.mark.parametrize("change", [append_row, cut, cut_in_a_number, rewrite, replaced])
 @pytest.mark.parametrize("name", ["a.csv", "a.parquet"])
 def test_a_shard_that_changes_between_survey_and_reading_is_refused(tmp_path, change, name):
     path = tmp_path / name
     write(tmp_path, {"a.csv": NAMED + "a,1,2\nb,1,2.345\n"})
     if name == "a.parquet":
-        if change is written_anew:
+        if change is rewrite:
             return
         pq.write_table(pa.table({"y": ["a", "b"], "x_1": [1, 2], "x_2": [3, 4]}), path)
-    found = open_dataset(str(path))
-    (shard,) = found.shards
+    dataset = open_dataset(str(path))
+    (shard,) = dataset.shards
     change(path)
     with pytest.raises(DataError) as refused:
-        list(read_tables(shard, found.schema, True, found.headers[0]))
+        list(read_tables(shard, dataset.schema, True, dataset.headers[0]))
     if name == "a.csv":
         assert str(refused.value) == (
-            f"{path}: found a file that changed while it was read; start again once it is written"
+            f"{path}: found a file that changed while it was being read; run the command again "
+            "when the file is complete"
         )
 
 
 def test_a_file_system_that_knows_no_times_refuses_by_size_alone(tmp_path):
     write(tmp_path, {"a.csv": NAMED + "a,1,2\n"})
-    found = open_dataset(str(tmp_path))
-    shard = replace(found.shards[0], modified_ns=0)
+    dataset = open_dataset(str(tmp_path))
+    shard = replace(dataset.shards[0], modified_ns=0)
     os.utime(tmp_path / "a.csv", ns=(1, 1))
-    assert list(read_tables(shard, found.schema, True, found.headers[0]))
-    longer(tmp_path / "a.csv")
-    with pytest.raises(DataError, match="changed while it was read"):
-        list(read_tables(shard, found.schema, True, found.headers[0]))
+    assert list(read_tables(shard, dataset.schema, True, dataset.headers[0]))
+    append_row(tmp_path / "a.csv")
+    with pytest.raises(DataError, match="changed while it was being read"):
+        list(read_tables(shard, dataset.schema, True, dataset.headers[0]))
 
 
 def test_times_of_other_file_systems_are_compared_by_the_second(tmp_path):
     write(tmp_path, {"a.csv": NAMED + "a,1,2\n"})
-    found = open_dataset(str(tmp_path))
-    local = found.shards[0]
+    dataset = open_dataset(str(tmp_path))
+    local = dataset.shards[0]
     other = pa.fs.SubTreeFileSystem(str(tmp_path), pa.fs.LocalFileSystem())
     second = local.modified_ns // 10**9 * 10**9
     shard = replace(local, path="a.csv", filesystem=other, modified_ns=second)
-    assert list(read_tables(shard, found.schema, True, found.headers[0]))
+    assert list(read_tables(shard, dataset.schema, True, dataset.headers[0]))
     shard = replace(shard, modified_ns=second - 10**9)
-    with pytest.raises(DataError, match="changed while it was read"):
-        list(read_tables(shard, found.schema, True, found.headers[0]))
+    with pytest.raises(DataError, match="changed while it was being read"):
+        list(read_tables(shard, dataset.schema, True, dataset.headers[0]))

@@ -64,7 +64,7 @@ TABLES = {
 
 
 @pytest.mark.parametrize("library", TABLES)
-def test_a_table_is_matched_by_name_and_other_columns_are_passed_over(library):
+def test_a_table_is_matched_by_name_and_other_columns_are_ignored(library):
     columns = {"id": ["u", "v"], "x_3": [3.0, 6.0], "x_1": [1, 4], "y": ["a", "b"], "x_2": [2, 5]}
     found = order_columns(TABLES[library](columns), [NAMES])
     np.testing.assert_array_equal(np.asarray(found, dtype=np.float32), [[1, 2, 3], [4, 5, 6]])
@@ -85,25 +85,25 @@ def test_a_table_without_the_models_columns_is_refused_by_name(library, columns,
         order_columns(table, [NAMES])
     assert str(refusal.value) == (
         f"found a table without {missing}; "
-        "name its columns as the model's, or give an array of the values in their order"
+        "use the model's column names, or pass an array with the values in the model's order"
     )
 
 
 def test_a_table_with_more_values_than_the_model_has_is_refused():
     table = pd.DataFrame(np.ones((2, 4)), columns=[*NAMES, "x_4"])
-    with pytest.raises(DataError, match="1 value column that the model has not, x_4; leave"):
+    with pytest.raises(DataError, match="1 value column that the model does not have, x_4; remo"):
         order_columns(table, [NAMES])
 
 
 @pytest.mark.parametrize("first", [0, 1])
-def test_a_table_whose_columns_are_numbered_is_an_array(first):
+def test_a_table_with_numbered_columns_is_an_array(first):
     table = pd.DataFrame(np.ones((2, 3)), columns=range(first, first + 3))
     assert order_columns(table, [NAMES]) is table
     with pytest.raises(DataError, match="found a table without 3 value columns"):
         order_columns(table.iloc[:, ::-1], [NAMES])
 
 
-def test_of_two_sets_of_names_the_one_that_is_there_counts():
+def test_the_set_of_names_that_the_table_has_is_used():
     table = pd.DataFrame([[1.0, 2.0, 3.0]], columns=["b", "a", "c"])
     names = [NAMES, ["a", "b", "c"]]
     assert np.asarray(order_columns(table, names)).tolist() == [[2.0, 1.0, 3.0]]
@@ -113,8 +113,8 @@ def test_of_two_sets_of_names_the_one_that_is_there_counts():
 
 def test_axes_are_swapped_where_channels_are_more_than_timepoints():
     assert swapped_axes(1, 60) is swapped_axes(3, 3) is swapped_axes(1, 1) is None
-    assert swapped_axes(60, 1).startswith("60 channels of 1 timepoint: the axes are (N, channels,")
-    assert swapped_axes(60, 3).endswith("give X.transpose(0, 2, 1)")
+    assert swapped_axes(60, 1).startswith("60 channels of 1 timepoint: the axes must be (N,")
+    assert swapped_axes(60, 3).endswith("pass X.transpose(0, 2, 1)")
 
 
 def test_cells_without_series_and_values_of_one_element():

@@ -36,12 +36,12 @@ def tree(tmp_path):
     return tmp_path
 
 
-def found(data):
+def find_names(data):
     return [shard.name for shard in find_shards(str(data))]
 
 
 def test_a_folder_gives_its_visible_shards_of_all_depths_sorted_by_path(tree, caplog):
-    assert found(tree) == [
+    assert find_names(tree) == [
         "a.csv.gz",
         "b.csv",
         "sub/c.parquet",
@@ -53,17 +53,17 @@ def test_a_folder_gives_its_visible_shards_of_all_depths_sorted_by_path(tree, ca
 
 
 def test_a_folder_below_a_hidden_folder_can_be_named(tree):
-    assert found(tree / "_temporary") == ["d.csv"]
+    assert find_names(tree / "_temporary") == ["d.csv"]
 
 
-def test_other_files_of_a_folder_are_passed_over_with_a_warning(tree, caplog):
+def test_other_files_of_a_folder_are_skipped_with_a_warning(tree, caplog):
     (tree / "README.md").write_text("words")
     (tree / "sub" / "notes.txt").write_text("words")
     (tree / "_SUCCESS").write_text("")
     with caplog.at_level(logging.WARNING):
-        assert "README.md" not in found(tree)
+        assert "README.md" not in find_names(tree)
     assert [record.getMessage() for record in caplog.records] == [
-        "not read, by their names no data: README.md, sub/notes.txt"
+        "skipped, because their names are not those of data files: README.md, sub/notes.txt"
     ]
 
 
@@ -95,14 +95,14 @@ def test_a_relative_path_is_found_from_the_working_folder(tree, monkeypatch):
         ("[ab].csv*", ["a.csv.gz", "b.csv"]),
     ],
 )
-def test_a_glob_gives_what_matches_named_below_its_fixed_folder(tree, pattern, expected):
-    assert found(tree / pattern) == expected
+def test_a_glob_names_shards_below_its_fixed_folder(tree, pattern, expected):
+    assert find_names(tree / pattern) == expected
 
 
-def test_a_file_whose_name_holds_glob_marks_is_found_as_itself(tmp_path):
+def test_a_file_with_wildcards_in_its_name_is_found(tmp_path):
     (tmp_path / "a[1]*.csv").write_text("y,x\n1,2\n")
     (tmp_path / "a1.csv").write_text("y,x\n1,2\n")
-    assert found(tmp_path / "a[1]*.csv") == ["a[1]*.csv"]
+    assert find_names(tmp_path / "a[1]*.csv") == ["a[1]*.csv"]
 
 
 @pytest.mark.parametrize(
@@ -114,13 +114,13 @@ def test_a_file_whose_name_holds_glob_marks_is_found_as_itself(tmp_path):
     ],
 )
 def test_a_file_uri_is_read_like_a_path(tree, below, expected):
-    assert found(tree.as_uri() + below) == expected
+    assert find_names(tree.as_uri() + below) == expected
 
 
-def test_a_file_uri_may_escape_what_is_special(tmp_path):
+def test_a_file_uri_may_have_escaped_characters(tmp_path):
     path = tmp_path / "a b%.csv"
     path.write_text("y,x\n1,2\n")
-    assert found(path.as_uri()) == ["a b%.csv"]
+    assert find_names(path.as_uri()) == ["a b%.csv"]
 
 
 def test_a_shard_opens_as_its_bytes_decompressed_where_named_gz(tmp_path):
@@ -133,7 +133,7 @@ def test_a_shard_opens_as_its_bytes_decompressed_where_named_gz(tmp_path):
     assert contents == [b"y,x\n1,2\n", b"y,x\n3,4\n"]
 
 
-def test_what_is_parquet_is_told_by_its_bytes(tmp_path):
+def test_parquet_is_recognised_by_its_bytes(tmp_path):
     table = pa.table({"y": ["a"], "x_1": [1.0]})
     names = ("a.parquet", "b.PARQUET", "c.parq", "d.pq", "e.csv")
     for name in names:
@@ -150,8 +150,10 @@ def test_a_folder_gives_data_in_any_packing_by_suffixes_in_any_case(tmp_path, ca
     others = ["h.txt", "i.zip", "j.gz", "k.csv.7z", "l.json"]
     for name in (*names, *others):
         (tmp_path / name).write_text("y,x\n1,2\n")
-    assert found(tmp_path) == names
-    assert caplog.messages == [f"not read, by their names no data: {', '.join(others)}"]
+    assert find_names(tmp_path) == names
+    assert caplog.messages == [
+        f"skipped, because their names are not those of data files: {', '.join(others)}"
+    ]
 
 
 def test_a_shard_keeps_its_layout_on_the_way_to_another_process(tmp_path):
@@ -169,24 +171,24 @@ def test_a_shard_keeps_its_layout_on_the_way_to_another_process(tmp_path):
 def test_a_pipe_is_refused(tmp_path, name, monkeypatch):
     monkeypatch.chdir(tmp_path)
     os.mkfifo("pipe")
-    with pytest.raises(DataError, match="write it to a file first, and name that"):
+    with pytest.raises(DataError, match="save it as a file first, and give that file"):
         find_shards(name)
 
 
 @pytest.mark.parametrize("layout", ["y=up/part-0.parquet", "y=up/day=3/part-0.parquet"])
 @pytest.mark.parametrize("data", ["", "y=up", "y=*/**/*.parquet", "part"])
-def test_a_label_in_the_name_of_a_folder_is_told(tmp_path, layout, data):
+def test_a_label_in_a_folder_name_is_refused(tmp_path, layout, data):
     path = tmp_path / layout
     path.parent.mkdir(parents=True)
     pq.write_table(pa.table({"x_1": [1.0]}), path)
     named = path if data == "part" else tmp_path / data
     if "day" in layout and data == "part":
-        return  # of a file alone only its own folder is looked at
+        return  # for a single file, only its folder counts
     with pytest.raises(DataError) as refusal:
         open_dataset(str(named))
     assert str(refusal.value) == (
-        f"{path}: found no label column in the header, but y=up in the name of a folder; write it "
-        "into the files as a column y: pandas.read_parquet(FOLDER) reads both"
+        f"{path}: found no label column in the header, but y=up as the name of a folder; add a "
+        "column y to the files: pandas.read_parquet(FOLDER) reads both"
     )
     open_dataset(
         str(named), schema=SeriesSchema.from_header(["y", "x_1"], "multiclass"), labels=False
@@ -215,7 +217,7 @@ def test_a_folder_or_glob_without_shards_is_refused(tmp_path, data):
         find_shards(str(tmp_path / data))
     assert str(refusal.value) == (
         f"{tmp_path / data}: found no shard; "
-        "name files, or a folder with files ending in .csv, .csv.gz, .tsv or .parquet"
+        "give files, or a folder with files ending in .csv, .csv.gz, .tsv or .parquet"
     )
 
 
@@ -226,15 +228,15 @@ def test_an_empty_file_is_refused_however_it_is_named(tmp_path, data):
     with pytest.raises(DataError) as refusal:
         find_shards(str(tmp_path / data))
     assert str(refusal.value) == (
-        f"{tmp_path / 'empty.csv'}: found an empty file; fill it or remove it"
+        f"{tmp_path / 'empty.csv'}: found an empty file; add rows to it or remove it"
     )
 
 
-def test_a_uri_of_no_known_filesystem_is_refused():
+def test_a_uri_of_an_unknown_filesystem_is_refused():
     with pytest.raises(DataError) as refusal:
         find_shards("nowhere://bucket/a.csv")
     message = str(refusal.value)
-    assert message.startswith("nowhere://bucket/a.csv: found an address that does not open (")
+    assert message.startswith("nowhere://bucket/a.csv: found a URI that cannot be opened (")
     assert message.endswith("); check it")
 
 
@@ -252,7 +254,7 @@ def test_two_stars_stand_for_whole_folders_only(tmp_path):
 def test_several_arguments_are_read_in_the_order_given(tree):
     (tree / "data.txt").write_text("data")
     arguments = [f"{tree}/sub/part-*.csv", str(tree / "data.txt"), f"file://{tree}/b.csv"]
-    assert found_each(arguments) == [
+    assert find_names_and_paths(arguments) == [
         ("sub/part-1.csv", tree / "sub/part-1.csv"),
         ("sub/part-12.csv", tree / "sub/part-12.csv"),
         ("data.txt", tree / "data.txt"),
@@ -260,15 +262,15 @@ def test_several_arguments_are_read_in_the_order_given(tree):
     ]
 
 
-def found_each(arguments):
+def find_names_and_paths(arguments):
     return [(shard.name, Path(shard.path)) for shard in find_shards(arguments)]
 
 
 @pytest.mark.parametrize("sort", [sorted, lambda names: sorted(names, reverse=True)])
-def test_what_the_shell_makes_of_a_glob_is_named_as_the_glob_names_it(tree, sort, monkeypatch):
+def test_files_listed_by_the_shell_have_the_names_of_the_glob(tree, sort, monkeypatch):
     monkeypatch.chdir(tree)
     names = sort(["sub/part-1.csv", "sub/part-12.csv"])
-    assert [name for name, _ in found_each(names)] == [Path(name).name for name in names]
+    assert [name for name, _ in find_names_and_paths(names)] == [Path(name).name for name in names]
 
 
 def test_files_of_one_name_from_several_folders_keep_their_folders(tmp_path, monkeypatch):
@@ -277,9 +279,14 @@ def test_files_of_one_name_from_several_folders_keep_their_folders(tmp_path, mon
         (tmp_path / folder / "day.csv").write_text("y,x_1")
     monkeypatch.chdir(tmp_path / "a")
     names = ["b/day.csv", "b/c/day.csv", "a/day.csv"]
-    assert sorted(name for name, _ in found_each(["../a", "../b"])) == sorted(names)
-    assert [name for name, _ in found_each([f"{tmp_path}/{name}" for name in names])] == names
-    assert [name for name, _ in found_each(["../b/day.csv", "../b/c"])] == ["day.csv", "c/day.csv"]
+    assert sorted(name for name, _ in find_names_and_paths(["../a", "../b"])) == sorted(names)
+    assert [
+        name for name, _ in find_names_and_paths([f"{tmp_path}/{name}" for name in names])
+    ] == names
+    assert [name for name, _ in find_names_and_paths(["../b/day.csv", "../b/c"])] == [
+        "day.csv",
+        "c/day.csv",
+    ]
 
 
 def test_one_argument_in_a_list_is_that_argument(tree):
@@ -292,7 +299,7 @@ def test_one_argument_in_a_list_is_that_argument(tree):
 def test_a_file_that_two_arguments_name_is_refused(tree, again, monkeypatch):
     (tree / "link.csv").symlink_to(tree / "b.csv")
     monkeypatch.chdir(tree)
-    with pytest.raises(DataError, match=r"csv: found a file that is named twice; name it once"):
+    with pytest.raises(DataError, match=r"csv: found a file that is given twice; give it once"):
         find_shards(["b.csv", again.format(tree=tree) or str(tree)])
 
 
@@ -311,9 +318,7 @@ def test_a_file_that_two_arguments_name_is_refused(tree, again, monkeypatch):
         ("nowhere/*.csv", "nowhere/a.csv", True),
     ],
 )
-def test_where_an_argument_would_find_a_file_is_known_before_it_is_there(
-    tree, monkeypatch, data, file, finds
-):
+def test_finder_says_which_argument_would_find_a_file(tree, monkeypatch, data, file, finds):
     monkeypatch.chdir(tree)
     for named in (data, f"file://{tree}/{data}"):
         assert finder(["b.csv", named])(Path(file).absolute()) == (named if finds else None)

@@ -14,7 +14,7 @@ quickly = settings(max_examples=30, database=None)
 
 @cache
 def large_sample():
-    """10,000 rows of each class."""
+    """Draw 10,000 rows of each class."""
     values, names = cylinder_bell_funnel(30_000, seed=0)
     return {name: values[names == name] for name in CLASSES}
 
@@ -79,12 +79,12 @@ def test_every_timepoint_has_the_published_mean(name):
 
 
 @pytest.mark.parametrize(("name", "area"), [("cylinder", 390), ("bell", 195), ("funnel", 195)])
-def test_the_plateau_holds_both_its_ends(name, area):
+def test_the_plateau_includes_both_ends(name, area):
     # 6 times the mean of b - a + 1, which is 65; half of it under a ramp.
     assert large_sample()[name].sum(axis=1).mean() == pytest.approx(area, abs=4)
 
 
-def test_a_cylinder_stands_at_6_give_or_take_a_standard_normal():
+def test_a_cylinder_has_height_6_plus_a_standard_normal():
     inside = large_sample()["cylinder"][:, 32:48]  # every [a, b] holds t = 33..48
     heights = inside.mean(axis=1)
     assert heights.mean() == pytest.approx(6, abs=0.05)

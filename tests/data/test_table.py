@@ -70,14 +70,14 @@ def test_the_texts_of_missing_cells_are_missing_to_pandas(text):
 
 
 @pytest.mark.parametrize("value", [None, float("nan"), "", " ", "nan", "NA", "None", "<NA>"])
-def test_a_missing_cell_is_known(value):
+def test_texts_of_missing_cells_are_recognised(value):
     assert is_missing(value)
     is_name = isinstance(value, str) and bool(value.strip())
     assert is_missing(value, texts=False) != is_name
 
 
 @pytest.mark.parametrize("value", ["none", "null_class", 0, False, "0", "N", "no"])
-def test_what_is_no_missing_cell(value):
+def test_other_texts_are_not_missing_cells(value):
     assert not is_missing(value)
 
 

@@ -13,7 +13,7 @@ CLASS_NAMES = st.text(
 )
 
 
-def rows_of(path):
+def read_rows(path):
     with path.open(newline="", encoding="utf-8") as file:
         return list(csv.reader(file))
 
@@ -40,7 +40,7 @@ def test_no_row_is_lost_or_moved_by_the_number_of_shards(data, classes, tmp_path
     series = [[i, -i] for i in range(len(classes))]
     folder = tmp_path_factory.mktemp("shards") / "new"
     write_shards(folder, classes, series, n_shards)
-    parts = [rows_of(path) for path in sorted(folder.iterdir())]
+    parts = [read_rows(path) for path in sorted(folder.iterdir())]
     assert len(parts) == n_shards
     assert all(header == ["y", "x_1", "x_2"] for header, *_ in parts)
     sizes = [len(rows) for _, *rows in parts]
@@ -51,12 +51,12 @@ def test_no_row_is_lost_or_moved_by_the_number_of_shards(data, classes, tmp_path
     ]
 
 
-def test_a_folder_that_holds_something_is_refused_and_left_alone(tmp_path):
+def test_a_folder_that_is_not_empty_is_refused_and_not_changed(tmp_path):
     (tmp_path / "mine.txt").write_text("mine")
     with pytest.raises(OutputError) as refusal:
         write_shards(tmp_path, ["a"], [[1]], 1)
     assert str(refusal.value) == (
-        f"{tmp_path}: holds something already; add --overwrite, or name another --output"
+        f"{tmp_path}: is not empty; add --overwrite, or choose another --output"
     )
     assert [path.name for path in tmp_path.iterdir()] == ["mine.txt"]
 

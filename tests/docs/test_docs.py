@@ -163,7 +163,7 @@ def test_what_the_page_quotes_of_more_than_a_shard_is_what_is_told(tmp_path, mon
         "PATH: found no shard": ["bare"],
         "PATH: found a link": ["link.csv"],
         "PATH: found a pipe": ["fifo"],
-        "URI: found an address": ["nowhere://bucket"],
+        "URI: found a URI": ["nowhere://bucket"],
         "FILE: found a file that cannot": ["broken.parquet"],
         "FILE: found bytes": ["latin.csv"],
         "FILE: found a zip": ["zip.csv"],

@@ -127,6 +127,8 @@ def test_what_would_be_there_twice_is_refused(keep):
 
 def test_an_unknown_name_is_told_with_those_that_there_are(tmp_path):
     shard = shard_of(values_of(2).assign(y="ant", when=1), tmp_path / "a.csv")
-    with pytest.raises(DataError, match=r"a.csv: found no column 'w'; beside values there are"):
+    with pytest.raises(
+        DataError, match=r"a.csv: found no column 'w'; besides its values, the file has"
+    ):
         predict_shard(classifier_of("names"), shard, tmp_path / "p.csv", ["w"])
     assert not (tmp_path / "p.csv").exists()

@@ -100,7 +100,7 @@ def test_what_is_no_array_of_numbers_is_refused(values):
 )
 @pytest.mark.parametrize("as_given", [np.asarray, np.ndarray.tolist], ids=["array", "list"])
 def test_a_value_that_is_not_finite_in_32_bits_is_refused(value, shown, as_given):
-    found = f"found {shown}, which is no finite 32-bit number; give every series all its values"
+    found = f"found {shown}, which is not a finite 32-bit number; give every series all its values"
     values = as_given(with_value(value))
     assert refusal(values) == f"row 4, column x_7: {found}"
     assert refusal(values, SOURCE) == f"shards/b.csv, row 104, column x_7: {found}"
@@ -290,7 +290,7 @@ def test_a_table_of_names_has_the_answers_of_an_array():
         np.testing.assert_array_equal(using.predict_proba(same), expected)
     numbered = pd.DataFrame(values)
     np.testing.assert_array_equal(using.predict_proba(numbered), expected)
-    told = f"found a table without 1 value column of the model, {names[-1]}; name its columns"
+    told = f"found a table without 1 value column of the model, {names[-1]}; use the model's"
     assert refusal(table.iloc[:, :-1].assign(id=1.0)).startswith(told)
     assert "found a table without 12 value columns" in refusal(table.add_prefix("t"))
 

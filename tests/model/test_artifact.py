@@ -281,7 +281,7 @@ def test_saving_makes_the_folders_above_and_fills_an_empty_one(tmp_path):
 def test_saving_over_a_file_is_refused_and_leaves_it(tmp_path):
     path = tmp_path / "model"
     path.write_text("mine")
-    with pytest.raises(OutputError, match="is a file; name a folder"):
+    with pytest.raises(OutputError, match="is a file; choose a folder"):
         tiny_artifact().save(path)
     assert path.read_text() == "mine"
     assert names(tmp_path) == ["model"]
@@ -290,7 +290,7 @@ def test_saving_over_a_file_is_refused_and_leaves_it(tmp_path):
 def test_saving_over_a_folder_of_other_files_is_refused_and_leaves_it(tmp_path):
     folder = saved(tmp_path)
     (folder / "notes.txt").write_text("mine")
-    with pytest.raises(OutputError, match=r"holds notes\.txt, which would be lost"):
+    with pytest.raises(OutputError, match=r"contains notes\.txt, which would be lost"):
         tiny_artifact(seed=1).save(folder)
     assert_equal(Artifact.load(folder), tiny_artifact())
     assert names(tmp_path) == ["model"]

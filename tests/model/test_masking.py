@@ -181,7 +181,7 @@ def test_a_row_without_values_and_an_infinite_one_are_refused(artifact):
     classifier = Classifier(artifact)
     values = unequal(4)[0]
     values[2] = np.nan
-    with pytest.raises(DataError, match="row 3: found no value at all; leave the row out"):
+    with pytest.raises(DataError, match="row 3: found a row without any value; remove the row"):
         classifier.predict(values)
     values[2], values[3, 5] = 0.0, np.inf
     with pytest.raises(DataError, match="row 4, column x_6: found inf"):

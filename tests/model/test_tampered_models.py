@@ -260,7 +260,7 @@ def test_what_is_no_regular_file_is_refused_at_once(tmp_path, name):
     path = folder / name
     path.unlink()
     os.mkfifo(path)
-    assert f"no readable {name} (it is no regular file)" in refusal(folder)
+    assert f"no readable {name} (it is not a regular file)" in refusal(folder)
     for target in ("/dev/zero", "/dev/stdin", "/dev/tty", path.name, tmp_path, "absent"):
         path.unlink()
         path.symlink_to(target)

@@ -93,7 +93,7 @@ def test_a_users_mistake_is_one_line_with_exit_code_2_and_nothing_written(
     data, model = folder / "data", folder / "run" / "model"
     output = tmp_path / "out"
     mistakes = {
-        f"{shard}, row 4, column x_12: found 'oops'; write a number there or leave the row out": [
+        f"{shard}, row 4, column x_12: found 'oops'; write a number or remove the row": [
             "train", "--train", bad],
         f"{tmp_path / 'none'}: found nothing; check the path": [
             "train", "--train", tmp_path / "none"],

@@ -76,7 +76,7 @@ def test_a_fault_in_any_shard_comes_out_of_ray_as_one_plain_error(load_all, tmp_
     with pytest.raises(DataError) as refused:
         load_all(folder)
     assert str(refused.value) == (
-        f"{shard}, row 5, column x_3: found 'broken'; write a number there or leave the row out"
+        f"{shard}, row 5, column x_3: found 'broken'; write a number or remove the row"
     )
 
 

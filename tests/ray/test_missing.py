@@ -27,9 +27,7 @@ def test_gaps_are_trained_on_and_predicted_as_shorter_series_are(tmp_path, job):
     asked = ["--train", tmp_path / "train", "--output", run, "--cpus-per-worker", "1"]
     refused = job("train", *asked, *flags_of(TINY, epochs=8))
     assert refused.returncode == 2
-    assert "found an empty cell; write a number there or leave the row out, or train" in (
-        refused.stderr
-    )
+    assert "found an empty cell; write a number or remove the row, or train" in (refused.stderr)
     assert not run.exists()
     done = job("train", *asked, *flags_of(TINY, epochs=8, missing="mask"))
     assert done.returncode == 0, done.stderr

@@ -213,7 +213,9 @@ def test_columns_are_kept_as_they_are(tmp_path, model):
 
 def test_other_lengths_are_refused_before_any_prediction(tmp_path, model):
     data = write(tmp_path / "data", waves(9).drop(columns="x_12"))
-    with pytest.raises(DataError, match=r"found 11 value columns, without x_12; give it the 12"):
+    with pytest.raises(
+        DataError, match=r"found 11 value columns \(missing: x_12\); the file must have the 12"
+    ):
         predict(str(data), model=str(model), output=str(tmp_path / "out"))
     assert not (tmp_path / "out").exists()
 
@@ -253,9 +255,9 @@ def test_what_can_be_refused_without_ray_is_and_leaves_nothing(tmp_path, model):
     for output, message in refused.items():
         with pytest.raises(OutputError, match=message):
             predict(str(data), model=str(model), output=output)
-    with pytest.raises(DataError, match=r"part-000.csv: found no column 'id'; beside values"):
+    with pytest.raises(DataError, match=r"part-000.csv: found no column 'id'; besides its values"):
         predict(str(data), model=str(model), output=str(tmp_path / "out"), keep_columns=["id"])
-    with pytest.raises(DataError, match=r"part-001.csv: found a file that is named twice"):
+    with pytest.raises(DataError, match=r"part-001.csv: found a file that is given twice"):
         predict(
             [str(data), str(data / "part-001.csv")], model=str(model), output=str(tmp_path / "out")
         )

@@ -161,7 +161,7 @@ def test_a_second_ctrl_c_ends_a_training_at_once_and_it_can_go_on(in_terminal, d
     began = time.monotonic()
     assert terminal.exit_code() == 130
     assert time.monotonic() - began < 10
-    assert last_line(terminal.shown) == "lstmfcn: ended at once"
+    assert last_line(terminal.shown) == "lstmfcn: stopped at once"
     with suppress(ProcessLookupError):
         os.kill(worker, signal.SIGCONT)
     wait_until(lambda: not train_workers(), "the end of the workers")

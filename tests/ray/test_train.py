@@ -175,10 +175,12 @@ def test_training_continues_from_a_model_and_says_what_applies(tmp_path, caplog)
     assert third.scaler == old.scaler
     assert third.training["train_sha256"] != new.training["train_sha256"]
     strange = write(tmp_path / "strange", waves(60).rename(columns={"x_12": "x_99"}))
-    with pytest.raises(DataError, match=r"without x_12, with x_99 beside them"):
+    with pytest.raises(DataError, match=r"\(missing: x_12; unexpected: x_99\)"):
         run(tmp_path, strange, "fourth", model=str(first / "model"))
     fewer = write(tmp_path / "fewer", waves(60).drop(columns="y_3"))
-    with pytest.raises(DataError, match=r"found 2 label columns, without y_3; .* y_1, y_2, y_3"):
+    with pytest.raises(
+        DataError, match=r"found 2 label columns \(missing: y_3\); .* y_1, y_2, y_3"
+    ):
         run(tmp_path, fewer, "fifth", model=str(first / "model"))
     assert not (tmp_path / "fourth").exists()
     assert not (tmp_path / "fifth").exists()

@@ -102,7 +102,7 @@ def test_an_earlier_report_is_replaced_where_asked_for_and_gives_the_same_bytes(
     (out / "report.html").write_text("earlier")
     (out / "hardest_99.png").write_text("a drawing that the new report has not")
     assert command(model, data, out) == 2
-    told = f"{out}/report.html: is there already; add --overwrite, or name another --output"
+    told = f"{out}/report.html: exists already; add --overwrite or choose another --output"
     assert told in capsys.readouterr().err
     assert (out / "report.html").read_text() == "earlier"
     assert command(model, data, out, "--overwrite") == 0
@@ -168,7 +168,7 @@ def test_what_is_not_of_a_report_stays(odd, tmp_path, capsys):
         ),
         ({"output": "data"}, "holds part-0.csv, which is of no report"),
         ({"output": "data/part-0.csv/out"}, "cannot be written (Not a directory)"),
-        ({"output": "data/part-0.csv"}, "is a file; name a folder"),
+        ({"output": "data/part-0.csv"}, "is a file; choose a folder"),
     ],
 )
 def test_what_cannot_be_is_refused_in_one_line_and_leaves_nothing(tmp_path, capsys, change, told):

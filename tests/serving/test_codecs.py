@@ -92,7 +92,7 @@ def test_a_number_half_way_between_two_is_rounded_once():
         (CSV, "", "found no rows; send at least one series"),
         (CSV, HEADER, "found no rows; send at least one series"),
         (CSV, b"\xff\xfe", "found bytes that are not UTF-8; send the body as UTF-8"),
-        (CSV, "1,2", "row 1: found 2 cells; the header has 12 columns: give the row as many"),
+        (CSV, "1,2", "row 1: found 2 cells; the header has 12 columns: write one cell for each"),
         (CSV, f"{LINE}\n{LINE},1", "row 2: found 13 cells; the header has 12 columns: give the"),
         (CSV, LINE.replace("3", "three", 1), "row 1, column x_2: found 'three'; write a number"),
         (
@@ -101,7 +101,7 @@ def test_a_number_half_way_between_two_is_rounded_once():
             "row 2, column x_6: found an em",
         ),
         (CSV, f"id,{HEADER}\na,{LINE},5", "row 1: found 14 cells; the header has 13 columns"),
-        (CSV, f"x_1,x_2\n{LINE}", "found 2 value columns, without x_0, x_3, ... x_11 (10"),
+        (CSV, f"x_1,x_2\n{LINE}", "found 2 value columns (missing: x_0, x_3, ... x_11 (10"),
         (JSON, "", "found invalid JSON"),
         (JSON, "[" * 100_000, "found invalid JSON"),
         (JSON, "[1]", "found no list of instances"),
@@ -278,8 +278,8 @@ def test_other_rows_of_whole_numbers_are_read(row):
     [
         (CSV, ",".join(f"t_{i}" for i in range(12)), "found a header of other columns (t_0, t_1"),
         (CSV, "time,a,b,c,d,e,f,g,h,i,j,k", "found a header of other columns (time, a, ... k"),
-        ("text/csv; header=present", LINE, "found numbers in place of column names (0.5, -1.25"),
-        ("text/csv; header=absent", HEADER, "row 1: found a second header; leave the row out"),
+        ("text/csv; header=present", LINE, "found numbers instead of column names (0.5, -1.25"),
+        ("text/csv; header=absent", HEADER, "row 1: found a second header; remove the row"),
     ],
 )
 def test_a_header_is_found_by_its_names_or_named_by_the_client(kind, first, message):
@@ -376,7 +376,7 @@ def test_missing_values_of_csv_are_marked_as_in_shards(marker):
     for body in (f"{marker},2,3", f"x_2,id,x_1,x_3\n2,7,{marker},3", f"\n{marker},2,3\n"):
         found = decoded("text/csv", body, schema=schema)
         np.testing.assert_array_equal(found, [[np.nan, 2, 3]])
-    with pytest.raises(DataError, match=r"row 1, column x_1: found '-'; write a number there"):
+    with pytest.raises(DataError, match=r"row 1, column x_1: found '-'; write a number"):
         decoded("text/csv", "-,2,3", schema=schema)
     refusing = schema.model_copy(update={"missing": "refuse"})
     with pytest.raises(DataError, match="row 1, column x_1: found"):

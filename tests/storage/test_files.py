@@ -42,7 +42,7 @@ def half_write_a_folder(path, error):
         raise error
 
 
-def test_whole_file_takes_its_place_only_at_the_end(tmp_path):
+def test_atomic_write_takes_its_place_only_at_the_end(tmp_path):
     path = tmp_path / "new.json"
     with atomic_write(path) as unfinished:
         unfinished.write_text("content")
@@ -53,13 +53,13 @@ def test_whole_file_takes_its_place_only_at_the_end(tmp_path):
     assert names(tmp_path) == ["new.json"]
 
 
-def test_whole_file_makes_the_folders_above(tmp_path):
+def test_atomic_write_makes_the_folders_above(tmp_path):
     with atomic_write(tmp_path / "a" / "b" / "new.json") as unfinished:
         unfinished.write_text("content")
     assert (tmp_path / "a" / "b" / "new.json").read_text() == "content"
 
 
-def test_whole_file_replaces_the_old_content(tmp_path):
+def test_atomic_write_replaces_the_old_content(tmp_path):
     path = tmp_path / "file.json"
     path.write_text("old and longer")
     with atomic_write(path) as unfinished:
@@ -70,7 +70,7 @@ def test_whole_file_replaces_the_old_content(tmp_path):
 
 
 @pytest.mark.parametrize("error", [BodyError, KeyboardInterrupt])
-def test_whole_file_leaves_the_old_content_when_the_body_raises(tmp_path, error):
+def test_atomic_write_leaves_the_old_content_when_the_body_raises(tmp_path, error):
     path = tmp_path / "file.json"
     path.write_text("old")
     with pytest.raises(error):
@@ -79,13 +79,13 @@ def test_whole_file_leaves_the_old_content_when_the_body_raises(tmp_path, error)
     assert names(tmp_path) == ["file.json"]
 
 
-def test_whole_file_leaves_nothing_when_the_body_raises_and_nothing_was_there(tmp_path):
+def test_atomic_write_leaves_nothing_when_the_body_raises(tmp_path):
     with pytest.raises(BodyError):
         half_write_a_file(tmp_path / "file.json", BodyError)
     assert names(tmp_path) == []
 
 
-def test_whole_file_refuses_the_path_of_a_folder(tmp_path):
+def test_atomic_write_refuses_the_path_of_a_folder(tmp_path):
     path = tmp_path / "folder"
     path.mkdir()
     with pytest.raises(OutputError) as refusal, atomic_write(path) as unfinished:
@@ -94,7 +94,7 @@ def test_whole_file_refuses_the_path_of_a_folder(tmp_path):
     assert names(tmp_path) == ["folder"]
 
 
-def test_whole_file_tells_that_the_disk_refused(tmp_path):
+def test_atomic_write_reports_errors_of_the_disk(tmp_path):
     path = tmp_path / "file.json"
     with pytest.raises(OutputError) as refusal:
         half_write_a_file(path, OSError(28, "No space left on device"))
@@ -122,7 +122,7 @@ def test_atomic_directory_makes_the_folders_above(tmp_path):
     assert (tmp_path / "a" / "b" / "model" / "a.json").read_text() == "a"
 
 
-def test_atomic_directory_replaces_a_folder_all_of_whose_files_it_writes_anew(tmp_path):
+def test_atomic_directory_replaces_a_folder_with_the_same_files(tmp_path):
     path = tmp_path / "model"
     path.mkdir()
     (path / "a.json").write_text("old")
@@ -147,7 +147,7 @@ def test_atomic_directory_leaves_the_old_folder_when_the_body_raises(tmp_path, e
     assert names(tmp_path) == ["model"]
 
 
-def test_atomic_directory_leaves_nothing_when_the_body_raises_and_nothing_was_there(tmp_path):
+def test_atomic_directory_leaves_nothing_when_the_body_raises(tmp_path):
     with pytest.raises(BodyError):
         half_write_a_folder(tmp_path / "model", BodyError)
     assert names(tmp_path) == []
@@ -176,11 +176,11 @@ def test_new_folder_refuses_a_full_folder_and_a_file(tmp_path, path):
     with pytest.raises(OutputError) as refusal:
         new_folder(tmp_path / path)
     assert str(refusal.value) == (
-        f"{tmp_path / path}: holds something already; add --overwrite, or name another --output"
+        f"{tmp_path / path}: is not empty; add --overwrite, or choose another --output"
     )
 
 
-def test_sync_takes_files_and_folders_and_refuses_what_is_not_there(tmp_path):
+def test_sync_takes_files_and_folders_that_exist(tmp_path):
     (tmp_path / "file").write_text("content")
     sync(tmp_path / "file")
     sync(tmp_path)
@@ -197,13 +197,15 @@ def test_a_folder_named_by_a_link_is_replaced_where_the_link_points(tmp_path):
     assert {path.name for path in tmp_path.iterdir()} == {"real", "link"}
 
 
-def test_a_folder_that_holds_anything_else_is_never_replaced(tmp_path):
+def test_a_folder_with_other_files_is_never_replaced(tmp_path):
     standing = tmp_path / "standing"
     (standing / "deep").mkdir(parents=True)
     (standing / "deep" / "work").write_text("of years")
     (standing / "new").write_text("old")
     with (
-        pytest.raises(OutputError, match="standing: holds deep, which would be lost; name another"),
+        pytest.raises(
+            OutputError, match="standing: contains deep, which would be lost; choose another folder"
+        ),
         atomic_directory(standing) as folder,
     ):
         (folder / "new").write_text("x")
@@ -217,7 +219,7 @@ def test_the_current_folder_and_those_above_are_never_replaced(tmp_path, monkeyp
     current = tmp_path / "current"
     current.mkdir()
     monkeypatch.chdir(current)
-    refused = pytest.raises(OutputError, match="is the current folder or above it")
+    refused = pytest.raises(OutputError, match="is the current folder or contains it")
     with refused, atomic_directory(Path(place)):
         pass
     assert current.exists()
@@ -227,7 +229,7 @@ def test_the_current_folder_and_those_above_are_never_replaced(tmp_path, monkeyp
 @pytest.mark.parametrize(
     "place", ["/proc/lstmfcn", "/proc/self/a/b", "{tmp}/file/out", "{tmp}/gone"]
 )
-def test_what_could_not_be_written_is_known_before(tmp_path, place):
+def test_unwritable_paths_are_refused_before_writing(tmp_path, place):
     (tmp_path / "file").touch()
     (tmp_path / "gone").symlink_to("/proc/none")
     path = Path(place.format(tmp=tmp_path))
@@ -237,7 +239,7 @@ def test_what_could_not_be_written_is_known_before(tmp_path, place):
     assert sorted(tmp_path.rglob("*")) == before
 
 
-def test_what_can_be_written_leaves_nothing_behind(tmp_path, monkeypatch):
+def test_checking_a_writable_path_leaves_nothing_behind(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     for path in (tmp_path / "new/folder", Path("new"), tmp_path):
         refuse_unwritable(path)
@@ -258,8 +260,8 @@ def test_what_can_be_written_leaves_nothing_behind(tmp_path, monkeypatch):
         ),
     ],
 )
-def test_a_uri_is_no_output(uri):
-    with pytest.raises(OutputError, match=r"name one on storage that every machine reaches$"):
+def test_a_uri_is_refused_as_output(uri):
+    with pytest.raises(OutputError, match=r"give a folder on storage that all machines share$"):
         local_path(uri)
     with pytest.raises(OutputError):
         local_path(Path(uri) / "model")
@@ -267,7 +269,7 @@ def test_a_uri_is_no_output(uri):
 
 @pytest.mark.parametrize("uri", ["file:///data/run", "file:/data/run", "FILE://data"])
 def test_a_file_uri_is_to_be_written_as_a_path(uri):
-    with pytest.raises(ModelError, match=r"^found .*; write the path alone, without file:$"):
+    with pytest.raises(ModelError, match=r"^found .*; write the path without file:$"):
         local_path(uri, ModelError)
 
 
@@ -313,7 +315,7 @@ for k in range(100_000):
 """
 
 
-def test_a_folder_that_is_replaced_is_there_at_each_moment_even_when_its_writer_is_killed(tmp_path):
+def test_a_folder_is_complete_at_every_moment_while_it_is_replaced(tmp_path):
     path = tmp_path / "model"
     with atomic_directory(path) as unfinished:
         (unfinished / "content").write_text("first")
@@ -359,5 +361,5 @@ def test_only_a_regular_file_of_bounded_size_is_read(tmp_path):
         read_regular(tmp_path / "file", 4)
     os.mkfifo(tmp_path / "pipe")
     for path in (tmp_path / "pipe", Path("/dev/zero"), tmp_path):
-        with pytest.raises(OSError, match=r"no regular file|Is a directory"):
+        with pytest.raises(OSError, match=r"not a regular file|Is a directory"):
             read_regular(path, 5)

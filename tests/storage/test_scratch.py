@@ -22,7 +22,7 @@ with scratch_folder() as folder:
 
 @pytest.fixture(autouse=True)
 def temporary(tmp_path, monkeypatch):
-    """A folder for temporary files of this test's own, as TMPDIR names it."""
+    """Set TMPDIR to a folder of this test."""
     monkeypatch.setenv("TMPDIR", str(tmp_path))
     monkeypatch.setattr(tempfile, "tempdir", None)
     return tmp_path
@@ -30,7 +30,7 @@ def temporary(tmp_path, monkeypatch):
 
 @pytest.fixture
 def holder():
-    """Another process that holds a folder, and the folder."""
+    """Start another process with a scratch folder; give the process and its folder."""
     with subprocess.Popen(
         [sys.executable, "-c", HOLDER], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
     ) as process:
@@ -49,7 +49,7 @@ def test_a_folder_is_its_users_alone_and_ends_with_its_block(temporary):
     assert not any(temporary.iterdir())
 
 
-def test_what_a_killed_process_left_is_removed_by_the_next_and_what_others_hold_stays(holder):
+def test_folders_of_killed_processes_are_removed_by_the_next(holder):
     process, held = holder
     with scratch_folder():
         assert held.exists()
@@ -61,7 +61,7 @@ def test_what_a_killed_process_left_is_removed_by_the_next_and_what_others_hold_
         assert folder.exists()
 
 
-def test_what_nobody_is_known_to_have_made_stays(temporary):
+def test_folders_without_a_lock_are_not_removed(temporary):
     for name in ("ours", "pipe", "held"):
         (temporary / f"lstmfcn-{name}").mkdir()
     os.mkfifo(temporary / "lstmfcn-pipe" / ".held")
@@ -75,21 +75,21 @@ def test_what_nobody_is_known_to_have_made_stays(temporary):
 
 
 def test_a_folder_for_sockets_is_short(temporary, monkeypatch):
-    with scratch_folder(most_bytes=30) as folder:
+    with scratch_folder(max_bytes=30) as folder:
         assert folder.parent == Path("/tmp")
         assert len(str(folder)) <= 30
-    with scratch_folder(most_bytes=300) as folder:
+    with scratch_folder(max_bytes=300) as folder:
         assert folder.parent == temporary
     monkeypatch.setattr(os, "access", lambda *_: False)
-    with pytest.raises(ResourceError) as refusal, scratch_folder(most_bytes=30):
+    with pytest.raises(ResourceError) as refusal, scratch_folder(max_bytes=30):
         pass
     assert str(refusal.value) == (
-        f"the folder for temporary files, {temporary}, has too long a path for sockets, and /tmp "
-        "cannot be written to; set TMPDIR to a folder of a short path"
+        f"the path of the folder for temporary files, {temporary}, is too long for sockets, and "
+        "/tmp is not writable; set TMPDIR to a folder with a short path"
     )
 
 
-def test_no_folder_for_temporary_files_is_told_in_a_line(monkeypatch):
+def test_a_missing_folder_for_temporary_files_is_reported_in_one_line(monkeypatch):
     def none():
         raise FileNotFoundError
 
@@ -97,5 +97,5 @@ def test_no_folder_for_temporary_files_is_told_in_a_line(monkeypatch):
     with pytest.raises(ResourceError) as refusal, scratch_folder():
         pass
     assert str(refusal.value) == (
-        "no folder for temporary files can be written to; set TMPDIR to one that can"
+        "no folder for temporary files is writable; set TMPDIR to a writable folder"
     )

@@ -17,18 +17,20 @@ def test_a_module_of_the_name_of_a_package_is_refused(tmp_path, name):
     path = tmp_path / name
     path.parent.mkdir(exist_ok=True)
     path.write_text("raise RuntimeError")
-    with pytest.raises(UserError, match=rf"^{path}: Python would take it for the package "):
+    with pytest.raises(
+        UserError, match=rf"^{path}: Python would import it instead of the package "
+    ):
         refuse_shadows(tmp_path)
 
 
-def test_other_files_and_folders_are_of_no_concern(tmp_path):
+def test_other_files_and_folders_are_ignored(tmp_path):
     for name in ("data.py", "ray", "torch.csv", "train.py"):
         (tmp_path / name).touch()
     (tmp_path / "numpy").mkdir()
     refuse_shadows(tmp_path)
 
 
-def test_a_clone_of_the_repository_is_no_shadow_of_itself():
+def test_a_clone_of_the_repository_does_not_shadow_itself():
     refuse_shadows(REPOSITORY)
 
 
@@ -44,6 +46,6 @@ def test_as_a_module_the_command_refuses_before_it_imports_them(tmp_path, name):
         check=False,
     )
     assert done.returncode == 2
-    line = f"{tmp_path / name}: Python would take it for the package {Path(name).stem}; "
+    line = f"{tmp_path / name}: Python would import it instead of the package {Path(name).stem}; "
     assert done.stderr.startswith(f"lstmfcn: {line}")
     assert done.stderr.count("\n") == 1

@@ -175,7 +175,7 @@ def test_a_strange_line_is_told_with_its_number(tmp_path, line):
 
 def test_what_is_no_text_file_is_told_in_a_line(tmp_path):
     os.mkfifo(tmp_path / EVENTS)
-    with pytest.raises(OutputError, match="it is no regular file"):
+    with pytest.raises(OutputError, match="it is not a regular file"):
         SweepLog(tmp_path)
     (tmp_path / EVENTS).unlink()
     (tmp_path / EVENTS).write_bytes(b"\xff\xfe")
