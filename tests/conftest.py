@@ -21,6 +21,9 @@ WITH_A_RAY_OF_THEIR_OWN = {
     *("test_readme", "test_serve", "test_serve_beside", "test_serve_deploy"),
 }
 
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+"""Threads of PyTorch that wait leave the CPU to other processes, of which tests start many."""
+
 settings.register_profile("suite", deadline=None)
 settings.load_profile("suite")
 

@@ -135,7 +135,8 @@ class Classifier:
         logits are rounded there.
 
         Args:
-            values, source: as for `predict_proba`.
+            values: as for `predict_proba`.
+            source: as for `predict_proba`.
 
         Raises:
             DataError: what `predict_proba` refuses, or a part that overflows.

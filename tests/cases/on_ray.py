@@ -39,6 +39,7 @@ def cases() -> Iterator[Case]:
     yield Case("predict", "the output within the input", _output_within)
     yield Case("predict", "the rate", _rate)
     yield Case("report", "1 shard", _one_shard)
+    yield Case("data arguments", "train a.csv b.csv", _several("{0} {1}"))
     yield Case("data arguments", "train --train a.csv b.csv", _several("--train {0} {1}"))
     yield Case(
         "data arguments", "train --train a.csv --train b.csv", _several("--train {0} --train {1}")

@@ -331,6 +331,7 @@ def _arguments() -> Iterator[Case]:
     yield Case("data arguments", "-", lambda *_: refused(run("check", "-"), "-"))
 
     def positional(inputs: Path, folder: Path) -> None:
-        refused(run("train", inputs / "base.csv", "--output", folder / "run"), "--train")
+        gone = inputs / "gone.csv"
+        refused(run("train", inputs / "base.csv", gone, "--output", folder / "run"), str(gone))
 
     yield Case("data arguments", "train data", positional)
