@@ -115,7 +115,7 @@ def run(
     from lstmfcn.training.ensemble import combine_members
 
     torch.set_num_threads(1)
-    each = hyperparameters.of_members()
+    each = hyperparameters.split_into_members()
     members = [network(folder, member, n_channels, models) for member in each]
     artifact = members[0] if len(members) == 1 else combine_members(members, hyperparameters, {})
     values, names = read(folder / "TEST.tsv", n_channels)
@@ -126,7 +126,7 @@ def run(
         "accuracy": round(float((np.array(predicted) == names).mean()), 6),
         "epochs": hyperparameters.epochs,
         "seconds": round(sum(member.training["seconds"] for member in members), 1),
-        "parameters": sum(parameter.numel() for parameter in artifact.network().parameters()),
+        "parameters": sum(parameter.numel() for parameter in artifact.build_network().parameters()),
     }
 
 

@@ -99,7 +99,7 @@ def with_statistics(artifact: Artifact, batches: list[torch.Tensor]) -> Artifact
     import torch
 
     plain = artifact.hyperparameters.model_copy(update={"batch_norm_momentum": PLAIN_MEAN})
-    network = replace(artifact, hyperparameters=plain).network()
+    network = replace(artifact, hyperparameters=plain).build_network()
     uncounted = {
         name: torch.zeros_like(tensor) if name.endswith("num_batches_tracked") else tensor
         for name, tensor in network.state_dict().items()

@@ -261,7 +261,7 @@ class Hyperparameters(BaseModel):
         except ValidationError as error:
             raise HyperparameterError(format_validation_error(error)) from error
 
-    def of_members(self) -> list[Hyperparameters]:
+    def split_into_members(self) -> list[Hyperparameters]:
         """Those that each member is trained with: a single network's are these.
 
         What `POST_TRAINING` says is done to the ensemble, not to its members.
@@ -278,22 +278,22 @@ class Hyperparameters(BaseModel):
         ]
 
     @property
-    def view_of_one(self) -> SingleViewName:
-        """What one network sees; an ensemble's members are told by `of_members`."""
+    def single_view(self) -> SingleViewName:
+        """What one network sees; an ensemble's members are told by `split_into_members`."""
         return cast(SingleViewName, self.view)
 
-    def network_for(self, n_channels: int) -> NetworkName:
+    def resolve_network(self, n_channels: int) -> NetworkName:
         """The network for series of so many channels."""
         if self.network != "auto":
             return self.network
         return "lstm-fcn" if n_channels == 1 else "mlstm-fcn"
 
     @property
-    def fits_decision(self) -> bool:
+    def has_post_training(self) -> bool:
         """Whether anything of `POST_TRAINING` is asked for."""
         return any(getattr(self, name) for name in POST_TRAINING)
 
-    def refuse_fitting(self, has_validation: bool) -> None:
+    def validate_post_training(self, has_validation: bool) -> None:
         """Refuse `POST_TRAINING` where there is nothing to fit.
 
         Raises:
@@ -310,7 +310,7 @@ class Hyperparameters(BaseModel):
                 f"fit-thresholds: the task is {self.task}; only multilabel has thresholds"
             )
 
-    def flags(self) -> dict[str, Any]:
+    def to_flags(self) -> dict[str, Any]:
         """The values under the names that users write, with hyphens."""
         return {to_flag(name): value for name, value in self.model_dump().items()}
 

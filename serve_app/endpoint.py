@@ -186,7 +186,9 @@ class Endpoint:
     def _read(self, model: LoadedModel, kind: ContentType, body: bytes) -> FloatArray:
         """The series of a body, float32 (N, V)."""
         classifier = model.classifier
-        return classifier.checked(decode(kind, body, classifier.schema, self._limits.max_rows))
+        return classifier.validate_input(
+            decode(kind, body, classifier.schema, self._limits.max_rows)
+        )
 
     async def _read_beside(self, model: LoadedModel, kind: ContentType, body: bytes) -> FloatArray:
         """The same in another thread, one body at a time: each takes many times its memory."""
@@ -237,7 +239,7 @@ class Endpoint:
                 "version": model.version,
                 "schema": artifact.schema.model_dump(mode="json"),
                 "scaler": artifact.scaler.model_dump(mode="json"),
-                "hyperparameters": artifact.hyperparameters.flags(),
+                "hyperparameters": artifact.hyperparameters.to_flags(),
                 "decision": artifact.decision.model_dump(mode="json"),
                 "metrics": artifact.metrics,
                 "content_types": TYPES,

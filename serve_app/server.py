@@ -18,7 +18,7 @@ from lstmfcn.console import is_verbose, pluralize, print_result, print_status
 from lstmfcn.data.schema import SeriesSchema
 from lstmfcn.errors import ModelError, ResourceError
 from lstmfcn.hyperparameters import InferencePrecision
-from lstmfcn.model.artifact import Artifact, model_folder
+from lstmfcn.model.artifact import Artifact, find_model_folder
 from lstmfcn.signals import end_at_next
 from serve_app.access import own_names, read_token, refuse_no_origins
 from serve_app.haproxy import ProxyName, claim_ports, serve_environment
@@ -237,7 +237,7 @@ def parse_model_arguments(models: Sequence[str]) -> dict[str, str]:
             name, directory = DEFAULT_NAME, model
         if name in found:
             raise ModelError(f"--model: found {name!r} twice; name each, as in --model NAME=DIR")
-        found[name] = str(model_folder(directory).absolute())
+        found[name] = str(find_model_folder(directory).absolute())
     return found
 
 

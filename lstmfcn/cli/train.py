@@ -81,7 +81,7 @@ def train(
     """
     from lstmfcn.distributed.requests import Resources
     from lstmfcn.distributed.train import train as train_on_ray
-    from lstmfcn.training.progress import summary
+    from lstmfcn.training.progress import summary_lines
     from lstmfcn.training.run_directory import CURVE, METRICS, MODEL
 
     kept = train_on_ray(
@@ -97,7 +97,7 @@ def train(
     )
     folder = Path(output).absolute()
     print_result(
-        *summary(kept),
+        *summary_lines(kept),
         *model_lines(folder / MODEL),
         model=str(folder / MODEL),
         metrics_file=str(folder / METRICS),

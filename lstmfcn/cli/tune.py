@@ -88,7 +88,7 @@ def tune(
     from lstmfcn.distributed.requests import Limits, Resources
     from lstmfcn.distributed.tune import tune as tune_on_ray
     from lstmfcn.training.run_directory import MODEL
-    from lstmfcn.tuning.progress import best_lines
+    from lstmfcn.tuning.progress import format_best
     from lstmfcn.tuning.sweep import TRIALS, SweepConfig, SweepLog
 
     best, objective = tune_on_ray(
@@ -112,7 +112,7 @@ def tune(
     record, (first, *_) = SweepConfig.load(folder), SweepLog(folder).trials
     defaults = first if record and record.defaults_first and first.number == 1 else None
     print_result(
-        *best_lines(best, objective, defaults),
+        *format_best(best, objective, defaults),
         *model_lines(folder / MODEL),
         model=str(folder / MODEL),
         trials=str(folder / TRIALS),

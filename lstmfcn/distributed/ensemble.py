@@ -27,7 +27,7 @@ from lstmfcn.training.calibration import calibrate
 from lstmfcn.training.collective import SingleProcess
 from lstmfcn.training.ensemble import combine_members, member_weights
 from lstmfcn.training.metrics_log import EpochMetrics, MetricsWriter, mean_metrics, read_metrics
-from lstmfcn.training.run_directory import CHECKPOINTS, METRICS, MODEL, member_folders
+from lstmfcn.training.run_directory import CHECKPOINTS, METRICS, MODEL, list_member_folders
 
 logger = logging.getLogger(__name__)
 
@@ -84,7 +84,7 @@ def train_members(run: WorkerJob, data: DatasetRefs, allotment: WorkerResources)
 
 
 def _runs_of_members(run: WorkerJob) -> list[WorkerJob]:
-    members = run.hyperparameters.of_members()
+    members = run.hyperparameters.split_into_members()
     weights = member_weights(run.initial_weights, len(members)) if run.initial_weights else None
     return [
         replace(
@@ -95,7 +95,7 @@ def _runs_of_members(run: WorkerJob) -> list[WorkerJob]:
             output=folder,
         )
         for k, (hyperparameters, folder) in enumerate(
-            zip(members, member_folders(run.output, len(members)), strict=True)
+            zip(members, list_member_folders(run.output, len(members)), strict=True)
         )
     ]
 
@@ -125,7 +125,7 @@ def _combine_members(run: WorkerJob, data: DatasetRefs) -> EpochMetrics:
     """Save the members as one model, and the means of their metrics; returns the model's own."""
     torch.set_num_threads(run.threads)
     rows, held_out = ray.get(data.training), ray.get(data.validation)
-    folders = member_folders(run.output, run.hyperparameters.members)
+    folders = list_member_folders(run.output, run.hyperparameters.members)
     batches = {"train": EvaluationLoader(rows)}
     if held_out:
         batches["valid"] = EvaluationLoader(held_out)

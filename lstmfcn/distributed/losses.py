@@ -11,7 +11,7 @@ from typing import cast
 from ray import exceptions
 
 from lstmfcn.errors import LstmfcnError, ResourceError
-from lstmfcn.training.checkpoints import newest_position
+from lstmfcn.training.checkpoints import find_newest_position
 
 LOST = (
     exceptions.RayActorError,
@@ -110,7 +110,7 @@ class RestartBudget:
         self, checkpoints: Path, once: str, often: str, tell: Callable[[str], None] = logger.info
     ) -> None:
         self._checkpoints, self._once, self._often, self._tell = checkpoints, once, often, tell
-        self._count, self._before = 0, newest_position(checkpoints, tell)
+        self._count, self._before = 0, find_newest_position(checkpoints, tell)
 
     def count(self, reason: str) -> None:
         """One more.
@@ -118,7 +118,7 @@ class RestartBudget:
         Raises:
             ResourceError: it is the third without progress.
         """
-        now = newest_position(self._checkpoints, self._tell)
+        now = find_newest_position(self._checkpoints, self._tell)
         self._count = self._count + 1 if now == self._before else 1
         self._before = now
         if self._count == _LOSSES_WITHOUT_PROGRESS:

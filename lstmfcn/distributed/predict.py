@@ -299,5 +299,5 @@ def evaluate(model: str, data: Data) -> dict[str, Any]:
                 progress.ended(sum(len(part.probabilities) for part in found))
     probabilities = np.concatenate([part.probabilities for part in parts])
     labels = np.concatenate([part.labels for part in parts])
-    decided = make_task(artifact.schema, decision=artifact.decision).decide(probabilities)
+    decided = make_task(artifact.schema, decision=artifact.decision).predict_labels(probabilities)
     return compute_metrics(artifact.schema, labels, probabilities, decided)

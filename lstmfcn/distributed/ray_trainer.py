@@ -286,7 +286,7 @@ class _Relay:
 
     def look(self, *, ended: bool = False) -> None:
         """Report, where there is an epoch more; the last one when the training has ended."""
-        found = Checkpoints(self._run.output / CHECKPOINTS).newest()
+        found = Checkpoints(self._run.output / CHECKPOINTS).load_newest()
         if found is None:
             return
         (epoch, _), state = found

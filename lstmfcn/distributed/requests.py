@@ -19,7 +19,7 @@ from lstmfcn.distributed.own_ray import refuse_more_than_this_machine
 from lstmfcn.errors import DataError, ModelError, ResourceError
 from lstmfcn.hyperparameters import Hyperparameters, fine_tune_with
 from lstmfcn.storage.files import local_path
-from lstmfcn.training.run_directory import RunConfig, TrackerName, refuse_used
+from lstmfcn.training.run_directory import RunConfig, TrackerName, refuse_existing_run
 from lstmfcn.tuning.search_space import SearchSpace
 from lstmfcn.tuning.sweep import Objective, SweepConfig
 
@@ -135,7 +135,7 @@ class TrainRequest:
         """
         if self.train is None:
             raise DataError("no training data", "name it with --train")
-        refuse_used(folder)
+        refuse_existing_run(folder)
         if resume:
             logger.info("%s: nothing to resume there; starting anew", folder)
         return RunConfig(
@@ -192,7 +192,7 @@ def read_inputs(record: RunConfig) -> TrainInputs:
         start = Artifact.load(record.model)
         continued = fine_tune_with(start.hyperparameters, record.hyperparameters, logger.info)
         record = record.model_copy(update={"hyperparameters": continued})
-    record.hyperparameters.refuse_fitting(record.validation is not None)
+    record.hyperparameters.validate_post_training(record.validation is not None)
     schema = start.schema if start else None
     wanted = record.hyperparameters
     training = open_dataset(

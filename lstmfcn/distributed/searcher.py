@@ -95,11 +95,11 @@ class ResumableSearcher(Searcher):
 
     def _tell(self, trial: TrialResult) -> None:
         if self._has_defaults(trial.number):
-            if trial.counts and self._space.holds(trial.hyperparameters):
+            if trial.eligible and self._space.holds(trial.hyperparameters):
                 self._inner.add_evaluated_point(trial.hyperparameters, trial.objective)
             return
-        result = {self.metric: trial.objective} if trial.counts else None
-        self._inner.on_trial_complete(str(trial.number), result, error=not trial.counts)
+        result = {self.metric: trial.objective} if trial.eligible else None
+        self._inner.on_trial_complete(str(trial.number), result, error=not trial.eligible)
 
     def suggest(self, trial_id: str) -> dict[str, Any]:
         """The next trial's configuration."""

@@ -17,7 +17,13 @@ from lstmfcn.errors import OutputError
 from lstmfcn.hyperparameters import Hyperparameters
 from lstmfcn.storage.files import local_path
 from lstmfcn.tracking.follow import tracked_members, tracking
-from lstmfcn.training.run_directory import MODEL, RunConfig, TrackerName, run_folder, run_position
+from lstmfcn.training.run_directory import (
+    MODEL,
+    RunConfig,
+    TrackerName,
+    find_run_position,
+    hold_run_folder,
+)
 from lstmfcn.tuning.sweep import SweepConfig
 
 if TYPE_CHECKING:
@@ -68,17 +74,17 @@ def train(
     if record is None:
         record = asked.begin(folder, resume)
     else:
-        resumed = record.resumed_with(hyperparameters)
+        resumed = record.apply_resume_changes(hyperparameters)
         record = asked.found_at(record).model_copy(update={"hyperparameters": resumed})
         if done := _finished_metrics(folder, record):
             if record.track:
-                with run_folder(folder), _tracking(folder, record, resumed=True):
+                with hold_run_folder(folder), _tracking(folder, record, resumed=True):
                     pass  # sends what could not be sent before
             return done
     resources.refuse_more_than_this_machine()
     request = CheckedTraining(read_inputs(record), folder, resources, checkpoint_every_s, began)
     with (
-        run_folder(folder),
+        hold_run_folder(folder),
         _tracking(folder, request.inputs.record, resumed=known is not None),
         ray_runtime(meanwhile="lstmfcn.distributed.train_driver") as ray_stays,
     ):
@@ -95,7 +101,7 @@ def _tracking(folder: Path, record: RunConfig, *, resumed: bool) -> AbstractCont
 def _finished_metrics(folder: Path, record: RunConfig) -> EpochMetrics | None:
     """The metrics of a run that has nothing left to do; else tell where it goes on."""
     epochs, members = record.hyperparameters.epochs, record.hyperparameters.members
-    position = run_position(folder, members, logger.info)
+    position = find_run_position(folder, members, logger.info)
     if position.epoch >= epochs and (folder / MODEL).exists():
         from lstmfcn.model.artifact import Artifact
 

@@ -30,7 +30,7 @@ from lstmfcn.model.artifact import Artifact
 from lstmfcn.signals import in_thread
 from lstmfcn.storage.scratch import scratch_folder
 from lstmfcn.training.calibration import calibration_summary
-from lstmfcn.training.checkpoints import newest_position
+from lstmfcn.training.checkpoints import find_newest_position
 from lstmfcn.training.metrics_log import EpochMetrics, mean_metrics, read_metrics, tail_metrics
 from lstmfcn.training.progress import Progress
 from lstmfcn.training.run_directory import (
@@ -40,8 +40,8 @@ from lstmfcn.training.run_directory import (
     MODEL,
     STOP,
     RunConfig,
-    member_folders,
-    run_position,
+    find_run_position,
+    list_member_folders,
 )
 from lstmfcn.training.state import selection_loss
 
@@ -88,7 +88,7 @@ def run(request: CheckedTraining, ray_stays: bool) -> EpochMetrics:
         finally:
             if not ray_stays:
                 training.abandon()
-    if request.inputs.record.hyperparameters.fits_decision:
+    if request.inputs.record.hyperparameters.has_post_training:
         for line in calibration_summary(Artifact.load(request.folder / MODEL)):
             logger.info(line)
     return best
@@ -142,8 +142,8 @@ def _follow(request: CheckedTraining, training: Future[EpochMetrics], at_once: i
     """
     hyperparameters = request.inputs.record.hyperparameters
     epochs, members = hyperparameters.epochs, hyperparameters.members
-    folders = member_folders(request.folder, members)
-    done = [newest_position(folder / CHECKPOINTS).epoch for folder in folders]
+    folders = list_member_folders(request.folder, members)
+    done = [find_newest_position(folder / CHECKPOINTS).epoch for folder in folders]
     progress = Progress(epochs * members, sum(done), request.began, at_once)
     begun, ended = threading.Event(), threading.Event()
     training.add_done_callback(lambda _: begun.set())
@@ -195,8 +195,8 @@ def _stop(
     except TimeoutError:
         logger.info("the workers did not stop in %g s", seconds)
     members = request.inputs.record.hyperparameters.members
-    told = f"stopped after {run_position(request.folder, members)}"
-    if lost := sum(map(_epochs_lost, member_folders(request.folder, members))):
+    told = f"stopped after {find_run_position(request.folder, members)}"
+    if lost := sum(map(_epochs_lost, list_member_folders(request.folder, members))):
         told += f": no checkpoint could be written; {pluralize(lost, 'epoch')} after it will be "
         told += "trained again"
     began = RunConfig.load(request.folder) is not None
@@ -216,7 +216,7 @@ def _epochs_lost(folder: Path) -> int:
     """Epochs that were reported, and that no checkpoint has."""
     path = folder / METRICS
     history = read_metrics(path) if path.exists() else []
-    done = newest_position(folder / CHECKPOINTS).epoch
+    done = find_newest_position(folder / CHECKPOINTS).epoch
     return sum(metrics["epoch"] > done for metrics in history)
 
 

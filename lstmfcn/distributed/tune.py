@@ -14,7 +14,7 @@ from lstmfcn.hyperparameters import Hyperparameters, to_flag
 from lstmfcn.storage.files import local_path
 from lstmfcn.tracking.base import TrackedRun
 from lstmfcn.tracking.follow import tracking
-from lstmfcn.training.run_directory import RunConfig, TrackerName, refuse_changes, run_folder
+from lstmfcn.training.run_directory import RunConfig, TrackerName, hold_run_folder, refuse_changes
 from lstmfcn.tuning.plotter import sweep_plotter
 from lstmfcn.tuning.sweep import (
     Objective,
@@ -69,11 +69,11 @@ def tune(
         raise OutputError(f"{folder}: holds a training, not a sweep; name another --output")
     if record is None or known is None:
         record = asked.begin(folder, resume)
-        sweep = SweepConfig.of(search, hyperparameters.model_fields_set)
+        sweep = SweepConfig.create(search, hyperparameters.model_fields_set)
     else:
         refuse_changes(record.hyperparameters, hyperparameters)
         record = asked.found_at(record)
-        sweep = known.resumed_with(search)
+        sweep = known.apply_resume_changes(search)
     Objective(sweep.metric).refuse_unknown(record.validation is not None)
     space = sweep.search_space()
     if record.model:
@@ -82,7 +82,7 @@ def tune(
     inputs = read_inputs(record)
     refuse_ensembles(inputs.record.hyperparameters)
     request = CheckedSweep(inputs, sweep, space, folder, resources, limits)
-    with run_folder(folder):
+    with hold_run_folder(folder):
         log = SweepLog(folder)
         with (
             tracking(
@@ -116,7 +116,7 @@ def tracked_trials(
     fixed: Hyperparameters, events: Sequence[TrialStarted | TrialResult]
 ) -> list[TrackedRun]:
     """A sweep, and its trials so far, of which some were asked for and some have ended."""
-    flags = fixed.flags()
+    flags = fixed.to_flags()
     runs = {"": TrackedRun("", flags)}
     for event in list(events):  # the sweep adds to them
         name = str(trial_folder(Path(), event.number))

@@ -149,7 +149,7 @@ def _finish(
         reasons = dict.fromkeys(trial.reason or trial.status for trial in trials)
         raise TrainingError(f"no trial finished: {'; '.join(reasons) or 'out of time'}")
     artifact = Artifact.load(trial_folder(request.folder, best.number) / MODEL)
-    if artifact.hyperparameters.fits_decision:
+    if artifact.hyperparameters.has_post_training:
         held_out = data[artifact.hyperparameters.scaling].validation
         with reporting_losses("a machine that held the validation rows"):
             artifact = calibrate(artifact, ray.get(held_out))

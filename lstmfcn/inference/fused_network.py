@@ -45,7 +45,7 @@ class FusedNorm(NamedTuple):
     shift: Tensor
 
     @classmethod
-    def of(cls, norm: BatchNorm) -> FusedNorm:
+    def fuse(cls, norm: BatchNorm) -> FusedNorm:
         """What a batch norm is after training, in float64."""
         mean = cast(Tensor, norm.running_mean).double()
         variance = cast(Tensor, norm.running_var).double()
@@ -93,7 +93,7 @@ class FusedNetwork(NamedTuple):
     blocks: list[Callable[[Tensor], Tensor]]
 
     @classmethod
-    def of(cls, network: LSTMFCN, dtype: torch.dtype = torch.float32) -> FusedNetwork:
+    def fuse(cls, network: LSTMFCN, dtype: torch.dtype = torch.float32) -> FusedNetwork:
         """Fold a network; the folding itself is computed in float64.
 
         Args:
@@ -119,12 +119,12 @@ class FusedNetwork(NamedTuple):
             [_block(layer, n_seen) for layer in convolutions],
         )
 
-    def logits(self, x: Tensor) -> Tensor:
+    def compute_logits(self, x: Tensor) -> Tensor:
         """Logits, float32 (N, K), of scaled series (N, C * T)."""
         channels, mask = self._seen(self._channels(x))
         return self._head(self._lstm(channels, mask), self._fcn(channels, mask), mask)
 
-    def parts(self, x: Tensor) -> LogitTerms:
+    def compute_terms(self, x: Tensor) -> LogitTerms:
         """Logits of scaled series (N, C * T), and what they are the sum of.
 
         A mean over time and one linear layer follow the filters, so that layer may as well come
@@ -190,19 +190,19 @@ class FusedEnsemble(NamedTuple):
     members: list[FusedNetwork]
 
     @classmethod
-    def of(cls, network: LSTMFCN | Ensemble, dtype: torch.dtype = torch.float32) -> FusedEnsemble:
-        """Fold a network, or each member of an ensemble, as `FusedNetwork.of` does."""
+    def fuse(cls, network: LSTMFCN | Ensemble, dtype: torch.dtype = torch.float32) -> FusedEnsemble:
+        """Fold a network, or each member of an ensemble, as `FusedNetwork.fuse` does."""
         members = network.members if isinstance(network, Ensemble) else [network]
-        return cls([FusedNetwork.of(cast(LSTMFCN, member), dtype) for member in members])
+        return cls([FusedNetwork.fuse(cast(LSTMFCN, member), dtype) for member in members])
 
-    def logits(self, x: Tensor) -> Tensor:
+    def compute_logits(self, x: Tensor) -> Tensor:
         """The mean of the members' logits, float32 (N, K), of scaled series (N, C * T)."""
-        first, *others = (member.logits(x) for member in self.members)
+        first, *others = (member.compute_logits(x) for member in self.members)
         return torch.stack([first, *others]).mean(dim=0) if others else first
 
-    def parts(self, x: Tensor) -> LogitTerms:
+    def compute_terms(self, x: Tensor) -> LogitTerms:
         """Logits of scaled series (N, C * T), and the means of the members' parts."""
-        first, *others = (member.parts(x) for member in self.members)
+        first, *others = (member.compute_terms(x) for member in self.members)
         if not others:
             return first
         return LogitTerms(
@@ -267,7 +267,7 @@ def _fuse_lstm(layer: nn.Module) -> FusedLayer:
 
 
 def _fuse_block(block: ConvolutionBlock) -> FusedLayer:
-    norm, convolution = FusedNorm.of(block.batch_norm), block.convolution
+    norm, convolution = FusedNorm.fuse(block.batch_norm), block.convolution
     weight = convolution.weight.detach().double() * norm.scale[:, None, None, None]
     bias = cast(Tensor, convolution.bias).detach().double()
     return FusedLayer(weight, bias * norm.scale + norm.shift, block.padding)

@@ -19,7 +19,11 @@ from sklearn.metrics import (
 
 from lstmfcn.data.schema import SeriesSchema
 from lstmfcn.data.table import Array, FloatArray
-from lstmfcn.training.calibration import calibration_error, confidences, one_vs_rest
+from lstmfcn.training.calibration import (
+    compute_calibration_error,
+    compute_confidences,
+    to_one_vs_rest,
+)
 
 
 def compute_metrics(
@@ -42,7 +46,7 @@ def compute_metrics(
         support of each), and for one class a row the confusion_matrix: true classes in rows,
         predicted ones in columns.
     """
-    columns = one_vs_rest(schema, labels, probabilities, decided)
+    columns = to_one_vs_rest(schema, labels, probabilities, decided)
     true, decided = columns.true, columns.decided
     scores = [_class_scores(*of_class) for of_class in zip(*(c.T for c in columns), strict=True)]
     right = true == decided
@@ -54,7 +58,9 @@ def compute_metrics(
     occurs = [bool(column.any()) for column in (true | decided).T]
     counted = [score["f1"] for score, counts in zip(scores, occurs, strict=True) if counts]
     found["macro_f1"] = float(np.mean(counted)) if counted else None
-    found["expected_calibration_error"] = calibration_error(*confidences(schema, columns))
+    found["expected_calibration_error"] = compute_calibration_error(
+        *compute_confidences(schema, columns)
+    )
     found["classes"] = dict(zip(schema.classes, scores, strict=True))
     if schema.task != "multilabel":
         matrix = confusion_matrix(

@@ -188,7 +188,7 @@ def export_onnx(artifact: Artifact, path: Path) -> None:
         raise ModelError("export: found a model with --missing mask, which ONNX files cannot be")
     graph = Graph()
     scaled = _scaled(graph, artifact.scaler, artifact.schema)
-    folded = FusedEnsemble.of(artifact.network().eval())
+    folded = FusedEnsemble.fuse(artifact.build_network().eval())
     logits = [_network(graph, scaled, member) for member in folded.members]
     graph.node("Mean", *logits, output="logits")
     _probabilities(graph, artifact.schema, artifact.decision.temperature)
@@ -219,7 +219,7 @@ def _network(graph: Graph, x: str, network: FusedNetwork) -> str:
     view = network.view
     image = graph.reshape(x, 0, network.n_channels, network.n_timepoints)
     if view.batch_norm is not None:
-        image = _differences(graph, image, FusedNorm.of(view.batch_norm))
+        image = _differences(graph, image, FusedNorm.fuse(view.batch_norm))
     if view.window > 1:
         image = _coarse(graph, image, network)
     hidden = graph.reshape(image, 0, network.n_channels * view.n_seen)

@@ -68,7 +68,7 @@ def predict_batches(
     for table, source in read_tables(shard, schema, labels, read_header_for(shard, schema), others):
         values = schema.encode_values(table, source)
         targets = schema.encode_labels(table, source) if labels else None
-        texts = kept_texts(schema, table, others)
+        texts = read_kept_columns(schema, table, others)
         yield PredictionBatch(classifier.predict_proba(values, source), targets, texts)
 
 
@@ -93,7 +93,8 @@ def predict_shard(
 ) -> int:
     """Write the predictions of one shard as a CSV file. Returns its number of rows.
 
-    The header is the columns to keep (`kept_names`), the label columns, then the same with p for y;
+    The header is the columns to keep (`name_kept_columns`), the label columns, then the same with p
+    for y;
     labels are 0 or 1. Where the model was trained on one column of class names: that column, then
     ``p_NAME`` for each class. The file appears whole or not at all, and is compressed where its
     name ends in .gz.
@@ -102,11 +103,13 @@ def predict_shard(
         DataError: the shard breaks the data contract. OutputError: the file cannot be written.
     """
     found = (
-        (part.others, prediction_rows(classifier, part.probabilities))
+        (part.others, format_predictions(classifier, part.probabilities))
         for part in predict_batches(classifier, shard, labels=False, others=keep)
     )
     schema = classifier.schema
-    return _write(output, [*kept_names(schema, keep), *prediction_columns(schema)], found)
+    return _write(
+        output, [*name_kept_columns(schema, keep), *list_prediction_columns(schema)], found
+    )
 
 
 def explain_shard(
@@ -114,18 +117,20 @@ def explain_shard(
 ) -> int:
     """Write what explains one shard's predictions as a CSV file. Returns its number of rows.
 
-    The header is the columns to keep, then `explanation_columns`. The file appears as that of
+    The header is the columns to keep, then `list_explanation_columns`. The file appears as that of
     `predict_shard` does. A few rows of all outputs are in memory at a time.
 
     Raises:
         DataError: the shard breaks the data contract. OutputError: the file cannot be written.
     """
     found = (
-        (others, explanation_rows(classifier, explanation))
+        (others, format_explanations(classifier, explanation))
         for explanation, others in explain_batches(classifier, shard, keep)
     )
     schema = classifier.schema
-    return _write(output, [*kept_names(schema, keep), *explanation_columns(schema)], found)
+    return _write(
+        output, [*name_kept_columns(schema, keep), *list_explanation_columns(schema)], found
+    )
 
 
 def explain_batches(
@@ -139,7 +144,7 @@ def explain_batches(
     schema, step = classifier.schema, chunk_rows(classifier.schema.n_values)
     for table, source in read_tables(shard, schema, False, read_header_for(shard, schema), others):
         values = schema.encode_values(table, source)
-        texts = kept_texts(schema, table, others)
+        texts = read_kept_columns(schema, table, others)
         for start in range(0, len(values), step):
             rows = slice(start, start + step)
             place = RowOrigin(source.file, source.rows_before + start)
@@ -168,13 +173,13 @@ def _write(
     return n_rows
 
 
-def prediction_columns(schema: SeriesSchema) -> list[str]:
+def list_prediction_columns(schema: SeriesSchema) -> list[str]:
     """The columns of a prediction: labels, then probabilities."""
     return [*schema.label_columns, *schema.probability_columns]
 
 
-def prediction_rows(classifier: Classifier, probabilities: FloatArray) -> list[list[str]]:
-    """Predictions (N, L) as text, a cell for each of `prediction_columns`.
+def format_predictions(classifier: Classifier, probabilities: FloatArray) -> list[list[str]]:
+    """Predictions (N, L) as text, a cell for each of `list_prediction_columns`.
 
     Labels are 0 or 1, or a class name. Probabilities have the fewest digits that give back the same
     32-bit number, in a form that is a number in JSON too.
@@ -183,11 +188,11 @@ def prediction_rows(classifier: Classifier, probabilities: FloatArray) -> list[l
     if schema.holds_names:
         labels = [[schema.classes[i]] for i in probabilities.argmax(axis=1).tolist()]
     else:
-        labels = [list(map(str, row)) for row in classifier.decide(probabilities).tolist()]
+        labels = [list(map(str, row)) for row in classifier.predict_labels(probabilities).tolist()]
     return [[*row, *map(str, shares)] for row, shares in zip(labels, probabilities, strict=True)]
 
 
-def explanation_columns(schema: SeriesSchema) -> list[str]:
+def list_explanation_columns(schema: SeriesSchema) -> list[str]:
     """The columns of an explanation: the class or label that it is of, and the parts.
 
     ``bias``, ``lstm`` and ``t_1`` to ``t_T`` add up to the logit of the predicted class; for
@@ -197,10 +202,10 @@ def explanation_columns(schema: SeriesSchema) -> list[str]:
     return ["explained", "bias", "lstm", *(f"t_{t + 1}" for t in range(schema.n_timepoints))]
 
 
-def explanation_rows(classifier: Classifier, explanation: Explanation) -> list[list[str]]:
-    """Explanations of N rows as text, a cell for each of `explanation_columns`.
+def format_explanations(classifier: Classifier, explanation: Explanation) -> list[list[str]]:
+    """Explanations of N rows as text, a cell for each of `list_explanation_columns`.
 
-    Numbers are written as those of `prediction_rows`.
+    Numbers are written as those of `format_predictions`.
     """
     outputs, n_rows = outputs_to_explain(classifier.schema), len(explanation.logits)
     chosen = np.zeros(n_rows, dtype=np.intp)
@@ -232,10 +237,10 @@ def validate_keep_columns(schema: SeriesSchema, keep: Sequence[str], explain: bo
     Raises:
         DataError: names the first.
     """
-    known = {*schema.value_columns, *prediction_columns(schema)}
+    known = {*schema.value_columns, *list_prediction_columns(schema)}
     if explain:
-        known.update(explanation_columns(schema))
-    for name, written in zip(keep, kept_names(schema, keep), strict=True):
+        known.update(list_explanation_columns(schema))
+    for name, written in zip(keep, name_kept_columns(schema, keep), strict=True):
         if written in known:
             raise DataError(
                 f"--keep-columns {name}",
@@ -266,12 +271,14 @@ class ShardProgress(Bar):
         self.draw(f"{speed:,.0f} rows/s", self._shards)
 
 
-def kept_names(schema: SeriesSchema, keep: Sequence[str]) -> list[str]:
+def name_kept_columns(schema: SeriesSchema, keep: Sequence[str]) -> list[str]:
     """What the columns are called in a prediction file: true labels stand beside predicted ones."""
     return [f"{name}_true" if name in schema.label_columns else name for name in keep]
 
 
-def kept_texts(schema: SeriesSchema, table: pa.Table, keep: Sequence[str]) -> list[list[str]]:
+def read_kept_columns(
+    schema: SeriesSchema, table: pa.Table, keep: Sequence[str]
+) -> list[list[str]]:
     """The cells of these columns as text, a list for each.
 
     Labels that are numbers are written as classes are (``1`` for 1.0); all else as `to_texts` does.
@@ -294,7 +301,7 @@ def to_texts(column: pa.ChunkedArray) -> list[str]:
         column, kind = column.cast(kind.value_type), kind.value_type
     if pa.types.is_floating(kind):  # a float32 has fewer digits than as Python's number
         numbers = column.to_numpy()
-        return ["" if np.isnan(pluralize) else str(pluralize) for pluralize in numbers]
+        return ["" if np.isnan(number) else str(number) for number in numbers]
     try:
         return list(map(_text, column.to_pylist()))
     except (OverflowError, ValueError):  # a date that Python's calendar does not reach

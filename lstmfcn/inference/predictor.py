@@ -71,7 +71,7 @@ class Classifier:
         dtype = _DTYPES[precision]
         if native_dtype(dtype) != dtype:
             logger.warning("this processor does not compute in %s; predicting in fp32", precision)
-        self._network = FusedEnsemble.of(artifact.network().eval(), dtype)
+        self._network = FusedEnsemble.fuse(artifact.build_network().eval(), dtype)
         recorded = artifact.training.get(ESTIMATOR, {}).get("columns")
         self._value_names = [artifact.schema.value_columns, *([recorded] if recorded else [])]
         _compute_in_one_thread_after_forking()
@@ -109,18 +109,18 @@ class Classifier:
             DataError: another number of values, a value that is not finite, or one so large
                 that computing overflows.
         """
-        probabilities = self.compute(self.checked(values, source))
+        probabilities = self.predict_validated(self.validate_input(values, source))
         self.refuse_overflow(probabilities, source)
         return probabilities
 
     @torch.inference_mode()
-    def compute(self, x: FloatArray) -> FloatArray:
-        """Probabilities (N, L) of series (N, V) that `checked` has passed; nan for overflows."""
+    def predict_validated(self, x: FloatArray) -> FloatArray:
+        """Predict validated series (N, V): probabilities (N, L), nan in rows that overflow."""
         found = np.empty((len(x), len(self.schema.probability_columns)), dtype=np.float32)
         step = chunk_rows(self.schema.n_values)
         for start in range(0, len(x), step):
             scaled = self.artifact.scaler.transform(x[start : start + step])
-            logits = self._network.logits(torch.tensor(scaled))
+            logits = self._network.compute_logits(torch.tensor(scaled))
             chunk = found[start : start + step]
             chunk[:] = self._task.probabilities(logits).numpy()
             _mark_overflows(chunk, x[start : start + step], scaled)
@@ -140,20 +140,20 @@ class Classifier:
         Raises:
             DataError: what `predict_proba` refuses, or a part that overflows.
         """
-        explanation = self.compute_explanation(self.checked(values, source))
+        explanation = self.explain_validated(self.validate_input(values, source))
         self.refuse_overflow(self.probabilities(explanation.logits), source)
         return explanation
 
     @torch.inference_mode()
-    def compute_explanation(self, x: FloatArray) -> Explanation:
-        """Explanation of series (N, V) that `checked` has passed; logits nan for overflows."""
+    def explain_validated(self, x: FloatArray) -> Explanation:
+        """Explain validated series (N, V); the logits are nan in rows that overflow."""
         n_outputs, n_timepoints = self._task.n_outputs, self.schema.n_timepoints
         found = Explanation.empty(len(x), n_outputs, n_timepoints)
         step = chunk_rows(self.schema.n_values)
         for start in range(0, len(x), step):
             rows = slice(start, start + step)
             scaled = self.artifact.scaler.transform(x[rows])
-            parts = self._network.parts(torch.tensor(scaled))
+            parts = self._network.compute_terms(torch.tensor(scaled))
             found.logits[rows] = parts.logits.numpy()
             found.lstm[rows] = parts.lstm.numpy()
             found.timepoints[rows] = parts.timepoints.numpy()
@@ -169,9 +169,9 @@ class Classifier:
         found: FloatArray = self._task.probabilities(torch.tensor(logits)).numpy()
         return found
 
-    def decide(self, probabilities: FloatArray) -> npt.NDArray[np.int8]:
+    def predict_labels(self, probabilities: FloatArray) -> npt.NDArray[np.int8]:
         """The 0/1 labels (N, L) that follow from probabilities (N, L)."""
-        return self._task.decide(probabilities)
+        return self._task.predict_labels(probabilities)
 
     def predict(self, values: npt.ArrayLike) -> npt.NDArray[np.int8] | npt.NDArray[np.str_]:
         """Labels of unscaled series, (N, V) or (N, C, T).
@@ -184,9 +184,9 @@ class Classifier:
             classes = np.array(self.schema.classes)
             names: npt.NDArray[np.str_] = classes[probabilities.argmax(axis=1)]
             return names
-        return self.decide(probabilities)
+        return self.predict_labels(probabilities)
 
-    def checked(self, values: npt.ArrayLike, source: RowOrigin = RowOrigin()) -> FloatArray:
+    def validate_input(self, values: npt.ArrayLike, source: RowOrigin = RowOrigin()) -> FloatArray:
         """Series, (N, V) or (N, C, T), as float32 (N, V), channel after channel.
 
         A table is matched by the names of its columns, as shards are: their order is free, and

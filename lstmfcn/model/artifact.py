@@ -27,7 +27,7 @@ from lstmfcn.data.scaler import Scaler
 from lstmfcn.data.schema import SeriesSchema
 from lstmfcn.errors import ModelError
 from lstmfcn.hyperparameters import Hyperparameters
-from lstmfcn.model.description import FORMAT_VERSION, checksum, read_description
+from lstmfcn.model.description import FORMAT_VERSION, compute_checksum, read_description
 from lstmfcn.model.network import LSTMFCN, Ensemble, build_network
 from lstmfcn.model.task import Decision, make_task
 from lstmfcn.model.weights_file import read_weights
@@ -63,7 +63,7 @@ class Artifact:
     sha256: str = ""
     decision: Decision = Decision()
 
-    def network(self) -> LSTMFCN | Ensemble:
+    def build_network(self) -> LSTMFCN | Ensemble:
         """The network with these weights.
 
         Raises:
@@ -96,7 +96,7 @@ class Artifact:
         weights = safetensors.torch.save(tensors)
         description = {
             "format_version": FORMAT_VERSION,
-            "hyperparameters": self.hyperparameters.flags(),
+            "hyperparameters": self.hyperparameters.to_flags(),
             "schema": self.schema.model_dump(mode="json"),
             "scaler": self.scaler.model_dump(mode="json"),
             **self._fitted_decision(),
@@ -110,7 +110,7 @@ class Artifact:
             },
             "weights_sha256": hashlib.sha256(weights).hexdigest(),
         }
-        description["description_sha256"] = checksum(description)
+        description["description_sha256"] = compute_checksum(description)
         (directory / WEIGHTS_FILE).write_bytes(weights)
         text = json.dumps(description, indent=2, allow_nan=False)
         (directory / DESCRIPTION_FILE).write_text(text + "\n", encoding="utf-8")
@@ -128,7 +128,7 @@ class Artifact:
             ModelError: it is missing, incomplete, damaged, of another format version, or no model
                 that can answer.
         """
-        folder = model_folder(directory)
+        folder = find_model_folder(directory)
         with _readable(folder, DESCRIPTION_FILE) as path:
             described = read_description(path)
         with _readable(folder, WEIGHTS_FILE) as path:
@@ -145,7 +145,7 @@ class Artifact:
         )
 
 
-def model_folder(named: Path | str) -> Path:
+def find_model_folder(named: Path | str) -> Path:
     """The model directory that the user names, by itself or by the folder of its run or sweep.
 
     Raises:

@@ -20,7 +20,7 @@ from lstmfcn.errors import ModelError, shown
 from lstmfcn.hyperparameters import Hyperparameters, format_validation_error
 from lstmfcn.model.task import Decision, make_task
 from lstmfcn.model.weight_shapes import TensorShape, expected_tensors
-from lstmfcn.model.weights_file import damaged
+from lstmfcn.model.weights_file import damage_error
 from lstmfcn.storage.files import read_regular
 
 FORMAT_VERSION = 1
@@ -85,14 +85,14 @@ def read_description(path: Path) -> Description:
         metrics=_part(written, "metrics", _METRICS, path),
         training=_part(written, "training", _TRAINING, path),
         weights_sha256=_part(written, "weights_sha256", _CHECKSUM, path),
-        sha256=checksum(written),
+        sha256=compute_checksum(written),
     )
     for fault in _faults(described):
         raise ModelError(f"{path}: {fault}; copy the model directory again or train anew")
     return described
 
 
-def checksum(description: dict[str, Any]) -> str:
+def compute_checksum(description: dict[str, Any]) -> str:
     """That of a description, of all fields but its own.
 
     Raises:
@@ -116,10 +116,10 @@ def _verified(text: bytes, path: Path) -> dict[str, Any]:
                 "load it with the lstmfcn that wrote it"
             )
         stated = written.pop("description_sha256", None)
-        if stated != checksum(written):
-            raise damaged(path)
+        if stated != compute_checksum(written):
+            raise damage_error(path)
     except (ValueError, RecursionError) as error:
-        raise damaged(path) from error
+        raise damage_error(path) from error
     return written
 
 

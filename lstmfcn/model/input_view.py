@@ -53,9 +53,9 @@ class InputView(nn.Module):
         if self.window > 1:
             x = _windows(x, self.window).nanmean(dim=3)
         if self.batch_norm is None:
-            return MaskedSeries.of(x) if self.masks else (x, None)
+            return MaskedSeries.from_values(x) if self.masks else (x, None)
         x = differences(x)
-        seen, mask = MaskedSeries.of(x) if self.masks else (x, None)
+        seen, mask = MaskedSeries.from_values(x) if self.masks else (x, None)
         image = self.batch_norm(seen.unsqueeze(2), mask)
         return (image if mask is None else image * mask).squeeze(2), mask
 

@@ -56,7 +56,7 @@ class BatchNorm(nn.BatchNorm2d):
         return super().forward(x)
 
     def _masked(self, x: Tensor, mask: Tensor) -> Tensor:
-        found = Statistics.of(x.float(), mask)
+        found = Statistics.compute(x.float(), mask)
         with torch.no_grad():
             momentum = cast(float, self.momentum)
             cast(Tensor, self.running_mean).lerp_(found.mean, momentum)
@@ -144,7 +144,7 @@ class SqueezeExcite(nn.Module):
 
     def __init__(self, n_filters: int) -> None:
         super().__init__()
-        between = n_between(n_filters)
+        between = bottleneck_size(n_filters)
         self.squeeze = nn.Linear(n_filters, between, bias=False)
         self.excite = nn.Linear(between, n_filters, bias=False)
         for layer in (self.squeeze, self.excite):
@@ -158,7 +158,7 @@ class SqueezeExcite(nn.Module):
         return weighted
 
 
-def n_between(n_filters: int) -> int:
+def bottleneck_size(n_filters: int) -> int:
     """Units between the block's two layers."""
     return max(1, n_filters // _REDUCTION)
 

@@ -24,7 +24,7 @@ class MaskedSeries(NamedTuple):
     mask: Tensor
 
     @classmethod
-    def of(cls, channels: Tensor) -> MaskedSeries:
+    def from_values(cls, channels: Tensor) -> MaskedSeries:
         """Of series (N, C, T) in which missing values are nan."""
         missing = channels.isnan()
         mask = ~missing.all(dim=1)
@@ -56,7 +56,7 @@ class Statistics(NamedTuple):
     unbiased: Tensor
 
     @classmethod
-    def of(cls, x: Tensor, mask: Tensor) -> Statistics:
+    def compute(cls, x: Tensor, mask: Tensor) -> Statistics:
         """Of (N, C, 1, T), float32."""
         n = mask.sum()
         mean = (x * mask).sum(dim=(0, 2, 3)) / n

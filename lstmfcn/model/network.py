@@ -184,8 +184,8 @@ class LSTMFCN(nn.Module):
         h = hyperparameters
         self.n_channels, self.n_timepoints = n_channels, n_timepoints
         masks = h.missing == "mask"
-        self.view = InputView(h.view_of_one, n_channels, n_timepoints, masks, h.batch_norm_momentum)
-        network = h.network_for(n_channels)
+        self.view = InputView(h.single_view, n_channels, n_timepoints, masks, h.batch_norm_momentum)
+        network = h.resolve_network(n_channels)
         shuffled = self.view.n_seen > n_channels
         self.lstm = LSTMBranch(
             self.view.n_seen if shuffled else n_channels,
@@ -232,7 +232,7 @@ def build_network(
     """The network of hyperparameters, with initial weights: an ensemble where it has members."""
     members = [
         LSTMFCN(member, n_timepoints, n_outputs, n_channels)
-        for member in hyperparameters.of_members()
+        for member in hyperparameters.split_into_members()
     ]
     return Ensemble(members) if len(members) > 1 else members[0]
 

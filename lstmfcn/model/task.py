@@ -44,7 +44,7 @@ class Task(ABC):
     """One kind of classification.
 
     Args:
-        weights: what each class weighs in the loss, as `class_weights` gives them.
+        weights: what each class weighs in the loss, as `compute_class_weights` gives them.
         smoothing: the share of each label that is spread over all classes in the loss.
         decision: temperature and thresholds, which losses and accuracies in training leave out.
 
@@ -69,7 +69,7 @@ class Task(ABC):
         """Sum over rows of the (weighted) cross-entropy, from float32 logits (N, K); a scalar."""
 
     @abstractmethod
-    def right(self, logits: Tensor, targets: Tensor) -> Tensor:
+    def n_correct(self, logits: Tensor, targets: Tensor) -> Tensor:
         """Right decisions of each row, (N,), from 0 to ``targets_per_row``."""
 
     def probabilities(self, logits: Tensor) -> Tensor:
@@ -81,7 +81,7 @@ class Task(ABC):
         """Probabilities (N, L) of logits (N, K)."""
 
     @abstractmethod
-    def decide(self, probabilities: FloatArray) -> npt.NDArray[np.int8]:
+    def predict_labels(self, probabilities: FloatArray) -> npt.NDArray[np.int8]:
         """The 0/1 labels (N, L) that follow from probabilities (N, L)."""
 
 
@@ -105,7 +105,7 @@ class Multiclass(Task):
             logits, targets, weights, reduction="sum", label_smoothing=self._smoothing
         )
 
-    def right(self, logits: Tensor, targets: Tensor) -> Tensor:
+    def n_correct(self, logits: Tensor, targets: Tensor) -> Tensor:
         """1 where the largest logit is the row's class."""
         return logits.argmax(dim=1) == targets
 
@@ -113,7 +113,7 @@ class Multiclass(Task):
         """Softmax."""
         return logits.softmax(dim=1)
 
-    def decide(self, probabilities: FloatArray) -> npt.NDArray[np.int8]:
+    def predict_labels(self, probabilities: FloatArray) -> npt.NDArray[np.int8]:
         """A single 1 a row, at the largest probability."""
         rows = np.eye(self.n_outputs, dtype=np.int8)
         one_hot: npt.NDArray[np.int8] = rows[probabilities.argmax(axis=1)]
@@ -142,7 +142,7 @@ class Binary(Task):
         """Binary cross-entropy times the answer's weight, summed over rows."""
         return _binary_loss_sum(logits[:, 0], targets, self._weights, self._smoothing)
 
-    def right(self, logits: Tensor, targets: Tensor) -> Tensor:
+    def n_correct(self, logits: Tensor, targets: Tensor) -> Tensor:
         """1 where the probability is on the side of the row's label."""
         return (logits[:, 0].sigmoid() > _THRESHOLD) == (targets > _THRESHOLD)
 
@@ -151,7 +151,7 @@ class Binary(Task):
         yes = logits.sigmoid()
         return yes if self._n_label_columns == 1 else torch.cat([1 - yes, yes], dim=1)
 
-    def decide(self, probabilities: FloatArray) -> npt.NDArray[np.int8]:
+    def predict_labels(self, probabilities: FloatArray) -> npt.NDArray[np.int8]:
         """1 where the probability of yes is above 0.5."""
         yes = (probabilities[:, -1:] > _THRESHOLD).astype(np.int8)
         return yes if self._n_label_columns == 1 else np.hstack([1 - yes, yes])
@@ -176,7 +176,7 @@ class Multilabel(Task):
         loss = _binary_loss_sum(logits, targets, self._weights, self._smoothing)
         return loss / self.n_outputs
 
-    def right(self, logits: Tensor, targets: Tensor) -> Tensor:
+    def n_correct(self, logits: Tensor, targets: Tensor) -> Tensor:
         """Labels decided right in each row."""
         return ((logits.sigmoid() > _THRESHOLD) == (targets > _THRESHOLD)).sum(dim=1)
 
@@ -184,7 +184,7 @@ class Multilabel(Task):
         """Sigmoid of each logit."""
         return logits.sigmoid()
 
-    def decide(self, probabilities: FloatArray) -> npt.NDArray[np.int8]:
+    def predict_labels(self, probabilities: FloatArray) -> npt.NDArray[np.int8]:
         """1 where a probability is above its label's threshold."""
         return (probabilities > self._thresholds).astype(np.int8)
 
@@ -229,7 +229,9 @@ def make_task(
     return Multilabel(len(schema.label_columns), weights, smoothing, decision)
 
 
-def class_weights(name: ClassWeightName, schema: SeriesSchema, labels: Array) -> Tensor | None:
+def compute_class_weights(
+    name: ClassWeightName, schema: SeriesSchema, labels: Array
+) -> Tensor | None:
     """What each class weighs in the loss; the weights of all rows add up to their number.
 
     ``balanced`` is scikit-learn's: the number of rows over (number of classes times the class's

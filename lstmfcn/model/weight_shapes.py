@@ -14,7 +14,7 @@ from typing import NamedTuple
 
 from lstmfcn.hyperparameters import Hyperparameters, NetworkName
 from lstmfcn.model.input_view import window_size
-from lstmfcn.model.layers import n_between
+from lstmfcn.model.layers import bottleneck_size
 
 FLOATS, COUNTS = "F32", "I64"
 """Types of tensors, as safetensors names them."""
@@ -42,7 +42,7 @@ def expected_tensors(
 
     They come one by one, so that whoever compares them may stop at the first that differs.
     """
-    members = hyperparameters.of_members()
+    members = hyperparameters.split_into_members()
     for k, member in enumerate(members):
         prefix = f"members.{k}." if len(members) > 1 else ""
         for name, tensor in _of_one(member, n_timepoints, n_outputs, n_channels):
@@ -52,10 +52,10 @@ def expected_tensors(
 def _of_one(
     h: Hyperparameters, n_timepoints: int, n_outputs: int, n_channels: int
 ) -> Iterator[tuple[str, TensorShape]]:
-    network = h.network_for(n_channels)
-    window = window_size(n_timepoints) if h.view_of_one == "coarse" else 1
+    network = h.resolve_network(n_channels)
+    window = window_size(n_timepoints) if h.single_view == "coarse" else 1
     n_seen = -(-n_timepoints // window)
-    if h.view_of_one == "differences":
+    if h.single_view == "differences":
         yield from _batch_norm("view.batch_norm", n_channels)
     n_features = n_seen if n_seen > n_channels else n_channels
     yield from _lstm(h, n_features, attends=network in ("alstm-fcn", "malstm-fcn"))
@@ -100,7 +100,7 @@ def _convolutions(
         yield from _floats(f"{name}.convolution", weight=(n_out, n_in, 1, kernel), bias=(n_out,))
         yield from _batch_norm(f"{name}.batch_norm", n_out)
         if network in ("mlstm-fcn", "malstm-fcn") and block < 2:
-            between = n_between(n_out)
+            between = bottleneck_size(n_out)
             yield from _floats(f"{name}.squeeze_excite.squeeze", weight=(between, n_out))
             yield from _floats(f"{name}.squeeze_excite.excite", weight=(n_out, between))
 

@@ -44,20 +44,20 @@ def read_weights(
         header, start = _header(file, size, path)
         n_bytes = _refuse_others(header, expected, path)
         if size != start + n_bytes:
-            raise damaged(path, "its length differs")
+            raise damage_error(path, "its length differs")
         file.seek(0)
         content = file.read(size)
     if hashlib.sha256(content).hexdigest() != sha256:
-        raise damaged(path)
+        raise damage_error(path)
     try:
         weights = safetensors.torch.load(content)
     except (SafetensorError, ValueError) as error:
-        raise damaged(path, f"{error}") from error
+        raise damage_error(path, f"{error}") from error
     _refuse_infinite(weights, path)
     return weights
 
 
-def damaged(path: Path, how: str = "its checksum differs") -> ModelError:
+def damage_error(path: Path, how: str = "its checksum differs") -> ModelError:
     """What to say of a file that is not what was saved."""
     return ModelError(
         f"{path}: found content that is not what was saved ({how}); "
@@ -71,13 +71,13 @@ def _header(file: BinaryIO, size: int, path: Path) -> tuple[dict[str, Any], int]
     length = int.from_bytes(file.read(_LENGTH_BYTES), "little")
     start = _LENGTH_BYTES + length
     if size < start or length > _LONGEST_HEADER:
-        raise damaged(path, "it has no whole header")
+        raise damage_error(path, "it has no whole header")
     try:
         header = json.loads(file.read(length))
     except (ValueError, RecursionError) as error:
-        raise damaged(path, "its header is no JSON") from error
+        raise damage_error(path, "its header is no JSON") from error
     if not isinstance(header, dict):
-        raise damaged(path, "its header names no tensors")
+        raise damage_error(path, "its header names no tensors")
     header.pop("__metadata__", None)
     return header, start
 

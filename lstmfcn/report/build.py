@@ -9,7 +9,7 @@ from lstmfcn.console import pluralize
 from lstmfcn.data.listing import Data
 from lstmfcn.errors import OutputError
 from lstmfcn.report.figures import draw_figures
-from lstmfcn.report.findings import find_all
+from lstmfcn.report.findings import collect_findings
 from lstmfcn.report.page import render_page
 from lstmfcn.storage.files import (
     atomic_directory,
@@ -49,7 +49,7 @@ def write_report(
     refuse_unwritable(folder)
     earlier = [path.name for path in folder.iterdir()] if overwrite and folder.exists() else []
     with atomic_directory(folder, may_go=earlier) as unfinished:
-        findings = find_all(model, data, seed)
+        findings = collect_findings(model, data, seed)
         rows = pluralize(findings.summary.rows, "row")
         logger.info("%s in %s", rows, pluralize(findings.summary.shards, "shard"))
         drawings = draw_figures(findings)

@@ -70,27 +70,29 @@ class ExplainedExample(NamedTuple):
         return self.bias + self.lstm + float(self.terms.sum())
 
 
-def hardest_rows(gathered: Predictions) -> list[Example]:
+def select_hardest(predictions: Predictions) -> list[Example]:
     """The rows whose true labels were given the lowest probabilities, those first."""
-    numbers, values = gathered.hardest
-    shares, classes = true_probabilities(gathered.schema, gathered.columns)
+    numbers, values = predictions.hardest
+    shares, classes = true_probabilities(predictions.schema, predictions.columns)
     order = np.argsort(shares[numbers], kind="stable")
-    return [_shown(gathered, int(numbers[k]), values[k], int(classes[numbers[k]])) for k in order]
+    return [
+        _shown(predictions, int(numbers[k]), values[k], int(classes[numbers[k]])) for k in order
+    ]
 
 
-def explained_rows(classifier: Classifier, gathered: Predictions) -> list[ExplainedExample]:
+def explain_examples(classifier: Classifier, predictions: Predictions) -> list[ExplainedExample]:
     """Rows decided right, the surest of each of three classes; then the three hardest that are not.
 
     The first are chosen from the sample.
     """
-    wrong = [row for row in hardest_rows(gathered) if not row.right]
-    rows = [*_surest(gathered), *wrong[:_WRONG]]
+    wrong = [row for row in select_hardest(predictions) if not row.right]
+    rows = [*_surest(predictions), *wrong[:_WRONG]]
     if not rows:
         return []
     found = classifier.explain(np.stack([row.values.ravel() for row in rows]))
     explained = []
     for row, timepoints, lstm in zip(rows, found.timepoints, found.lstm, strict=True):
-        weights, answer, other = _comparison(gathered.schema, row)
+        weights, answer, other = _comparison(predictions.schema, row)
         explained.append(
             ExplainedExample(
                 row=row,
@@ -104,9 +106,9 @@ def explained_rows(classifier: Classifier, gathered: Predictions) -> list[Explai
     return explained
 
 
-def _surest(gathered: Predictions) -> list[Example]:
-    columns, schema = gathered.columns, gathered.schema
-    numbers = gathered.sample.numbers
+def _surest(predictions: Predictions) -> list[Example]:
+    columns, schema = predictions.columns, predictions.schema
+    numbers = predictions.sample.numbers
     true, decided = columns.true[numbers], columns.decided[numbers]
     shares, _ = true_probabilities(schema, columns)
     right = (true == decided).all(axis=1)
@@ -116,19 +118,19 @@ def _surest(gathered: Predictions) -> list[Example]:
         if right[k] and decided[k].any():
             surest.setdefault(int(given.argmax()), int(k))
     return [
-        _shown(gathered, int(numbers[k]), gathered.sample.values[k], asked)
+        _shown(predictions, int(numbers[k]), predictions.sample.values[k], asked)
         for asked, k in list(surest.items())[:_SURE]
     ]
 
 
-def _shown(gathered: Predictions, number: int, values: FloatArray, asked: int) -> Example:
+def _shown(predictions: Predictions, number: int, values: FloatArray, asked: int) -> Example:
     """A row, of which one class is asked for: the true one, or the label in question."""
-    schema = gathered.schema
-    true, decided, shares = (column[number] for column in gathered.columns)
+    schema = predictions.schema
+    true, decided, shares = (column[number] for column in predictions.columns)
     multilabel = schema.task == "multilabel"
     chosen = asked if multilabel else int(decided.argmax())
     return Example(
-        place=gathered.place(number),
+        place=predictions.place(number),
         values=values.reshape(schema.n_channels, schema.n_timepoints),
         true=_names(schema.classes, true),
         decided=_names(schema.classes, decided),

@@ -28,7 +28,7 @@ from lstmfcn.report.series_plots import (
 )
 from lstmfcn.report.style import Drawing, drawing
 from lstmfcn.report.summary import ClassSeries, Summary
-from lstmfcn.training.progress import learning_curve
+from lstmfcn.training.progress import draw_learning_curve
 
 _SHEET = 8
 """Classes of one drawing where each takes a line of several channels: what fits a printed page."""
@@ -129,7 +129,7 @@ def _learning(findings: Findings) -> Drawing:
     if "valid_loss" in first:
         alt += f", validation loss from {first['valid_loss']:.3g} to {last['valid_loss']:.3g}"
     return drawing(
-        "learning_curves.png", alt + ".", learning_curve, findings.history, findings.kept_epoch
+        "learning_curves.png", alt + ".", draw_learning_curve, findings.history, findings.kept_epoch
     )
 
 

@@ -8,8 +8,8 @@ from lstmfcn.data.listing import Data, join_arguments
 from lstmfcn.data.reader import open_dataset
 from lstmfcn.data.schema import SeriesSchema
 from lstmfcn.inference.predictor import Classifier
-from lstmfcn.model.artifact import Artifact, model_folder
-from lstmfcn.report.examples import Example, ExplainedExample, explained_rows, hardest_rows
+from lstmfcn.model.artifact import Artifact, find_model_folder
+from lstmfcn.report.examples import Example, ExplainedExample, explain_examples, select_hardest
 from lstmfcn.report.model_card import Card, make_card, read_history
 from lstmfcn.report.predictions import collect_predictions
 from lstmfcn.report.scores import Scores, compute_scores
@@ -45,7 +45,7 @@ class Findings:
     card: Card
 
 
-def find_all(model: str, data: Data, seed: int = 0) -> Findings:
+def collect_findings(model: str, data: Data, seed: int = 0) -> Findings:
     """Predict labelled shards and look at what comes out.
 
     Args:
@@ -56,21 +56,21 @@ def find_all(model: str, data: Data, seed: int = 0) -> Findings:
     Raises:
         UserError: model or shards do not allow it.
     """
-    model = str(model_folder(model))
+    model = str(find_model_folder(model))
     artifact = Artifact.load(model)
     shards = open_dataset(data, schema=artifact.schema)
     history, card = read_history(model, artifact), make_card(model, artifact)
     classifier = Classifier(artifact)
-    gathered = collect_predictions(classifier, shards, seed)
+    predictions = collect_predictions(classifier, shards, seed)
     return Findings(
         model=model,
         data=join_arguments(data),
         schema=artifact.schema,
-        summary=summarise(gathered),
+        summary=summarise(predictions),
         history=history,
         kept_epoch=artifact.metrics.get("epoch", 0),
-        scores=compute_scores(gathered, seed),
-        hardest=hardest_rows(gathered),
-        explained=explained_rows(classifier, gathered),
+        scores=compute_scores(predictions, seed),
+        hardest=select_hardest(predictions),
+        explained=explain_examples(classifier, predictions),
         card=card,
     )

@@ -35,11 +35,11 @@ def make_card(directory: str, artifact: Artifact) -> Card:
     """The card of a model that was loaded from a directory."""
     schema, decision = artifact.schema, artifact.decision
     wanted, defaults = artifact.hyperparameters, Hyperparameters()
-    parameters = sum(weight.numel() for weight in artifact.network().parameters())
+    parameters = sum(weight.numel() for weight in artifact.build_network().parameters())
     model = {
         "directory": directory,
         "checksum (SHA-256)": artifact.sha256,
-        "network": wanted.network_for(schema.n_channels),
+        "network": wanted.resolve_network(schema.n_channels),
         "parameters": f"{parameters:,}",
         "task": schema.task,
         "classes": len(schema.classes),

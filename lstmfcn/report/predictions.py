@@ -18,7 +18,7 @@ from lstmfcn.data.reader import ShardedDataset, read_tables
 from lstmfcn.data.schema import SeriesSchema
 from lstmfcn.data.table import Array, FloatArray, Place
 from lstmfcn.inference.predictor import Classifier
-from lstmfcn.training.calibration import OneVsRest, one_vs_rest
+from lstmfcn.training.calibration import OneVsRest, to_one_vs_rest
 
 HARDEST, ALIKE = 12, 2
 """Rows that are listed and drawn as the hardest; of one true and one decided class the most."""
@@ -98,8 +98,8 @@ def collect_predictions(
             values = schema.encode_values(table, source)
             labels.append(schema.encode_labels(table, source))
             probabilities.append(classifier.predict_proba(values, source))
-            decided = classifier.decide(probabilities[-1])
-            columns = one_vs_rest(schema, labels[-1], probabilities[-1], decided)
+            decided = classifier.predict_labels(probabilities[-1])
+            columns = to_one_vs_rest(schema, labels[-1], probabilities[-1], decided)
             shares, asked = true_probabilities(schema, columns)
             pairs = class_pairs(columns, asked, schema.task == "multilabel")
             hard.add(rows, values, shares, pairs)
@@ -108,10 +108,10 @@ def collect_predictions(
             missing += _gaps(schema, values, lengths[-1])
             rows += len(values)
     all_labels, shares = np.concatenate(labels), np.concatenate(probabilities)
-    decided = classifier.decide(shares)
+    decided = classifier.predict_labels(shares)
     return Predictions(
         schema=schema,
-        columns=one_vs_rest(schema, all_labels, shares, decided),
+        columns=to_one_vs_rest(schema, all_labels, shares, decided),
         labels=all_labels,
         probabilities=shares,
         decided=decided,

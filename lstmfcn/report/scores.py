@@ -18,7 +18,7 @@ from sklearn.metrics import roc_curve
 
 from lstmfcn.inference.metrics import compute_metrics
 from lstmfcn.report.predictions import Predictions
-from lstmfcn.training.calibration import BINS, OneVsRest, confidence_bins, confidences
+from lstmfcn.training.calibration import BINS, OneVsRest, compute_confidences, confidence_bins
 
 Numbers = npt.NDArray[np.float64]
 Labels = npt.NDArray[np.int8]
@@ -201,14 +201,16 @@ class Scores:
         return f"These rows do not show that this model is better than {guess}."
 
 
-def compute_scores(gathered: Predictions, seed: int = 0) -> Scores:
+def compute_scores(predictions: Predictions, seed: int = 0) -> Scores:
     """Score the predictions.
 
     Args:
         seed: of the resamples.
     """
-    schema, columns = gathered.schema, gathered.columns
-    metrics = compute_metrics(schema, gathered.labels, gathered.probabilities, gathered.decided)
+    schema, columns = predictions.schema, predictions.columns
+    metrics = compute_metrics(
+        schema, predictions.labels, predictions.probabilities, predictions.decided
+    )
     multilabel = schema.task == "multilabel"
     again = resampled(columns.true, columns.decided, one_class=not multilabel, seed=seed)
     confusion = None if multilabel else np.array(metrics["confusion_matrix"], dtype=np.int64)
@@ -225,7 +227,7 @@ def compute_scores(gathered: Predictions, seed: int = 0) -> Scores:
             for i, name in enumerate(schema.classes)
         ],
         confusion=confusion,
-        reliability=_reliability(*confidences(schema, columns)),
+        reliability=_reliability(*compute_confidences(schema, columns)),
         confusions=[] if confusion is None else _confusions(schema.classes, confusion),
     )
 

@@ -72,12 +72,12 @@ class Summary:
     unlabelled: int
 
 
-def summarise(gathered: Predictions) -> Summary:
+def summarise(predictions: Predictions) -> Summary:
     """Summarise the rows; medians and bands are those of the sample."""
-    schema, lengths = gathered.schema, gathered.lengths
-    sample = gathered.sample
+    schema, lengths = predictions.schema, predictions.lengths
+    sample = predictions.sample
     series = sample.values.reshape(len(sample.values), schema.n_channels, schema.n_timepoints)
-    true = gathered.columns.true
+    true = predictions.columns.true
     sampled = true[sample.numbers] == 1
     classes = [
         ClassSeries(
@@ -92,12 +92,12 @@ def summarise(gathered: Predictions) -> Summary:
     ]
     return Summary(
         rows=len(true),
-        shards=len(gathered.shards),
+        shards=len(predictions.shards),
         n_timepoints=schema.n_timepoints,
         n_channels=schema.n_channels,
         lengths=Lengths(int(lengths.min()), float(np.median(lengths)), int(lengths.max())),
         all_lengths=lengths,
-        gaps=gathered.missing / int(lengths.sum() * schema.n_channels),
+        gaps=predictions.missing / int(lengths.sum() * schema.n_channels),
         classes=classes,
         channels=channels,
         channel_names=names,

@@ -66,7 +66,7 @@ class Tracker(Protocol):
         """
 
 
-def missing_points(
+def find_missing_points(
     history: Iterable[EpochMetrics], kept: EpochMetrics | None, written: Set[tuple[str, int]]
 ) -> list[Point]:
     """The points of all curves, without those of these tags and epochs.
@@ -80,13 +80,13 @@ def missing_points(
         if tag not in _NO_CURVE
     ]
     if kept:
-        tags = kept_tags([kept]).items()
+        tags = list_best_tags([kept]).items()
         at = kept.get("time", points[-1].time if points else 0.0)
         points += [Point(tag, kept["epoch"], kept[metric], at) for tag, metric in tags]
     return [point for point in points if (point.tag, point.epoch) not in written]
 
 
-def kept_tags(history: Sequence[EpochMetrics]) -> dict[str, str]:
+def list_best_tags(history: Sequence[EpochMetrics]) -> dict[str, str]:
     """The tags of the kept epoch's points, and the metrics that they show."""
     names = history[0] if history else ()
     return {_KEPT + name: name for name in names if name.startswith(("train_", "valid_"))}

@@ -19,7 +19,7 @@ from lstmfcn.errors import ModelError, RunInterruptedError
 from lstmfcn.hyperparameters import Hyperparameters
 from lstmfcn.tracking.base import State, TrackedRun, Tracker, TrackerUnavailableError
 from lstmfcn.training.metrics_log import EpochMetrics, read_metrics
-from lstmfcn.training.run_directory import METRICS, MODEL, TrackerName, member_folders
+from lstmfcn.training.run_directory import METRICS, MODEL, TrackerName, list_member_folders
 
 _POLL_INTERVAL_S = 1.0
 _SECONDS_TO_STOP = 2.0
@@ -71,13 +71,13 @@ def tracking(
 
 def tracked_members(hyperparameters: Hyperparameters) -> list[TrackedRun]:
     """A training, and the members of an ensemble."""
-    whole = TrackedRun("", hyperparameters.flags())
-    members = hyperparameters.of_members()
+    whole = TrackedRun("", hyperparameters.to_flags())
+    members = hyperparameters.split_into_members()
     if len(members) == 1:
         return [whole]
-    folders = member_folders(Path(), len(members))
+    folders = list_member_folders(Path(), len(members))
     return [whole] + [
-        TrackedRun(str(folder), member.flags())
+        TrackedRun(str(folder), member.to_flags())
         for folder, member in zip(folders, members, strict=True)
     ]
 

@@ -19,7 +19,7 @@ from typing import Any, Literal
 from pydantic import Field
 
 from lstmfcn.errors import TrackingError
-from lstmfcn.tracking.base import State, TrackedRun, TrackerUnavailableError, missing_points
+from lstmfcn.tracking.base import State, TrackedRun, TrackerUnavailableError, find_missing_points
 from lstmfcn.training.metrics_log import EpochMetrics
 from lstmfcn.training.run_directory import MLFLOW, MODEL, JsonRecord, TrackerName
 
@@ -83,7 +83,7 @@ class MLflow:
             logging.getLogger(chatty).setLevel(logging.ERROR)
         from mlflow import get_tracking_uri
 
-        self._folder, self.where = folder, without_secrets(get_tracking_uri())
+        self._folder, self.where = folder, hide_secrets(get_tracking_uri())
         self._runs = _Runs.load(folder) or _Runs(tracking_uri=self.where)
         self._client: Any = None
         self._experiment_id = ""
@@ -184,7 +184,7 @@ class MLflow:
         from mlflow.entities import Metric
 
         run_id, written = self._runs.runs[run.name], self._written[run.name]
-        missing = missing_points(history, kept, written)
+        missing = find_missing_points(history, kept, written)
         for first in range(0, len(missing), _AT_ONCE):
             points = missing[first : first + _AT_ONCE]
             metrics = [Metric(p.tag, p.value, int(1000 * p.time), p.epoch) for p in points]
@@ -201,7 +201,7 @@ class MLflow:
         self._client.set_tag(run_id, _STANDING, standing)
 
 
-def without_secrets(text: str) -> str:
+def hide_secrets(text: str) -> str:
     """The text with passwords, tokens and queries of URIs hidden."""
     for variable in ("MLFLOW_TRACKING_PASSWORD", "MLFLOW_TRACKING_TOKEN"):
         if secret := os.environ.get(variable):
@@ -236,7 +236,7 @@ def _reason(error: BaseException) -> str:
         if isinstance(inner, OSError) and inner.strerror:
             return str(inner.strerror)
         inner = inner.__cause__ or inner.__context__
-    return without_secrets(str(error).strip().partition("\n")[0])[:300].rstrip(" .")
+    return hide_secrets(str(error).strip().partition("\n")[0])[:300].rstrip(" .")
 
 
 def _experiment(client: Any) -> str:

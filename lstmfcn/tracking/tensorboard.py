@@ -20,8 +20,8 @@ from lstmfcn.tracking.base import (
     Point,
     TrackedRun,
     TrackerUnavailableError,
-    kept_tags,
-    missing_points,
+    find_missing_points,
+    list_best_tags,
 )
 from lstmfcn.training.metrics_log import EpochMetrics
 from lstmfcn.training.run_directory import TENSORBOARD, TrackerName
@@ -86,7 +86,7 @@ class _Events:
         Raises:
             OSError: the file cannot be written.
         """
-        missing = missing_points(history, kept, self._written)
+        missing = find_missing_points(history, kept, self._written)
         if not missing:
             return
         events = []
@@ -150,4 +150,4 @@ def _hparams(run: TrackedRun, history: Sequence[EpochMetrics]) -> Any:
         name: value if isinstance(value, bool | int | float) else str(value)
         for name, value in run.hyperparameters.items()
     }
-    return hparams(values, dict.fromkeys(kept_tags(history), 0.0))
+    return hparams(values, dict.fromkeys(list_best_tags(history), 0.0))

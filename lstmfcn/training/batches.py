@@ -43,7 +43,7 @@ _RUNS_PER_WORKER = 64
 """Runs that each worker has at least, so that all workers have nearly the same number of rows."""
 
 
-class Taken(NamedTuple):
+class RowsTaken(NamedTuple):
     """What of an epoch has been trained on.
 
     Attributes:
@@ -64,7 +64,7 @@ class Batch(NamedTuple):
     x: Tensor
     targets: Tensor
     n_rows_global: int
-    taken: Taken = Taken()
+    taken: RowsTaken = RowsTaken()
 
 
 class WorkerContext(NamedTuple):
@@ -83,7 +83,7 @@ class WorkerContext(NamedTuple):
 class BatchLoader(Protocol):
     """What the training loop consumes."""
 
-    def __call__(self, epoch: int, taken: Taken = Taken()) -> Iterator[Batch]:
+    def __call__(self, epoch: int, taken: RowsTaken = RowsTaken()) -> Iterator[Batch]:
         """This worker's batches of an epoch, counted from 1, after what has been taken."""
 
 
@@ -130,7 +130,7 @@ class InMemoryLoader:
         self._seed, self._share, self._passes = seed, share, passes
         self._batch_size = batch_size
 
-    def __call__(self, epoch: int, taken: Taken = Taken()) -> Iterator[Batch]:
+    def __call__(self, epoch: int, taken: RowsTaken = RowsTaken()) -> Iterator[Batch]:
         """This worker's batches of an epoch, in order, after the rows that have been taken."""
         world_size = self._share.world_size
         random = np.random.default_rng([self._seed, epoch])
@@ -139,7 +139,7 @@ class InMemoryLoader:
         for start, stop in bounds_after(taken.rows, len(order), self._batch_size, world_size):
             mine = device_order[start:stop][self._share.rows]
             x, targets = self._x.index_select(0, mine), self._targets.index_select(0, mine)
-            yield Batch(x, targets, stop - start, Taken(stop, world_size))
+            yield Batch(x, targets, stop - start, RowsTaken(stop, world_size))
 
 
 class StreamingLoader:
@@ -172,7 +172,7 @@ class StreamingLoader:
         self._values, self._labels, self._seed, self._share = values, labels, seed, share
         self._batch_size = batch_size
 
-    def __call__(self, epoch: int, taken: Taken = Taken()) -> Iterator[Batch]:
+    def __call__(self, epoch: int, taken: RowsTaken = RowsTaken()) -> Iterator[Batch]:
         """This worker's batches of an epoch, in order, after the rows that have been taken."""
         rank, world_size, device = self._share
         n_rows, n_lanes = len(self._values), taken.workers or world_size
@@ -186,7 +186,7 @@ class StreamingLoader:
             parts = [streams[lane].take(int(taking[lane]), part) for lane, part in mine.items()]
             x, targets = parts[0] if len(parts) == 1 else map(torch.cat, zip(*parts, strict=True))
             total = int(taking.sum())
-            yield Batch(x.to(device), targets.to(device), total, Taken(stop, n_lanes))
+            yield Batch(x.to(device), targets.to(device), total, RowsTaken(stop, n_lanes))
 
     def _stream(self, lanes: _Lanes, lane: int, skipped_rows: int) -> _Stream:
         no_rows = torch.empty(0, self._values.n_values), to_tensor(self._labels[:0])

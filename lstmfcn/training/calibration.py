@@ -50,7 +50,7 @@ def calibrate(
         device: to compute on.
     """
     wanted, schema = artifact.hyperparameters, artifact.schema
-    if not wanted.fits_decision:
+    if not wanted.has_post_training:
         return artifact
     logits, labels = _logits(artifact, validation, device), validation.labels
     decision, record = Decision(), dict[str, Any](validation_rows=len(validation))
@@ -58,7 +58,7 @@ def calibrate(
         targets = torch.from_numpy(np.array(labels))
         task = make_task(schema)
         decision = Decision(temperature=fit_temperature(task, logits, targets))
-        record["accuracy"] = float(task.right(logits, targets).double().mean())
+        record["accuracy"] = float(task.n_correct(logits, targets).double().mean())
         record["accuracy"] /= task.targets_per_row
         record["calibration_error"] = [
             _calibration_error(schema, logits, labels, kept) for kept in (Decision(), decision)
@@ -68,7 +68,8 @@ def calibrate(
         fitted = fit_thresholds(shares, labels)
         decision = decision.model_copy(update={"thresholds": tuple(fitted.tolist())})
         record["mean_f1"] = [
-            float(f1_scores(shares > limits, labels).mean()) for limits in (np.float32(0.5), fitted)
+            float(compute_f1_scores(shares > limits, labels).mean())
+            for limits in (np.float32(0.5), fitted)
         ]
         absent = ~labels.any(axis=0)
         record["labels_without_positives"] = np.array(schema.classes)[absent].tolist()
@@ -164,7 +165,7 @@ def fit_thresholds(probabilities: FloatArray, labels: Array) -> FloatArray:
     return found
 
 
-def f1_scores(decided: npt.NDArray[np.bool_], labels: Array) -> npt.NDArray[np.float64]:
+def compute_f1_scores(decided: npt.NDArray[np.bool_], labels: Array) -> npt.NDArray[np.float64]:
     """F1 of each label, (L,), of decisions and labels (N, L); 0 where there are none of either."""
     hits = (decided & (labels == 1)).sum(axis=0)
     scores: npt.NDArray[np.float64] = (
@@ -185,7 +186,7 @@ def _middles(shares: FloatArray) -> FloatArray:
 @torch.inference_mode()
 def _logits(artifact: Artifact, rows: Dataset, device: torch.device | str) -> Tensor:
     """Logits of all rows, float32 (N, K) on the CPU, of the network as it was trained."""
-    network = artifact.network().eval().to(device)
+    network = artifact.build_network().eval().to(device)
     batches = EvaluationLoader(rows, WorkerContext(device=device))
     return torch.cat([network(batch.x).cpu() for batch in batches])
 
@@ -195,7 +196,7 @@ def _calibration_error(
 ) -> float:
     task = make_task(schema, decision=decision)
     shares = task.probabilities(logits).numpy()
-    return expected_calibration_error(schema, labels, shares, task.decide(shares))
+    return compute_expected_calibration_error(schema, labels, shares, task.predict_labels(shares))
 
 
 class OneVsRest(NamedTuple):
@@ -206,7 +207,7 @@ class OneVsRest(NamedTuple):
     probabilities: FloatArray
 
 
-def expected_calibration_error(
+def compute_expected_calibration_error(
     schema: SeriesSchema,
     labels: Array,
     probabilities: FloatArray,
@@ -219,12 +220,12 @@ def expected_calibration_error(
         probabilities: of each label column, (N, L).
         decided: the 0/1 labels that follow from them, (N, L).
     """
-    return calibration_error(
-        *confidences(schema, one_vs_rest(schema, labels, probabilities, decided))
+    return compute_calibration_error(
+        *compute_confidences(schema, to_one_vs_rest(schema, labels, probabilities, decided))
     )
 
 
-def one_vs_rest(
+def to_one_vs_rest(
     schema: SeriesSchema,
     labels: Array,
     probabilities: FloatArray,
@@ -236,7 +237,7 @@ def one_vs_rest(
     return OneVsRest(_indicators(schema, labels), decided, probabilities)
 
 
-def confidences(
+def compute_confidences(
     schema: SeriesSchema, columns: OneVsRest
 ) -> tuple[FloatArray, npt.NDArray[np.bool_]]:
     """How sure each decision is, and whether it is right: (n,), one a row; of multilabel, N * L."""
@@ -247,7 +248,7 @@ def confidences(
     return sure.ravel(), right.ravel()
 
 
-def calibration_error(sure: FloatArray, right: npt.NDArray[np.bool_]) -> float:
+def compute_calibration_error(sure: FloatArray, right: npt.NDArray[np.bool_]) -> float:
     """Expected calibration error of decisions, from 0 to 1.
 
     The mean of the distance between confidence and accuracy in 15 bins of equal width, weighed by

@@ -85,11 +85,11 @@ class Checkpoints:
         self._stop_file = stop_file
         self._clock, self._last = clock, clock()
 
-    def due(self) -> bool:
+    def is_due(self) -> bool:
         """Whether the time for the next checkpoint, or the end, has come."""
-        return self._clock() - self._last >= self._every_s or self.stopped()
+        return self._clock() - self._last >= self._every_s or self.stop_requested()
 
-    def stopped(self) -> bool:
+    def stop_requested(self) -> bool:
         """Whether training is to stop."""
         return self._stop_file is not None and self._stop_file.exists()
 
@@ -116,11 +116,11 @@ class Checkpoints:
             remove_folder(old)
         self._last = self._clock()
 
-    def newest(self) -> tuple[Position, State] | None:
+    def load_newest(self) -> tuple[Position, State] | None:
         """The newest whole checkpoint; None where there is none."""
-        return next(self.whole(logger.debug), None)
+        return next(self.load_all(logger.debug), None)
 
-    def whole(
+    def load_all(
         self, tell: Callable[[str], None] = logger.warning
     ) -> Iterator[tuple[Position, State]]:
         """The whole checkpoints, the newest first.
@@ -186,7 +186,7 @@ def _first_line(error: Exception) -> str:
     return one_line(str(error).partition("\n")[0][:_LONGEST_REASON])
 
 
-def newest_position(folder: Path, tell: Callable[[str], None] = logger.debug) -> Position:
+def find_newest_position(folder: Path, tell: Callable[[str], None] = logger.debug) -> Position:
     """Where a training would go on: the newest whole checkpoint's position, else the beginning."""
     found = find_newest(folder, tell)
     return found[0] if found else Position()

@@ -43,7 +43,7 @@ def combine_members(
         for name, tensor in member.weights.items()
     }
     ensemble = replace(first, hyperparameters=hyperparameters, weights=weights)
-    network, task = ensemble.network(), make_task(first.schema)
+    network, task = ensemble.build_network(), make_task(first.schema)
     metrics = {"epoch": max(member.metrics["epoch"] for member in members)}
     for purpose, rows in batches.items():
         metrics |= evaluate(network, task, rows).metrics(purpose, task)

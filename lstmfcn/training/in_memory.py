@@ -53,7 +53,7 @@ def train_arrays(
             channels of one timepoint, which are likely swapped axes.
         TrainingError: the loss is no longer finite.
     """
-    hyperparameters.refuse_fitting(validation is not None)
+    hyperparameters.validate_post_training(validation is not None)
     values, names = train
     refuse_small_batches(batch_size_for(hyperparameters.batch_size, len(names)), world_size=1)
     if columns is None:
@@ -76,7 +76,7 @@ def train_arrays(
         fit(training, task, batches, watched, member, report)
         return Artifact(member, schema, scaler, training.best_weights, training.best)
 
-    members = [trained(member) for member in hyperparameters.of_members()]
+    members = [trained(member) for member in hyperparameters.split_into_members()]
     artifact = members[0]
     if len(members) > 1:
         judged = {"train": EvaluationLoader(rows)} | ({"valid": watched} if watched else {})

@@ -65,7 +65,7 @@ def fit(
     model, workers = training.model, training.workers
     _refuse_different_starts(training)
     if checkpoints:
-        training.stop_if_asked(checkpoints)
+        training.raise_if_stopping(checkpoints)
     training.precision = choose_precision(hyperparameters.precision, training.device)
     step_model = workers.wrap(model)
     while training.position.epoch < hyperparameters.epochs:
@@ -89,7 +89,9 @@ def fit(
         _refuse_divergence(metrics)
         training.finish_epoch(metrics)
         report(metrics)
-        if checkpoints and workers.broadcast(checkpoints.due() or epoch == hyperparameters.epochs):
+        if checkpoints and workers.broadcast(
+            checkpoints.is_due() or epoch == hyperparameters.epochs
+        ):
             training.save(checkpoints)
 
 
@@ -113,7 +115,7 @@ def train_epoch(
             step_model, task, training.optimizer, batch, training.precision, workers.world_size
         )
         looks = checkpoints is not None and step % _STEPS_BETWEEN_LOOKS == 0
-        if checkpoints and looks and workers.broadcast(checkpoints.due()):
+        if checkpoints and looks and workers.broadcast(checkpoints.is_due()):
             training.position, training.taken = Position(epoch - 1, step), batch.taken
             training.seconds = time.perf_counter() - started
             training.save(checkpoints)
@@ -207,7 +209,7 @@ def _seed_step(device: torch.device, name: str) -> None:
 
 
 def _sums(task: Task, logits: Tensor, loss: Tensor, targets: Tensor) -> Tensor:
-    right_each = task.right(logits, targets)
+    right_each = task.n_correct(logits, targets)
     right = exact = right_each.sum(dtype=torch.float64)
     if task.targets_per_row > 1:
         exact = (right_each == task.targets_per_row).sum(dtype=torch.float64)

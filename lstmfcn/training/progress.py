@@ -58,29 +58,29 @@ class Progress(Bar):
         to_do = self._epochs - self._done - self._shown
         left = self._seconds / self._shown * to_do / self._at_once
         of = "" if member is None else f"member: {member} "
-        print_progress(f"{of}{log_line(metrics)} ({speed}, {left:.0f} s left)")
+        print_progress(f"{of}{format_epoch(metrics)} ({speed}, {left:.0f} s left)")
         self.draw(speed, self._epochs - to_do)
 
 
-def summary(kept: EpochMetrics) -> list[str]:
+def summary_lines(kept: EpochMetrics) -> list[str]:
     """The best epoch's figures, in the reference's form: ``train:loss 1.08076429``, ..."""
     figures = [f"{written} {kept[name]:.8f}" for name, written in _SUMMARY.items() if name in kept]
     return [f"best: epoch {kept['epoch']}", *figures]
 
 
-def log_line(metrics: EpochMetrics) -> str:
+def format_epoch(metrics: EpochMetrics) -> str:
     """An epoch in the reference's form: ``epoch: 1 train_loss: 1.08076429 train_accuracy: ...``."""
     shown = [f"{name}: {metrics[name]:.8f}" for name in _QUANTITIES if name in metrics]
     return " ".join([f"epoch: {metrics['epoch']}", *shown])
 
 
 def save_learning_curve(history: Sequence[EpochMetrics], best_epoch: int, path: Path) -> None:
-    """Write what `learning_curve` draws."""
+    """Write what `draw_learning_curve` draws."""
     with atomic_write(path) as unfinished:
-        learning_curve(history, best_epoch).savefig(unfinished, dpi=120, format="png")
+        draw_learning_curve(history, best_epoch).savefig(unfinished, dpi=120, format="png")
 
 
-def learning_curve(history: Sequence[EpochMetrics], best_epoch: int) -> Figure:
+def draw_learning_curve(history: Sequence[EpochMetrics], best_epoch: int) -> Figure:
     """Draw loss and accuracy over epochs, training and validation, the kept epoch marked."""
     figure = Figure(figsize=(10, 4), layout="constrained")
     for axes, quantity in zip(figure.subplots(1, 2), ("loss", "accuracy"), strict=True):

@@ -30,7 +30,7 @@ from lstmfcn.data.listing import as_arguments
 from lstmfcn.errors import DataError, HyperparameterError, OutputError, shown
 from lstmfcn.hyperparameters import Hyperparameters, format_validation_error, to_flag
 from lstmfcn.storage.files import atomic_write, exists, make_folder, read_regular
-from lstmfcn.training.checkpoints import Position, newest_position
+from lstmfcn.training.checkpoints import Position, find_newest_position
 
 _MOST_BYTES = 1 << 20
 """Of a file."""
@@ -133,7 +133,7 @@ class RunConfig(JsonRecord):
     train_sha256: str = ""
     track: tuple[TrackerName, ...] = ()
 
-    def resumed_with(self, given: Hyperparameters) -> Hyperparameters:
+    def apply_resume_changes(self, given: Hyperparameters) -> Hyperparameters:
         """The run's hyperparameters, with more epochs where they were given.
 
         Raises:
@@ -157,7 +157,7 @@ class RunConfig(JsonRecord):
 
 
 @contextmanager
-def run_folder(folder: Path) -> Iterator[None]:
+def hold_run_folder(folder: Path) -> Iterator[None]:
     """Make a folder and hold it for one training; the hold ends with the process, however it ends.
 
     What is of use only while the training runs is removed at the end, and so is the folder where
@@ -212,22 +212,22 @@ def _lock(folder: Path) -> int:
     raise OutputError(f"{folder}: cannot be written to (a file in it does not stay there)")
 
 
-def member_folders(folder: Path, members: int) -> list[Path]:
+def list_member_folders(folder: Path, members: int) -> list[Path]:
     """Where each member of an ensemble is trained; a single network, in the run's own folder."""
     if members == 1:
         return [folder]
     return [folder / MEMBERS / f"{k:02d}" for k in range(members)]
 
 
-def run_position(
+def find_run_position(
     folder: Path, members: int, tell: Callable[[str], None] = logger.debug
 ) -> Position:
     """Where a run would go on: of an ensemble, its member that is least far."""
-    folders = member_folders(folder, members)
-    return min(newest_position(path / CHECKPOINTS, tell) for path in folders)
+    folders = list_member_folders(folder, members)
+    return min(find_newest_position(path / CHECKPOINTS, tell) for path in folders)
 
 
-def refuse_used(folder: Path) -> None:
+def refuse_existing_run(folder: Path) -> None:
     """Refuse a folder that holds a run already.
 
     Raises:

@@ -15,8 +15,8 @@ from lstmfcn.data.schema import SeriesSchema
 from lstmfcn.errors import RunInterruptedError
 from lstmfcn.hyperparameters import Hyperparameters, PrecisionName
 from lstmfcn.model.network import LSTMFCN
-from lstmfcn.model.task import Task, class_weights, make_task
-from lstmfcn.training.batches import BatchLoader, Taken, WorkerContext, make_loader
+from lstmfcn.model.task import Task, compute_class_weights, make_task
+from lstmfcn.training.batches import BatchLoader, RowsTaken, WorkerContext, make_loader
 from lstmfcn.training.checkpoints import Checkpoints, Position, State
 from lstmfcn.training.collective import Collective, SingleProcess
 from lstmfcn.training.metrics_log import EpochMetrics
@@ -55,7 +55,7 @@ class TrainState:
         self.model, self.workers = model, workers or SingleProcess()
         self.optimizer = Adam(model.parameters(), lr, weight_decay)
         self.device = next(model.parameters()).device
-        self.position, self.taken = Position(), Taken()
+        self.position, self.taken = Position(), RowsTaken()
         self.sums = torch.zeros(4, dtype=torch.float64, device=self.device)
         self.seconds = 0.0
         self.losses: list[float] = []
@@ -65,7 +65,7 @@ class TrainState:
 
     def finish_epoch(self, metrics: EpochMetrics) -> None:
         """Count the epoch, and keep its weights if its loss is the least."""
-        self.position, self.taken = Position(self.position.epoch + 1), Taken()
+        self.position, self.taken = Position(self.position.epoch + 1), RowsTaken()
         self.sums, self.seconds = torch.zeros_like(self.sums), 0.0
         self.losses.append(float(metrics["train_loss"]))
         if not self.best or selection_loss(metrics) < selection_loss(self.best):
@@ -101,20 +101,20 @@ class TrainState:
                 "precision": self.precision,
             }
             checkpoints.save(self.position, state)
-        self.stop_if_asked(checkpoints)
+        self.raise_if_stopping(checkpoints)
 
-    def stop_if_asked(self, checkpoints: Checkpoints) -> None:
+    def raise_if_stopping(self, checkpoints: Checkpoints) -> None:
         """Every worker calls this, where there is nothing that a checkpoint does not have.
 
         Raises:
             StoppedError: training is to stop.
         """
-        if self.workers.broadcast(checkpoints.stopped()):
+        if self.workers.broadcast(checkpoints.stop_requested()):
             raise RunInterruptedError(f"stopped after {self.position}", resumable=True)
 
     def restore_newest(self, checkpoints: Checkpoints) -> None:
         """Go on from the newest checkpoint that is one of this network; from none, begin."""
-        for position, state in checkpoints.whole():
+        for position, state in checkpoints.load_all():
             if fault := self._misfit(state):
                 logger.warning(
                     "the checkpoint after %s is not of this training (%s); falling back to the "
@@ -138,7 +138,7 @@ class TrainState:
         buffers = state["buffers"]
         # an older checkpoint has counted the rows in its sums alone
         rows = int(state["sums"][3])
-        self.taken = Taken(*state.get("taken", (rows, len(buffers) if rows else 0)))
+        self.taken = RowsTaken(*state.get("taken", (rows, len(buffers) if rows else 0)))
         same = len(buffers) == self.workers.world_size
         self._set_buffers(buffers[self.workers.rank] if same else buffers.mean(dim=0))
 
@@ -228,7 +228,9 @@ def set_up(
         share: what of every batch this worker takes, and the device that it trains on.
     """
     h = hyperparameters
-    task = make_task(schema, class_weights(h.class_weight, schema, rows.labels), h.label_smoothing)
+    task = make_task(
+        schema, compute_class_weights(h.class_weight, schema, rows.labels), h.label_smoothing
+    )
     torch.manual_seed(h.seed)
     network = LSTMFCN(h, schema.n_timepoints, task.n_outputs, schema.n_channels)
     if weights is not None:

@@ -44,18 +44,18 @@ _FEWEST_TRIALS = 20
 Plot = Callable[[], Figure]
 
 
-def sweep_plots(
+def list_plots(
     trials: Sequence[TrialResult], space: SearchSpace, objective: Objective, folder: Path
 ) -> list[Callable[[], None]]:
     """What draws each plot of the trials that have an objective into the folder; one has at least.
 
     They need nothing of each other, and may run side by side.
     """
-    plots = _plots([trial for trial in trials if trial.counts], space, objective)
+    plots = _plots([trial for trial in trials if trial.eligible], space, objective)
     return [partial(_save, plot, folder / name) for name, plot in plots.items()]
 
 
-def rehearse() -> None:
+def warm_up() -> None:
     """Draw a made-up sweep for nobody; what drawing needs is then imported and computed."""
     space = SearchSpace({"lr": Range(0.001, 0.1, log=True), "hidden_size": Choice((8, 64))})
     trials = [

@@ -60,17 +60,17 @@ def sweep_plotter() -> Iterator[Draw]:
 
 def _main() -> None:
     os.nice(10)  # not less, for only root can take that back
-    from lstmfcn.tuning.plots import rehearse, sweep_plots
+    from lstmfcn.tuning.plots import list_plots, warm_up
     from lstmfcn.tuning.sweep import Objective, SweepConfig, SweepLog
 
     if not select([sys.stdin], [], [], 0)[0]:
-        rehearse()
+        warm_up()
     if line := sys.stdin.readline():
         folder = Path(line.removesuffix("\n"))
         record = SweepConfig.load(folder)
         assert record is not None
         sweep = (SweepLog(folder).trials, record.search_space(), Objective(record.metric))
-        if not _side_by_side(sweep_plots(*sweep, folder)):
+        if not _side_by_side(list_plots(*sweep, folder)):
             os._exit(1)
     os._exit(0)  # Python would look through all that was imported once more, for half a second
 

@@ -45,7 +45,7 @@ class SweepProgress(Bar):
         self._trials.append(trial)
         if self._first_began is None:
             self._first_began = self._clock() - trial.seconds
-        line = trial_line(trial, self._objective)
+        line = format_trial(trial, self._objective)
         if self._objective.best(self._trials) is trial:
             line += " best so far"
         print_progress(f"{line} [{self.standing()}]")
@@ -75,7 +75,7 @@ def _format_values(trial: TrialResult) -> str:
     return ", ".join(f"{to_flag(name)} {_short(v)}" for name, v in trial.hyperparameters.items())
 
 
-def trial_line(trial: TrialResult, objective: Objective) -> str:
+def format_trial(trial: TrialResult, objective: Objective) -> str:
     """``trial 7 done: valid_accuracy 0.9533, epoch 18 of 20, 3.2 s (lr 0.003, ...)``."""
     given = _format_values(trial)
     if trial.objective is None:
@@ -87,7 +87,7 @@ def trial_line(trial: TrialResult, objective: Objective) -> str:
     )
 
 
-def best_lines(
+def format_best(
     best: TrialResult, objective: Objective, defaults: TrialResult | None = None
 ) -> list[str]:
     """What the best trial reached, and that of the defaults; the flags that train like the best."""
@@ -99,7 +99,7 @@ def best_lines(
 
 
 def _reached(trial: TrialResult, objective: Objective) -> str:
-    if trial.objective is None or not trial.counts:
+    if trial.objective is None or not trial.eligible:
         return f"trial {trial.number}, {trial.status} ({trial.reason})"
     return (
         f"trial {trial.number}, {objective.metric} {trial.objective:.8f}, epoch "

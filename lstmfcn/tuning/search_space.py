@@ -127,10 +127,10 @@ class SearchSpace:
             raise HyperparameterError(f"{source}{line}: is not YAML; {_HELP}") from error
         except _UNREADABLE as error:
             raise HyperparameterError(f"{source}: is not YAML that can be read; {_HELP}") from error
-        return cls.of(written, source)
+        return cls.from_mapping(written, source)
 
     @classmethod
-    def of(cls, written: object, source: str) -> SearchSpace:
+    def from_mapping(cls, written: object, source: str) -> SearchSpace:
         """The space that a mapping describes.
 
         Raises:
@@ -149,7 +149,7 @@ class SearchSpace:
                 raise HyperparameterError(f"{source}: {error}") from error
         return cls(values)
 
-    def written(self) -> dict[str, Any]:
+    def to_dict(self) -> dict[str, Any]:
         """The space as it would stand in a file."""
         return {to_flag(name): _written(name, values) for name, values in self.values.items()}
 

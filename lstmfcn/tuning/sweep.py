@@ -84,7 +84,7 @@ class SweepConfig(SearchConfig, JsonRecord):
     defaults_first: bool = False
 
     @classmethod
-    def of(cls, search: SearchConfig, fixed: set[str]) -> SweepConfig:
+    def create(cls, search: SearchConfig, fixed: set[str]) -> SweepConfig:
         """The record of a sweep in which these hyperparameters are given.
 
         Raises:
@@ -92,13 +92,13 @@ class SweepConfig(SearchConfig, JsonRecord):
                 is left of it.
         """
         space = SearchSpace.load(search.space).without(fixed, search.space)
-        return cls(**search.model_dump(), written=space.written(), defaults_first=True)
+        return cls(**search.model_dump(), written=space.to_dict(), defaults_first=True)
 
     def search_space(self) -> SearchSpace:
         """The space, as it was when the sweep began."""
-        return SearchSpace.of(self.written, self.space)
+        return SearchSpace.from_mapping(self.written, self.space)
 
-    def resumed_with(self, given: SearchConfig) -> SweepConfig:
+    def apply_resume_changes(self, given: SearchConfig) -> SweepConfig:
         """This record, with more trials where they were given.
 
         Raises:
@@ -131,7 +131,7 @@ class TrialResult:
     reason: str = ""
 
     @property
-    def counts(self) -> bool:
+    def eligible(self) -> bool:
         """Whether it may be the best."""
         return self.objective is not None and self.status != "failed"
 
@@ -182,7 +182,7 @@ class Objective(NamedTuple):
     def best(self, trials: Iterable[TrialResult]) -> TrialResult | None:
         """The best trial; of equal ones the first. None where none counts."""
         sign = 1 if self.mode == "min" else -1
-        counting = [trial for trial in trials if trial.counts]
+        counting = [trial for trial in trials if trial.eligible]
         return min(counting, key=lambda t: (sign * (t.objective or 0.0), t.number), default=None)
 
 

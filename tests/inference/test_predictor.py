@@ -41,7 +41,7 @@ def balanced(kind, values):
     """A classifier without scaling that decides these values in more than one way."""
     artifact = tiny_artifact(kind, scaling="none")
     with torch.no_grad():
-        middle = artifact.network().eval()(torch.tensor(values)).mean(dim=0)
+        middle = artifact.build_network().eval()(torch.tensor(values)).mean(dim=0)
     artifact.weights["head.bias"].sub_(middle)
     return Classifier(artifact)
 
@@ -137,7 +137,7 @@ def test_probabilities_are_those_of_the_network_on_scaled_values(kind, scaling):
         mean, std = exact.mean(axis=1, keepdims=True), exact.std(axis=1, keepdims=True)
     else:
         mean, std = np.array(artifact.scaler.mean or 0.0), np.array(artifact.scaler.std or 1.0)
-    network = artifact.network().eval()
+    network = artifact.build_network().eval()
     with torch.no_grad():
         logits = network(torch.tensor((exact - mean) / std, dtype=torch.float32))
     expected = tiny_task(kind).probabilities(logits).numpy()
@@ -166,7 +166,7 @@ def test_other_predictions_are_zeros_and_ones(kind, width):
     found, probabilities = using.predict(values), using.predict_proba(values)
     assert found.shape == (48, width)
     np.testing.assert_array_equal(found, probabilities > 0.5)
-    np.testing.assert_array_equal(found, using.decide(probabilities))
+    np.testing.assert_array_equal(found, using.predict_labels(probabilities))
     assert set(found.ravel().tolist()) == {0, 1}
 
 
@@ -264,7 +264,7 @@ def test_other_channels_are_refused(shape):
 def test_logits_are_divided_by_the_temperature(kind):
     values, artifact = tiny_rows(kind).values, tiny_calibrated(kind)
     with torch.no_grad():
-        logits = artifact.network().eval()(torch.tensor(artifact.scaler.transform(values)))
+        logits = artifact.build_network().eval()(torch.tensor(artifact.scaler.transform(values)))
     expected = tiny_task(kind).probabilities(logits * 4).numpy()
     found = Classifier(artifact).predict_proba(values)
     np.testing.assert_allclose(found, expected, atol=1e-5)
@@ -274,7 +274,7 @@ def test_logits_are_divided_by_the_temperature(kind):
 def test_each_label_is_decided_by_its_threshold():
     using, values = Classifier(tiny_calibrated("multilabel")), tiny_rows("multilabel").values
     probabilities = np.array([[0.25, 0.5625, 0.5], [0.26, 0.57, 0.51]], dtype=np.float32)
-    assert using.decide(probabilities).tolist() == [[0, 0, 0], [1, 1, 1]]
+    assert using.predict_labels(probabilities).tolist() == [[0, 0, 0], [1, 1, 1]]
     found = using.predict(values)
     np.testing.assert_array_equal(found, using.predict_proba(values) > [0.25, 0.5625, 0.5])
     assert (found != (using.predict_proba(values) > 0.5)).any()

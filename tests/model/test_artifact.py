@@ -145,7 +145,7 @@ def test_equal_models_are_saved_as_equal_bytes(tmp_path):
 
 
 def test_the_network_has_the_saved_weights(tmp_path):
-    network = Artifact.load(saved(tmp_path)).network()
+    network = Artifact.load(saved(tmp_path)).build_network()
     assert isinstance(network, LSTMFCN)
     for name, tensor in tiny_artifact().weights.items():
         assert torch.equal(network.state_dict()[name], tensor)
@@ -209,7 +209,7 @@ def test_weights_of_another_shape_do_not_become_a_network():
     small, large = tiny_artifact(), tiny_artifact(hidden_size=5)
     mixed = Artifact(large.hyperparameters, small.schema, small.scaler, small.weights)
     with pytest.raises(ModelError, match=r"model.safetensors does not fit model.json"):
-        mixed.network()
+        mixed.build_network()
 
 
 @pytest.mark.parametrize("name", FILES)

@@ -11,7 +11,7 @@ import pytest
 
 from lstmfcn.cli.main import main
 from lstmfcn.report.figures import draw_figures
-from lstmfcn.report.findings import find_all
+from lstmfcn.report.findings import collect_findings
 from lstmfcn.report.page import _percent, render_page
 from lstmfcn.report.scores import Interval, Score
 from tests.helpers.small_reports import ODD_NAMES, report_case
@@ -117,7 +117,7 @@ def test_a_model_that_is_worse_than_a_guess_is_called_so_in_the_header(tmp_path)
     table = pd.concat(map(pd.read_csv, sorted(Path(data).iterdir())))
     rare = pd.concat([table[table.y == "ant"], table[table.y != "ant"].head(2)])
     rare.to_csv(tmp_path / "rare.csv", index=False)
-    found = find_all(model, str(tmp_path / "rare.csv"))
+    found = collect_findings(model, str(tmp_path / "rare.csv"))
     assert found.scores.accuracy.value < found.scores.baseline
     header = render_page(found, draw_figures(found)).partition("</header>")[0]
     told = (
@@ -139,7 +139,7 @@ def test_a_model_that_is_worse_than_a_guess_is_called_so_in_the_header(tmp_path)
     ],
 )
 def test_any_task_and_data_make_a_page(tmp_path, kind, arguments):
-    found = find_all(*report_case(tmp_path, kind, **arguments))
+    found = collect_findings(*report_case(tmp_path, kind, **arguments))
     page = Page(render_page(found, draw_figures(found)))
     assert f"on {found.summary.rows} row" in page.text
     for one in found.summary.classes:

@@ -8,7 +8,7 @@ import pytest
 from lstmfcn.distributed.tune import tracked_trials
 from lstmfcn.errors import RunInterruptedError, TrainingError
 from lstmfcn.tracking import follow as module
-from lstmfcn.tracking.base import TrackerUnavailableError, missing_points
+from lstmfcn.tracking.base import TrackerUnavailableError, find_missing_points
 from lstmfcn.tracking.follow import tracked_members, tracking
 from lstmfcn.tuning.sweep import TrialResult, TrialStarted
 from tests.helpers.tracked_runs import HYPERPARAMETERS, tracked, write_metrics
@@ -29,7 +29,7 @@ class Memory:
             raise TrackerUnavailableError("memory: is away")
         points = self.points.setdefault(run.name, [])
         known = {(point.tag, point.epoch) for point in points}
-        points += missing_points(history, kept, known)
+        points += find_missing_points(history, kept, known)
         self.states[run.name] = run.state
         with self.written:
             self.written.notify_all()

@@ -9,7 +9,7 @@ import pytest
 
 from lstmfcn.errors import TrackingError
 from lstmfcn.tracking.base import TrackerUnavailableError
-from lstmfcn.tracking.mlflow import MLflow, without_secrets
+from lstmfcn.tracking.mlflow import MLflow, hide_secrets
 from tests.helpers.tracked_runs import HYPERPARAMETERS, epochs, tracked
 
 pytest.importorskip("mlflow", reason="MLflow is not installed")
@@ -70,7 +70,7 @@ def test_a_training_is_a_run_with_its_metrics_parameters_and_model(client, runs,
     flow.write(tracked(state="done"), epochs(3), epochs(3)[1])
     run = runs()["first"]
     assert run.info.status == "FINISHED"
-    assert run.data.params == {name: str(v) for name, v in HYPERPARAMETERS.flags().items()}
+    assert run.data.params == {name: str(v) for name, v in HYPERPARAMETERS.to_flags().items()}
     for tag in epochs(1)[0].keys() - {"epoch", "time", "rows"}:
         assert curve(client, run, tag) == [(m["epoch"], m[tag]) for m in epochs(3)]
     assert curve(client, run, "kept/valid_accuracy") == [(2, 0.2)]
@@ -203,12 +203,10 @@ def test_a_uri_that_mlflow_cannot_use_is_refused_in_a_line(folder, uri, monkeypa
 
 def test_secrets_are_hidden(monkeypatch):
     monkeypatch.setenv("MLFLOW_TRACKING_TOKEN", "enigma")
-    assert without_secrets("token enigma") == "token ***"
-    assert (
-        without_secrets("at https://ada:p@ss@host/x: refused") == "at https://***@host/x: refused"
-    )
-    assert without_secrets("postgresql://host/db?password=x y") == "postgresql://host/db?*** y"
-    assert without_secrets("sqlite:////a/b.db, who?") == "sqlite:////a/b.db, who?"
+    assert hide_secrets("token enigma") == "token ***"
+    assert hide_secrets("at https://ada:p@ss@host/x: refused") == "at https://***@host/x: refused"
+    assert hide_secrets("postgresql://host/db?password=x y") == "postgresql://host/db?*** y"
+    assert hide_secrets("sqlite:////a/b.db, who?") == "sqlite:////a/b.db, who?"
 
 
 def test_without_mlflow_it_is_refused_with_what_to_install(folder, monkeypatch):

@@ -20,7 +20,7 @@ def children():
 
 def swept(tmp_path):
     """A folder that holds a sweep of four trials."""
-    SweepConfig.of(SearchConfig(space="published"), set()).save(tmp_path)
+    SweepConfig.create(SearchConfig(space="published"), set()).save(tmp_path)
     space = SweepConfig.load(tmp_path).search_space()
     log = SweepLog(tmp_path)
     log.start()

@@ -59,7 +59,7 @@ def test_both_bounds_of_a_range_are_searched(low, more, log):
 @pytest.mark.parametrize("name", PRESETS)
 def test_a_space_is_the_same_after_it_was_written(name):
     space = SearchSpace.load(name)
-    assert parsed(yaml.dump(space.written())) == space
+    assert parsed(yaml.dump(space.to_dict())) == space
 
 
 @pytest.mark.parametrize(

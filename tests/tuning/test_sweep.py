@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lstmfcn.errors import HyperparameterError, OutputError
-from lstmfcn.tuning.progress import SweepProgress, trial_line
+from lstmfcn.tuning.progress import SweepProgress, format_trial
 from lstmfcn.tuning.sweep import EVENTS, TRIALS, Objective, SweepLog, TrialResult, TrialStarted
 
 ACCURACY, LOSS = Objective("valid_accuracy"), Objective("valid_loss")
@@ -148,7 +148,7 @@ def test_progress_tells_how_the_sweep_stands(capsys):
 
 def test_a_failed_trial_tells_its_reason():
     failed = TrialResult(7, {"lr": 0.123456789}, "failed", reason="train_loss became nan")
-    assert trial_line(failed, ACCURACY) == "trial 7 failed: train_loss became nan (lr 0.1235)"
+    assert format_trial(failed, ACCURACY) == "trial 7 failed: train_loss became nan (lr 0.1235)"
 
 
 @pytest.mark.parametrize(
