@@ -121,14 +121,14 @@ def test_members_take_the_views_in_turn():
         (
             "missing-marker",
             "?",
-            "missing-marker: found '?'; it must be given with --missing mask only",
+            "missing-marker: found '?'; it must be used together with --missing mask",
         ),
         ("task", "regression", f"task: found 'regression'; it must be {TASKS}"),
         ("scaling", "minmax", f"scaling: found 'minmax'; it must be {SCALINGS}"),
         (
             "view",
             "all",
-            "view: found 'all'; it must be series, differences or coarse where there is one member",
+            "view: found 'all'; it must be series, differences or coarse, as all needs several members",
         ),
         ("recipe", "worst", "recipe: found 'worst'; it must be 'default', 'paper' or 'best'"),
         ("precision", "fp16", "precision: found 'fp16'; it must be 'auto', 'fp32' or 'bf16'"),
@@ -246,14 +246,14 @@ def test_what_was_fitted_to_a_model_is_left_behind_unless_asked_for_again():
     model = Hyperparameters(task="multilabel", calibrate=True, fit_thresholds=True)
     result, lines = resumed(model, Hyperparameters(calibrate=True))
     assert (result.calibrate, result.fit_thresholds) == (True, False)
-    assert lines == ["fit-thresholds of the model is left behind; give the flag to fit anew"]
+    assert lines == ["fit-thresholds of the model is dropped; give the flag to fit it again"]
 
 
 def test_fitting_needs_validation_rows_and_thresholds_need_labels():
     Hyperparameters().validate_post_training(has_validation=False)
     both = Hyperparameters(task="multilabel", calibrate=True, fit_thresholds=True)
     both.validate_post_training(has_validation=True)
-    with pytest.raises(HyperparameterError, match=r"^calibrate: is fitted on validation rows, .*"):
+    with pytest.raises(HyperparameterError, match=r"^calibrate: needs validation rows; .*"):
         both.validate_post_training(has_validation=False)
     with pytest.raises(HyperparameterError, match=r"^fit-thresholds: the task is binary; only"):
         Hyperparameters(task="binary", fit_thresholds=True).validate_post_training(
@@ -268,5 +268,5 @@ def test_a_marker_of_missing_values_is_text(marker, kept):
 
 @pytest.mark.parametrize("marker", ["-999", "1e3", "inf"])
 def test_a_number_marks_no_missing_value(marker):
-    with pytest.raises(HyperparameterError, match="it must be text that is no number; leave such"):
+    with pytest.raises(HyperparameterError, match="it must be a text that is not a number; leave"):
         Hyperparameters.parse({"missing": "mask", "missing-marker": marker})

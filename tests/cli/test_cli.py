@@ -109,7 +109,7 @@ def test_a_missing_archive_file_is_refused(capsys, tmp_path, name):
 @pytest.mark.parametrize(
     ("given", "message"),
     [
-        (["--calibrate", "--metric=train_loss"], "calibrate: is fitted on validation rows, "),
+        (["--calibrate", "--metric=train_loss"], "calibrate: needs validation rows; "),
         (["--fit-thresholds", "--validation=v"], "fit-thresholds: the task is multiclass; "),
     ],
 )

@@ -259,5 +259,5 @@ def test_calibration_mends_what_balanced_classes_do_to_probabilities():
 
 
 def test_arrays_without_validation_rows_are_refused():
-    with pytest.raises(HyperparameterError, match="calibrate: is fitted on validation rows"):
+    with pytest.raises(HyperparameterError, match="calibrate: needs validation rows"):
         train_arrays(imbalanced(40, 0), tiny_hyperparameters(calibrate=True))
