@@ -23,7 +23,7 @@ from lstmfcn.hyperparameters import Hyperparameters
 from lstmfcn.model.network import LSTMFCN
 from lstmfcn.model.task import Multiclass
 from lstmfcn.training.batches import EvaluationLoader, make_loader
-from lstmfcn.training.loop import autocast, choose_precision, evaluate, fit
+from lstmfcn.training.loop import choose_precision, evaluate, fit
 from lstmfcn.training.optim import EPSILON
 from lstmfcn.training.state import TrainState
 
@@ -104,7 +104,7 @@ def _loop(
     for _ in range(epochs):
         started = time.perf_counter()
         for rows in torch.randperm(len(x)).split(h.batch_size):
-            with autocast(precision, CPU):
+            with torch.autocast("cpu", torch.bfloat16, enabled=precision == "bf16"):
                 logits = model(x[rows])
             loss = F.cross_entropy(logits.float(), y[rows])
             optimizer.zero_grad()

@@ -128,7 +128,8 @@ def test_members_take_the_views_in_turn():
         (
             "view",
             "all",
-            "view: found 'all'; it must be series, differences or coarse, as all needs several members",
+            "view: found 'all'; it must be series, differences or coarse, "
+            "as all needs several members",
         ),
         ("recipe", "worst", "recipe: found 'worst'; it must be 'default', 'paper' or 'best'"),
         ("precision", "fp16", "precision: found 'fp16'; it must be 'auto', 'fp32' or 'bf16'"),

@@ -1,6 +1,6 @@
-"""One model directory: ``model.safetensors`` and ``model.json``, nothing pickled.
+"""Save and load a model directory: ``model.safetensors`` and ``model.json``, nothing pickled.
 
-model.json holds the format version, hyperparameters, schema, scaler, the decision where one was
+model.json holds the format version, hyperparameters, schema, scaler, the decision if one was
 fitted, the best epoch's metrics, how the model was trained, library versions, the checksum of the
 weights, and its own checksum.
 """
@@ -36,22 +36,21 @@ from lstmfcn.storage.files import atomic_directory, local_path
 WEIGHTS_FILE, DESCRIPTION_FILE = "model.safetensors", "model.json"
 
 _RUN, _MODEL = "run.json", "model"
-"""What `lstmfcn.training.run_directory` calls a run's record, and the model in its folder."""
+"""A run's configuration and its model directory (`lstmfcn.training.run_directory`)."""
 
 logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
 class Artifact:
-    """Everything that prediction and further training need.
+    """A trained model: everything that prediction and further training need.
 
     Attributes:
-        weights: the network's state, on the CPU.
-        metrics: of the epoch that was kept.
-        training: how it came to be: data, workers, precision, the model it began from.
-        sha256: of the description that was loaded, which holds the weights' own.
-        decision: temperature and thresholds; a model that was not calibrated has the default, and
-            does not write it.
+        weights: the network's state dict, on the CPU.
+        metrics: metrics of the best epoch.
+        training: how the model was trained: data, workers, precision, the model it started from.
+        sha256: checksum of the loaded model.json, which contains the checksum of the weights.
+        decision: temperature and thresholds; the default, which is not written, if none was fitted.
     """
 
     hyperparameters: Hyperparameters
@@ -64,10 +63,10 @@ class Artifact:
     decision: Decision = Decision()
 
     def build_network(self) -> LSTMFCN | Ensemble:
-        """The network with these weights.
+        """Build the network and load the weights.
 
         Raises:
-            ModelError: the weights are not those of the described network.
+            ModelError: the weights do not fit the described network.
         """
         n_outputs = make_task(self.schema).n_outputs
         schema = self.schema
@@ -83,10 +82,10 @@ class Artifact:
         return network
 
     def save(self, directory: Path | str) -> None:
-        """Write the directory whole, in place of a model that stands there.
+        """Write the model directory atomically, in place of an earlier model.
 
         Raises:
-            OutputError: it cannot be written.
+            OutputError: the directory cannot be written.
         """
         with atomic_directory(local_path(directory)) as unfinished:
             self._write(unfinished)
@@ -122,11 +121,11 @@ class Artifact:
 
     @classmethod
     def load(cls, directory: Path | str) -> Artifact:
-        """Read and verify a model directory, or that of a run's or sweep's folder.
+        """Load and verify a model directory, or the one in the folder of a run or sweep.
 
         Raises:
-            ModelError: it is missing, incomplete, damaged, of another format version, or no model
-                that can answer.
+            ModelError: it is missing, incomplete or damaged, has another format version, or
+                describes a model that cannot predict.
         """
         folder = find_model_folder(directory)
         with _readable(folder, DESCRIPTION_FILE) as path:
@@ -145,20 +144,20 @@ class Artifact:
         )
 
 
-def find_model_folder(named: Path | str) -> Path:
-    """The model directory that the user names, by itself or by the folder of its run or sweep.
+def find_model_folder(path: Path | str) -> Path:
+    """Return the model directory that the user means: the path itself, or the model of that run.
 
     Raises:
-        ModelError: it is a URI, or the run has no model yet.
+        ModelError: the path is a URI, or the run has no model yet.
     """
-    folder = local_path(named, ModelError)
+    folder = local_path(path, ModelError)
     if (folder / DESCRIPTION_FILE).exists() or not (folder / _RUN).exists():
         return folder
     if not (folder / _MODEL).exists():
         raise ModelError(
-            f"{folder}: holds a run that has no model yet; let it end, or go on with it by --resume"
+            f"{folder}: this run has no model yet; wait until it ends, or resume it with --resume"
         )
-    logger.info("%s: holds a run; its model is %s", folder, folder / _MODEL)
+    logger.info("%s is the folder of a run; using its model %s", folder, folder / _MODEL)
     return folder / _MODEL
 
 

@@ -184,7 +184,7 @@ def test_outputs_have_names(kind, outputs):
 @pytest.mark.parametrize(
     ("value", "message"),
     [
-        (np.nan, "row 3, column x_1: found nan, which is no finite 32-bit number"),
+        (np.nan, "row 3, column x_1: found nan, which is not a finite 32-bit number"),
         (3e38, "row 3: found values too large to compute with"),
         (-3e38, "row 3: found values too large to compute with"),
     ],

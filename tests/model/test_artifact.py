@@ -310,12 +310,12 @@ def test_the_folder_of_a_run_or_a_sweep_stands_for_its_model(tmp_path, caplog, r
     run.mkdir()
     (run / "run.json").write_text("{}")
     (run / record).write_text("{}")
-    with pytest.raises(ModelError, match=r"run: holds a run that has no model yet; let it end"):
+    with pytest.raises(ModelError, match=r"run: this run has no model yet; wait until it ends"):
         Artifact.load(run)
     saved(run)
     with caplog.at_level("INFO"):
         assert_equal(Artifact.load(run), tiny_artifact())
-    assert caplog.messages == [f"{run}: holds a run; its model is {run / 'model'}"]
+    assert caplog.messages == [f"{run} is the folder of a run; using its model {run / 'model'}"]
     np.testing.assert_array_equal(
         Classifier.load(str(run)).predict(tiny_rows().values),
         Classifier.load(run / "model").predict(tiny_rows().values),

@@ -15,7 +15,6 @@ from lstmfcn.training.batches import Batch, EvaluationLoader, RowsTaken, WorkerC
 from lstmfcn.training.checkpoints import Checkpoints, Position
 from lstmfcn.training.collective import SingleProcess
 from lstmfcn.training.loop import (
-    autocast,
     choose_precision,
     evaluate,
     fit,
@@ -154,7 +153,7 @@ def test_a_loss_that_is_not_finite_ends_training(where):
         fitted(rows=rows, valid=broken if where == "valid" else None, history=history)
     assert str(refusal.value) == (
         f"{where}_loss became nan in epoch 1; try a smaller --lr, "
-        "or look for values far larger than the others"
+        "or look for values that are far larger than the others"
     )
     assert not history
 
@@ -286,7 +285,7 @@ def test_bf16_stays_near_fp32():
 def test_autocast_computes_in_bf16_only_where_asked():
     layer, x = nn.Linear(2, 2), torch.ones(1, 2)
     for precision, dtype in [("fp32", torch.float32), ("bf16", torch.bfloat16)]:
-        with autocast(precision, CPU):
+        with torch.autocast("cpu", torch.bfloat16, enabled=precision == "bf16"):
             assert layer(x).dtype == dtype
 
 
@@ -467,7 +466,7 @@ def test_workers_that_see_different_checkpoints_are_refused():
         fitted(workers=Apart())
     assert str(refusal.value) == (
         "workers see checkpoints at ['epoch 0', 'epoch 1 and 1 steps']; "
-        "--output must be storage that all of them share"
+        "--output must be on storage that all workers share"
     )
 
 

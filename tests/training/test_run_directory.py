@@ -127,7 +127,7 @@ def test_a_folder_is_held_by_one_process_until_it_ends_however_it_ends(tmp_path)
         [sys.executable, "-c", HOLDER, tmp_path / "run"], stdout=subprocess.PIPE
     ) as holder:
         assert holder.stdout.readline() == b"held\n"
-        with pytest.raises(OutputError, match="another training runs there"):
+        with pytest.raises(OutputError, match="another training is running there"):
             hold_run_folder(tmp_path / "run").__enter__()
         os.kill(holder.pid, signal.SIGKILL)
     with hold_run_folder(tmp_path / "run"):
