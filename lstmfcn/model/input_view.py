@@ -49,7 +49,7 @@ class InputView(nn.Module):
         self.batch_norm = BatchNorm(n_channels, batch_norm_momentum) if has_norm else None
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor | None]:
-        """Return the view without nan, and the mask (N, 1, 1, S); None if nothing may be missing."""
+        """Return the view without nan, and the mask (N, 1, 1, S) if values may be missing."""
         if self.window > 1:
             x = _windows(x, self.window).nanmean(dim=3)
         if self.batch_norm is None:

@@ -90,7 +90,8 @@ def test_another_shape_is_refused(values, shape):
 )
 def test_what_is_no_array_of_numbers_is_refused(values):
     assert refusal(values) == (
-        "found values that are not an array of numbers; give a list of series of numbers, all of one length"
+        "found values that are not an array of numbers; "
+        "give a list of series of numbers, all of one length"
     )
 
 
