@@ -186,7 +186,7 @@ class SearchSpace:
                 )
 
     def largest(self, name: str, otherwise: int) -> int:
-        """Return the largest value of a numeric hyperparameter, or ``otherwise`` if not searched."""
+        """Return the largest value of a numeric hyperparameter, or ``otherwise`` without one."""
         values = self.values.get(name)
         if values is None:
             return otherwise

@@ -161,7 +161,7 @@ def test_a_store_that_does_not_answer_is_refused_at_the_start_and_borne_with_lat
     told = str(refusal.value)
     assert told == (
         f"--track mlflow: http://***@127.0.0.1:{port}: Connection refused; "
-        "set MLFLOW_TRACKING_URI, or leave it out"
+        "set MLFLOW_TRACKING_URI, or omit this option"
     )
     flow = MLflow(folder, resumed=True)
     with pytest.raises(TrackerUnavailableError) as outage:
@@ -175,7 +175,7 @@ def test_a_run_that_is_not_there_is_refused(folder, tmp_path, monkeypatch):
     before = os.environ["MLFLOW_TRACKING_URI"]
     monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path}/other.db")
     with pytest.raises(
-        TrackingError, match=r"Run with id=.* not found; it was begun at"
+        TrackingError, match=r"Run with id=.* not found; this run was tracked at"
     ) as refusal:
         MLflow(folder, resumed=True)
     assert before in str(refusal.value)
@@ -184,7 +184,7 @@ def test_a_run_that_is_not_there_is_refused(folder, tmp_path, monkeypatch):
 def test_an_experiment_that_is_not_there_or_deleted_is_refused(client, folder, monkeypatch):
     client.delete_experiment(client.create_experiment("gone"))
     monkeypatch.setenv("MLFLOW_EXPERIMENT_NAME", "gone")
-    with pytest.raises(TrackingError, match="experiment gone is deleted there; set MLFLOW"):
+    with pytest.raises(TrackingError, match="experiment gone has been deleted; set MLFLOW"):
         MLflow(folder, resumed=False)
     monkeypatch.setenv("MLFLOW_EXPERIMENT_ID", "999")
     with pytest.raises(TrackingError, match="No Experiment with id=999 exists; set MLFLOW"):
