@@ -1,4 +1,4 @@
-"""Everything that a report says, in numbers."""
+"""Collect all results that a report shows."""
 
 from __future__ import annotations
 
@@ -19,18 +19,19 @@ from lstmfcn.training.metrics_log import EpochMetrics
 
 @dataclass(frozen=True)
 class Findings:
-    """What is found of a model on labelled shards.
+    """The results of a model on labelled shards.
 
     Attributes:
-        model, data: as they were named.
-        schema: of the model.
-        summary: of the rows.
-        history: the run's metrics, an epoch each; empty where the model lies in no run folder.
-        kept_epoch: the one that the model is of.
-        scores: of the predictions.
-        hardest: rows, the hardest first.
-        explained: rows decided right, then rows that are not.
-        card: of the model.
+        model: the model directory.
+        data: the data arguments, as the user gave them.
+        schema: the model's schema.
+        summary: statistics of the rows.
+        history: the run's metrics of each epoch; empty if the model is not in its run's folder.
+        best_epoch: the epoch whose weights the model has.
+        scores: scores of the predictions.
+        hardest: the hardest rows, the hardest first.
+        explained: explained rows: correct predictions, then wrong ones.
+        card: the model card.
     """
 
     model: str
@@ -38,7 +39,7 @@ class Findings:
     schema: SeriesSchema
     summary: Summary
     history: list[EpochMetrics]
-    kept_epoch: int
+    best_epoch: int
     scores: Scores
     hardest: list[Example]
     explained: list[ExplainedExample]
@@ -46,15 +47,15 @@ class Findings:
 
 
 def collect_findings(model: str, data: Data, seed: int = 0) -> Findings:
-    """Predict labelled shards and look at what comes out.
+    """Predict labelled shards, and collect all results for the report.
 
     Args:
         model: a model directory.
         data: labelled shards: a file, folder, glob or URI, or several of them.
-        seed: of the sample that is drawn, and of the resamples.
+        seed: seed of the sample of rows, and of the bootstrap.
 
     Raises:
-        UserError: model or shards do not allow it.
+        UserError: the model or the shards cannot be used.
     """
     model = str(find_model_folder(model))
     artifact = Artifact.load(model)
@@ -68,7 +69,7 @@ def collect_findings(model: str, data: Data, seed: int = 0) -> Findings:
         schema=artifact.schema,
         summary=summarise(predictions),
         history=history,
-        kept_epoch=artifact.metrics.get("epoch", 0),
+        best_epoch=artifact.metrics.get("epoch", 0),
         scores=compute_scores(predictions, seed),
         hardest=select_hardest(predictions),
         explained=explain_examples(classifier, predictions),

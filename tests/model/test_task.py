@@ -142,13 +142,13 @@ def test_decisions_are_zeros_and_ones_in_the_shape_of_the_probabilities(kind):
 
 
 def test_totals_become_means_over_rows():
-    totals = MetricSums(loss=6.0, right=3.0, exact=3.0, rows=4.0)
+    totals = MetricSums(loss=6.0, correct=3.0, exact=3.0, rows=4.0)
     assert totals.metrics("valid", Multiclass(3)) == {"valid_loss": 1.5, "valid_accuracy": 0.75}
     assert totals.metrics("train", Binary(1)) == {"train_loss": 1.5, "train_accuracy": 0.75}
 
 
 def test_totals_of_several_labels_also_tell_the_exact_match():
-    totals = MetricSums(loss=6.0, right=9.0, exact=1.0, rows=4.0)
+    totals = MetricSums(loss=6.0, correct=9.0, exact=1.0, rows=4.0)
     assert totals.metrics("train", Multilabel(3)) == {
         "train_loss": 1.5,
         "train_accuracy": 0.75,

@@ -153,7 +153,7 @@ def test_what_is_not_of_a_report_stays(odd, tmp_path, capsys):
     (out / "report.html").write_text("earlier")
     (out / "notes.txt").write_text("mine")
     assert command(str(folder / "run" / "model"), str(folder / "data"), out) == 2
-    assert "holds notes.txt, which is of no report" in capsys.readouterr().err
+    assert "holds notes.txt, which is not part of a report" in capsys.readouterr().err
     assert {path.read_text() for path in out.iterdir()} == {"earlier", "mine"}
 
 
@@ -166,7 +166,7 @@ def test_what_is_not_of_a_report_stays(odd, tmp_path, capsys):
             {"data": "unlabelled.csv"},
             "unlabelled.csv: found no label column in the header (x_1, x_2",
         ),
-        ({"output": "data"}, "holds part-0.csv, which is of no report"),
+        ({"output": "data"}, "holds part-0.csv, which is not part of a report"),
         ({"output": "data/part-0.csv/out"}, "cannot be written (Not a directory)"),
         ({"output": "data/part-0.csv"}, "is a file; name a folder"),
     ],
