@@ -121,7 +121,8 @@ def test_a_model_that_is_worse_than_a_guess_is_called_so_in_the_header(tmp_path)
     assert found.scores.accuracy.value < found.scores.baseline
     header = render_page(found, draw_figures(found)).partition("</header>")[0]
     told = (
-        "This model is worse than always giving the most frequent answer. That is right for 90.9 %"
+        "This model is worse than always giving the most frequent answer. "
+        "The most frequent answer is right for 90.9 %"
     )
     assert told in header
     wrong = replace(found.scores, accuracy=Score(0.95, Interval(0.8, 1.0)))

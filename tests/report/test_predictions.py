@@ -9,9 +9,9 @@ from lstmfcn.inference.predictor import Classifier
 from lstmfcn.report.predictions import (
     ALIKE,
     HARDEST,
-    class_pairs,
+    choose_hardest,
     collect_predictions,
-    hardest,
+    number_class_pairs,
     true_probabilities,
 )
 from tests.helpers.small_reports import (
@@ -42,7 +42,7 @@ def test_what_is_kept_does_not_depend_on_the_shards(tmp_path, kind):
         assert np.array_equal(kept.numbers, same.numbers)
         assert np.array_equal(kept.values, same.values)
     shares, asked = true_probabilities(schema, one.columns)
-    pairs = class_pairs(one.columns, asked, schema.task == "multilabel")
+    pairs = number_class_pairs(one.columns, asked, schema.task == "multilabel")
     assert set(one.hardest.numbers) == set(first_of_pairs(shares, pairs))
 
 
@@ -61,7 +61,7 @@ def test_rows_mistaken_alike_leave_room_for_others(tmp_path):
     same = pd.concat([table, *[table.iloc[[3]]] * 40])
     found = predictions(tmp_path / "data", schema, same, 3)
     _, asked = true_probabilities(schema, found.columns)
-    pairs = class_pairs(found.columns, asked, multilabel=False)[found.hardest.numbers]
+    pairs = number_class_pairs(found.columns, asked, multilabel=False)[found.hardest.numbers]
     assert np.unique(pairs, return_counts=True)[1].max() == ALIKE
     assert len(found.hardest.numbers) > 4
 
@@ -72,11 +72,11 @@ def test_rows_mistaken_alike_leave_room_for_others(tmp_path):
 )
 def test_the_hardest_are_the_same_however_rows_come(rows, cut):
     keys, pairs = np.array([k for k, _ in rows]), np.array([p for _, p in rows], dtype=np.int64)
-    chosen = hardest(keys, pairs)
+    chosen = choose_hardest(keys, pairs)
     assert set(np.flatnonzero(chosen)) == set(first_of_pairs(keys, pairs))
-    before = np.flatnonzero(hardest(keys[:cut], pairs[:cut]))
+    before = np.flatnonzero(choose_hardest(keys[:cut], pairs[:cut]))
     left = np.concatenate([before, np.arange(cut, len(rows))]).astype(int)
-    assert left[hardest(keys[left], pairs[left])].tolist() == np.flatnonzero(chosen).tolist()
+    assert left[choose_hardest(keys[left], pairs[left])].tolist() == np.flatnonzero(chosen).tolist()
 
 
 def test_each_kept_row_is_found_where_its_place_says(tmp_path):

@@ -87,7 +87,7 @@ def test_a_space_is_the_same_after_it_was_written(name):
             "members: cannot be searched, more members are always better but slower; set it in "
             "lstmfcn train",
         ),
-        ("calibrate: {choice: [true]}", "calibrate: cannot be searched, it changes nothing that"),
+        ("calibrate: {choice: [true]}", "calibrate: cannot be searched, it does not change the"),
         ("width: {int: [1, 2]}", "width is not a hyperparameter"),
         ("batch-size: {int: [1, 2]}\nbatch_size: {int: [1, 2]}", "batch-size is there twice"),
         ("", "names no hyperparameter; write {choice: [...]}"),
@@ -126,7 +126,7 @@ def test_what_is_given_is_not_searched():
 
 def test_a_model_to_continue_from_allows_lr_batch_size_and_epochs():
     parsed("lr: {uniform: [0.1, 0.2]}\nepochs: {int: [1, 3]}").refuse_for_loaded_model("my.yaml")
-    with pytest.raises(HyperparameterError, match=r"^my.yaml: dropout is the model's"):
+    with pytest.raises(HyperparameterError, match=r"^my.yaml: dropout comes from the model"):
         parsed("dropout: {uniform: [0.1, 0.2]}").refuse_for_loaded_model("my.yaml")
 
 
