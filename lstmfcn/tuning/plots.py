@@ -77,8 +77,7 @@ def _prepare_plots(
     plots: dict[str, Plot] = {}
     within = [trial for trial in trials if space.holds(trial.hyperparameters)]
     if len({trial.objective for trial in within}) > 1:
-        draw = _draw_importance if len(within) >= _MIN_TRIALS else _draw_too_few
-        plots[IMPORTANCE] = partial(draw, within, space, objective)
+        plots[IMPORTANCE] = partial(_draw_importance, within, space, objective)
     plots[OBJECTIVE] = partial(_draw_history, trials, objective)
     if within:
         plots[SLICES] = partial(_draw_slices, within, space, objective, objective.best(trials))
@@ -176,6 +175,8 @@ def _scatter(
 def _draw_importance(
     trials: Sequence[TrialResult], space: SearchSpace, objective: Objective
 ) -> Figure:
+    if len(trials) < _MIN_TRIALS:
+        return _draw_too_few(len(trials))
     importances = optuna.importance.get_param_importances(
         _make_study(trials, space, objective),
         evaluator=optuna.importance.PedAnovaImportanceEvaluator(target_quantile=_BEST_SHARE),
@@ -192,11 +193,8 @@ def _draw_importance(
     return figure
 
 
-def _draw_too_few(
-    trials: Sequence[TrialResult], space: SearchSpace, objective: Objective
-) -> Figure:
+def _draw_too_few(n_trials: int) -> Figure:
     figure = Figure(figsize=(7, 1.4), layout="constrained")
-    n_trials = pluralize(len(trials), "trial")
     text = f"Too few trials for importances: {n_trials}, at least {_MIN_TRIALS} are needed."
     figure.text(0.5, 0.5, text, ha="center", va="center", fontsize=12)
     return figure
