@@ -31,7 +31,7 @@ from lstmfcn.data.schema import SeriesSchema
 from lstmfcn.data.table import FloatArray
 from lstmfcn.errors import DataError
 from lstmfcn.inference.explanation import Explanation
-from lstmfcn.inference.predict_shards import csv_line, prediction_columns, prediction_rows
+from lstmfcn.inference.predict_shards import csv_line, format_predictions, list_prediction_columns
 from lstmfcn.inference.predictor import Classifier
 from serve_app.csv_codec import parse_csv_series
 from serve_app.errors import RequestError, too_many_rows
@@ -209,8 +209,8 @@ def encode(
         probabilities: float32 (N, L).
         explanation: of the same series.
     """
-    columns = prediction_columns(classifier.schema)
-    rows = prediction_rows(classifier, probabilities)
+    columns = list_prediction_columns(classifier.schema)
+    rows = format_predictions(classifier, probabilities)
     if content_type == CSV:
         return "".join(map(csv_line, [columns, *rows])).encode()
     names = [json.dumps(column) for column in columns]

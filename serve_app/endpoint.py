@@ -202,7 +202,9 @@ class Endpoint:
     def _decode(self, model: LoadedModel, kind: ContentType, body: bytes) -> FloatArray:
         """Decode and check the series of a body, float32 (N, V)."""
         classifier = model.classifier
-        return classifier.checked(decode(kind, body, classifier.schema, self._limits.max_rows))
+        return classifier.validate_input(
+            decode(kind, body, classifier.schema, self._limits.max_rows)
+        )
 
     async def _decode_in_thread(
         self, model: LoadedModel, kind: ContentType, body: bytes
@@ -255,7 +257,7 @@ class Endpoint:
                 "version": model.version,
                 "schema": artifact.schema.model_dump(mode="json"),
                 "scaler": artifact.scaler.model_dump(mode="json"),
-                "hyperparameters": artifact.hyperparameters.flags(),
+                "hyperparameters": artifact.hyperparameters.to_flags(),
                 "decision": artifact.decision.model_dump(mode="json"),
                 "metrics": artifact.metrics,
                 "content_types": TYPES,

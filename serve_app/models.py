@@ -223,7 +223,7 @@ class Models:
             n_values = classifier.schema.n_values
             max_step_rows = chunk_rows(n_values)
             predictions = [
-                classifier.compute(np.zeros((n_rows, n_values), dtype=np.float32))
+                classifier.predict_validated(np.zeros((n_rows, n_values), dtype=np.float32))
                 for n_rows in (1, max_step_rows)
             ]
             if not all(np.isfinite(probabilities).all() for probabilities in predictions):
@@ -239,12 +239,12 @@ class Models:
             classifier.artifact.sha256[:_VERSION_DIGITS],
             classifier,
             Batcher(
-                classifier.compute,
+                classifier.predict_validated,
                 max_step_rows,
                 self._max_queued_rows,
                 lambda rows: self._observe(name, rows),
             ),
-            lambda x: pack(classifier.compute_explanation(x)),
+            lambda x: pack(classifier.explain_validated(x)),
         )
 
 

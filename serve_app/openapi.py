@@ -7,7 +7,7 @@ from typing import Any
 import lstmfcn
 from lstmfcn.data.schema import SeriesSchema
 from lstmfcn.inference.explanation import outputs_to_explain
-from lstmfcn.inference.predict_shards import prediction_columns
+from lstmfcn.inference.predict_shards import list_prediction_columns
 from lstmfcn.inference.predictor import Classifier
 from serve_app.codecs import CSV, JSON, JSON_LINES
 from serve_app.explanations import CONSTANTS, HEADER, PARAMETER, SPELLINGS
@@ -111,7 +111,7 @@ def _array_of(items: dict[str, Any], longest: int, shortest: int) -> dict[str, A
 
 
 def _predictions(schema: SeriesSchema) -> dict[str, Any]:
-    columns = prediction_columns(schema)
+    columns = list_prediction_columns(schema)
     n_labels = len(schema.label_columns)
     label = {"type": "string"} if schema.holds_names else {"enum": [0, 1]}
     probability = {"type": "number", "minimum": 0, "maximum": 1}

@@ -18,7 +18,7 @@ from lstmfcn.console import is_verbose, pluralize, print_result, print_status
 from lstmfcn.data.schema import SeriesSchema
 from lstmfcn.errors import ModelError, ResourceError
 from lstmfcn.hyperparameters import InferencePrecision
-from lstmfcn.model.artifact import Artifact, model_folder
+from lstmfcn.model.artifact import Artifact, find_model_folder
 from lstmfcn.signals import end_at_next
 from serve_app.access import public_host_names, read_token, refuse_invalid_origins
 from serve_app.haproxy import ProxyName, claim_ports, serve_environment
@@ -120,7 +120,7 @@ def parse_model_arguments(models: Sequence[str]) -> dict[str, str]:
             name, directory = DEFAULT_NAME, model
         if name in directories:
             raise ModelError(f"found two models named {name!r}; name each, as in a=FOLDER b=FOLDER")
-        directories[name] = str(model_folder(directory).absolute())
+        directories[name] = str(find_model_folder(directory).absolute())
     return directories
 
 

@@ -434,7 +434,7 @@ def test_models_of_shards_are_loaded(kind, classes, tmp_path):
     np.testing.assert_allclose(found.sum(axis=1), 1, rtol=1e-6)
     expected = Classifier(artifact).predict_proba(table)
     np.testing.assert_array_equal(found[:, -expected.shape[1] :], expected)
-    decided = Classifier(artifact).decide(expected)[:, -1] == 1
+    decided = Classifier(artifact).predict_labels(expected)[:, -1] == 1
     np.testing.assert_array_equal(estimator.predict(table) == classes[-1], decided)
     outputs = outputs_to_explain(artifact.schema)
     assert estimator.explain(table).logits.shape == (48, len(outputs))

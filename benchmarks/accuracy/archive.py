@@ -110,7 +110,7 @@ def run(
     from lstmfcn.training.ensemble import combine_members
 
     torch.set_num_threads(1)
-    each = hyperparameters.of_members()
+    each = hyperparameters.split_into_members()
     members = [network(folder, member, n_channels, models) for member in each]
     artifact = members[0] if len(members) == 1 else combine_members(members, hyperparameters, {})
     values, names = read_archive_file(folder / "TEST.tsv", n_channels)

@@ -12,7 +12,7 @@ import litserve
 import numpy as np
 import torch
 
-from lstmfcn.inference.predict_shards import prediction_columns, prediction_rows
+from lstmfcn.inference.predict_shards import format_predictions, list_prediction_columns
 from lstmfcn.inference.predictor import Classifier
 
 
@@ -42,8 +42,8 @@ class Api(litserve.LitAPI):
 
     def encode_response(self, output: Any) -> dict[str, Any]:
         """As the endpoint answers."""
-        columns = prediction_columns(self.classifier.schema)
-        rows = prediction_rows(self.classifier, output)
+        columns = list_prediction_columns(self.classifier.schema)
+        rows = format_predictions(self.classifier, output)
         return {"predictions": [dict(zip(columns, map(float, row), strict=True)) for row in rows]}
 
 

@@ -161,7 +161,7 @@ def _recipes(fields: Mapping[str, Any]) -> str:
 
 def _searched(name: str, field: Mapping[str, Any]) -> bool:
     try:
-        SearchSpace.of({name: {"choice": [field["default"]]}}, "")
+        SearchSpace.from_mapping({name: {"choice": [field["default"]]}}, "")
     except HyperparameterError:
         return False
     return True

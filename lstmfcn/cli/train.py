@@ -86,7 +86,7 @@ def train(
     """
     from lstmfcn.distributed.requests import Resources
     from lstmfcn.distributed.train import train as train_on_ray
-    from lstmfcn.training.progress import summary
+    from lstmfcn.training.progress import summary_lines
     from lstmfcn.training.run_directory import CURVE, METRICS
 
     result = train_on_ray(
@@ -103,7 +103,7 @@ def train(
     )
     commands = next_commands(output)
     print_result(
-        *summary(result.best),
+        *summary_lines(result.best),
         f"model: {result.model}",
         "next:",
         *(f"  {command}" for command in commands),

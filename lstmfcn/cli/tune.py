@@ -92,7 +92,7 @@ def tune(
     """
     from lstmfcn.distributed.requests import Resources, SweepLimits
     from lstmfcn.distributed.tune import tune as tune_on_ray
-    from lstmfcn.tuning.progress import best_lines
+    from lstmfcn.tuning.progress import format_best
     from lstmfcn.tuning.sweep import TRIALS
 
     result = tune_on_ray(
@@ -115,7 +115,7 @@ def tune(
     )
     best, defaults, commands = result.best, result.defaults, next_commands(output)
     print_result(
-        *best_lines(best, result.objective, defaults),
+        *format_best(best, result.objective, defaults),
         f"model: {result.model}",
         "next:",
         *(f"  {command}" for command in commands),

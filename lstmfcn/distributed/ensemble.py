@@ -27,7 +27,7 @@ from lstmfcn.training.calibration import calibrate
 from lstmfcn.training.collective import SingleProcess
 from lstmfcn.training.ensemble import combine_members, member_weights
 from lstmfcn.training.metrics_log import EpochMetrics, MetricsWriter, mean_metrics, read_metrics
-from lstmfcn.training.run_directory import CHECKPOINTS, METRICS, MODEL, member_folders
+from lstmfcn.training.run_directory import CHECKPOINTS, METRICS, MODEL, list_member_folders
 
 logger = logging.getLogger(__name__)
 
@@ -85,9 +85,9 @@ def train_members(job: WorkerJob, data: DatasetRefs, resources: WorkerResources)
 
 
 def _member_jobs(job: WorkerJob) -> list[WorkerJob]:
-    members = job.hyperparameters.of_members()
+    members = job.hyperparameters.split_into_members()
     weights = member_weights(job.initial_weights, len(members)) if job.initial_weights else None
-    folders = member_folders(job.output, len(members))
+    folders = list_member_folders(job.output, len(members))
     return [
         replace(
             job,
@@ -129,7 +129,7 @@ def _combine_members(job: WorkerJob, data: DatasetRefs) -> EpochMetrics:
     """
     torch.set_num_threads(job.threads)
     _, rows, validation = data.get()
-    folders = member_folders(job.output, job.hyperparameters.members)
+    folders = list_member_folders(job.output, job.hyperparameters.members)
     batches = {"train": EvaluationLoader(rows)}
     if validation:
         batches["valid"] = EvaluationLoader(validation)

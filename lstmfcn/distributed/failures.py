@@ -11,7 +11,7 @@ from typing import cast
 from ray import exceptions
 
 from lstmfcn.errors import LstmfcnError, ResourceError
-from lstmfcn.training.checkpoints import newest_position
+from lstmfcn.training.checkpoints import find_newest_position
 
 LOST = (
     exceptions.RayActorError,
@@ -117,7 +117,7 @@ class RestartBudget:
         self, checkpoints: Path, worker: str, log: Callable[[str], None] = logger.info
     ) -> None:
         self._checkpoints, self._worker, self._log = checkpoints, worker, log
-        self._losses, self._position = 0, newest_position(checkpoints, log)
+        self._losses, self._position = 0, find_newest_position(checkpoints, log)
 
     def spend(self, reason: str) -> None:
         """Count one loss, and log where the training starts again.
@@ -125,7 +125,7 @@ class RestartBudget:
         Raises:
             ResourceError: this was the third loss without a new checkpoint between them.
         """
-        position = newest_position(self._checkpoints, self._log)
+        position = find_newest_position(self._checkpoints, self._log)
         self._losses = self._losses + 1 if position == self._position else 1
         self._position = position
         if self._losses == _MAX_LOSSES_WITHOUT_PROGRESS:

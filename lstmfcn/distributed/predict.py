@@ -43,7 +43,7 @@ from lstmfcn.inference.predict_shards import (
     validate_keep_columns,
 )
 from lstmfcn.inference.predictor import Classifier
-from lstmfcn.model.artifact import Artifact, model_folder
+from lstmfcn.model.artifact import Artifact, find_model_folder
 from lstmfcn.model.task import make_task
 from lstmfcn.storage.files import local_path, refuse_existing, refuse_unwritable
 
@@ -172,7 +172,7 @@ def evaluate(data: Data, *, model: str | Path) -> EvaluationResult:
     Raises:
         UserError: model or shards cannot be used.
     """
-    directory = model_folder(model)
+    directory = find_model_folder(model)
     artifact = Artifact.load(directory)
     shards = open_dataset(data, schema=artifact.schema).shards
     with ray_runtime(), predictors(artifact, len(shards)) as (pool, model_ref):
@@ -184,7 +184,7 @@ def evaluate(data: Data, *, model: str | Path) -> EvaluationResult:
                 progress.ended(sum(len(batch.probabilities) for batch in shard_batches))
     probabilities = np.concatenate([batch.probabilities for batch in batches])
     labels = np.concatenate([batch.labels for batch in batches])
-    predicted = make_task(artifact.schema, decision=artifact.decision).decide(probabilities)
+    predicted = make_task(artifact.schema, decision=artifact.decision).predict_labels(probabilities)
     metrics = compute_metrics(artifact.schema, labels, probabilities, predicted)
     return EvaluationResult(directory.absolute(), metrics)
 

@@ -24,7 +24,7 @@ from lstmfcn.distributed.cluster import Node, autoscaler_can_reach, capacity, ma
 from lstmfcn.errors import DataError, ModelError, OutputError, ResourceError
 from lstmfcn.hyperparameters import Hyperparameters, fine_tune_with
 from lstmfcn.storage.files import local_path
-from lstmfcn.training.run_directory import RunConfig, TrackerName, refuse_used
+from lstmfcn.training.run_directory import RunConfig, TrackerName, refuse_existing_run
 from lstmfcn.tuning.search_space import SearchSpace
 from lstmfcn.tuning.sweep import Objective, SweepConfig
 
@@ -75,7 +75,7 @@ class TrainRequest:
         if overwrite and resume:
             raise OutputError("overwrite and resume exclude each other; leave one of them out")
         if not overwrite:
-            refuse_used(folder)
+            refuse_existing_run(folder)
         elif self.model and Path(self.model).resolve().is_relative_to(folder.resolve()):
             raise OutputError(
                 f"{folder}: holds the model to continue from, which would be lost; name another "
@@ -145,7 +145,7 @@ def read_inputs(config: RunConfig, folder: Path) -> TrainInputs:
         merged = fine_tune_with(base_model.hyperparameters, config.hyperparameters, logger.info)
         config = config.model_copy(update={"hyperparameters": merged})
     hyperparameters = config.hyperparameters
-    hyperparameters.refuse_fitting(config.validation is not None)
+    hyperparameters.validate_post_training(config.validation is not None)
     training = open_dataset(
         config.train,
         hyperparameters.task,

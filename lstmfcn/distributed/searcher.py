@@ -103,11 +103,11 @@ class ResumableSearcher(Searcher):
     def _give_to_sampler(self, trial: TrialResult) -> None:
         """Let the sampler learn from a trial that has ended."""
         if self._has_defaults(trial.number):
-            if trial.counts and self._space.holds(trial.hyperparameters):
+            if trial.eligible and self._space.holds(trial.hyperparameters):
                 self._sampler.add_evaluated_point(trial.hyperparameters, trial.objective)
             return
-        result = {self.metric: trial.objective} if trial.counts else None
-        self._sampler.on_trial_complete(str(trial.number), result, error=not trial.counts)
+        result = {self.metric: trial.objective} if trial.eligible else None
+        self._sampler.on_trial_complete(str(trial.number), result, error=not trial.eligible)
 
     def suggest(self, trial_id: str) -> dict[str, Any]:
         """The configuration of the next trial."""

@@ -26,9 +26,9 @@ from lstmfcn.training.run_directory import (
     RUN_FILES,
     RunConfig,
     TrackerName,
-    member_folders,
-    run_folder,
-    run_position,
+    find_run_position,
+    hold_run_folder,
+    list_member_folders,
 )
 from lstmfcn.tuning.sweep import SWEEP_FILES, SweepConfig
 
@@ -111,7 +111,7 @@ def train(
     resources.refuse_more_than_this_machine()
     inputs = read_inputs(config, folder)
     with (
-        run_folder(folder, (*RUN_FILES, *SWEEP_FILES) if overwrite else ()),
+        hold_run_folder(folder, (*RUN_FILES, *SWEEP_FILES) if overwrite else ()),
         _tracking(folder, inputs.config, resumed=earlier_run is not None),
         ray_runtime(meanwhile="lstmfcn.distributed.train_driver") as ray_stays,
     ):
@@ -122,7 +122,7 @@ def train(
 
 
 def _result(folder: Path, config: RunConfig, best: EpochMetrics) -> TrainingResult:
-    paths = [each / METRICS for each in member_folders(folder, config.hyperparameters.members)]
+    paths = [each / METRICS for each in list_member_folders(folder, config.hyperparameters.members)]
     history = mean_metrics([read_metrics(path) for path in paths if path.exists()])
     return TrainingResult(folder, folder / MODEL, best, history)
 
@@ -136,7 +136,7 @@ def _resumed_run(request: TrainRequest, earlier_run: RunConfig, folder: Path) ->
     """
     if SweepConfig.load(folder):
         raise OutputError(f"{folder}: holds a sweep, not a training; name another --output")
-    hyperparameters = earlier_run.resumed_with(request.hyperparameters)
+    hyperparameters = earlier_run.apply_resume_changes(request.hyperparameters)
     config = request.resumed_run(earlier_run)
     return config.model_copy(update={"hyperparameters": hyperparameters})
 
@@ -144,7 +144,7 @@ def _resumed_run(request: TrainRequest, earlier_run: RunConfig, folder: Path) ->
 def _finished_metrics(folder: Path, config: RunConfig) -> EpochMetrics | None:
     """The best epoch's metrics if all epochs are done; None if some are left to train."""
     epochs, members = config.hyperparameters.epochs, config.hyperparameters.members
-    position = run_position(folder, members, logger.info)
+    position = find_run_position(folder, members, logger.info)
     if position.epoch >= epochs and (folder / MODEL).exists():
         from lstmfcn.model.artifact import Artifact
 
@@ -158,7 +158,7 @@ def _finished_metrics(folder: Path, config: RunConfig) -> EpochMetrics | None:
 def _send_to_trackers(folder: Path, config: RunConfig) -> None:
     """Send what the trackers of a finished run could not be sent while it ran."""
     if config.track:
-        with run_folder(folder), _tracking(folder, config, resumed=True):
+        with hold_run_folder(folder), _tracking(folder, config, resumed=True):
             logger.debug("%s: sending metrics to %s", folder, ", ".join(config.track))
 
 

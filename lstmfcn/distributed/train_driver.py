@@ -36,7 +36,7 @@ from lstmfcn.model.artifact import Artifact
 from lstmfcn.signals import in_thread
 from lstmfcn.storage.scratch import scratch_folder
 from lstmfcn.training.calibration import calibration_summary
-from lstmfcn.training.checkpoints import newest_position
+from lstmfcn.training.checkpoints import find_newest_position
 from lstmfcn.training.metrics_log import EpochMetrics, mean_metrics, read_metrics, tail_metrics
 from lstmfcn.training.progress import Progress
 from lstmfcn.training.run_directory import (
@@ -46,8 +46,8 @@ from lstmfcn.training.run_directory import (
     MODEL,
     STOP,
     RunConfig,
-    member_folders,
-    run_position,
+    find_run_position,
+    list_member_folders,
 )
 from lstmfcn.training.state import selection_loss
 
@@ -106,7 +106,7 @@ def run_training(
         finally:
             if not ray_stays:
                 training.abandon()
-    if inputs.hyperparameters.fits_decision:
+    if inputs.hyperparameters.has_post_training:
         for line in calibration_summary(Artifact.load(inputs.folder / MODEL)):
             logger.info(line)
     return best
@@ -164,7 +164,7 @@ class _EpochDisplay:
         self._folder = inputs.folder
         self._epochs, self._members = inputs.hyperparameters.epochs, inputs.hyperparameters.members
         self._started, self._at_once = started, at_once
-        self._folders = member_folders(self._folder, self._members)
+        self._folders = list_member_folders(self._folder, self._members)
         self._first_epoch, self._all_epochs = threading.Event(), threading.Event()
         self._unfinished: set[int] = set()
 
@@ -195,7 +195,7 @@ class _EpochDisplay:
     @contextmanager
     def _showing(self) -> Iterator[None]:
         """Follow the metrics of all members inside this block."""
-        done = [newest_position(folder / CHECKPOINTS).epoch for folder in self._folders]
+        done = [find_newest_position(folder / CHECKPOINTS).epoch for folder in self._folders]
         self._unfinished = {k for k, epochs in enumerate(done) if epochs < self._epochs}
         progress = Progress(self._epochs * self._members, sum(done), self._started, self._at_once)
         with progress, ExitStack() as followers:
@@ -233,8 +233,8 @@ def _stop(
     except TimeoutError:
         logger.info("the workers did not stop in %g s", seconds)
     members = inputs.hyperparameters.members
-    message = f"stopped after {run_position(inputs.folder, members)}"
-    if lost := sum(map(_epochs_lost, member_folders(inputs.folder, members))):
+    message = f"stopped after {find_run_position(inputs.folder, members)}"
+    if lost := sum(map(_epochs_lost, list_member_folders(inputs.folder, members))):
         message += (
             f": no checkpoint could be written; {pluralize(lost, 'epoch')} after it will be "
             "trained again"
@@ -256,5 +256,5 @@ def _epochs_lost(folder: Path) -> int:
     """How many epochs were shown, but are in no checkpoint."""
     path = folder / METRICS
     history = read_metrics(path) if path.exists() else []
-    saved = newest_position(folder / CHECKPOINTS).epoch
+    saved = find_newest_position(folder / CHECKPOINTS).epoch
     return sum(metrics["epoch"] > saved for metrics in history)

@@ -234,7 +234,7 @@ class _CheckpointReporter:
 
     def report_newest(self, *, ended: bool = False) -> None:
         """Report the newest epoch if it is new; the last one only once the training has ended."""
-        checkpoint = Checkpoints(self._job.output / CHECKPOINTS).newest()
+        checkpoint = Checkpoints(self._job.output / CHECKPOINTS).load_newest()
         if checkpoint is None:
             return
         (epoch, _), state = checkpoint

@@ -27,8 +27,8 @@ from lstmfcn.training.run_directory import (
     RUN_FILES,
     RunConfig,
     TrackerName,
+    hold_run_folder,
     refuse_changes,
-    run_folder,
 )
 from lstmfcn.tuning.plotter import sweep_plotter
 from lstmfcn.tuning.sweep import (
@@ -121,7 +121,7 @@ def tune(
     inputs = read_inputs(config, folder)
     refuse_ensembles(inputs.hyperparameters)
     checked = CheckedSweep(inputs, sweep, space, resources, limits)
-    with run_folder(folder, (*RUN_FILES, *SWEEP_FILES) if overwrite else ()):
+    with hold_run_folder(folder, (*RUN_FILES, *SWEEP_FILES) if overwrite else ()):
         log = SweepLog(folder)
         with (
             tracking(
@@ -156,9 +156,9 @@ def _configs(
         raise OutputError(f"{folder}: holds a training, not a sweep; name another --output")
     if earlier_run is None or earlier_sweep is None:
         config = request.new_run(folder, resume, overwrite)
-        return config, SweepConfig.of(search, request.hyperparameters.model_fields_set), False
+        return config, SweepConfig.create(search, request.hyperparameters.model_fields_set), False
     refuse_changes(earlier_run.hyperparameters, request.hyperparameters)
-    return request.resumed_run(earlier_run), earlier_sweep.resumed_with(search), True
+    return request.resumed_run(earlier_run), earlier_sweep.apply_resume_changes(search), True
 
 
 def refuse_ensembles(hyperparameters: Hyperparameters) -> None:
@@ -184,7 +184,7 @@ def tracked_trials(
         fixed: the hyperparameters that are not searched.
         events: starts and ends of trials, in order.
     """
-    flags = fixed.flags()
+    flags = fixed.to_flags()
     runs = {"": TrackedRun("", flags)}
     for event in list(events):  # a copy: the sweep adds to them meanwhile
         name = str(trial_folder(Path(), event.number))

@@ -133,7 +133,7 @@ def _save_best(
         reasons = dict.fromkeys(trial.reason or trial.status for trial in trials)
         raise TrainingError(f"no trial finished: {'; '.join(reasons) or 'out of time'}")
     artifact = Artifact.load(trial_folder(checked.folder, best.number) / MODEL)
-    if artifact.hyperparameters.fits_decision:
+    if artifact.hyperparameters.has_post_training:
         validation = data[artifact.hyperparameters.scaling].validation
         with reporting_ray_errors("a machine that held the validation rows"):
             artifact = calibrate(artifact, ray.get(validation))

@@ -1,14 +1,12 @@
-"""Why a model answers as it does: what its logits are the sum of.
+"""Explain predictions: each logit is the sum of a bias, an LSTM term and one term per timepoint.
 
-A mean over time and one linear layer end the network's convolutions, so each logit is the sum of a
-bias, a term of the LSTM branch, and a term of each timepoint (class activation mapping: Zhou et al.
-2016, CVPR, section 2). Squeeze-and-excitation weighs a row's filters alike at all timepoints, so it
-changes nothing of that; members of an ensemble average their logits, so their parts too.
+The convolutions end in a mean over time and one linear layer, which makes this exact (class
+activation mapping: Zhou et al. 2016, CVPR, section 2). Squeeze-and-excitation gives a filter the
+same weight at all timepoints, and an ensemble averages logits, so the sum holds for them too.
 
-A timepoint's term is what the filters found around it, as far as the three kernels reach; of a
-network that sees means of timepoints (`lstmfcn.model.input_view`), a mean's term is shared
-equally by them. It says which timepoints count for an answer, and not what the answer would be
-without them.
+A timepoint's term depends on the values around it, as far as the three kernels reach. With the
+coarse view (`lstmfcn.model.input_view`), the averaged timepoints share a term equally. A term says
+how much a timepoint contributed to the answer, not what the answer would be without it.
 
 Shapes: N rows, K outputs, T timepoints.
 """
@@ -24,14 +22,14 @@ from lstmfcn.data.table import FloatArray
 
 
 class Explanation(NamedTuple):
-    """Logits and their parts: ``logits = bias + lstm + timepoints.sum(axis=-1)``; all float32.
+    """Logits and their terms: ``logits = bias + lstm + timepoints.sum(axis=-1)``; all float32.
 
-    K is the number of classes of multiclass, 1 of binary, the number of labels of multilabel:
+    K is the number of classes for multiclass, 1 for binary, the number of labels for multilabel;
     `outputs_to_explain` names them.
 
     Attributes:
-        logits: before the temperature, (N, K); over it, they give the probabilities.
-        bias: what all rows share, (K,).
+        logits: logits before the temperature, (N, K).
+        bias: the term that is the same for all rows, (K,).
         lstm: the LSTM branch's term, (N, K).
         timepoints: each timepoint's term, (N, K, T); 0 where all of its values are missing.
     """
@@ -43,16 +41,16 @@ class Explanation(NamedTuple):
 
     @classmethod
     def empty(cls, n_rows: int, n_outputs: int, n_timepoints: int) -> Explanation:
-        """Room for one."""
+        """Allocate the arrays of an explanation, without values."""
         by_row = (n_rows, n_outputs)
         shapes = (by_row, (n_outputs,), by_row, (*by_row, n_timepoints))
         return cls(*(np.empty(shape, dtype=np.float32) for shape in shapes))
 
 
 def outputs_to_explain(schema: SeriesSchema) -> tuple[str, ...]:
-    """What each of the K logits speaks for: a class of multiclass, else a label column.
+    """Name each of the K logits: by its class for multiclass, else by its label column.
 
-    The one logit of binary speaks for its only label column, or for the second of two.
+    The logit of a binary model belongs to its only label column, or to the second of two.
     """
     if schema.task == "multiclass":
         return schema.classes

@@ -1,8 +1,8 @@
-"""Which shards a prediction folder holds already, so that a second run need not predict them again.
+"""Record which shards are predicted, so that a second run does not predict them again.
 
-``_predicted.jsonl`` has a line for each prediction file, and for each of explanations: the shard
-that it was made of, by path, size and time of its last change, its rows, and by what it was made, a
-checksum of the model's and of the columns kept. Of several lines of a file the last holds.
+``_predicted.jsonl`` has one line per prediction file and per explanation file: its shard (path,
+size, time of the last change), its number of rows, and a checksum of the model and the kept
+columns. If a file has several lines, the last one counts.
 """
 
 from __future__ import annotations
@@ -19,74 +19,74 @@ from lstmfcn.storage.files import atomic_write, refusing_write_errors
 
 MANIFEST_FILE = "_predicted.jsonl"
 
-_FORMER = "_predicted.json"
-"""One JSON object of all files, until 2026-12; it is read, and goes with the next file written."""
+_OLD_FILE = "_predicted.json"
+"""The format until 2026-12, one JSON object; it is read, and removed when a file is written."""
 
 
 class Manifest:
     """The record of one prediction folder.
 
     Args:
-        folder: of the predictions.
-        model_sha256: of the model that predicts now.
-        keep: columns that are carried through now.
+        folder: the folder of the predictions.
+        model_sha256: checksum of the current model.
+        keep: columns that are copied to the predictions.
 
     Raises:
-        OutputError: there is a record that cannot be read.
+        OutputError: the folder has a record that cannot be read.
     """
 
     def __init__(self, folder: Path, model_sha256: str, keep: Sequence[str]) -> None:
-        self._path, self._former = folder / MANIFEST_FILE, folder / _FORMER
-        self._is_there = self._path.exists() or self._former.exists()
+        self._path, self._old_path = folder / MANIFEST_FILE, folder / _OLD_FILE
+        self._is_there = self._path.exists() or self._old_path.exists()
         self._made_by = _checksum(model_sha256, keep)
-        self._known: dict[str, dict[str, Any]] = _read(self._former, _former_entries)
-        self._known |= _read(self._path, _entries)
-        self._is_begun = False
+        self._entries: dict[str, dict[str, Any]] = _read(self._old_path, _parse_old_entries)
+        self._entries |= _read(self._path, _parse_entries)
+        self._is_rewritten = False
 
     def rows(self, shard: Shard, output: Path) -> int | None:
-        """The rows of a prediction file that need not be written again; None where it must."""
-        entry = self._known.get(self._name(output))
+        """Return the rows of an up-to-date prediction file; None if it must be written."""
+        entry = self._entries.get(self._name(output))
         if entry is None or not output.exists():
             return None
         rows: int = entry["rows"]
         return rows if entry == self._entry(shard, output, rows) else None
 
     def may_replace(self, output: Path) -> bool:
-        """Whether a prediction file is of this model and these columns, or not there yet.
+        """Whether a prediction file is of this model and these columns, or does not exist.
 
-        A run that was killed may have written one that the record does not have.
+        A run that was killed may have written a file that the record does not have.
         """
         if not output.exists():
             return True
-        entry = self._known.get(self._name(output))
-        entries = [entry] if entry else self._known.values()
+        entry = self._entries.get(self._name(output))
+        entries = [entry] if entry else self._entries.values()
         return self._is_there and all(each["made_by"] == self._made_by for each in entries)
 
     def add(self, shard: Shard, output: Path, rows: int) -> None:
-        """A prediction file was written.
+        """Record a prediction file that was written.
 
         Raises:
-            OutputError: the record cannot be.
+            OutputError: the record cannot be written.
         """
         self.begin()
         entry = self._entry(shard, output, rows)
-        self._known[entry["file"]] = entry
+        self._entries[entry["file"]] = entry
         with refusing_write_errors(self._path), self._path.open("a", encoding="utf-8") as file:
             file.write(_line(entry))
 
     def begin(self) -> None:
-        """Write the record without a last line that was cut off; to be called before any file.
+        """Rewrite the record without a line that a killed run left incomplete; before any file.
 
         Raises:
             OutputError: it cannot be written.
         """
-        if self._is_begun:
+        if self._is_rewritten:
             return
         with atomic_write(self._path) as path:
-            path.write_text("".join(map(_line, self._known.values())), encoding="utf-8")
-        with refusing_write_errors(self._former):
-            self._former.unlink(missing_ok=True)
-        self._is_begun = True
+            path.write_text("".join(map(_line, self._entries.values())), encoding="utf-8")
+        with refusing_write_errors(self._old_path):
+            self._old_path.unlink(missing_ok=True)
+        self._is_rewritten = True
 
     def _name(self, output: Path) -> str:
         return output.relative_to(self._path.parent).as_posix()
@@ -103,10 +103,10 @@ class Manifest:
 
 
 def _read(path: Path, entries: Any) -> dict[str, dict[str, Any]]:
-    """What a record holds, by the names of files; nothing where there is none.
+    """Read the entries of a record by file name; empty if there is no record.
 
     Raises:
-        OutputError: it cannot be read.
+        OutputError: the record cannot be read.
     """
     try:
         return {entry["file"]: entry for entry in entries(path.read_text(encoding="utf-8"))}
@@ -117,13 +117,13 @@ def _read(path: Path, entries: Any) -> dict[str, dict[str, Any]]:
         raise OutputError(f"{path}: cannot be read ({reason}); remove it") from error
 
 
-def _entries(text: str) -> list[dict[str, Any]]:
-    """One a line; what stands after the last line's end was cut off by a kill."""
+def _parse_entries(text: str) -> list[dict[str, Any]]:
+    """Parse one entry per line; an incomplete last line is from a run that was killed."""
     entries = [json.loads(line) for line in text.split("\n")[:-1]]
     return [{**entry, "rows": int(entry["rows"])} for entry in entries]
 
 
-def _former_entries(text: str) -> list[dict[str, Any]]:
+def _parse_old_entries(text: str) -> list[dict[str, Any]]:
     return [
         {
             "file": name,
@@ -139,6 +139,6 @@ def _line(entry: dict[str, Any]) -> str:
 
 
 def _checksum(model_sha256: str, keep: Sequence[str]) -> str:
-    """What tells apart what files are made by: 64 of 256 bits."""
+    """Hash what a file depends on besides its shard; 64 of 256 bits."""
     made_by = json.dumps([model_sha256, list(keep)])
     return hashlib.sha256(made_by.encode()).hexdigest()[:16]

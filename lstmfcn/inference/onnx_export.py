@@ -1,9 +1,9 @@
-"""A model as one ONNX file: unscaled series in, probabilities out.
+"""Export a model as one ONNX file, from unscaled series to probabilities.
 
-Input ``series``, float32 (N, V), channel after channel; output ``probabilities``, float32 (N, L),
-one for each of the label columns, whose names stand in the file's metadata (``columns``,
-``classes``, ``task``); so do fitted thresholds, above which a label is decided 1 (``thresholds``).
-A temperature is part of it. Needs the package ``onnx``: ``pip install 'lstmfcn[onnx]'``.
+The input is ``series``, float32 (N, V), channel after channel; the output is ``probabilities``,
+float32 (N, L), one per label column. The file's metadata holds ``columns``, ``classes``, ``task``
+and fitted ``thresholds``, above which a label is predicted 1. A fitted temperature is part of the
+graph. Needs the package ``onnx``: ``pip install 'lstmfcn[onnx]'``.
 
 Shapes: N rows, C channels of T timepoints, S steps of F features, H hidden units.
 """
@@ -35,51 +35,49 @@ except ImportError as error:
     raise ResourceError("the package onnx is missing; pip install 'lstmfcn[onnx]'") from error
 
 OPSET = 17
-"""ONNX Runtime has run it since 1.12 (2022), TensorRT and OpenVINO have too."""
-
+"""Supported by ONNX Runtime since 1.12 (2022), and by TensorRT and OpenVINO."""
 
 _ONNX_GATES = [0, 3, 1, 2]
-"""Input, output, forget, cell: where PyTorch, whose order is input, forget, cell, output, has
-them."""
+"""PyTorch's gates (input, forget, cell, output) in ONNX's order: input, output, forget, cell."""
 
 
 class Graph:
-    """Collects nodes, each of which has one output, named by its order."""
+    """Builds an ONNX graph; each node has one output."""
 
     def __init__(self) -> None:
         self._nodes: list[Any] = []
         self._constants: list[Any] = []
 
     def constant(self, values: Any, dtype: Any = np.float32) -> str:
-        """Numbers; returns their name."""
+        """Add a constant; returns its name."""
         name = f"constant_{len(self._constants)}"
         self._constants.append(numpy_helper.from_array(np.asarray(values, dtype=dtype), name))
         return name
 
     def node(self, kind: str, *inputs: str, output: str = "", **attributes: Any) -> str:
-        """An operator; returns its output's name, which may be chosen."""
+        """Add an operator; returns the name of its output."""
         name = output or f"node_{len(self._nodes)}"
         self._nodes.append(helper.make_node(kind, inputs, [name], **attributes))
         return name
 
     def cast(self, x: str, dtype: Any) -> str:
-        """The tensor in another type."""
+        """Convert a tensor to another dtype."""
         return self.node("Cast", x, to=helper.np_dtype_to_tensor_dtype(np.dtype(dtype)))
 
     def axes(self, *numbers: int) -> str:
-        """Axes or indices, as the operators take them."""
+        """Add a constant of axes or indices, int64."""
         return self.constant(numbers, np.int64)
 
     def reshape(self, x: str, *shape: int) -> str:
-        """The tensor in another shape, in which 0 stands for as many as it has."""
+        """Reshape a tensor; a size of 0 keeps the tensor's size."""
         return self.node("Reshape", x, self.axes(*shape))
 
     def matmul(self, x: str, weights: Tensor) -> str:
-        """The tensor (..., n) times constant weights (n, m)."""
+        """Multiply a tensor (..., n) by constant weights (n, m)."""
         return self.node("MatMul", x, self.constant(weights.numpy()))
 
     def model(self, schema: SeriesSchema, decision: Decision) -> Any:
-        """All of it, checked: from ``series`` to ``probabilities``."""
+        """Build and check the ONNX model from ``series`` to ``probabilities``."""
         series = helper.make_tensor_value_info("series", TensorProto.FLOAT, ["N", schema.n_values])
         probabilities = helper.make_tensor_value_info(
             "probabilities", TensorProto.FLOAT, ["N", len(schema.probability_columns)]
@@ -90,7 +88,7 @@ class Graph:
         model = helper.make_model(
             graph, opset_imports=[helper.make_opsetid("", OPSET)], producer_name="lstmfcn"
         )
-        model.ir_version = 8  # that of the opset's time, for runtimes of that time
+        model.ir_version = 8  # the version of the opset's time, for runtimes of that time
         properties = {
             "task": schema.task,
             "classes": json.dumps(schema.classes),
@@ -103,8 +101,8 @@ class Graph:
         return model
 
 
-def recurrence(graph: Graph, channels: str, branch: LSTMBranch, n_steps: int) -> str:
-    """The last state (N, H) of the last layer over channels (N, C, T)."""
+def _recurrence(graph: Graph, channels: str, branch: LSTMBranch, n_steps: int) -> str:
+    """Add the LSTM branch over channels (N, C, T); gives its last state (N, H)."""
     steps = channels
     if not branch.shuffled:
         steps = graph.node("Transpose", channels, perm=[0, 2, 1])
@@ -117,27 +115,27 @@ def recurrence(graph: Graph, channels: str, branch: LSTMBranch, n_steps: int) ->
 
 
 def _lstm(graph: Graph, steps: str, layer: nn.LSTM) -> str:
-    """All states (N, S, H) over steps (N, S, F)."""
+    """Add an LSTM over steps (N, S, F); gives all states (N, S, H)."""
     weights = dict(layer.named_parameters())
-    biases = [_in_onnx_order(weights[f"bias_{part}_l0"]) for part in ("ih", "hh")]
+    biases = [_reorder_gates(weights[f"bias_{part}_l0"]) for part in ("ih", "hh")]
     states = graph.node(
         "LSTM",
         graph.node("Transpose", steps, perm=[1, 0, 2]),
-        graph.constant(_in_onnx_order(weights["weight_ih_l0"])[None].numpy()),
-        graph.constant(_in_onnx_order(weights["weight_hh_l0"])[None].numpy()),
+        graph.constant(_reorder_gates(weights["weight_ih_l0"])[None].numpy()),
+        graph.constant(_reorder_gates(weights["weight_hh_l0"])[None].numpy()),
         graph.constant(torch.cat(biases)[None].numpy()),
         hidden_size=layer.hidden_size,
     )
-    states = graph.node("Squeeze", states, graph.axes(1))  # its one direction: (S, 1, N, H)
+    states = graph.node("Squeeze", states, graph.axes(1))  # (S, 1, N, H) has one direction
     return graph.node("Transpose", states, perm=[1, 0, 2])
 
 
-def _in_onnx_order(gates: Tensor) -> Tensor:
+def _reorder_gates(gates: Tensor) -> Tensor:
     return torch.cat([gates.chunk(4)[i] for i in _ONNX_GATES])
 
 
 def _attention(graph: Graph, steps: str, layer: AttentionLSTM, n_steps: int) -> str:
-    """All states (N, S, H) over steps (N, S, F), as `AttentionLSTM.forward` computes them."""
+    """Add an `AttentionLSTM` over steps (N, S, F), unrolled; gives all states (N, S, H)."""
     bias = graph.constant(layer.bias.numpy())
     gates_of_inputs = graph.node("Add", graph.matmul(steps, layer.kernel.T), bias)
     bias = graph.constant(layer.attention_bias.numpy())
@@ -153,10 +151,10 @@ def _attention(graph: Graph, steps: str, layer: AttentionLSTM, n_steps: int) -> 
     )
     states = []
     for t in range(n_steps):
-        asked = graph.node("Unsqueeze", graph.node("MatMul", h, query), one)
-        energy = graph.node("Tanh", graph.node("Add", asked, keys))
-        shares = graph.node("Softmax", graph.node("MatMul", energy, vector), axis=1)
-        z = graph.node("ReduceSum", graph.node("Mul", shares, steps), one, keepdims=0)
+        query_of_step = graph.node("Unsqueeze", graph.node("MatMul", h, query), one)
+        energy = graph.node("Tanh", graph.node("Add", query_of_step, keys))
+        attention = graph.node("Softmax", graph.node("MatMul", energy, vector), axis=1)
+        z = graph.node("ReduceSum", graph.node("Mul", attention, steps), one, keepdims=0)
         gates = graph.node(
             "Sum",
             graph.node("Gather", gates_of_inputs, graph.constant(t, np.int64), axis=1),
@@ -164,7 +162,7 @@ def _attention(graph: Graph, steps: str, layer: AttentionLSTM, n_steps: int) -> 
             graph.node("MatMul", z, seen),
         )
         i, f, new, o = (
-            graph.node("Tanh" if k == 2 else "Sigmoid", _between(graph, gates, bounds, k, one))
+            graph.node("Tanh" if k == 2 else "Sigmoid", _slice(graph, gates, bounds, k, one))
             for k in range(4)
         )
         c = graph.node("Add", graph.node("Mul", f, c), graph.node("Mul", i, new))
@@ -173,23 +171,25 @@ def _attention(graph: Graph, steps: str, layer: AttentionLSTM, n_steps: int) -> 
     return graph.node("Concat", *states, axis=1)
 
 
-def _between(graph: Graph, gates: str, bounds: list[str], k: int, axis: str) -> str:
+def _slice(graph: Graph, gates: str, bounds: list[str], k: int, axis: str) -> str:
     return graph.node("Slice", gates, bounds[k], bounds[k + 1], axis)
 
 
 def export_onnx(artifact: Artifact, path: Path) -> None:
-    """Write the model; the file appears whole or not at all.
+    """Write a model to an ONNX file, atomically.
 
     Raises:
-        OutputError: it cannot be written.
-        ModelError: the weights are not those of the described network, or it masks values.
+        OutputError: the file cannot be written.
+        ModelError: the weights do not fit the described network, or the model masks values.
     """
     if artifact.schema.missing == "mask":
-        raise ModelError("export: found a model with --missing mask, which ONNX files cannot be")
+        raise ModelError(
+            "export: this model was trained with --missing mask, which ONNX export does not support"
+        )
     graph = Graph()
-    scaled = _scaled(graph, artifact.scaler, artifact.schema)
-    folded = FusedEnsemble.of(artifact.network().eval())
-    logits = [_network(graph, scaled, member) for member in folded.members]
+    scaled = _scale(graph, artifact.scaler, artifact.schema)
+    fused = FusedEnsemble.fuse(artifact.build_network().eval())
+    logits = [_network(graph, scaled, member) for member in fused.members]
     graph.node("Mean", *logits, output="logits")
     _probabilities(graph, artifact.schema, artifact.decision.temperature)
     model = graph.model(artifact.schema, artifact.decision)
@@ -197,7 +197,7 @@ def export_onnx(artifact: Artifact, path: Path) -> None:
         unfinished.write_bytes(model.SerializeToString())
 
 
-def _scaled(graph: Graph, scaler: Scaler, schema: SeriesSchema) -> str:
+def _scale(graph: Graph, scaler: Scaler, schema: SeriesSchema) -> str:
     if scaler.kind == "none":
         return "series"
     if scaler.kind == "series":
@@ -210,22 +210,22 @@ def _scaled(graph: Graph, scaler: Scaler, schema: SeriesSchema) -> str:
         std = graph.node("Add", std, graph.constant(SMALLEST_STD, np.float64))
         scaled = graph.cast(graph.node("Div", centred, std), np.float32)
         return graph.reshape(scaled, 0, schema.n_values)
-    of_each = schema.n_values // len(scaler.mean)
-    centred = graph.node("Sub", "series", graph.constant(np.repeat(scaler.mean, of_each)))
-    return graph.node("Div", centred, graph.constant(np.repeat(scaler.std, of_each)))
+    n_repeats = schema.n_values // len(scaler.mean)
+    centred = graph.node("Sub", "series", graph.constant(np.repeat(scaler.mean, n_repeats)))
+    return graph.node("Div", centred, graph.constant(np.repeat(scaler.std, n_repeats)))
 
 
 def _network(graph: Graph, x: str, network: FusedNetwork) -> str:
     view = network.view
     image = graph.reshape(x, 0, network.n_channels, network.n_timepoints)
     if view.batch_norm is not None:
-        image = _differences(graph, image, FusedNorm.of(view.batch_norm))
+        image = _differences(graph, image, FusedNorm.fuse(view.batch_norm))
     if view.window > 1:
         image = _coarse(graph, image, network)
     hidden = graph.reshape(image, 0, network.n_channels * view.n_seen)
     if network.recurrence is not None:
         n_steps = network.n_channels if network.recurrence.shuffled else view.n_seen
-        hidden = recurrence(graph, image, network.recurrence, n_steps)
+        hidden = _recurrence(graph, image, network.recurrence, n_steps)
     for layer in network.lstm:
         gates = [
             _linear(graph, hidden, FusedLayer(weight, bias))
@@ -241,41 +241,41 @@ def _network(graph: Graph, x: str, network: FusedNetwork) -> str:
         image = graph.node("Conv", image, kernels, graph.constant(bias.numpy()), pads=padding)
         image = graph.node("Relu", image)
         if weighting is not None:
-            image = _weighted(graph, image, weighting)
+            image = _squeeze_excite(graph, image, weighting)
     pooled = graph.node("ReduceMean", image, axes=[2], keepdims=0)
     both = graph.node("Concat", hidden, pooled, axis=1)
     return _linear(graph, both, network.head)
 
 
 def _differences(graph: Graph, image: str, norm: FusedNorm) -> str:
-    """Each value's difference from the one before, normalised: (N, C, T) to the same."""
+    """Add normalised differences of neighbouring values: (N, C, T) to (N, C, T)."""
     start, end, axis = graph.axes(0), graph.axes(-1), graph.axes(2)
     first = graph.node("Slice", image, start, graph.axes(1), axis)
     before = graph.node("Slice", image, start, end, axis)
     before = graph.node("Concat", first, before, axis=2)
     scale, shift = (graph.constant(part[:, None].numpy()) for part in norm)
-    found = graph.node("Mul", graph.node("Sub", image, before), scale)
-    return graph.node("Add", found, shift)
+    scaled = graph.node("Mul", graph.node("Sub", image, before), scale)
+    return graph.node("Add", scaled, shift)
 
 
 def _coarse(graph: Graph, image: str, network: FusedNetwork) -> str:
-    """The mean of each few timepoints, of which the last may have fewer: (N, C, T) to (N, C, S)."""
+    """Add means of neighbouring timepoints: (N, C, T) to (N, C, S); the last may have fewer."""
     window, n_seen = network.view.window, network.view.n_seen
-    lacking = n_seen * window - network.n_timepoints
+    n_padding = n_seen * window - network.n_timepoints
     lengths = np.full(n_seen, window, dtype=np.float32)
-    lengths[-1] -= lacking
-    padded = graph.node("Pad", image, graph.axes(0, 0, 0, 0, 0, lacking))
+    lengths[-1] -= n_padding
+    padded = graph.node("Pad", image, graph.axes(0, 0, 0, 0, 0, n_padding))
     windows = graph.reshape(padded, 0, network.n_channels, n_seen, window)
     sums = graph.node("ReduceSum", windows, graph.axes(3), keepdims=0)
     return graph.node("Div", sums, graph.constant(lengths))
 
 
-def _weighted(graph: Graph, image: str, weighting: SqueezeExcite) -> str:
-    """The filters of an image (N, C, T), squeezed and excited."""
-    found = graph.node("ReduceMean", image, axes=[2], keepdims=0)
-    found = graph.matmul(found, weighting.squeeze.weight.T)
-    found = graph.matmul(graph.node("Relu", found), weighting.excite.weight.T)
-    weights = graph.node("Unsqueeze", graph.node("Sigmoid", found), graph.axes(2))
+def _squeeze_excite(graph: Graph, image: str, weighting: SqueezeExcite) -> str:
+    """Add `SqueezeExcite` for the filters of an image (N, C, T)."""
+    x = graph.node("ReduceMean", image, axes=[2], keepdims=0)
+    x = graph.matmul(x, weighting.squeeze.weight.T)
+    x = graph.matmul(graph.node("Relu", x), weighting.excite.weight.T)
+    weights = graph.node("Unsqueeze", graph.node("Sigmoid", x), graph.axes(2))
     return graph.node("Mul", image, weights)
 
 

@@ -1,6 +1,6 @@
-"""Predict one shard, or explain its predictions: rows in, one CSV out, in the same order.
+"""Predict or explain the rows of a shard, and write them to a CSV file in the same order.
 
-Columns that the user keeps are copied as text. The same code runs here and inside Ray, so both
+Columns that the user keeps are copied as text. The same code runs with and without Ray, so both
 write the same bytes.
 """
 
@@ -33,18 +33,18 @@ _OTHER_SUFFIX = re.compile(
     r"(.+)\.(?:parquet|parq|pq|tsv(?:(\.gz)|\.bz2|\.xz|\.zst)?|csv\.(?:bz2|xz|zst))",
     re.IGNORECASE,
 )
-"""Suffixes of shards that a CSV file, packed by gzip or not, has not."""
-
+"""Suffixes of shards other than .csv and .csv.gz."""
 
 logger = logging.getLogger(__name__)
 
 
 class PredictionBatch(NamedTuple):
-    """Probabilities, float32 (N, L), and what else was asked for of the same rows.
+    """Predictions of N rows.
 
     Attributes:
-        labels: encoded.
-        others: a list of N texts for each further column.
+        probabilities: float32 (N, L).
+        labels: encoded true labels, if requested.
+        others: the requested further columns, each a list of N texts.
     """
 
     probabilities: FloatArray
@@ -55,11 +55,13 @@ class PredictionBatch(NamedTuple):
 def predict_batches(
     classifier: Classifier, shard: Shard, labels: bool, others: Sequence[str] = ()
 ) -> Iterator[PredictionBatch]:
-    """A shard's predictions in row order, a few thousand rows at a time.
+    """Predict a shard in row order, a few thousand rows at a time.
 
     Args:
-        labels: whether the shard has labels, and they are wanted.
-        others: further columns of the shard, wanted as text.
+        classifier: the model.
+        shard: the shard to predict.
+        labels: whether to read the shard's labels.
+        others: further columns of the shard to read as text.
 
     Raises:
         DataError: the shard breaks the data contract or has other columns than the model.
@@ -68,18 +70,18 @@ def predict_batches(
     for table, source in read_tables(shard, schema, labels, read_header_for(shard, schema), others):
         values = schema.encode_values(table, source)
         targets = schema.encode_labels(table, source) if labels else None
-        texts = kept_texts(schema, table, others)
+        texts = read_kept_columns(schema, table, others)
         yield PredictionBatch(classifier.predict_proba(values, source), targets, texts)
 
 
 def output_name(shard: Shard) -> str:
-    """The name of a shard's prediction file: its own, with .csv for .parquet, .tsv, .csv.xz, ..."""
-    found = _OTHER_SUFFIX.fullmatch(shard.name)
-    return f"{found[1]}.csv{found[2] or ''}" if found else shard.name
+    """Name a shard's prediction file: as the shard, with .csv for .parquet, .tsv, .csv.xz, ..."""
+    match = _OTHER_SUFFIX.fullmatch(shard.name)
+    return f"{match[1]}.csv{match[2] or ''}" if match else shard.name
 
 
 def output_names(shards: Sequence[Shard]) -> list[str]:
-    """Of each shard. Beside a.csv, a.parquet is predicted as a.parquet.csv."""
+    """Name each shard's prediction file; if there is also a.csv, a.parquet gets a.parquet.csv."""
     names = [output_name(shard) for shard in shards]
     counts = Counter(names)
     return [
@@ -91,47 +93,51 @@ def output_names(shards: Sequence[Shard]) -> list[str]:
 def predict_shard(
     classifier: Classifier, shard: Shard, output: Path, keep: Sequence[str] = ()
 ) -> int:
-    """Write the predictions of one shard as a CSV file. Returns its number of rows.
+    """Write the predictions of one shard as a CSV file; returns its number of rows.
 
-    The header is the columns to keep (`kept_names`), the label columns, then the same with p for y;
-    labels are 0 or 1. Where the model was trained on one column of class names: that column, then
-    ``p_NAME`` for each class. The file appears whole or not at all, and is compressed where its
+    The header has the columns to keep (`name_kept_columns`), the label columns (0 or 1), and the
+    probability columns, with p for y. If the model was trained on one column of class names, it has
+    that column and ``p_NAME`` for each class. The file is written atomically, and compressed if its
     name ends in .gz.
 
     Raises:
         DataError: the shard breaks the data contract. OutputError: the file cannot be written.
     """
-    found = (
-        (part.others, prediction_rows(classifier, part.probabilities))
-        for part in predict_batches(classifier, shard, labels=False, others=keep)
+    parts = (
+        (batch.others, format_predictions(classifier, batch.probabilities))
+        for batch in predict_batches(classifier, shard, labels=False, others=keep)
     )
     schema = classifier.schema
-    return _write(output, [*kept_names(schema, keep), *prediction_columns(schema)], found)
+    return _write(
+        output, [*name_kept_columns(schema, keep), *list_prediction_columns(schema)], parts
+    )
 
 
 def explain_shard(
     classifier: Classifier, shard: Shard, output: Path, keep: Sequence[str] = ()
 ) -> int:
-    """Write what explains one shard's predictions as a CSV file. Returns its number of rows.
+    """Write the explanations of one shard's predictions as a CSV file; returns its number of rows.
 
-    The header is the columns to keep, then `explanation_columns`. The file appears as that of
-    `predict_shard` does. A few rows of all outputs are in memory at a time.
+    The header has the columns to keep, then `list_explanation_columns`. The file is written as that
+    of `predict_shard` is, a few rows at a time.
 
     Raises:
         DataError: the shard breaks the data contract. OutputError: the file cannot be written.
     """
-    found = (
-        (others, explanation_rows(classifier, explanation))
+    parts = (
+        (others, format_explanations(classifier, explanation))
         for explanation, others in explain_batches(classifier, shard, keep)
     )
     schema = classifier.schema
-    return _write(output, [*kept_names(schema, keep), *explanation_columns(schema)], found)
+    return _write(
+        output, [*name_kept_columns(schema, keep), *list_explanation_columns(schema)], parts
+    )
 
 
 def explain_batches(
     classifier: Classifier, shard: Shard, others: Sequence[str] = ()
 ) -> Iterator[tuple[Explanation, list[list[str]]]]:
-    """Explanations of a shard's rows in their order, and the texts of other columns.
+    """Explain a shard in row order, a few rows at a time; also yields the texts of other columns.
 
     Raises:
         DataError: the shard breaks the data contract or has other columns than the model.
@@ -139,7 +145,7 @@ def explain_batches(
     schema, step = classifier.schema, chunk_rows(classifier.schema.n_values)
     for table, source in read_tables(shard, schema, False, read_header_for(shard, schema), others):
         values = schema.encode_values(table, source)
-        texts = kept_texts(schema, table, others)
+        texts = read_kept_columns(schema, table, others)
         for start in range(0, len(values), step):
             rows = slice(start, start + step)
             place = RowOrigin(source.file, source.rows_before + start)
@@ -149,10 +155,13 @@ def explain_batches(
 def _write(
     output: Path, header: list[str], parts: Iterable[tuple[list[list[str]], list[list[str]]]]
 ) -> int:
-    """Write a CSV file. Returns its number of rows.
+    """Write a CSV file; returns its number of rows.
 
     Args:
-        parts: some rows each: columns that are kept, a list a column, and the rows beside them.
+        output: path of the file.
+        header: its column names.
+        parts: each has some rows: the kept columns, one list per column, and the other cells, one
+            list per row.
     """
     n_rows = 0
     with (
@@ -168,89 +177,91 @@ def _write(
     return n_rows
 
 
-def prediction_columns(schema: SeriesSchema) -> list[str]:
-    """The columns of a prediction: labels, then probabilities."""
+def list_prediction_columns(schema: SeriesSchema) -> list[str]:
+    """List the columns of a prediction: labels, then probabilities."""
     return [*schema.label_columns, *schema.probability_columns]
 
 
-def prediction_rows(classifier: Classifier, probabilities: FloatArray) -> list[list[str]]:
-    """Predictions (N, L) as text, a cell for each of `prediction_columns`.
+def format_predictions(classifier: Classifier, probabilities: FloatArray) -> list[list[str]]:
+    """Format predictions (N, L) as rows of text, one cell per column of `list_prediction_columns`.
 
-    Labels are 0 or 1, or a class name. Probabilities have the fewest digits that give back the same
-    32-bit number, in a form that is a number in JSON too.
+    Labels are 0 or 1, or a class name. Probabilities have the fewest digits from which the same
+    32-bit number can be read back; the text is also a valid JSON number.
     """
     schema = classifier.schema
     if schema.holds_names:
         labels = [[schema.classes[i]] for i in probabilities.argmax(axis=1).tolist()]
     else:
-        labels = [list(map(str, row)) for row in classifier.decide(probabilities).tolist()]
-    return [[*row, *map(str, shares)] for row, shares in zip(labels, probabilities, strict=True)]
+        labels = [list(map(str, row)) for row in classifier.predict_labels(probabilities).tolist()]
+    return [[*row, *map(str, floats)] for row, floats in zip(labels, probabilities, strict=True)]
 
 
-def explanation_columns(schema: SeriesSchema) -> list[str]:
-    """The columns of an explanation: the class or label that it is of, and the parts.
+def list_explanation_columns(schema: SeriesSchema) -> list[str]:
+    """List the columns of an explanation: the class or label that it explains, and the terms.
 
-    ``bias``, ``lstm`` and ``t_1`` to ``t_T`` add up to the logit of the predicted class; for
-    binary to the only logit, which is negative where no is predicted; for multilabel to that of
-    the most probable label.
+    ``bias``, ``lstm`` and ``t_1`` to ``t_T`` add up to the logit of the predicted class; for binary
+    to the only logit, which is negative if no is predicted; for multilabel to that of the most
+    probable label.
     """
     return ["explained", "bias", "lstm", *(f"t_{t + 1}" for t in range(schema.n_timepoints))]
 
 
-def explanation_rows(classifier: Classifier, explanation: Explanation) -> list[list[str]]:
-    """Explanations of N rows as text, a cell for each of `explanation_columns`.
+def format_explanations(classifier: Classifier, explanation: Explanation) -> list[list[str]]:
+    """Format explanations of N rows as text, one cell per column of `list_explanation_columns`.
 
-    Numbers are written as those of `prediction_rows`.
+    Numbers are written as in `format_predictions`.
     """
     outputs, n_rows = outputs_to_explain(classifier.schema), len(explanation.logits)
     chosen = np.zeros(n_rows, dtype=np.intp)
     if len(outputs) > 1:
         chosen = classifier.probabilities(explanation.logits).argmax(axis=1)
-    each = np.arange(n_rows)
-    before = [explanation.bias[chosen], explanation.lstm[each, chosen]]
-    parts = np.column_stack([*before, explanation.timepoints[each, chosen]])
-    return [[outputs[k], *map(str, row)] for k, row in zip(chosen, parts, strict=True)]
+    rows = np.arange(n_rows)
+    bias_and_lstm = [explanation.bias[chosen], explanation.lstm[rows, chosen]]
+    terms = np.column_stack([*bias_and_lstm, explanation.timepoints[rows, chosen]])
+    return [[outputs[k], *map(str, row)] for k, row in zip(chosen, terms, strict=True)]
 
 
 def csv_line(cells: Sequence[str]) -> str:
-    """A line of CSV; cells are quoted where they must be."""
-    return ",".join(map(_quoted, cells)) + "\n"
+    """Format a line of CSV; quote cells only where necessary."""
+    return ",".join(map(_quote, cells)) + "\n"
 
 
-def _quoted(cell: str) -> str:
+def _quote(cell: str) -> str:
     if any(mark in cell for mark in ',"\r\n'):
         return '"' + cell.replace('"', '""') + '"'
     return cell
 
 
 def validate_keep_columns(schema: SeriesSchema, keep: Sequence[str], explain: bool = False) -> None:
-    """Refuse columns to keep that are values, or whose names a prediction file has already.
+    """Check that the columns to keep are not values and have names of their own in the output.
 
     Args:
-        explain: whether names of an explanation's columns are refused too.
+        schema: schema of the model.
+        keep: names of the columns to keep.
+        explain: whether explanations are written too, whose column names are then taken.
 
     Raises:
-        DataError: names the first.
+        DataError: names the first invalid column.
     """
-    known = {*schema.value_columns, *prediction_columns(schema)}
+    taken = {*schema.value_columns, *list_prediction_columns(schema)}
     if explain:
-        known.update(explanation_columns(schema))
-    for name, written in zip(keep, kept_names(schema, keep), strict=True):
-        if written in known:
+        taken.update(list_explanation_columns(schema))
+    for name, output_column in zip(keep, name_kept_columns(schema, keep), strict=True):
+        if output_column in taken:
             raise DataError(
                 f"--keep-columns {name}",
-                "name other columns than values and those that are predicted, each once",
+                "name each column once, and only columns that are neither values nor predicted",
             )
-        known.add(written)
+        taken.add(output_column)
 
 
 class ShardProgress(Bar):
-    """Says that shards are gone through; shows in a bar how many have ended, and how fast.
+    """Logs how many shards are processed; draws a bar with the finished ones and the speed.
 
     Args:
-        doing: what is done to them, such as ``predicting``.
-        n_shards: how many there are.
-        explains: how many of them are explained, one after the other with them.
+        doing: names the work, such as ``predicting``.
+        n_shards: number of shards.
+        explains: number of shards that are explained too.
     """
 
     def __init__(self, doing: str, n_shards: int, explains: int = 0) -> None:
@@ -266,15 +277,17 @@ class ShardProgress(Bar):
         self.draw(f"{speed:,.0f} rows/s", self._shards)
 
 
-def kept_names(schema: SeriesSchema, keep: Sequence[str]) -> list[str]:
-    """What the columns are called in a prediction file: true labels stand beside predicted ones."""
+def name_kept_columns(schema: SeriesSchema, keep: Sequence[str]) -> list[str]:
+    """Name the kept columns in a prediction file: true labels get the suffix ``_true``."""
     return [f"{name}_true" if name in schema.label_columns else name for name in keep]
 
 
-def kept_texts(schema: SeriesSchema, table: pa.Table, keep: Sequence[str]) -> list[list[str]]:
-    """The cells of these columns as text, a list for each.
+def read_kept_columns(
+    schema: SeriesSchema, table: pa.Table, keep: Sequence[str]
+) -> list[list[str]]:
+    """Read the kept columns as text, one list per column.
 
-    Labels that are numbers are written as classes are (``1`` for 1.0); all else as `to_texts` does.
+    Labels that are numbers are written as class names (``1`` for 1.0); see `to_texts` for others.
     """
     texts = [to_texts(table[name]) for name in keep]
     return [
@@ -284,20 +297,19 @@ def kept_texts(schema: SeriesSchema, table: pa.Table, keep: Sequence[str]) -> li
 
 
 def to_texts(column: pa.ChunkedArray) -> list[str]:
-    """Cells of any type as pandas writes them to CSV, each by itself; nothing for a missing one.
+    """Convert cells of any type to text as pandas writes them to CSV; missing cells become empty.
 
-    Unlike pandas, a timestamp at midnight keeps its time whatever the others are, and bytes that
-    are UTF-8 are text.
+    Unlike in pandas, a timestamp at midnight always keeps its time, and UTF-8 bytes become text.
     """
     kind = column.type
     if pa.types.is_dictionary(kind):
         column, kind = column.cast(kind.value_type), kind.value_type
-    if pa.types.is_floating(kind):  # a float32 has fewer digits than as Python's number
+    if pa.types.is_floating(kind):  # numpy writes a float32 with fewer digits than Python
         numbers = column.to_numpy()
-        return ["" if np.isnan(pluralize) else str(pluralize) for pluralize in numbers]
+        return ["" if np.isnan(number) else str(number) for number in numbers]
     try:
         return list(map(_text, column.to_pylist()))
-    except (OverflowError, ValueError):  # a date that Python's calendar does not reach
+    except (OverflowError, ValueError):  # a date outside Python's calendar
         return column.cast(pa.string()).fill_null("").to_pylist()  # type: ignore[no-any-return]
 
 

@@ -1,4 +1,4 @@
-"""A trained model that answers: series in, probabilities and labels out. No Ray, no shards.
+"""Predict series with a trained model, without Ray and without shards.
 
 Shapes: N rows, C channels of T timepoints, V = C * T values, K outputs, L label columns.
 """
@@ -29,38 +29,34 @@ from lstmfcn.model.network import native_dtype
 from lstmfcn.model.task import make_task
 
 _CHUNK_VALUES = 16384
-_MOST_ROWS, _FEWEST_ROWS = 128, 8
-
+_MAX_CHUNK_ROWS, _MIN_CHUNK_ROWS = 128, 8
 
 logger = logging.getLogger(__name__)
 
 ESTIMATOR = "estimator"
-"""Where an artifact's ``training`` keeps what the schema of an `LSTMFCNClassifier`'s model does not
-know: labels and columns."""
+"""The key in an artifact's ``training`` for labels and columns of an `LSTMFCNClassifier`."""
 
-_TRANSPOSED = "; the axes are (N, channels, timepoints): X.transpose(0, 2, 1) has them so"
+_TRANSPOSED = "; the axes must be (N, channels, timepoints): use X.transpose(0, 2, 1)"
 
 _DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
 
 
 def chunk_rows(n_values: int) -> int:
-    """Rows computed at a time, counted from the first, so that equal input gives equal output.
+    """Return the rows per chunk; a fixed size makes equal input give equal output.
 
-    128 rows of up to 128 values. More were no faster: their tensors leave the processor's
-    caches.
+    128 rows of up to 128 values; larger chunks were no faster, as they do not fit the CPU caches.
     """
-    return max(_FEWEST_ROWS, min(_MOST_ROWS, _CHUNK_VALUES // n_values))
+    return max(_MIN_CHUNK_ROWS, min(_MAX_CHUNK_ROWS, _CHUNK_VALUES // n_values))
 
 
 class Classifier:
-    """A model directory, loaded for prediction on the CPU.
+    """Predicts series with a trained model, on the CPU.
 
     Args:
         artifact: the model.
-        precision: fp32, whose probabilities are within 1e-6 of the network that was trained; or
-            bf16, about twice as fast on processors with instructions for it, whose probabilities
-            differ by up to 0.01 (docs/benchmarks.md). Where the processor has none, a warning says
-            so, and fp32 is computed.
+        precision: fp32, with probabilities within 1e-6 of the trained network's; or bf16, about
+            twice as fast on processors with instructions for it, with probabilities within 0.01
+            (docs/benchmarks.md). Other processors log a warning and compute in fp32.
     """
 
     def __init__(self, artifact: Artifact, precision: InferencePrecision = "fp32") -> None:
@@ -70,14 +66,14 @@ class Classifier:
         self._task = make_task(artifact.schema, decision=artifact.decision)
         dtype = _DTYPES[precision]
         if native_dtype(dtype) != dtype:
-            logger.warning("this processor does not compute in %s; predicting in fp32", precision)
-        self._network = FusedEnsemble.of(artifact.network().eval(), dtype)
+            logger.warning("this processor has no %s instructions; predicting in fp32", precision)
+        self._network = FusedEnsemble.fuse(artifact.build_network().eval(), dtype)
         recorded = artifact.training.get(ESTIMATOR, {}).get("columns")
         self._value_names = [artifact.schema.value_columns, *([recorded] if recorded else [])]
         _compute_in_one_thread_after_forking()
 
     def __repr__(self) -> str:
-        """What it takes and gives."""
+        """Describe input and classes."""
         schema = self.schema
         channels = f"{schema.n_channels} x " if schema.n_channels > 1 else ""
         return (
@@ -86,7 +82,7 @@ class Classifier:
         )
 
     def __reduce__(self) -> tuple[Any, ...]:
-        """Go to another process as the artifact, which is folded anew there."""
+        """Pickle the artifact; the other process builds the fused network from it."""
         return type(self), (self.artifact, self._precision)
 
     @classmethod
@@ -99,83 +95,84 @@ class Classifier:
         return cls(Artifact.load(directory), precision)
 
     def predict_proba(self, values: npt.ArrayLike, source: RowOrigin = RowOrigin()) -> FloatArray:
-        """Probabilities, float32 (N, L), of unscaled series, (N, V) or (N, C, T).
+        """Predict the probabilities, float32 (N, L), of unscaled series, (N, V) or (N, C, T).
 
         Args:
-            values: anything that makes an array of numbers of that shape.
-            source: where the rows come from, for messages.
+            values: anything that converts to an array of numbers of that shape.
+            source: where the rows come from, for error messages.
 
         Raises:
-            DataError: another number of values, a value that is not finite, or one so large
-                that computing overflows.
+            DataError: wrong number of values, a value that is not finite, or one so large that the
+                computation overflows.
         """
-        probabilities = self.compute(self.checked(values, source))
+        probabilities = self.predict_validated(self.validate_input(values, source))
         self.refuse_overflow(probabilities, source)
         return probabilities
 
     @torch.inference_mode()
-    def compute(self, x: FloatArray) -> FloatArray:
-        """Probabilities (N, L) of series (N, V) that `checked` has passed; nan for overflows."""
-        found = np.empty((len(x), len(self.schema.probability_columns)), dtype=np.float32)
+    def predict_validated(self, x: FloatArray) -> FloatArray:
+        """Predict validated series (N, V): probabilities (N, L), nan in rows that overflow."""
+        probabilities = np.empty((len(x), len(self.schema.probability_columns)), np.float32)
         step = chunk_rows(self.schema.n_values)
         for start in range(0, len(x), step):
             scaled = self.artifact.scaler.transform(x[start : start + step])
-            logits = self._network.logits(torch.tensor(scaled))
-            chunk = found[start : start + step]
+            logits = self._network.compute_logits(torch.tensor(scaled))
+            chunk = probabilities[start : start + step]
             chunk[:] = self._task.probabilities(logits).numpy()
             _mark_overflows(chunk, x[start : start + step], scaled)
-        return found
+        return probabilities
 
     def explain(self, values: npt.ArrayLike, source: RowOrigin = RowOrigin()) -> Explanation:
-        """What the logits of unscaled series, (N, V) or (N, C, T), are the sum of.
+        """Explain predictions of unscaled series, (N, V) or (N, C, T), by the terms of each logit.
 
-        The logits are those before the temperature: probabilities are
-        ``probabilities(explanation.logits)``, and equal what `predict_proba` gives. In fp32 the
-        parts add up to the logits but for the last bits, in bf16 to about two digits, as the
-        logits are rounded there.
+        The logits are those before the temperature: ``probabilities(explanation.logits)`` equals
+        the result of `predict_proba`. The terms add up to the logits, in fp32 up to the last bits,
+        in bf16 to about two digits, because the logits are rounded.
 
         Args:
             values: as for `predict_proba`.
             source: as for `predict_proba`.
 
         Raises:
-            DataError: what `predict_proba` refuses, or a part that overflows.
+            DataError: as for `predict_proba`, or a term overflows.
         """
-        explanation = self.compute_explanation(self.checked(values, source))
+        explanation = self.explain_validated(self.validate_input(values, source))
         self.refuse_overflow(self.probabilities(explanation.logits), source)
         return explanation
 
     @torch.inference_mode()
-    def compute_explanation(self, x: FloatArray) -> Explanation:
-        """Explanation of series (N, V) that `checked` has passed; logits nan for overflows."""
+    def explain_validated(self, x: FloatArray) -> Explanation:
+        """Explain validated series (N, V); the logits are nan in rows that overflow."""
         n_outputs, n_timepoints = self._task.n_outputs, self.schema.n_timepoints
-        found = Explanation.empty(len(x), n_outputs, n_timepoints)
+        explanation = Explanation.empty(len(x), n_outputs, n_timepoints)
         step = chunk_rows(self.schema.n_values)
         for start in range(0, len(x), step):
             rows = slice(start, start + step)
             scaled = self.artifact.scaler.transform(x[rows])
-            parts = self._network.parts(torch.tensor(scaled))
-            found.logits[rows] = parts.logits.numpy()
-            found.lstm[rows] = parts.lstm.numpy()
-            found.timepoints[rows] = parts.timepoints.numpy()
-            _mark_overflows(found.logits[rows], x[rows], scaled)
-        found.bias[:] = self._network.bias().numpy()
-        finite = np.isfinite(found.timepoints).all(axis=(1, 2)) & np.isfinite(found.lstm).all(1)
-        found.logits[~finite] = np.nan
-        return found
+            terms = self._network.compute_terms(torch.tensor(scaled))
+            explanation.logits[rows] = terms.logits.numpy()
+            explanation.lstm[rows] = terms.lstm.numpy()
+            explanation.timepoints[rows] = terms.timepoints.numpy()
+            _mark_overflows(explanation.logits[rows], x[rows], scaled)
+        explanation.bias[:] = self._network.bias().numpy()
+        finite = np.isfinite(explanation.timepoints).all(axis=(1, 2)) & np.isfinite(
+            explanation.lstm
+        ).all(1)
+        explanation.logits[~finite] = np.nan
+        return explanation
 
     @torch.inference_mode()
     def probabilities(self, logits: FloatArray) -> FloatArray:
-        """Probabilities, float32 (N, L), of logits (N, K): by the temperature and the task."""
-        found: FloatArray = self._task.probabilities(torch.tensor(logits)).numpy()
-        return found
+        """Convert logits (N, K) to probabilities, float32 (N, L), with the model's temperature."""
+        probabilities: FloatArray = self._task.probabilities(torch.tensor(logits)).numpy()
+        return probabilities
 
-    def decide(self, probabilities: FloatArray) -> npt.NDArray[np.int8]:
-        """The 0/1 labels (N, L) that follow from probabilities (N, L)."""
-        return self._task.decide(probabilities)
+    def predict_labels(self, probabilities: FloatArray) -> npt.NDArray[np.int8]:
+        """Predict 0/1 labels (N, L) from probabilities (N, L)."""
+        return self._task.predict_labels(probabilities)
 
     def predict(self, values: npt.ArrayLike) -> npt.NDArray[np.int8] | npt.NDArray[np.str_]:
-        """Labels of unscaled series, (N, V) or (N, C, T).
+        """Predict the labels of unscaled series, (N, V) or (N, C, T).
 
         Returns:
             Class names (N,) for multiclass, else 0/1 (N, L).
@@ -185,23 +182,22 @@ class Classifier:
             classes = np.array(self.schema.classes)
             names: npt.NDArray[np.str_] = classes[probabilities.argmax(axis=1)]
             return names
-        return self.decide(probabilities)
+        return self.predict_labels(probabilities)
 
-    def checked(self, values: npt.ArrayLike, source: RowOrigin = RowOrigin()) -> FloatArray:
-        """Series, (N, V) or (N, C, T), as float32 (N, V), channel after channel.
+    def validate_input(self, values: npt.ArrayLike, source: RowOrigin = RowOrigin()) -> FloatArray:
+        """Convert series, (N, V) or (N, C, T), to float32 (N, V), channel after channel.
 
-        A table is matched by the names of its columns, as shards are: their order is free, and
-        columns of other names are passed over (`order_columns`). Where values may be missing they
-        are nan, and shorter series, (N, t) or (N, C, t), or several of several lengths
-        (`to_array`), are padded.
+        A table is matched by column names, as shards are: the order is free, and other columns are
+        ignored (`order_columns`). If the model masks missing values (nan), shorter series, (N, t)
+        or (N, C, t), and series of different lengths (`to_array`) are padded.
 
         Raises:
-            DataError: they are no such array, a table without these columns, or not finite.
+            DataError: wrong shape, missing columns, or a value that is not finite.
         """
         schema, n_values = self.schema, self.schema.n_values
         x = self._as_numbers(values)
         if schema.missing == "mask":
-            x = _padded(x, schema)
+            x = _pad(x, schema)
         if x.shape[1:] == (schema.n_channels, schema.n_timepoints):
             x = x.reshape(len(x), n_values)
         if x.ndim != 2 or x.shape[1] != n_values:
@@ -221,7 +217,7 @@ class Classifier:
             row, column = (int(i) for i in np.argwhere(~usable)[0])
             raise DataError(
                 f"{x[row, column]}, which is not a finite 32-bit number",
-                "give every series all its values",
+                "give every value of every series as a finite number",
                 file=source.file,
                 row=source.rows_before + row + 1,
                 column=self.schema.value_columns[column],
@@ -230,36 +226,43 @@ class Classifier:
         return x
 
     def _as_numbers(self, values: Any) -> FloatArray:
-        """Whatever makes an array, as one; series of several lengths filled up, or refused."""
+        """Convert to an array of numbers; pad series of different lengths, or refuse them."""
         schema = self.schema
         lengths = several_lengths(values)
         if lengths and schema.missing == "refuse":
             raise DataError(
                 f"series of {lengths}",
-                f"the model takes {pluralize(schema.n_timepoints, 'timepoint')}, neither more nor "
-                "fewer; one trained with missing values masked takes fewer",
+                f"this model takes exactly {pluralize(schema.n_timepoints, 'timepoint')}; a model "
+                "trained with --missing mask also takes fewer",
             )
         fills_to = schema.n_timepoints if schema.missing == "mask" else 0
         values = order_columns(to_array(values, fills_to), self._value_names)
         try:
-            with np.errstate(over="ignore"):  # what is too large becomes infinite, and is refused
+            with np.errstate(
+                over="ignore"
+            ):  # values that are too large become infinite, and are refused later
                 return np.asarray(values, dtype=np.float32)
         except (TypeError, ValueError, OverflowError) as error:
             raise DataError(
-                "what is no array of numbers", "give a list of series of numbers, all of one length"
+                "values that are not an array of numbers",
+                "give a list of series of numbers, all of one length",
             ) from error
 
     def refuse_overflow(self, probabilities: FloatArray, source: RowOrigin = RowOrigin()) -> None:
-        """Refuse rows whose computing overflowed.
+        """Check that no row's computation overflowed.
+
+        Args:
+            probabilities: (N, L), nan in rows that overflowed.
+            source: where the rows come from, for error messages.
 
         Raises:
-            DataError: names the first.
+            DataError: names the first row that did.
         """
         finite = np.isfinite(probabilities).all(axis=1)
         if not finite.all():
             raise DataError(
                 "values too large to compute with",
-                "give values of the training data's magnitude",
+                "give values of the same magnitude as the training data",
                 file=source.file,
                 row=source.rows_before + int(np.argmin(finite)) + 1,
             )
@@ -267,22 +270,22 @@ class Classifier:
 
 @cache
 def _compute_in_one_thread_after_forking() -> None:
-    """Let processes that are forked from this one, as gunicorn's with ``--preload``, predict.
+    """Use one thread in processes forked from this one, as by gunicorn with ``--preload``.
 
-    OpenMP's threads stay in the parent: the child would wait for them for ever.
+    OpenMP's threads stay in the parent; the child would wait for them forever.
     """
     os.register_at_fork(after_in_child=lambda: torch.set_num_threads(1))
 
 
-def _mark_overflows(found: FloatArray, x: FloatArray, scaled: FloatArray) -> None:
-    """Put nan into rows whose scaling overflowed: an infinite value may vanish in a ReLU."""
+def _mark_overflows(output: FloatArray, x: FloatArray, scaled: FloatArray) -> None:
+    """Set rows whose scaling overflowed to nan, as an infinite value may vanish in a ReLU."""
     finite = np.isfinite(scaled)
     if not finite.all():
-        found[~(finite | np.isnan(x)).all(axis=1)] = np.nan
+        output[~(finite | np.isnan(x)).all(axis=1)] = np.nan
 
 
-def _padded(x: FloatArray, schema: SeriesSchema) -> FloatArray:
-    """Series of fewer timepoints than the schema's, with missing values after their end."""
+def _pad(x: FloatArray, schema: SeriesSchema) -> FloatArray:
+    """Pad series that have fewer timepoints than the schema with missing values."""
     one_channel = schema.n_channels == 1 and x.ndim == 2
     if not one_channel and (x.ndim != 3 or x.shape[1] != schema.n_channels):
         return x

@@ -1,6 +1,6 @@
-"""One model directory: ``model.safetensors`` and ``model.json``, nothing pickled.
+"""Save and load a model directory: ``model.safetensors`` and ``model.json``, nothing pickled.
 
-model.json holds the format version, hyperparameters, schema, scaler, the decision where one was
+model.json holds the format version, hyperparameters, schema, scaler, the decision if one was
 fitted, the best epoch's metrics, how the model was trained, library versions, the checksum of the
 weights, and its own checksum.
 """
@@ -27,7 +27,7 @@ from lstmfcn.data.scaler import Scaler
 from lstmfcn.data.schema import SeriesSchema
 from lstmfcn.errors import ModelError
 from lstmfcn.hyperparameters import Hyperparameters
-from lstmfcn.model.description import FORMAT_VERSION, checksum, read_description
+from lstmfcn.model.description import FORMAT_VERSION, compute_checksum, read_description
 from lstmfcn.model.network import LSTMFCN, Ensemble, build_network
 from lstmfcn.model.task import Decision, make_task
 from lstmfcn.model.weights_file import read_weights
@@ -36,22 +36,21 @@ from lstmfcn.storage.files import atomic_directory, local_path
 WEIGHTS_FILE, DESCRIPTION_FILE = "model.safetensors", "model.json"
 
 _RUN, _MODEL = "run.json", "model"
-"""What `lstmfcn.training.run_directory` calls a run's record, and the model in its folder."""
+"""A run's configuration and its model directory (`lstmfcn.training.run_directory`)."""
 
 logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
 class Artifact:
-    """Everything that prediction and further training need.
+    """A trained model: everything that prediction and further training need.
 
     Attributes:
-        weights: the network's state, on the CPU.
-        metrics: of the epoch that was kept.
-        training: how it came to be: data, workers, precision, the model it began from.
-        sha256: of the description that was loaded, which holds the weights' own.
-        decision: temperature and thresholds; a model that was not calibrated has the default, and
-            does not write it.
+        weights: the network's state dict, on the CPU.
+        metrics: metrics of the best epoch.
+        training: how the model was trained: data, workers, precision, the model it started from.
+        sha256: checksum of the loaded model.json, which contains the checksum of the weights.
+        decision: temperature and thresholds; the default, which is not written, if none was fitted.
     """
 
     hyperparameters: Hyperparameters
@@ -63,11 +62,11 @@ class Artifact:
     sha256: str = ""
     decision: Decision = Decision()
 
-    def network(self) -> LSTMFCN | Ensemble:
-        """The network with these weights.
+    def build_network(self) -> LSTMFCN | Ensemble:
+        """Build the network and load the weights.
 
         Raises:
-            ModelError: the weights are not those of the described network.
+            ModelError: the weights do not fit the described network.
         """
         n_outputs = make_task(self.schema).n_outputs
         schema = self.schema
@@ -83,10 +82,10 @@ class Artifact:
         return network
 
     def save(self, directory: Path | str) -> None:
-        """Write the directory whole, in place of a model that stands there.
+        """Write the model directory atomically, in place of an earlier model.
 
         Raises:
-            OutputError: it cannot be written.
+            OutputError: the directory cannot be written.
         """
         with atomic_directory(local_path(directory)) as unfinished:
             self._write(unfinished)
@@ -96,7 +95,7 @@ class Artifact:
         weights = safetensors.torch.save(tensors)
         description = {
             "format_version": FORMAT_VERSION,
-            "hyperparameters": self.hyperparameters.flags(),
+            "hyperparameters": self.hyperparameters.to_flags(),
             "schema": self.schema.model_dump(mode="json"),
             "scaler": self.scaler.model_dump(mode="json"),
             **self._fitted_decision(),
@@ -110,7 +109,7 @@ class Artifact:
             },
             "weights_sha256": hashlib.sha256(weights).hexdigest(),
         }
-        description["description_sha256"] = checksum(description)
+        description["description_sha256"] = compute_checksum(description)
         (directory / WEIGHTS_FILE).write_bytes(weights)
         text = json.dumps(description, indent=2, allow_nan=False)
         (directory / DESCRIPTION_FILE).write_text(text + "\n", encoding="utf-8")
@@ -122,13 +121,13 @@ class Artifact:
 
     @classmethod
     def load(cls, directory: Path | str) -> Artifact:
-        """Read and verify a model directory, or that of a run's or sweep's folder.
+        """Load and verify a model directory, or the one in the folder of a run or sweep.
 
         Raises:
-            ModelError: it is missing, incomplete, damaged, of another format version, or no model
-                that can answer.
+            ModelError: it is missing, incomplete or damaged, has another format version, or
+                describes a model that cannot predict.
         """
-        folder = model_folder(directory)
+        folder = find_model_folder(directory)
         with _readable(folder, DESCRIPTION_FILE) as path:
             described = read_description(path)
         with _readable(folder, WEIGHTS_FILE) as path:
@@ -145,20 +144,20 @@ class Artifact:
         )
 
 
-def model_folder(named: Path | str) -> Path:
-    """The model directory that the user names, by itself or by the folder of its run or sweep.
+def find_model_folder(path: Path | str) -> Path:
+    """Return the model directory that the user means: the path itself, or the model of that run.
 
     Raises:
-        ModelError: it is a URI, or the run has no model yet.
+        ModelError: the path is a URI, or the run has no model yet.
     """
-    folder = local_path(named, ModelError)
+    folder = local_path(path, ModelError)
     if (folder / DESCRIPTION_FILE).exists() or not (folder / _RUN).exists():
         return folder
     if not (folder / _MODEL).exists():
         raise ModelError(
-            f"{folder}: holds a run that has no model yet; let it end, or go on with it by --resume"
+            f"{folder}: this run has no model yet; wait until it ends, or resume it with --resume"
         )
-    logger.info("%s: holds a run; its model is %s", folder, folder / _MODEL)
+    logger.info("%s is the folder of a run; using its model %s", folder, folder / _MODEL)
     return folder / _MODEL
 
 

@@ -1,6 +1,6 @@
-"""``model.json``, read and checked: a description that passes is that of a model that can answer.
+"""Read and validate ``model.json``; a description that passes belongs to a model that can predict.
 
-What it says of the weights is checked against these in `lstmfcn.model.weights_file`.
+`lstmfcn.model.weights_file` checks the weights against it.
 """
 
 from __future__ import annotations
@@ -20,20 +20,20 @@ from lstmfcn.errors import ModelError, shown
 from lstmfcn.hyperparameters import Hyperparameters, format_validation_error
 from lstmfcn.model.task import Decision, make_task
 from lstmfcn.model.weight_shapes import TensorShape, expected_tensors
-from lstmfcn.model.weights_file import damaged
+from lstmfcn.model.weights_file import damage_error
 from lstmfcn.storage.files import read_regular
 
 FORMAT_VERSION = 1
 
-_MOST_BYTES = 1 << 26
-"""Of the file: enough for a series of 500,000 values, each with its name, mean and deviation."""
+_MAX_BYTES = 1 << 26
+"""File size limit: enough for 500,000 values per series, each with name, mean and deviation."""
 
 _LARGEST = 1 << 53
 _Number = (
     Annotated[StrictInt, Field(ge=-_LARGEST, le=_LARGEST)]
     | Annotated[StrictFloat, Field(allow_inf_nan=False)]
 )
-_Part = TypeVar("_Part")
+_Section = TypeVar("_Section")
 
 _HYPERPARAMETERS, _SCHEMA = TypeAdapter(Hyperparameters), TypeAdapter(SeriesSchema)
 _SCALER, _DECISION = TypeAdapter(Scaler), TypeAdapter(Decision)
@@ -44,11 +44,11 @@ _CHECKSUM = TypeAdapter(Annotated[str, Field(pattern="^[0-9a-f]{64}$")])
 
 @dataclass(frozen=True)
 class Description:
-    """What a model.json says; as `lstmfcn.model.artifact.Artifact` has it.
+    """The content of a model.json; see `lstmfcn.model.artifact.Artifact`.
 
     Attributes:
-        sha256: of the description.
-        weights_sha256: of the weights' file.
+        weights_sha256: checksum of the weights file.
+        sha256: checksum of the description itself.
     """
 
     hyperparameters: Hyperparameters
@@ -61,7 +61,7 @@ class Description:
     sha256: str
 
     def tensors(self) -> Iterator[tuple[str, TensorShape]]:
-        """Name, type and shape of each of the weights."""
+        """Yield name, dtype and shape of each of the weights."""
         n_outputs = make_task(self.schema).n_outputs
         schema = self.schema
         return expected_tensors(
@@ -73,76 +73,80 @@ def read_description(path: Path) -> Description:
     """Read a model.json.
 
     Raises:
-        ModelError: it is damaged, of another format version, or describes no model that can answer.
+        ModelError: it is damaged, has another format version, or its parts contradict each other.
         OSError: it cannot be read.
     """
-    written = _verified(read_regular(path, _MOST_BYTES), path)
+    content = _parse_verified(read_regular(path, _MAX_BYTES), path)
     described = Description(
-        hyperparameters=_part(written, "hyperparameters", _HYPERPARAMETERS, path),
-        schema=_part(written, "schema", _SCHEMA, path),
-        scaler=_part(written, "scaler", _SCALER, path),
-        decision=_part({"decision": {}, **written}, "decision", _DECISION, path),
-        metrics=_part(written, "metrics", _METRICS, path),
-        training=_part(written, "training", _TRAINING, path),
-        weights_sha256=_part(written, "weights_sha256", _CHECKSUM, path),
-        sha256=checksum(written),
+        hyperparameters=_validate_section(content, "hyperparameters", _HYPERPARAMETERS, path),
+        schema=_validate_section(content, "schema", _SCHEMA, path),
+        scaler=_validate_section(content, "scaler", _SCALER, path),
+        decision=_validate_section({"decision": {}, **content}, "decision", _DECISION, path),
+        metrics=_validate_section(content, "metrics", _METRICS, path),
+        training=_validate_section(content, "training", _TRAINING, path),
+        weights_sha256=_validate_section(content, "weights_sha256", _CHECKSUM, path),
+        sha256=compute_checksum(content),
     )
-    for fault in _faults(described):
-        raise ModelError(f"{path}: {fault}; copy the model directory again or train anew")
+    for fault in _find_faults(described):
+        raise ModelError(f"{path}: {fault}; copy the model directory again or train a new model")
     return described
 
 
-def checksum(description: dict[str, Any]) -> str:
-    """That of a description, of all fields but its own.
+def compute_checksum(description: dict[str, Any]) -> str:
+    """Return the checksum of a description, which must not contain its own checksum.
 
     Raises:
-        ValueError: it holds nan or an infinite number.
+        ValueError: the description contains nan or an infinite number.
     """
     text = json.dumps(description, sort_keys=True, allow_nan=False)
     return hashlib.sha256(text.encode()).hexdigest()
 
 
-def _verified(text: bytes, path: Path) -> dict[str, Any]:
-    """The JSON object, of this format version, whose checksum is right."""
+def _parse_verified(text: bytes, path: Path) -> dict[str, Any]:
+    """Parse the JSON object, and check its format version and its checksum."""
     try:
-        written = json.loads(text)
-        if not isinstance(written, dict) or "format_version" not in written:
+        content = json.loads(text)
+        if not isinstance(content, dict) or "format_version" not in content:
             raise ModelError(f"{path}: found no lstmfcn model description; name a model directory")
-        version = written["format_version"]
+        version = content["format_version"]
         if type(version) is not int or version != FORMAT_VERSION:
-            text_of = version if isinstance(version, str) else shown(version)
+            version_text = version if isinstance(version, str) else shown(version)
             raise ModelError(
-                f"{path}: found format version {text_of}, this lstmfcn reads {FORMAT_VERSION}; "
-                "load it with the lstmfcn that wrote it"
+                f"{path}: found format version {version_text}, this lstmfcn reads "
+                f"{FORMAT_VERSION}; load it with the lstmfcn that wrote it"
             )
-        stated = written.pop("description_sha256", None)
-        if stated != checksum(written):
-            raise damaged(path)
+        stated_checksum = content.pop("description_sha256", None)
+        if stated_checksum != compute_checksum(content):
+            raise damage_error(path)
     except (ValueError, RecursionError) as error:
-        raise damaged(path) from error
-    return written
+        raise damage_error(path) from error
+    return content
 
 
-def _part(written: dict[str, Any], name: str, kind: TypeAdapter[_Part], path: Path) -> _Part:
-    if name not in written:
-        raise ModelError(f"{path}: found no {name}; copy the model directory again or train anew")
+def _validate_section(
+    content: dict[str, Any], name: str, kind: TypeAdapter[_Section], path: Path
+) -> _Section:
+    if name not in content:
+        raise ModelError(
+            f"{path}: found no {name}; copy the model directory again or train a new model"
+        )
     try:
-        return kind.validate_python(written[name])
+        return kind.validate_python(content[name])
     except ValidationError as error:
         raise ModelError(f"{path}: {format_validation_error(error, name)}") from error
 
 
-def _faults(described: Description) -> Iterator[str]:
-    """What does not fit together."""
+def _find_faults(described: Description) -> Iterator[str]:
+    """Yield each contradiction between the sections."""
     schema, scaler = described.schema, described.scaler
-    yield from _schema_faults(schema)
+    yield from _find_schema_faults(schema)
     hyperparameters = described.hyperparameters
-    for name, there, here in (
+    for name, of_schema, of_hyperparameters in (
         ("task", schema.task, hyperparameters.task),
         ("missing", schema.missing, hyperparameters.missing),
     ):
-        if there != here:
-            yield f"found both {here} and {there} as {name}"
+        if of_schema != of_hyperparameters:
+            yield f"found both {of_hyperparameters} and {of_schema} as {name}"
     if scaler.kind in ("global", "series") and scaler.n_channels != schema.n_channels:
         yield f"found a scaler of {scaler.n_channels} channels for {schema.n_channels}"
     if scaler.kind == "timestep" and len(scaler.mean) != schema.n_values:
@@ -152,7 +156,7 @@ def _faults(described: Description) -> Iterator[str]:
         yield f"found {n_thresholds} thresholds for {len(schema.classes)} {schema.task} classes"
 
 
-def _schema_faults(schema: SeriesSchema) -> Iterator[str]:
+def _find_schema_faults(schema: SeriesSchema) -> Iterator[str]:
     labels, values, classes = schema.label_columns, schema.value_columns, schema.classes
     for kind, names in (("label", labels), ("value", values), ("class", classes)):
         if not names or not all(names):

@@ -1,13 +1,13 @@
-"""What a network sees of a series: its values, the steps between them, or their means over a while.
+"""Transform a series into the network's input view: values, differences, or means over time.
 
-Members of an ensemble that see different things make different mistakes (docs/accuracy.md).
+Members of an ensemble with different views make different mistakes (docs/accuracy.md).
 
 ``series``       the values
-``differences``  of each value from the one before; they are much smaller than values, or larger,
-                 so they are normalised as filters are
-``coarse``       the mean of each few timepoints, in which kernels reach as many times further
+``differences``  each value minus the one before; their scale differs from that of values, so they
+                 pass through a batch norm
+``coarse``       the mean of every few timepoints, so that kernels cover a longer time
 
-Shapes: N rows, C channels of T timepoints, S timepoints that are seen, K outputs.
+Shapes: N rows, C channels of T timepoints, S timepoints of the view, K outputs.
 """
 
 from __future__ import annotations
@@ -21,15 +21,15 @@ from lstmfcn.model.layers import BatchNorm
 from lstmfcn.model.masking import MaskedSeries
 
 _COARSE_TIMEPOINTS = 4
-_FEWEST_SEEN = 24
-"""Where there are not four times as many timepoints, fewer are averaged: kernels need some room."""
+_MIN_COARSE_TIMEPOINTS = 24
+"""A coarse view averages fewer timepoints if it would become shorter than this."""
 
 
 class InputView(nn.Module):
-    """Scaled series (N, C, T) as the branches see them, (N, C, S), and which timepoints count.
+    """Transforms scaled series (N, C, T) into the input of the branches, (N, C, S), and its mask.
 
     Args:
-        kind: what is seen.
+        kind: the view's name.
         masks: whether values may be missing (`lstmfcn.model.masking`).
     """
 
@@ -45,25 +45,26 @@ class InputView(nn.Module):
         self.masks = masks
         self.window = window_size(n_timepoints) if kind == "coarse" else 1
         self.n_seen = -(-n_timepoints // self.window)
-        normed = kind == "differences"
-        self.batch_norm = BatchNorm(n_channels, batch_norm_momentum) if normed else None
+        has_norm = kind == "differences"
+        self.batch_norm = BatchNorm(n_channels, batch_norm_momentum) if has_norm else None
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor | None]:
-        """Series without nan; and 1 or 0 for each timepoint, (N, 1, 1, S), where some may miss."""
+        """Return the view without nan, and the mask (N, 1, 1, S) if values may be missing."""
         if self.window > 1:
             x = _windows(x, self.window).nanmean(dim=3)
         if self.batch_norm is None:
-            return MaskedSeries.of(x) if self.masks else (x, None)
+            return MaskedSeries.from_values(x) if self.masks else (x, None)
         x = differences(x)
-        seen, mask = MaskedSeries.of(x) if self.masks else (x, None)
-        image = self.batch_norm(seen.unsqueeze(2), mask)
+        values, mask = MaskedSeries.from_values(x) if self.masks else (x, None)
+        image = self.batch_norm(values.unsqueeze(2), mask)
         return (image if mask is None else image * mask).squeeze(2), mask
 
     def spread(self, terms: Tensor, x: Tensor) -> Tensor:
-        """What timepoints that are seen have, (N, K, S), shared by those they are of, (N, K, T).
+        """Spread terms of the view (N, K, S) equally over the series' timepoints (N, K, T).
 
         Args:
-            x: the series (N, C, T); where all of its channels are missing, the share is 0.
+            terms: the terms.
+            x: the series (N, C, T); a timepoint where all channels are missing gets 0.
         """
         if self.window == 1:
             return terms
@@ -74,16 +75,16 @@ class InputView(nn.Module):
 
 
 def window_size(n_timepoints: int) -> int:
-    """How many timepoints a coarse view takes the mean of."""
-    return max(1, min(_COARSE_TIMEPOINTS, n_timepoints // _FEWEST_SEEN))
+    """Return how many timepoints a coarse view averages."""
+    return max(1, min(_COARSE_TIMEPOINTS, n_timepoints // _MIN_COARSE_TIMEPOINTS))
 
 
 def differences(x: Tensor) -> Tensor:
-    """Of (N, C, T), each value's from the one before; the first value's is 0."""
+    """Subtract from each value of (N, C, T) the one before; the first difference is 0."""
     return torch.diff(x, dim=2, prepend=x[:, :, :1])
 
 
 def _windows(x: Tensor, length: int) -> Tensor:
-    """Series (N, C, T) in pieces, (N, C, S, length); what the last one lacks is nan."""
-    whole = F.pad(x, (0, -x.shape[2] % length), value=torch.nan)
-    return whole.reshape(*x.shape[:2], -1, length)
+    """Cut series (N, C, T) into windows (N, C, S, length); the last one is padded with nan."""
+    padded = F.pad(x, (0, -x.shape[2] % length), value=torch.nan)
+    return padded.reshape(*x.shape[:2], -1, length)

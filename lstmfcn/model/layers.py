@@ -21,49 +21,48 @@ from torch import Tensor, nn
 from lstmfcn.model.masking import Statistics, mean_over_time
 
 _EPSILON = 1e-3
-"""That of Keras 2.2.4, with which the authors trained."""
-
+"""The epsilon of Keras 2.2.4, with which the authors trained."""
 
 _REDUCTION = 16
-"""Filters for each unit between (Karim et al. 2019, section 3.2: r = 16)."""
+"""Filters per unit of the bottleneck (Karim et al. 2019, section 3.2: r = 16)."""
 
-_STD_OF_TRUNCATED = 0.87962566103423978
+_TRUNCATED_STD = 0.87962566103423978
 """Deviation of a standard normal cut at -2 and 2, by which Keras 2.2 divides (initializers.py)."""
 
 
 class BatchNorm(nn.BatchNorm2d):
-    """Batch norm whose running statistics begin with the first batch, not with 0 and 1.
+    """Batch norm whose running statistics start from the first batch, not from 0 and 1.
 
-    The n-th batch weighs ``max(momentum, 1 / n)``: at first it is the plain mean. With a momentum
-    of 0.01 alone the initial 0 and 1 still weigh half after 70 steps, and a small set that has been
-    learned is predicted wrong.
+    The n-th batch has the weight ``max(momentum, 1 / n)``, so the statistics start as plain means.
+    With a constant momentum of 0.01, the initial 0 and 1 would still have half of the weight after
+    70 steps, and a small data set would be predicted wrong although it has been learned.
     """
 
     def __init__(self, n_channels: int, momentum: float) -> None:
         super().__init__(n_channels, momentum=momentum, eps=_EPSILON)
-        self._least = momentum
+        self._min_momentum = momentum
         self._n_batches: int | None = None
 
     def forward(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
-        """Normalise; in training also update the statistics, of timepoints not masked."""
+        """Normalise; in training also update the statistics, from the timepoints not masked."""
         if self.training:
-            if self._n_batches is None:  # read once: reading a tensor waits for the device
+            if self._n_batches is None:  # read once, as reading a tensor waits for the device
                 self._n_batches = int(cast(Tensor, self.num_batches_tracked))
             self._n_batches += 1
-            self.momentum = max(self._least, 1 / self._n_batches)
+            self.momentum = max(self._min_momentum, 1 / self._n_batches)
             if mask is not None:
                 return self._masked(x, mask)
         return super().forward(x)
 
     def _masked(self, x: Tensor, mask: Tensor) -> Tensor:
-        found = Statistics.of(x.float(), mask)
+        batch = Statistics.compute(x.float(), mask)
         with torch.no_grad():
             momentum = cast(float, self.momentum)
-            cast(Tensor, self.running_mean).lerp_(found.mean, momentum)
-            cast(Tensor, self.running_var).lerp_(found.unbiased, momentum)
+            cast(Tensor, self.running_mean).lerp_(batch.mean, momentum)
+            cast(Tensor, self.running_var).lerp_(batch.unbiased, momentum)
             cast(Tensor, self.num_batches_tracked).add_(1)
-        scale = self.weight * (found.variance + self.eps).rsqrt()
-        shift = self.bias - found.mean * scale
+        scale = self.weight * (batch.variance + self.eps).rsqrt()
+        shift = self.bias - batch.mean * scale
         return (x.float() * scale[:, None, None] + shift[:, None, None]).to(x.dtype)
 
     def _load_from_state_dict(self, *args: Any, **kwargs: Any) -> None:
@@ -72,7 +71,7 @@ class BatchNorm(nn.BatchNorm2d):
 
 
 class AttentionLSTM(nn.Module):
-    """Each step also sees a mean of all steps, weighted by how they fit the state.
+    """LSTM whose steps also get a mean of all steps, weighted by attention.
 
     At step t, of all inputs x_1, ..., x_S and the state h, c::
 
@@ -82,9 +81,9 @@ class AttentionLSTM(nn.Module):
         c        = sigmoid(f) c + sigmoid(i) tanh(c')
         h        = sigmoid(o) tanh(c)
 
-    One step has only itself to attend to: z is x, and the layer an LSTM with the kernel K + A. The
-    forget gate's bias starts at 0, as the authors' code has it (`unit_forget_bias` there builds an
-    initialiser that nothing uses).
+    With a single step, z is x, and the layer is an LSTM with the kernel K + A. The forget gate's
+    bias starts at 0, as in the authors' code (its `unit_forget_bias` builds an initialiser that
+    nothing uses).
 
     Attributes:
         kernel, recurrent_kernel, attention_kernel: K, R, A, transposed: (4H, F), (4H, H), (4H, F).
@@ -111,27 +110,27 @@ class AttentionLSTM(nn.Module):
         nn.init.orthogonal_(self.attention_recurrent_weights)
 
     def forward(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
-        """The states h of all steps: (N, S, F) to (N, S, H); no step attends to masked ones."""
-        hidden = None if mask is None else mask.reshape(len(x), -1, 1) == 0
+        """Return the states h of all steps, (N, S, H), without attention to masked steps."""
+        masked = None if mask is None else mask.reshape(len(x), -1, 1) == 0
         gates_of_inputs = F.linear(x, self.kernel, self.bias)
         keys = F.linear(x, self.attention_weights, self.attention_bias)
         h = c = x.new_zeros(len(x), self.hidden_size)
         states = []
         for t in range(x.shape[1]):
-            seen = F.linear(self._attended(x, keys, h, hidden), self.attention_kernel)
-            gates = gates_of_inputs[:, t] + F.linear(h, self.recurrent_kernel) + seen
+            attended = F.linear(self._attend(x, keys, h, masked), self.attention_kernel)
+            gates = gates_of_inputs[:, t] + F.linear(h, self.recurrent_kernel) + attended
             i, f, new, o = gates.chunk(4, dim=1)
             c = f.sigmoid() * c + i.sigmoid() * new.tanh()
             h = o.sigmoid() * c.tanh()
             states.append(h)
         return torch.stack(states, dim=1)
 
-    def _attended(self, x: Tensor, keys: Tensor, h: Tensor, hidden: Tensor | None) -> Tensor:
-        """The mean of all inputs, (N, F), weighted by what fits the state h (N, H)."""
+    def _attend(self, x: Tensor, keys: Tensor, h: Tensor, masked: Tensor | None) -> Tensor:
+        """Average all inputs, (N, F), with attention weights for the state h (N, H)."""
         query = F.linear(h, self.attention_recurrent_weights)
         energy = F.linear((query[:, None] + keys).tanh(), self.attention_vector)
-        if hidden is not None:
-            energy = energy.masked_fill(hidden, -torch.inf)
+        if masked is not None:
+            energy = energy.masked_fill(masked, -torch.inf)
         return (energy.softmax(dim=1) * x).sum(dim=1)
 
 
@@ -140,29 +139,29 @@ def _parameter(*shape: int) -> nn.Parameter:
 
 
 class SqueezeExcite(nn.Module):
-    """Mean over time, two layers without biases, and the product: (N, C, 1, T) to the same."""
+    """Multiplies each filter by a weight, from two layers on the means over time: (N, C, 1, T)."""
 
     def __init__(self, n_filters: int) -> None:
         super().__init__()
-        between = n_between(n_filters)
-        self.squeeze = nn.Linear(n_filters, between, bias=False)
-        self.excite = nn.Linear(between, n_filters, bias=False)
+        n_units = bottleneck_size(n_filters)
+        self.squeeze = nn.Linear(n_filters, n_units, bias=False)
+        self.excite = nn.Linear(n_units, n_filters, bias=False)
         for layer in (self.squeeze, self.excite):
             _initialise_he_normal(layer)
 
     def forward(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
-        """The filters, each times its weight between 0 and 1."""
+        """Return the filters, each multiplied by its weight between 0 and 1."""
         squeezed = F.relu(self.squeeze(mean_over_time(x, mask).to(x.dtype)))
         weights = self.excite(squeezed).sigmoid()
         weighted: Tensor = x * weights[:, :, None, None]
         return weighted
 
 
-def n_between(n_filters: int) -> int:
-    """Units between the block's two layers."""
+def bottleneck_size(n_filters: int) -> int:
+    """Return the number of units between the two layers of `SqueezeExcite`."""
     return max(1, n_filters // _REDUCTION)
 
 
 def _initialise_he_normal(layer: nn.Linear) -> None:
-    std = math.sqrt(2 / layer.in_features) / _STD_OF_TRUNCATED
+    std = math.sqrt(2 / layer.in_features) / _TRUNCATED_STD
     nn.init.trunc_normal_(layer.weight, std=std, a=-2 * std, b=2 * std)

@@ -10,18 +10,17 @@ Karim, Majumdar, Darabi, Harford (2019), "Multivariate LSTM-FCNs for time series
 Neural Networks 116, section 3: series of several channels. Where they have more timepoints than
 channels, the dimension shuffle makes each channel a step of the LSTM branch, whose features are
 that channel's timepoints; otherwise each timepoint is a step. The convolutions run over time and
-see all channels. MLSTM-FCN weighs the filters of the first two blocks (`SqueezeExcite`),
+see all channels. MLSTM-FCN weights the filters of the first two blocks (`SqueezeExcite`),
 ALSTM-FCN has attention in its LSTM (`AttentionLSTM`), MALSTM-FCN both. The authors' code masks
-steps that are all zero, which pads series of unequal length; series here have one length, and
-nothing is masked.
+steps that are all zero; here, only missing values are masked (`lstmfcn.model.masking`).
 
-Details that the paper leaves open follow the authors' code (titu1994/LSTM-FCN) on Keras 2.2.4:
+Details that the paper does not state follow the authors' code (titu1994/LSTM-FCN) on Keras 2.2.4:
 
 ==================  =========================================================================
 convolution         he_uniform weights, zero bias, "same" padding as TensorFlow pads: an even
                     kernel has one zero more on the right (3 and 4 for a kernel of 8)
 batch norm          epsilon 1e-3; the authors' Keras momentum of 0.99 is
-                    ``batch_norm_momentum`` 0.01, after a start that `BatchNorm` describes
+                    ``batch_norm_momentum`` 0.01, except at the start (see `BatchNorm`)
 LSTM                glorot_uniform input weights, orthogonal recurrent weights, zero bias but 1 for
                     the forget gate; sigmoid gates (Keras 2.2.4: hard sigmoid); dropout after each
                     layer, as the reference algorithm documents it
@@ -51,12 +50,12 @@ _LAST_BLOCK = 3
 
 
 class LSTMBranch(nn.Module):
-    """LSTM layers over some steps, dropout after each layer: (N, C, T) to (N, H).
+    """LSTM layers with dropout after each layer: (N, C, T) to (N, H).
 
-    ``nn.LSTM(dropout=...)`` leaves out the last layer, so the layers stand one by one.
+    ``nn.LSTM(dropout=...)`` has no dropout after the last layer, so each layer is a module.
 
     Args:
-        shuffled: whether the C channels are the steps, and not the T timepoints.
+        shuffled: whether the C channels are the steps, instead of the T timepoints.
         attention: whether the layers are `AttentionLSTM`.
     """
 
@@ -82,7 +81,7 @@ class LSTMBranch(nn.Module):
                 _initialise_lstm(layer)
 
     def forward(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
-        """The last layer's output for the last step; where steps are timepoints, not masked."""
+        """Return the last layer's output at the last step (the last one not masked)."""
         steps = x if self.shuffled else x.transpose(1, 2)
         mask = None if self.shuffled else mask
         for layer in self.layers:
@@ -92,7 +91,7 @@ class LSTMBranch(nn.Module):
 
 
 def _run(lstm: nn.Module, steps: Tensor) -> Tensor:
-    """The states of an LSTM (N, T, H); not autocast to a type that is not `native_dtype`."""
+    """Return the states of an LSTM, (N, T, H); avoid autocast to a dtype that is not native."""
     casts = steps.device.type == "cpu" and torch.is_autocast_enabled("cpu")
     if casts and native_dtype(torch.bfloat16) == torch.float32:
         with torch.autocast("cpu", enabled=False):
@@ -101,19 +100,19 @@ def _run(lstm: nn.Module, steps: Tensor) -> Tensor:
 
 
 @cache
-def native_dtype(wanted: torch.dtype) -> torch.dtype:
-    """What an LSTM and packed convolutions compute in on this processor.
+def native_dtype(requested: torch.dtype) -> torch.dtype:
+    """Return the dtype in which LSTMs and packed convolutions compute on this processor.
 
-    In bf16 oneDNN's need AVX-512: without it PyTorch 2.13 raises an error.
+    In bf16 those of oneDNN need AVX-512; without it PyTorch 2.13 raises an error.
     """
-    return wanted if torch.cpu.get_capabilities().get("avx512_bw") else torch.float32
+    return requested if torch.cpu.get_capabilities().get("avx512_bw") else torch.float32
 
 
 class ConvolutionBlock(nn.Module):
-    """Convolution, batch norm, ReLU, and perhaps weights: (N, C_in, 1, T) to (N, C_out, 1, T).
+    """Convolution, batch norm, ReLU, `SqueezeExcite` if set: (N, C_in, 1, T) to (N, C_out, 1, T).
 
-    Convolutions are two-dimensional with a height of 1 because PyTorch keeps only those in
-    channels-last order, which trained 1.13 to 1.16 times as fast as ``Conv1d`` on a CPU.
+    Convolutions are two-dimensional with a height of 1, because PyTorch supports channels-last
+    order only for those; on a CPU they train 1.13 to 1.16 times as fast as ``Conv1d``.
     """
 
     def __init__(
@@ -133,11 +132,11 @@ class ConvolutionBlock(nn.Module):
         self.squeeze_excite = SqueezeExcite(n_out) if squeeze_excite else None
 
     def forward(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
-        """One block; zeros where the mask is."""
-        found = F.relu(self.batch_norm(self.convolution(F.pad(x, self.padding)), mask))
+        """Compute the block; masked timepoints become 0."""
+        filters = F.relu(self.batch_norm(self.convolution(F.pad(x, self.padding)), mask))
         if mask is not None:
-            found = found * mask.to(found.dtype)
-        return self.squeeze_excite(found, mask) if self.squeeze_excite else found
+            filters = filters * mask.to(filters.dtype)
+        return self.squeeze_excite(filters, mask) if self.squeeze_excite else filters
 
 
 class FCNBranch(nn.Module):
@@ -159,7 +158,7 @@ class FCNBranch(nn.Module):
         )
 
     def forward(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
-        """Blocks, then global average pooling."""
+        """Compute the blocks, then global average pooling."""
         image = x.unsqueeze(2).to(memory_format=torch.channels_last)
         for block in self.blocks:
             image = block(image, mask)
@@ -167,10 +166,10 @@ class FCNBranch(nn.Module):
 
 
 class LSTMFCN(nn.Module):
-    """Scaled series (N, C * T), channel after channel, to logits (N, K), without the softmax.
+    """The LSTM-FCN: scaled series (N, C * T), channel after channel, to logits (N, K).
 
-    The bare net has 3,703 parameters for one channel of T 100, hidden 8, filters 4/4/4, kernels
-    3/3/3 and 3 outputs, and 428,293 for T 187, the paper's sizes and 5 outputs.
+    The plain network has 3,703 parameters for one channel of T 100, hidden 8, filters 4/4/4,
+    kernels 3/3/3 and 3 outputs, and 428,293 for T 187, the paper's sizes and 5 outputs.
     """
 
     def __init__(
@@ -181,64 +180,73 @@ class LSTMFCN(nn.Module):
         n_channels: int = 1,
     ) -> None:
         super().__init__()
-        h = hyperparameters
         self.n_channels, self.n_timepoints = n_channels, n_timepoints
-        masks = h.missing == "mask"
-        self.view = InputView(h.view_of_one, n_channels, n_timepoints, masks, h.batch_norm_momentum)
-        network = h.network_for(n_channels)
+        masks = hyperparameters.missing == "mask"
+        self.view = InputView(
+            hyperparameters.single_view,
+            n_channels,
+            n_timepoints,
+            masks,
+            hyperparameters.batch_norm_momentum,
+        )
+        network = hyperparameters.resolve_network(n_channels)
         shuffled = self.view.n_seen > n_channels
         self.lstm = LSTMBranch(
             self.view.n_seen if shuffled else n_channels,
-            h.hidden_size,
-            h.num_layers,
-            h.dropout,
+            hyperparameters.hidden_size,
+            hyperparameters.num_layers,
+            hyperparameters.dropout,
             shuffled,
             attention=network in ("alstm-fcn", "malstm-fcn"),
         )
         self.fcn = FCNBranch(
-            (h.filters_1, h.filters_2, h.filters_3),
-            (h.kernel_size_1, h.kernel_size_2, h.kernel_size_3),
-            h.batch_norm_momentum,
+            (hyperparameters.filters_1, hyperparameters.filters_2, hyperparameters.filters_3),
+            (
+                hyperparameters.kernel_size_1,
+                hyperparameters.kernel_size_2,
+                hyperparameters.kernel_size_3,
+            ),
+            hyperparameters.batch_norm_momentum,
             n_channels,
             squeeze_excite=network in ("mlstm-fcn", "malstm-fcn"),
         )
-        self.head = nn.Linear(h.hidden_size + h.filters_3, n_outputs)
+        self.head = nn.Linear(hyperparameters.hidden_size + hyperparameters.filters_3, n_outputs)
         nn.init.xavier_uniform_(self.head.weight)
         nn.init.zeros_(self.head.bias)
         self.fcn.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
     def forward(self, x: Tensor) -> Tensor:
-        """Logits of scaled series."""
+        """Compute the logits of scaled series."""
         channels, mask = self.view(x.reshape(len(x), self.n_channels, self.n_timepoints))
         both = torch.cat([self.lstm(channels, mask), self.fcn(channels, mask)], dim=1)
         return cast(Tensor, self.head(both))
 
 
 class Ensemble(nn.Module):
-    """Several networks that answer as one: the mean of their logits."""
+    """Several networks whose logits are averaged."""
 
     def __init__(self, members: Iterable[LSTMFCN]) -> None:
         super().__init__()
         self.members = nn.ModuleList(members)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Logits (N, K) of scaled series (N, C * T)."""
+        """Compute the mean logits (N, K) of scaled series (N, C * T)."""
         return torch.stack([member(x) for member in self.members]).mean(dim=0)
 
 
 def build_network(
     hyperparameters: Hyperparameters, n_timepoints: int, n_outputs: int, n_channels: int = 1
 ) -> LSTMFCN | Ensemble:
-    """The network of hyperparameters, with initial weights: an ensemble where it has members."""
+    """Build the network with initial weights; an `Ensemble` if there are several members."""
     members = [
         LSTMFCN(member, n_timepoints, n_outputs, n_channels)
-        for member in hyperparameters.of_members()
+        for member in hyperparameters.split_into_members()
     ]
     return Ensemble(members) if len(members) > 1 else members[0]
 
 
 def _initialise_lstm(layer: nn.LSTM) -> None:
-    """Keras' defaults. PyTorch adds two biases; the forget gate's 1 is put in the first."""
+    """Use Keras' defaults. PyTorch adds two biases; the first gets the forget gate's 1."""
     weights = dict(layer.named_parameters())
     nn.init.xavier_uniform_(weights["weight_ih_l0"])
     nn.init.orthogonal_(weights["weight_hh_l0"])

@@ -1,8 +1,6 @@
-"""What differs between binary, multiclass and multilabel: loss, probabilities, labels, counts.
+"""Compute loss, probabilities, labels and accuracy for binary, multiclass and multilabel tasks.
 
-`Decision` holds what was fitted on validation rows: a temperature and thresholds.
-
-Shapes: N rows, K outputs of the net, L label columns of a prediction.
+Shapes: N rows, K outputs of the network, L label columns, C classes.
 """
 
 from __future__ import annotations
@@ -25,13 +23,13 @@ _THRESHOLD = 0.5
 
 
 class Decision(BaseModel):
-    """A temperature and thresholds; the defaults leave probabilities and labels as they are.
+    """A fitted temperature and thresholds; the defaults change nothing.
 
     Attributes:
-        temperature: what logits are divided by; within wider bounds than
-            `lstmfcn.training.calibration` fits it in.
-        thresholds: for multilabel, above which probability each label is decided 1, in the order
-            of the label columns; 0.5 for all of them where there are none.
+        temperature: divisor of the logits; its bounds are wider than those in which
+            `lstmfcn.training.calibration` fits it.
+        thresholds: multilabel only: each label is predicted 1 above its threshold, in the order of
+            the label columns; empty means 0.5 for all.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
@@ -44,13 +42,13 @@ class Task(ABC):
     """One kind of classification.
 
     Args:
-        weights: what each class weighs in the loss, as `class_weights` gives them.
-        smoothing: the share of each label that is spread over all classes in the loss.
-        decision: temperature and thresholds, which losses and accuracies in training leave out.
+        weights: class weights in the loss, from `compute_class_weights`.
+        smoothing: share of each label that is spread over all classes in the loss.
+        decision: temperature and thresholds; `loss_sum` and `n_correct` ignore them.
 
     Attributes:
-        n_outputs: K, the logits of a row.
-        targets_per_row: decisions counted in a row's accuracy.
+        n_outputs: K, the number of logits per row.
+        targets_per_row: decisions per row that the accuracy counts.
     """
 
     n_outputs: int
@@ -66,27 +64,27 @@ class Task(ABC):
 
     @abstractmethod
     def loss_sum(self, logits: Tensor, targets: Tensor) -> Tensor:
-        """Sum over rows of the (weighted) cross-entropy, from float32 logits (N, K); a scalar."""
+        """Sum the (weighted) cross-entropy over rows, from float32 logits (N, K); a scalar."""
 
     @abstractmethod
-    def right(self, logits: Tensor, targets: Tensor) -> Tensor:
-        """Right decisions of each row, (N,), from 0 to ``targets_per_row``."""
+    def n_correct(self, logits: Tensor, targets: Tensor) -> Tensor:
+        """Count each row's correct decisions, (N,), from 0 to ``targets_per_row``."""
 
     def probabilities(self, logits: Tensor) -> Tensor:
-        """Probabilities of each label column, (N, L), of logits over the temperature."""
-        return self._shares(logits / self._decision.temperature)
+        """Compute each label column's probabilities, (N, L), from logits over the temperature."""
+        return self._probabilities(logits / self._decision.temperature)
 
     @abstractmethod
-    def _shares(self, logits: Tensor) -> Tensor:
-        """Probabilities (N, L) of logits (N, K)."""
+    def _probabilities(self, logits: Tensor) -> Tensor:
+        """Compute probabilities (N, L) from logits (N, K)."""
 
     @abstractmethod
-    def decide(self, probabilities: FloatArray) -> npt.NDArray[np.int8]:
-        """The 0/1 labels (N, L) that follow from probabilities (N, L)."""
+    def predict_labels(self, probabilities: FloatArray) -> npt.NDArray[np.int8]:
+        """Predict 0/1 labels (N, L) from probabilities (N, L)."""
 
 
 class Multiclass(Task):
-    """One of C classes: softmax; the class of the largest probability. Targets int64 (N,)."""
+    """One of C classes: softmax, the most probable class. Targets int64 (N,)."""
 
     def __init__(
         self,
@@ -99,22 +97,22 @@ class Multiclass(Task):
         self.n_outputs = n_classes
 
     def loss_sum(self, logits: Tensor, targets: Tensor) -> Tensor:
-        """Cross-entropy times the class's weight, summed over rows."""
+        """Sum the cross-entropy times the class's weight over rows."""
         weights = None if self._weights is None else self._weights.to(logits.device)
         return F.cross_entropy(
             logits, targets, weights, reduction="sum", label_smoothing=self._smoothing
         )
 
-    def right(self, logits: Tensor, targets: Tensor) -> Tensor:
-        """1 where the largest logit is the row's class."""
+    def n_correct(self, logits: Tensor, targets: Tensor) -> Tensor:
+        """Return 1 where the largest logit is that of the row's class."""
         return logits.argmax(dim=1) == targets
 
-    def _shares(self, logits: Tensor) -> Tensor:
-        """Softmax."""
+    def _probabilities(self, logits: Tensor) -> Tensor:
+        """Apply the softmax."""
         return logits.softmax(dim=1)
 
-    def decide(self, probabilities: FloatArray) -> npt.NDArray[np.int8]:
-        """A single 1 a row, at the largest probability."""
+    def predict_labels(self, probabilities: FloatArray) -> npt.NDArray[np.int8]:
+        """Return one 1 per row, at the largest probability."""
         rows = np.eye(self.n_outputs, dtype=np.int8)
         one_hot: npt.NDArray[np.int8] = rows[probabilities.argmax(axis=1)]
         return one_hot
@@ -123,7 +121,7 @@ class Multiclass(Task):
 class Binary(Task):
     """Yes or no: one logit, sigmoid, threshold 0.5. Targets float32 (N,).
 
-    Two one-hot label columns give two probabilities that add up to 1.
+    With two one-hot label columns, the two probabilities add up to 1.
     """
 
     n_outputs = 1
@@ -139,26 +137,26 @@ class Binary(Task):
         self._n_label_columns = n_label_columns
 
     def loss_sum(self, logits: Tensor, targets: Tensor) -> Tensor:
-        """Binary cross-entropy times the answer's weight, summed over rows."""
+        """Sum the binary cross-entropy times the weight of the row's label over rows."""
         return _binary_loss_sum(logits[:, 0], targets, self._weights, self._smoothing)
 
-    def right(self, logits: Tensor, targets: Tensor) -> Tensor:
-        """1 where the probability is on the side of the row's label."""
+    def n_correct(self, logits: Tensor, targets: Tensor) -> Tensor:
+        """Return 1 where probability and label are on the same side of 0.5."""
         return (logits[:, 0].sigmoid() > _THRESHOLD) == (targets > _THRESHOLD)
 
-    def _shares(self, logits: Tensor) -> Tensor:
-        """Sigmoid, beside its complement where there are two label columns."""
+    def _probabilities(self, logits: Tensor) -> Tensor:
+        """Apply the sigmoid; with two label columns, put its complement before it."""
         yes = logits.sigmoid()
         return yes if self._n_label_columns == 1 else torch.cat([1 - yes, yes], dim=1)
 
-    def decide(self, probabilities: FloatArray) -> npt.NDArray[np.int8]:
-        """1 where the probability of yes is above 0.5."""
+    def predict_labels(self, probabilities: FloatArray) -> npt.NDArray[np.int8]:
+        """Return 1 where the probability of yes is above 0.5."""
         yes = (probabilities[:, -1:] > _THRESHOLD).astype(np.int8)
         return yes if self._n_label_columns == 1 else np.hstack([1 - yes, yes])
 
 
 class Multilabel(Task):
-    """Any of L labels: a sigmoid and a threshold, usually 0.5, for each. Targets float32 (N, L)."""
+    """Any of L labels: one sigmoid and threshold for each label. Targets float32 (N, L)."""
 
     def __init__(
         self,
@@ -172,40 +170,47 @@ class Multilabel(Task):
         self._thresholds = np.array(decision.thresholds or _THRESHOLD, dtype=np.float32)
 
     def loss_sum(self, logits: Tensor, targets: Tensor) -> Tensor:
-        """Binary cross-entropy times the answer's weight: mean over labels, sum over rows."""
+        """Average the weighted binary cross-entropy over labels, and sum it over rows."""
         loss = _binary_loss_sum(logits, targets, self._weights, self._smoothing)
         return loss / self.n_outputs
 
-    def right(self, logits: Tensor, targets: Tensor) -> Tensor:
-        """Labels decided right in each row."""
+    def n_correct(self, logits: Tensor, targets: Tensor) -> Tensor:
+        """Count each row's labels whose probability is on the right side of 0.5."""
         return ((logits.sigmoid() > _THRESHOLD) == (targets > _THRESHOLD)).sum(dim=1)
 
-    def _shares(self, logits: Tensor) -> Tensor:
-        """Sigmoid of each logit."""
+    def _probabilities(self, logits: Tensor) -> Tensor:
+        """Apply the sigmoid to each logit."""
         return logits.sigmoid()
 
-    def decide(self, probabilities: FloatArray) -> npt.NDArray[np.int8]:
-        """1 where a probability is above its label's threshold."""
+    def predict_labels(self, probabilities: FloatArray) -> npt.NDArray[np.int8]:
+        """Return 1 where a probability is above its label's threshold."""
         return (probabilities > self._thresholds).astype(np.int8)
 
 
 class MetricSums(NamedTuple):
-    """Sums over rows, added up over batches and workers before anything is divided."""
+    """Sums over the rows of all batches and workers, from which metrics are computed.
+
+    Attributes:
+        loss: sum of the loss.
+        correct: number of correct decisions.
+        exact: number of rows whose decisions are all correct.
+        rows: number of rows.
+    """
 
     loss: float
-    right: float
+    correct: float
     exact: float
     rows: float
 
     def metrics(self, prefix: str, task: Task) -> dict[str, float]:
-        """Mean loss and accuracy; for several labels also the share of rows right in all."""
-        found = {
+        """Compute mean loss and accuracy; for several labels also the exact match."""
+        metrics = {
             f"{prefix}_loss": self.loss / self.rows,
-            f"{prefix}_accuracy": self.right / (self.rows * task.targets_per_row),
+            f"{prefix}_accuracy": self.correct / (self.rows * task.targets_per_row),
         }
         if task.targets_per_row > 1:
-            found[f"{prefix}_exact_match"] = self.exact / self.rows
-        return found
+            metrics[f"{prefix}_exact_match"] = self.exact / self.rows
+        return metrics
 
 
 def make_task(
@@ -214,13 +219,13 @@ def make_task(
     smoothing: float = 0.0,
     decision: Decision = Decision(),
 ) -> Task:
-    """The task of a schema whose classes are known.
+    """Make the task of a schema whose classes are known.
 
     Args:
-        schema: of the shards.
-        weights: what each class weighs in the loss.
-        smoothing: the share of each label that is spread over all classes in the loss.
-        decision: of a model that was calibrated.
+        schema: schema of the shards.
+        weights: class weights in the loss, from `compute_class_weights`.
+        smoothing: share of each label that is spread over all classes in the loss.
+        decision: temperature and thresholds of a calibrated model.
     """
     if schema.task == "multiclass":
         return Multiclass(len(schema.classes), weights, smoothing, decision)
@@ -229,15 +234,17 @@ def make_task(
     return Multilabel(len(schema.label_columns), weights, smoothing, decision)
 
 
-def class_weights(name: ClassWeightName, schema: SeriesSchema, labels: Array) -> Tensor | None:
-    """What each class weighs in the loss; the weights of all rows add up to their number.
+def compute_class_weights(
+    name: ClassWeightName, schema: SeriesSchema, labels: Array
+) -> Tensor | None:
+    """Compute class weights for the loss; over all rows they add up to the number of rows.
 
-    ``balanced`` is scikit-learn's: the number of rows over (number of classes times the class's
-    rows), by which every class has the same say.
+    ``balanced`` is scikit-learn's: the number of rows over (number of classes times rows of the
+    class), so that every class has the same total weight.
 
     Returns:
-        None for ``none``;
-        (C,) for multiclass; (2,) for binary, no and yes; (2, L) for multilabel.
+        None for ``none``; else float32: (C,) for multiclass; (2,) for binary, no and yes; (2, L)
+        for multilabel.
     """
     if name == "none":
         return None
@@ -260,5 +267,5 @@ def _binary_loss_sum(
     if weights is None:
         return F.binary_cross_entropy_with_logits(logits, smooth, reduction="sum")
     no, yes = weights.to(logits.device)
-    each = no + (yes - no) * targets
-    return F.binary_cross_entropy_with_logits(logits, smooth, each, reduction="sum")
+    weight = no + (yes - no) * targets
+    return F.binary_cross_entropy_with_logits(logits, smooth, weight, reduction="sum")

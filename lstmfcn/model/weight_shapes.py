@@ -1,9 +1,8 @@
-"""The tensors of a network, by name: computed, so that no network need be built to know them.
+"""Compute names and shapes of a network's tensors without building the network.
 
-A model that a stranger hands over may describe a network that no memory holds, or one whose mere
-construction never ends. Tests hold these equal to `lstmfcn.model.network`.
-
-Names and shapes are those of docs/model-directory.md.
+An untrusted model.json may describe a network that does not fit into memory, or that takes forever
+to build. A test compares this with `lstmfcn.model.network`; docs/model-directory.md lists the
+tensors.
 """
 
 from __future__ import annotations
@@ -14,21 +13,21 @@ from typing import NamedTuple
 
 from lstmfcn.hyperparameters import Hyperparameters, NetworkName
 from lstmfcn.model.input_view import window_size
-from lstmfcn.model.layers import n_between
+from lstmfcn.model.layers import bottleneck_size
 
 FLOATS, COUNTS = "F32", "I64"
-"""Types of tensors, as safetensors names them."""
+"""Dtypes, as safetensors names them."""
 
 
 class TensorShape(NamedTuple):
-    """What a file holds under a name: type and shape."""
+    """Dtype and shape of a tensor."""
 
     dtype: str
     shape: tuple[int, ...]
 
     @property
     def n_bytes(self) -> int:
-        """How long it is."""
+        """Size of the tensor in bytes."""
         n = 8 if self.dtype == COUNTS else 4
         for size in self.shape:
             n *= size
@@ -38,34 +37,38 @@ class TensorShape(NamedTuple):
 def expected_tensors(
     hyperparameters: Hyperparameters, n_timepoints: int, n_outputs: int, n_channels: int
 ) -> Iterator[tuple[str, TensorShape]]:
-    """Name, type and shape of each tensor of a network, of an ensemble member after member.
+    """Yield name, dtype and shape of each tensor of a network, or of an ensemble's members in turn.
 
-    They come one by one, so that whoever compares them may stop at the first that differs.
+    The caller may stop at the first tensor that differs; there may be very many.
     """
-    members = hyperparameters.of_members()
+    members = hyperparameters.split_into_members()
     for k, member in enumerate(members):
         prefix = f"members.{k}." if len(members) > 1 else ""
-        for name, tensor in _of_one(member, n_timepoints, n_outputs, n_channels):
+        for name, tensor in _network_tensors(member, n_timepoints, n_outputs, n_channels):
             yield prefix + name, tensor
 
 
-def _of_one(
-    h: Hyperparameters, n_timepoints: int, n_outputs: int, n_channels: int
+def _network_tensors(
+    params: Hyperparameters, n_timepoints: int, n_outputs: int, n_channels: int
 ) -> Iterator[tuple[str, TensorShape]]:
-    network = h.network_for(n_channels)
-    window = window_size(n_timepoints) if h.view_of_one == "coarse" else 1
+    network = params.resolve_network(n_channels)
+    window = window_size(n_timepoints) if params.single_view == "coarse" else 1
     n_seen = -(-n_timepoints // window)
-    if h.view_of_one == "differences":
+    if params.single_view == "differences":
         yield from _batch_norm("view.batch_norm", n_channels)
     n_features = n_seen if n_seen > n_channels else n_channels
-    yield from _lstm(h, n_features, attends=network in ("alstm-fcn", "malstm-fcn"))
-    yield from _convolutions(h, n_channels, network)
-    yield from _floats("head", weight=(n_outputs, h.hidden_size + h.filters_3), bias=(n_outputs,))
+    yield from _lstm(params, n_features, attends=network in ("alstm-fcn", "malstm-fcn"))
+    yield from _convolutions(params, n_channels, network)
+    yield from _floats(
+        "head", weight=(n_outputs, params.hidden_size + params.filters_3), bias=(n_outputs,)
+    )
 
 
-def _lstm(h: Hyperparameters, n_features: int, attends: bool) -> Iterator[tuple[str, TensorShape]]:
-    hidden, gates = h.hidden_size, 4 * h.hidden_size
-    for layer in range(h.num_layers):
+def _lstm(
+    params: Hyperparameters, n_features: int, attends: bool
+) -> Iterator[tuple[str, TensorShape]]:
+    hidden, gates = params.hidden_size, 4 * params.hidden_size
+    for layer in range(params.num_layers):
         n_in = hidden if layer else n_features
         name = f"lstm.layers.{layer}"
         if attends:
@@ -91,16 +94,16 @@ def _lstm(h: Hyperparameters, n_features: int, attends: bool) -> Iterator[tuple[
 
 
 def _convolutions(
-    h: Hyperparameters, n_channels: int, network: NetworkName
+    params: Hyperparameters, n_channels: int, network: NetworkName
 ) -> Iterator[tuple[str, TensorShape]]:
-    filters = (n_channels, h.filters_1, h.filters_2, h.filters_3)
-    kernels = (h.kernel_size_1, h.kernel_size_2, h.kernel_size_3)
+    filters = (n_channels, params.filters_1, params.filters_2, params.filters_3)
+    kernels = (params.kernel_size_1, params.kernel_size_2, params.kernel_size_3)
     for block, ((n_in, n_out), kernel) in enumerate(zip(pairwise(filters), kernels, strict=True)):
         name = f"fcn.blocks.{block}"
         yield from _floats(f"{name}.convolution", weight=(n_out, n_in, 1, kernel), bias=(n_out,))
         yield from _batch_norm(f"{name}.batch_norm", n_out)
         if network in ("mlstm-fcn", "malstm-fcn") and block < 2:
-            between = n_between(n_out)
+            between = bottleneck_size(n_out)
             yield from _floats(f"{name}.squeeze_excite.squeeze", weight=(between, n_out))
             yield from _floats(f"{name}.squeeze_excite.excite", weight=(n_out, between))
 

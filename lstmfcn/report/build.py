@@ -1,4 +1,4 @@
-"""Write a report: ``report.html``, and its drawings as PNGs beside it."""
+"""Write a report: ``report.html``, and its figures as PNG files."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from lstmfcn.console import pluralize
 from lstmfcn.data.listing import Data
 from lstmfcn.errors import OutputError
 from lstmfcn.report.figures import draw_figures
-from lstmfcn.report.findings import find_all
+from lstmfcn.report.findings import collect_findings
 from lstmfcn.report.page import render_page
 from lstmfcn.storage.files import (
     atomic_directory,
@@ -27,20 +27,20 @@ logger = logging.getLogger(__name__)
 def write_report(
     model: str, data: Data, output: str, seed: int = 0, *, overwrite: bool = False
 ) -> Path:
-    """Compare a model with labelled shards, and write what is found as a page.
+    """Evaluate a model on labelled shards, and write the results as an HTML page.
 
     Args:
         model: a model directory.
         data: labelled shards: a file, folder, glob or URI, or several of them.
-        output: a folder, which appears whole or not at all.
-        seed: of the sample that is drawn, and of the resamples.
-        overwrite: whether the report may take the place of an earlier one in that folder.
+        output: the folder of the report; it is written atomically.
+        seed: seed of the sample of rows, and of the bootstrap.
+        overwrite: whether to replace an earlier report in that folder.
 
     Returns:
         The path of the page.
 
     Raises:
-        UserError: model, shards or output do not allow it.
+        UserError: the model, the shards or the output cannot be used.
     """
     folder = local_path(output)
     _refuse_other(folder)
@@ -49,7 +49,7 @@ def write_report(
     refuse_unwritable(folder)
     earlier = [path.name for path in folder.iterdir()] if overwrite and folder.exists() else []
     with atomic_directory(folder, may_go=earlier) as unfinished:
-        findings = find_all(model, data, seed)
+        findings = collect_findings(model, data, seed)
         rows = pluralize(findings.summary.rows, "row")
         logger.info("%s in %s", rows, pluralize(findings.summary.shards, "shard"))
         drawings = draw_figures(findings)
@@ -61,10 +61,10 @@ def write_report(
 
 
 def _refuse_other(folder: Path) -> None:
-    """Refuse what is no folder for a report, before any row is read.
+    """Check that the output is new or holds a report, before any row is read.
 
     Raises:
-        OutputError: it is a file, or holds what is of no report.
+        OutputError: it is a file, or a folder with other files.
     """
     if not exists(folder):
         return
@@ -74,5 +74,6 @@ def _refuse_other(folder: Path) -> None:
     others = [name for name in names if name != REPORT and not name.endswith(".png")]
     if others or (names and REPORT not in names):
         raise OutputError(
-            f"{folder}: holds {(others or names)[0]}, which is of no report; name a new --output"
+            f"{folder}: holds {(others or names)[0]}, which is not part of a report; "
+            "name a new --output"
         )

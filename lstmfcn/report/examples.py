@@ -1,4 +1,4 @@
-"""Rows that are shown one by one: the hardest, and a few that are explained.
+"""Select the rows to show one by one: the hardest rows, and a few explained rows.
 
 Shapes: n rows, K channels of T timepoints, C classes.
 """
@@ -15,22 +15,23 @@ from lstmfcn.data.table import FloatArray, Place
 from lstmfcn.inference.predictor import Classifier
 from lstmfcn.report.predictions import Predictions, true_probabilities
 
-_SURE, _WRONG = 3, 3
+_N_SURE, _N_WRONG = 3, 3
 
 
 class Example(NamedTuple):
     """One row, its labels and its prediction.
 
     Attributes:
-        place: where it stands.
-        values: unscaled, (K, T).
-        true, decided: its labels; of multilabel any number of them.
-        true_class, decided_class: what is told of it, as indices: the class, and the one that was
-            decided. Of multilabel, twice the label in question.
-        true_share: the probability that was given to what is true of it.
-        decided_share: the probability that was given to what was decided.
-        runner_up: the most probable class but for the decided one; of one label, that one.
-        right: whether all its labels are.
+        place: its file and row.
+        values: unscaled values, (K, T).
+        true: its true labels; for multilabel any number of them.
+        decided: its predicted labels.
+        true_class: index of its true class; for multilabel, of the label in question.
+        decided_class: index of its predicted class; for multilabel, of the label in question.
+        true_share: the probability of the true class (or of the label's true value).
+        decided_share: the probability of the predicted class (or of the label's predicted value).
+        runner_up: index of the most probable other class; the same class if there is only one.
+        right: whether all its labels are predicted correctly.
     """
 
     place: Place
@@ -46,15 +47,18 @@ class Example(NamedTuple):
 
 
 class ExplainedExample(NamedTuple):
-    """One row, and what speaks for the answer that it was given, rather than another.
+    """One row, and what supports its predicted answer over another one.
 
-    ``bias + lstm + terms.sum()`` is how far the logit of the answer lies above the other's; of
-    binary and multilabel, above 0, where both are as probable.
+    ``bias + lstm + terms.sum()`` is the logit of the answer minus that of the other; for binary and
+    multilabel, the signed logit, as 0 means that both are equally probable.
 
     Attributes:
-        answer, other: what was decided, and what it is compared with.
-        terms: each timepoint's, (T,).
-        bias, lstm: the terms that belong to no timepoint.
+        row: the row.
+        answer: the predicted answer.
+        other: the answer with which it is compared.
+        terms: the term of each timepoint, (T,).
+        bias: the bias term.
+        lstm: the term of the LSTM branch.
     """
 
     row: Example
@@ -70,86 +74,93 @@ class ExplainedExample(NamedTuple):
         return self.bias + self.lstm + float(self.terms.sum())
 
 
-def hardest_rows(gathered: Predictions) -> list[Example]:
-    """The rows whose true labels were given the lowest probabilities, those first."""
-    numbers, values = gathered.hardest
-    shares, classes = true_probabilities(gathered.schema, gathered.columns)
-    order = np.argsort(shares[numbers], kind="stable")
-    return [_shown(gathered, int(numbers[k]), values[k], int(classes[numbers[k]])) for k in order]
+def select_hardest(predictions: Predictions) -> list[Example]:
+    """Return the rows with the lowest probabilities of their true labels, the lowest first."""
+    numbers, values = predictions.hardest
+    of_true, classes = true_probabilities(predictions.schema, predictions.columns)
+    order = np.argsort(of_true[numbers], kind="stable")
+    return [
+        _make_example(predictions, int(numbers[k]), values[k], int(classes[numbers[k]]))
+        for k in order
+    ]
 
 
-def explained_rows(classifier: Classifier, gathered: Predictions) -> list[ExplainedExample]:
-    """Rows decided right, the surest of each of three classes; then the three hardest that are not.
+def explain_examples(classifier: Classifier, predictions: Predictions) -> list[ExplainedExample]:
+    """Explain the most certain correct row of up to three classes, and three of the hardest wrong.
 
-    The first are chosen from the sample.
+    The correct rows are chosen from the sample.
     """
-    wrong = [row for row in hardest_rows(gathered) if not row.right]
-    rows = [*_surest(gathered), *wrong[:_WRONG]]
+    wrong = [row for row in select_hardest(predictions) if not row.right]
+    rows = [*_select_surest(predictions), *wrong[:_N_WRONG]]
     if not rows:
         return []
-    found = classifier.explain(np.stack([row.values.ravel() for row in rows]))
+    explanation = classifier.explain(np.stack([row.values.ravel() for row in rows]))
     explained = []
-    for row, timepoints, lstm in zip(rows, found.timepoints, found.lstm, strict=True):
-        weights, answer, other = _comparison(gathered.schema, row)
+    for row, timepoints, lstm in zip(rows, explanation.timepoints, explanation.lstm, strict=True):
+        weights, answer, other = _compare(predictions.schema, row)
         explained.append(
             ExplainedExample(
                 row=row,
                 answer=answer,
                 other=other,
                 terms=weights @ timepoints,
-                bias=float(weights @ found.bias),
+                bias=float(weights @ explanation.bias),
                 lstm=float(weights @ lstm),
             )
         )
     return explained
 
 
-def _surest(gathered: Predictions) -> list[Example]:
-    columns, schema = gathered.columns, gathered.schema
-    numbers = gathered.sample.numbers
+def _select_surest(predictions: Predictions) -> list[Example]:
+    columns, schema = predictions.columns, predictions.schema
+    numbers = predictions.sample.numbers
     true, decided = columns.true[numbers], columns.decided[numbers]
-    shares, _ = true_probabilities(schema, columns)
-    right = (true == decided).all(axis=1)
+    of_true, _ = true_probabilities(schema, columns)
+    correct = (true == decided).all(axis=1)
     surest: dict[int, int] = {}
-    for k in np.argsort(-shares[numbers], kind="stable"):
-        given = np.where(decided[k] == 1, columns.probabilities[numbers[k]], -1)
-        if right[k] and decided[k].any():
-            surest.setdefault(int(given.argmax()), int(k))
+    for k in np.argsort(-of_true[numbers], kind="stable"):
+        predicted = np.where(decided[k] == 1, columns.probabilities[numbers[k]], -1)
+        if correct[k] and decided[k].any():
+            surest.setdefault(int(predicted.argmax()), int(k))
     return [
-        _shown(gathered, int(numbers[k]), gathered.sample.values[k], asked)
-        for asked, k in list(surest.items())[:_SURE]
+        _make_example(predictions, int(numbers[k]), predictions.sample.values[k], index)
+        for index, k in list(surest.items())[:_N_SURE]
     ]
 
 
-def _shown(gathered: Predictions, number: int, values: FloatArray, asked: int) -> Example:
-    """A row, of which one class is asked for: the true one, or the label in question."""
-    schema = gathered.schema
-    true, decided, shares = (column[number] for column in gathered.columns)
+def _make_example(predictions: Predictions, number: int, values: FloatArray, index: int) -> Example:
+    """Make an example; ``index`` is its true class, or for multilabel the label in question."""
+    schema = predictions.schema
+    true, decided, probabilities = (column[number] for column in predictions.columns)
     multilabel = schema.task == "multilabel"
-    chosen = asked if multilabel else int(decided.argmax())
+    chosen = index if multilabel else int(decided.argmax())
     return Example(
-        place=gathered.place(number),
+        place=predictions.place(number),
         values=values.reshape(schema.n_channels, schema.n_timepoints),
-        true=_names(schema.classes, true),
-        decided=_names(schema.classes, decided),
-        true_class=asked,
+        true=_select_names(schema.classes, true),
+        decided=_select_names(schema.classes, decided),
+        true_class=index,
         decided_class=chosen,
-        true_share=float(shares[asked] if true[asked] else 1 - shares[asked]),
-        decided_share=float(shares[chosen] if decided[chosen] else 1 - shares[chosen]),
-        runner_up=int(np.where(np.arange(len(shares)) == chosen, -1, shares).argmax()),
+        true_share=float(probabilities[index] if true[index] else 1 - probabilities[index]),
+        decided_share=float(
+            probabilities[chosen] if decided[chosen] else 1 - probabilities[chosen]
+        ),
+        runner_up=int(
+            np.where(np.arange(len(probabilities)) == chosen, -1, probabilities).argmax()
+        ),
         right=bool((true == decided).all()),
     )
 
 
-def _names(classes: tuple[str, ...], marks: npt.NDArray[np.int8]) -> tuple[str, ...]:
+def _select_names(classes: tuple[str, ...], marks: npt.NDArray[np.int8]) -> tuple[str, ...]:
     return tuple(name for name, mark in zip(classes, marks, strict=True) if mark)
 
 
-def _comparison(schema: SeriesSchema, row: Example) -> tuple[FloatArray, str, str]:
-    """What each logit counts, (outputs,), and the two answers that are compared.
+def _compare(schema: SeriesSchema, row: Example) -> tuple[FloatArray, str, str]:
+    """Return the weight of each logit, (outputs,), and the two answers to compare.
 
-    Of multiclass, the decided class and the true one; where they are the same, the most probable
-    of the others.
+    For multiclass these are the predicted class and the true one, or the runner-up if they are the
+    same.
     """
     classes = schema.classes
     if schema.task == "multiclass":

@@ -1,4 +1,4 @@
-"""The model's card: what it is, how it came to be, what it was made with."""
+"""Make the model card: properties of the model, its training and the versions used."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from lstmfcn.training.run_directory import METRICS
 
 
 class Entry(NamedTuple):
-    """A name and its value; marked where the value is not the default."""
+    """A name and its value; ``marked`` if the value is not the default."""
 
     name: str
     value: str
@@ -22,7 +22,7 @@ class Entry(NamedTuple):
 
 
 class Card(NamedTuple):
-    """The model in lists."""
+    """The entries of a model card, by table."""
 
     model: list[Entry]
     hyperparameters: list[Entry]
@@ -32,14 +32,14 @@ class Card(NamedTuple):
 
 
 def make_card(directory: str, artifact: Artifact) -> Card:
-    """The card of a model that was loaded from a directory."""
+    """Make the card of a model that was loaded from ``directory``."""
     schema, decision = artifact.schema, artifact.decision
-    wanted, defaults = artifact.hyperparameters, Hyperparameters()
-    parameters = sum(weight.numel() for weight in artifact.network().parameters())
+    hyperparameters, defaults = artifact.hyperparameters, Hyperparameters()
+    parameters = sum(weight.numel() for weight in artifact.build_network().parameters())
     model = {
         "directory": directory,
         "checksum (SHA-256)": artifact.sha256,
-        "network": wanted.network_for(schema.n_channels),
+        "network": hyperparameters.resolve_network(schema.n_channels),
         "parameters": f"{parameters:,}",
         "task": schema.task,
         "classes": len(schema.classes),
@@ -49,24 +49,24 @@ def make_card(directory: str, artifact: Artifact) -> Card:
     }
     if schema.task == "multiclass":
         del model["thresholds"]
-    stated = json.loads((Path(directory) / DESCRIPTION_FILE).read_bytes())
+    description = json.loads((Path(directory) / DESCRIPTION_FILE).read_bytes())
     return Card(
         model=[Entry(name, _text(value)) for name, value in model.items()],
         hyperparameters=[
             Entry(to_flag(name), _text(value), value != getattr(defaults, name))
-            for name, value in wanted
+            for name, value in hyperparameters
         ],
         metrics=_entries({k: v for k, v in artifact.metrics.items() if k != "time"}),
         training=_entries(artifact.training),
-        versions=_entries(stated.get("versions", {})),
+        versions=_entries(description.get("versions", {})),
     )
 
 
 def read_history(directory: str, artifact: Artifact) -> list[EpochMetrics]:
-    """The run's metrics, an epoch each, where the model lies in the folder of the run it is of.
+    """Read the run's metrics of each epoch; empty if the model is not in its run's folder.
 
     Raises:
-        ModelError: there are metrics that cannot be read.
+        ModelError: the metrics cannot be read.
     """
     path = Path(directory).absolute().parent / METRICS
     try:
@@ -75,21 +75,21 @@ def read_history(directory: str, artifact: Artifact) -> list[EpochMetrics]:
         return []
     except (OSError, ValueError) as error:
         raise ModelError(
-            f"{path}: cannot be read ({error}); mend it, or copy the model out of its folder"
+            f"{path}: cannot be read ({error}); repair it, or copy the model out of this folder"
         ) from error
     epochs = {metrics["epoch"] for metrics in history}
     return history if artifact.metrics.get("epoch") in epochs else []
 
 
 def _entries(values: dict[str, Any]) -> list[Entry]:
-    """What a dict holds, a level deep; what lies deeper stays as JSON."""
-    found = []
+    """Make the entries of a dict and its nested dicts; deeper levels are written as JSON."""
+    entries = []
     for name, value in values.items():
         if isinstance(value, dict):
-            found += [Entry(f"{name}, {below}", _text(each)) for below, each in value.items()]
+            entries += [Entry(f"{name}, {key}", _text(nested)) for key, nested in value.items()]
         else:
-            found.append(Entry(name, _text(value)))
-    return [Entry(entry.name.replace("_", " "), entry.value) for entry in found]
+            entries.append(Entry(name, _text(value)))
+    return [Entry(entry.name.replace("_", " "), entry.value) for entry in entries]
 
 
 def _text(value: Any) -> str:

@@ -1,4 +1,4 @@
-"""The page: one HTML file that loads nothing, its drawings inside it."""
+"""Render the page: one HTML file that contains its figures and loads nothing."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _TEMPLATE, _STYLE_SHEET = "report.html.j2", "report.css"
 
 
 def render_page(findings: Findings, drawings: Figures) -> str:
-    """The HTML of a report. Whatever text came from data or model is escaped."""
+    """Render the HTML of a report; all text from data and model is escaped."""
     environment = Environment(
         loader=PackageLoader("lstmfcn.report", "."),
         autoescape=True,
@@ -33,7 +33,7 @@ def render_page(findings: Findings, drawings: Figures) -> str:
     environment.filters |= {
         "score": _score,
         "percent": _percent,
-        "embedded": _embedded,
+        "embedded": _embed,
         "number": pluralize,
     }
     style = files("lstmfcn.report").joinpath(_STYLE_SHEET).read_text(encoding="utf-8")
@@ -55,12 +55,12 @@ def render_page(findings: Findings, drawings: Figures) -> str:
 
 
 def _score(value: float | None) -> str:
-    """Three digits; a dash for what is undefined."""
+    """Format a score with three decimals; a dash if it is undefined."""
     return "-" if value is None else f"{value:.3f}"
 
 
 def _percent(share: float) -> str:
-    """A share in per cent, with a digit below 10 %, and never 0 or 100 for what is not quite."""
+    """Format a share in per cent with one decimal; only exact 0 and 1 become 0 % and 100 %."""
     shown = 100 * share
     if 0 < shown < 0.1:
         return "< 0.1 %"
@@ -69,6 +69,6 @@ def _percent(share: float) -> str:
     return f"{shown:.0f} %" if shown in (0, 100) else f"{shown:.1f} %"
 
 
-def _embedded(drawing: Drawing) -> str:
-    """The PNG as a data URI."""
+def _embed(drawing: Drawing) -> str:
+    """Convert a PNG to a data URI."""
     return "data:image/png;base64," + base64.b64encode(drawing.png).decode("ascii")

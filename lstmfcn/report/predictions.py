@@ -1,4 +1,4 @@
-"""Predict all rows of labelled shards, and keep whole only those that will be drawn.
+"""Predict all rows of labelled shards; keep the values only of rows that will be drawn.
 
 Shapes: N rows, V values, of all channels, L label columns, C classes.
 """
@@ -18,18 +18,18 @@ from lstmfcn.data.reader import ShardedDataset, read_tables
 from lstmfcn.data.schema import SeriesSchema
 from lstmfcn.data.table import Array, FloatArray, Place
 from lstmfcn.inference.predictor import Classifier
-from lstmfcn.training.calibration import OneVsRest, one_vs_rest
+from lstmfcn.training.calibration import OneVsRest, to_one_vs_rest
 
 HARDEST, ALIKE = 12, 2
-"""Rows that are listed and drawn as the hardest; of one true and one decided class the most."""
+"""Number of hardest rows; their maximum per pair of true and predicted class."""
 
-_SAMPLE_ROWS, _FEWEST_SAMPLE_ROWS = 200, 8
-_SAMPLE_VALUES = 1 << 24
-"""The most values kept for the medians of classes: 64 MiB of them."""
+_MAX_SAMPLE_ROWS, _MIN_SAMPLE_ROWS = 200, 8
+_MAX_SAMPLE_VALUES = 1 << 24
+"""Limit for the medians of classes: 64 MiB of values."""
 
 
 class KeptRows(NamedTuple):
-    """Rows that are kept whole: their numbers among all rows, from 0, (n,), and values (n, V)."""
+    """Selected rows: their numbers among all rows, from 0, (n,), and their values (n, V)."""
 
     numbers: npt.NDArray[np.int64]
     values: FloatArray
@@ -37,21 +37,21 @@ class KeptRows(NamedTuple):
 
 @dataclass(frozen=True)
 class Predictions:
-    """All rows of the shards, predicted.
+    """The predictions of all rows of the shards.
 
     Attributes:
-        schema: of the model.
-        columns: true and decided labels and probabilities of each class, (N, C).
-        labels: encoded, (N,) or (N, L).
-        probabilities: of each label column, (N, L).
-        decided: the 0/1 labels that follow, (N, L).
-        lengths: of each series up to its last value, in timepoints, (N,).
-        missing: values missing before that, over all rows and channels.
-        hardest: the rows of the lowest `true_probabilities`, of each pair of true and decided
-            class 2 at most, in the order of the shards.
-        sample: up to 200 rows of each class, chosen by chance, in the order of the shards.
-        shards: their names.
-        starts: rows before each of them.
+        schema: the model's schema.
+        columns: true labels, predicted labels and probabilities of each class, (N, C).
+        labels: encoded true labels, (N,) or (N, L).
+        probabilities: probabilities of each label column, (N, L).
+        decided: predicted labels, 0 or 1, (N, L).
+        lengths: length of each series up to its last value, in timepoints, (N,).
+        missing: number of missing values before the ends of the series.
+        hardest: rows with the lowest `true_probabilities`, at most 2 per pair of true and predicted
+            class, in the order of the shards.
+        sample: up to 200 random rows of each class, in the order of the shards.
+        shards: names of the shards.
+        starts: number of rows before each shard.
     """
 
     schema: SeriesSchema
@@ -67,7 +67,7 @@ class Predictions:
     starts: list[int]
 
     def place(self, number: int) -> Place:
-        """Where a row stands, by its number among all."""
+        """Return file and row of a row, by its number among all rows."""
         shard = bisect_right(self.starts, number) - 1
         return Place(self.shards[shard], number - self.starts[shard] + 1)
 
@@ -78,15 +78,16 @@ def collect_predictions(
     """Read and predict every row once, in order.
 
     Args:
-        shard_set: labelled shards of the classifier's schema.
-        seed: of the sample, which is the same in any shard layout.
+        classifier: the model.
+        shard_set: labelled shards of the model's schema.
+        seed: seed of the sample, which does not depend on the shard layout.
 
     Raises:
         DataError: a shard breaks the data contract.
     """
     schema = classifier.schema
-    hard = _TopK(hardest, schema.n_values)
-    sample = _TopK(partial(_lowest_of_each, _sample_rows(schema)), schema.n_values)
+    hardest = _TopK(choose_hardest, schema.n_values)
+    sample = _TopK(partial(_choose_lowest_of_each, _sample_size(schema)), schema.n_values)
     random = np.random.default_rng(seed)
     labels: list[Array] = []
     probabilities: list[FloatArray] = []
@@ -98,26 +99,26 @@ def collect_predictions(
             values = schema.encode_values(table, source)
             labels.append(schema.encode_labels(table, source))
             probabilities.append(classifier.predict_proba(values, source))
-            decided = classifier.decide(probabilities[-1])
-            columns = one_vs_rest(schema, labels[-1], probabilities[-1], decided)
-            shares, asked = true_probabilities(schema, columns)
-            pairs = class_pairs(columns, asked, schema.task == "multilabel")
-            hard.add(rows, values, shares, pairs)
+            decided = classifier.predict_labels(probabilities[-1])
+            columns = to_one_vs_rest(schema, labels[-1], probabilities[-1], decided)
+            of_true, classes = true_probabilities(schema, columns)
+            pairs = number_class_pairs(columns, classes, schema.task == "multilabel")
+            hardest.add(rows, values, of_true, pairs)
             sample.add(rows, values, random.random(len(values)), columns.true == 1)
-            lengths.append(_lengths(schema, values))
-            missing += _gaps(schema, values, lengths[-1])
+            lengths.append(_find_lengths(schema, values))
+            missing += _count_gaps(schema, values, lengths[-1])
             rows += len(values)
-    all_labels, shares = np.concatenate(labels), np.concatenate(probabilities)
-    decided = classifier.decide(shares)
+    all_labels, all_probabilities = np.concatenate(labels), np.concatenate(probabilities)
+    decided = classifier.predict_labels(all_probabilities)
     return Predictions(
         schema=schema,
-        columns=one_vs_rest(schema, all_labels, shares, decided),
+        columns=to_one_vs_rest(schema, all_labels, all_probabilities, decided),
         labels=all_labels,
-        probabilities=shares,
+        probabilities=all_probabilities,
         decided=decided,
         lengths=np.concatenate(lengths),
         missing=missing,
-        hardest=hard.kept,
+        hardest=hardest.kept,
         sample=sample.kept,
         shards=[shard.name for shard in shard_set.shards],
         starts=starts,
@@ -127,22 +128,22 @@ def collect_predictions(
 def true_probabilities(
     schema: SeriesSchema, columns: OneVsRest
 ) -> tuple[FloatArray, npt.NDArray[np.int64]]:
-    """The probability that each row's true label was given, (N,), and which class that is, (N,).
+    """Return the probability of each row's true class, (N,), and the index of that class, (N,).
 
-    Of multilabel, the least over its labels, 0 or 1 each, and that label.
+    With multilabel, this is the label whose true value (0 or 1) has the lowest probability.
     """
-    shares = np.where(columns.true == 1, columns.probabilities, 1 - columns.probabilities)
-    least = schema.task == "multilabel"
-    classes = shares.argmin(axis=1) if least else columns.true.argmax(axis=1)
-    return shares[np.arange(len(shares)), classes], classes
+    of_true = np.where(columns.true == 1, columns.probabilities, 1 - columns.probabilities)
+    multilabel = schema.task == "multilabel"
+    classes = of_true.argmin(axis=1) if multilabel else columns.true.argmax(axis=1)
+    return of_true[np.arange(len(of_true)), classes], classes
 
 
 class _TopK:
-    """Keeps some rows whole, as rows come.
+    """Keeps the values of selected rows while rows arrive in pieces.
 
     Args:
-        choose: which of the rows so far to keep, by their keys (n,) and groups (n, ...); a row that
-            it leaves out once is left out for good.
+        choose: returns which rows to keep, from their keys (n,) and groups (n, ...); rows that it
+            drops are not offered again.
         n_values: V.
     """
 
@@ -153,13 +154,13 @@ class _TopK:
         self._groups: Array | None = None
 
     def add(self, before: int, values: FloatArray, keys: Array, groups: Array) -> None:
-        """Take the next rows.
+        """Add the next n rows.
 
         Args:
-            before: rows that came before them.
-            values: (n, V).
-            keys: (n,); among equals the first row is kept.
-            groups: (n, ...).
+            before: number of rows before them.
+            values: their values, (n, V).
+            keys: their keys, (n,); of equal keys the first row is kept.
+            groups: their groups, (n, ...).
         """
         n_kept = len(self._keys)
         keys = np.concatenate([self._keys, keys])
@@ -171,8 +172,8 @@ class _TopK:
         self._keys, self._groups = keys[chosen], groups[chosen]
 
 
-def _lowest_of_each(n_rows: int, keys: Array, members: Array) -> npt.NDArray[np.bool_]:
-    """Those of the lowest keys in each of G groups, given which rows are in each, (n, G)."""
+def _choose_lowest_of_each(n_rows: int, keys: Array, members: Array) -> npt.NDArray[np.bool_]:
+    """Choose the rows with the lowest keys (n,) of each of G groups, given the members (n, G)."""
     chosen = np.zeros(len(keys), dtype=bool)
     for is_member in members.T:
         (rows,) = np.nonzero(is_member)
@@ -180,57 +181,60 @@ def _lowest_of_each(n_rows: int, keys: Array, members: Array) -> npt.NDArray[np.
     return chosen
 
 
-def hardest(keys: Array, pairs: Array) -> npt.NDArray[np.bool_]:
-    """The 12 rows of the lowest keys, of each pair of true and decided class the first 2 only.
+def choose_hardest(keys: Array, pairs: Array) -> npt.NDArray[np.bool_]:
+    """Choose the 12 rows with the lowest keys, at most 2 per pair of true and predicted class.
 
     Args:
-        keys: (n,).
-        pairs: (n,), a number for each pair.
+        keys: keys of the rows, (n,).
+        pairs: the number of each row's pair, (n,).
     """
     by_pair = np.lexsort((keys, pairs))
     _, counts = np.unique(pairs, return_counts=True)
     rank = np.arange(len(keys)) - np.repeat(np.cumsum(counts) - counts, counts)
-    left = np.sort(by_pair[rank < ALIKE])
+    candidates = np.sort(by_pair[rank < ALIKE])
     chosen = np.zeros(len(keys), dtype=bool)
-    chosen[left[np.argsort(keys[left], kind="stable")[:HARDEST]]] = True
+    chosen[candidates[np.argsort(keys[candidates], kind="stable")[:HARDEST]]] = True
     return chosen
 
 
-def class_pairs(
-    columns: OneVsRest, asked: npt.NDArray[np.int64], multilabel: bool
+def number_class_pairs(
+    columns: OneVsRest, classes: npt.NDArray[np.int64], multilabel: bool
 ) -> npt.NDArray[np.int64]:
-    """A number for what was true and what was decided of each row, (N,).
+    """Number the pair of true and predicted class of each row, (N,).
 
     Args:
-        columns: of all classes, (N, C).
-        asked: the class that is told of each row, (N,), as `true_probabilities` gives it.
+        columns: labels and predictions of all classes, (N, C).
+        classes: the true class of each row, (N,), from `true_probabilities`.
+        multilabel: whether the pair is the true and the predicted value of that label.
     """
     n_classes = columns.true.shape[1]
     decided = columns.decided.argmax(axis=1).astype(np.int64)
     if multilabel:
-        rows = np.arange(len(asked))
-        decided = (2 * columns.true[rows, asked] + columns.decided[rows, asked]).astype(np.int64)
-    pairs: npt.NDArray[np.int64] = asked * max(4, n_classes) + decided
+        rows = np.arange(len(classes))
+        decided = (2 * columns.true[rows, classes] + columns.decided[rows, classes]).astype(
+            np.int64
+        )
+    pairs: npt.NDArray[np.int64] = classes * max(4, n_classes) + decided
     return pairs
 
 
-def _sample_rows(schema: SeriesSchema) -> int:
-    """Rows of each class to keep for medians."""
-    most = _SAMPLE_VALUES // (len(schema.classes) * schema.n_values)
-    return max(_FEWEST_SAMPLE_ROWS, min(_SAMPLE_ROWS, most))
+def _sample_size(schema: SeriesSchema) -> int:
+    """Return the number of rows of each class to sample."""
+    affordable = _MAX_SAMPLE_VALUES // (len(schema.classes) * schema.n_values)
+    return max(_MIN_SAMPLE_ROWS, min(_MAX_SAMPLE_ROWS, affordable))
 
 
-def _lengths(schema: SeriesSchema, values: FloatArray) -> npt.NDArray[np.int64]:
-    """Timepoints of each series (n, V) up to its last value, (n,)."""
+def _find_lengths(schema: SeriesSchema, values: FloatArray) -> npt.NDArray[np.int64]:
+    """Compute the length of each series (n, V) up to its last value, in timepoints, (n,)."""
     if schema.missing == "refuse":
         return np.full(len(values), schema.n_timepoints, dtype=np.int64)
     channels = np.isnan(values).reshape(len(values), schema.n_channels, -1)
-    there: npt.NDArray[np.bool_] = ~np.logical_and.reduce(channels, axis=1)
-    lengths: npt.NDArray[np.int64] = schema.n_timepoints - there[:, ::-1].argmax(axis=1)
+    present: npt.NDArray[np.bool_] = ~np.logical_and.reduce(channels, axis=1)
+    lengths: npt.NDArray[np.int64] = schema.n_timepoints - present[:, ::-1].argmax(axis=1)
     return lengths
 
 
-def _gaps(schema: SeriesSchema, values: FloatArray, lengths: npt.NDArray[np.int64]) -> int:
-    """Values that are missing before the end of their series."""
+def _count_gaps(schema: SeriesSchema, values: FloatArray, lengths: npt.NDArray[np.int64]) -> int:
+    """Count the missing values before the ends of the series."""
     after_the_end = (schema.n_timepoints - lengths).sum() * schema.n_channels
     return int(np.isnan(values).sum() - after_the_end)

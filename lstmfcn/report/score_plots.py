@@ -1,4 +1,4 @@
-"""Draw scores: each class's with its interval, confusion, ROC curves, reliability."""
+"""Draw scores: intervals of each class, confusion, ROC curves, reliability."""
 
 from __future__ import annotations
 
@@ -21,24 +21,24 @@ from lstmfcn.report.style import (
     MUTED,
     ORANGE,
     WIDTH,
-    drawn_names,
+    shorten_names,
 )
 from lstmfcn.training.calibration import BINS
 
 CURVES_NAMED = 6
-"""ROC curves that have a colour and a name of their own; others are grey."""
+"""Number of ROC curves with a colour and a name; the others are grey."""
 
 PANELS_OF_CLASSES = 12
-"""Classes up to which each has a reliability curve of its own."""
+"""Maximum number of classes for which each gets a reliability curve."""
 
 _SHADES = LinearSegmentedColormap.from_list("rows", ["#ffffff", "#9ecae9", "#0b5394", "#062a4d"])
-_NUMBERED_CLASSES = 50
-_FEW = 10
-"""Probabilities of a bin, below which its point says little."""
+_MAX_CLASSES_WITH_COUNTS = 50
+_MIN_COUNT = 10
+"""Below this number of probabilities in a bin, its point is hollow."""
 
 
 def draw_class_scores(classes: Sequence[ClassScores]) -> Figure:
-    """Precision, recall and F1 of each class, in order of F1, as a point on its interval."""
+    """Draw precision, recall and F1 of each class with intervals, in order of F1."""
     ordered = sorted(classes, key=lambda one: one.f1.value or 0.0)
     figure = Figure(figsize=(WIDTH, 0.26 * len(classes) + 1.0), layout="constrained")
     panels = figure.subplots(1, 3, sharey=True)
@@ -52,21 +52,21 @@ def draw_class_scores(classes: Sequence[ClassScores]) -> Figure:
         axes.set_title(name if name != "f1" else "F1")
         axes.set_xlim(-0.03, 1.03)
         axes.xaxis.set_major_formatter(PercentFormatter(1))
-    by_name = dict(zip((one.name for one in classes), _names_of(classes), strict=True))
+    by_name = dict(zip((one.name for one in classes), _short_names(classes), strict=True))
     panels[0].set_yticks(places, [by_name[one.name] for one in ordered])
     panels[0].set_ylim(-0.7, len(ordered) - 0.3)
     return figure
 
 
 def draw_confusion(classes: Sequence[ClassScores], matrix: npt.NDArray[np.int64]) -> Figure:
-    """The confusion matrix, shaded by the share of each true class's rows; rows as numbers."""
+    """Draw the confusion matrix: shades for shares of the true class, numbers for rows."""
     n_classes = len(classes)
-    names = _names_of(classes)
-    room = 0.5 + 0.075 * max(map(len, names))
-    usual = float(np.interp(n_classes, [4, 12, 24], [0.75, 0.45, 0.28]))
-    cell = min(usual, (WIDTH - room - 1.3) / n_classes)
+    names = _short_names(classes)
+    label_width = 0.5 + 0.075 * max(map(len, names))
+    preferred = float(np.interp(n_classes, [4, 12, 24], [0.75, 0.45, 0.28]))
+    cell = min(preferred, (WIDTH - label_width - 1.3) / n_classes)
     small = min(8.5, 30 * cell)
-    width, height = cell * n_classes + room + 1.3, cell * n_classes + room + 0.2
+    width, height = cell * n_classes + label_width + 1.3, cell * n_classes + label_width + 0.2
     figure = Figure(figsize=(width, height), layout="constrained")
     axes = figure.subplots()
     shares = matrix / np.maximum(matrix.sum(axis=1, keepdims=True), 1)
@@ -81,21 +81,23 @@ def draw_confusion(classes: Sequence[ClassScores], matrix: npt.NDArray[np.int64]
     axes.spines[:].set_visible(False)
     axes.set_xlabel("predicted")
     axes.set_ylabel("true")
-    if n_classes <= _NUMBERED_CLASSES:
+    if n_classes <= _MAX_CLASSES_WITH_COUNTS:
         _write_counts(axes, matrix, shares, small)
     bar = figure.colorbar(image, shrink=0.5, aspect=24, format=PercentFormatter(1))
     bar.outline.set_visible(False)
-    bar.set_label("of the true class's rows")
+    bar.set_label("share of the true class's rows")
     return figure
 
 
 def draw_roc(classes: Sequence[ClassScores]) -> Figure:
-    """ROC curves, one class against the rest; of many, the ones of the least areas stand out."""
+    """Draw ROC curves, one class against the rest; of many, highlight those with smallest area."""
     figure = Figure(figsize=(7.6, 4.4), layout="constrained")
     axes = figure.subplots()
-    named = {one.name for one in least_areas(classes)}
+    named = {one.name for one in smallest_areas(classes)}
     axes.plot([0, 1], [0, 1], color=FAINT, linestyle=":", linewidth=1.2)
-    shown = [(one, name) for one, name in zip(classes, _names_of(classes), strict=True) if one.roc]
+    shown = [
+        (one, name) for one, name in zip(classes, _short_names(classes), strict=True) if one.roc
+    ]
     for one, _ in shown:
         if one.roc and one.name not in named:
             axes.plot(*one.roc, color=FAINT, linewidth=0.9)
@@ -111,7 +113,7 @@ def draw_roc(classes: Sequence[ClassScores]) -> Figure:
     axes.set_ylim(-0.01, 1.01)
     axes.set_xlabel("false positive rate")
     axes.set_ylabel("true positive rate")
-    title = "area" if len(shown) <= CURVES_NAMED else "the least areas"
+    title = "area" if len(shown) <= CURVES_NAMED else "smallest areas"
     axes.legend(
         handles=lines,
         title=title,
@@ -122,54 +124,54 @@ def draw_roc(classes: Sequence[ClassScores]) -> Figure:
     return figure
 
 
-def least_areas(classes: Sequence[ClassScores]) -> list[ClassScores]:
-    """The classes whose ROC curves stand out, the least area first."""
+def smallest_areas(classes: Sequence[ClassScores]) -> list[ClassScores]:
+    """Select the classes whose ROC curves are highlighted, the smallest area first."""
     defined = [one for one in classes if one.roc_auc is not None]
     return sorted(defined, key=lambda one: one.roc_auc or 0.0)[:CURVES_NAMED]
 
 
 def draw_reliability(reliability: Reliability) -> Figure:
-    """How often decisions were right over how sure they were; below, how many were so sure."""
+    """Draw accuracy over probability of the predictions, and below it their number."""
     figure = Figure(figsize=(5.2, 4.6), layout="constrained")
     upper, lower = figure.subplots(2, 1, sharex=True, height_ratios=[3, 1])
     _diagonal(upper)
-    there = reliability.counts > 0
+    filled = reliability.counts > 0
     upper.bar(
-        (np.arange(BINS)[there] + 0.5) / BINS,
-        reliability.observed[there],
+        (np.arange(BINS)[filled] + 0.5) / BINS,
+        reliability.observed[filled],
         width=0.9 / BINS,
         color=BLUE,
         alpha=0.25,
     )
     _reliability_line(upper, reliability)
-    upper.set_ylabel("share that was right")
+    upper.set_ylabel("share that is correct")
     lower.bar((np.arange(BINS) + 0.5) / BINS, reliability.counts, width=0.9 / BINS, color=MUTED)
-    lower.set_ylabel("decisions")
-    lower.set_xlabel("probability of the decision")
+    lower.set_ylabel("predictions")
+    lower.set_xlabel("probability of the prediction")
     lower.set_xlim(0, 1)
     return figure
 
 
 def draw_class_reliability(classes: Sequence[ClassScores]) -> Figure:
-    """How often each class was there over the probability that it was given."""
+    """Draw the share of rows of each class over the predicted probability of the class."""
     columns = min(4, len(classes))
     n_rows = -(-len(classes) // columns)
     figure = Figure(figsize=(2.5 * columns, 2.3 * n_rows + 0.4), layout="constrained")
     grid = figure.subplots(n_rows, columns, sharex=True, sharey=True, squeeze=False)
-    names = _names_of(classes)
+    names = _short_names(classes)
     for axes, one, name in zip(grid.flat, classes, names, strict=False):
         _diagonal(axes)
         _reliability_line(axes, one.reliability)
         axes.set_title(name)
     for axes in grid.flat[len(classes) :]:
         axes.set_axis_off()
-    figure.supxlabel("probability that was given", color=MUTED, fontsize=9)
+    figure.supxlabel("predicted probability", color=MUTED, fontsize=9)
     figure.supylabel("share of rows of the class", color=MUTED, fontsize=9)
     return figure
 
 
 def draw_outcomes(classes: Sequence[ClassScores]) -> Figure:
-    """Of each label: rows found, missed, and given it though they do not have it."""
+    """Draw found and missed rows, and false alarms, of each label."""
     figure = Figure(figsize=(WIDTH, 0.34 * len(classes) + 1.1), layout="constrained")
     axes = figure.subplots()
     places = np.arange(len(classes))
@@ -182,7 +184,7 @@ def draw_outcomes(classes: Sequence[ClassScores]) -> Figure:
     for label, counts, colour, hatch in kinds:
         axes.barh(places, counts, left=left, color=colour, hatch=hatch, label=label, ec="white")
         left += counts
-    axes.set_yticks(places, _names_of(classes))
+    axes.set_yticks(places, _short_names(classes))
     axes.invert_yaxis()
     axes.grid(visible=False, axis="y")
     axes.set_xlabel("rows")
@@ -205,16 +207,16 @@ def _diagonal(axes: Axes) -> None:
 
 
 def _reliability_line(axes: Axes, reliability: Reliability) -> None:
-    there = reliability.counts > 0
-    stated, observed = reliability.stated[there], reliability.observed[there]
-    few = reliability.counts[there] < _FEW
+    filled = reliability.counts > 0
+    stated, observed = reliability.stated[filled], reliability.observed[filled]
+    few = reliability.counts[filled] < _MIN_COUNT
     axes.plot(stated, observed, color=BLUE, linewidth=1.2)
     faces = np.where(few, "white", BLUE)
     axes.scatter(stated, observed, s=18, color=faces, edgecolor=BLUE, zorder=3, clip_on=False)
 
 
-def _names_of(classes: Sequence[ClassScores]) -> list[str]:
-    return drawn_names([one.name for one in classes])
+def _short_names(classes: Sequence[ClassScores]) -> list[str]:
+    return shorten_names([one.name for one in classes])
 
 
 def _area(pair: tuple[ClassScores, str]) -> float:

@@ -1,4 +1,4 @@
-"""Draw series: the middle of each class, lengths, single rows, and what speaks for an answer.
+"""Draw series: medians of classes, lengths, single rows, and explained rows.
 
 Shapes: K channels of T timepoints.
 """
@@ -23,19 +23,19 @@ from lstmfcn.report.style import (
     MUTED,
     ORANGE,
     WIDTH,
-    drawn_names,
-    timepoint_axis,
+    set_timepoint_axis,
+    shorten_names,
 )
 from lstmfcn.report.summary import ClassSeries, Summary
 
 MOST_CLASSES = 60
-"""Classes whose medians are drawn."""
+"""Maximum number of classes whose medians are drawn."""
 
 _FOR_AND_AGAINST = LinearSegmentedColormap.from_list("terms", [ORANGE, "#d9dde2", BLUE])
 
 
 def draw_classes(summary: Summary, classes: Sequence[ClassSeries]) -> Figure:
-    """Median and band of each class: a panel each; of several channels, a column each."""
+    """Draw median and band of each class in a panel; several channels get a column each."""
     n_channels = len(summary.channels)
     columns = n_channels if n_channels > 1 else min(len(classes), 4 if len(classes) <= 16 else 6)
     n_panels = len(classes) * n_channels
@@ -46,12 +46,12 @@ def draw_classes(summary: Summary, classes: Sequence[ClassSeries]) -> Figure:
         n_rows, columns, sharex=True, sharey="col" if n_channels > 1 else True, squeeze=False
     )
     panels = iter(grid.flat)
-    names = drawn_names([one.name for one in classes], 24 if columns <= 4 else 17)
+    names = shorten_names([one.name for one in classes], 24 if columns <= 4 else 17)
     for name, one in zip(names, classes, strict=True):
         for k, channel in zip(summary.channels, summary.channel_names, strict=True):
             axes = next(panels)
-            _band(axes, one, k, BLUE)
-            timepoint_axis(axes, summary.n_timepoints)
+            _draw_band(axes, one, k, BLUE)
+            set_timepoint_axis(axes, summary.n_timepoints)
             axes.set_title(f"{name}, {channel}" if n_channels > 1 else name)
     for axes in panels:
         axes.set_axis_off()
@@ -62,7 +62,7 @@ def draw_classes(summary: Summary, classes: Sequence[ClassSeries]) -> Figure:
 
 
 def draw_lengths(summary: Summary) -> Figure:
-    """How many series have which length."""
+    """Draw a histogram of the lengths."""
     figure = Figure(figsize=(WIDTH, 2.4), layout="constrained")
     axes = figure.subplots()
     axes.hist(summary.all_lengths, bins=min(40, int(np.ptp(summary.all_lengths)) + 1), color=BLUE)
@@ -72,10 +72,10 @@ def draw_lengths(summary: Summary) -> Figure:
 
 
 def draw_row(summary: Summary, row: Example) -> Figure:
-    """A row over the middle of its true class, and of the class that it was taken for."""
-    figure, panels = _panels(summary)
+    """Draw a row over the median of its true class, and of the predicted class."""
+    figure, panels = _make_panels(summary)
     for axes, k in zip(panels, summary.channels, strict=True):
-        _band(axes, summary.classes[row.true_class], k, BLUE)
+        _draw_band(axes, summary.classes[row.true_class], k, BLUE)
         if row.decided_class != row.true_class:
             decided = summary.classes[row.decided_class].median[k]
             axes.plot(_times(decided), decided, color=ORANGE, linestyle="--", linewidth=1.3)
@@ -90,13 +90,13 @@ def draw_row(summary: Summary, row: Example) -> Figure:
 
 
 def draw_explanation(summary: Summary, explained: ExplainedExample) -> Figure:
-    """A row, coloured by its terms; below it the terms as bars, up for the answer."""
-    figure, (*panels, bars) = _panels(summary, below=1)
+    """Draw a row coloured by its terms, and the terms as bars; upward bars support the answer."""
+    figure, (*panels, bars) = _make_panels(summary, below=1)
     terms = explained.terms
     limit = float(np.abs(terms).max()) or 1.0
     colours = _FOR_AND_AGAINST(Normalize(-limit, limit)(terms))
     for axes, k in zip(panels, summary.channels, strict=True):
-        _coloured(axes, explained.row.values[k], colours)
+        _draw_coloured_line(axes, explained.row.values[k], colours)
     bars.bar(_times(terms), terms, width=1.0, color=colours)
     bars.axhline(0, color=MUTED, linewidth=0.8)
     bars.set_ylim(-1.08 * limit, 1.08 * limit)
@@ -105,15 +105,15 @@ def draw_explanation(summary: Summary, explained: ExplainedExample) -> Figure:
     return figure
 
 
-def _panels(summary: Summary, below: int = 0) -> tuple[Figure, list[Axes]]:
-    """Panels one below the other: one for each channel that is drawn, and lower ones."""
+def _make_panels(summary: Summary, below: int = 0) -> tuple[Figure, list[Axes]]:
+    """Make a column of panels: one per drawn channel, and ``below`` smaller ones."""
     n_channels = len(summary.channels)
-    tall = 1.75 if n_channels == 1 else 0.85
-    figure = Figure(figsize=(4.8, n_channels * tall + 0.8 * below + 0.35), layout="constrained")
-    heights = [tall] * n_channels + [0.8] * below
+    height = 1.75 if n_channels == 1 else 0.85
+    figure = Figure(figsize=(4.8, n_channels * height + 0.8 * below + 0.35), layout="constrained")
+    heights = [height] * n_channels + [0.8] * below
     panels = figure.subplots(len(heights), 1, sharex=True, squeeze=False, height_ratios=heights)
     for axes in panels[:, 0]:
-        timepoint_axis(axes, summary.n_timepoints)
+        set_timepoint_axis(axes, summary.n_timepoints)
         axes.yaxis.set_major_locator(MaxNLocator(3))
     panels[-1, 0].xaxis.set_major_locator(MaxNLocator(5, integer=True, min_n_ticks=2))
     panels[-1, 0].set_xlabel("timepoint")
@@ -123,7 +123,7 @@ def _panels(summary: Summary, below: int = 0) -> tuple[Figure, list[Axes]]:
     return figure, list(panels[:, 0])
 
 
-def _band(axes: Axes, one: ClassSeries, channel: int, colour: str) -> None:
+def _draw_band(axes: Axes, one: ClassSeries, channel: int, colour: str) -> None:
     times = _times(one.median[channel])
     axes.fill_between(
         times, one.low[channel], one.high[channel], color=colour, alpha=0.18, linewidth=0
@@ -133,8 +133,8 @@ def _band(axes: Axes, one: ClassSeries, channel: int, colour: str) -> None:
         axes.text(0.5, 0.5, "no row", transform=axes.transAxes, color=MUTED, ha="center")
 
 
-def _coloured(axes: Axes, values: FloatArray, colours: FloatArray) -> None:
-    """A line, each half of a step in the colour of the timepoint that it is near."""
+def _draw_coloured_line(axes: Axes, values: FloatArray, colours: FloatArray) -> None:
+    """Draw a line; each half of a step has the colour of the nearer timepoint."""
     times = _times(values)
     middles = np.convolve(times, [0.5, 0.5], mode="valid")
     levels = np.convolve(values, [0.5, 0.5], mode="valid")

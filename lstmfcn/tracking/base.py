@@ -1,4 +1,4 @@
-"""What trackers are told: a training, how it stands, and the points of its curves."""
+"""The interface of experiment trackers: runs, their states, and the points of their curves."""
 
 from __future__ import annotations
 
@@ -10,10 +10,11 @@ from lstmfcn.training.metrics_log import EpochMetrics
 from lstmfcn.training.run_directory import TrackerName
 
 State = Literal["running", "done", "stopped early", "out of time", "failed", "stopped"]
-"""``stopped early`` and ``out of time`` are trials of a sweep; ``stopped`` can go on."""
+"""``stopped early`` and ``out of time`` are for trials of a sweep; ``stopped`` can be resumed."""
 
 _NO_CURVE = {"epoch", "time", "rows"}
-_KEPT = "kept/"
+_BEST_PREFIX = "kept/"
+"""Prefix of the best epoch's tags."""
 
 
 @dataclass(frozen=True)
@@ -21,8 +22,9 @@ class TrackedRun:
     """A training with a metrics file of its own.
 
     Attributes:
-        name: its folder in the run's; empty for the run itself, of which all others are parts.
-        hyperparameters: under the names that users write.
+        name: its folder, relative to the run's; empty for the run itself, the parent of all others.
+        hyperparameters: by the names that users write.
+        state: its current state.
         reason: why it failed.
     """
 
@@ -42,36 +44,41 @@ class Point(NamedTuple):
 
 
 class TrackerUnavailableError(Exception):
-    """A tracker cannot be written to now; the text is one line, without secrets."""
+    """A tracker does not accept data now; the message is one line, without secrets."""
 
 
 class Tracker(Protocol):
-    """Where trainings are tracked."""
+    """An experiment tracker."""
 
     name: TrackerName
     where: str
 
     def write(
-        self, run: TrackedRun, history: Sequence[EpochMetrics], kept: EpochMetrics | None
+        self, run: TrackedRun, history: Sequence[EpochMetrics], best: EpochMetrics | None
     ) -> None:
-        """Write what has not been written yet, in this process or one before it.
+        """Write everything that this process or an earlier one has not written yet.
 
         Args:
-            run: as it stands.
-            history: all its epochs so far.
-            kept: the kept epoch's metrics, once training has ended with a model.
+            run: the run and its current state.
+            history: metrics of all epochs so far.
+            best: metrics of the best epoch, once the training has ended with a model.
 
         Raises:
-            TrackerUnavailableError: not all could be written; it is tried again later.
+            TrackerUnavailableError: the tracker did not accept everything; try again later.
         """
 
 
-def missing_points(
-    history: Iterable[EpochMetrics], kept: EpochMetrics | None, written: Set[tuple[str, int]]
+def find_missing_points(
+    history: Iterable[EpochMetrics], best: EpochMetrics | None, written: Set[tuple[str, int]]
 ) -> list[Point]:
-    """The points of all curves, without those of these tags and epochs.
+    """Find the points of all curves that are not written yet.
 
-    The kept epoch has points of its own, such as ``kept/valid_accuracy``, to compare runs by.
+    The best epoch has extra points, such as ``kept/valid_accuracy``, to compare runs by.
+
+    Args:
+        history: metrics of all epochs so far.
+        best: metrics of the best epoch, once the training has ended.
+        written: tags and epochs of the points that are written already.
     """
     points = [
         Point(tag, metrics["epoch"], value, metrics["time"])
@@ -79,14 +86,14 @@ def missing_points(
         for tag, value in metrics.items()
         if tag not in _NO_CURVE
     ]
-    if kept:
-        tags = kept_tags([kept]).items()
-        at = kept.get("time", points[-1].time if points else 0.0)
-        points += [Point(tag, kept["epoch"], kept[metric], at) for tag, metric in tags]
+    if best:
+        tags = list_best_tags([best]).items()
+        at = best.get("time", points[-1].time if points else 0.0)
+        points += [Point(tag, best["epoch"], best[metric], at) for tag, metric in tags]
     return [point for point in points if (point.tag, point.epoch) not in written]
 
 
-def kept_tags(history: Sequence[EpochMetrics]) -> dict[str, str]:
-    """The tags of the kept epoch's points, and the metrics that they show."""
+def list_best_tags(history: Sequence[EpochMetrics]) -> dict[str, str]:
+    """Map the tags of the best epoch's points to the metrics that they show."""
     names = history[0] if history else ()
-    return {_KEPT + name: name for name in names if name.startswith(("train_", "valid_"))}
+    return {_BEST_PREFIX + name: name for name in names if name.startswith(("train_", "valid_"))}

@@ -1,7 +1,7 @@
-"""Tracking: what ``metrics.jsonl`` says goes on to TensorBoard or MLflow while a training runs.
+"""Send the content of ``metrics.jsonl`` to TensorBoard or MLflow while a training runs.
 
-A thread of the command looks at the metrics files; the training knows nothing of it, and is neither
-slowed down nor ended by a tracker that does not answer.
+A thread of the command polls the metrics files. The training does not depend on it: a tracker that
+does not answer neither slows it down nor stops it.
 """
 
 from __future__ import annotations
@@ -19,35 +19,34 @@ from lstmfcn.errors import ModelError, RunInterruptedError
 from lstmfcn.hyperparameters import Hyperparameters
 from lstmfcn.tracking.base import State, TrackedRun, Tracker, TrackerUnavailableError
 from lstmfcn.training.metrics_log import EpochMetrics, read_metrics
-from lstmfcn.training.run_directory import METRICS, MODEL, TrackerName, member_folders
+from lstmfcn.training.run_directory import METRICS, MODEL, TrackerName, list_member_folders
 
 _POLL_INTERVAL_S = 1.0
 _SECONDS_TO_STOP = 2.0
-_FIRST_PAUSE_S, _LONGEST_PAUSE_S = 5.0, 60.0
-"""After an outage; doubled by each that follows."""
+_FIRST_PAUSE_S, _MAX_PAUSE_S = 5.0, 60.0
+"""Pause after an outage; each further outage doubles it."""
 _WITH_MODEL = ("done", "stopped early", "out of time")
 
 logger = logging.getLogger(__name__)
 
 Runs = Callable[[], Iterable[TrackedRun]]
-"""All trainings so far, the whole first."""
-
+"""Returns all trainings so far; the parent run first."""
 
 _Version = tuple[int, int, int]
-"""Of a file: its inode, its size, and when it was written."""
+"""A file's inode, size and time of the last change."""
 
 
 @contextmanager
 def tracking(
     names: Sequence[TrackerName], folder: Path, runs: Runs, *, resumed: bool
 ) -> Iterator[None]:
-    """Track the trainings of a run inside this block, and how it ends.
+    """Track the trainings of a run during this block, and record how it ends.
 
     Args:
-        names: of the trackers; none for no tracking.
-        folder: of the run.
-        runs: its trainings, as they stand.
-        resumed: whether the run goes on; one that begins is refused where it cannot be tracked.
+        names: names of the trackers; empty for no tracking.
+        folder: the folder of the run.
+        runs: returns its trainings with their current states.
+        resumed: whether the run resumes; only a new run fails if a tracker does not answer.
 
     Raises:
         TrackingError: a tracker cannot be used.
@@ -55,10 +54,10 @@ def tracking(
     if not names:
         yield
         return
-    feeds = [_Sync(_tracker(name, folder, resumed)) for name in dict.fromkeys(names)]
-    follower = _Poller(folder, feeds, runs)
+    syncs = [_Sync(_make_tracker(name, folder, resumed)) for name in dict.fromkeys(names)]
+    poller = _Poller(folder, syncs, runs)
     state: State = "failed"
-    follower.start()
+    poller.start()
     try:
         yield
         state = "done"
@@ -66,23 +65,23 @@ def tracking(
         state = "stopped"
         raise
     finally:
-        follower.end(state)
+        poller.end(state)
 
 
 def tracked_members(hyperparameters: Hyperparameters) -> list[TrackedRun]:
-    """A training, and the members of an ensemble."""
-    whole = TrackedRun("", hyperparameters.flags())
-    members = hyperparameters.of_members()
+    """List the runs of a training: itself, and the members of an ensemble."""
+    parent = TrackedRun("", hyperparameters.to_flags())
+    members = hyperparameters.split_into_members()
     if len(members) == 1:
-        return [whole]
-    folders = member_folders(Path(), len(members))
-    return [whole] + [
-        TrackedRun(str(folder), member.flags())
+        return [parent]
+    folders = list_member_folders(Path(), len(members))
+    return [parent] + [
+        TrackedRun(str(folder), member.to_flags())
         for folder, member in zip(folders, members, strict=True)
     ]
 
 
-def _tracker(name: TrackerName, folder: Path, resumed: bool) -> Tracker:
+def _make_tracker(name: TrackerName, folder: Path, resumed: bool) -> Tracker:
     if name == "tensorboard":
         from lstmfcn.tracking.tensorboard import TensorBoard
 
@@ -93,127 +92,128 @@ def _tracker(name: TrackerName, folder: Path, resumed: bool) -> Tracker:
 
 
 class _Snapshot(NamedTuple):
-    """All that there is to write of a training."""
+    """Everything there is to write about a training."""
 
     run: TrackedRun
     history: list[EpochMetrics]
-    kept: EpochMetrics | None
+    best: EpochMetrics | None
 
 
 class _Sync:
-    """Passes on to a tracker what has changed, and bears with it while it does not answer."""
+    """Sends changes to a tracker, and retries while it does not answer."""
 
     def __init__(self, tracker: Tracker) -> None:
         self.tracker = tracker
-        self.settled: set[str] = set()
-        self.out = False
+        self.finished: set[str] = set()
+        self.is_unavailable = False
         self._written: dict[str, tuple[State, int]] = {}
         self._pause, self._next = _FIRST_PAUSE_S, 0.0
 
-    def pass_on(self, pages: list[_Snapshot], last: bool) -> None:
-        """Write what has changed since the last look.
+    def send(self, snapshots: list[_Snapshot], last: bool) -> None:
+        """Send what has changed since the last call.
 
         Args:
-            last: there will be no other look.
+            snapshots: all trainings.
+            last: whether this is the last call; then do not wait out a pause.
         """
         if time.monotonic() < self._next and not last:
             return
         try:
-            for page in pages:
-                self._write(page)
+            for snapshot in snapshots:
+                self._write(snapshot)
         except TrackerUnavailableError as error:
-            if not self.out:
-                logger.warning("%s; training goes on, and what is missing is sent later", error)
-            self.out = True
+            if not self.is_unavailable:
+                logger.warning("%s; training continues, and missing data is sent later", error)
+            self.is_unavailable = True
             self._next = time.monotonic() + self._pause
-            self._pause = min(2 * self._pause, _LONGEST_PAUSE_S)
+            self._pause = min(2 * self._pause, _MAX_PAUSE_S)
         else:
-            if self.out:
+            if self.is_unavailable:
                 logger.info("%s answers again", self.tracker.where)
-            self.out, self._pause = False, _FIRST_PAUSE_S
+            self.is_unavailable, self._pause = False, _FIRST_PAUSE_S
 
-    def _write(self, page: _Snapshot) -> None:
-        run, history, kept = page
-        standing = run.state, len(history)
-        if self._written.get(run.name) == standing:
+    def _write(self, snapshot: _Snapshot) -> None:
+        run, history, best = snapshot
+        progress = run.state, len(history)
+        if self._written.get(run.name) == progress:
             return
-        self.tracker.write(run, history, kept)
-        self._written[run.name] = standing
+        self.tracker.write(run, history, best)
+        self._written[run.name] = progress
         if run.state != "running":
-            self.settled.add(run.name)
+            self.finished.add(run.name)
 
 
 class _Poller:
-    """Looks at the metrics files in a thread, and passes on what they say."""
+    """Polls the metrics files in a thread, and sends their content to the trackers."""
 
-    def __init__(self, folder: Path, feeds: list[_Sync], runs: Runs) -> None:
-        self._folder, self._feeds, self._runs = folder, feeds, runs
+    def __init__(self, folder: Path, syncs: list[_Sync], runs: Runs) -> None:
+        self._folder, self._syncs, self._runs = folder, syncs, runs
         self._ended: State | None = None
         self._finished = threading.Event()
-        self._thread = threading.Thread(target=self._follow, daemon=True)
+        self._thread = threading.Thread(target=self._poll, daemon=True)
         self._histories: dict[str, tuple[_Version, list[EpochMetrics]]] = {}
 
     def start(self) -> None:
-        for feed in self._feeds:
-            logger.info("tracked by %s: %s", feed.tracker.name, feed.tracker.where)
+        for sync in self._syncs:
+            logger.info("tracked by %s: %s", sync.tracker.name, sync.tracker.where)
         self._thread.start()
 
     def end(self, state: State) -> None:
-        """Look once more; where the user waits for the end, not for long."""
+        """Send the rest and stop; after an interruption, wait only briefly for the trackers."""
         self._ended = state
         self._finished.set()
         self._thread.join(_SECONDS_TO_STOP if state == "stopped" else None)
-        for feed in self._feeds:
-            if feed.out or self._thread.is_alive():
+        for sync in self._syncs:
+            if sync.is_unavailable or self._thread.is_alive():
                 logger.warning(
-                    "%s: not all is tracked; the same command with --resume sends the rest",
-                    feed.tracker.name,
+                    "%s: tracking is incomplete; the same command with --resume sends the rest",
+                    sync.tracker.name,
                 )
 
-    def _follow(self) -> None:
+    def _poll(self) -> None:
         last = False
         while not last:
             last = self._finished.wait(_POLL_INTERVAL_S)
-            pages = self._pages()
-            for feed in self._feeds:
-                feed.pass_on(pages, last)
+            snapshots = self._take_snapshots()
+            for sync in self._syncs:
+                sync.send(snapshots, last)
 
-    def _pages(self) -> list[_Snapshot]:
-        """What to write; of the whole, also as soon as there is something to write of a part."""
-        whole, *parts = self._runs()
-        settled = set.intersection(*(feed.settled for feed in self._feeds))
-        for name in settled:
+    def _take_snapshots(self) -> list[_Snapshot]:
+        """Snapshot the trainings to write; empty until one of them has something to write."""
+        parent, *children = self._runs()
+        finished = set.intersection(*(sync.finished for sync in self._syncs))
+        for name in finished:
             self._histories.pop(name, None)
-        pages = [
-            page
-            for part in parts
-            if part.name not in settled
-            and ((page := self._page(part)).history or part.state != "running")
+        snapshots = [
+            snapshot
+            for child in children
+            if child.name not in finished
+            and ((snapshot := self._take_snapshot(child)).history or child.state != "running")
         ]
-        page = self._page(whole)
-        begun = pages or settled or page.history or page.kept
-        return [page, *pages] if begun else []
+        first = self._take_snapshot(parent)
+        has_started = snapshots or finished or first.history or first.best
+        return [first, *snapshots] if has_started else []
 
-    def _page(self, run: TrackedRun) -> _Snapshot:
-        """A training that is neither done nor cut off by itself ends as the whole does."""
+    def _take_snapshot(self, run: TrackedRun) -> _Snapshot:
+        """Snapshot a training; if it still runs when tracking ends, it ends like the parent run."""
         if self._ended and run.state == "running":
             run = replace(run, state=self._ended)
-        kept = None
+        best = None
         model = self._folder / run.name / MODEL
         if run.state in _WITH_MODEL and model.exists():
             from lstmfcn.model.artifact import Artifact  # imports PyTorch
 
-            with suppress(ModelError):  # who needs the model tells what is wrong with it
-                kept = Artifact.load(model).metrics
-        return _Snapshot(run, self._history(run.name), kept)
+            with suppress(ModelError):  # reported where the model is used
+                best = Artifact.load(model).metrics
+        return _Snapshot(run, self._read_history(run.name), best)
 
-    def _history(self, name: str) -> list[EpochMetrics]:
+    def _read_history(self, name: str) -> list[EpochMetrics]:
         path = self._folder / name / METRICS
         if not path.exists():
             return []
         status = path.stat()
         version = (status.st_ino, status.st_size, status.st_mtime_ns)
-        known = self._histories.get(name)
-        if known is None or known[0] != version:
-            known = self._histories[name] = version, read_metrics(path)
-        return known[1]
+        cached = self._histories.get(name)
+        if cached is None or cached[0] != version:
+            cached = self._histories[name] = version, read_metrics(path)
+        return cached[1]

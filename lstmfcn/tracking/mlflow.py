@@ -1,8 +1,8 @@
-"""MLflow: a run for a training, a child run for each trial of a sweep or member of an ensemble.
+"""Track runs in MLflow: one run per training, child runs for trials and ensemble members.
 
-Where to is said by MLflow's own variables: MLFLOW_TRACKING_URI, MLFLOW_EXPERIMENT_NAME and others.
-``mlflow.json`` keeps the runs' ids, so that a training that goes on does so in the same runs; what
-they have already is asked of MLflow.
+MLflow's own variables say where: MLFLOW_TRACKING_URI, MLFLOW_EXPERIMENT_NAME and others.
+``mlflow.json`` holds the runs' ids, so that a resumed training continues the same runs; MLflow is
+asked which data they already have.
 """
 
 from __future__ import annotations
@@ -19,15 +19,15 @@ from typing import Any, Literal
 from pydantic import Field
 
 from lstmfcn.errors import TrackingError
-from lstmfcn.tracking.base import State, TrackedRun, TrackerUnavailableError, missing_points
+from lstmfcn.tracking.base import State, TrackedRun, TrackerUnavailableError, find_missing_points
 from lstmfcn.training.metrics_log import EpochMetrics
 from lstmfcn.training.run_directory import MLFLOW, MODEL, JsonRecord, TrackerName
 
 _PATIENCE = {"MLFLOW_HTTP_REQUEST_TIMEOUT": "10", "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1"}
-"""By default MLflow tries for minutes; what could not be sent is sent later."""
+"""By default MLflow retries for minutes; here, unsent data is sent later anyway."""
 
-_AT_ONCE = 1000
-"""The most metrics in a request (MLflow REST API, runs/log-batch)."""
+_MAX_METRICS_PER_REQUEST = 1000
+"""MLflow's limit (REST API, runs/log-batch)."""
 
 _STATUS: dict[State, Literal["RUNNING", "FINISHED", "FAILED", "KILLED"]] = {
     "running": "RUNNING",
@@ -37,15 +37,15 @@ _STATUS: dict[State, Literal["RUNNING", "FINISHED", "FAILED", "KILLED"]] = {
     "stopped": "KILLED",
     "failed": "FAILED",
 }
-_STANDING = "standing"
-"""A tag that is set last: what stands there has been sent."""
+_PROGRESS_TAG = "standing"
+"""A tag that is set last: the state and the epochs that have been sent."""
 
 _SECRETS = re.compile(r"(?<=://)[^/\s]*@|(?<=\?)[^\s'\"]+")
-"""User and password, and the query, of a URI."""
+"""User, password and query of a URI."""
 
 
 class _Runs(JsonRecord):
-    """The runs' ids by the trainings' names."""
+    """The ids of the MLflow runs, by the names of the trainings."""
 
     file_name = MLFLOW
 
@@ -54,19 +54,19 @@ class _Runs(JsonRecord):
 
 
 class RunNotFoundError(TrackerUnavailableError):
-    """MLflow does not know the run, or the experiment."""
+    """MLflow has no such run or experiment."""
 
 
 class MLflow:
-    """The runs of a training.
+    """Writes a training and its child runs to MLflow.
 
     Args:
-        folder: of the run.
-        resumed: whether the training goes on: then it does so while MLflow does not answer.
+        folder: the folder of the run.
+        resumed: whether the training resumes; it then starts even if MLflow does not answer.
 
     Raises:
-        TrackingError: MLflow is not installed, cannot be reached, or is not where this training
-            was tracked before.
+        TrackingError: MLflow is not installed, cannot be reached, or is not the server on which
+            this training was tracked before.
     """
 
     name: TrackerName = "mlflow"
@@ -74,54 +74,54 @@ class MLflow:
     def __init__(self, folder: Path, resumed: bool) -> None:
         if find_spec("mlflow") is None:
             raise TrackingError(
-                "--track mlflow: MLflow is not installed; pip install mlflow, or leave it out"
+                "--track mlflow: MLflow is not installed; pip install mlflow, or omit this option"
             )
         for name, value in _PATIENCE.items():
             os.environ.setdefault(name, value)
-        os.environ["MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT"] = "true"  # with its password
+        os.environ["MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT"] = "true"  # it would show the password
         for chatty in ("alembic", "mlflow", "urllib3"):
             logging.getLogger(chatty).setLevel(logging.ERROR)
         from mlflow import get_tracking_uri
 
-        self._folder, self.where = folder, without_secrets(get_tracking_uri())
+        self._folder, self.where = folder, hide_secrets(get_tracking_uri())
         self._runs = _Runs.load(folder) or _Runs(tracking_uri=self.where)
         self._client: Any = None
         self._experiment_id = ""
         self._written: dict[str, set[tuple[str, int]]] = {}
         try:
-            with _telling_outages(self.where):
+            with _converted_errors(self.where):
                 self._connect()
         except TrackerUnavailableError as error:
             if isinstance(error, RunNotFoundError) and self._runs.runs:
                 raise TrackingError(
-                    f"--track mlflow: {error}; it was begun at {self._runs.tracking_uri}: "
-                    "set MLFLOW_TRACKING_URI as it was"
+                    f"--track mlflow: {error}; this run was tracked at {self._runs.tracking_uri}; "
+                    "set MLFLOW_TRACKING_URI to that"
                 ) from None
             if not resumed:
                 raise TrackingError(
-                    f"--track mlflow: {error}; set MLFLOW_TRACKING_URI, or leave it out"
+                    f"--track mlflow: {error}; set MLFLOW_TRACKING_URI, or omit this option"
                 ) from None
 
     def write(
-        self, run: TrackedRun, history: Sequence[EpochMetrics], kept: EpochMetrics | None
+        self, run: TrackedRun, history: Sequence[EpochMetrics], best: EpochMetrics | None
     ) -> None:
-        """Send what is missing; where the training has ended, also its model, and how it ended.
+        """Send missing data; if the training has ended, also its model and its final status.
 
         Raises:
             TrackerUnavailableError: MLflow does not answer.
         """
-        standing = run.state + (f", {len(history)} epochs" if history else "")
+        progress = run.state + (f", {len(history)} epochs" if history else "")
         try:
-            with _telling_outages(self.where):
+            with _converted_errors(self.where):
                 self._connect()
-                if run.name not in self._written and self._begin(run) == standing:
+                if run.name not in self._written and self._open(run) == progress:
                     return
-                self._send(run, history, kept)
+                self._send(run, history, best)
                 if run.state != "running":
-                    self._end(run, kept, standing)
+                    self._end(run, best, progress)
                     del self._written[run.name]
         except TrackerUnavailableError:
-            self._written.pop(run.name, None)  # how much arrived is not known
+            self._written.pop(run.name, None)  # unknown how much has arrived
             raise
 
     def _connect(self) -> None:
@@ -130,13 +130,13 @@ class MLflow:
         from mlflow import MlflowClient
 
         client = MlflowClient()
-        self._experiment_id = _experiment(client)
-        if known := self._runs.runs.get(""):
-            client.get_run(known)
+        self._experiment_id = _find_experiment(client)
+        if parent_id := self._runs.runs.get(""):
+            client.get_run(parent_id)
         self._client = client
 
-    def _begin(self, run: TrackedRun) -> str | None:
-        """Make a run where there is none, and learn what it has; returns how it was left."""
+    def _open(self, run: TrackedRun) -> str | None:
+        """Create the run, or read which data it has; returns the progress that it recorded last."""
         client = self._client
         if run.name not in self._runs.runs:
             self._create(run.name)
@@ -148,20 +148,20 @@ class MLflow:
             for metric in client.get_metric_history(run_id, name)
         }
         self._send_parameters(run_id, run, data.params)
-        if run.state == "running" and _STANDING in data.tags:
+        if run.state == "running" and _PROGRESS_TAG in data.tags:
             client.update_run(run_id, status="RUNNING")
-            client.delete_tag(run_id, _STANDING)
-        standing: str | None = data.tags.get(_STANDING)
-        return standing
+            client.delete_tag(run_id, _PROGRESS_TAG)
+        progress: str | None = data.tags.get(_PROGRESS_TAG)
+        return progress
 
-    def _send_parameters(self, run_id: str, run: TrackedRun, known: dict[str, str]) -> None:
+    def _send_parameters(self, run_id: str, run: TrackedRun, sent: dict[str, str]) -> None:
         from mlflow.entities import Param, RunTag
 
-        asked = {name: str(value) for name, value in run.hyperparameters.items()}
-        new = [Param(name, value) for name, value in asked.items() if name not in known]
-        # parameters cannot be changed, but there may be more epochs
-        changed = [RunTag(name, asked[name]) for name in known & asked.keys()
-                   if known[name] != asked[name]]  # fmt: skip
+        parameters = {name: str(value) for name, value in run.hyperparameters.items()}
+        new = [Param(name, value) for name, value in parameters.items() if name not in sent]
+        # MLflow cannot change parameters; a resumed run may have more epochs, so use a tag
+        changed = [RunTag(name, parameters[name]) for name in sent & parameters.keys()
+                   if sent[name] != parameters[name]]  # fmt: skip
         if new or changed:
             self._client.log_batch(run_id, params=new, tags=changed)
 
@@ -179,43 +179,43 @@ class MLflow:
         self._runs.save(self._folder)
 
     def _send(
-        self, run: TrackedRun, history: Sequence[EpochMetrics], kept: EpochMetrics | None
+        self, run: TrackedRun, history: Sequence[EpochMetrics], best: EpochMetrics | None
     ) -> None:
         from mlflow.entities import Metric
 
         run_id, written = self._runs.runs[run.name], self._written[run.name]
-        missing = missing_points(history, kept, written)
-        for first in range(0, len(missing), _AT_ONCE):
-            points = missing[first : first + _AT_ONCE]
+        missing = find_missing_points(history, best, written)
+        for first in range(0, len(missing), _MAX_METRICS_PER_REQUEST):
+            points = missing[first : first + _MAX_METRICS_PER_REQUEST]
             metrics = [Metric(p.tag, p.value, int(1000 * p.time), p.epoch) for p in points]
             self._client.log_batch(run_id, metrics=metrics)
             written |= {(point.tag, point.epoch) for point in points}
 
-    def _end(self, run: TrackedRun, kept: EpochMetrics | None, standing: str) -> None:
+    def _end(self, run: TrackedRun, best: EpochMetrics | None, progress: str) -> None:
         run_id = self._runs.runs[run.name]
-        if kept and not run.name:
+        if best and not run.name:
             self._client.log_artifacts(run_id, str(self._folder / MODEL), MODEL)
         if run.reason:
             self._client.set_tag(run_id, "reason", run.reason)
         self._client.set_terminated(run_id, _STATUS[run.state])
-        self._client.set_tag(run_id, _STANDING, standing)
+        self._client.set_tag(run_id, _PROGRESS_TAG, progress)
 
 
-def without_secrets(text: str) -> str:
-    """The text with passwords, tokens and queries of URIs hidden."""
+def hide_secrets(text: str) -> str:
+    """Replace passwords, tokens and queries of URIs by ``***``."""
     for variable in ("MLFLOW_TRACKING_PASSWORD", "MLFLOW_TRACKING_TOKEN"):
         if secret := os.environ.get(variable):
             text = text.replace(secret, "***")
-    return _SECRETS.sub(lambda found: "***@" if found[0].endswith("@") else "***", text)
+    return _SECRETS.sub(lambda match: "***@" if match[0].endswith("@") else "***", text)
 
 
 @contextmanager
-def _telling_outages(where: str) -> Iterator[None]:
-    """Turn what MLflow and its stores raise into a line.
+def _converted_errors(where: str) -> Iterator[None]:
+    """Convert the errors of MLflow and its stores to one-line errors.
 
     Raises:
         TrackerUnavailableError: MLflow does not answer, or refuses.
-        RunNotFoundError: it does not know what was asked for.
+        RunNotFoundError: MLflow has no such run or experiment.
     """
     from mlflow.exceptions import MlflowException
     from sqlalchemy.exc import SQLAlchemyError  # Optuna brings SQLAlchemy
@@ -230,21 +230,21 @@ def _telling_outages(where: str) -> Iterator[None]:
 
 
 def _reason(error: BaseException) -> str:
-    """What the system said, under all that was wrapped around it; else the first line."""
+    """Return the innermost message of the operating system, else the first line of the error."""
     inner: BaseException | None = error
     while inner is not None:
         if isinstance(inner, OSError) and inner.strerror:
             return str(inner.strerror)
         inner = inner.__cause__ or inner.__context__
-    return without_secrets(str(error).strip().partition("\n")[0])[:300].rstrip(" .")
+    return hide_secrets(str(error).strip().partition("\n")[0])[:300].rstrip(" .")
 
 
-def _experiment(client: Any) -> str:
-    """The id of the experiment that MLflow's variables name, made where there is none."""
+def _find_experiment(client: Any) -> str:
+    """Return the id of the experiment that MLflow's variables name; create it if necessary."""
     if number := os.environ.get("MLFLOW_EXPERIMENT_ID"):
         return str(client.get_experiment(number).experiment_id)
     name = os.environ.get("MLFLOW_EXPERIMENT_NAME") or "Default"
-    found = client.get_experiment_by_name(name)
-    if found and found.lifecycle_stage != "active":
-        raise TrackerUnavailableError(f"experiment {name} is deleted there")
-    return str(found.experiment_id if found else client.create_experiment(name))
+    experiment = client.get_experiment_by_name(name)
+    if experiment and experiment.lifecycle_stage != "active":
+        raise TrackerUnavailableError(f"experiment {name} has been deleted")
+    return str(experiment.experiment_id if experiment else client.create_experiment(name))

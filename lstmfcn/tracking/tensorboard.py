@@ -1,8 +1,8 @@
-"""TensorBoard: event files under ``OUTPUT/tensorboard``, one for each process that adds to them.
+"""Write TensorBoard event files under ``OUTPUT/tensorboard``, one per process.
 
-A file is only ever appended to by the process that made it. A run that goes on reads what is there
-and writes what is missing into a new file; a record that was cut off is not there. Each epoch is
-one record: it is there with all its points or not at all.
+Only the process that created a file appends to it. A resumed run reads the existing files, ignores
+an incomplete last record, and writes missing points to a new file. Each epoch is one record, so it
+is written completely or not at all.
 """
 
 from __future__ import annotations
@@ -20,23 +20,23 @@ from lstmfcn.tracking.base import (
     Point,
     TrackedRun,
     TrackerUnavailableError,
-    kept_tags,
-    missing_points,
+    find_missing_points,
+    list_best_tags,
 )
 from lstmfcn.training.metrics_log import EpochMetrics
 from lstmfcn.training.run_directory import TENSORBOARD, TrackerName
 
 _SUFFIX = ".lstmfcn"
 _HEADER, _CHECKSUM = struct.Struct("<Q4x"), struct.Struct("<I")
-"""Of a record: its length and the length's checksum; the record's own checksum follows it.
+"""A record's header: its length and the length's checksum; its own checksum follows the record.
 (tensorflow/core/lib/io/record_writer.h)"""
 
 
 class TensorBoard:
-    """The event files of a run.
+    """Writes the event files of a run.
 
     Args:
-        folder: of the run.
+        folder: the folder of the run.
     """
 
     name: TrackerName = "tensorboard"
@@ -47,9 +47,9 @@ class TensorBoard:
         self._events: dict[str, _Events] = {}
 
     def write(
-        self, run: TrackedRun, history: Sequence[EpochMetrics], kept: EpochMetrics | None
+        self, run: TrackedRun, history: Sequence[EpochMetrics], best: EpochMetrics | None
     ) -> None:
-        """Write what is missing. What has no epochs of its own, such as a sweep, has no curves.
+        """Write missing points; a run without epochs of its own, such as a sweep, has none.
 
         Raises:
             TrackerUnavailableError: a file cannot be written.
@@ -59,9 +59,9 @@ class TensorBoard:
         try:
             if run.name not in self._events:
                 self._events[run.name] = _Events(self._folder / run.name)
-            self._events[run.name].add(run, history, kept)
+            self._events[run.name].add(run, history, best)
         except OSError as error:
-            self._events.pop(run.name, None)  # the file may be cut off: what follows needs another
+            self._events.pop(run.name, None)  # the file may end in half a record, so use a new one
             raise TrackerUnavailableError(
                 f"{self._folder}: cannot be written ({error.strerror})"
             ) from error
@@ -70,23 +70,23 @@ class TensorBoard:
 
 
 class _Events:
-    """The event files of one training; this process's own is made with its first point."""
+    """The event files of one training; the first new point creates this process's file."""
 
     def __init__(self, folder: Path) -> None:
         before = sorted(folder.glob(f"*{_SUFFIX}"))
-        self._written = {point for path in before for point in points_in(path)}
+        self._written = {point for path in before for point in read_points(path)}
         origin = f"{int(time.time()):010d}.{socket.gethostname()}.{os.getpid()}.{len(before)}"
         self._path = folder / f"events.out.tfevents.{origin}{_SUFFIX}"
 
     def add(
-        self, run: TrackedRun, history: Sequence[EpochMetrics], kept: EpochMetrics | None
+        self, run: TrackedRun, history: Sequence[EpochMetrics], best: EpochMetrics | None
     ) -> None:
-        """Write what is missing.
+        """Write missing points.
 
         Raises:
             OSError: the file cannot be written.
         """
-        missing = missing_points(history, kept, self._written)
+        missing = find_missing_points(history, best, self._written)
         if not missing:
             return
         events = []
@@ -97,15 +97,15 @@ class _Events:
             events += [_event(time.time(), summary=summary) for summary in (experiment, values)]
         for (epoch, at), points in groupby(missing, lambda point: (point.epoch, point.time)):
             events.append(_event(at, step=epoch, summary=_scalars(points)))
-        if kept:
+        if best:
             events.append(_event(time.time(), summary=end))
         with self._path.open("ab") as file:
             file.write(b"".join(map(_record, events)))
         self._written |= {(point.tag, point.epoch) for point in missing}
 
 
-def points_in(path: Path) -> Iterator[tuple[str, int]]:
-    """Tag and epoch of every point in an event file, up to where it was cut off."""
+def read_points(path: Path) -> Iterator[tuple[str, int]]:
+    """Yield tag and epoch of every point in an event file, without an incomplete last record."""
     from tensorboardX.proto.event_pb2 import Event
 
     content, position = path.read_bytes(), 0
@@ -143,11 +143,11 @@ def _scalars(points: Iterator[Point]) -> Any:
 
 
 def _hparams(run: TrackedRun, history: Sequence[EpochMetrics]) -> Any:
-    """For TensorBoard's table of hyperparameters: what there is, this run's, and that it ended."""
+    """Make the entries of TensorBoard's hyperparameter table: experiment, this run, its end."""
     from tensorboardX.summary import hparams
 
     values = {
         name: value if isinstance(value, bool | int | float) else str(value)
         for name, value in run.hyperparameters.items()
     }
-    return hparams(values, dict.fromkeys(kept_tags(history), 0.0))
+    return hparams(values, dict.fromkeys(list_best_tags(history), 0.0))

@@ -1,14 +1,13 @@
-"""Shuffled batches: of rows in memory, and of rows streamed from a file.
+"""Load shuffled batches, of rows in memory or of rows streamed from a file.
 
-The order of an epoch depends on the seed, the epoch and the number of rows, not on shards; that of
-rows in memory not on the number of workers either, that of streamed rows on the number of workers
-that the epoch began with. Each worker takes its share of every global batch, so that the batch size
-means the same at any number of workers. An epoch sees each row once (or as often as the epoch goes
-over rows in memory that are few), also where it goes on with another number of workers than it
-began with, or with another batch size: it goes on after the rows that were taken.
+The order of rows depends on the seed, the epoch and the number of rows, not on shards. For streamed
+rows it also depends on the number of workers with which the epoch began. Each worker takes its
+share of every global batch, so the batch size means the same with any number of workers. An epoch
+uses each row once (or several times, if small data is repeated), also if it resumes with another
+number of workers or another batch size: it continues after the rows that were taken.
 
-Only the gradient is that of the whole batch: batch norm normalises each worker's rows by the mean
-and variance of these rows, B / W of them.
+Only the gradient is that of the whole batch: batch norm normalises each worker's B / W rows by
+their own mean and variance.
 
 Shapes: N rows, V values of all channels, B rows of one global batch, W workers.
 """
@@ -36,19 +35,19 @@ _Window = tuple[Tensor, Tensor]
 
 _EVALUATION_ROWS = 1024
 _RUN_BYTES = 256 << 10
-"""Bytes of consecutive rows that are read at once: large enough for any disk or network share."""
+"""Bytes per run, the consecutive rows of one read: large enough for any disk or network share."""
 _WINDOW_BYTES = 32 << 20
-"""Bytes of the runs, from all over the file, whose rows are shuffled together."""
+"""Bytes per window, the runs from all over the file whose rows are shuffled together."""
 _RUNS_PER_WORKER = 64
-"""Runs that each worker has at least, so that all workers have nearly the same number of rows."""
+"""Minimum runs per worker, so that all workers have nearly the same number of rows."""
 
 
-class Taken(NamedTuple):
-    """What of an epoch has been trained on.
+class RowsTaken(NamedTuple):
+    """The rows of an epoch that have been trained on.
 
     Attributes:
-        rows: over all workers, in the order of the epoch.
-        workers: with which the epoch began; 0 for those that there are.
+        rows: number of rows over all workers, from the start of the epoch.
+        workers: number of workers with which the epoch began; 0 means the current number.
     """
 
     rows: int = 0
@@ -56,19 +55,23 @@ class Taken(NamedTuple):
 
 
 class Batch(NamedTuple):
-    """One worker's share of a batch: scaled series (n, V), targets (n, ...), B over all workers.
+    """One worker's share of a batch.
 
-    ``taken`` is what of the epoch has been trained on once this batch has.
+    Attributes:
+        x: scaled series, float32 (n, V).
+        targets: targets, (n, ...).
+        n_rows_global: rows over all workers, B.
+        taken: rows of the epoch that have been trained on after this batch.
     """
 
     x: Tensor
     targets: Tensor
     n_rows_global: int
-    taken: Taken = Taken()
+    taken: RowsTaken = RowsTaken()
 
 
 class WorkerContext(NamedTuple):
-    """What of every batch one worker takes: each ``world_size``-th row, from ``rank`` on."""
+    """One worker's share of a batch (each ``world_size``-th row from ``rank``), and its device."""
 
     rank: int = 0
     world_size: int = 1
@@ -76,15 +79,15 @@ class WorkerContext(NamedTuple):
 
     @property
     def rows(self) -> slice:
-        """The share as a slice of any sequence."""
+        """The share, as a slice of any sequence of rows."""
         return slice(self.rank, None, self.world_size)
 
 
 class BatchLoader(Protocol):
-    """What the training loop consumes."""
+    """The interface from which the training loop gets its batches."""
 
-    def __call__(self, epoch: int, taken: Taken = Taken()) -> Iterator[Batch]:
-        """This worker's batches of an epoch, counted from 1, after what has been taken."""
+    def __call__(self, epoch: int, taken: RowsTaken = RowsTaken()) -> Iterator[Batch]:
+        """Yield this worker's batches of an epoch (from 1), after the rows already taken."""
 
 
 def make_loader(
@@ -94,9 +97,9 @@ def make_loader(
     share: WorkerContext = WorkerContext(),
     rows_per_epoch: int = 0,
 ) -> BatchLoader:
-    """Shuffled batches of rows, wherever they lie.
+    """Make the loader of shuffled batches that fits the rows: in memory or streamed.
 
-    Rows in memory that are fewer than ``rows_per_epoch`` are gone over several times an epoch.
+    Rows in memory are repeated until an epoch has at least ``rows_per_epoch`` rows.
     """
     if isinstance(rows.values, FileBackedArray):
         return StreamingLoader(rows.values, rows.labels, batch_size, seed, share)
@@ -105,15 +108,15 @@ def make_loader(
 
 
 class InMemoryLoader:
-    """Batches of rows that lie in memory, in an entirely random order.
+    """Loads batches of rows in memory, fully shuffled.
 
     Args:
         values: all scaled values, float32 (N, V), the same on every worker.
         labels: all targets, (N, ...).
         batch_size: rows of a global batch.
-        seed: decides the order, together with the epoch.
-        share: what of each batch this worker takes, and where it keeps the rows.
-        passes: over the rows in an epoch, each in an order of its own.
+        seed: determines the order, together with the epoch.
+        share: this worker's share of each batch, and the device that holds the rows.
+        passes: passes over the rows per epoch, each in a new order.
     """
 
     def __init__(
@@ -130,7 +133,7 @@ class InMemoryLoader:
         self._seed, self._share, self._passes = seed, share, passes
         self._batch_size = batch_size
 
-    def __call__(self, epoch: int, taken: Taken = Taken()) -> Iterator[Batch]:
+    def __call__(self, epoch: int, taken: RowsTaken = RowsTaken()) -> Iterator[Batch]:
         """This worker's batches of an epoch, in order, after the rows that have been taken."""
         world_size = self._share.world_size
         random = np.random.default_rng([self._seed, epoch])
@@ -139,26 +142,26 @@ class InMemoryLoader:
         for start, stop in bounds_after(taken.rows, len(order), self._batch_size, world_size):
             mine = device_order[start:stop][self._share.rows]
             x, targets = self._x.index_select(0, mine), self._targets.index_select(0, mine)
-            yield Batch(x, targets, stop - start, Taken(stop, world_size))
+            yield Batch(x, targets, stop - start, RowsTaken(stop, world_size))
 
 
 class StreamingLoader:
-    """Batches of rows that lie in a file, in bounded memory.
+    """Loads batches of rows in a file, with bounded memory.
 
-    An epoch visits short runs of consecutive rows in random order, dealt out to as many lanes as
-    there are workers. A lane is read window by window, the next one while the worker trains, and
-    the rows of each window are shuffled. Its share of a batch is in proportion to its rows, which
-    differ by a run at most.
+    An epoch visits short runs of consecutive rows in random order, which are dealt out to as many
+    lanes as there are workers. A lane is read window by window, one ahead of training, and the rows
+    of each window are shuffled. Each lane's share of a batch is proportional to its number of rows;
+    lanes differ by one run at most.
 
-    Each worker takes a lane. An epoch that goes on with another number of workers keeps its lanes:
-    of fewer workers some take several, of more workers several read the same and share its rows.
+    Each worker takes a lane. An epoch that resumes with another number of workers keeps its lanes:
+    with fewer workers, some take several lanes; with more, several workers share a lane's rows.
 
     Args:
         values: all values, in the file.
         labels: all targets, (N, ...), in memory.
         batch_size: rows of a global batch.
-        seed: decides the order, together with the epoch.
-        share: which lanes this worker takes.
+        seed: determines the order, together with the epoch.
+        share: this worker's rank, which selects its lanes, and its device.
     """
 
     def __init__(
@@ -172,28 +175,30 @@ class StreamingLoader:
         self._values, self._labels, self._seed, self._share = values, labels, seed, share
         self._batch_size = batch_size
 
-    def __call__(self, epoch: int, taken: Taken = Taken()) -> Iterator[Batch]:
+    def __call__(self, epoch: int, taken: RowsTaken = RowsTaken()) -> Iterator[Batch]:
         """This worker's batches of an epoch, in order, after the rows that have been taken."""
         rank, world_size, device = self._share
         n_rows, n_lanes = len(self._values), taken.workers or world_size
         lanes = _Lanes(n_rows, FLOAT_BYTES * self._values.n_values, n_lanes, [self._seed, epoch])
         bounds = bounds_after(taken.rows, n_rows, self._batch_size, world_size)
         stops = [stop for _, stop in bounds]
-        done = lanes.rows_before(np.array([taken.rows, *stops]))
-        mine = _parts_of_lanes(rank, world_size, n_lanes)
-        streams = {lane: self._stream(lanes, lane, int(done[lane, 0])) for lane in mine}
-        for stop, taking in zip(stops, np.diff(done, axis=1).T, strict=True):
-            parts = [streams[lane].take(int(taking[lane]), part) for lane, part in mine.items()]
+        rows_before = lanes.count_rows_before(np.array([taken.rows, *stops]))
+        my_lanes = _assign_lanes(rank, world_size, n_lanes)
+        streams = {lane: self._stream(lanes, lane, int(rows_before[lane, 0])) for lane in my_lanes}
+        for stop, n_rows_of in zip(stops, np.diff(rows_before, axis=1).T, strict=True):
+            parts = [
+                streams[lane].take(int(n_rows_of[lane]), part) for lane, part in my_lanes.items()
+            ]
             x, targets = parts[0] if len(parts) == 1 else map(torch.cat, zip(*parts, strict=True))
-            total = int(taking.sum())
-            yield Batch(x.to(device), targets.to(device), total, Taken(stop, n_lanes))
+            total = int(n_rows_of.sum())
+            yield Batch(x.to(device), targets.to(device), total, RowsTaken(stop, n_lanes))
 
     def _stream(self, lanes: _Lanes, lane: int, skipped_rows: int) -> _Stream:
         no_rows = torch.empty(0, self._values.n_values), to_tensor(self._labels[:0])
         return _Stream(self._windows(lanes, lane, skipped_rows), no_rows)
 
     def _windows(self, lanes: _Lanes, lane: int, skipped_rows: int) -> Iterator[_Window]:
-        """Shuffled windows, from the first row that is not skipped on; one is read ahead."""
+        """Yield the shuffled windows of a lane after the skipped rows; one is read ahead."""
         with ThreadPoolExecutor(1) as reader:
             ahead = None
             for runs, places in lanes.windows(lane):
@@ -211,45 +216,45 @@ class StreamingLoader:
     def _read(
         self, run_rows: int, runs: _Integers, places: _Integers, skipped_rows: int
     ) -> _Window:
-        """The rows of some runs, each at its place, without the first ones."""
+        """Read the rows of some runs into their shuffled places, without the skipped rows."""
         values = np.empty((len(places), self._values.n_values), dtype=np.float32)
         labels = np.empty((len(places), *self._labels.shape[1:]), dtype=self._labels.dtype)
         done = 0
         for run in runs:
             rows = slice(run * run_rows, (run + 1) * run_rows)
-            found = self._values[rows]
-            here = places[done : done + len(found)]
-            values[here], labels[here] = found, self._labels[rows]
-            done += len(found)
+            run_values = self._values[rows]
+            run_places = places[done : done + len(run_values)]
+            values[run_places], labels[run_places] = run_values, self._labels[rows]
+            done += len(run_values)
         return torch.from_numpy(values[skipped_rows:]), torch.from_numpy(labels[skipped_rows:])
 
 
 class _Lanes:
-    """The runs of an epoch, in random order, dealt out to lanes.
+    """Deals out the runs of an epoch to lanes, in random order.
 
     Args:
         n_rows: N.
-        row_bytes: of a row's values.
-        n_lanes: how many.
-        seeds: decide the order.
+        row_bytes: bytes of a row's values.
+        n_lanes: number of lanes.
+        seeds: determine the order.
     """
 
     def __init__(self, n_rows: int, row_bytes: int, n_lanes: int, seeds: list[int]) -> None:
-        most = max(1, n_rows // (_RUNS_PER_WORKER * n_lanes))
-        self.run_rows = min(most, max(1, _RUN_BYTES // row_bytes))
+        max_run_rows = max(1, n_rows // (_RUNS_PER_WORKER * n_lanes))
+        self.run_rows = min(max_run_rows, max(1, _RUN_BYTES // row_bytes))
         self._window_runs = max(1, _WINDOW_BYTES // (row_bytes * self.run_rows))
         self._n_rows, self._seeds = n_rows, seeds
         runs = np.random.default_rng(seeds).permutation(-(-n_rows // self.run_rows))
         self._lanes = [runs[lane::n_lanes] for lane in range(n_lanes)]
         self._totals = np.array([self._lengths(lane).sum() for lane in self._lanes])
 
-    def rows_before(self, taken: _Integers) -> _Integers:
-        """How many rows of each lane are among the first so many of all, (lanes, n)."""
+    def count_rows_before(self, taken: _Integers) -> _Integers:
+        """Count each lane's rows among the first ``taken`` rows of the epoch, (lanes, n)."""
         before: _Integers = self._totals[:, None] * taken[None, :] // self._n_rows
         return before
 
     def windows(self, lane: int) -> Iterator[tuple[_Integers, _Integers]]:
-        """The runs of each window of a lane, and the places that their rows are shuffled to."""
+        """Yield the runs of each window of a lane, and the shuffled places of their rows."""
         runs = self._lanes[lane]
         for number, start in enumerate(range(0, len(runs), self._window_runs)):
             part = runs[start : start + self._window_runs]
@@ -257,13 +262,13 @@ class _Lanes:
             yield part, random.permutation(int(self._lengths(part).sum()))
 
     def _lengths(self, runs: _Integers) -> _Integers:
-        """Rows of each run: all alike but that at the end of the file."""
+        """Return the rows of each run; only the run at the end of the file is shorter."""
         lengths: _Integers = np.minimum(self.run_rows, self._n_rows - runs * self.run_rows)
         return lengths
 
 
-def _parts_of_lanes(rank: int, world_size: int, n_lanes: int) -> dict[int, slice]:
-    """The lanes that a worker takes, and of each which rows of every batch."""
+def _assign_lanes(rank: int, world_size: int, n_lanes: int) -> dict[int, slice]:
+    """Return a worker's lanes, and which of each lane's rows in a batch it takes."""
     if world_size <= n_lanes:
         return dict.fromkeys(range(rank, n_lanes, world_size), slice(None))
     lane = rank % n_lanes
@@ -272,11 +277,11 @@ def _parts_of_lanes(rank: int, world_size: int, n_lanes: int) -> dict[int, slice
 
 
 class _Stream:
-    """Windows as one sequence of rows, taken piece by piece.
+    """A sequence of windows, from which rows are taken piece by piece.
 
     Args:
-        windows: in order.
-        no_rows: of the shapes and types that they have.
+        windows: the windows, in order.
+        no_rows: an empty window of their shapes and dtypes.
     """
 
     def __init__(self, windows: Iterator[_Window], no_rows: _Window) -> None:
@@ -284,7 +289,7 @@ class _Stream:
         self._x, self._targets = no_rows
 
     def take(self, n_rows: int, part: slice) -> _Window:
-        """This part of the next rows."""
+        """Take the next ``n_rows`` rows, and return a part of them."""
         while len(self._x) < n_rows:
             x, targets = next(self._windows)
             self._x = torch.cat([self._x, x]) if len(self._x) else x
@@ -295,9 +300,9 @@ class _Stream:
 
 
 class EvaluationLoader:
-    """This worker's share of the rows, unshuffled, in batches of up to 1,024.
+    """Loads this worker's share of the rows, unshuffled, in batches of up to 1,024 rows.
 
-    Rows in memory are sliced; those in a file are read again in each pass.
+    Rows in a file are read again in each pass.
     """
 
     def __init__(self, rows: Dataset, share: WorkerContext = WorkerContext()) -> None:
@@ -319,9 +324,9 @@ class EvaluationLoader:
 
 
 def to_tensor(array: Array) -> Tensor:
-    """A tensor over the array's own memory, which must not be written to.
+    """Wrap an array in a tensor that shares its memory; it must not be written to.
 
-    Arrays out of a shared object store are read-only; PyTorch has no read-only tensors and warns.
+    Arrays from a shared object store are read-only; PyTorch has no read-only tensors and warns.
     """
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="The given NumPy array is not writable")

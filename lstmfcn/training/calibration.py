@@ -1,9 +1,9 @@
-"""What is fitted to a trained model: a temperature of its logits, thresholds of its labels.
+"""Calibrate a trained model: fit its temperature and thresholds, measure its calibration error.
 
-One temperature for all logits leaves the order of probabilities, and so accuracy, as it is (Guo et
-al. 2017, "On Calibration of Modern Neural Networks", section 4.2).
+A single temperature for all logits does not change the order of probabilities, and so neither the
+accuracy (Guo et al. 2017, "On Calibration of Modern Neural Networks", section 4.2).
 
-Shapes: N rows, K logits of a row, L labels.
+Shapes: N rows, K logits per row, L label columns, C classes.
 """
 
 from __future__ import annotations
@@ -26,49 +26,61 @@ from lstmfcn.model.task import Decision, Task, make_task
 from lstmfcn.training.batches import EvaluationLoader, WorkerContext
 
 MIN_TEMPERATURE, MAX_TEMPERATURE = 0.25, 100.0
-"""Bounds of the temperature. Where all validation rows are right, 0 would fit them best, and every
-probability would be 0 or 1: a quarter bounds what an error among other rows then costs."""
+"""Bounds of the temperature. If all validation rows are classified correctly, 0 would fit best and
+make every probability 0 or 1; the lower bound limits what a wrong prediction then costs."""
 
 _HALVINGS = 30
-"""Of the logarithm's range, which leaves the temperature a relative error below 1e-8."""
+"""Bisection steps over the logarithm; the temperature's relative error is then below 1e-8."""
 
 _RECORD = "calibration"
-"""Where an artifact's ``training`` tells how its decision was fitted."""
+"""The key in an artifact's ``training`` that describes the fit."""
 
 BINS = 15
-"""Of confidence, of equal width."""
+"""Bins of confidence, of equal width."""
+
+
+class OneVsRest(NamedTuple):
+    """Each class against the rest, (N, C): true 0/1, predicted 0/1, and probabilities."""
+
+    true: npt.NDArray[np.int8]
+    decided: npt.NDArray[np.int8]
+    probabilities: FloatArray
 
 
 def calibrate(
     artifact: Artifact, validation: Dataset, device: torch.device | str = "cpu"
 ) -> Artifact:
-    """The model with what its hyperparameters ask to be fitted, ``calibrate``, ``fit_thresholds``.
+    """Fit the temperature and thresholds that the model's hyperparameters request.
 
     Args:
         artifact: a trained model.
-        validation: rows that were not trained on, scaled; those in a file are streamed.
-        device: to compute on.
+        validation: scaled rows that were not trained on; rows in a file are streamed.
+        device: device to compute on.
+
+    Returns:
+        The model with its decision and a record of the fit; unchanged if nothing is requested.
     """
-    wanted, schema = artifact.hyperparameters, artifact.schema
-    if not wanted.fits_decision:
+    hyperparameters, schema = artifact.hyperparameters, artifact.schema
+    if not hyperparameters.has_post_training:
         return artifact
-    logits, labels = _logits(artifact, validation, device), validation.labels
+    logits, labels = _compute_logits(artifact, validation, device), validation.labels
     decision, record = Decision(), dict[str, Any](validation_rows=len(validation))
-    if wanted.calibrate:
+    if hyperparameters.calibrate:
         targets = torch.from_numpy(np.array(labels))
         task = make_task(schema)
         decision = Decision(temperature=fit_temperature(task, logits, targets))
-        record["accuracy"] = float(task.right(logits, targets).double().mean())
+        record["accuracy"] = float(task.n_correct(logits, targets).double().mean())
         record["accuracy"] /= task.targets_per_row
         record["calibration_error"] = [
-            _calibration_error(schema, logits, labels, kept) for kept in (Decision(), decision)
+            _error_with(each, schema, logits, labels) for each in (Decision(), decision)
         ]
-    if wanted.fit_thresholds:
-        shares = make_task(schema, decision=decision).probabilities(logits).numpy()
-        fitted = fit_thresholds(shares, labels)
+    if hyperparameters.fit_thresholds:
+        probabilities = make_task(schema, decision=decision).probabilities(logits).numpy()
+        fitted = fit_thresholds(probabilities, labels)
         decision = decision.model_copy(update={"thresholds": tuple(fitted.tolist())})
         record["mean_f1"] = [
-            float(f1_scores(shares > limits, labels).mean()) for limits in (np.float32(0.5), fitted)
+            float(compute_f1_scores(probabilities > thresholds, labels).mean())
+            for thresholds in (np.float32(0.5), fitted)
         ]
         absent = ~labels.any(axis=0)
         record["labels_without_positives"] = np.array(schema.classes)[absent].tolist()
@@ -76,7 +88,7 @@ def calibrate(
 
 
 def calibration_summary(artifact: Artifact) -> Iterator[str]:
-    """What was fitted to a model, in lines for its user; none where nothing was."""
+    """Describe in lines for the user what `calibrate` fitted; no line if nothing was fitted."""
     record: dict[str, Any] = artifact.training.get(_RECORD, {})
     rows, decision = record.get("validation_rows"), artifact.decision
     if "calibration_error" in record:
@@ -86,7 +98,7 @@ def calibration_summary(artifact: Artifact) -> Iterator[str]:
             f"expected calibration error {before:.3f} -> {after:.3f}"
         )
         if decision.temperature in (MIN_TEMPERATURE, MAX_TEMPERATURE):
-            reason = f"Probabilities of the {rows} validation rows are too seldom wrong, or right"
+            reason = f"Too few of the {rows} validation rows are classified wrongly, or correctly"
             if record.get("accuracy") == 1:
                 reason = f"All {rows} validation rows are classified correctly"
             yield (
@@ -101,16 +113,16 @@ def calibration_summary(artifact: Artifact) -> Iterator[str]:
             f"({', '.join(f'{name} {threshold:.3g}' for name, threshold in shown)})"
         )
         if absent := record["labels_without_positives"]:
-            yield f"no validation row has {', '.join(absent)}; the threshold stays 0.5 there"
+            yield f"no validation row has {', '.join(absent)}; the threshold stays 0.5"
 
 
 def fit_temperature(task: Task, logits: Tensor, targets: Tensor) -> float:
-    """The temperature of the least loss, within its bounds; 1 where none has less.
+    """Find the temperature with the lowest loss within its bounds; 1 if none lowers the loss.
 
-    The loss is convex in 1 / temperature, so its slope has one change of sign, which is bracketed.
+    The loss is convex in 1 / temperature, so its slope changes sign once; bisection finds where.
 
     Args:
-        task: whose loss, without class weights and smoothing, is the negative log-likelihood.
+        task: a task without class weights and smoothing; its loss is the negative log-likelihood.
         logits: float32 (N, K).
         targets: int64 (N,) or float32 (N, ...), as the task takes them.
     """
@@ -138,34 +150,39 @@ def fit_temperature(task: Task, logits: Tensor, targets: Tensor) -> float:
 
 
 def fit_thresholds(probabilities: FloatArray, labels: Array) -> FloatArray:
-    """Each label's threshold of the best F1; among equals, the nearest to 0.5.
+    """Find each label's threshold with the best F1; among equals, the nearest to 0.5.
 
-    Tried are 0.5 and the middles between neighbouring probabilities, of which each interval that
-    decides the same has one. A label that no row has keeps 0.5.
+    The candidates are 0.5 and one threshold between each pair of neighbouring probabilities. A
+    label that no row has keeps 0.5.
 
     Args:
         probabilities: float32 (N, L).
         labels: 0 or 1, (N, L).
 
     Returns:
-        float32 (L,); labels are decided 1 above it.
+        float32 (L,); a label is predicted 1 above its threshold.
     """
-    found = np.full(labels.shape[1], 0.5, dtype=np.float32)
-    for i, (shares, label) in enumerate(zip(probabilities.T, labels.T, strict=True)):
-        shares, right = np.sort(shares), np.sort(shares[label == 1])
-        if not len(right):
+    thresholds = np.full(labels.shape[1], 0.5, dtype=np.float32)
+    for i, (of_label, label) in enumerate(zip(probabilities.T, labels.T, strict=True)):
+        every, of_true = np.sort(of_label), np.sort(of_label[label == 1])
+        if not len(of_true):
             continue
-        tried = _middles(shares)
-        positives = len(shares) - np.searchsorted(shares, tried, side="right")
-        hits = len(right) - np.searchsorted(right, tried, side="right")
-        f1 = 2 * hits / (positives + len(right))
-        best = tried[f1 == f1.max()]
-        found[i] = best[np.abs(best - 0.5).argmin()]
-    return found
+        candidates = _candidate_thresholds(every)
+        n_predicted = len(every) - np.searchsorted(every, candidates, side="right")
+        n_hits = len(of_true) - np.searchsorted(of_true, candidates, side="right")
+        f1 = 2 * n_hits / (n_predicted + len(of_true))
+        best = candidates[f1 == f1.max()]
+        thresholds[i] = best[np.abs(best - 0.5).argmin()]
+    return thresholds
 
 
-def f1_scores(decided: npt.NDArray[np.bool_], labels: Array) -> npt.NDArray[np.float64]:
-    """F1 of each label, (L,), of decisions and labels (N, L); 0 where there are none of either."""
+def compute_f1_scores(decided: npt.NDArray[np.bool_], labels: Array) -> npt.NDArray[np.float64]:
+    """Compute the F1 of each label, (L,); 0 for a label that is neither true nor predicted.
+
+    Args:
+        decided: predicted labels, (N, L).
+        labels: true labels, 0 or 1, (N, L).
+    """
     hits = (decided & (labels == 1)).sum(axis=0)
     scores: npt.NDArray[np.float64] = (
         2 * hits / np.maximum(decided.sum(axis=0) + labels.sum(axis=0), 1)
@@ -173,110 +190,110 @@ def f1_scores(decided: npt.NDArray[np.bool_], labels: Array) -> npt.NDArray[np.f
     return scores
 
 
-def _middles(shares: FloatArray) -> FloatArray:
-    """0.5, and a threshold below each distinct one of sorted probabilities (N,), all float32."""
-    above = np.unique(shares)
+def _candidate_thresholds(probabilities: FloatArray) -> FloatArray:
+    """Return 0.5, and a threshold below each distinct one of sorted float32 probabilities (N,)."""
+    above = np.unique(probabilities)
     below = np.concatenate([np.zeros(1, dtype=np.float32), above[:-1]])
     middles = (below + above) / 2
-    middles = np.where(middles < above, middles, below)  # where float32 has nothing between them
+    middles = np.where(middles < above, middles, below)  # neighbours in float32 have no middle
     return np.append(middles, np.float32(0.5))
 
 
 @torch.inference_mode()
-def _logits(artifact: Artifact, rows: Dataset, device: torch.device | str) -> Tensor:
-    """Logits of all rows, float32 (N, K) on the CPU, of the network as it was trained."""
-    network = artifact.network().eval().to(device)
+def _compute_logits(artifact: Artifact, rows: Dataset, device: torch.device | str) -> Tensor:
+    """Compute the trained network's logits of all rows, float32 (N, K) on the CPU."""
+    network = artifact.build_network().eval().to(device)
     batches = EvaluationLoader(rows, WorkerContext(device=device))
     return torch.cat([network(batch.x).cpu() for batch in batches])
 
 
-def _calibration_error(
-    schema: SeriesSchema, logits: Tensor, labels: Array, decision: Decision
-) -> float:
+def _error_with(decision: Decision, schema: SeriesSchema, logits: Tensor, labels: Array) -> float:
     task = make_task(schema, decision=decision)
-    shares = task.probabilities(logits).numpy()
-    return expected_calibration_error(schema, labels, shares, task.decide(shares))
+    probabilities = task.probabilities(logits).numpy()
+    return compute_expected_calibration_error(
+        schema, labels, probabilities, task.predict_labels(probabilities)
+    )
 
 
-class OneVsRest(NamedTuple):
-    """Each class against the rest, (N, C): 0/1 true, 0/1 decided, and probabilities."""
-
-    true: npt.NDArray[np.int8]
-    decided: npt.NDArray[np.int8]
-    probabilities: FloatArray
-
-
-def expected_calibration_error(
+def compute_expected_calibration_error(
     schema: SeriesSchema,
     labels: Array,
     probabilities: FloatArray,
     decided: npt.NDArray[np.int8],
 ) -> float:
-    """The `calibration_error` of decisions: one a row, for multilabel one for each label.
+    """Compute the expected calibration error of predictions, from 0 to 1.
+
+    Each row is one decision; with multilabel, each label of each row.
 
     Args:
+        schema: schema of the model.
         labels: encoded true labels of all rows, at least one.
-        probabilities: of each label column, (N, L).
-        decided: the 0/1 labels that follow from them, (N, L).
+        probabilities: probability of each label column, (N, L).
+        decided: the predicted labels, 0 or 1, (N, L).
     """
-    return calibration_error(
-        *confidences(schema, one_vs_rest(schema, labels, probabilities, decided))
+    return compute_calibration_error(
+        *compute_confidences(schema, to_one_vs_rest(schema, labels, probabilities, decided))
     )
 
 
-def one_vs_rest(
+def to_one_vs_rest(
     schema: SeriesSchema,
     labels: Array,
     probabilities: FloatArray,
     decided: npt.NDArray[np.int8],
 ) -> OneVsRest:
-    """Labels, probabilities and decisions, as `compute_metrics` takes them, class by class."""
+    """Split labels, probabilities and predictions (N, L) into one column per class, (N, C)."""
     if schema.task == "binary":
-        probabilities, decided = _no_and_yes(probabilities, decided)
-    return OneVsRest(_indicators(schema, labels), decided, probabilities)
+        probabilities, decided = _to_no_and_yes(probabilities, decided)
+    return OneVsRest(_one_hot(schema, labels), decided, probabilities)
 
 
-def confidences(
+def compute_confidences(
     schema: SeriesSchema, columns: OneVsRest
 ) -> tuple[FloatArray, npt.NDArray[np.bool_]]:
-    """How sure each decision is, and whether it is right: (n,), one a row; of multilabel, N * L."""
-    right = columns.true == columns.decided
-    sure = np.where(columns.decided == 1, columns.probabilities, 1 - columns.probabilities)
+    """Return the confidence of each decision and whether it is correct, (n,) each.
+
+    n is the number of rows N; with multilabel, of rows times labels.
+    """
+    correct = columns.true == columns.decided
+    confidence = np.where(columns.decided == 1, columns.probabilities, 1 - columns.probabilities)
     if schema.task == "multiclass":
-        sure, right = sure[columns.decided == 1], right.all(axis=1)
-    return sure.ravel(), right.ravel()
+        confidence, correct = confidence[columns.decided == 1], correct.all(axis=1)
+    return confidence.ravel(), correct.ravel()
 
 
-def calibration_error(sure: FloatArray, right: npt.NDArray[np.bool_]) -> float:
-    """Expected calibration error of decisions, from 0 to 1.
+def compute_calibration_error(confidence: FloatArray, correct: npt.NDArray[np.bool_]) -> float:
+    """Compute the expected calibration error of decisions, from 0 to 1.
 
-    The mean of the distance between confidence and accuracy in 15 bins of equal width, weighed by
-    their decisions (Guo et al. 2017, "On Calibration of Modern Neural Networks", section 2).
+    This is the mean distance between confidence and accuracy in 15 bins of equal width, weighted
+    by the number of decisions (Guo et al. 2017, "On Calibration of Modern Neural Networks",
+    section 2).
 
     Args:
-        sure: the probability that each decision is given, (n,), n at least 1.
-        right: whether it is right, (n,).
+        confidence: probability of each decision, (n,), n at least 1.
+        correct: whether each decision is correct, (n,).
     """
-    surplus = np.bincount(confidence_bins(sure), sure - right, minlength=BINS)
-    return float(np.abs(surplus).sum() / len(sure))
+    surplus = np.bincount(confidence_bins(confidence), confidence - correct, minlength=BINS)
+    return float(np.abs(surplus).sum() / len(confidence))
 
 
-def confidence_bins(sure: FloatArray) -> npt.NDArray[np.int64]:
-    """The bin of each probability, (n,), from 0 to 14; a bin holds its upper bound."""
-    return np.clip(np.ceil(sure.astype(np.float64) * BINS).astype(np.int64) - 1, 0, BINS - 1)
+def confidence_bins(confidence: FloatArray) -> npt.NDArray[np.int64]:
+    """Return the bin of each probability, (n,), from 0 to 14; a bin includes its upper bound."""
+    bins = np.ceil(confidence.astype(np.float64) * BINS).astype(np.int64) - 1
+    return np.clip(bins, 0, BINS - 1)
 
 
-def _indicators(schema: SeriesSchema, labels: Array) -> npt.NDArray[np.int8]:
-    """Encoded labels as 0/1 columns, one for each class."""
+def _one_hot(schema: SeriesSchema, labels: Array) -> npt.NDArray[np.int8]:
+    """Convert encoded labels to 0/1 columns, (N, C)."""
     if schema.task == "multilabel":
         return labels.astype(np.int8)
     return np.eye(len(schema.classes), dtype=np.int8)[labels.astype(np.int64)]
 
 
-def _no_and_yes(
+def _to_no_and_yes(
     probabilities: FloatArray, decided: npt.NDArray[np.int8]
 ) -> tuple[FloatArray, npt.NDArray[np.int8]]:
-    """Binary columns, of yes alone or of both, as both."""
+    """Return binary probabilities and predictions as two columns, whether given as one or two."""
     return (
         np.column_stack([1 - probabilities[:, -1], probabilities[:, -1]]),
         np.column_stack([1 - decided[:, -1], decided[:, -1]]),

@@ -1,7 +1,8 @@
-"""Checkpoints of a training: a folder each, written whole, checked when read, the newest two kept.
+"""Write and read the checkpoints of a training; the newest two are kept.
 
-``state.pt`` holds tensors and plain values only and is read with ``weights_only=True``;
-``checkpoint.json`` holds the checksum. The folder's name says how far training had come.
+Each checkpoint is a folder that is written atomically and verified when read. ``state.pt`` holds
+tensors and plain values only and is read with ``weights_only=True``; ``checkpoint.json`` holds the
+checksum. The folder's name contains epoch and step.
 """
 
 from __future__ import annotations
@@ -23,12 +24,10 @@ from lstmfcn.storage.files import atomic_directory, open_regular, read_regular, 
 
 STATE_FILE, DESCRIPTION_FILE = "state.pt", "checkpoint.json"
 FORMAT_VERSION = 2
-_KEPT = 2
-_MOST_BYTES = 1 << 16
-"""Of a description."""
-
-_LONGEST_REASON = 200
-_NO_STATE = (
+_N_KEPT = 2
+_MAX_DESCRIPTION_BYTES = 1 << 16
+_MAX_REASON_LENGTH = 200
+_LOAD_ERRORS = (
     pickle.UnpicklingError,
     RuntimeError,
     ValueError,
@@ -43,7 +42,7 @@ _NO_STATE = (
     OSError,
     AssertionError,
 )
-"""What PyTorch raises for a file that holds no state, or more than tensors and plain values."""
+"""Errors of PyTorch for a damaged file, or one with more than tensors and plain values."""
 
 _NAME = re.compile(r"epoch-\d+-step-\d+")
 
@@ -53,7 +52,7 @@ logger = logging.getLogger(__name__)
 
 
 class Position(NamedTuple):
-    """How far training has come: epochs done, and steps done in the one after them."""
+    """The progress of a training: finished epochs, and finished steps of the current epoch."""
 
     epoch: int = 0
     step: int = 0
@@ -66,11 +65,11 @@ class Checkpoints:
     """The checkpoints of one run.
 
     Args:
-        folder: holds a folder for each checkpoint, and nothing else.
+        folder: contains one folder per checkpoint, and nothing else.
         every_s: seconds between checkpoints.
-        sync_first: a file that must be durable before a checkpoint is, such as metrics.jsonl.
-        stop_file: training is to stop once this file is there.
-        clock: seconds, from any origin.
+        sync_first: file to sync to disk before each checkpoint, such as metrics.jsonl.
+        stop_file: training stops when this file exists.
+        clock: returns seconds from any origin.
     """
 
     def __init__(
@@ -85,21 +84,21 @@ class Checkpoints:
         self._stop_file = stop_file
         self._clock, self._last = clock, clock()
 
-    def due(self) -> bool:
-        """Whether the time for the next checkpoint, or the end, has come."""
-        return self._clock() - self._last >= self._every_s or self.stopped()
+    def is_due(self) -> bool:
+        """Whether it is time for the next checkpoint, or to stop."""
+        return self._clock() - self._last >= self._every_s or self.stop_requested()
 
-    def stopped(self) -> bool:
-        """Whether training is to stop."""
+    def stop_requested(self) -> bool:
+        """Whether the user asked the training to stop."""
         return self._stop_file is not None and self._stop_file.exists()
 
     def save(self, position: Position, state: State) -> None:
         """Write a checkpoint, then remove all but the newest two.
 
         Raises:
-            OutputError: it cannot be written; what was there before is still there.
+            OutputError: it cannot be written; the earlier checkpoints are still there.
         """
-        import torch  # not needed to look for checkpoints
+        import torch  # slow to import, and not needed to find checkpoints
 
         if self._sync_first:
             sync(self._sync_first)
@@ -112,57 +111,59 @@ class Checkpoints:
             (unfinished / STATE_FILE).write_bytes(content)
             text = json.dumps(description, indent=2)
             (unfinished / DESCRIPTION_FILE).write_text(text + "\n", encoding="utf-8")
-        for old in [*_folders(self._folder)[_KEPT:], *self._folder.glob(".epoch-*")]:
+        for old in [*_list_checkpoints(self._folder)[_N_KEPT:], *self._folder.glob(".epoch-*")]:
             remove_folder(old)
         self._last = self._clock()
 
-    def newest(self) -> tuple[Position, State] | None:
-        """The newest whole checkpoint; None where there is none."""
-        return next(self.whole(logger.debug), None)
+    def load_newest(self) -> tuple[Position, State] | None:
+        """Load the newest valid checkpoint; None if there is none."""
+        return next(self.load_all(logger.debug), None)
 
-    def whole(
-        self, tell: Callable[[str], None] = logger.warning
+    def load_all(
+        self, log: Callable[[str], None] = logger.warning
     ) -> Iterator[tuple[Position, State]]:
-        """The whole checkpoints, the newest first.
+        """Load the valid checkpoints, the newest first.
 
         Args:
-            tell: is told of each that is passed over, and why.
+            log: called with a line for each invalid checkpoint.
         """
         import torch
 
-        for path, position, content in _whole(self._folder, tell):
+        for path, position, content in _read_verified(self._folder, log):
             try:
                 with warnings.catch_warnings():
-                    warnings.simplefilter("ignore")  # of pickles that it then refuses
+                    warnings.simplefilter("ignore")  # about pickles, which are then refused
                     state = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
-            except _NO_STATE as error:
-                tell(_passed_over(path, f"holds no state ({_first_line(error)})"))
+            except _LOAD_ERRORS as error:
+                log(_describe_fault(path, f"holds no state ({_first_line(error)})"))
                 continue
             if isinstance(state, dict):
                 yield position, state
             else:
-                tell(_passed_over(path, "holds no state"))
+                log(_describe_fault(path, "holds no state"))
 
 
 def find_newest(
-    folder: Path, tell: Callable[[str], None] = logger.debug
+    folder: Path, log: Callable[[str], None] = logger.debug
 ) -> tuple[Position, bytes] | None:
-    """Position and content of the newest whole checkpoint; None where there is none.
+    """Return position and content of the newest intact checkpoint; None if there is none.
 
     Args:
-        folder: as `Checkpoints` has it.
-        tell: is told of each checkpoint that is passed over, and why.
+        folder: the folder of `Checkpoints`.
+        log: called with a line for each damaged checkpoint.
     """
-    for _, position, content in _whole(folder, tell):
+    for _, position, content in _read_verified(folder, log):
         return position, content
     return None
 
 
-def _whole(folder: Path, tell: Callable[[str], None]) -> Iterator[tuple[Path, Position, bytes]]:
-    """Path, position and content of the checkpoints whose checksums are right, newest first."""
-    for path in _folders(folder):
+def _read_verified(
+    folder: Path, log: Callable[[str], None]
+) -> Iterator[tuple[Path, Position, bytes]]:
+    """Read the checkpoints whose checksums match, newest first: path, position and content."""
+    for path in _list_checkpoints(folder):
         try:
-            description = json.loads(read_regular(path / DESCRIPTION_FILE, _MOST_BYTES))
+            description = json.loads(read_regular(path / DESCRIPTION_FILE, _MAX_DESCRIPTION_BYTES))
             with open_regular(path / STATE_FILE) as file:
                 content = file.read()
             if description["format_version"] != FORMAT_VERSION:
@@ -170,40 +171,40 @@ def _whole(folder: Path, tell: Callable[[str], None]) -> Iterator[tuple[Path, Po
             elif description["sha256"] != _checksum(path.name, content):
                 fault = "is damaged (its checksum differs)"
             else:
-                yield path, _position(path.name), content
+                yield path, _parse_position(path.name), content
                 continue
         except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
             fault = f"is incomplete ({type(error).__name__}: {_first_line(error)})"
-        tell(_passed_over(path, fault))
+        log(_describe_fault(path, fault))
 
 
-def _passed_over(path: Path, fault: str) -> str:
+def _describe_fault(path: Path, fault: str) -> str:
     return f"{path}: {fault}; falling back to the one before it"
 
 
 def _first_line(error: Exception) -> str:
-    """Of PyTorch's messages, which go on for paragraphs."""
-    return one_line(str(error).partition("\n")[0][:_LONGEST_REASON])
+    """Shorten PyTorch's messages, which are paragraphs long."""
+    return one_line(str(error).partition("\n")[0][:_MAX_REASON_LENGTH])
 
 
-def newest_position(folder: Path, tell: Callable[[str], None] = logger.debug) -> Position:
-    """Where a training would go on: the newest whole checkpoint's position, else the beginning."""
-    found = find_newest(folder, tell)
-    return found[0] if found else Position()
+def find_newest_position(folder: Path, log: Callable[[str], None] = logger.debug) -> Position:
+    """Return the position from which a training would resume; without a checkpoint, the start."""
+    newest = find_newest(folder, log)
+    return newest[0] if newest else Position()
 
 
 def _checksum(name: str, content: bytes) -> str:
-    """Of a checkpoint's name, which tells its position, and its state."""
+    """Hash a checkpoint's state and its name, which contains its position."""
     return hashlib.sha256(name.encode() + b"\n" + content).hexdigest()
 
 
-def _position(name: str) -> Position:
+def _parse_position(name: str) -> Position:
     epoch, step = re.findall(r"\d+", name)
     return Position(int(epoch), int(step))
 
 
-def _folders(folder: Path) -> list[Path]:
-    """The checkpoints, newest first; unfinished ones have other names."""
+def _list_checkpoints(folder: Path) -> list[Path]:
+    """List the checkpoints, newest first; unfinished ones have other names."""
     if not folder.is_dir():
         return []
     return sorted((p for p in folder.iterdir() if _NAME.fullmatch(p.name)), reverse=True)

@@ -1,4 +1,4 @@
-"""The workers that train one model together, as the training loop sees them."""
+"""Exchange sums and decisions between the workers that train one model together."""
 
 from __future__ import annotations
 
@@ -8,48 +8,48 @@ from torch import Tensor, nn
 
 
 class Collective(Protocol):
-    """The workers that train one model together."""
+    """The collective operations of W workers that train one model together."""
 
     rank: int
     world_size: int
 
     def wrap(self, model: nn.Module) -> nn.Module:
-        """The model as a training step calls it, gradients averaged over workers."""
+        """Return the model for training steps, which averages gradients over workers."""
 
-    def all_reduce(self, totals: Tensor) -> Tensor:
-        """The sum of every worker's totals."""
+    def all_reduce(self, sums: Tensor) -> Tensor:
+        """Return the total of every worker's sums, of the same shape."""
 
     def average_buffers(self, model: nn.Module) -> None:
-        """Give every worker the mean of all workers' batch-norm statistics."""
+        """Set every worker's batch-norm statistics to their mean over all workers."""
 
     def all_gather(self, numbers: Tensor) -> Tensor:
-        """Every worker's numbers (n,), as rows of (W, n)."""
+        """Return every worker's numbers (n,) as rows (W, n)."""
 
-    def broadcast(self, wish: bool) -> bool:
-        """What the first worker wishes."""
+    def broadcast(self, decision: bool) -> bool:
+        """Return the first worker's decision on every worker."""
 
 
 class SingleProcess:
-    """Training alone: nothing to share."""
+    """The collective of one process: nothing to exchange."""
 
     rank = 0
     world_size = 1
 
     def wrap(self, model: nn.Module) -> nn.Module:
-        """The model itself."""
+        """Return the model itself."""
         return model
 
-    def all_reduce(self, totals: Tensor) -> Tensor:
-        """The totals themselves."""
-        return totals
+    def all_reduce(self, sums: Tensor) -> Tensor:
+        """Return the sums themselves."""
+        return sums
 
     def average_buffers(self, model: nn.Module) -> None:
-        """Nothing to do."""
+        """Do nothing."""
 
     def all_gather(self, numbers: Tensor) -> Tensor:
-        """The numbers, as the only row."""
+        """Return the numbers as the only row, (1, n)."""
         return numbers.unsqueeze(0)
 
-    def broadcast(self, wish: bool) -> bool:
-        """The wish itself."""
-        return wish
+    def broadcast(self, decision: bool) -> bool:
+        """Return the decision itself."""
+        return decision

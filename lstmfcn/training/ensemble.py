@@ -1,10 +1,9 @@
-"""Several trained networks as one model.
+"""Combine several trained networks into one model, an ensemble.
 
 Lakshminarayanan, Pritzel and Blundell (2017), "Simple and Scalable Predictive Uncertainty
-Estimation using Deep Ensembles": networks that differ by initial weights and order of rows, and
-here perhaps by what they see of a series (`lstmfcn.model.input_view`).
-Their logits are averaged, not their probabilities, so that a logit of the ensemble remains a sum
-over the parts of its members.
+Estimation using Deep Ensembles": the networks differ in initial weights and in the order of rows,
+and optionally in their input view (`lstmfcn.model.input_view`). Logits are averaged, not
+probabilities, so that a logit of the ensemble is still a sum of explainable terms.
 """
 
 from __future__ import annotations
@@ -21,7 +20,7 @@ from lstmfcn.training.batches import Batch
 from lstmfcn.training.loop import evaluate
 
 _PREFIX = "members."
-"""What the names of weights begin with (`lstmfcn.model.network.Ensemble`)."""
+"""Prefix of the weights' names (`lstmfcn.model.network.Ensemble`)."""
 
 
 def combine_members(
@@ -29,12 +28,12 @@ def combine_members(
     hyperparameters: Hyperparameters,
     batches: Mapping[str, Iterable[Batch]],
 ) -> Artifact:
-    """The model whose members were trained.
+    """Build the ensemble's model from its trained members, and compute its metrics.
 
     Args:
-        members: of the same schema and scaler.
-        hyperparameters: of the ensemble.
-        batches: scaled rows that it is judged by, under ``train`` and ``valid``.
+        members: models with the same schema and scaler.
+        hyperparameters: hyperparameters of the ensemble.
+        batches: scaled rows to evaluate it on, by purpose: ``train`` and ``valid``.
     """
     first = members[0]
     weights = {
@@ -43,7 +42,7 @@ def combine_members(
         for name, tensor in member.weights.items()
     }
     ensemble = replace(first, hyperparameters=hyperparameters, weights=weights)
-    network, task = ensemble.network(), make_task(first.schema)
+    network, task = ensemble.build_network(), make_task(first.schema)
     metrics = {"epoch": max(member.metrics["epoch"] for member in members)}
     for purpose, rows in batches.items():
         metrics |= evaluate(network, task, rows).metrics(purpose, task)
@@ -53,7 +52,7 @@ def combine_members(
 
 
 def member_weights(weights: Mapping[str, Tensor], members: int) -> list[dict[str, Tensor]]:
-    """The weights of each member, out of those of an ensemble."""
+    """Split the weights of an ensemble into those of each member."""
     return [
         {
             name.removeprefix(f"{_PREFIX}{k}."): tensor

@@ -1,4 +1,4 @@
-"""Train on arrays, in this process and without Ray."""
+"""Train on arrays in memory, in this process and without Ray."""
 
 from __future__ import annotations
 
@@ -35,25 +35,24 @@ def train_arrays(
     report: Report = lambda _: None,
     columns: Sequence[str] | None = None,
 ) -> Artifact:
-    """What ``lstmfcn train`` makes of shards with these rows, by one worker on the CPU.
+    """Train a model as ``lstmfcn train`` does on shards with these rows, with one CPU worker.
 
     Args:
         train: training rows, in the order of the shards.
-        hyperparameters: of the model and its training; the task must be multiclass.
-        validation: rows that decide which epoch is kept, the training loss does without them; and
-            that the temperature is fitted on.
+        hyperparameters: hyperparameters of the model and its training; the task must be multiclass.
+        validation: rows that select the best epoch and fit the temperature; without them, the
+            training loss selects the best epoch.
         report: called with each epoch's metrics.
-        columns: names of the values, one channel after the other, of which the channels are read
-            off as those of shards are; by default those of `value_names`.
+        columns: names of the values, one channel after the other, from which the channels are
+            parsed as for shards; by default those of `value_names`.
 
     Raises:
-        HyperparameterError: they ask for what needs validation rows, and there are none; or for
-            batches of one row.
-        DataError: a row without any value, where values may be missing; only one class; several
-            channels of one timepoint, which are likely swapped axes.
+        HyperparameterError: a step after training needs validation rows, or batches have one row.
+        DataError: a row has no value at all; there is only one class; or there are several channels
+            of one timepoint, which are probably swapped axes.
         TrainingError: the loss is no longer finite.
     """
-    hyperparameters.refuse_fitting(validation is not None)
+    hyperparameters.validate_post_training(validation is not None)
     values, names = train
     refuse_small_batches(batch_size_for(hyperparameters.batch_size, len(names)), world_size=1)
     if columns is None:
@@ -66,29 +65,31 @@ def train_arrays(
         ["y", *columns], "multiclass", missing=hyperparameters.missing
     )
     schema = schema.with_classes(sorted(set(names.tolist())))
-    scaler = Scaler.fit(hyperparameters.scaling, _flat(values), schema.n_channels)
-    rows = _rows(train, schema, scaler)
-    held_out = _rows(validation, schema, scaler) if validation else None
-    watched = EvaluationLoader(held_out) if held_out else None
+    scaler = Scaler.fit(hyperparameters.scaling, _flatten(values), schema.n_channels)
+    train_rows = _encode(train, schema, scaler)
+    validation_rows = _encode(validation, schema, scaler) if validation else None
+    validation_batches = EvaluationLoader(validation_rows) if validation_rows else None
 
-    def trained(member: Hyperparameters) -> Artifact:
-        training, task, batches = set_up(rows, schema, member)
-        fit(training, task, batches, watched, member, report)
+    def train_member(member: Hyperparameters) -> Artifact:
+        training, task, batches = set_up(train_rows, schema, member)
+        fit(training, task, batches, validation_batches, member, report)
         return Artifact(member, schema, scaler, training.best_weights, training.best)
 
-    members = [trained(member) for member in hyperparameters.of_members()]
+    members = [train_member(member) for member in hyperparameters.split_into_members()]
     artifact = members[0]
     if len(members) > 1:
-        judged = {"train": EvaluationLoader(rows)} | ({"valid": watched} if watched else {})
-        artifact = combine_members(members, hyperparameters, judged)
-    return calibrate(artifact, held_out) if held_out else artifact
+        batches = {"train": EvaluationLoader(train_rows)}
+        if validation_batches:
+            batches["valid"] = validation_batches
+        artifact = combine_members(members, hyperparameters, batches)
+    return calibrate(artifact, validation_rows) if validation_rows else artifact
 
 
-def _rows(labelled: Labelled, schema: SeriesSchema, scaler: Scaler) -> Dataset:
+def _encode(labelled: Labelled, schema: SeriesSchema, scaler: Scaler) -> Dataset:
     values, names = labelled
-    schema.refuse_empty_rows(_flat(values), RowOrigin())
-    return Dataset(scaler.transform(_flat(values)), schema.encode_names(names.tolist()))
+    schema.refuse_empty_rows(_flatten(values), RowOrigin())
+    return Dataset(scaler.transform(_flatten(values)), schema.encode_names(names.tolist()))
 
 
-def _flat(values: FloatArray) -> FloatArray:
+def _flatten(values: FloatArray) -> FloatArray:
     return values.reshape(len(values), -1)

@@ -1,10 +1,10 @@
 """The training loop: fit → train_epoch → train_step, and evaluate.
 
-Plain PyTorch. Batches, the report of an epoch, checkpoints and the other workers are arguments, so
-the loop runs the same under Ray Train, in a tuning trial and in a test.
+Plain PyTorch. Batches, the callback for each epoch, checkpoints and the other workers are
+arguments, so the loop runs the same under Ray Train, in a tuning trial and in a test.
 
-Nothing random outlives a step: the order of rows follows from seed and epoch, dropout from seed,
-epoch, step and worker. A training that goes on from a checkpoint therefore gives the same weights,
+No random state outlives a step: the order of rows depends on seed and epoch, dropout on seed,
+epoch, step and worker. A training that resumes from a checkpoint therefore gives the same weights,
 bit for bit, as one that was never interrupted.
 """
 
@@ -13,13 +13,12 @@ from __future__ import annotations
 import hashlib
 import math
 import time
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable
 
 import torch
 from torch import Tensor, nn
 
-from lstmfcn.errors import OutputError, TrainingError
+from lstmfcn.errors import OutputError, RunInterruptedError, TrainingError
 from lstmfcn.hyperparameters import Hyperparameters, PrecisionName
 from lstmfcn.model.layers import BatchNorm
 from lstmfcn.model.task import MetricSums, Task
@@ -30,8 +29,8 @@ from lstmfcn.training.metrics_log import EpochMetrics
 from lstmfcn.training.optim import Adam, learning_rate
 from lstmfcn.training.state import TrainState
 
-_STEPS_BETWEEN_LOOKS = 16
-"""Steps after which workers look whether a checkpoint is due; they must agree, which costs time."""
+_STEPS_BETWEEN_CHECKS = 16
+"""Steps between checks whether a checkpoint is due; the workers must agree, which takes time."""
 
 Report = Callable[[EpochMetrics], None]
 
@@ -45,27 +44,27 @@ def fit(
     report: Report,
     checkpoints: Checkpoints | None = None,
 ) -> None:
-    """Train for all epochs that are left, and keep the best.
+    """Train for all remaining epochs, and keep the weights of the best one.
 
     Args:
-        training: where it begins, the same on every worker; left with the last epoch's weights and
-            those of the best one.
-        task: loss and counts.
-        batches: this worker's batches of any epoch.
-        validation: this worker's share of the validation rows; None where there are none.
-        hyperparameters: lr, epochs, precision and seed apply here.
-        report: called once an epoch with its metrics, the same on every worker.
-        checkpoints: where the state is written, on a clock and at the end.
+        training: the state to start from, the same on every worker; afterwards it has the weights
+            of the last epoch and of the best one.
+        task: computes loss and accuracy.
+        batches: returns this worker's batches of an epoch.
+        validation: this worker's share of the validation rows; None without validation.
+        hyperparameters: lr, schedule, epochs, precision and seed apply here.
+        report: called after each epoch with its metrics, the same on every worker.
+        checkpoints: where the state is saved, at intervals and at the end; None saves nothing.
 
     Raises:
         TrainingError: the loss is no longer finite.
-        OutputError: a checkpoint cannot be written, or workers see different ones.
-        RunInterruptedError: training is to stop, and can go on from its last checkpoint.
+        OutputError: a checkpoint cannot be written, or the workers see different ones.
+        RunInterruptedError: the user asked to stop; the run resumes from its last checkpoint.
     """
     model, workers = training.model, training.workers
-    _refuse_different_starts(training)
+    _refuse_different_positions(training)
     if checkpoints:
-        training.stop_if_asked(checkpoints)
+        _raise_if_stopping(training, checkpoints)
     training.precision = choose_precision(hyperparameters.precision, training.device)
     step_model = workers.wrap(model)
     while training.position.epoch < hyperparameters.epochs:
@@ -89,8 +88,11 @@ def fit(
         _refuse_divergence(metrics)
         training.finish_epoch(metrics)
         report(metrics)
-        if checkpoints and workers.broadcast(checkpoints.due() or epoch == hyperparameters.epochs):
+        if checkpoints and workers.broadcast(
+            checkpoints.is_due() or epoch == hyperparameters.epochs
+        ):
             training.save(checkpoints)
+            _raise_if_stopping(training, checkpoints)
 
 
 def train_epoch(
@@ -101,9 +103,9 @@ def train_epoch(
     seed: int,
     checkpoints: Checkpoints | None = None,
 ) -> MetricSums:
-    """The rest of an epoch: a step a batch. Totals are over all workers' rows, as trained on."""
+    """Train on the remaining batches of an epoch; returns the sums over all workers' rows."""
     workers = training.workers
-    if not step_model.training:  # it goes through all modules
+    if not step_model.training:  # train() visits every module, which takes time
         step_model.train()
     started = time.perf_counter() - training.seconds
     epoch, first = training.position.epoch + 1, training.position.step
@@ -112,11 +114,12 @@ def train_epoch(
         training.sums += train_step(
             step_model, task, training.optimizer, batch, training.precision, workers.world_size
         )
-        looks = checkpoints is not None and step % _STEPS_BETWEEN_LOOKS == 0
-        if checkpoints and looks and workers.broadcast(checkpoints.due()):
+        checks = checkpoints is not None and step % _STEPS_BETWEEN_CHECKS == 0
+        if checkpoints and checks and workers.broadcast(checkpoints.is_due()):
             training.position, training.taken = Position(epoch - 1, step), batch.taken
             training.seconds = time.perf_counter() - started
             training.save(checkpoints)
+            _raise_if_stopping(training, checkpoints)
     return MetricSums(*workers.all_reduce(training.sums).tolist())
 
 
@@ -128,30 +131,30 @@ def train_step(
     precision: PrecisionName,
     world_size: int,
 ) -> Tensor:
-    """Forward, backward, update. Returns the batch's sums (loss, right, exact, rows), (4,).
+    """Forward, backward, update. Returns the batch's sums (loss, correct, exact, rows), (4,).
 
-    The gradient is that of the mean loss over the global batch: each worker's sum is divided by the
-    global number of rows, and multiplied by the number of workers that DDP's average divides by.
+    The gradient is that of the mean loss over the global batch: each worker divides its sum by the
+    global number of rows, and multiplies it by the number of workers, as DDP averages over workers.
     """
     if not len(batch.x):
         return _step_without_rows(model, optimizer, batch.x)
-    with autocast(precision, batch.x.device):
+    with torch.autocast(batch.x.device.type, torch.bfloat16, enabled=precision == "bf16"):
         logits = model(batch.x)
     logits = logits.float()
     loss = task.loss_sum(logits, batch.targets)
     optimizer.zero_grad()
     torch.autograd.backward(loss * (world_size / batch.n_rows_global))
     optimizer.step()
-    return _sums(task, logits.detach(), loss.detach(), batch.targets)
+    return _compute_sums(task, logits.detach(), loss.detach(), batch.targets)
 
 
 def _step_without_rows(model: nn.Module, optimizer: Adam, x: Tensor) -> Tensor:
-    """Take part in the other workers' step with a gradient of zero, and no batch statistics.
+    """Join the other workers' step with a gradient of zero and without batch statistics.
 
-    An epoch that goes on with more workers may end with fewer rows than there are workers.
+    An epoch that resumes with more workers may end with fewer rows than there are workers.
     """
     norms = [module for module in model.modules() if isinstance(module, BatchNorm)]
-    for norm in norms:  # not the whole model: cuDNN computes no gradients of an LSTM in evaluation
+    for norm in norms:  # not the whole model: cuDNN has no LSTM gradients in evaluation mode
         norm.eval()
     optimizer.zero_grad()
     torch.autograd.backward(0.0 * model(x.new_zeros(1, x.shape[1])).sum())
@@ -165,39 +168,32 @@ def _step_without_rows(model: nn.Module, optimizer: Adam, x: Tensor) -> Tensor:
 def evaluate(
     model: nn.Module, task: Task, batches: Iterable[Batch], workers: Collective | None = None
 ) -> MetricSums:
-    """Totals over the batches of all workers, in evaluation mode and fp32."""
+    """Return loss and accuracy sums over all workers' batches, in evaluation mode and fp32."""
     model.eval()
     device = next(model.parameters()).device
     sums = torch.zeros(4, dtype=torch.float64, device=device)
     for batch in batches:
         logits = model(batch.x)
-        sums += _sums(task, logits, task.loss_sum(logits, batch.targets), batch.targets)
+        sums += _compute_sums(task, logits, task.loss_sum(logits, batch.targets), batch.targets)
     return MetricSums(*(workers or SingleProcess()).all_reduce(sums).tolist())
 
 
-def choose_precision(wanted: PrecisionName, device: torch.device) -> PrecisionName:
-    """Resolve ``auto``: bf16 where the device computes in it natively, else fp32."""
-    if wanted != "auto":
-        return wanted
+def choose_precision(requested: PrecisionName, device: torch.device) -> PrecisionName:
+    """Resolve ``auto``: bf16 where the device has instructions for it, else fp32."""
+    if requested != "auto":
+        return requested
     if device.type == "cuda":
         return "bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "fp32"
     capabilities = torch.cpu.get_capabilities()
-    gains = capabilities.get("avx512_bf16") or capabilities.get("amx_bf16")
-    return "bf16" if device.type == "cpu" and gains else "fp32"
-
-
-@contextmanager
-def autocast(precision: PrecisionName, device: torch.device) -> Iterator[None]:
-    """Run matrix products and convolutions in bf16 where that is the precision."""
-    with torch.autocast(device.type, torch.bfloat16, enabled=precision == "bf16"):
-        yield
+    has_bf16 = capabilities.get("avx512_bf16") or capabilities.get("amx_bf16")
+    return "bf16" if device.type == "cpu" and has_bf16 else "fp32"
 
 
 def _seed_step(device: torch.device, name: str) -> None:
-    """Seed one step's dropout by the step's name.
+    """Seed the dropout of one step by the step's name.
 
-    Not by ``torch.manual_seed``, which without a GPU notes a call stack for each absent device,
-    every time, and keeps them all.
+    ``torch.manual_seed`` would record a call stack for each absent device at every step, and keep
+    them all.
     """
     seed = int.from_bytes(hashlib.blake2b(name.encode(), digest_size=4).digest())
     if device.type == "cuda":
@@ -206,21 +202,28 @@ def _seed_step(device: torch.device, name: str) -> None:
         torch.default_generator.manual_seed(seed)
 
 
-def _sums(task: Task, logits: Tensor, loss: Tensor, targets: Tensor) -> Tensor:
-    right_each = task.right(logits, targets)
-    right = exact = right_each.sum(dtype=torch.float64)
+def _compute_sums(task: Task, logits: Tensor, loss: Tensor, targets: Tensor) -> Tensor:
+    """Stack the sums that `MetricSums` holds: loss, correct, exact, rows; float64 (4,)."""
+    n_correct = task.n_correct(logits, targets)
+    correct = exact = n_correct.sum(dtype=torch.float64)
     if task.targets_per_row > 1:
-        exact = (right_each == task.targets_per_row).sum(dtype=torch.float64)
-    return torch.stack([loss.double(), right, exact, torch.full_like(right, len(targets))])
+        exact = (n_correct == task.targets_per_row).sum(dtype=torch.float64)
+    return torch.stack([loss.double(), correct, exact, torch.full_like(correct, len(targets))])
 
 
-def _refuse_different_starts(training: TrainState) -> None:
+def _raise_if_stopping(training: TrainState, checkpoints: Checkpoints) -> None:
+    """Stop every worker where the user asked for it; call only right after a checkpoint."""
+    if training.workers.broadcast(checkpoints.stop_requested()):
+        raise RunInterruptedError(f"stopped after {training.position}", resumable=True)
+
+
+def _refuse_different_positions(training: TrainState) -> None:
     position = torch.tensor(training.position, device=training.device)
     positions = training.workers.all_gather(position)
     if not bool((positions == positions[0]).all()):
         raise OutputError(
             f"workers see checkpoints at {[str(Position(*p)) for p in positions.tolist()]}; "
-            "--output must be storage that all of them share"
+            "--output must be on storage that all workers share"
         )
 
 
@@ -229,5 +232,5 @@ def _refuse_divergence(metrics: EpochMetrics) -> None:
         if name in metrics and not math.isfinite(metrics[name]):
             raise TrainingError(
                 f"{name} became {metrics[name]} in epoch {metrics['epoch']}; try a smaller --lr, "
-                "or look for values far larger than the others"
+                "or look for values that are far larger than the others"
             )

@@ -1,4 +1,4 @@
-"""``metrics.jsonl``: one line an epoch, written by the first worker, followed by the driver."""
+"""Write and read ``metrics.jsonl``, which has one line per epoch."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ _POLL_INTERVAL_S = 0.25
 
 
 class MetricsWriter:
-    """Appends each epoch's metrics to the file as they come.
+    """Appends each epoch's metrics to the file.
 
     Args:
-        path: the file. What it says of epochs after the last one done is removed: they are trained
-            once more.
-        epochs_done: the epochs that the training goes on from.
+        path: the file.
+        epochs_done: finished epochs of the run that resumes; lines of later epochs are removed,
+            because those epochs are trained again.
     """
 
     def __init__(self, path: Path, epochs_done: int = 0) -> None:
@@ -44,10 +44,10 @@ class MetricsWriter:
             self._file.close()
 
     def __call__(self, metrics: EpochMetrics) -> None:
-        """Write one line, at once.
+        """Write one line and flush it.
 
         Raises:
-            OutputError: it cannot be written.
+            OutputError: the file cannot be written.
         """
         if self._file is None:
             return
@@ -57,18 +57,19 @@ class MetricsWriter:
 
 
 def read_metrics(path: Path) -> list[EpochMetrics]:
-    """Every epoch's metrics, in order; a last line that was cut off is left out."""
+    """Read every epoch's metrics, in order; an incomplete last line is ignored."""
     *lines, _ = path.read_text(encoding="utf-8").split("\n")
     return [json.loads(line) for line in lines]
 
 
 def mean_metrics(histories: Sequence[Sequence[EpochMetrics]]) -> list[EpochMetrics]:
-    """The means over an ensemble's members, epoch by epoch; of a single history, itself."""
+    """Average the metrics of an ensemble's members, epoch by epoch."""
     if len(histories) == 1:
         return list(histories[0])
     return [
-        {name: fmean(each[name] for each in same) for name in same[0]} | {"epoch": epoch}
-        for epoch, same in enumerate(zip(*histories, strict=True), start=1)
+        {name: fmean(metrics[name] for metrics in members) for name in members[0]}
+        | {"epoch": epoch}
+        for epoch, members in enumerate(zip(*histories, strict=True), start=1)
     ]
 
 
@@ -76,10 +77,16 @@ def mean_metrics(histories: Sequence[Sequence[EpochMetrics]]) -> list[EpochMetri
 def tail_metrics(
     path: Path, show: Callable[[EpochMetrics], None], epochs_shown: int = 0
 ) -> Iterator[None]:
-    """Call ``show`` once for each later epoch that the file speaks of, while this block runs."""
+    """Call ``show`` with the metrics of each new epoch in the file, while this block runs.
+
+    Args:
+        path: the file, which need not exist yet.
+        show: called in a thread, once per epoch.
+        epochs_shown: epochs to skip, because they were shown before.
+    """
     finished = threading.Event()
     arguments = (path, show, epochs_shown, finished)
-    follower = threading.Thread(target=_follow, args=arguments, daemon=True)
+    follower = threading.Thread(target=_poll_file, args=arguments, daemon=True)
     follower.start()
     try:
         yield
@@ -88,19 +95,19 @@ def tail_metrics(
         follower.join()
 
 
-def _follow(
+def _poll_file(
     path: Path, show: Callable[[EpochMetrics], None], shown: int, finished: threading.Event
 ) -> None:
-    """The file is replaced where training goes on from a checkpoint: then it is read anew."""
-    rest, position, inode, last_look = b"", 0, 0, False
-    while not last_look:
-        last_look = finished.wait(_POLL_INTERVAL_S)
+    """Show new lines; when a resumed training replaces the file, read it from the start."""
+    rest, position, inode, is_last = b"", 0, 0, False
+    while not is_last:
+        is_last = finished.wait(_POLL_INTERVAL_S)
         if not path.exists():
             continue
         with path.open("rb") as file:
-            now = os.fstat(file.fileno()).st_ino
-            if now != inode:
-                rest, position, inode = b"", 0, now
+            current_inode = os.fstat(file.fileno()).st_ino
+            if current_inode != inode:
+                rest, position, inode = b"", 0, current_inode
             file.seek(position)
             rest += file.read()
             position = file.tell()

@@ -1,16 +1,16 @@
-"""The folder that a training writes: what is in it, who may write there, and what it was asked for.
+"""Manage the folder that a training writes: its files, its lock and its configuration.
 
-============================  =====================================================================
-``model/``                    the kept epoch's model
-``metrics.jsonl``             a line an epoch
-``learning_curve.png``        drawn at the end
-``run.json``                  what was asked for, to go on from after an interruption
-``checkpoints/``              the newest two
-``members/NN/``               for an ensemble: model, metrics and checkpoints of each member
-``tensorboard/``, ``mlflow.json``  with ``--track``: event files; the runs in MLflow
-``.rows/``, ``.lock``         only while the training runs
-``.stop``                     asks the workers to write a checkpoint and stop
-============================  =====================================================================
+==================================  ===============================================================
+``model/``                          the best epoch's model
+``metrics.jsonl``                   one line per epoch
+``learning_curve.png``              drawn at the end
+``run.json``                        the configuration of the run, which ``--resume`` reads
+``checkpoints/``                    the newest two
+``members/NN/``                     for an ensemble: model, metrics and checkpoints of each member
+``tensorboard/``, ``mlflow.json``   with ``--track``: event files; the ids of the runs in MLflow
+``.rows/``, ``.lock``               only while the training runs
+``.stop``                           asks the workers to write a checkpoint and stop
+==================================  ===============================================================
 """
 
 from __future__ import annotations
@@ -36,42 +36,38 @@ from lstmfcn.storage.files import (
     read_regular,
     refusing_write_errors,
 )
-from lstmfcn.training.checkpoints import Position, newest_position
-
-_MOST_BYTES = 1 << 20
-"""Of a file."""
+from lstmfcn.training.checkpoints import Position, find_newest_position
 
 TrackerName = Literal["tensorboard", "mlflow"]
 
-
 MODEL, CHECKPOINTS, MEMBERS = "model", "checkpoints", "members"
-
 METRICS, CURVE, RUN = "metrics.jsonl", "learning_curve.png", "run.json"
-
 TENSORBOARD, MLFLOW = "tensorboard", "mlflow.json"
+ROWS, STOP = ".rows", ".stop"
 
 _SIGNS_OF_A_RUN = (MODEL, METRICS, RUN, CHECKPOINTS, MEMBERS, TENSORBOARD, MLFLOW)
 
 RUN_FILES = (*_SIGNS_OF_A_RUN, CURVE)
-"""What a run leaves in its folder."""
-
-ROWS, STOP = ".rows", ".stop"
+"""The files and folders that a run leaves in its folder."""
 
 _LOCK = ".lock"
 
-_MOST_TRIES = 20
+_MAX_BYTES = 1 << 20
+"""Size limit of a JSON record."""
+
+_MAX_LOCK_ATTEMPTS = 20
 
 _MAY_CHANGE = {"epochs"}
-"""Hyperparameters that may differ when a run goes on: more epochs are just more of the same."""
+"""Hyperparameters that may differ when a run resumes."""
 
 logger = logging.getLogger(__name__)
 
 _Arguments = Annotated[tuple[str, ...], BeforeValidator(as_arguments)]
-"""Data arguments; a record of a run with one has it as a text where it was written before."""
+"""Data arguments; older records have a single one as a plain string."""
 
 
 class JsonRecord(BaseModel):
-    """A model with a file of its own in a folder."""
+    """A pydantic model that has a JSON file of its own in a folder."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -81,21 +77,21 @@ class JsonRecord(BaseModel):
         """Write the file.
 
         Raises:
-            OutputError: it cannot be written.
+            OutputError: the file cannot be written.
         """
         with atomic_write(folder / self.file_name) as path:
             path.write_text(self.model_dump_json(indent=2) + "\n", encoding="utf-8")
 
     @classmethod
     def load(cls, folder: Path) -> Self | None:
-        """The record in a folder; None where there is none.
+        """Read the record of a folder; None if it has none.
 
         Raises:
-            OutputError: there is one, but it cannot be read.
+            OutputError: the file cannot be read, or its content is invalid.
         """
         path = folder / cls.file_name
         try:
-            return cls.model_validate_json(read_regular(path, _MOST_BYTES))
+            return cls.model_validate_json(read_regular(path, _MAX_BYTES))
         except FileNotFoundError:
             return None
         except ValidationError as error:
@@ -107,33 +103,33 @@ class JsonRecord(BaseModel):
 
 
 def refuse_changes(
-    known: BaseModel, given: BaseModel, may_change: Set[str] = frozenset()
+    recorded: BaseModel, requested: BaseModel, may_change: Set[str] = frozenset()
 ) -> dict[str, object]:
-    """Refuse what was given and is not what the run to resume has.
+    """Check that the user's options are those of the run to resume.
 
     Args:
-        known: what the run has.
-        given: the fields that are set were given.
+        recorded: the options of the run.
+        requested: the user's options; only the fields that are set count.
         may_change: fields that may differ.
 
     Returns:
-        Those of them that were given.
+        The requested values of the fields that may differ.
 
     Raises:
         HyperparameterError: another field differs; names it.
     """
-    for name in sorted(given.model_fields_set - may_change):
-        theirs, ours = getattr(known, name), getattr(given, name)
-        if theirs != ours:
+    for name in sorted(requested.model_fields_set - may_change):
+        old, new = getattr(recorded, name), getattr(requested, name)
+        if old != new:
             raise HyperparameterError(
-                f"{to_flag(name)}: found {shown(ours)}, the run to resume has {shown(theirs)}; "
+                f"{to_flag(name)}: found {shown(new)}, the run to resume has {shown(old)}; "
                 "leave the flag out, or name another --output"
             )
-    return {name: getattr(given, name) for name in may_change & given.model_fields_set}
+    return {name: getattr(requested, name) for name in may_change & requested.model_fields_set}
 
 
 class RunConfig(JsonRecord):
-    """What was asked for, and the fingerprint of the training rows."""
+    """The configuration of a run, and a checksum of its training rows."""
 
     file_name = RUN
 
@@ -144,66 +140,65 @@ class RunConfig(JsonRecord):
     train_sha256: str = ""
     track: tuple[TrackerName, ...] = ()
 
-    def resumed_with(self, given: Hyperparameters) -> Hyperparameters:
-        """The run's hyperparameters, with more epochs where they were given.
+    def apply_resume_changes(self, requested: Hyperparameters) -> Hyperparameters:
+        """Return the run's hyperparameters, with the requested number of epochs if there is one.
 
         Raises:
-            HyperparameterError: something else was given that is not what the run has.
+            HyperparameterError: another hyperparameter differs from the run's.
         """
-        changes = refuse_changes(self.hyperparameters, given, _MAY_CHANGE)
+        changes = refuse_changes(self.hyperparameters, requested, _MAY_CHANGE)
         return self.hyperparameters.model_copy(update=changes)
 
     def refuse_other_rows(self, train_sha256: str, file: str) -> None:
-        """Refuse training rows that are not those that the run began with.
+        """Check that the training rows are those that the run began with.
 
         Raises:
-            DataError: they differ.
+            DataError: the rows differ.
         """
         if self.train_sha256 not in ("", train_sha256):
             raise DataError(
-                "other training rows than the run to resume began with",
-                "give it the same rows in the same order, or name another --output",
+                "training rows that differ from those of the run to resume",
+                "give the same rows in the same order, or name another --output",
                 file=file,
             )
 
 
 @contextmanager
-def run_folder(folder: Path, replaced: Iterable[str] = ()) -> Iterator[None]:
-    """Make a folder and hold it for one training; the hold ends with the process, however it ends.
+def hold_run_folder(folder: Path, replaced: Iterable[str] = ()) -> Iterator[None]:
+    """Create a folder and lock it for one training; the lock ends with the process.
 
-    What is of use only while the training runs is removed at the end, and so is the folder where
-    nothing else came into it.
+    Temporary files are removed at the end, and the folder too if it is empty then.
 
     Args:
-        folder: of the run.
+        folder: the folder of the run.
         replaced: files and folders of an earlier run, which are removed first.
 
     Raises:
-        OutputError: another training holds it, or it cannot be written to.
+        OutputError: another training holds the lock, or the folder cannot be written to.
     """
-    lock = _lock(folder)
+    lock = _acquire_lock(folder)
     try:
-        _remove_passing(folder)
+        _remove_temporary_files(folder)
         _remove(folder, replaced)
         yield
     finally:
-        _remove_passing(folder)
+        _remove_temporary_files(folder)
         (folder / _LOCK).unlink(missing_ok=True)
         os.close(lock)
-        with suppress(OSError):  # it holds something, of this training or of the next one
+        with suppress(OSError):  # not empty: files of this training or of the next one
             folder.rmdir()
 
 
-def _lock(folder: Path) -> int:
-    """Make the folder, and hold its lock's file; returns the descriptor that holds it.
+def _acquire_lock(folder: Path) -> int:
+    """Create the folder and lock its lock file; returns the file descriptor of the lock.
 
-    Whoever ends removes the file, and perhaps the folder. What was opened here before that is no
-    lock of anybody's: then this process begins again.
+    A training that ends removes the lock file, and perhaps the folder. If that happens between
+    opening and locking, the lock is void, and this process tries again.
 
     Raises:
-        OutputError: another training holds it, or it cannot be written to.
+        OutputError: another training holds the lock, or the folder cannot be written to.
     """
-    for _ in range(_MOST_TRIES):
+    for _ in range(_MAX_LOCK_ATTEMPTS):
         try:
             make_folder(folder)
             lock = os.open(folder / _LOCK, os.O_RDWR | os.O_CREAT, 0o644)
@@ -217,7 +212,9 @@ def _lock(folder: Path) -> int:
                 return lock
         except BlockingIOError as error:
             os.close(lock)
-            raise OutputError(f"{folder}: another training runs there; let it end first") from error
+            raise OutputError(
+                f"{folder}: another training is running there; wait until it ends"
+            ) from error
         except FileNotFoundError:
             os.close(lock)
         except OSError as error:
@@ -225,29 +222,29 @@ def _lock(folder: Path) -> int:
             raise OutputError(f"{folder}: cannot be locked ({error.strerror})") from error
         else:
             os.close(lock)
-    raise OutputError(f"{folder}: cannot be written to (a file in it does not stay there)")
+    raise OutputError(f"{folder}: cannot be written to (files in it disappear)")
 
 
-def member_folders(folder: Path, members: int) -> list[Path]:
-    """Where each member of an ensemble is trained; a single network, in the run's own folder."""
+def list_member_folders(folder: Path, members: int) -> list[Path]:
+    """List the folder of each ensemble member; a single network uses the run's own folder."""
     if members == 1:
         return [folder]
     return [folder / MEMBERS / f"{k:02d}" for k in range(members)]
 
 
-def run_position(
-    folder: Path, members: int, tell: Callable[[str], None] = logger.debug
+def find_run_position(
+    folder: Path, members: int, log: Callable[[str], None] = logger.debug
 ) -> Position:
-    """Where a run would go on: of an ensemble, its member that is least far."""
-    folders = member_folders(folder, members)
-    return min(newest_position(path / CHECKPOINTS, tell) for path in folders)
+    """Return the position from which a run would resume; for an ensemble, its slowest member's."""
+    folders = list_member_folders(folder, members)
+    return min(find_newest_position(path / CHECKPOINTS, log) for path in folders)
 
 
-def refuse_used(folder: Path) -> None:
-    """Refuse a folder that holds a run already.
+def refuse_existing_run(folder: Path) -> None:
+    """Check that a folder does not hold a run yet.
 
     Raises:
-        OutputError: names what was found.
+        OutputError: it does; names a file of that run.
     """
     for name in _SIGNS_OF_A_RUN:
         if exists(folder / name):
@@ -258,7 +255,7 @@ def refuse_used(folder: Path) -> None:
 
 
 def _remove(folder: Path, names: Iterable[str]) -> None:
-    """Remove files and folders of a folder, where they are there."""
+    """Remove files and folders of these names, if they exist."""
     for name in names:
         path = folder / name
         with refusing_write_errors(path):
@@ -268,7 +265,7 @@ def _remove(folder: Path, names: Iterable[str]) -> None:
                 path.unlink(missing_ok=True)
 
 
-def _remove_passing(folder: Path) -> None:
-    """Remove what is of use only while a training runs; one that was killed leaves it behind."""
+def _remove_temporary_files(folder: Path) -> None:
+    """Remove files that only a running training needs; a killed one leaves them behind."""
     shutil.rmtree(folder / ROWS, ignore_errors=True)
     (folder / STOP).unlink(missing_ok=True)

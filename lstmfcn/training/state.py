@@ -1,4 +1,4 @@
-"""What a training starts with, and all that changes while a model is trained."""
+"""Set up a training: the network, the optimiser and everything else that a checkpoint restores."""
 
 from __future__ import annotations
 
@@ -12,11 +12,10 @@ from torch import Tensor, nn
 from lstmfcn.data.batch_plan import batch_size_for
 from lstmfcn.data.dataset import Dataset
 from lstmfcn.data.schema import SeriesSchema
-from lstmfcn.errors import RunInterruptedError
 from lstmfcn.hyperparameters import Hyperparameters, PrecisionName
 from lstmfcn.model.network import LSTMFCN
-from lstmfcn.model.task import Task, class_weights, make_task
-from lstmfcn.training.batches import BatchLoader, Taken, WorkerContext, make_loader
+from lstmfcn.model.task import Task, compute_class_weights, make_task
+from lstmfcn.training.batches import BatchLoader, RowsTaken, WorkerContext, make_loader
 from lstmfcn.training.checkpoints import Checkpoints, Position, State
 from lstmfcn.training.collective import Collective, SingleProcess
 from lstmfcn.training.metrics_log import EpochMetrics
@@ -26,23 +25,23 @@ logger = logging.getLogger(__name__)
 
 
 class TrainState:
-    """All that changes while a model is trained, and how it is written to a checkpoint.
+    """Everything that changes while a model is trained; saves and restores checkpoints of it.
 
     Args:
-        model: on its device already.
-        lr: learning rate to begin with.
-        workers: who trains along; nobody by default.
-        weight_decay: of the optimiser.
+        model: the network, already on its device.
+        lr: initial learning rate.
+        workers: the workers that train the model together; by default this process alone.
+        weight_decay: weight decay of the optimiser.
 
     Attributes:
-        position: epochs done, and steps done in the one after them.
-        taken: what of the epoch that is not done these steps have trained on.
-        sums: this worker's totals over these steps.
+        position: finished epochs, and finished steps of the current epoch.
+        taken: rows of the current epoch that these steps have used.
+        sums: this worker's sums over these steps: loss, correct, exact, rows; float64 (4,).
         seconds: time spent on these steps.
-        losses: train_loss of the epochs done.
-        best: metrics of the epoch with the least loss so far; empty before the first.
-        best_weights: its weights, on the CPU.
-        precision: in which it is trained, once that has begun.
+        losses: train_loss of every finished epoch.
+        best: metrics of the best epoch so far; empty before the first epoch ends.
+        best_weights: weights of the best epoch, on the CPU.
+        precision: number format of the training; `lstmfcn.training.loop.fit` sets it.
     """
 
     def __init__(
@@ -55,7 +54,7 @@ class TrainState:
         self.model, self.workers = model, workers or SingleProcess()
         self.optimizer = Adam(model.parameters(), lr, weight_decay)
         self.device = next(model.parameters()).device
-        self.position, self.taken = Position(), Taken()
+        self.position, self.taken = Position(), RowsTaken()
         self.sums = torch.zeros(4, dtype=torch.float64, device=self.device)
         self.seconds = 0.0
         self.losses: list[float] = []
@@ -64,8 +63,8 @@ class TrainState:
         self.precision: PrecisionName = "fp32"
 
     def finish_epoch(self, metrics: EpochMetrics) -> None:
-        """Count the epoch, and keep its weights if its loss is the least."""
-        self.position, self.taken = Position(self.position.epoch + 1), Taken()
+        """Count the epoch, and copy its weights if its loss is the lowest so far."""
+        self.position, self.taken = Position(self.position.epoch + 1), RowsTaken()
         self.sums, self.seconds = torch.zeros_like(self.sums), 0.0
         self.losses.append(float(metrics["train_loss"]))
         if not self.best or selection_loss(metrics) < selection_loss(self.best):
@@ -79,11 +78,10 @@ class TrainState:
                 self.best_weights[name].copy_(tensor)
 
     def save(self, checkpoints: Checkpoints) -> None:
-        """Write a checkpoint; every worker calls this, the first one writes.
+        """Write a checkpoint. Every worker must call this; the first one writes.
 
         Raises:
-            OutputError: it cannot be written.
-            RunInterruptedError: training is to stop; the checkpoint has been written.
+            OutputError: the checkpoint cannot be written.
         """
         buffers = self.workers.all_gather(self._buffers())
         sums = self.workers.all_reduce(self.sums.clone())
@@ -101,33 +99,23 @@ class TrainState:
                 "precision": self.precision,
             }
             checkpoints.save(self.position, state)
-        self.stop_if_asked(checkpoints)
-
-    def stop_if_asked(self, checkpoints: Checkpoints) -> None:
-        """Every worker calls this, where there is nothing that a checkpoint does not have.
-
-        Raises:
-            RunInterruptedError: training is to stop.
-        """
-        if self.workers.broadcast(checkpoints.stopped()):
-            raise RunInterruptedError(f"stopped after {self.position}", resumable=True)
 
     def restore_newest(self, checkpoints: Checkpoints) -> None:
-        """Go on from the newest checkpoint that is one of this network; from none, begin."""
-        for position, state in checkpoints.whole():
-            if fault := self._misfit(state):
-                logger.warning(
-                    "the checkpoint after %s is not of this training (%s); falling back to the "
-                    "one before it",
-                    position,
-                    fault,
-                )
-                continue
-            self.restore(position, state)
-            return
+        """Restore the newest checkpoint that fits this network; without one, change nothing."""
+        for position, state in checkpoints.load_all():
+            mismatch = self._find_mismatch(state)
+            if not mismatch:
+                self.restore(position, state)
+                return
+            logger.warning(
+                "the checkpoint after %s does not belong to this training (%s); falling back to "
+                "the one before it",
+                position,
+                mismatch,
+            )
 
     def restore(self, position: Position, state: State) -> None:
-        """Go on from a checkpoint, which another number of workers may have written."""
+        """Restore a checkpoint, also one that another number of workers wrote."""
         self.position, self.seconds = position, state["seconds"]
         self.losses = list(state["losses"])
         self.best, self.best_weights = state["best"], state["best_weights"]
@@ -136,29 +124,34 @@ class TrainState:
         if self.workers.rank == 0:
             self.sums = state["sums"].to(self.device)
         buffers = state["buffers"]
-        # an older checkpoint has counted the rows in its sums alone
-        rows = int(state["sums"][3])
-        self.taken = Taken(*state.get("taken", (rows, len(buffers) if rows else 0)))
-        same = len(buffers) == self.workers.world_size
-        self._set_buffers(buffers[self.workers.rank] if same else buffers.mean(dim=0))
+        rows = int(state["sums"][3])  # older checkpoints have no "taken", only these sums
+        self.taken = RowsTaken(*state.get("taken", (rows, len(buffers) if rows else 0)))
+        same_workers = len(buffers) == self.workers.world_size
+        self._set_buffers(buffers[self.workers.rank] if same_workers else buffers.mean(dim=0))
 
-    def _misfit(self, state: State) -> str:
-        """Why a checkpoint's state is none of this training; empty where it is one."""
-        own = self.model.state_dict()
-        moments = self.optimizer.state_dict()
+    def _find_mismatch(self, state: State) -> str:
+        """Name the part of a checkpoint's state that does not fit; empty where all of it fits."""
+        weights = self.model.state_dict()
         optimizer = state.get("optimizer")
         if not isinstance(optimizer, dict) or not all(
-            _alike(optimizer.get(name), tensors) for name, tensors in moments.items()
+            _same_structure(optimizer.get(name), tensors)
+            for name, tensors in self.optimizer.state_dict().items()
         ):
             return "its optimizer's state"
         best = state.get("best_weights")
-        if not _alike(state.get("model"), own) or not (best == {} or _alike(best, own)):
+        if not _same_structure(state.get("model"), weights) or not (
+            best == {} or _same_structure(best, weights)
+        ):
             return "its weights"
         buffers, sums = state.get("buffers"), state.get("sums")
-        if not _alike(sums, self.sums) or not isinstance(buffers, Tensor):
+        if not _same_structure(sums, self.sums) or not isinstance(buffers, Tensor):
             return "its sums"
-        if buffers.ndim != 2 or not len(buffers) or not _alike(buffers[0], self._buffers()):
-            return "its statistics"
+        if (
+            buffers.ndim != 2
+            or not len(buffers)
+            or not _same_structure(buffers[0], self._buffers())
+        ):
+            return "its batch-norm statistics"
         kinds = {"seconds": float | int, "losses": list, "best": dict}
         return next(
             (name for name, kind in kinds.items() if not isinstance(state.get(name), kind)), ""
@@ -179,30 +172,34 @@ class TrainState:
 
 
 def selection_loss(metrics: EpochMetrics) -> float:
-    """The loss by which epochs are compared: valid_loss where there is one, else train_loss."""
+    """Return the loss that selects the best epoch: valid_loss if there is one, else train_loss."""
     return float(metrics["valid_loss" if "valid_loss" in metrics else "train_loss"])
 
 
-def _alike(found: object, own: object) -> bool:
-    """Whether what was found has the structure, types and shapes of one's own."""
-    if isinstance(own, Tensor):
-        return isinstance(found, Tensor) and found.shape == own.shape and found.dtype == own.dtype
-    if isinstance(own, dict):
+def _same_structure(loaded: object, expected: object) -> bool:
+    """Whether both have the same keys, lengths, tensor shapes and dtypes."""
+    if isinstance(expected, Tensor):
         return (
-            isinstance(found, dict)
-            and found.keys() == own.keys()
-            and all(_alike(found[name], part) for name, part in own.items())
+            isinstance(loaded, Tensor)
+            and loaded.shape == expected.shape
+            and loaded.dtype == expected.dtype
+        )
+    if isinstance(expected, dict):
+        return (
+            isinstance(loaded, dict)
+            and loaded.keys() == expected.keys()
+            and all(_same_structure(loaded[name], part) for name, part in expected.items())
         )
     return (
-        isinstance(found, list)
-        and isinstance(own, list)
-        and len(found) == len(own)
-        and all(map(_alike, found, own))
+        isinstance(loaded, list)
+        and isinstance(expected, list)
+        and len(loaded) == len(expected)
+        and all(map(_same_structure, loaded, expected))
     )
 
 
 class TrainSetup(NamedTuple):
-    """What `lstmfcn.training.loop.fit` needs of the training rows."""
+    """The arguments of `lstmfcn.training.loop.fit` that depend on the training rows."""
 
     training: TrainState
     task: Task
@@ -217,23 +214,26 @@ def set_up(
     workers: Collective | None = None,
     share: WorkerContext = WorkerContext(),
 ) -> TrainSetup:
-    """Network and optimiser, the same on every worker; the task; this worker's batches.
+    """Build the network and its optimiser (the same on every worker), the task and the batches.
 
     Args:
         rows: all training rows, scaled.
-        schema: of the shards, with its classes.
-        hyperparameters: all of them apply but those of the epochs.
-        weights: of the model that training continues from.
-        workers: who trains along; nobody by default.
-        share: what of every batch this worker takes, and the device that it trains on.
+        schema: schema of the shards, with its classes.
+        hyperparameters: hyperparameters of the network and its training.
+        weights: weights of the model that training continues from; None to initialise them.
+        workers: the workers that train the model together; by default this process alone.
+        share: this worker's share of every batch, and its device.
     """
-    h = hyperparameters
-    task = make_task(schema, class_weights(h.class_weight, schema, rows.labels), h.label_smoothing)
-    torch.manual_seed(h.seed)
-    network = LSTMFCN(h, schema.n_timepoints, task.n_outputs, schema.n_channels)
+    seed = hyperparameters.seed
+    weight_of_class = compute_class_weights(hyperparameters.class_weight, schema, rows.labels)
+    task = make_task(schema, weight_of_class, hyperparameters.label_smoothing)
+    torch.manual_seed(seed)
+    network = LSTMFCN(hyperparameters, schema.n_timepoints, task.n_outputs, schema.n_channels)
     if weights is not None:
         network.load_state_dict(weights)
-    training = TrainState(network.to(share.device), h.lr, workers, h.weight_decay)
-    batch_size = batch_size_for(h.batch_size, len(rows), share.world_size)
-    batches = make_loader(rows, batch_size, h.seed, share, h.rows_per_epoch)
+    training = TrainState(
+        network.to(share.device), hyperparameters.lr, workers, hyperparameters.weight_decay
+    )
+    batch_size = batch_size_for(hyperparameters.batch_size, len(rows), share.world_size)
+    batches = make_loader(rows, batch_size, seed, share, hyperparameters.rows_per_epoch)
     return TrainSetup(training, task, batches)

@@ -1,10 +1,10 @@
-"""What a sweep found, as PNGs.
+"""Draw the results of a sweep as PNG files.
 
 ``objective.png``    each trial's objective, and the best so far
-``slices.png``       the objective over each hyperparameter, of trials within the space
-``importance.png``   how much each hyperparameter tells of whether a trial is among the best tenth
-                     (PED-ANOVA, Watanabe et al. 2023, IJCAI; by Optuna); drawn where trials differ,
-                     with bars from 20 trials on
+``slices.png``       the objective over each hyperparameter, for trials within the search space
+``importance.png``   how important each hyperparameter is for being among the best tenth of trials
+                     (PED-ANOVA, Watanabe et al. 2023, IJCAI; from Optuna); needs trials with
+                     different objectives, and at least 20 of them for bars
 
 A star marks the best trial.
 """
@@ -37,47 +37,50 @@ _COLOURS = {"done": "tab:blue", "stopped early": "tab:orange", "out of time": "t
 _COLUMNS = 4
 
 _BEST_SHARE = 0.1
-"""Of trials, which importances are for: PED-ANOVA's own."""
-_FEWEST_TRIALS = 20
-"""For importances: the best tenth of fewer is one trial, which tells of nothing."""
+"""Share of trials that counts as best in importances, as in PED-ANOVA's paper."""
+_MIN_TRIALS = 20
+"""Minimum for importances; below it, the best tenth is a single trial."""
 
 Plot = Callable[[], Figure]
 
 
-def sweep_plots(
+def list_plots(
     trials: Sequence[TrialResult], space: SearchSpace, objective: Objective, folder: Path
 ) -> list[Callable[[], None]]:
-    """What draws each plot of the trials that have an objective into the folder; one has at least.
+    """Return functions that each draw one plot into the folder; they may run in parallel.
 
-    They need nothing of each other, and may run side by side.
+    Args:
+        trials: ended trials; at least one must be eligible.
+        space: the search space.
+        objective: the metric to optimise.
+        folder: the folder of the sweep.
     """
-    plots = _plots([trial for trial in trials if trial.counts], space, objective)
+    plots = _prepare_plots([trial for trial in trials if trial.eligible], space, objective)
     return [partial(_save, plot, folder / name) for name, plot in plots.items()]
 
 
-def rehearse() -> None:
-    """Draw a made-up sweep for nobody; what drawing needs is then imported and computed."""
+def warm_up() -> None:
+    """Draw a made-up sweep into memory, so that imports and caches are ready for the real one."""
     space = SearchSpace({"lr": Range(0.001, 0.1, log=True), "hidden_size": Choice((8, 64))})
     trials = [
         TrialResult(n, {"lr": 0.002 * n, "hidden_size": 8}, "done", objective=1 / n)
-        for n in range(1, _FEWEST_TRIALS + 1)
+        for n in range(1, _MIN_TRIALS + 1)
     ]
-    for plot in _plots(trials, space, Objective("valid_accuracy")).values():
+    for plot in _prepare_plots(trials, space, Objective("valid_accuracy")).values():
         _write(plot(), io.BytesIO())
 
 
-def _plots(
+def _prepare_plots(
     trials: Sequence[TrialResult], space: SearchSpace, objective: Objective
 ) -> dict[str, Plot]:
-    """What draws each; that which takes longest first."""
+    """Return the function of each plot by file name; the slowest first."""
     plots: dict[str, Plot] = {}
     within = [trial for trial in trials if space.holds(trial.hyperparameters)]
     if len({trial.objective for trial in within}) > 1:
-        draw = _importance if len(within) >= _FEWEST_TRIALS else _too_few
-        plots[IMPORTANCE] = partial(draw, within, space, objective)
-    plots[OBJECTIVE] = partial(_history, trials, objective)
+        plots[IMPORTANCE] = partial(_draw_importance, within, space, objective)
+    plots[OBJECTIVE] = partial(_draw_history, trials, objective)
     if within:
-        plots[SLICES] = partial(_slices, within, space, objective, objective.best(trials))
+        plots[SLICES] = partial(_draw_slices, within, space, objective, objective.best(trials))
     return plots
 
 
@@ -86,7 +89,7 @@ def _save(plot: Plot, path: Path) -> None:
         _write(plot(), unfinished)
 
 
-def _history(trials: Sequence[TrialResult], objective: Objective) -> Figure:
+def _draw_history(trials: Sequence[TrialResult], objective: Objective) -> Figure:
     figure = Figure(figsize=(7, 4), layout="constrained")
     axes = figure.subplots()
     numbers = [trial.number for trial in trials]
@@ -100,7 +103,7 @@ def _history(trials: Sequence[TrialResult], objective: Objective) -> Figure:
     return figure
 
 
-def _slices(
+def _draw_slices(
     trials: Sequence[TrialResult],
     space: SearchSpace,
     objective: Objective,
@@ -113,7 +116,7 @@ def _slices(
     grid = figure.subplots(rows, columns, sharey=True, squeeze=False)
     for axes, name in zip(grid.flat, names, strict=False):
         values = [trial.hyperparameters[name] for trial in trials]
-        _scatter(axes, trials, _positions(axes, space.values[name], values), best)
+        _scatter(axes, trials, _set_up_axis(axes, space.values[name], values), best)
         axes.set_xlabel(to_flag(name))
     for axes in grid.flat[len(names) :]:
         axes.set_axis_off()
@@ -124,12 +127,12 @@ def _slices(
     return figure
 
 
-def _positions(axes: Axes, values: SearchedValues, found: list[object]) -> list[float]:
-    """Where each value lies on the axis: choices at equal distances, by their names."""
+def _set_up_axis(axes: Axes, values: SearchedValues, tried: list[object]) -> list[float]:
+    """Set up the x axis; returns the position of each tried value. Choices have equal distances."""
     if isinstance(values, Choice):
         axes.set_xticks(range(len(values.values)), [str(value) for value in values.values])
         axes.set_xlim(-0.5, len(values.values) - 0.5)
-        return [float(values.values.index(value)) for value in found]
+        return [float(values.values.index(value)) for value in tried]
     if values.log:
         ticks = _log_ticks(values.low, values.high)
         axes.set_xscale("log")
@@ -138,11 +141,11 @@ def _positions(axes: Axes, values: SearchedValues, found: list[object]) -> list[
         axes.xaxis.set_minor_formatter(NullFormatter())
     else:
         axes.xaxis.set_major_locator(MaxNLocator(5, integer=isinstance(values.low, int)))
-    return [float(str(value)) for value in found]
+    return [float(str(value)) for value in tried]
 
 
 def _log_ticks(low: float, high: float) -> list[float]:
-    """One and three times the powers of ten, as 0.0003, 0.001, 0.003; else both bounds."""
+    """Return 1 and 3 times powers of ten, such as 0.0003, 0.001, 0.003; else both bounds."""
     powers = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
     ticks = [float(f"{digit}e{power}") for power in powers for digit in (1, 3)]
     within = [tick for tick in ticks if low <= tick <= high]
@@ -153,11 +156,11 @@ def _scatter(
     axes: Axes, trials: Sequence[TrialResult], positions: Sequence[float], best: TrialResult | None
 ) -> None:
     for status, colour in _COLOURS.items():
-        here = [i for i, trial in enumerate(trials) if trial.status == status]
-        if here:
+        indices = [i for i, trial in enumerate(trials) if trial.status == status]
+        if indices:
             axes.scatter(
-                [positions[i] for i in here],
-                [_value(trials[i]) for i in here],
+                [positions[i] for i in indices],
+                [_value(trials[i]) for i in indices],
                 s=18,
                 color=colour,
                 label=status,
@@ -169,32 +172,37 @@ def _scatter(
     axes.grid(alpha=0.3)
 
 
-def _importance(trials: Sequence[TrialResult], space: SearchSpace, objective: Objective) -> Figure:
-    found = optuna.importance.get_param_importances(
-        _study(trials, space, objective),
+def _draw_importance(
+    trials: Sequence[TrialResult], space: SearchSpace, objective: Objective
+) -> Figure:
+    if len(trials) < _MIN_TRIALS:
+        return _draw_too_few(len(trials))
+    importances = optuna.importance.get_param_importances(
+        _make_study(trials, space, objective),
         evaluator=optuna.importance.PedAnovaImportanceEvaluator(target_quantile=_BEST_SHARE),
     )
-    names = sorted(found, key=lambda name: found[name])
+    names = sorted(importances, key=lambda name: importances[name])
     figure = Figure(figsize=(7, 0.35 * len(names) + 1.2), layout="constrained")
     axes = figure.subplots()
-    bars = axes.barh([to_flag(name) for name in names], [found[name] for name in names])
+    bars = axes.barh([to_flag(name) for name in names], [importances[name] for name in names])
     axes.bar_label(bars, fmt="%.2f", padding=3)
     axes.margins(x=0.1)
     axes.set_xlabel(
-        f"importance for the best tenth in {objective.metric}, {pluralize(len(trials), 'trial')}"
+        f"importance for the best tenth by {objective.metric}, {pluralize(len(trials), 'trial')}"
     )
     return figure
 
 
-def _too_few(trials: Sequence[TrialResult], space: SearchSpace, objective: Objective) -> Figure:  # noqa: ARG001 - as _importance
+def _draw_too_few(n_trials: int) -> Figure:
     figure = Figure(figsize=(7, 1.4), layout="constrained")
-    found = pluralize(len(trials), "trial")
-    text = f"Too few trials to tell importances: {found} of at least {_FEWEST_TRIALS}."
+    text = f"Too few trials for importances: {n_trials}, at least {_MIN_TRIALS} are needed."
     figure.text(0.5, 0.5, text, ha="center", va="center", fontsize=12)
     return figure
 
 
-def _study(trials: Sequence[TrialResult], space: SearchSpace, objective: Objective) -> optuna.Study:
+def _make_study(
+    trials: Sequence[TrialResult], space: SearchSpace, objective: Objective
+) -> optuna.Study:
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     direction = StudyDirection.MINIMIZE if objective.mode == "min" else StudyDirection.MAXIMIZE
     study = optuna.create_study(direction=direction)

@@ -1,9 +1,8 @@
-"""Draw a sweep's plots in a process of its own, which begins with the sweep.
+"""Draw a sweep's plots in a separate process, which starts with the sweep.
 
-What the plots need takes longer to import (scikit-learn, for the importance) than a small sweep's
-trials to run. So it is imported meanwhile, at a low priority, until somebody waits for it; and a
-made-up sweep is drawn, for the first drawing takes twice as long as the next. Copies of this
-process, which have all of it, then draw side by side.
+The imports of the plots (scikit-learn, for the importance) take longer than a small sweep. So this
+process imports them during the sweep, at low priority, and draws a made-up sweep, because a first
+drawing takes twice as long. At the end, forks of this process draw the plots in parallel.
 """
 
 from __future__ import annotations
@@ -22,10 +21,10 @@ Draw = Callable[[Path], None]
 
 @contextmanager
 def sweep_plotter() -> Iterator[Draw]:
-    """Start the process; what this block asks it to draw is there when the block has ended.
+    """Start the process; at the end of the block, the requested plots are drawn.
 
     Yields:
-        A function that begins to draw the plots of the sweep in a folder into it; call it once.
+        A function that starts to draw the plots of the sweep in a folder; call it once.
 
     Raises:
         RuntimeError: the process failed; its traceback is on stderr.
@@ -34,24 +33,26 @@ def sweep_plotter() -> Iterator[Draw]:
         [sys.executable, "-m", __name__],
         stdin=subprocess.PIPE,
         text=True,
-        start_new_session=True,  # Ctrl-C is for the sweep; this ends with it, as its pipe does
+        start_new_session=True,  # Ctrl-C reaches the sweep only; this process ends with its pipe
     )
     _share_cpu(process.pid, 19)
-    asked = False
+    is_requested = False
 
     def draw(folder: Path) -> None:
-        nonlocal asked
-        asked = True
+        nonlocal is_requested
+        is_requested = True
         _share_cpu(process.pid, 0)
         assert process.stdin is not None
-        with suppress(BrokenPipeError):  # it ended before: that is told below
+        with suppress(BrokenPipeError):  # the process has ended; the error is raised below
             process.stdin.write(f"{folder}\n")
             process.stdin.flush()
 
     try:
         yield draw
-        if asked and process.wait():
-            raise RuntimeError(f"the plots' process ended with {process.returncode}")
+        if is_requested and process.wait():
+            raise RuntimeError(
+                f"the process that draws the plots ended with exit code {process.returncode}"
+            )
     finally:
         if process.poll() is None:
             process.kill()
@@ -59,35 +60,35 @@ def sweep_plotter() -> Iterator[Draw]:
 
 
 def _main() -> None:
-    os.nice(10)  # not less, for only root can take that back
-    from lstmfcn.tuning.plots import rehearse, sweep_plots
+    os.nice(10)  # lowest that is useful; only root could undo it
+    from lstmfcn.tuning.plots import list_plots, warm_up
     from lstmfcn.tuning.sweep import Objective, SweepConfig, SweepLog
 
     if not select([sys.stdin], [], [], 0)[0]:
-        rehearse()
+        warm_up()
     if line := sys.stdin.readline():
         folder = Path(line.removesuffix("\n"))
         record = SweepConfig.load(folder)
         assert record is not None
         sweep = (SweepLog(folder).trials, record.search_space(), Objective(record.metric))
-        if not _side_by_side(sweep_plots(*sweep, folder)):
+        if not _draw_in_parallel(list_plots(*sweep, folder)):
             os._exit(1)
-    os._exit(0)  # Python would look through all that was imported once more, for half a second
+    os._exit(0)  # skips the clean-up of Python, which takes half a second
 
 
-def _side_by_side(plots: Sequence[Callable[[], None]]) -> bool:
-    """Draw each in a copy of this process; whether all could be drawn, else stderr tells why."""
+def _draw_in_parallel(plots: Sequence[Callable[[], None]]) -> bool:
+    """Draw each plot in a fork; returns whether all succeeded (else stderr has the reason)."""
     fork = multiprocessing.get_context("fork")
-    copies = [fork.Process(target=plot) for plot in plots]
-    for copy in copies:
-        copy.start()
-    for copy in copies:
-        copy.join()
-    return not any(copy.exitcode for copy in copies)
+    children = [fork.Process(target=plot) for plot in plots]
+    for child in children:
+        child.start()
+    for child in children:
+        child.join()
+    return not any(child.exitcode for child in children)
 
 
 def _share_cpu(pid: int, niceness: int) -> None:
-    """Linux may divide the CPU among sessions first, and then by the niceness of processes."""
+    """Set the niceness of the session, as Linux may divide the CPU among sessions first."""
     with suppress(OSError):
         Path(f"/proc/{pid}/autogroup").write_text(str(niceness))
 

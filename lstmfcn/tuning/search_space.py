@@ -1,13 +1,13 @@
-"""What a sweep searches: hyperparameters and their values, from YAML.
+"""Define the search space of a sweep in YAML: hyperparameters and their possible values.
 
-A line a hyperparameter::
+One line per hyperparameter::
 
     lr: {loguniform: [0.0001, 0.01]}
     dropout: {uniform: [0.2, 0.9]}
     hidden-size: {int: [8, 128], log: true}
     schedule: {choice: [constant, cosine]}
 
-Bounds belong to the range. Each bound and choice must be a value that the hyperparameter may have.
+Ranges include their bounds. Each bound and choice must be a valid value of the hyperparameter.
 """
 
 from __future__ import annotations
@@ -34,33 +34,31 @@ if TYPE_CHECKING:
 
 PRESETS = ("default", "paper", "published")
 
-_MOST_BYTES = 1 << 16
-"""Of a file: a space of all hyperparameters has a thirtieth of that."""
+_MAX_BYTES = 1 << 16
+"""File size limit; a space of all hyperparameters has a thirtieth of that."""
 
 _KINDS = ("choice", "uniform", "loguniform", "int")
 _HELP = (
     "write {choice: [...]}, {uniform: [low, high]}, {loguniform: [low, high]} or {int: [low, high]}"
 )
-_AFTER_TRAINING = "it changes nothing that trials are compared by"
 _NOT_SEARCHED = {
-    "task": "it is a fact about the labels",
-    "missing_labels": "it is a fact about the labels",
-    "missing_marker": "it is a fact about the values",
-    "seed": "it is no property of a model",
-    "members": "more are better and cost more; give it to lstmfcn train",
-    **dict.fromkeys(POST_TRAINING, _AFTER_TRAINING),
+    "task": "it describes the labels",
+    "missing_labels": "it describes the labels",
+    "missing_marker": "it describes the values",
+    "seed": "it is not a property of a model",
+    "members": "more members are always better but slower; set it in lstmfcn train",
+    **dict.fromkeys(POST_TRAINING, "it does not change the metrics of trials"),
 }
 
-
 _UNREADABLE = (ValueError, KeyError, TypeError, AttributeError, RecursionError)
-"""What PyYAML raises beside its own errors: for impossible dates, truths and numbers, and depth."""
+"""Errors of PyYAML besides its own: for invalid dates, booleans and numbers, and deep nesting."""
 
 
 class _Loader(yaml.SafeLoader):
-    """Plain values only, each as often as it is written: a few aliases can stand for billions."""
+    """Loads plain values without aliases, as a few aliases can stand for billions of values."""
 
     def compose_node(self, parent: yaml.Node | None, index: int) -> yaml.Node | None:
-        """A value; an alias of another is refused."""
+        """Compose a value; refuse an alias."""
         if self.check_event(yaml.AliasEvent):
             alias = self.get_event()  # type: ignore[no-untyped-call] # PyYAML has no types
             raise yaml.composer.ComposerError(None, None, "found an alias", alias.start_mark)
@@ -69,14 +67,14 @@ class _Loader(yaml.SafeLoader):
 
 @dataclass(frozen=True)
 class Choice:
-    """Any of these values."""
+    """One of these values."""
 
     values: tuple[Any, ...]
 
 
 @dataclass(frozen=True)
 class Range:
-    """From ``low`` to ``high``, both included; evenly, or evenly in the logarithm."""
+    """A number from ``low`` to ``high``, both included; uniform, or uniform in the logarithm."""
 
     low: float
     high: float
@@ -88,24 +86,24 @@ SearchedValues = Choice | Range
 
 @dataclass(frozen=True)
 class SearchSpace:
-    """The values of each searched hyperparameter, by field name."""
+    """The possible values of each searched hyperparameter, by field name."""
 
     values: Mapping[str, SearchedValues]
 
     @classmethod
     def load(cls, name: str) -> SearchSpace:
-        """A preset by its name, or a YAML file.
+        """Load a preset by name, or a YAML file.
 
         Raises:
-            HyperparameterError: it cannot be read, or allows impossible values; names the field.
+            HyperparameterError: it cannot be read, or allows invalid values; names the field.
         """
         if name in PRESETS:
             text = (files("lstmfcn.tuning") / "search_spaces" / f"{name}.yaml").read_text("utf-8")
         else:
             try:
-                text = read_regular(Path(name), _MOST_BYTES).decode("utf-8")
+                text = read_regular(Path(name), _MAX_BYTES).decode("utf-8")
             except (OSError, UnicodeDecodeError) as error:
-                reason = getattr(error, "strerror", None) or "it is no text"
+                reason = getattr(error, "strerror", None) or "it is not text"
                 raise HyperparameterError(
                     f"{name}: cannot be read ({reason}); name a YAML file, or one of the presets: "
                     f"{', '.join(PRESETS)}"
@@ -114,93 +112,97 @@ class SearchSpace:
 
     @classmethod
     def parse(cls, text: str, source: str) -> SearchSpace:
-        """The space that a YAML text describes.
+        """Parse a YAML text.
+
+        Args:
+            text: the text.
+            source: where it comes from, for error messages.
 
         Raises:
-            HyperparameterError: it is not such a text, or allows impossible values.
+            HyperparameterError: it is not valid YAML, or allows invalid values.
         """
         try:
-            written = yaml.load(text, Loader=_Loader)
+            content = yaml.load(text, Loader=_Loader)
         except yaml.YAMLError as error:
             mark = getattr(error, "problem_mark", None)
             line = f", line {mark.line + 1}" if mark else ""
             raise HyperparameterError(f"{source}{line}: is not YAML; {_HELP}") from error
         except _UNREADABLE as error:
             raise HyperparameterError(f"{source}: is not YAML that can be read; {_HELP}") from error
-        return cls.of(written, source)
+        return cls.from_mapping(content, source)
 
     @classmethod
-    def of(cls, written: object, source: str) -> SearchSpace:
-        """The space that a mapping describes.
+    def from_mapping(cls, content: object, source: str) -> SearchSpace:
+        """Build the space from a mapping.
 
         Raises:
-            HyperparameterError: it is no such mapping, or allows impossible values.
+            HyperparameterError: it is not a valid mapping, or allows invalid values.
         """
-        if not isinstance(written, dict) or not written:
+        if not isinstance(content, dict) or not content:
             raise HyperparameterError(f"{source}: names no hyperparameter; {_HELP} for each")
         values: dict[str, SearchedValues] = {}
-        for name, domain in written.items():
+        for name, domain in content.items():
             field = str(name).replace("-", "_")
             if field in values:
-                raise HyperparameterError(f"{source}: {to_flag(field)} stands there twice")
+                raise HyperparameterError(f"{source}: {to_flag(field)} is there twice")
             try:
-                values[field] = _values(field, domain)
+                values[field] = _parse_domain(field, domain)
             except HyperparameterError as error:
                 raise HyperparameterError(f"{source}: {error}") from error
         return cls(values)
 
-    def written(self) -> dict[str, Any]:
-        """The space as it would stand in a file."""
-        return {to_flag(name): _written(name, values) for name, values in self.values.items()}
+    def to_dict(self) -> dict[str, Any]:
+        """Return the space as it would be written in a file."""
+        return {to_flag(name): _to_domain(name, values) for name, values in self.values.items()}
 
     def without(self, fixed: set[str], source: str) -> SearchSpace:
-        """What is left to search where some hyperparameters are given.
+        """Remove the hyperparameters that the user fixed.
 
         Raises:
-            HyperparameterError: nothing is left; or the space is the user's own and searches one.
+            HyperparameterError: nothing is left; or the user's own space searches a fixed one.
         """
         both = sorted(fixed & self.values.keys())
         if both and source not in PRESETS:
             raise HyperparameterError(
-                f"{to_flag(both[0])}: is given and also searched in {source}; leave one of them out"
+                f"{to_flag(both[0])}: is given and also searched in {source}; remove one of the two"
             )
-        left = {name: values for name, values in self.values.items() if name not in fixed}
-        if not left:
+        remaining = {name: values for name, values in self.values.items() if name not in fixed}
+        if not remaining:
             raise HyperparameterError(f"{source}: all of its hyperparameters are given; use train")
-        return SearchSpace(left)
+        return SearchSpace(remaining)
 
     def refuse_for_loaded_model(self, source: str) -> None:
-        """Refuse what does not apply where training continues from a model.
+        """Check that the space searches only `FINE_TUNABLE` hyperparameters.
 
         Raises:
-            HyperparameterError: names the hyperparameter.
+            HyperparameterError: names a hyperparameter that comes from the model.
         """
         for name in self.values:
             if name not in FINE_TUNABLE:
                 allowed = ", ".join(map(to_flag, FINE_TUNABLE))
                 raise HyperparameterError(
-                    f"{source}: {to_flag(name)} is the model's where training continues from one; "
+                    f"{source}: {to_flag(name)} comes from the model that training starts from; "
                     f"search {allowed}, or leave --model out"
                 )
 
     def largest(self, name: str, otherwise: int) -> int:
-        """The largest value that a numeric hyperparameter can have."""
+        """Return the largest value of a numeric hyperparameter, or ``otherwise`` without one."""
         values = self.values.get(name)
         if values is None:
             return otherwise
         return int(max(values.values) if isinstance(values, Choice) else values.high)
 
-    def holds(self, found: Mapping[str, Any]) -> bool:
-        """Whether the searched ones of these values could be suggested."""
-        return all(_holds(values, found[name]) for name, values in self.values.items())
+    def holds(self, hyperparameters: Mapping[str, Any]) -> bool:
+        """Whether the space contains these values of the searched hyperparameters."""
+        return all(_holds(values, hyperparameters[name]) for name, values in self.values.items())
 
     def distributions(self) -> dict[str, BaseDistribution]:
-        """The space in Optuna's terms."""
+        """Return the space as Optuna's distributions."""
         return {name: _distribution(name, values) for name, values in self.values.items()}
 
 
 def _distribution(name: str, values: SearchedValues) -> BaseDistribution:
-    from optuna.distributions import (  # 0.5 s, and not needed by other commands
+    from optuna.distributions import (  # takes 0.5 s, and other commands do not need it
         CategoricalDistribution,
         FloatDistribution,
         IntDistribution,
@@ -219,7 +221,7 @@ def _holds(values: SearchedValues, value: Any) -> bool:
     return isinstance(value, int | float) and values.low <= value <= values.high
 
 
-def _written(name: str, values: SearchedValues) -> dict[str, Any]:
+def _to_domain(name: str, values: SearchedValues) -> dict[str, Any]:
     if isinstance(values, Choice):
         return {"choice": list(values.values)}
     bounds = [values.low, values.high]
@@ -228,7 +230,7 @@ def _written(name: str, values: SearchedValues) -> dict[str, Any]:
     return {"loguniform" if values.log else "uniform": bounds}
 
 
-def _values(field: str, domain: object) -> SearchedValues:
+def _parse_domain(field: str, domain: object) -> SearchedValues:
     name = to_flag(field)
     if field not in Hyperparameters.model_fields:
         raise HyperparameterError(f"{name} is not a hyperparameter")
@@ -240,42 +242,44 @@ def _values(field: str, domain: object) -> SearchedValues:
     kind = kinds[0]
     allowed = {kind, "log"} if kind == "int" else {kind}
     if unknown := sorted(map(str, domain.keys() - allowed)):
-        raise HyperparameterError(f"{name}: found {unknown[0]} beside {kind}; leave it out")
+        raise HyperparameterError(f"{name}: found {unknown[0]} next to {kind}; remove it")
     listed, log = domain[kind], domain.get("log", kind == "loguniform")
     if not isinstance(listed, list) or not listed or not isinstance(log, bool):
         raise HyperparameterError(f"{name}: found {shown(domain)}; {_HELP}")
-    return _choice(field, listed) if kind == "choice" else _range(field, kind, listed, log)
+    return (
+        _parse_choice(field, listed) if kind == "choice" else _parse_range(field, kind, listed, log)
+    )
 
 
-def _choice(field: str, listed: list[Any]) -> Choice:
-    values = tuple(_valid(field, value) for value in listed)
+def _parse_choice(field: str, listed: list[Any]) -> Choice:
+    values = tuple(_validate(field, value) for value in listed)
     if len(set(values)) < len(values):
         raise HyperparameterError(
-            f"{to_flag(field)}: found a choice twice in {shown(listed)}; leave one of them out"
+            f"{to_flag(field)}: found a choice twice in {shown(listed)}; remove one of them"
         )
     return Choice(values)
 
 
-def _range(field: str, kind: str, listed: list[Any], log: bool) -> Range:
+def _parse_range(field: str, kind: str, listed: list[Any], log: bool) -> Range:
     name = to_flag(field)
     if _is_integer(field) != (kind == "int") or not _is_number(field):
-        fitting = "int or choice" if _is_integer(field) else "uniform, loguniform or choice"
+        allowed = "int or choice" if _is_integer(field) else "uniform, loguniform or choice"
         raise HyperparameterError(
-            f"{name}: found {kind}; write {fitting if _is_number(field) else 'choice'}"
+            f"{name}: found {kind}; write {allowed if _is_number(field) else 'choice'}"
         )
     if len(listed) != 2:
         raise HyperparameterError(f"{name}: found {shown(listed)}; write two numbers, low and high")
-    low, high = (_valid(field, bound) for bound in listed)
+    low, high = (_validate(field, bound) for bound in listed)
     if low >= high:
         raise HyperparameterError(f"{name}: found {shown(listed)}; write the smaller number first")
     if log and low <= 0:
         raise HyperparameterError(
-            f"{name}: found {shown(listed)}; a logarithm needs numbers above 0"
+            f"{name}: found {shown(listed)}; a logarithmic range needs numbers above 0"
         )
     return Range(low, high, log)
 
 
-def _valid(field: str, value: object) -> Any:
+def _validate(field: str, value: object) -> Any:
     return getattr(Hyperparameters.parse({field: value}), field)
 
 

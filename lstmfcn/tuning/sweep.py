@@ -1,8 +1,8 @@
-"""What a sweep was asked for (``sweep.json``), and what it has done so far (``sweep.jsonl``).
+"""Record a sweep: its configuration (``sweep.json``) and its trials (``sweep.jsonl``).
 
-``sweep.jsonl`` has a line for each trial that began and one for each that ended, written at once.
-Replaying the lines to a seeded searcher brings it to where it was, so a resumed sweep ends as one
-that was never interrupted. ``trials.csv`` has the same trials as a table.
+``sweep.jsonl`` gets a line when a trial starts and one when it ends. Replaying these lines restores
+the state of a seeded searcher, so a resumed sweep ends like one that was never interrupted.
+``trials.csv`` has the ended trials as a table.
 """
 
 from __future__ import annotations
@@ -24,29 +24,24 @@ from lstmfcn.training.metrics_log import EpochMetrics
 from lstmfcn.training.run_directory import JsonRecord, refuse_changes
 from lstmfcn.tuning.search_space import SearchSpace
 
-SWEEP = "sweep.json"
-
 SchedulerName = Literal["asha", "none"]
 SearcherName = Literal["optuna", "random"]
 
-_MAY_CHANGE = {"num_samples"}
-"""What may differ when a sweep goes on: more trials are just more of the same."""
-
-
-EVENTS, TRIALS = "sweep.jsonl", "trials.csv"
-
+SWEEP, EVENTS, TRIALS = "sweep.json", "sweep.jsonl", "trials.csv"
 _FOLDER = "trials"
 
 SWEEP_FILES = (SWEEP, EVENTS, TRIALS, _FOLDER, "objective.png", "slices.png", "importance.png")
-"""What a sweep writes, besides what a run writes too."""
+"""The files and folders that a sweep writes, besides those of a run."""
+
+
+_MAY_CHANGE = {"num_samples"}
+"""Options that may differ when a sweep resumes."""
 
 Status = Literal["done", "stopped early", "out of time", "failed"]
 
-_MINIMISED = "_loss"
-
 
 class SearchConfig(BaseModel):
-    """How a sweep searches, as the user asks for it."""
+    """The user's options of a sweep."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -55,30 +50,32 @@ class SearchConfig(BaseModel):
         description="Search space: a YAML file, or a preset: default, paper or published.",
     )
     num_samples: int = Field(
-        20, ge=1, description="Number of trials; the first has the values that train would use."
+        20,
+        ge=1,
+        description="Number of trials; the first one uses the values that train would use.",
     )
     metric: str = Field(
         "valid_accuracy",
-        description="Metric to optimise, at each trial's best epoch. Losses are minimised, all "
-        "else is maximised.",
+        description="Metric to optimise, at each trial's best epoch. Losses are minimised, other "
+        "metrics maximised.",
     )
     searcher: SearcherName = Field(
-        "optuna", description="optuna learns from earlier trials (TPE); random does not."
+        "optuna", description="optuna proposes values from earlier trials (TPE); random does not."
     )
     scheduler: SchedulerName = Field(
         "asha",
-        description="asha stops the worst two thirds of the trials after a ninth of the epochs, "
-        "and again after a third, but never the first trial; none runs all trials to the end.",
+        description="asha stops the worst two thirds of the trials after a ninth and after a third "
+        "of the epochs, but never the first trial; none runs every trial to its end.",
     )
 
 
 class SweepConfig(SearchConfig, JsonRecord):
-    """What was asked for, and what its space holds.
+    """The configuration of a sweep, with the content of its search space.
 
     Attributes:
-        written: the space without the hyperparameters that are given.
-        defaults_first: whether the first trial has the values that ``lstmfcn train`` would have;
-            sweeps that older versions began do not say so.
+        written: the search space, without hyperparameters that the user fixed.
+        defaults_first: whether the first trial uses the values that ``lstmfcn train`` would use;
+            False for sweeps of older versions.
     """
 
     file_name = SWEEP
@@ -87,27 +84,26 @@ class SweepConfig(SearchConfig, JsonRecord):
     defaults_first: bool = False
 
     @classmethod
-    def of(cls, search: SearchConfig, fixed: set[str]) -> SweepConfig:
-        """The record of a sweep in which these hyperparameters are given.
+    def create(cls, search: SearchConfig, fixed: set[str]) -> SweepConfig:
+        """Create the configuration of a sweep in which the user fixed these hyperparameters.
 
         Raises:
-            HyperparameterError: the space cannot be read, or allows impossible values, or nothing
-                is left of it.
+            HyperparameterError: the space cannot be read, allows invalid values, or becomes empty.
         """
         space = SearchSpace.load(search.space).without(fixed, search.space)
-        return cls(**search.model_dump(), written=space.written(), defaults_first=True)
+        return cls(**search.model_dump(), written=space.to_dict(), defaults_first=True)
 
     def search_space(self) -> SearchSpace:
-        """The space, as it was when the sweep began."""
-        return SearchSpace.of(self.written, self.space)
+        """Return the search space, as it was when the sweep began."""
+        return SearchSpace.from_mapping(self.written, self.space)
 
-    def resumed_with(self, given: SearchConfig) -> SweepConfig:
-        """This record, with more trials where they were given.
+    def apply_resume_changes(self, requested: SearchConfig) -> SweepConfig:
+        """Return this configuration, with the requested number of trials if there is one.
 
         Raises:
-            HyperparameterError: something else was given that is not what the sweep has.
+            HyperparameterError: another option differs from the sweep's.
         """
-        return self.model_copy(update=refuse_changes(self, given, _MAY_CHANGE))
+        return self.model_copy(update=refuse_changes(self, requested, _MAY_CHANGE))
 
 
 @dataclass(frozen=True)
@@ -115,12 +111,13 @@ class TrialResult:
     """A trial that has ended.
 
     Attributes:
-        number: counted from 1, in the order in which trials began.
-        hyperparameters: those that were searched.
-        objective: of the kept epoch; None where the trial failed before its first one.
-        metrics: of the kept epoch.
-        epochs: that were trained.
-        seconds: in which they were.
+        number: number of the trial, from 1, in the order in which trials started.
+        hyperparameters: values of the searched hyperparameters.
+        status: how it ended.
+        objective: objective at the best epoch; None if the trial failed before its first epoch.
+        metrics: metrics of the best epoch.
+        epochs: number of trained epochs.
+        seconds: training time.
         reason: why it failed.
     """
 
@@ -134,13 +131,13 @@ class TrialResult:
     reason: str = ""
 
     @property
-    def counts(self) -> bool:
-        """Whether it may be the best."""
+    def eligible(self) -> bool:
+        """Whether it can be the best trial."""
         return self.objective is not None and self.status != "failed"
 
 
 class TrialStarted(NamedTuple):
-    """A trial was given these hyperparameters."""
+    """A trial started with these hyperparameters."""
 
     number: int
     hyperparameters: dict[str, Any]
@@ -153,29 +150,29 @@ _KINDS: dict[str, TypeAdapter[TrialStarted | TrialResult]] = {
 
 
 class Objective(NamedTuple):
-    """The metric by which trials are compared, and its direction."""
+    """The metric to optimise, and its direction."""
 
     metric: str
 
     @property
     def mode(self) -> Literal["min", "max"]:
-        """Losses are minimised, all else is maximised."""
-        return "min" if self.metric.endswith(_MINIMISED) else "max"
+        """``min`` for losses, ``max`` for all other metrics."""
+        return "min" if self.metric.endswith("_loss") else "max"
 
     def refuse_unknown(self, has_validation: bool) -> None:
-        """Refuse a metric that no epoch has.
+        """Check that epochs have this metric.
 
         Raises:
-            HyperparameterError: names those that there are.
+            HyperparameterError: they do not; names the metrics that they have.
         """
         prefixes = ("train", "valid") if has_validation else ("train",)
-        known = [f"{p}_{q}" for p in prefixes for q in ("loss", "accuracy", "exact_match")]
-        if self.metric in known:
+        available = [f"{p}_{q}" for p in prefixes for q in ("loss", "accuracy", "exact_match")]
+        if self.metric in available:
             return
         if self.metric.startswith("valid") and not has_validation:
             raise HyperparameterError(f"metric {self.metric}: needs --validation")
         raise HyperparameterError(
-            f"metric: found {shown(self.metric)}; write one of {', '.join(known)}"
+            f"metric: found {shown(self.metric)}; write one of {', '.join(available)}"
         )
 
     def better(self, one: float, other: float) -> bool:
@@ -183,49 +180,51 @@ class Objective(NamedTuple):
         return one < other if self.mode == "min" else one > other
 
     def best(self, trials: Iterable[TrialResult]) -> TrialResult | None:
-        """The best trial; of equal ones the first. None where none counts."""
+        """Return the best eligible trial, of equal ones the first; None if there is none."""
         sign = 1 if self.mode == "min" else -1
-        counting = [trial for trial in trials if trial.counts]
-        return min(counting, key=lambda t: (sign * (t.objective or 0.0), t.number), default=None)
+        eligible = [trial for trial in trials if trial.eligible]
+        return min(eligible, key=lambda t: (sign * (t.objective or 0.0), t.number), default=None)
 
 
 def trial_folder(folder: Path, number: int) -> Path:
-    """Where a trial of the sweep in a folder writes."""
+    """Return the folder of a trial, within the folder of its sweep."""
     return folder / _FOLDER / f"{number:04d}"
 
 
 class SweepLog:
-    """The lines of ``sweep.jsonl``, and what they say.
+    """Reads and writes ``sweep.jsonl`` and ``trials.csv``.
 
     Args:
-        folder: of the sweep.
+        folder: the folder of the sweep.
 
     Raises:
-        OutputError: there are lines that cannot be read.
+        OutputError: ``sweep.jsonl`` exists and cannot be read.
     """
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
-        self._settled = True
+        self._is_flushed = True
         self.events: list[TrialStarted | TrialResult] = []
         path = folder / EVENTS
         if path.exists():
-            *lines, _ = _text(path).split("\n")  # the last may be cut off
-            self.events = [_event(line, f"{path}, line {i}") for i, line in enumerate(lines, 1)]
+            *lines, _ = _read_text(path).split("\n")  # the last one may be incomplete
+            self.events = [
+                _parse_event(line, f"{path}, line {i}") for i, line in enumerate(lines, 1)
+            ]
 
     @property
     def trials(self) -> list[TrialResult]:
-        """The trials that ended, by number."""
+        """The ended trials, by number."""
         ended = [event for event in self.events if isinstance(event, TrialResult)]
         return sorted(ended, key=lambda trial: trial.number)
 
     @property
     def began(self) -> int:
-        """How many trials began."""
+        """The number of trials that started."""
         return sum(isinstance(event, TrialStarted) for event in self.events)
 
     def start(self) -> None:
-        """Drop a last line that was cut off, so that lines can be added; write the table anew.
+        """Rewrite the files without an incomplete last line, so that lines can be added.
 
         Raises:
             OutputError: a file cannot be written.
@@ -235,30 +234,30 @@ class SweepLog:
         self._write_table()
 
     def add(self, event: TrialStarted | TrialResult) -> None:
-        """Write one line, which outlives this process.
+        """Append a line; it survives the end of this process.
 
         Raises:
-            OutputError: it cannot be written.
+            OutputError: the file cannot be written.
         """
         self.events.append(event)
-        self._settled = False
+        self._is_flushed = False
         path = self._folder / EVENTS
         with refusing_write_errors(path), path.open("a", encoding="utf-8") as file:
             file.write(_line(event))
 
     def flush(self) -> None:
-        """Have what was added outlive this machine's power too, and write the table anew.
+        """Sync the added lines to disk, and rewrite the table.
 
         Raises:
             OutputError: a file cannot be written.
         """
-        if self._settled:
+        if self._is_flushed:
             return
         path = self._folder / EVENTS
         with refusing_write_errors(path):
             sync(path)
         self._write_table()
-        self._settled = True
+        self._is_flushed = True
 
     def _write_table(self) -> None:
         if self.trials:
@@ -266,10 +265,10 @@ class SweepLog:
 
 
 def write_table(trials: list[TrialResult], path: Path) -> None:
-    """``trials.csv``: a row a trial.
+    """Write ``trials.csv``, with one row per trial.
 
     Raises:
-        OutputError: it cannot be written.
+        OutputError: the file cannot be written.
     """
     names = list(dict.fromkeys(name for trial in trials for name in trial.hyperparameters))
     metrics = list(dict.fromkeys(name for trial in trials for name in trial.metrics))
@@ -291,12 +290,12 @@ def write_table(trials: list[TrialResult], path: Path) -> None:
             )
 
 
-def _text(path: Path) -> str:
+def _read_text(path: Path) -> str:
     try:
         with open_regular(path) as file:
             return file.read().decode("utf-8")
     except (OSError, UnicodeDecodeError) as error:
-        reason = getattr(error, "strerror", None) or "it is no text"
+        reason = getattr(error, "strerror", None) or "it is not text"
         raise OutputError(f"{path}: cannot be read ({reason}); name another --output") from error
 
 
@@ -306,10 +305,10 @@ def _line(event: TrialStarted | TrialResult) -> str:
     return json.dumps({"event": "ended", **asdict(event)}, allow_nan=False) + "\n"
 
 
-def _event(line: str, place: str) -> TrialStarted | TrialResult:
+def _parse_event(line: str, place: str) -> TrialStarted | TrialResult:
     try:
-        written = json.loads(line)
-        return _KINDS[written.pop("event")].validate_python(written)
+        fields = json.loads(line)
+        return _KINDS[fields.pop("event")].validate_python(fields)
     except ValidationError as error:
         fault = format_validation_error(error, "the line")
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:

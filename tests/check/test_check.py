@@ -466,4 +466,4 @@ def test_a_task_is_guessed_of_true_and_false(tmp_path):
 def test_a_marker_alone_is_refused(tmp_path, capsys):
     shard_of(make_table(["ant", "bee"] * 10), tmp_path / "a.csv")
     assert main(["check", str(tmp_path / "a.csv"), "--missing-marker", "?"]) == 2
-    assert "found '?'; it must be given with --missing mask only" in capsys.readouterr().err
+    assert "found '?'; it must be used together with --missing mask" in capsys.readouterr().err

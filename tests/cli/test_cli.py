@@ -118,7 +118,7 @@ def test_a_missing_archive_file_is_refused(capsys, tmp_path, name):
 @pytest.mark.parametrize(
     ("given", "message"),
     [
-        (["--calibrate", "--metric=train_loss"], "calibrate: is fitted on validation rows, "),
+        (["--calibrate", "--metric=train_loss"], "calibrate: needs validation rows; "),
         (["--fit-thresholds", "--validation=v"], "fit-thresholds: the task is multiclass; "),
     ],
 )
@@ -389,9 +389,9 @@ def test_every_hyperparameter_is_taken_as_a_flag():
         calibrate=True,
         fit_thresholds=True,
     )
-    unchanged = Hyperparameters().flags().items() & other.flags().items()
+    unchanged = Hyperparameters().to_flags().items() & other.to_flags().items()
     assert unchanged == set()
-    flags = [f"--{name}={value}" for name, value in other.flags().items()]
+    flags = [f"--{name}={value}" for name, value in other.to_flags().items()]
     _, bound, _ = app.parse_args([*TRAIN, *flags], exit_on_error=False, print_error=False)
     assert bound.arguments["hyperparameters"] == other
 

@@ -93,7 +93,7 @@ def test_every_command_stands_on_the_page_of_commands():
 
 def test_every_hyperparameter_stands_on_its_page_once():
     text = page("hyperparameters")
-    for name in Hyperparameters().flags():
+    for name in Hyperparameters().to_flags():
         assert len(re.findall(rf"^\| `{name}` \| .* \| .* \| .*\.  *\|$", text, re.MULTILINE)) == 1
 
 
@@ -245,7 +245,7 @@ def test_an_ensembles_tensors_have_their_members_number_before_their_names():
     hyperparameters = Hyperparameters(members=2, filters_1=4, filters_2=4, filters_3=4)
     ensemble, one = (
         build_network(h, 12, 3).state_dict()
-        for h in (hyperparameters, hyperparameters.of_members()[0])
+        for h in (hyperparameters, hyperparameters.split_into_members()[0])
     )
     assert list(ensemble) == [f"members.{m}.{name}" for m in range(2) for name in one]
 

@@ -103,7 +103,7 @@ def test_models_have_the_fields_that_the_page_lists_and_no_others(tmp_path):
     found = set()
     for model in (f"{run}/model", f"{run}/members/00/model", f"{sweep}/model"):
         described = json.loads(Path(model, "model.json").read_text())
-        assert described["hyperparameters"].keys() == Hyperparameters().flags().keys()
+        assert described["hyperparameters"].keys() == Hyperparameters().to_flags().keys()
         found |= set(fields(described))
     page = (DOCS / "reference" / "model-directory.md").read_text()
     (section,) = re.findall("^## model.json\n(.*?)^## ", page, re.DOTALL | re.MULTILINE)

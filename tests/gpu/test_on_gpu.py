@@ -190,7 +190,7 @@ def test_a_training_that_was_cut_off_ends_as_if_it_never_was(
     whole = fitted(rows, schema, changes, rows)
     with pytest.raises(CutError):
         fitted(rows, schema, changes, rows, checkpoints=Checkpoints(tmp_path, 0), cut_at=at)
-    position, state = Checkpoints(tmp_path).newest()
+    position, state = Checkpoints(tmp_path).load_newest()
     assert position == (at[0] - 1, at[1] // 3 * 3)
     went_on = fitted(rows, schema, changes, rows, start=(position, state))
     losses = column(whole.history, "train_loss")
@@ -204,7 +204,7 @@ def test_a_training_goes_on_where_a_cpu_left_it_and_the_other_way_round(tmp_path
         folder = tmp_path / first
         changes = {"dropout": 0.0, "epochs": 2}
         begun = fitted(rows, schema, changes, device=first, checkpoints=Checkpoints(folder, 1e9))
-        start = Checkpoints(folder).newest()
+        start = Checkpoints(folder).load_newest()
         changes = {"dropout": 0.0, "epochs": 4}
         found = fitted(rows, schema, changes, device=second, start=start)
         whole = fitted(rows, schema, changes, device=second)

@@ -14,7 +14,7 @@ from lstmfcn.model.artifact import Artifact
 from lstmfcn.model.layers import BatchNorm
 from lstmfcn.model.network import LSTMFCN
 from lstmfcn.model.task import Decision, make_task
-from lstmfcn.training.batches import Taken
+from lstmfcn.training.batches import RowsTaken
 
 torch.set_num_threads(1)
 
@@ -115,7 +115,7 @@ class CutError(Exception):
 def cut_off(batches, at):
     """Batches that cut the training off at one step of one epoch."""
 
-    def until_cut(epoch, taken=Taken()):
+    def until_cut(epoch, taken=RowsTaken()):
         whole = len(list(batches(epoch)))
         left = list(batches(epoch, taken))
         for step, batch in enumerate(left, start=whole - len(left)):

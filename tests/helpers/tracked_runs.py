@@ -9,7 +9,7 @@ HYPERPARAMETERS = Hyperparameters(lr=0.01, epochs=6)
 
 
 def tracked(name="", state="running", reason="", hyperparameters=HYPERPARAMETERS):
-    return TrackedRun(name, hyperparameters.flags(), state, reason)
+    return TrackedRun(name, hyperparameters.to_flags(), state, reason)
 
 
 def epochs(n):

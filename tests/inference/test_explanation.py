@@ -110,7 +110,7 @@ def test_each_part_is_what_the_network_says_without_the_others():
     artifact = artifact_of("multiclass", 2, 9, network="malstm-fcn")
     values = np.random.default_rng(0).standard_normal((5, 18)).astype(np.float32)
     found = Classifier(artifact).explain(values)
-    network = artifact.network().eval()
+    network = artifact.build_network().eval()
     with torch.inference_mode():
         network.head.bias.zero_()
         lstm_alone = network.head.weight.clone()
@@ -130,10 +130,12 @@ def test_each_part_is_what_the_network_says_without_the_others():
 def test_an_ensemble_averages_its_members_parts(kind):
     artifact = artifact_of(kind, 1, 12, members=3)
     values = tiny_rows(kind).values
-    network = artifact.network().eval()
+    network = artifact.build_network().eval()
     with torch.inference_mode():
         x = torch.tensor(values)
-        alone = [FusedEnsemble.of(member).parts(x).timepoints for member in network.members]
+        alone = [
+            FusedEnsemble.fuse(member).compute_terms(x).timepoints for member in network.members
+        ]
     found = Classifier(artifact).explain(values).timepoints
     np.testing.assert_allclose(found, torch.stack(alone).mean(dim=0), atol=1e-6)
     assert np.abs(found - alone[0].numpy()).max() > 1e-3

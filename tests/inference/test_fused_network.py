@@ -29,7 +29,7 @@ def test_folded_and_trained_network_agree(kernels, num_layers):
     network = trained_looking(LSTMFCN(hyperparameters, 30, 4))
     x = torch.randn(200, 30) * 3
     with torch.inference_mode():
-        expected, found = network(x), FusedNetwork.of(network).logits(x)
+        expected, found = network(x), FusedNetwork.fuse(network).compute_logits(x)
     assert (expected.softmax(1) - found.softmax(1)).abs().max() < 1e-6
     assert (expected.argmax(1) == found.argmax(1)).all()
 
@@ -39,7 +39,10 @@ def test_the_papers_net_agrees_too():
     network = trained_looking(LSTMFCN(Hyperparameters(), 140, 5))
     x = torch.randn(300, 140)
     with torch.inference_mode():
-        expected, found = network(x).softmax(1), FusedNetwork.of(network).logits(x).softmax(1)
+        expected, found = (
+            network(x).softmax(1),
+            FusedNetwork.fuse(network).compute_logits(x).softmax(1),
+        )
     assert (expected - found).abs().max() < 1e-6
     assert (expected.argmax(1) == found.argmax(1)).all()
 
@@ -49,7 +52,7 @@ def test_the_papers_net_agrees_too():
 def test_the_classifier_agrees_with_the_trained_network(kind, scaling):
     artifact = tiny_artifact(kind, scaling=scaling)
     values = tiny_rows(kind, n_rows=chunk_rows(N_TIMEPOINTS) + 9, seed=3).values
-    network = artifact.network().eval()
+    network = artifact.build_network().eval()
     with torch.inference_mode():
         logits = network(torch.tensor(artifact.scaler.transform(values)))
         expected = make_task(artifact.schema).probabilities(logits).numpy()
@@ -78,7 +81,7 @@ def test_an_infinite_scaled_value_does_not_vanish_in_a_relu():
     values = tiny_rows(n_rows=5).values.copy()
     classifier = Classifier(artifact)
     values[3] = -3.4e38
-    found = classifier.compute(values)
+    found = classifier.predict_validated(values)
     assert np.isnan(found[3]).all()
     assert np.isfinite(np.delete(found, 3, axis=0)).all()
 
@@ -105,7 +108,7 @@ def test_every_network_of_the_family_folds(
                 weights.normal_()
     x = torch.randn(20, n_channels * n_timepoints) * 2
     with torch.inference_mode():
-        expected, found = trained(x), FusedNetwork.of(trained).logits(x)
+        expected, found = trained(x), FusedNetwork.fuse(trained).compute_logits(x)
     assert (expected.softmax(1) - found.softmax(1)).abs().max() < 1e-5
 
 

@@ -6,7 +6,7 @@ from sklearn.metrics import accuracy_score, confusion_matrix, f1_score, roc_auc_
 
 from lstmfcn.inference.metrics import compute_metrics
 from lstmfcn.model.task import make_task
-from lstmfcn.training.calibration import calibration_error
+from lstmfcn.training.calibration import compute_calibration_error
 from tests.helpers.small_shards import KINDS, schema_of
 
 
@@ -16,7 +16,7 @@ def scored(kind, labels, probabilities):
     shares = np.array(probabilities, dtype=np.float32)
     kept = np.int64 if schema.task == "multiclass" else np.float32
     found = compute_metrics(
-        schema, np.array(labels, dtype=kept), shares, make_task(schema).decide(shares)
+        schema, np.array(labels, dtype=kept), shares, make_task(schema).predict_labels(shares)
     )
     assert json.loads(json.dumps(found, allow_nan=False)) == found
     return found
@@ -203,6 +203,8 @@ def test_macro_f1_is_null_where_no_label_occurs(kind):
 def test_decisions_that_are_as_often_right_as_they_are_sure_are_calibrated():
     random = np.random.default_rng(0)
     sure = random.uniform(0.5, 1, 100_000)
-    assert calibration_error(sure, random.uniform(size=len(sure)) < sure) < 0.01
+    assert compute_calibration_error(sure, random.uniform(size=len(sure)) < sure) < 0.01
     half = random.uniform(size=len(sure)) < 0.5
-    assert calibration_error(np.full(len(sure), 0.95), half) == pytest.approx(0.45, abs=0.01)
+    assert compute_calibration_error(np.full(len(sure), 0.95), half) == pytest.approx(
+        0.45, abs=0.01
+    )

@@ -13,7 +13,7 @@ from lstmfcn.errors import DataError, OutputError
 from lstmfcn.inference.explanation import outputs_to_explain
 from lstmfcn.inference.predict_shards import (
     explain_shard,
-    explanation_columns,
+    list_explanation_columns,
     output_name,
     output_names,
     predict_batches,
@@ -256,7 +256,7 @@ def test_a_row_that_cannot_be_explained_is_named_and_leaves_no_file(tmp_path):
 
 def test_columns_of_explanations_are_not_kept():
     schema = schema_of("one-hot")
-    assert explanation_columns(schema)[:4] == ["explained", "bias", "lstm", "t_1"]
+    assert list_explanation_columns(schema)[:4] == ["explained", "bias", "lstm", "t_1"]
     validate_keep_columns(schema, ["bias"])
     with pytest.raises(DataError, match="--keep-columns bias"):
         validate_keep_columns(schema, ["bias"], explain=True)

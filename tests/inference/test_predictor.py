@@ -41,7 +41,7 @@ def balanced(kind, values):
     """A classifier without scaling that decides these values in more than one way."""
     artifact = tiny_artifact(kind, scaling="none")
     with torch.no_grad():
-        middle = artifact.network().eval()(torch.tensor(values)).mean(dim=0)
+        middle = artifact.build_network().eval()(torch.tensor(values)).mean(dim=0)
     artifact.weights["head.bias"].sub_(middle)
     return Classifier(artifact)
 
@@ -90,7 +90,8 @@ def test_another_shape_is_refused(values, shape):
 )
 def test_what_is_no_array_of_numbers_is_refused(values):
     assert refusal(values) == (
-        "found what is no array of numbers; give a list of series of numbers, all of one length"
+        "found values that are not an array of numbers; "
+        "give a list of series of numbers, all of one length"
     )
 
 
@@ -100,7 +101,10 @@ def test_what_is_no_array_of_numbers_is_refused(values):
 )
 @pytest.mark.parametrize("as_given", [np.asarray, np.ndarray.tolist], ids=["array", "list"])
 def test_a_value_that_is_not_finite_in_32_bits_is_refused(value, shown, as_given):
-    found = f"found {shown}, which is not a finite 32-bit number; give every series all its values"
+    found = (
+        f"found {shown}, which is not a finite 32-bit number; "
+        "give every value of every series as a finite number"
+    )
     values = as_given(with_value(value))
     assert refusal(values) == f"row 4, column x_7: {found}"
     assert refusal(values, SOURCE) == f"shards/b.csv, row 104, column x_7: {found}"
@@ -115,7 +119,10 @@ def test_a_missing_value_is_refused():
 def test_values_that_overflow_while_scaling_are_refused(kind, row):
     scaler = Scaler(kind="global", mean=(0.0,), std=(1e-3,))
     values = with_value(3e38, row=row, n_rows=row + 3)
-    problem = "found values too large to compute with; give values of the training data's magnitude"
+    problem = (
+        "found values too large to compute with; "
+        "give values of the same magnitude as the training data"
+    )
     using = classifier(kind, scaler)
     assert refusal(values, using=using) == f"row {row + 1}: {problem}"
     assert refusal(values, SOURCE, using=using) == f"shards/b.csv, row {row + 101}: {problem}"
@@ -137,7 +144,7 @@ def test_probabilities_are_those_of_the_network_on_scaled_values(kind, scaling):
         mean, std = exact.mean(axis=1, keepdims=True), exact.std(axis=1, keepdims=True)
     else:
         mean, std = np.array(artifact.scaler.mean or 0.0), np.array(artifact.scaler.std or 1.0)
-    network = artifact.network().eval()
+    network = artifact.build_network().eval()
     with torch.no_grad():
         logits = network(torch.tensor((exact - mean) / std, dtype=torch.float32))
     expected = tiny_task(kind).probabilities(logits).numpy()
@@ -166,7 +173,7 @@ def test_other_predictions_are_zeros_and_ones(kind, width):
     found, probabilities = using.predict(values), using.predict_proba(values)
     assert found.shape == (48, width)
     np.testing.assert_array_equal(found, probabilities > 0.5)
-    np.testing.assert_array_equal(found, using.decide(probabilities))
+    np.testing.assert_array_equal(found, using.predict_labels(probabilities))
     assert set(found.ravel().tolist()) == {0, 1}
 
 
@@ -235,7 +242,7 @@ def test_one_and_two_threads_give_the_same_bits(sizes):
 
 
 def test_an_integer_too_large_for_any_float_is_refused():
-    with pytest.raises(DataError, match="found what is no array of numbers"):
+    with pytest.raises(DataError, match="found values that are not an array of numbers"):
         classifier().predict_proba([[10**400] * N_TIMEPOINTS])
 
 
@@ -264,7 +271,7 @@ def test_other_channels_are_refused(shape):
 def test_logits_are_divided_by_the_temperature(kind):
     values, artifact = tiny_rows(kind).values, tiny_calibrated(kind)
     with torch.no_grad():
-        logits = artifact.network().eval()(torch.tensor(artifact.scaler.transform(values)))
+        logits = artifact.build_network().eval()(torch.tensor(artifact.scaler.transform(values)))
     expected = tiny_task(kind).probabilities(logits * 4).numpy()
     found = Classifier(artifact).predict_proba(values)
     np.testing.assert_allclose(found, expected, atol=1e-5)
@@ -274,7 +281,7 @@ def test_logits_are_divided_by_the_temperature(kind):
 def test_each_label_is_decided_by_its_threshold():
     using, values = Classifier(tiny_calibrated("multilabel")), tiny_rows("multilabel").values
     probabilities = np.array([[0.25, 0.5625, 0.5], [0.26, 0.57, 0.51]], dtype=np.float32)
-    assert using.decide(probabilities).tolist() == [[0, 0, 0], [1, 1, 1]]
+    assert using.predict_labels(probabilities).tolist() == [[0, 0, 0], [1, 1, 1]]
     found = using.predict(values)
     np.testing.assert_array_equal(found, using.predict_proba(values) > [0.25, 0.5625, 0.5])
     assert (found != (using.predict_proba(values) > 0.5)).any()
@@ -308,7 +315,7 @@ def test_columns_that_an_estimator_was_fitted_on_are_known():
 
 def test_series_of_several_lengths_are_refused_or_filled_up():
     rows = [NUMBERS, NUMBERS[:-1]]
-    told = "found series of 11 to 12 timepoints; the model takes 12 timepoints, neither more nor"
+    told = "found series of 11 to 12 timepoints; this model takes exactly 12 timepoints; a model"
     assert refusal(rows).startswith(told)
     using = classifier(missing="mask")
     filled = np.array([NUMBERS, [*NUMBERS[:-1], np.nan]])
@@ -323,9 +330,7 @@ def test_series_of_several_lengths_are_refused_or_filled_up():
 def test_swapped_axes_are_refused_with_the_way_to_turn_them(n_channels, shape):
     told = refusal(np.zeros(shape), using=Classifier(tiny_artifact(n_channels=n_channels)))
     assert told.startswith(f"found an array of shape {shape}; ")
-    assert told.endswith(
-        "; the axes are (N, channels, timepoints): X.transpose(0, 2, 1) has them so"
-    )
+    assert told.endswith("; the axes must be (N, channels, timepoints): use X.transpose(0, 2, 1)")
 
 
 def test_it_shows_what_it_takes_and_gives():
@@ -373,5 +378,5 @@ def test_forked_processes_predict_with_the_model_of_their_parent(tmp_path):
 def test_a_processor_without_bf16_is_told_so(caplog):
     Classifier(tiny_artifact(), "bf16")
     lacks = native_dtype(torch.bfloat16) != torch.bfloat16
-    told = "this processor does not compute in bf16; predicting in fp32"
+    told = "this processor has no bf16 instructions; predicting in fp32"
     assert caplog.messages == ([told] if lacks else [])

@@ -145,7 +145,7 @@ def test_equal_models_are_saved_as_equal_bytes(tmp_path):
 
 
 def test_the_network_has_the_saved_weights(tmp_path):
-    network = Artifact.load(saved(tmp_path)).network()
+    network = Artifact.load(saved(tmp_path)).build_network()
     assert isinstance(network, LSTMFCN)
     for name, tensor in tiny_artifact().weights.items():
         assert torch.equal(network.state_dict()[name], tensor)
@@ -209,7 +209,7 @@ def test_weights_of_another_shape_do_not_become_a_network():
     small, large = tiny_artifact(), tiny_artifact(hidden_size=5)
     mixed = Artifact(large.hyperparameters, small.schema, small.scaler, small.weights)
     with pytest.raises(ModelError, match=r"model.safetensors does not fit model.json"):
-        mixed.network()
+        mixed.build_network()
 
 
 @pytest.mark.parametrize("name", FILES)
@@ -310,12 +310,12 @@ def test_the_folder_of_a_run_or_a_sweep_stands_for_its_model(tmp_path, caplog, r
     run.mkdir()
     (run / "run.json").write_text("{}")
     (run / record).write_text("{}")
-    with pytest.raises(ModelError, match=r"run: holds a run that has no model yet; let it end"):
+    with pytest.raises(ModelError, match=r"run: this run has no model yet; wait until it ends"):
         Artifact.load(run)
     saved(run)
     with caplog.at_level("INFO"):
         assert_equal(Artifact.load(run), tiny_artifact())
-    assert caplog.messages == [f"{run}: holds a run; its model is {run / 'model'}"]
+    assert caplog.messages == [f"{run} is the folder of a run; using its model {run / 'model'}"]
     np.testing.assert_array_equal(
         Classifier.load(str(run)).predict(tiny_rows().values),
         Classifier.load(run / "model").predict(tiny_rows().values),

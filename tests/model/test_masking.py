@@ -84,7 +84,7 @@ def test_padding_changes_nothing_in_training_and_in_prediction(n_channels, view,
     expected = short(x)
     torch.testing.assert_close(long(x_padded), expected)
     for network, series in ((short, x), (long, x_padded)):
-        folded = FusedNetwork.of(network).logits(series)
+        folded = FusedNetwork.fuse(network).compute_logits(series)
         torch.testing.assert_close(folded, expected, atol=1e-5, rtol=1e-4)
 
 
@@ -110,7 +110,7 @@ def test_statistics_are_those_of_the_timepoints_that_count(seed, n_rows):
     mask[0, 0, 0, :2] = True
     x = random.standard_normal((n_rows, 4, 1, 9)).astype(np.float32)
     chosen = x.transpose(1, 0, 2, 3)[:, np.broadcast_to(mask, (n_rows, 1, 1, 9))[:, 0]]
-    found = Statistics.of(torch.from_numpy(x), torch.from_numpy(mask).float())
+    found = Statistics.compute(torch.from_numpy(x), torch.from_numpy(mask).float())
     np.testing.assert_allclose(found.mean, chosen.mean(axis=1), atol=1e-5)
     np.testing.assert_allclose(found.variance, chosen.var(axis=1), rtol=1e-4)
     np.testing.assert_allclose(found.unbiased, chosen.var(axis=1, ddof=1), rtol=1e-4)

@@ -5,7 +5,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.utils.class_weight import compute_sample_weight
 
-from lstmfcn.model.task import Binary, MetricSums, Multiclass, Multilabel, class_weights, make_task
+from lstmfcn.model.task import (
+    Binary,
+    MetricSums,
+    Multiclass,
+    Multilabel,
+    compute_class_weights,
+    make_task,
+)
 from tests.helpers.small_models import KINDS, tiny_schema, tiny_task
 
 LOGITS = np.random.default_rng(0).normal(0, 3, (40, 3))
@@ -69,14 +76,14 @@ def test_rows_are_right_where_the_decision_is_the_target(kind, quarters, seed):
     task = tiny_task(kind)
     logits = (torch.tensor(quarters) / 4).reshape(4, 3)[:, : task.n_outputs]
     targets = targets_of(kind, n_rows=4, seed=seed)
-    decided = task.decide(task.probabilities(logits).numpy())
+    decided = task.predict_labels(task.probabilities(logits).numpy())
     if tiny_schema(kind).task == "multiclass":
         expected = decided.argmax(axis=1) == targets
     elif tiny_schema(kind).task == "binary":
         expected = decided[:, -1] == targets
     else:
         expected = (decided == targets).sum(axis=1)
-    found = task.right(logits, torch.tensor(targets)).numpy()
+    found = task.n_correct(logits, torch.tensor(targets)).numpy()
     np.testing.assert_array_equal(found, expected)
     assert found.max() <= task.targets_per_row
 
@@ -113,20 +120,20 @@ def test_multilabel_probabilities_are_independent_sigmoids():
 
 def test_a_probability_of_exactly_a_half_means_no():
     half = np.array([[0.5, 0.5]], dtype=np.float32)
-    assert Binary(1).decide(half[:, :1]).tolist() == [[0]]
-    assert Binary(2).decide(half).tolist() == [[1, 0]]
-    assert Multilabel(2).decide(half).tolist() == [[0, 0]]
-    assert Multiclass(2).decide(half).tolist() == [[1, 0]]
+    assert Binary(1).predict_labels(half[:, :1]).tolist() == [[0]]
+    assert Binary(2).predict_labels(half).tolist() == [[1, 0]]
+    assert Multilabel(2).predict_labels(half).tolist() == [[0, 0]]
+    assert Multiclass(2).predict_labels(half).tolist() == [[1, 0]]
     zero, yes, no = torch.zeros(1, 1), torch.ones(1), torch.zeros(1)
-    assert not Binary(1).right(zero, yes)
-    assert Binary(1).right(zero, no)
+    assert not Binary(1).n_correct(zero, yes)
+    assert Binary(1).n_correct(zero, no)
 
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_decisions_are_zeros_and_ones_in_the_shape_of_the_probabilities(kind):
     task = tiny_task(kind)
     probabilities = task.probabilities(logits_of(kind)).numpy()
-    decided = task.decide(probabilities)
+    decided = task.predict_labels(probabilities)
     assert decided.dtype == np.int8
     assert decided.shape == probabilities.shape
     assert set(np.unique(decided)) <= {0, 1}
@@ -135,13 +142,13 @@ def test_decisions_are_zeros_and_ones_in_the_shape_of_the_probabilities(kind):
 
 
 def test_totals_become_means_over_rows():
-    totals = MetricSums(loss=6.0, right=3.0, exact=3.0, rows=4.0)
+    totals = MetricSums(loss=6.0, correct=3.0, exact=3.0, rows=4.0)
     assert totals.metrics("valid", Multiclass(3)) == {"valid_loss": 1.5, "valid_accuracy": 0.75}
     assert totals.metrics("train", Binary(1)) == {"train_loss": 1.5, "train_accuracy": 0.75}
 
 
 def test_totals_of_several_labels_also_tell_the_exact_match():
-    totals = MetricSums(loss=6.0, right=9.0, exact=1.0, rows=4.0)
+    totals = MetricSums(loss=6.0, correct=9.0, exact=1.0, rows=4.0)
     assert totals.metrics("train", Multilabel(3)) == {
         "train_loss": 1.5,
         "train_accuracy": 0.75,
@@ -170,7 +177,7 @@ def test_balanced_weights_give_every_class_the_same_say(kind):
     """The loss is the one that scikit-learn's balanced weights of each row, or answer, give."""
     schema, targets, logits = tiny_schema(kind), targets_of(kind), logits_of(kind)
     targets[:25] = targets[0]
-    weights = class_weights("balanced", schema, targets)
+    weights = compute_class_weights("balanced", schema, targets)
     plain, weighted = make_task(schema), make_task(schema, weights)
     columns = targets[:, None] if targets.ndim == 1 else targets
     each = np.stack([compute_sample_weight("balanced", column) for column in columns.T], axis=1)
@@ -193,7 +200,7 @@ def test_the_weights_of_all_rows_add_up_to_their_number(kind, name):
     """So that a weighted loss has the size of a plain one, and a rare class weighs more."""
     schema, targets = tiny_schema(kind), targets_of(kind)
     targets[:25] = targets[0]
-    weights = class_weights(name, schema, targets).numpy()
+    weights = compute_class_weights(name, schema, targets).numpy()
     if schema.task == "multiclass":
         counts = np.bincount(targets, minlength=3)
     else:
@@ -204,15 +211,15 @@ def test_the_weights_of_all_rows_add_up_to_their_number(kind, name):
 
 def test_the_square_root_lies_between_balanced_and_none():
     schema, targets = tiny_schema("multiclass"), np.array([0] * 16 + [1] * 4 + [2])
-    balanced, root = (class_weights(name, schema, targets) for name in ("balanced", "sqrt"))
+    balanced, root = (compute_class_weights(name, schema, targets) for name in ("balanced", "sqrt"))
     assert (root / root[0]).tolist() == pytest.approx([1, 2, 4])
     assert (balanced / balanced[0]).tolist() == pytest.approx([1, 4, 16])
-    assert class_weights("none", schema, targets) is None
+    assert compute_class_weights("none", schema, targets) is None
 
 
 @pytest.mark.parametrize("name", ["balanced", "sqrt"])
 def test_a_class_without_rows_weighs_something_finite(name):
-    weights = class_weights(name, tiny_schema("multiclass"), np.array([0, 0, 1]))
+    weights = compute_class_weights(name, tiny_schema("multiclass"), np.array([0, 0, 1]))
     assert torch.isfinite(weights).all()
 
 

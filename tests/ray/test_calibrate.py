@@ -97,7 +97,7 @@ def test_an_ensemble_is_calibrated_its_members_are_not_and_neither_is_what_conti
     model = str(tmp_path / "first" / "model")
     again = run(data, tmp_path / "third", once, model=model, validation=None)
     assert again.decision.temperature == 1
-    assert "calibrate of the model is left behind; give the flag to fit anew" in caplog.messages
+    assert "calibrate of the model is dropped; give the flag to fit it again" in caplog.messages
 
 
 @pytest.mark.usefixtures("cluster")

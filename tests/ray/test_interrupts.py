@@ -13,9 +13,9 @@ from lstmfcn.distributed.train import train
 from lstmfcn.distributed.tune import tune
 from lstmfcn.errors import RunInterruptedError
 from lstmfcn.hyperparameters import Hyperparameters
-from lstmfcn.training.checkpoints import newest_position
+from lstmfcn.training.checkpoints import find_newest_position
 from lstmfcn.training.metrics_log import read_metrics
-from lstmfcn.training.run_directory import member_folders
+from lstmfcn.training.run_directory import list_member_folders
 from lstmfcn.tuning.sweep import SearchConfig
 from tests.helpers.killing import wait_until
 from tests.helpers.problems import TINY, waves, write
@@ -71,8 +71,8 @@ def test_every_member_of_an_ensemble_writes_its_checkpoint_before_the_end(data, 
     ):
         train(data, str(run), hyperparameters=ensemble, resources=Resources(cpus_per_worker=2))
     assert "will be trained again" not in str(told.value)
-    for member in member_folders(run, 2):
-        done = newest_position(member / "checkpoints").epoch
+    for member in list_member_folders(run, 2):
+        done = find_newest_position(member / "checkpoints").epoch
         assert done == len(read_metrics(member / "metrics.jsonl")) >= 1
 
 

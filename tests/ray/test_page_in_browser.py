@@ -329,7 +329,7 @@ def test_labels_are_decided_each_for_itself(page, folder):
     paste(page, LINES[0])
     classifier = Classifier.load(folder / "labels")
     probabilities = classifier.predict_proba(ROWS[:1])
-    decided = classifier.decide(probabilities)[0]
+    decided = classifier.predict_labels(probabilities)[0]
     expect(page.locator(".class")).to_have_count(3)
     assert bars(page) == expected_bars(["y_1", "y_2", "y_3"], probabilities[0])
     chosen = page.locator(".decided .name").all_text_contents()

@@ -9,7 +9,7 @@ from lstmfcn.distributed import train_driver as module
 from lstmfcn.errors import RunInterruptedError
 from lstmfcn.training.checkpoints import Checkpoints, Position
 from lstmfcn.training.metrics_log import MetricsWriter
-from lstmfcn.training.run_directory import RunConfig, member_folders
+from lstmfcn.training.run_directory import RunConfig, list_member_folders
 from tests.helpers.problems import TINY
 
 
@@ -23,7 +23,7 @@ def stopped(folder, monkeypatch, members, epochs, done):
         hyperparameters=TINY.model_copy(update={"members": members}),
     )
     record.save(folder)
-    for member in member_folders(folder, members):
+    for member in list_member_folders(folder, members):
         member.mkdir(parents=True, exist_ok=True)
         with MetricsWriter(member / "metrics.jsonl") as write:
             for epoch in range(1, epochs + 1):

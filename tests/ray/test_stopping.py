@@ -14,7 +14,7 @@ import pytest
 
 from lstmfcn.inference.manifest import MANIFEST_FILE
 from lstmfcn.model.artifact import Artifact
-from lstmfcn.training.checkpoints import newest_position
+from lstmfcn.training.checkpoints import find_newest_position
 from lstmfcn.training.run_directory import RunConfig
 from lstmfcn.tuning.sweep import SweepLog
 from tests.helpers.checkout import REPOSITORY
@@ -136,7 +136,7 @@ def test_ctrl_c_on_a_busy_machine_loses_no_epoch(in_terminal, data, tmp_path):
     os.kill(worker, signal.SIGCONT)
     assert terminal.exit_code() == 130
     assert "did not stop" not in terminal.shown
-    assert newest_position(output / "checkpoints").epoch >= done
+    assert find_newest_position(output / "checkpoints").epoch >= done
     assert "will be trained again" not in terminal.shown
 
 

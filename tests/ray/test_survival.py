@@ -14,7 +14,7 @@ from lstmfcn.distributed.train import train
 from lstmfcn.errors import DataError, HyperparameterError, OutputError, ResourceError
 from lstmfcn.hyperparameters import Hyperparameters
 from lstmfcn.model.artifact import Artifact
-from lstmfcn.training.checkpoints import find_newest, newest_position
+from lstmfcn.training.checkpoints import find_newest, find_newest_position
 from lstmfcn.training.metrics_log import read_metrics
 from tests.helpers.checkout import REPOSITORY
 from tests.helpers.killing import epochs_in, kill_train_worker, train_workers, wait_until
@@ -302,7 +302,7 @@ def test_an_epoch_that_goes_on_with_another_number_of_workers_counts_every_row(t
     two, three = (Resources(workers, cpus_per_worker=1, memory_gb=memory_gb) for workers in (2, 3))
     train(str(data), str(output), hyperparameters=short, resources=two, checkpoint_every_s=0)
     shutil.rmtree(max((output / "checkpoints").iterdir()))
-    assert newest_position(output / "checkpoints") == (0, 32)
+    assert find_newest_position(output / "checkpoints") == (0, 32)
     train(
         None,
         str(output),

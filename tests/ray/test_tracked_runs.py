@@ -181,6 +181,6 @@ def test_a_tracker_that_cannot_be_reached_is_refused_before_anything_begins(
     )
     assert told == (
         "lstmfcn: --track mlflow: http://***@127.0.0.1:9: Connection refused; "
-        "set MLFLOW_TRACKING_URI, or leave it out"
+        "set MLFLOW_TRACKING_URI, or omit this option"
     )
     assert not output.exists()

@@ -293,7 +293,7 @@ def test_a_model_to_continue_from_allows_few_hyperparameters(swept, data, job, r
     model = swept[1] / "model"
     output = tmp_path / "continued"
     assert refused("tune", *flags(data, output, model=model)).endswith(
-        ": hidden-size is the model's where training continues from one; "
+        ": hidden-size comes from the model that training starts from; "
         "search lr, batch-size, epochs, or leave --model out"
     )
     done = job("tune", *flags(data, output, "lr: {choice: [0.001]}", model=model, num_samples=1))

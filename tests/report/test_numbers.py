@@ -9,7 +9,7 @@ from lstmfcn.errors import ModelError
 from lstmfcn.inference.metrics import compute_metrics
 from lstmfcn.inference.predictor import Classifier
 from lstmfcn.model.artifact import Artifact
-from lstmfcn.report.findings import find_all
+from lstmfcn.report.findings import collect_findings
 from lstmfcn.report.summary import CHANNELS_DRAWN
 from tests.helpers.small_reports import (
     CASES,
@@ -24,7 +24,7 @@ from tests.helpers.small_reports import (
 def case(request, tmp_path_factory):
     """The kind of labels, what was found, and a classifier of the same model."""
     model, data = report_case(tmp_path_factory.mktemp("case"), request.param)
-    return request.param, find_all(model, data), Classifier.load(model)
+    return request.param, collect_findings(model, data), Classifier.load(model)
 
 
 def test_metrics_are_those_of_evaluate(case):
@@ -39,7 +39,7 @@ def test_metrics_are_those_of_evaluate(case):
     )
     labels = schema.encode_labels(columns)
     shares = classifier.predict_proba(table.filter(regex="^x").to_numpy(np.float32))
-    expected = compute_metrics(schema, labels, shares, classifier.decide(shares))
+    expected = compute_metrics(schema, labels, shares, classifier.predict_labels(shares))
     assert found.scores.metrics.keys() == expected.keys()
     for name, value in expected.items():
         same = pytest.approx(value, abs=1e-6) if isinstance(value, float) else value
@@ -134,7 +134,7 @@ def test_terms_are_of_logits_before_the_temperature(tmp_path):
     model, data = report_case(tmp_path)
     schema = report_schema()
     report_artifact(schema, temperature=2.0).save(tmp_path / "run" / "model")
-    for each in find_all(model, data).explained:
+    for each in collect_findings(model, data).explained:
         if not each.row.right:
             ratio = np.log(each.row.decided_share / each.row.true_share)
             assert each.total == pytest.approx(2 * ratio, abs=1e-2)
@@ -148,14 +148,14 @@ def test_the_channels_that_tell_classes_apart_are_drawn(tmp_path):
         for name in table.filter(regex="^x6_"):
             table[name] += level
         table.to_csv(path, index=False)
-    found = find_all(model, data).summary
+    found = collect_findings(model, data).summary
     assert len(found.channels) == CHANNELS_DRAWN
     assert "x6" in found.channel_names
 
 
 def test_series_that_end_early_leave_no_median_behind_them(tmp_path):
     model, data = report_case(tmp_path, missing="mask")
-    found = find_all(model, data).summary
+    found = collect_findings(model, data).summary
     assert (found.lengths.least, found.lengths.most) == (8, 16)
     assert 0 < found.gaps < 0.25
     assert all(np.isfinite(one.median[0, :8][[0, 1, 4, 5, 6, 7]]).all() for one in found.classes)
@@ -168,19 +168,19 @@ def history(*epochs):
 
 def test_the_history_is_that_of_the_run_around_the_model(tmp_path):
     model, data = report_case(tmp_path, n_rows=9)
-    assert find_all(model, data).history == []
+    assert collect_findings(model, data).history == []
     (tmp_path / "run" / "metrics.jsonl").write_text(history(1, 2, 3))
-    assert [line["epoch"] for line in find_all(model, data).history] == [1, 2, 3]
+    assert [line["epoch"] for line in collect_findings(model, data).history] == [1, 2, 3]
     (tmp_path / "run" / "metrics.jsonl").write_text(history(1))  # not the model's: its epoch is 2
-    assert find_all(model, data).history == []
+    assert collect_findings(model, data).history == []
     (tmp_path / "run" / "metrics.jsonl").write_text("{\n")
     with pytest.raises(ModelError, match=r"metrics\.jsonl: cannot be read"):
-        find_all(model, data)
+        collect_findings(model, data)
 
 
 def test_the_card_tells_what_is_not_the_default(tmp_path):
     model, data = report_case(tmp_path, n_rows=9)
-    card = find_all(model, data).card
+    card = collect_findings(model, data).card
     wanted = Artifact.load(model).hyperparameters
     entries = {entry.name: entry for entry in card.hyperparameters}
     assert entries["filters-1"] == ("filters-1", str(wanted.filters_1), True)
@@ -190,7 +190,7 @@ def test_the_card_tells_what_is_not_the_default(tmp_path):
 
 def test_one_row_is_enough(tmp_path):
     model, data = report_case(tmp_path, n_rows=1, n_shards=1)
-    found = find_all(model, data)
+    found = collect_findings(model, data)
     assert found.summary.rows == len(found.hardest) == 1
     assert [one.roc for one in found.scores.classes] == [None] * 3
 

@@ -11,7 +11,7 @@ import pytest
 
 from lstmfcn.cli.main import main
 from lstmfcn.report.figures import draw_figures
-from lstmfcn.report.findings import find_all
+from lstmfcn.report.findings import collect_findings
 from lstmfcn.report.page import _percent, render_page
 from lstmfcn.report.scores import Interval, Score
 from tests.helpers.small_reports import ODD_NAMES, report_case
@@ -117,11 +117,12 @@ def test_a_model_that_is_worse_than_a_guess_is_called_so_in_the_header(tmp_path)
     table = pd.concat(map(pd.read_csv, sorted(Path(data).iterdir())))
     rare = pd.concat([table[table.y == "ant"], table[table.y != "ant"].head(2)])
     rare.to_csv(tmp_path / "rare.csv", index=False)
-    found = find_all(model, str(tmp_path / "rare.csv"))
+    found = collect_findings(model, str(tmp_path / "rare.csv"))
     assert found.scores.accuracy.value < found.scores.baseline
     header = render_page(found, draw_figures(found)).partition("</header>")[0]
     told = (
-        "This model is worse than always giving the most frequent answer. That is right for 90.9 %"
+        "This model is worse than always giving the most frequent answer. "
+        "The most frequent answer is right for 90.9 %"
     )
     assert told in header
     wrong = replace(found.scores, accuracy=Score(0.95, Interval(0.8, 1.0)))
@@ -139,7 +140,7 @@ def test_a_model_that_is_worse_than_a_guess_is_called_so_in_the_header(tmp_path)
     ],
 )
 def test_any_task_and_data_make_a_page(tmp_path, kind, arguments):
-    found = find_all(*report_case(tmp_path, kind, **arguments))
+    found = collect_findings(*report_case(tmp_path, kind, **arguments))
     page = Page(render_page(found, draw_figures(found)))
     assert f"on {found.summary.rows} row" in page.text
     for one in found.summary.classes:
@@ -153,7 +154,7 @@ def test_what_is_not_of_a_report_stays(odd, tmp_path, capsys):
     (out / "report.html").write_text("earlier")
     (out / "notes.txt").write_text("mine")
     assert command(str(folder / "run" / "model"), str(folder / "data"), out) == 2
-    assert "holds notes.txt, which is of no report" in capsys.readouterr().err
+    assert "holds notes.txt, which is not part of a report" in capsys.readouterr().err
     assert {path.read_text() for path in out.iterdir()} == {"earlier", "mine"}
 
 
@@ -166,7 +167,7 @@ def test_what_is_not_of_a_report_stays(odd, tmp_path, capsys):
             {"data": "unlabelled.csv"},
             "unlabelled.csv: found no label column in the header (x_1, x_2",
         ),
-        ({"output": "data"}, "holds part-0.csv, which is of no report"),
+        ({"output": "data"}, "holds part-0.csv, which is not part of a report"),
         ({"output": "data/part-0.csv/out"}, "cannot be written (Not a directory)"),
         ({"output": "data/part-0.csv"}, "is a file; choose a folder"),
     ],

@@ -8,7 +8,7 @@ import pytest
 from lstmfcn.distributed.tune import tracked_trials
 from lstmfcn.errors import RunInterruptedError, TrainingError
 from lstmfcn.tracking import follow as module
-from lstmfcn.tracking.base import TrackerUnavailableError, missing_points
+from lstmfcn.tracking.base import TrackerUnavailableError, find_missing_points
 from lstmfcn.tracking.follow import tracked_members, tracking
 from lstmfcn.tuning.sweep import TrialResult, TrialStarted
 from tests.helpers.tracked_runs import HYPERPARAMETERS, tracked, write_metrics
@@ -29,7 +29,7 @@ class Memory:
             raise TrackerUnavailableError("memory: is away")
         points = self.points.setdefault(run.name, [])
         known = {(point.tag, point.epoch) for point in points}
-        points += missing_points(history, kept, known)
+        points += find_missing_points(history, kept, known)
         self.states[run.name] = run.state
         with self.written:
             self.written.notify_all()
@@ -103,7 +103,7 @@ def test_an_outage_is_told_once_and_all_is_sent_after_it(memory, tmp_path, caplo
     assert memory.epochs() == [1, 2, 3]
     assert [line for line in caplog.messages if "memory" in line] == [
         "tracked by tensorboard: memory",
-        "memory: is away; training goes on, and what is missing is sent later",
+        "memory: is away; training continues, and missing data is sent later",
         "memory answers again",
     ]
 
@@ -113,7 +113,7 @@ def test_what_could_not_be_sent_at_the_end_is_told_and_sent_by_resuming(memory, 
     memory.out = True
     with following(tmp_path):
         pass
-    told = "tensorboard: not all is tracked; the same command with --resume sends the rest"
+    told = "tensorboard: tracking is incomplete; the same command with --resume sends the rest"
     assert caplog.messages[-1] == told
     memory.out = False
     with following(tmp_path, resumed=True):
@@ -129,7 +129,7 @@ def test_a_tracker_that_hangs_does_not_hold_up_who_stops(memory, tmp_path, monke
     write_metrics(tmp_path, 1)
     with pytest.raises(RunInterruptedError), following(tmp_path):
         raise RunInterruptedError("stopped", resumable=True)
-    assert "not all is tracked" in caplog.messages[-1]
+    assert "tracking is incomplete" in caplog.messages[-1]
     answer.set()
 
 

@@ -9,7 +9,7 @@ import pytest
 
 from lstmfcn.errors import TrackingError
 from lstmfcn.tracking.base import TrackerUnavailableError
-from lstmfcn.tracking.mlflow import MLflow, without_secrets
+from lstmfcn.tracking.mlflow import MLflow, hide_secrets
 from tests.helpers.tracked_runs import HYPERPARAMETERS, epochs, tracked
 
 pytest.importorskip("mlflow", reason="MLflow is not installed")
@@ -70,7 +70,7 @@ def test_a_training_is_a_run_with_its_metrics_parameters_and_model(client, runs,
     flow.write(tracked(state="done"), epochs(3), epochs(3)[1])
     run = runs()["first"]
     assert run.info.status == "FINISHED"
-    assert run.data.params == {name: str(v) for name, v in HYPERPARAMETERS.flags().items()}
+    assert run.data.params == {name: str(v) for name, v in HYPERPARAMETERS.to_flags().items()}
     for tag in epochs(1)[0].keys() - {"epoch", "time", "rows"}:
         assert curve(client, run, tag) == [(m["epoch"], m[tag]) for m in epochs(3)]
     assert curve(client, run, "kept/valid_accuracy") == [(2, 0.2)]
@@ -161,7 +161,7 @@ def test_a_store_that_does_not_answer_is_refused_at_the_start_and_borne_with_lat
     told = str(refusal.value)
     assert told == (
         f"--track mlflow: http://***@127.0.0.1:{port}: Connection refused; "
-        "set MLFLOW_TRACKING_URI, or leave it out"
+        "set MLFLOW_TRACKING_URI, or omit this option"
     )
     flow = MLflow(folder, resumed=True)
     with pytest.raises(TrackerUnavailableError) as outage:
@@ -175,7 +175,7 @@ def test_a_run_that_is_not_there_is_refused(folder, tmp_path, monkeypatch):
     before = os.environ["MLFLOW_TRACKING_URI"]
     monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path}/other.db")
     with pytest.raises(
-        TrackingError, match=r"Run with id=.* not found; it was begun at"
+        TrackingError, match=r"Run with id=.* not found; this run was tracked at"
     ) as refusal:
         MLflow(folder, resumed=True)
     assert before in str(refusal.value)
@@ -184,7 +184,7 @@ def test_a_run_that_is_not_there_is_refused(folder, tmp_path, monkeypatch):
 def test_an_experiment_that_is_not_there_or_deleted_is_refused(client, folder, monkeypatch):
     client.delete_experiment(client.create_experiment("gone"))
     monkeypatch.setenv("MLFLOW_EXPERIMENT_NAME", "gone")
-    with pytest.raises(TrackingError, match="experiment gone is deleted there; set MLFLOW"):
+    with pytest.raises(TrackingError, match="experiment gone has been deleted; set MLFLOW"):
         MLflow(folder, resumed=False)
     monkeypatch.setenv("MLFLOW_EXPERIMENT_ID", "999")
     with pytest.raises(TrackingError, match="No Experiment with id=999 exists; set MLFLOW"):
@@ -203,12 +203,10 @@ def test_a_uri_that_mlflow_cannot_use_is_refused_in_a_line(folder, uri, monkeypa
 
 def test_secrets_are_hidden(monkeypatch):
     monkeypatch.setenv("MLFLOW_TRACKING_TOKEN", "enigma")
-    assert without_secrets("token enigma") == "token ***"
-    assert (
-        without_secrets("at https://ada:p@ss@host/x: refused") == "at https://***@host/x: refused"
-    )
-    assert without_secrets("postgresql://host/db?password=x y") == "postgresql://host/db?*** y"
-    assert without_secrets("sqlite:////a/b.db, who?") == "sqlite:////a/b.db, who?"
+    assert hide_secrets("token enigma") == "token ***"
+    assert hide_secrets("at https://ada:p@ss@host/x: refused") == "at https://***@host/x: refused"
+    assert hide_secrets("postgresql://host/db?password=x y") == "postgresql://host/db?*** y"
+    assert hide_secrets("sqlite:////a/b.db, who?") == "sqlite:////a/b.db, who?"
 
 
 def test_without_mlflow_it_is_refused_with_what_to_install(folder, monkeypatch):

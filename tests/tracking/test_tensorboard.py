@@ -8,7 +8,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from tensorboard.plugins.hparams.plugin_data_pb2 import HParamsPluginData
 
 from lstmfcn.tracking.base import TrackerUnavailableError
-from lstmfcn.tracking.tensorboard import TensorBoard, points_in
+from lstmfcn.tracking.tensorboard import TensorBoard, read_points
 from tests.helpers.tracked_runs import epochs, tracked
 
 
@@ -110,7 +110,7 @@ def test_files_of_others_do_not_count(tmp_path):
     file.rename(tmp_path / "tensorboard" / "events.out.tfevents.1.theirs")
     TensorBoard(tmp_path).write(tracked(), epochs(2), None)
     ours = [path for path in (tmp_path / "tensorboard").iterdir() if path.suffix == ".lstmfcn"]
-    assert ("train_loss", 2) in set(points_in(ours[0]))
+    assert ("train_loss", 2) in set(read_points(ours[0]))
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can mount a small file system")

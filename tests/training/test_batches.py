@@ -13,7 +13,7 @@ from lstmfcn.data.dataset import Dataset, FileBackedArray
 from lstmfcn.errors import HyperparameterError
 from lstmfcn.training.batches import (
     EvaluationLoader,
-    Taken,
+    RowsTaken,
     WorkerContext,
     make_loader,
     to_tensor,
@@ -265,7 +265,7 @@ def test_batches_from_one_on_are_those_of_the_whole_epoch(folder, monkeypatch, s
     rows = stored(1000, folder) if stream else numbered(1000)
     batches = make_loader(rows, 30, 5)
     whole = list(batches(3))
-    rest = list(batches(3, whole[first - 1].taken if first else Taken()))
+    rest = list(batches(3, whole[first - 1].taken if first else RowsTaken()))
     assert [indices(batch) for batch in rest] == [indices(batch) for batch in whole[first:]]
 
 
@@ -291,7 +291,7 @@ def test_an_epoch_that_goes_on_with_other_workers_sees_each_row_once(
     """The rows of each attempt until it is cut off, and of the last one all that are left."""
     n_rows, attempts = case
     rows = stored(n_rows, folder) if stream else numbered(n_rows)
-    seen, taken = [], Taken()
+    seen, taken = [], RowsTaken()
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("lstmfcn.training.batches._RUN_BYTES", run_bytes)
         patch.setattr("lstmfcn.training.batches._WINDOW_BYTES", window_bytes)
@@ -314,7 +314,7 @@ def test_an_epoch_that_goes_on_with_other_workers_sees_each_row_once(
 @settings(max_examples=60)
 def test_the_order_of_rows_in_memory_outlives_a_change_of_workers(case, seed):
     n_rows, attempts = case
-    rows, found, taken = numbered(n_rows), [], Taken()
+    rows, found, taken = numbered(n_rows), [], RowsTaken()
     for number, (world_size, batch_size, n_steps) in enumerate(attempts, 1):
         shares = [WorkerContext(rank, world_size) for rank in range(world_size)]
         workers = [make_loader(rows, batch_size, seed, s)(3, taken) for s in shares]

@@ -15,7 +15,7 @@ from lstmfcn.training.calibration import (
     MIN_TEMPERATURE,
     calibrate,
     calibration_summary,
-    expected_calibration_error,
+    compute_expected_calibration_error,
     fit_temperature,
     fit_thresholds,
 )
@@ -85,7 +85,7 @@ def test_a_temperature_changes_no_label(kind, temperature, seed):
     plain = tiny_task(kind)
     warm = make_task(tiny_artifact(kind).schema, decision=Decision(temperature=temperature))
     logits = torch.tensor(np.random.default_rng(seed).normal(0, 3, (20, plain.n_outputs))).float()
-    labels = [task.decide(task.probabilities(logits).numpy()) for task in (plain, warm)]
+    labels = [task.predict_labels(task.probabilities(logits).numpy()) for task in (plain, warm)]
     np.testing.assert_array_equal(*labels)
 
 
@@ -131,7 +131,7 @@ def model_and_rows(kind, n_rows=200, **changes):
     artifact, values = tiny_artifact(kind, **changes), tiny_rows(kind, n_rows, seed=3).values
     scaled = artifact.scaler.transform(values)
     with torch.no_grad():
-        logits = artifact.network().eval()(torch.from_numpy(scaled))
+        logits = artifact.build_network().eval()(torch.from_numpy(scaled))
     labels = targets_of(kind, logits, np.random.default_rng(0))
     for part in ("head.weight", "head.bias"):
         artifact.weights[part].mul_(10)
@@ -146,7 +146,9 @@ def test_a_model_is_calibrated_and_says_so(kind, tmp_path):
     before, after = found.training["calibration"]["calibration_error"]
     using = Classifier(found)
     shares = using.predict_proba(rows.values)
-    error = expected_calibration_error(using.schema, rows.labels, shares, using.decide(shares))
+    error = compute_expected_calibration_error(
+        using.schema, rows.labels, shares, using.predict_labels(shares)
+    )
     assert error == pytest.approx(after, abs=2e-3)
     assert after < before
     (line,) = calibration_summary(found)
@@ -192,7 +194,9 @@ def test_an_ensemble_has_one_temperature_for_the_mean_of_its_logits():
     assert artifact.decision.temperature != 1
     values, _ = imbalanced(50, 2)
     with torch.no_grad():
-        logits = artifact.network().eval()(torch.from_numpy(artifact.scaler.transform(values)))
+        logits = artifact.build_network().eval()(
+            torch.from_numpy(artifact.scaler.transform(values))
+        )
     expected = (logits / artifact.decision.temperature).softmax(dim=1).numpy()
     np.testing.assert_allclose(Classifier(artifact).predict_proba(values), expected, atol=1e-5)
     assert list(calibration_summary(artifact))
@@ -208,7 +212,7 @@ def test_thresholds_alone_leave_probabilities_as_they_are():
 def test_a_bound_is_told():
     artifact, _, scaled = model_and_rows("multiclass", calibrate=True)
     with torch.no_grad():
-        answers = artifact.network().eval()(torch.from_numpy(scaled.values)).argmax(dim=1)
+        answers = artifact.build_network().eval()(torch.from_numpy(scaled.values)).argmax(dim=1)
     found = calibrate(artifact, Dataset(scaled.values, answers.numpy()))
     assert found.decision.temperature == MIN_TEMPERATURE
     assert list(calibration_summary(found))[1] == (
@@ -244,12 +248,16 @@ def test_calibration_mends_what_balanced_classes_do_to_probabilities():
         using = Classifier(train_arrays(imbalanced(400, 0), wanted, imbalanced(600, 1)))
         shares, decided = using.predict_proba(test), using.predict(test)
         true = using.schema.encode_names(names.tolist())
-        errors.append(expected_calibration_error(using.schema, true, shares, using.decide(shares)))
+        errors.append(
+            compute_expected_calibration_error(
+                using.schema, true, shares, using.predict_labels(shares)
+            )
+        )
         labels.append(decided)
     assert errors[1] < errors[0] - 0.01
     np.testing.assert_array_equal(*labels)
 
 
 def test_arrays_without_validation_rows_are_refused():
-    with pytest.raises(HyperparameterError, match="calibrate: is fitted on validation rows"):
+    with pytest.raises(HyperparameterError, match="calibrate: needs validation rows"):
         train_arrays(imbalanced(40, 0), tiny_hyperparameters(calibrate=True))

@@ -28,15 +28,15 @@ def saved(folder, *positions):
 
 def test_the_newest_is_read_back(tmp_path):
     checkpoints = saved(tmp_path, (1, 0), (1, 32), (2, 0))
-    position, found = checkpoints.newest()
+    position, found = checkpoints.load_newest()
     assert position == (2, 0)
     assert found["best"] == {"epoch": 2}
     assert torch.equal(found["model"]["weight"], torch.full((3,), 2.0))
 
 
 def test_a_folder_without_checkpoints_has_none(tmp_path):
-    assert Checkpoints(tmp_path / "none").newest() is None
-    assert Checkpoints(tmp_path).newest() is None
+    assert Checkpoints(tmp_path / "none").load_newest() is None
+    assert Checkpoints(tmp_path).load_newest() is None
 
 
 def test_two_are_kept_and_what_was_cut_off_before_is_removed(tmp_path):
@@ -59,9 +59,9 @@ def test_one_is_due_when_its_time_has_come(tmp_path):
     due = []
     for seconds in (29.9, 0.1, 0.0):
         now[0] += seconds
-        due.append(checkpoints.due())
+        due.append(checkpoints.is_due())
     checkpoints.save(Position(1), state(1))
-    assert [*due, checkpoints.due()] == [False, True, True, False]
+    assert [*due, checkpoints.is_due()] == [False, True, True, False]
 
 
 def damages(path):
@@ -108,7 +108,7 @@ def test_where_none_is_whole_there_is_none(tmp_path):
     told = []
     assert find_newest(tmp_path, told.append) is None
     assert len(told) == 2
-    assert checkpoints.newest() is None
+    assert checkpoints.load_newest() is None
 
 
 def test_the_file_that_must_be_durable_first_is(tmp_path):
@@ -118,7 +118,7 @@ def test_the_file_that_must_be_durable_first_is(tmp_path):
         checkpoints.save(Position(1), state(1))
     missing.touch()
     checkpoints.save(Position(1), state(1))
-    assert checkpoints.newest()[0] == (1, 0)
+    assert checkpoints.load_newest()[0] == (1, 0)
 
 
 def test_a_folder_that_cannot_be_written_is_refused(tmp_path):
@@ -152,7 +152,7 @@ def test_a_writer_killed_at_any_moment_leaves_a_whole_one(tmp_path):
         finally:
             os.kill(writer.pid, signal.SIGKILL)
             writer.wait()
-        position, found = Checkpoints(tmp_path).newest()
+        position, found = Checkpoints(tmp_path).load_newest()
         assert found["epoch"] == position.epoch
         assert torch.equal(found["weights"], torch.arange(300_000.0))
         for path in tmp_path.iterdir():
@@ -199,7 +199,7 @@ def test_a_checkpoint_that_would_run_a_command_is_passed_over_in_a_line(tmp_path
     checkpoints = saved(tmp_path / "run", (1, 0))
     path = sealed(tmp_path / "run", (2, 0), contents[kind])
     told = []
-    assert [position for position, _ in checkpoints.whole(told.append)] == [(1, 0)]
+    assert [position for position, _ in checkpoints.load_all(told.append)] == [(1, 0)]
     assert len(told) == 1
     assert told[0].startswith(f"{path}: holds no state (")
     assert "\n" not in told[0]
@@ -223,7 +223,7 @@ def test_a_checkpoint_that_would_run_a_command_is_passed_over_in_a_line(tmp_path
 def test_what_holds_no_state_is_passed_over_though_its_checksum_is_right(tmp_path, content):
     checkpoints = saved(tmp_path, (1, 0))
     sealed(tmp_path, (2, 0), content)
-    assert checkpoints.newest()[0] == (1, 0)
+    assert checkpoints.load_newest()[0] == (1, 0)
 
 
 @pytest.mark.parametrize(

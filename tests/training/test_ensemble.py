@@ -35,7 +35,7 @@ def test_members_are_what_their_seeds_train_alone(ensemble):
 def test_it_answers_with_the_mean_of_its_members_logits(ensemble):
     rows = labelled(seed=9)[0]
     scaled = torch.from_numpy(ensemble.scaler.transform(rows))
-    network = ensemble.network().eval()
+    network = ensemble.build_network().eval()
     assert isinstance(network, Ensemble)
     logits = torch.stack([member(scaled) for member in network.members]).mean(dim=0)
     found = Classifier(ensemble).predict_proba(rows)
@@ -46,7 +46,7 @@ def test_its_metrics_are_its_own(ensemble):
     values, names = labelled()
     labels = ensemble.schema.encode_names(names.tolist())
     scaled = Dataset(ensemble.scaler.transform(values), labels)
-    network, task = ensemble.network(), make_task(ensemble.schema)
+    network, task = ensemble.build_network(), make_task(ensemble.schema)
     totals = evaluate(network, task, EvaluationLoader(scaled))
     assert ensemble.metrics | totals.metrics("train", task) == ensemble.metrics
     losses = [metrics["train_loss"] for metrics in ensemble.training["members"]]
@@ -65,7 +65,7 @@ def test_weights_of_fewer_members_are_refused(ensemble):
     weights = {name: tensor for name, tensor in ensemble.weights.items() if "members.2" not in name}
     torn = Artifact(THREE, ensemble.schema, ensemble.scaler, weights)
     with pytest.raises(ModelError, match="does not fit"):
-        torn.network()
+        torn.build_network()
 
 
 def test_onnx_runtime_agrees(ensemble, tmp_path):

@@ -11,11 +11,10 @@ from lstmfcn.data.dataset import Dataset
 from lstmfcn.errors import OutputError, TrainingError
 from lstmfcn.model.network import LSTMBranch
 from lstmfcn.model.task import Multilabel
-from lstmfcn.training.batches import Batch, EvaluationLoader, Taken, WorkerContext, make_loader
+from lstmfcn.training.batches import Batch, EvaluationLoader, RowsTaken, WorkerContext, make_loader
 from lstmfcn.training.checkpoints import Checkpoints, Position
 from lstmfcn.training.collective import SingleProcess
 from lstmfcn.training.loop import (
-    autocast,
     choose_precision,
     evaluate,
     fit,
@@ -154,7 +153,7 @@ def test_a_loss_that_is_not_finite_ends_training(where):
         fitted(rows=rows, valid=broken if where == "valid" else None, history=history)
     assert str(refusal.value) == (
         f"{where}_loss became nan in epoch 1; try a smaller --lr, "
-        "or look for values far larger than the others"
+        "or look for values that are far larger than the others"
     )
     assert not history
 
@@ -216,17 +215,17 @@ def test_a_worker_without_rows_takes_part_with_a_gradient_of_zero(kind):
 def test_a_checkpoint_tells_what_of_its_epoch_was_trained_on(tmp_path):
     """Also one of before, which counted the rows among its sums alone."""
     training = TrainState(tiny_network(), 0.01, TwoWorkers(0))
-    training.position, training.taken = Position(1, 2), Taken(24, 2)
+    training.position, training.taken = Position(1, 2), RowsTaken(24, 2)
     training.sums[3] = 12.0  # of each of the two workers
     training.save(Checkpoints(tmp_path))
-    position, state = Checkpoints(tmp_path).newest()
+    position, state = Checkpoints(tmp_path).load_newest()
     older = {name: value for name, value in state.items() if name != "taken"}
     for found in (state, older):
         again = TrainState(tiny_network(), 0.01, SingleProcess())
         again.restore(position, found)
-        assert again.taken == Taken(24, 2)
+        assert again.taken == RowsTaken(24, 2)
     again.restore(Position(2), older | {"sums": torch.zeros(4)})
-    assert again.taken == Taken()
+    assert again.taken == RowsTaken()
 
 
 def test_an_epoch_totals_what_was_trained_on_and_takes_a_step_a_batch():
@@ -286,7 +285,7 @@ def test_bf16_stays_near_fp32():
 def test_autocast_computes_in_bf16_only_where_asked():
     layer, x = nn.Linear(2, 2), torch.ones(1, 2)
     for precision, dtype in [("fp32", torch.float32), ("bf16", torch.bfloat16)]:
-        with autocast(precision, CPU):
+        with torch.autocast("cpu", torch.bfloat16, enabled=precision == "bf16"):
             assert layer(x).dtype == dtype
 
 
@@ -333,7 +332,7 @@ def test_a_training_that_was_cut_off_ends_as_if_it_never_was(tmp_path, monkeypat
     changes = {"batch_size": 2, "epochs": 4, "dropout": 0.5}
     whole = fitted(kind, rows=rows, valid=valid, changes=changes)
     before = fit_until_cut(tmp_path, at, kind, rows, valid, changes)
-    start = Checkpoints(tmp_path).newest()
+    start = Checkpoints(tmp_path).load_newest()
     went_on = fitted(kind, rows=rows, valid=valid, changes=changes, start=start)
     done = start[0].epoch if start else 0
     assert (start is None) == (at <= (1, 4))
@@ -356,14 +355,14 @@ def assert_same_weights(one, other):
 def test_the_end_is_a_checkpoint_from_which_more_epochs_can_be_trained(tmp_path):
     whole = fitted(changes={"epochs": 5})
     fitted(changes={"epochs": 3}, checkpoints=Checkpoints(tmp_path, every_s=1e9))
-    start = Checkpoints(tmp_path).newest()
+    start = Checkpoints(tmp_path).load_newest()
     assert start[0] == (3, 0)
     assert_same_weights(fitted(changes={"epochs": 5}, start=start), whole)
 
 
 def test_a_checkpoint_tells_the_precision_to_those_who_are_on_another_machine(tmp_path):
     fitted(changes={"epochs": 1, "precision": "bf16"}, checkpoints=Checkpoints(tmp_path))
-    assert Checkpoints(tmp_path).newest()[1]["precision"] == "bf16"
+    assert Checkpoints(tmp_path).load_newest()[1]["precision"] == "bf16"
 
 
 class TwoWorkers(SingleProcess):
@@ -387,7 +386,7 @@ def test_batch_norm_statistics_stay_each_workers_own_or_are_averaged_for_other_n
     statistics = model.fcn.blocks[0].batch_norm.running_var
     statistics.fill_(2.0)
     training.save(Checkpoints(tmp_path))
-    start = Checkpoints(tmp_path).newest()
+    start = Checkpoints(tmp_path).load_newest()
     for workers, expected in [(TwoWorkers(0), 2.0), (TwoWorkers(1), 6.0), (SingleProcess(), 4.0)]:
         TrainState(model, 0.01, workers).restore(*start)
         assert statistics.unique().tolist() == [expected]
@@ -433,7 +432,7 @@ def test_a_checkpoint_of_another_training_falls_back_to_the_one_before(
     checkpoints = Checkpoints(tmp_path)
     whole = TrainState(tiny_network(), 0.01)
     whole.save(checkpoints)
-    (before, state), position = checkpoints.newest(), Position(2)
+    (before, state), position = checkpoints.load_newest(), Position(2)
     checkpoints.save(position, changed(state, path, value))
     training = TrainState(tiny_network(), 0.01)
     training.restore_newest(checkpoints)
@@ -450,7 +449,7 @@ def test_a_checkpoint_of_another_training_falls_back_to_the_one_before(
 def test_a_checkpoint_that_does_not_name_its_precision_is_whole(tmp_path):
     """As those of before precision was kept; nothing that is restored is missing."""
     TrainState(tiny_network(), 0.01).save(Checkpoints(tmp_path / "newer"))
-    _, state = Checkpoints(tmp_path / "newer").newest()
+    _, state = Checkpoints(tmp_path / "newer").load_newest()
     del state["precision"]
     Checkpoints(tmp_path).save(Position(2), state)
     training = TrainState(tiny_network(), 0.01)
@@ -467,7 +466,7 @@ def test_workers_that_see_different_checkpoints_are_refused():
         fitted(workers=Apart())
     assert str(refusal.value) == (
         "workers see checkpoints at ['epoch 0', 'epoch 1 and 1 steps']; "
-        "--output must be storage that all of them share"
+        "--output must be on storage that all workers share"
     )
 
 
@@ -479,7 +478,7 @@ def test_the_cosine_schedule_falls_from_lr_and_survives_a_cut(tmp_path):
         [0.01, 0.01 * (1 + 0.5**0.5) / 2, 0.005, 0.01 * (1 - 0.5**0.5) / 2]
     )
     fit_until_cut(tmp_path, (3, 1), "multiclass", tiny_rows(), tiny_rows(seed=1), changes)
-    start = Checkpoints(tmp_path).newest()
+    start = Checkpoints(tmp_path).load_newest()
     assert_same_weights(
         fitted(changes=changes, start=start, valid=tiny_rows(seed=1)),
         fitted(changes=changes, valid=tiny_rows(seed=1)),

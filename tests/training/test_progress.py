@@ -2,7 +2,7 @@ import re
 
 import pytest
 
-from lstmfcn.training.progress import Progress, log_line, summary
+from lstmfcn.training.progress import Progress, format_epoch, summary_lines
 
 EPOCH = {
     "epoch": 1,
@@ -20,7 +20,7 @@ def shown(capsys, history, epochs):
     with Progress(epochs) as progress:
         for metrics in history:
             progress.show(metrics)
-    print(*summary(history[-1]), sep="\n")
+    print(*summary_lines(history[-1]), sep="\n")
     return capsys.readouterr()
 
 
@@ -29,7 +29,7 @@ def training_only(metrics):
 
 
 def test_an_epoch_is_written_in_the_reference_form():
-    assert log_line(EPOCH) == (
+    assert format_epoch(EPOCH) == (
         "epoch: 1 train_loss: 1.08076429 train_accuracy: 0.50000000 "
         "valid_loss: 0.25000000 valid_accuracy: 0.66666667"
     )
@@ -37,14 +37,14 @@ def test_an_epoch_is_written_in_the_reference_form():
 
 def test_an_epoch_without_validation_names_training_alone():
     assert (
-        log_line(training_only(EPOCH))
+        format_epoch(training_only(EPOCH))
         == "epoch: 1 train_loss: 1.08076429 train_accuracy: 0.50000000"
     )
 
 
 @pytest.mark.parametrize("loss", [1e-12, 0.0, 12345678.9])
 def test_no_loss_is_written_with_an_exponent(loss):
-    (number,) = re.findall(r"train_loss: (\S+)", log_line(EPOCH | {"train_loss": loss}))
+    (number,) = re.findall(r"train_loss: (\S+)", format_epoch(EPOCH | {"train_loss": loss}))
     assert re.fullmatch(r"[0-9]+\.[0-9]{8}", number)
     assert float(number) == pytest.approx(loss, abs=1e-8)
 
@@ -91,8 +91,8 @@ def test_without_validation_none_of_it_is_shown(capsys):
 def test_each_line_tells_speed_and_time_left(capsys):
     history = [EPOCH, EPOCH | {"epoch": 2, "seconds": 4.0}]
     lines = shown(capsys, history, 4).out.splitlines()
-    assert lines[0] == f"{log_line(history[0])} (1,235 rows/s, 6 s left)"
-    assert lines[1] == f"{log_line(history[1])} (1,235 rows/s, 6 s left)"
+    assert lines[0] == f"{format_epoch(history[0])} (1,235 rows/s, 6 s left)"
+    assert lines[1] == f"{format_epoch(history[1])} (1,235 rows/s, 6 s left)"
     assert lines[2] == "best: epoch 2"
     assert len(lines) == 7
 

@@ -11,8 +11,7 @@ import pytest
 from lstmfcn.distributed.requests import TrainRequest, read_inputs
 from lstmfcn.errors import DataError, HyperparameterError, OutputError
 from lstmfcn.hyperparameters import Hyperparameters
-from lstmfcn.training.run_directory import RUN_FILES, RunConfig, refuse_used, run_folder
-from lstmfcn.tuning.sweep import SWEEP_FILES
+from lstmfcn.training.run_directory import RunConfig, hold_run_folder, refuse_existing_run
 
 RECORD = RunConfig(
     train="data/train",
@@ -58,15 +57,15 @@ def test_a_record_that_cannot_be_read_is_told_in_a_line(tmp_path, text):
 
 
 def test_a_run_goes_on_with_its_own_hyperparameters_and_more_epochs_if_asked():
-    assert RECORD.resumed_with(Hyperparameters()) == RECORD.hyperparameters
-    assert RECORD.resumed_with(Hyperparameters(lr=0.01)).lr == 0.01
-    more = RECORD.resumed_with(Hyperparameters(epochs=9))
+    assert RECORD.apply_resume_changes(Hyperparameters()) == RECORD.hyperparameters
+    assert RECORD.apply_resume_changes(Hyperparameters(lr=0.01)).lr == 0.01
+    more = RECORD.apply_resume_changes(Hyperparameters(epochs=9))
     assert (more.epochs, more.lr) == (9, 0.01)
 
 
 def test_a_run_does_not_go_on_with_other_hyperparameters():
     with pytest.raises(HyperparameterError) as refusal:
-        RECORD.resumed_with(Hyperparameters(epochs=9, batch_size=64))
+        RECORD.apply_resume_changes(Hyperparameters(epochs=9, batch_size=64))
     assert str(refusal.value) == (
         "batch-size: found 64, the run to resume has 'auto'; "
         "leave the flag out, or name another --output"
@@ -84,31 +83,20 @@ def test_a_run_does_not_go_on_with_other_rows():
     "name", ["model", "metrics.jsonl", "run.json", "checkpoints", "mlflow.json"]
 )
 def test_a_folder_that_holds_a_run_is_refused(tmp_path, name):
-    refuse_used(tmp_path)
-    refuse_used(tmp_path / "none")
+    refuse_existing_run(tmp_path)
+    refuse_existing_run(tmp_path / "none")
     (tmp_path / name).mkdir()
     with pytest.raises(OutputError, match=rf"found {name} of an earlier run; add --resume"):
-        refuse_used(tmp_path)
-
-
-def test_a_run_is_replaced_and_what_is_not_of_it_stays(tmp_path):
-    for name in ("model", "checkpoints", "trials"):
-        (tmp_path / name).mkdir()
-        (tmp_path / name / "file").touch()
-    for name in ("metrics.jsonl", "sweep.json", "notes.txt"):
-        (tmp_path / name).touch()
-    with run_folder(tmp_path, (*RUN_FILES, *SWEEP_FILES)):
-        refuse_used(tmp_path)
-    assert [path.name for path in tmp_path.iterdir()] == ["notes.txt"]
+        refuse_existing_run(tmp_path)
 
 
 def test_a_folder_into_which_nothing_came_is_removed_and_others_stay(tmp_path):
-    with run_folder(tmp_path / "a" / "run"):
+    with hold_run_folder(tmp_path / "a" / "run"):
         assert (tmp_path / "a" / "run").is_dir()
     assert not (tmp_path / "a" / "run").exists()
     (tmp_path / "run" / ".rows").mkdir(parents=True)
     (tmp_path / "run" / ".stop").touch()
-    with run_folder(tmp_path / "run"):
+    with hold_run_folder(tmp_path / "run"):
         assert [path.name for path in (tmp_path / "run").iterdir()] == [".lock"]
         (tmp_path / "run" / "metrics.jsonl").touch()
     assert [path.name for path in (tmp_path / "run").iterdir()] == ["metrics.jsonl"]
@@ -119,7 +107,7 @@ def test_a_file_system_without_locks_is_told_in_a_line(tmp_path, monkeypatch):
         raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))
 
     monkeypatch.setattr("fcntl.flock", refuse)
-    with pytest.raises(OutputError) as refusal, run_folder(tmp_path / "run"):
+    with pytest.raises(OutputError) as refusal, hold_run_folder(tmp_path / "run"):
         pass
     assert str(refusal.value) == f"{tmp_path / 'run'}: cannot be locked (No locks available)"
 
@@ -127,8 +115,8 @@ def test_a_file_system_without_locks_is_told_in_a_line(tmp_path, monkeypatch):
 HOLDER = """
 import sys, time
 from pathlib import Path
-from lstmfcn.training.run_directory import run_folder
-with run_folder(Path(sys.argv[1])):
+from lstmfcn.training.run_directory import hold_run_folder
+with hold_run_folder(Path(sys.argv[1])):
     print("held", flush=True)
     time.sleep(60)
 """
@@ -139,35 +127,38 @@ def test_a_folder_is_held_by_one_process_until_it_ends_however_it_ends(tmp_path)
         [sys.executable, "-c", HOLDER, tmp_path / "run"], stdout=subprocess.PIPE
     ) as holder:
         assert holder.stdout.readline() == b"held\n"
-        with pytest.raises(OutputError, match="another training runs there"):
-            run_folder(tmp_path / "run").__enter__()
+        with pytest.raises(OutputError, match="another training is running there"):
+            hold_run_folder(tmp_path / "run").__enter__()
         os.kill(holder.pid, signal.SIGKILL)
-    with run_folder(tmp_path / "run"):
+    with hold_run_folder(tmp_path / "run"):
         pass
 
 
 def test_a_folder_that_cannot_be_written_to_is_refused(tmp_path):
     (tmp_path / "file").touch()
-    with pytest.raises(OutputError, match="cannot be written to"), run_folder(tmp_path / "file"):
+    with (
+        pytest.raises(OutputError, match="cannot be written to"),
+        hold_run_folder(tmp_path / "file"),
+    ):
         pass
 
 
 def test_a_folder_that_never_takes_a_file_is_refused():
     with pytest.raises(OutputError, match="/proc/none: cannot be written to"):
-        run_folder(Path("/proc/none")).__enter__()
+        hold_run_folder(Path("/proc/none")).__enter__()
 
 
 RIVAL = """
 import os, sys, time
 from pathlib import Path
 from lstmfcn.errors import OutputError
-from lstmfcn.training.run_directory import run_folder
+from lstmfcn.training.run_directory import hold_run_folder
 
 folder, inside = Path(sys.argv[1]), Path(sys.argv[2])
 end, holds = time.monotonic() + 1.5, 0
 while time.monotonic() < end:
     try:
-        with run_folder(folder):
+        with hold_run_folder(folder):
             os.close(os.open(inside, os.O_CREAT | os.O_EXCL))  # fails where another is inside
             holds += 1
             time.sleep(0.0002)
@@ -208,12 +199,12 @@ def test_a_run_on_several_data_arguments_is_resumed_on_them(tmp_path, monkeypatc
     for name in ("a.csv", "b.csv", "v.csv"):
         Path(name).write_text("y,x_1\nant,1\nbee,2\n")
     asked = TrainRequest(["b.csv", "a.csv"], "v.csv", None, Hyperparameters())
-    asked.new_run(tmp_path / "run", resume=False).save(tmp_path / "run")
+    asked.begin(tmp_path / "run", resume=False).save(tmp_path / "run")
     known = RunConfig.load(tmp_path / "run")
-    again = TrainRequest(None, None, None, Hyperparameters()).resumed_run(known)
+    again = TrainRequest(None, None, None, Hyperparameters()).found_at(known)
     assert again == known
-    inputs = read_inputs(again, tmp_path / "run")
+    inputs = read_inputs(again)
     assert [shard.name for shard in inputs.training.shards] == ["b.csv", "a.csv"]
     assert (inputs.training.data, inputs.validation.data) == ("b.csv, a.csv", "v.csv")
-    moved = TrainRequest("a.csv", ["b.csv", "v.csv"], None, Hyperparameters()).resumed_run(known)
+    moved = TrainRequest("a.csv", ["b.csv", "v.csv"], None, Hyperparameters()).found_at(known)
     assert (moved.train, moved.validation) == (("a.csv",), ("b.csv", "v.csv"))

@@ -3,7 +3,7 @@ import pytest
 from matplotlib.image import imread
 
 import lstmfcn.tuning.plots as sweep_plots_module
-from lstmfcn.tuning.plots import IMPORTANCE, OBJECTIVE, SLICES, sweep_plots
+from lstmfcn.tuning.plots import IMPORTANCE, OBJECTIVE, SLICES, list_plots
 from lstmfcn.tuning.search_space import SearchSpace
 from lstmfcn.tuning.sweep import Objective, TrialResult
 
@@ -32,7 +32,7 @@ def trials(n, objective=None):
 
 
 def draw(*sweep):
-    for plot in sweep_plots(*sweep):
+    for plot in list_plots(*sweep):
         plot()
 
 

@@ -20,7 +20,7 @@ def children():
 
 def swept(tmp_path):
     """A folder that holds a sweep of four trials."""
-    SweepConfig.of(SearchConfig(space="published"), set()).save(tmp_path)
+    SweepConfig.create(SearchConfig(space="published"), set()).save(tmp_path)
     space = SweepConfig.load(tmp_path).search_space()
     log = SweepLog(tmp_path)
     log.start()
@@ -41,7 +41,7 @@ def test_what_it_is_asked_for_is_there_when_the_block_has_ended(tmp_path):
 
 
 def test_its_failure_is_told_and_its_traceback_stands_on_stderr(tmp_path, capfd):
-    with pytest.raises(RuntimeError, match="plots' process ended with 1"), sweep_plotter() as draw:
+    with pytest.raises(RuntimeError, match="plots ended with exit code 1"), sweep_plotter() as draw:
         draw(tmp_path / "no sweep")
     assert "AssertionError" in capfd.readouterr().err
 
@@ -49,7 +49,7 @@ def test_its_failure_is_told_and_its_traceback_stands_on_stderr(tmp_path, capfd)
 def test_a_plot_that_cannot_be_written_is_told_and_the_others_are_there(tmp_path, capfd):
     swept(tmp_path)
     (tmp_path / SLICES / "something").mkdir(parents=True)
-    with pytest.raises(RuntimeError, match="plots' process ended with 1"), sweep_plotter() as draw:
+    with pytest.raises(RuntimeError, match="plots ended with exit code 1"), sweep_plotter() as draw:
         draw(tmp_path)
     assert f"{SLICES}: cannot be written" in capfd.readouterr().err
     assert {OBJECTIVE, IMPORTANCE} <= {path.name for path in tmp_path.glob("*.png")}
@@ -64,7 +64,7 @@ def test_a_process_that_was_killed_is_told(tmp_path):
             time.sleep(0.2)
             draw(tmp_path)
 
-    with pytest.raises(RuntimeError, match="plots' process ended with -9"):
+    with pytest.raises(RuntimeError, match="process that draws the plots ended with exit code -9"):
         sweep()
 
 

@@ -59,7 +59,7 @@ def test_both_bounds_of_a_range_are_searched(low, more, log):
 @pytest.mark.parametrize("name", PRESETS)
 def test_a_space_is_the_same_after_it_was_written(name):
     space = SearchSpace.load(name)
-    assert parsed(yaml.dump(space.written())) == space
+    assert parsed(yaml.dump(space.to_dict())) == space
 
 
 @pytest.mark.parametrize(
@@ -68,7 +68,10 @@ def test_a_space_is_the_same_after_it_was_written(name):
         ("lr: {loguniform: [0, 1]}", "lr: found 0; it must be greater than 0"),
         ("dropout: {uniform: [0.5, 1.5]}", "dropout: found 1.5; it must be less than 1"),
         ("dropout: {uniform: [0.9, 0.5]}", "dropout: found [0.9, 0.5]; write the smaller number f"),
-        ("dropout: {loguniform: [0, 0.5]}", "dropout: found [0, 0.5]; a logarithm needs numbers a"),
+        (
+            "dropout: {loguniform: [0, 0.5]}",
+            "dropout: found [0, 0.5]; a logarithmic range needs numbers a",
+        ),
         ("hidden-size: {int: [1, 2, 3]}", "hidden-size: found [1, 2, 3]; write two numbers, low a"),
         ("hidden-size: {uniform: [1, 9]}", "hidden-size: found uniform; write int or choice"),
         ("lr: {int: [1, 9]}", "lr: found int; write uniform, loguniform or choice"),
@@ -77,15 +80,16 @@ def test_a_space_is_the_same_after_it_was_written(name):
         ("schedule: {choice: [cosine, cosine]}", "schedule: found a choice twice in ['cosine', 'c"),
         ("schedule: {choice: []}", "schedule: found {'choice': []}; write {choice: [...]}"),
         ("lr: 0.1", "lr: found 0.1; write {choice: [...]}"),
-        ("lr: {uniform: [0.1, 0.2], log: true}", "lr: found log beside uniform; leave it out"),
-        ("task: {choice: [binary]}", "task: cannot be searched, it is a fact about the labels"),
+        ("lr: {uniform: [0.1, 0.2], log: true}", "lr: found log next to uniform; remove it"),
+        ("task: {choice: [binary]}", "task: cannot be searched, it describes the labels"),
         (
             "members: {int: [1, 5]}",
-            "members: cannot be searched, more are better and cost more; give it to lstmfcn train",
+            "members: cannot be searched, more members are always better but slower; set it in "
+            "lstmfcn train",
         ),
-        ("calibrate: {choice: [true]}", "calibrate: cannot be searched, it changes nothing that"),
+        ("calibrate: {choice: [true]}", "calibrate: cannot be searched, it does not change the"),
         ("width: {int: [1, 2]}", "width is not a hyperparameter"),
-        ("batch-size: {int: [1, 2]}\nbatch_size: {int: [1, 2]}", "batch-size stands there twice"),
+        ("batch-size: {int: [1, 2]}\nbatch_size: {int: [1, 2]}", "batch-size is there twice"),
         ("", "names no hyperparameter; write {choice: [...]}"),
         ("- lr", "names no hyperparameter; write {choice: [...]}"),
     ],
@@ -122,7 +126,7 @@ def test_what_is_given_is_not_searched():
 
 def test_a_model_to_continue_from_allows_lr_batch_size_and_epochs():
     parsed("lr: {uniform: [0.1, 0.2]}\nepochs: {int: [1, 3]}").refuse_for_loaded_model("my.yaml")
-    with pytest.raises(HyperparameterError, match=r"^my.yaml: dropout is the model's"):
+    with pytest.raises(HyperparameterError, match=r"^my.yaml: dropout comes from the model"):
         parsed("dropout: {uniform: [0.1, 0.2]}").refuse_for_loaded_model("my.yaml")
 
 

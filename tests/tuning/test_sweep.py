@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lstmfcn.errors import HyperparameterError, OutputError
-from lstmfcn.tuning.progress import SweepProgress, trial_line
+from lstmfcn.tuning.progress import SweepProgress, format_trial
 from lstmfcn.tuning.sweep import EVENTS, TRIALS, Objective, SweepLog, TrialResult, TrialStarted
 
 ACCURACY, LOSS = Objective("valid_accuracy"), Objective("valid_loss")
@@ -136,7 +136,7 @@ def test_unknown_metrics_are_refused():
 def test_progress_tells_how_the_sweep_stands(capsys):
     times = iter([60.0, 60.0, 60.0])  # of which 50 s were the start of the first processes
     progress = SweepProgress(5, ACCURACY, [trial(1, 0.4)], clock=lambda: next(times))
-    assert progress.standing() == "1 of 5 ended, 0 running, best 0.4 by trial 1"
+    assert progress.describe() == "1 of 5 ended, 0 running, best 0.4 by trial 1"
     for _ in range(2):
         progress._running += 1
     progress.ended(trial(2, 0.8, "stopped early", seconds=10))
@@ -148,7 +148,7 @@ def test_progress_tells_how_the_sweep_stands(capsys):
 
 def test_a_failed_trial_tells_its_reason():
     failed = TrialResult(7, {"lr": 0.123456789}, "failed", reason="train_loss became nan")
-    assert trial_line(failed, ACCURACY) == "trial 7 failed: train_loss became nan (lr 0.1235)"
+    assert format_trial(failed, ACCURACY) == "trial 7 failed: train_loss became nan (lr 0.1235)"
 
 
 @pytest.mark.parametrize(
@@ -179,5 +179,5 @@ def test_what_is_no_text_file_is_told_in_a_line(tmp_path):
         SweepLog(tmp_path)
     (tmp_path / EVENTS).unlink()
     (tmp_path / EVENTS).write_bytes(b"\xff\xfe")
-    with pytest.raises(OutputError, match="it is no text"):
+    with pytest.raises(OutputError, match="it is not text"):
         SweepLog(tmp_path)
