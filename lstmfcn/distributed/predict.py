@@ -148,7 +148,7 @@ def predict(
     if not overwrite:
         for file in unfinished:
             if not manifest.may_replace(file.path):
-                refuse_existing(file.path, "holds something else")
+                refuse_existing(file.path)
     if unfinished:
         n_rows += _write_files(artifact, unfinished, keep_columns, manifest)
     return PredictionResult(
