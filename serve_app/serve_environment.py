@@ -37,8 +37,9 @@ _ENVIRONMENT = {
     "RAY_SERVE_HAPROXY_TIMEOUT_CLIENT_S": "60",
 }
 
-_MOST_BYTES = 39
-"""Of the path of HAProxy's folder: a socket's has at most 107, of which Ray takes 68."""
+_MOST_BYTES = 27
+"""Of the path of HAProxy's folder. HAProxy allows a socket 97 bytes (the system 107, less a
+suffix); Ray adds a folder of 56 letters, and the longest name is metrics.sock."""
 
 _PORTS_EACH = 250
 _FIRST_PORTS = range(20_000, 32_768 - _PORTS_EACH, _PORTS_EACH)

