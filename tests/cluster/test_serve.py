@@ -195,7 +195,7 @@ def folders_of(server):
     """Those with HAProxy's files that a server made."""
     holders = Path(tempfile.gettempdir()).glob("lstmfcn-*/.held")
     folders = [held.parent for held in holders if held.read_text() == str(server.process.pid)]
-    return [folder for folder in folders if (folder / "haproxy.cfg").exists()]
+    return [folder for folder in folders if any(folder.rglob("haproxy.cfg"))]  # below its node
 
 
 @pytest.fixture(scope="module")
