@@ -411,7 +411,7 @@ def changed(state, path, value):
     ("path", "value"),
     [
         *(((name,), None) for name in ("model", "optimizer", "buffers", "sums", "seconds")),
-        *(((name,), None) for name in ("losses", "best", "best_weights", "precision")),
+        *(((name,), None) for name in ("losses", "best", "best_weights")),
         *(((name,), 3) for name in ("model", "optimizer", "buffers", "sums", "losses", "best")),
         (("model", "head.bias"), None),
         (("model", "head.bias"), torch.zeros(4)),
