@@ -92,7 +92,7 @@ def test_the_endpoint_answers_and_refuses(executed):
     assert "the same as the endpoint's answers: True" in text_of(
         outputs_of(notebook, "predictions/part")
     )
-    refused = text_of(outputs_of(notebook, '"1,2,3"'))
+    refused = text_of(outputs_of(notebook, '"0.5,1.5"'))
     assert "'row': 1" in refused
 
 
