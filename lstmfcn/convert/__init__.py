@@ -1,1 +1,1 @@
-"""Convert other files to CSV shards: archive files, arrays, long tables, rows without a header."""
+"""Files of other forms to CSV shards: archive files, arrays, long tables, rows without a header."""

@@ -1,1 +1,1 @@
-"""Inputs that once failed, and similar ones, each with the expected result."""
+"""Inputs that failed once, and more of their kind, each with what should happen."""

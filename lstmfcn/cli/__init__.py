@@ -1,1 +1,0 @@
-"""The command line: a file for each command."""

@@ -1,1 +1,0 @@
-"""From a model directory to predictions, explanations and metrics."""

@@ -1,0 +1,64 @@
+"""Series with gaps and of unequal length: what is missing takes no part.
+
+A missing value is nan in an array, an empty cell in a shard. A timepoint that no channel has a
+value for is masked: batch norm takes no statistics there, convolutions see the zeros of their own
+padding, and the mean over time leaves it out. So a series gives the same logits whether it ends or
+is padded, and whatever stood in a gap. A value that is missing in some channels alone is 0, the
+mean.
+
+Shapes: N rows, C channels of T timepoints.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+
+class Masked(NamedTuple):
+    """Series (N, C, T) without nan, and 1 or 0 for each timepoint, (N, 1, 1, T), as float32."""
+
+    channels: Tensor
+    mask: Tensor
+
+    @classmethod
+    def of(cls, channels: Tensor) -> Masked:
+        """Of series (N, C, T) in which missing values are nan."""
+        missing = channels.isnan()
+        mask = ~missing.all(dim=1)
+        return cls(channels.masked_fill(missing, 0.0), mask[:, None, None, :].float())
+
+
+def mean_over_time(x: Tensor, mask: Tensor | None) -> Tensor:
+    """Of (N, C, 1, T), over the timepoints that are not masked: (N, C)."""
+    if mask is None:
+        return x.mean(dim=(2, 3))
+    return (x * mask).sum(dim=(2, 3)) / mask.sum(dim=(2, 3)).clamp(min=1)
+
+
+def last_step(steps: Tensor, mask: Tensor | None) -> Tensor:
+    """Of steps (N, T, H), the last that is not masked: (N, H)."""
+    if mask is None:
+        return steps[:, -1]
+    n_rows, n_steps = steps.shape[:2]
+    order = torch.arange(n_steps, device=steps.device)
+    last = (mask.reshape(n_rows, n_steps) * order).argmax(dim=1)
+    return steps[torch.arange(n_rows, device=steps.device), last]
+
+
+class Statistics(NamedTuple):
+    """Mean and variance of each filter, (C,), over the timepoints of all rows that count."""
+
+    mean: Tensor
+    variance: Tensor
+    unbiased: Tensor
+
+    @classmethod
+    def of(cls, x: Tensor, mask: Tensor) -> Statistics:
+        """Of (N, C, 1, T), float32."""
+        n = mask.sum()
+        mean = (x * mask).sum(dim=(0, 2, 3)) / n
+        squares = (((x - mean[:, None, None]) * mask) ** 2).sum(dim=(0, 2, 3))
+        return cls(mean, squares / n, squares / (n - 1).clamp(min=1))

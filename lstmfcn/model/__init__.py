@@ -1,1 +1,0 @@
-"""What a model is: its network, its task, its directory."""

@@ -1,1 +1,0 @@
-"""Files and folders on disk, written completely or not at all."""

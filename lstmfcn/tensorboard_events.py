@@ -1,0 +1,144 @@
+"""TensorBoard: event files under ``OUTPUT/tensorboard``, one for each process that adds to them.
+
+A file is only ever appended to by the process that made it. A run that goes on reads what is there
+and writes what is missing into a new file; a record that was cut off is not there. Each epoch is
+one record: it is there with all its points or not at all.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+import struct
+import time
+from collections.abc import Iterator, Sequence
+from itertools import groupby
+from pathlib import Path
+from typing import Any
+
+from lstmfcn.metrics_file import EpochMetrics
+from lstmfcn.records import TrackerName
+from lstmfcn.run_folder import TENSORBOARD
+from lstmfcn.tracked import OutageError, Point, Tracked, kept_tags, missing_points
+
+_SUFFIX = ".lstmfcn"
+_HEADER, _CHECKSUM = struct.Struct("<Q4x"), struct.Struct("<I")
+"""Of a record: its length and the length's checksum; the record's own checksum follows it.
+(tensorflow/core/lib/io/record_writer.h)"""
+
+
+class TensorBoard:
+    """The event files of a run.
+
+    Args:
+        folder: of the run.
+    """
+
+    name: TrackerName = "tensorboard"
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder / TENSORBOARD
+        self.where = f"tensorboard --logdir {self._folder}"
+        self._events: dict[str, _Events] = {}
+
+    def write(
+        self, run: Tracked, history: Sequence[EpochMetrics], kept: EpochMetrics | None
+    ) -> None:
+        """Write what is missing. What has no epochs of its own, such as a sweep, has no curves.
+
+        Raises:
+            OutageError: a file cannot be written.
+        """
+        if not history:
+            return
+        try:
+            if run.name not in self._events:
+                self._events[run.name] = _Events(self._folder / run.name)
+            self._events[run.name].add(run, history, kept)
+        except OSError as error:
+            self._events.pop(run.name, None)  # the file may be cut off: what follows needs another
+            raise OutageError(f"{self._folder}: cannot be written ({error.strerror})") from error
+        if run.state != "running":
+            del self._events[run.name]
+
+
+class _Events:
+    """The event files of one training; this process's own is made with its first point."""
+
+    def __init__(self, folder: Path) -> None:
+        before = sorted(folder.glob(f"*{_SUFFIX}"))
+        self._written = {point for path in before for point in points_in(path)}
+        origin = f"{int(time.time()):010d}.{socket.gethostname()}.{os.getpid()}.{len(before)}"
+        self._path = folder / f"events.out.tfevents.{origin}{_SUFFIX}"
+
+    def add(self, run: Tracked, history: Sequence[EpochMetrics], kept: EpochMetrics | None) -> None:
+        """Write what is missing.
+
+        Raises:
+            OSError: the file cannot be written.
+        """
+        missing = missing_points(history, kept, self._written)
+        if not missing:
+            return
+        events = []
+        experiment, values, end = _hparams(run, history)
+        if not self._path.exists():
+            self._path.parent.mkdir(parents=True, exist_ok=True)
+            events.append(_event(time.time(), file_version="brain.Event:2"))
+            events += [_event(time.time(), summary=summary) for summary in (experiment, values)]
+        for (epoch, at), points in groupby(missing, lambda point: (point.epoch, point.time)):
+            events.append(_event(at, step=epoch, summary=_scalars(points)))
+        if kept:
+            events.append(_event(time.time(), summary=end))
+        with self._path.open("ab") as file:
+            file.write(b"".join(map(_record, events)))
+        self._written |= {(point.tag, point.epoch) for point in missing}
+
+
+def points_in(path: Path) -> Iterator[tuple[str, int]]:
+    """Tag and epoch of every point in an event file, up to where it was cut off."""
+    from tensorboardX.proto.event_pb2 import Event
+
+    content, position = path.read_bytes(), 0
+    while position + _HEADER.size <= len(content):
+        (length,) = _HEADER.unpack_from(content, position)
+        start = position + _HEADER.size
+        position = start + length + _CHECKSUM.size
+        if position > len(content):
+            return
+        event = Event.FromString(content[start : start + length])
+        yield from ((value.tag, event.step) for value in event.summary.value)
+
+
+def _record(event: bytes) -> bytes:
+    from tensorboardX.record_writer import masked_crc32c  # imports PyTorch
+
+    length = struct.pack("<Q", len(event))
+    return b"".join(
+        (length, _CHECKSUM.pack(masked_crc32c(length)), event, _CHECKSUM.pack(masked_crc32c(event)))
+    )
+
+
+def _event(at: float, **content: Any) -> bytes:
+    from tensorboardX.proto.event_pb2 import Event
+
+    serialized: bytes = Event(wall_time=at, **content).SerializeToString()
+    return serialized
+
+
+def _scalars(points: Iterator[Point]) -> Any:
+    from tensorboardX.proto.summary_pb2 import Summary
+
+    values = [Summary.Value(tag=point.tag, simple_value=point.value) for point in points]
+    return Summary(value=values)
+
+
+def _hparams(run: Tracked, history: Sequence[EpochMetrics]) -> Any:
+    """For TensorBoard's table of hyperparameters: what there is, this run's, and that it ended."""
+    from tensorboardX.summary import hparams
+
+    values = {
+        name: value if isinstance(value, bool | int | float) else str(value)
+        for name, value in run.hyperparameters.items()
+    }
+    return hparams(values, dict.fromkeys(kept_tags(history), 0.0))

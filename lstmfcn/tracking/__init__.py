@@ -1,1 +1,0 @@
-"""Send the metrics of a run to TensorBoard or MLflow."""

@@ -1,1 +1,0 @@
-"""Train a model in one process, without Ray."""

@@ -1,1 +1,0 @@
-"""What a sweep searches, and what it found."""

@@ -1,1 +1,0 @@
-"""What several tests need: small data and models, commands, kills, endpoints."""
