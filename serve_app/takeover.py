@@ -52,7 +52,6 @@ class Takeover:
         self._models, self._again_s = models, again_s
         self._unhealthy_after_s, self._loads_elsewhere = unhealthy_after_s, loads_elsewhere
         self._trying: asyncio.Task[None] | None = None
-        self._is_meant = False
         self._fault = ""
 
     async def to(self, directories: Mapping[str, str]) -> None:
@@ -65,7 +64,7 @@ class Takeover:
             self._trying.cancel()
             self._trying = None
         self._fault = ""
-        if await self._succeeds(directories):
+        if await self._try_to_serve(directories) is None:
             return
         logger.error("the models before stay; the new ones are tried every %g s", self._again_s)
         self._trying = asyncio.create_task(self._keep_trying(directories))
@@ -83,21 +82,27 @@ class Takeover:
         asks_at = time.monotonic() + self._unhealthy_after_s
         while True:
             await asyncio.sleep(self._again_s)
-            if await self._succeeds(directories):
+            refusal = await self._try_to_serve(directories)
+            if refusal is None:
                 self._fault = ""
                 logger.warning("the new models are served now")
                 return
-            if not self._is_meant and time.monotonic() > asks_at:
+            is_meant = isinstance(refusal, OtherColumnsError)  # a new replica would take it
+            if not is_meant and time.monotonic() > asks_at:
                 if await asyncio.to_thread(self._loads_elsewhere, directories):
                     self._fault = "a new process can load the models that this replica cannot"
                 asks_at = time.monotonic() + self._unhealthy_after_s
 
-    async def _succeeds(self, directories: Mapping[str, str]) -> bool:
+    async def _try_to_serve(self, directories: Mapping[str, str]) -> ModelError | None:
+        """Serve these models; returns why they are refused, where those before go on.
+
+        Raises:
+            ModelError: they are refused, and there are none before.
+        """
         try:
             await self._models.replace(directories)
         except ModelError as error:  # which the models have logged
             if not self._models.names:
                 raise
-            self._is_meant = isinstance(error, OtherColumnsError)  # a new replica would take it
-            return False
-        return True
+            return error
+        return None

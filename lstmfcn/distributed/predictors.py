@@ -6,7 +6,7 @@ import logging
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import ray
 import torch
@@ -47,8 +47,7 @@ class Predictor:
 
     def load(self, model: Model) -> None:
         """Be ready to predict."""
-        if self._classifier is None:
-            self._classifier = Classifier(ray.get(model[0]))
+        self._loaded(model)
 
     def write(self, model: Model, shard: Shard, output: Path, keep: Sequence[str]) -> int:
         """Write one shard's predictions; returns its rows."""
@@ -63,8 +62,9 @@ class Predictor:
         return list(predictions(self._loaded(model), shard, labels=True))
 
     def _loaded(self, model: Model) -> Classifier:
-        self.load(model)
-        return cast(Classifier, self._classifier)
+        if self._classifier is None:
+            self._classifier = Classifier(ray.get(model[0]))
+        return self._classifier
 
 
 @contextmanager
