@@ -1,29 +1,44 @@
-# make demo: train, evaluate and predict on a synthetic problem    make test: all tests
-# make check: format, lint, types, import layers                   make clean: remove what these made
+# `make` lists the targets.
 
-PYTHON ?= python3.11
+# The first Python that is new enough; `make demo PYTHON=/path/to/python` uses another one.
+PYTHON ?= $(shell for python in python3.11 python3.12 python3.13 python3; do \
+  $$python -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$python && break; done)
 VENV := .venv
 BIN := $(VENV)/bin
 DEMO := demo
 EPOCHS := 20
 
-.PHONY: demo test check clean
-.DEFAULT_GOAL := demo
+# The demo needs the package only; the tools of `make check` and `make test` will do too.
+INSTALLED := $(if $(wildcard $(VENV)/ready),$(VENV)/ready,$(VENV)/installed)
+INSTALL = $(BIN)/python -m pip install --quiet --constraint constraints.txt --editable
 
-$(VENV)/ready: pyproject.toml constraints.txt
+.PHONY: help demo check test test-fast docs clean
+.DEFAULT_GOAL := help
+
+help: ## list the targets
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{ printf "make %-10s %s\n", $$1, $$2 }'
+
+$(VENV)/bin/python:
+	@test -n "$(PYTHON)" || { echo "no Python 3.11 or later was found; install one, or name it: make PYTHON=..."; exit 1; }
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev]'
+
+$(VENV)/installed: pyproject.toml constraints.txt | $(VENV)/bin/python
+	$(INSTALL) .
 	touch $@
 
-demo: $(VENV)/ready
+$(VENV)/ready: pyproject.toml constraints.txt | $(VENV)/bin/python
+	$(INSTALL) '.[dev]'
+	touch $@
+
+demo: $(INSTALLED) ## make sample data, train, evaluate and predict, in the folder demo/
 	rm -rf $(DEMO)
 	$(BIN)/lstmfcn sample --output $(DEMO)/data/train --rows 600 --shards 3 --seed 1
 	$(BIN)/lstmfcn sample --output $(DEMO)/data/validation --rows 300 --shards 1 --seed 2
 	$(BIN)/lstmfcn sample --output $(DEMO)/data/test --rows 900 --shards 2 --seed 3
-	$(BIN)/python jobs/train.py --train $(DEMO)/data/train --validation $(DEMO)/data/validation \
+	$(BIN)/lstmfcn train $(DEMO)/data/train --validation $(DEMO)/data/validation \
 	  --output $(DEMO)/run --epochs $(EPOCHS)
-	$(BIN)/python jobs/evaluate.py --model $(DEMO)/run/model --data $(DEMO)/data/test --output $(DEMO)/evaluation
-	$(BIN)/python jobs/predict.py --model $(DEMO)/run/model --input $(DEMO)/data/test --output $(DEMO)/predictions
+	$(BIN)/lstmfcn evaluate $(DEMO)/data/test --model $(DEMO)/run --output $(DEMO)/evaluation
+	$(BIN)/lstmfcn predict $(DEMO)/data/test --model $(DEMO)/run --output $(DEMO)/predictions
 	@echo
 	@echo "data            $(DEMO)/data"
 	@echo "model           $(DEMO)/run/model"
@@ -32,14 +47,22 @@ demo: $(VENV)/ready
 	@echo "evaluation      $(DEMO)/evaluation/evaluation.json"
 	@echo "predictions     $(DEMO)/predictions"
 
-test: $(VENV)/ready
-	$(BIN)/python -m pytest
-
-check: $(VENV)/ready
+check: $(VENV)/ready ## check format, lint, types and import layers: seconds
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-clean:
-	rm -rf $(VENV) $(DEMO)
+test: $(VENV)/ready ## run all tests: minutes
+	$(BIN)/python -m pytest -n 2 --dist loadgroup
+
+test-fast: $(VENV)/ready ## run the tests that do not start Ray
+	$(BIN)/python -m pytest -n 2 --dist worksteal -m "not ray"
+
+docs: $(VENV)/ready ## generate the reference pages and build the documentation into site/
+	$(BIN)/python docs/generate/command_line.py > docs/reference/command-line.md
+	$(BIN)/python docs/generate/hyperparameters.py > docs/reference/hyperparameters.md
+	PATH="$(CURDIR)/$(BIN):$$PATH" NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict
+
+clean: ## remove what these targets made
+	rm -rf $(VENV) $(DEMO) site

@@ -1,6 +1,6 @@
 """`lstmfcn train` as a job: `ray job submit --working-dir . -- python jobs/train.py ...`."""
 
-from lstmfcn.cli import run
+from lstmfcn.cli.main import run
 
 if __name__ == "__main__":
     run("train")

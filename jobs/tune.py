@@ -1,6 +1,6 @@
 """`lstmfcn tune` as a job: `ray job submit --working-dir . -- python jobs/tune.py ...`."""
 
-from lstmfcn.cli import run
+from lstmfcn.cli.main import run
 
 if __name__ == "__main__":
     run("tune")

@@ -4,7 +4,7 @@ import sys
 from pathlib import Path
 
 from lstmfcn.errors import UserError
-from lstmfcn.shadows import refuse_shadows
+from lstmfcn.storage.shadows import refuse_shadows
 
 if __name__ == "__main__":
     try:
@@ -13,6 +13,6 @@ if __name__ == "__main__":
     except UserError as error:
         print(f"lstmfcn: {error}", file=sys.stderr)
         sys.exit(error.exit_code)
-    from lstmfcn.cli import run
+    from lstmfcn.cli.main import run
 
     run()

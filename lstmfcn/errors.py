@@ -1,31 +1,82 @@
-"""Every error that lstmfcn raises on purpose.
+"""All errors that lstmfcn raises on purpose.
 
 LstmfcnError
-├── UserError            something the user gave is wrong: one line, exit code 2
-│   ├── DataError            in a shard: file, row, column, what was found, what to do
+├── UserError            an input is wrong: one line, exit code 2
+│   ├── DataError            a fault in data: file, row, column, what was found, what to do
 │   ├── HyperparameterError  a hyperparameter has an impossible value
 │   ├── ModelError           a model directory cannot be read, or does not fit the data
 │   ├── OutputError          an output path cannot be used
-│   ├── ResourceError        the cluster cannot give what was asked
-│   └── TrackingError        a training cannot be tracked where it is to be
-├── TrainingError        training itself failed (a loss that is not finite): one line, exit code 1
-└── StoppedError         the user stopped it: one line, exit code 130
+│   ├── ResourceError        the cluster does not have the requested resources
+│   └── TrackingError        a tracker cannot be used
+├── TrainingError        training failed (a loss that is not finite): one line, exit code 1
+└── RunInterruptedError  the user stopped the command: one line, exit code 130
 
-Anything else that escapes is a bug of lstmfcn and keeps its traceback.
+Any other error that reaches the user is a bug of lstmfcn, and is shown with its traceback.
 """
 
 from __future__ import annotations
 
+import reprlib
 from collections.abc import Iterable
 from typing import Any
 
-from lstmfcn.quoting import one_line
+_MAX_LINE = 2000
+_MAX_TEXT = 200
+_MAX_BITS = 200
+
+_CONTROLS = [*range(0x20), *range(0x7F, 0xA0)]
+"""C0, DEL and C1, which control a terminal."""
+
+_BIDI = [0x061C, 0x200E, 0x200F, *range(0x202A, 0x202F), *range(0x2066, 0x206A)]
+"""They change the direction of text, so that a line may read differently from what it says."""
+
+_LINE_ENDS = [0x2028, 0x2029]
+_ESCAPED = {
+    code: chr(code).encode("unicode_escape").decode("ascii")
+    for code in (*_CONTROLS, *_BIDI, *_LINE_ENDS)
+    if chr(code) not in "\n\t"
+}
+
+
+def printable(text: str) -> str:
+    r"""Escape control characters, as ``\x1b``; line ends and tabs stay."""
+    return text.translate(_ESCAPED)
+
+
+def one_line(text: str) -> str:
+    """Make one line of limited length, with control characters escaped."""
+    if len(text) > _MAX_LINE:
+        half = _MAX_LINE // 2
+        text = f"{text[:half]} ... {text[-half:]} ({len(text):,} characters in all)"
+    return printable(text).replace("\n", "\\n").replace("\t", "\\t")
+
+
+class _Short(reprlib.Repr):
+    """A repr of limited length and time, however large or deep the value is."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.maxlevel = 4
+        self.maxlist = self.maxtuple = self.maxset = self.maxfrozenset = self.maxdict = 10
+        self.maxstring = self.maxother = _MAX_TEXT
+
+    def repr_int(self, x: int, level: int) -> str:  # noqa: ARG002 - called by reprlib
+        """Write a number, or its size; Python does not write more than 4,300 digits."""
+        return repr(x) if x.bit_length() <= _MAX_BITS else f"an integer of {x.bit_length()} bits"
+
+
+_SHORT = _Short()
+
+
+def shown(value: object) -> str:
+    """Write a value as Python does, shortened if it is long or deep."""
+    return _SHORT.repr(value)
 
 
 class LstmfcnError(Exception):
-    """Base of all errors of lstmfcn; ``exit_code`` is what a command ends with.
+    """Base of all errors of lstmfcn; commands end with its ``exit_code``.
 
-    Its text is one line, whatever names and values of the user's stand in it.
+    Its text is always one line, whatever names and values it contains.
     """
 
     exit_code = 1
@@ -34,25 +85,25 @@ class LstmfcnError(Exception):
         return one_line(super().__str__())
 
     def _render_traceback_(self) -> list[str]:
-        """What a notebook shows, as IPython asks for it: the one line, and no traceback."""
+        """Called by IPython: a notebook shows the line without a traceback."""
         return [f"{type(self).__name__}: {self}"]
 
 
 class UserError(LstmfcnError):
-    """Something the user gave is wrong; its text is the one line the user reads."""
+    """An input of the user is wrong; the user sees its text as one line."""
 
     exit_code = 2
 
 
 class DataError(UserError):
-    """A shard breaks the data contract.
+    """Data does not follow the data format.
 
     Args:
-        found: what stands there, as the user would recognise it.
+        found: what was found, as the user would recognise it.
         fix: what to do about it.
-        file: the shard's path as the user wrote or would write it.
-        row: the data row, counted from 1 below the header.
-        column: the column's name.
+        file: the path of the shard, as the user would write it.
+        row: the row, counted from 1 below the header.
+        column: the column name.
     """
 
     def __init__(
@@ -74,7 +125,7 @@ class DataError(UserError):
         super().__init__(f"{place + ': ' if place else ''}found {found}; {fix}")
 
     def __reduce__(self) -> tuple[Any, ...]:
-        """Survive the way from a worker process to the driver."""
+        """Pickle with all parts, to be sent from a worker process to the driver."""
         return _data_error, (self.found, self.fix, self.file, self.row, self.column)
 
 
@@ -85,7 +136,7 @@ def _data_error(
 
 
 def raise_first(faults: Iterable[DataError]) -> None:
-    """Raise the first fault, where there is any; the others are not looked for."""
+    """Raise the first fault, if there is one, without looking for others."""
     for fault in faults:
         raise fault
 
@@ -95,7 +146,7 @@ class HyperparameterError(UserError):
 
 
 class ModelError(UserError):
-    """A model directory cannot be read, or does not fit what it is used for."""
+    """A model directory cannot be read, or does not fit the data."""
 
 
 class OutputError(UserError):
@@ -103,27 +154,27 @@ class OutputError(UserError):
 
 
 class ResourceError(UserError):
-    """The cluster cannot give the CPUs or GPUs that were asked for."""
+    """The cluster does not have the requested resources, or cannot be used."""
 
 
 class TrackingError(UserError):
-    """A training cannot be tracked where it is to be."""
+    """A tracker cannot be used."""
 
 
 class TrainingError(LstmfcnError):
-    """Training itself failed, such as by a loss that is no longer finite."""
+    """Training failed, for example because the loss is not finite."""
 
 
-class StoppedError(LstmfcnError):
+class RunInterruptedError(LstmfcnError):
     """The user stopped a command.
 
     Args:
-        message: what was reached.
-        goes_on: whether the command can go on from there.
+        message: how far the command came.
+        resumable: whether the command can be resumed.
     """
 
     exit_code = 130
 
-    def __init__(self, message: str, *, goes_on: bool = False) -> None:
+    def __init__(self, message: str, *, resumable: bool = False) -> None:
         super().__init__(message)
-        self.goes_on = goes_on
+        self.resumable = resumable

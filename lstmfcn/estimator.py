@@ -1,7 +1,7 @@
 """LSTM-FCN as a scikit-learn classifier: for pipelines, cross-validation and searches.
 
-Its model directory is that of every other part of lstmfcn. Training is `lstmfcn.train_arrays`, or,
-with workers, what ``lstmfcn train`` does.
+It saves and loads the model directories that the commands read and write. It trains in this
+process (`lstmfcn.training.in_memory`), or, with ``num_workers``, as ``lstmfcn train`` does.
 
 Shapes: N rows, C channels of T timepoints, V = C * T values, K classes.
 """
@@ -24,26 +24,25 @@ from sklearn.utils import Tags, check_array, check_random_state
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_is_fitted, validate_data
 
-from lstmfcn.artifact import Artifact
-from lstmfcn.cells import FloatArray, match_class
-from lstmfcn.classifier import ESTIMATOR, Classifier
+from lstmfcn.data.table import FloatArray, match_class
 from lstmfcn.errors import ModelError
 from lstmfcn.estimator_input import (
-    Recorded,
-    checks_of,
-    columns_of,
-    evened,
-    flat,
-    names_of,
+    InputRecord,
+    column_names,
+    even_lengths,
+    find_shape,
+    flatten,
+    input_checks,
+    make_columns,
     refuse_missing,
     refuse_swapped_axes,
-    shape_of,
     too_large_is_infinite,
+    train_arrays_on_ray,
 )
-from lstmfcn.explanation import Explanation
 from lstmfcn.hyperparameters import (
     ClassWeightName,
     Hyperparameters,
+    InputViewName,
     MissingLabelsName,
     MissingName,
     NetworkName,
@@ -51,35 +50,38 @@ from lstmfcn.hyperparameters import (
     RecipeName,
     ScalingName,
     ScheduleName,
-    ViewName,
 )
-from lstmfcn.train_arrays import Labelled, train_arrays
+from lstmfcn.inference.explanation import Explanation
+from lstmfcn.inference.predictor import ESTIMATOR, Classifier
+from lstmfcn.model.artifact import Artifact
+from lstmfcn.training.in_memory import Labelled, train_arrays
 
 
 @dataclass(kw_only=True, eq=False, repr=False)
 class LSTMFCNClassifier(ClassifierMixin, BaseEstimator):
-    """A classifier of time series, with the hyperparameters of `Hyperparameters`.
+    """Classify time series with an LSTM-FCN, as a scikit-learn estimator.
 
-    A hyperparameter that is None is what ``recipe`` says, else its default; both stand in
-    `lstmfcn.hyperparameters` alone.
+    Most parameters are hyperparameters, listed below. One that is None has the value of ``recipe``,
+    else its default.
 
     Args:
-        random_state: the seed. An integer is that of ``lstmfcn train --seed``; an instance of
-            RandomState, or None for numpy's own, draws one at each fit. It has scikit-learn's name
-            because scikit-learn sets it, in ensembles of estimators for one.
-        validation_fraction: the share of the rows, of each class alike, that is not trained on, but
-            decides which epoch is kept, and what ``calibrate`` fits. None: all rows are trained on,
-            and the training loss decides.
-        num_workers: None trains in this process, by PyTorch's threads on the CPU. A number trains
-            on Ray by so many workers, with a GPU each where there are any: on the Ray that is
-            running, on the cluster that RAY_ADDRESS names, or on one started for each fit. Several
-            machines must share the folder for temporary files, which TMPDIR names.
+        random_state: the random seed. An integer is the seed of ``lstmfcn train --seed``; a
+            RandomState, or None for numpy's global one, draws a seed at each fit.
+        validation_fraction: the fraction of the rows to hold out, stratified by class. They are not
+            trained on; they decide which epoch is the best, and ``calibrate`` is fitted on them.
+            None trains on all rows, and the training loss decides.
+        num_workers: None trains in this process, on the CPU. A number trains on Ray with this many
+            workers, each with a GPU if there are GPUs: on the Ray that is running, on the cluster
+            in RAY_ADDRESS, or on one started for each fit. Several machines must share the
+            temporary folder (TMPDIR).
 
     Attributes:
         classes_: (K,), the labels in ascending order, of the dtype of y.
-        n_features_in_: V.
-        feature_names_in_: (V,), the columns, where X was a table whose columns have names.
-        classifier_: the trained model; ``classifier_.artifact`` tells how it was trained.
+        n_features_in_: V, the number of values per series.
+        feature_names_in_: (V,), the column names, if X was a table whose columns have names.
+        metrics_: the best epoch's metrics, such as ``epoch``, ``train_loss`` and ``valid_loss``.
+        classifier_: the trained model; ``classifier_.artifact`` has its weights and how it was
+            trained.
     """
 
     recipe: RecipeName | None = None
@@ -99,7 +101,7 @@ class LSTMFCNClassifier(ClassifierMixin, BaseEstimator):
     epochs: int | None = None
     rows_per_epoch: int | None = None
     members: int | None = None
-    view: ViewName | None = None
+    view: InputViewName | None = None
     scaling: ScalingName | None = None
     missing: MissingName | None = None
     missing_labels: MissingLabelsName | None = None
@@ -114,53 +116,56 @@ class LSTMFCNClassifier(ClassifierMixin, BaseEstimator):
     num_workers: int | None = None
 
     def fit(self, X: npt.ArrayLike, y: npt.ArrayLike) -> Self:
-        """Train anew.
+        """Train a new model.
 
         Args:
-            X: series, (N, T) or (N, C, T), unscaled; nan where a value is missing; with
+            X: series, (N, T) or (N, C, T), unscaled, with nan for missing values. With
                 ``missing="mask"`` also a list of series of several lengths, (t,) or (C, t), or a
-                table with a series in each cell, whose ends are filled up with nan. Columns of a
-                table that all start with x are named, and made channels, as those of a shard are
-                (`lstmfcn.channels`); any other series count as x_1, x_2, ... in the model
-                directory, of several channels as x1_1, x1_2, ...
-            y: labels (N,): text, integers or bools, of at least two classes. What marks a missing
-                label, such as None, nan or "NA", is refused; as text it is a class with
-                ``missing_labels="name"``.
+                table with one series per cell; shorter series are padded with nan. If all columns
+                of a table start with x, the model keeps their names and channels, as with shards
+                (`lstmfcn.data.columns`). Otherwise the model directory names the values x_1, x_2,
+                ..., or x1_1, x1_2, ... if there are several channels.
+            y: labels, (N,): text, integers or bools, of at least two classes. Missing labels, such
+                as None, nan or "NA", are refused; with ``missing_labels="name"`` such text is a
+                class.
 
         Raises:
-            ValueError: X or y are no such arrays; X is (N, T, 1), whose axes are swapped.
-            UserError: a hyperparameter is impossible, a row is empty, or Ray has not what is asked
-                for.
-            TrainingError: the loss is no longer finite.
+            ValueError: X or y are not such arrays, or X is (N, T, 1), with swapped axes.
+            UserError: a hyperparameter is invalid, a row is empty, or Ray does not have the
+                requested resources.
+            TrainingError: the loss became infinite or nan.
         """
         hyperparameters = self._hyperparameters()
         self._refuse_impossible(hyperparameters)
         refuse_missing(y, hyperparameters.missing_labels)
-        series = evened(X, hyperparameters.missing)
-        shape, checks = shape_of(series), checks_of(hyperparameters.missing)
+        series = even_lengths(X, hyperparameters.missing)
+        shape, checks = find_shape(series), input_checks(hyperparameters.missing)
         refuse_swapped_axes(shape)
         with too_large_is_infinite():
-            values, labels = validate_data(self, flat(series), y, ensure_min_samples=2, **checks)
+            values, labels = validate_data(self, flatten(series), y, ensure_min_samples=2, **checks)
         check_classification_targets(labels)
         self.classes_, codes = np.unique(labels, return_inverse=True)
         if len(self.classes_) < 2:
             raise ValueError(f"y has only the class {self.classes_[0]}; training needs two")
-        names = names_of(self.classes_)
+        names = column_names(self.classes_)
         train, validation = self._split((values, np.array(names)[codes]), hyperparameters.seed)
         n_channels = shape[1] if len(shape) == 3 else 1
         named = getattr(self, "feature_names_in_", None)
-        columns = columns_of(named, n_channels, self.n_features_in_)
+        columns = make_columns(named, n_channels, self.n_features_in_)
         with torch.random.fork_rng(devices=[]):  # the caller's own random numbers stay
             artifact = self._train(train, hyperparameters, validation, columns)
             return self._with(self._recorded(artifact), names)
 
     def predict_proba(self, X: npt.ArrayLike) -> FloatArray:
-        """Probabilities, float32 (N, K), in the order of ``classes_``, of series as `fit` takes.
+        """Predict class probabilities, float32 (N, K), in the order of ``classes_``.
+
+        Args:
+            X: series, as for `fit`.
 
         Raises:
             NotFittedError: there is no model yet.
             ValueError: X has another shape or other columns than in `fit`, or is not finite.
-            DataError: a row is empty, or so large that computing overflows.
+            DataError: a row is empty, or its values are too large to compute with.
         """
         values = self._values(X)
         found = self.classifier_.predict_proba(values)
@@ -169,7 +174,7 @@ class LSTMFCNClassifier(ClassifierMixin, BaseEstimator):
         return found[:, self._order]
 
     def predict(self, X: npt.ArrayLike) -> npt.NDArray[Any]:
-        """The most probable class of each row, (N,), with the dtype of ``classes_``.
+        """Predict the most probable class of each row, (N,), with the dtype of ``classes_``.
 
         Raises:
             NotFittedError, ValueError, DataError: as `predict_proba`.
@@ -179,9 +184,10 @@ class LSTMFCNClassifier(ClassifierMixin, BaseEstimator):
         return labels
 
     def explain(self, X: npt.ArrayLike) -> Explanation:
-        """What the logits of series are the sum of, outputs in the order of ``classes_``.
+        """Explain predictions: each logit as a sum of bias, LSTM branch and timepoints.
 
-        A model that ``lstmfcn train --task binary`` wrote has one output, of the second class.
+        Outputs are in the order of ``classes_``. A model of ``lstmfcn train --task binary`` has one
+        output, that of the second class.
 
         Raises:
             NotFittedError, ValueError, DataError: as `predict_proba`.
@@ -197,7 +203,7 @@ class LSTMFCNClassifier(ClassifierMixin, BaseEstimator):
         )
 
     def save(self, directory: Path | str) -> None:
-        """Write a model directory, which all of lstmfcn takes, in place of one that stands there.
+        """Write a model directory for ``load`` and the commands; an existing one is replaced.
 
         Raises:
             NotFittedError: there is no model yet.
@@ -208,35 +214,35 @@ class LSTMFCNClassifier(ClassifierMixin, BaseEstimator):
 
     @classmethod
     def load(cls, directory: Path | str) -> Self:
-        """The classifier of a model directory, of `save` or of ``lstmfcn train``.
+        """Load a model directory, of `save` or of ``lstmfcn train``, or the folder of a run.
 
-        Classes of the latter are text, as they stand in its shards; its columns are those of the
-        shards.
+        The classes of a model of ``lstmfcn train`` are text, as in its shards; its columns are
+        those of the shards.
 
         Raises:
-            ModelError: it is missing, incomplete or damaged, or gives a row several labels.
+            ModelError: the model is missing, incomplete or damaged, or is a multilabel model.
         """
         artifact = Artifact.load(directory)
         schema, hyperparameters = artifact.schema, artifact.hyperparameters
         if schema.task == "multilabel":
             raise ModelError(
-                f"{directory}: found a multilabel model; load it with lstmfcn.classifier.Classifier"
+                f"{directory}: found a multilabel model; load it with lstmfcn.Classifier"
             )
         found = cls(**_given(hyperparameters), random_state=hyperparameters.seed)
         columns: Sequence[str] | None = schema.value_columns
         names = sorted(schema.classes)
         found.classes_ = np.array(names)
         if record := artifact.training.get(ESTIMATOR):
-            recorded = Recorded.of(record, schema, directory)
+            recorded = InputRecord.of(record, schema, directory)
             columns, found.classes_ = recorded.columns, recorded.labels()
-            names = names_of(found.classes_)
+            names = column_names(found.classes_)
         found.n_features_in_ = schema.n_values
         if columns is not None:
             found.feature_names_in_ = np.array(columns, dtype=object)
         return found._with(artifact, names)
 
     def __sklearn_tags__(self) -> Tags:
-        """What scikit-learn may give: also (N, C, T), and nan where missing values are masked."""
+        """Tell scikit-learn what X may be: also (N, C, T), and nan if missing values are masked."""
         tags = super().__sklearn_tags__()
         tags.input_tags.three_d_array = True
         tags.input_tags.allow_nan = self.missing == "mask"
@@ -254,8 +260,8 @@ class LSTMFCNClassifier(ClassifierMixin, BaseEstimator):
         """Series to predict, as float32 (N, V)."""
         check_is_fitted(self)
         schema = self.classifier_.schema
-        series = evened(X, schema.missing, schema.n_timepoints)
-        shape, checks = shape_of(series), checks_of(schema.missing)
+        series = even_lengths(X, schema.missing, schema.n_timepoints)
+        shape, checks = find_shape(series), input_checks(schema.missing)
         wanted = (schema.n_channels, schema.n_timepoints)
         if len(shape) == 3 and shape[1:] != wanted:
             raise ValueError(
@@ -265,7 +271,7 @@ class LSTMFCNClassifier(ClassifierMixin, BaseEstimator):
             )
         with too_large_is_infinite():
             if len(shape) == 3:
-                checked = check_array(flat(series), estimator=self, input_name="X", **checks)
+                checked = check_array(flatten(series), estimator=self, input_name="X", **checks)
             else:
                 checked = validate_data(self, series, reset=False, **checks)
         values: FloatArray = checked
@@ -305,8 +311,6 @@ class LSTMFCNClassifier(ClassifierMixin, BaseEstimator):
     ) -> Artifact:
         if self.num_workers is None:
             return train_arrays(train, hyperparameters, validation, columns=columns)
-        from lstmfcn.distributed.arrays import train_arrays_on_ray  # imports Ray
-
         return train_arrays_on_ray(train, hyperparameters, validation, columns, self.num_workers)
 
     def _recorded(self, artifact: Artifact) -> Artifact:
@@ -321,6 +325,7 @@ class LSTMFCNClassifier(ClassifierMixin, BaseEstimator):
     def _with(self, artifact: Artifact, names: Sequence[str]) -> Self:
         """This estimator with a model, whose classes have these names in the order of classes_."""
         self.classifier_ = Classifier(artifact)
+        self.metrics_ = dict(artifact.metrics)
         match = match_class(artifact.schema.classes)
         self._order = [artifact.schema.classes.index(match(name)) for name in names]
         return self
@@ -330,6 +335,19 @@ def _hyperparameter_names() -> list[str]:
     """The parameters of the estimator that are hyperparameters."""
     known = Hyperparameters.model_fields
     return [field.name for field in dataclasses.fields(LSTMFCNClassifier) if field.name in known]
+
+
+def _hyperparameter_lines() -> str:
+    """A line for each hyperparameter, for the docstring: each is described in one place alone."""
+    lines = ["Hyperparameters, with their defaults:"]
+    for name in _hyperparameter_names():
+        field = Hyperparameters.model_fields[name]
+        lines.append(f"    {name} ({field.default!r}): {field.description}")
+    return "\n    ".join(lines)
+
+
+if LSTMFCNClassifier.__doc__:  # None with python -OO
+    LSTMFCNClassifier.__doc__ = f"{LSTMFCNClassifier.__doc__}\n    {_hyperparameter_lines()}\n    "
 
 
 def _given(hyperparameters: Hyperparameters) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""What the scikit-learn classifier is given, as arrays and names that lstmfcn trains on.
+"""Input of the scikit-learn classifier, as the arrays and names that lstmfcn trains on.
 
 Shapes: N rows, C channels of T timepoints, V = C * T values, K classes.
 """
@@ -8,10 +8,13 @@ from __future__ import annotations
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any, Self
 
 import numpy as np
 import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.parquet
 from pydantic import (
     BaseModel,
     ConfigDict,
@@ -23,38 +26,47 @@ from pydantic import (
     ValidationError,
 )
 
-from lstmfcn.cells import class_name, is_missing, match_class
-from lstmfcn.channels import channels_of, value_names
-from lstmfcn.errors import ModelError
-from lstmfcn.hyperparameters import MissingLabelsName, MissingName, explain
-from lstmfcn.schema import SeriesSchema
-from lstmfcn.series_input import as_array, several_lengths, swapped_axes
+from lstmfcn.data.columns import parse_channels, value_names
+from lstmfcn.data.schema import SeriesSchema
+from lstmfcn.data.series_input import several_lengths, swapped_axes, to_array
+from lstmfcn.data.table import class_name, is_missing, match_class
+from lstmfcn.errors import ModelError, RunInterruptedError
+from lstmfcn.hyperparameters import (
+    Hyperparameters,
+    MissingLabelsName,
+    MissingName,
+    format_validation_error,
+)
+from lstmfcn.model.artifact import Artifact
+from lstmfcn.storage.scratch import scratch_folder
+from lstmfcn.training.in_memory import Labelled
+from lstmfcn.training.run_directory import MODEL
 
 
-def checks_of(missing: MissingName) -> dict[str, Any]:
-    """What scikit-learn makes of values, and what it refuses."""
+def input_checks(missing: MissingName) -> dict[str, Any]:
+    """How scikit-learn is to convert and check values."""
     finite = "allow-nan" if missing == "mask" else True
     return {"dtype": np.float32, "order": "C", "ensure_all_finite": finite}
 
 
-def evened(values: Any, missing: MissingName, n_timepoints: int = 0) -> Any:
-    """Series of several lengths, filled up with nan where values may be missing (`as_array`).
+def even_lengths(values: Any, missing: MissingName, n_timepoints: int = 0) -> Any:
+    """Pad series of several lengths with nan, if missing values are masked (`to_array`).
 
     Raises:
-        ValueError: they may not.
+        ValueError: missing values are refused.
     """
     if missing == "refuse" and (lengths := several_lengths(values)):
         raise ValueError(
-            f"X has series of {lengths}; missing='mask' fills the shorter ones up with nan"
+            f"X has series of {lengths}; missing='mask' pads the shorter ones with nan"
         )
-    return as_array(values, n_timepoints if missing == "mask" else 0)
+    return to_array(values, n_timepoints if missing == "mask" else 0)
 
 
 def refuse_swapped_axes(shape: tuple[int, ...]) -> None:
-    """Refuse arrays (N, T, 1); warn of others of more channels than timepoints.
+    """Refuse arrays (N, T, 1); warn if there are more channels than timepoints.
 
     Raises:
-        ValueError: each series has one timepoint of several channels.
+        ValueError: each series has several channels of one timepoint.
     """
     swapped = swapped_axes(*shape[1:]) if len(shape) == 3 else None
     if swapped and shape[2] == 1:
@@ -63,22 +75,22 @@ def refuse_swapped_axes(shape: tuple[int, ...]) -> None:
         warnings.warn(f"X has {swapped}", stacklevel=3)
 
 
-def shape_of(values: Any) -> tuple[int, ...]:
+def find_shape(values: Any) -> tuple[int, ...]:
     """The shape of an array, of a table, or of the array that nested lists make."""
     return tuple(values.shape if hasattr(values, "shape") else np.asarray(values).shape)
 
 
-def flat(values: npt.ArrayLike) -> npt.ArrayLike:
-    """Series (N, C, T) as (N, V), one channel after the other; what has another shape as it is."""
-    shape = shape_of(values)
+def flatten(values: npt.ArrayLike) -> npt.ArrayLike:
+    """Series (N, C, T) as (N, V), one channel after the other; another shape stays as it is."""
+    shape = find_shape(values)
     return np.asarray(values).reshape(shape[0], shape[1] * shape[2]) if len(shape) == 3 else values
 
 
-def names_of(classes: npt.NDArray[Any]) -> list[str]:
+def column_names(classes: npt.NDArray[Any]) -> list[str]:
     """Labels as class names of a shard.
 
     Raises:
-        ValueError: a label is no name, or two are one.
+        ValueError: a label cannot be a name, or two labels have the same name.
     """
     labels = classes.tolist()
     names = [class_name(label) for label in labels]
@@ -98,10 +110,10 @@ def names_of(classes: npt.NDArray[Any]) -> list[str]:
 
 
 def refuse_missing(y: Any, missing_labels: MissingLabelsName) -> None:
-    """Refuse labels of text or of Python's objects among which one is missing.
+    """Refuse labels (text or Python objects) if one of them is missing.
 
     Raises:
-        ValueError: names the first.
+        ValueError: names the first missing label.
     """
     labels = np.asarray(y)
     if labels.dtype.kind not in "OUT" or labels.ndim != 1:
@@ -112,35 +124,36 @@ def refuse_missing(y: Any, missing_labels: MissingLabelsName) -> None:
             keep = '; missing_labels="name" keeps such names' if is_name else ""
             raise ValueError(
                 f"y has the label {label!r} at index {row}, which is missing; "
-                f"give the row's class or leave the row out{keep}"
+                f"give the row's class or remove the row{keep}"
             )
 
 
-def columns_of(named: npt.NDArray[np.object_] | None, n_channels: int, n_values: int) -> list[str]:
-    """Names of the values in the model directory, of which channels are read off.
+def make_columns(
+    named: npt.NDArray[np.object_] | None, n_channels: int, n_values: int
+) -> list[str]:
+    """Names of the values in the model directory; they tell the channels.
 
     Args:
-        named: those of the table's columns, (V,), where it has any; kept where all start with x.
-        n_channels: of values without such names.
+        named: the table's column names, (V,), if it has any; kept if all of them start with x.
+        n_channels: channels of values without such names.
         n_values: V.
 
     Raises:
-        ValueError: names of several channels, one among the other.
-        DataError: names of channels that do not fit together.
+        ValueError: columns of several channels are mixed.
+        DataError: the names of channels do not fit together.
     """
     names = [] if named is None else [str(name) for name in named]
     if not names or not all(name.startswith("x") for name in names):
         return value_names(n_channels, n_values // n_channels)
-    if list(channels_of(names).columns) != names:
+    if list(parse_channels(names).columns) != names:
         raise ValueError(
-            "X has columns of several channels, one among the other; "
-            "order them x1_1, x1_2, ..., x2_1, x2_2, ..."
+            "X mixes columns of several channels; order them x1_1, x1_2, ..., x2_1, x2_2, ..."
         )
     return names
 
 
-class Recorded(BaseModel):
-    """What a saved classifier keeps beside its model: labels as they were given, and columns."""
+class InputRecord(BaseModel):
+    """What a saved classifier keeps beside its model: the labels of y, and the columns of X."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -153,19 +166,21 @@ class Recorded(BaseModel):
         """The record in a model of this schema.
 
         Raises:
-            ModelError: it is none.
+            ModelError: the record is invalid, or does not fit the model.
         """
         try:
             found = cls.model_validate(written)
-            names = names_of(found.labels())
+            names = column_names(found.labels())
         except ValidationError as error:
-            raise ModelError(f"{directory}: {explain(error, 'estimator')}") from error
+            raise ModelError(
+                f"{directory}: {format_validation_error(error, 'estimator')}"
+            ) from error
         except (ValueError, TypeError, OverflowError) as error:
-            raise ModelError(f"{directory}: found labels that are none ({error})") from error
+            raise ModelError(f"{directory}: found invalid labels ({error})") from error
         n_columns = schema.n_values if found.columns is None else len(found.columns)
         named = map(match_class(schema.classes), names)
         if sorted(named) != sorted(schema.classes) or n_columns != schema.n_values:
-            raise ModelError(f"{directory}: found labels or columns that are not the model's")
+            raise ModelError(f"{directory}: found other labels or columns than the model has")
         return found
 
     def labels(self) -> npt.NDArray[Any]:
@@ -175,6 +190,56 @@ class Recorded(BaseModel):
 
 @contextmanager
 def too_large_is_infinite() -> Iterator[None]:
-    """Let what is too large for 32 bits become infinite without a warning; it is refused then."""
+    """Convert values too large for 32 bits to infinity without a warning; checks refuse them."""
     with np.errstate(over="ignore", invalid="ignore"):
         yield
+
+
+def train_arrays_on_ray(
+    training: Labelled,
+    hyperparameters: Hyperparameters,
+    validation: Labelled | None,
+    columns: list[str],
+    num_workers: int,
+) -> Artifact:
+    """Train on Ray, as ``lstmfcn train`` does on shards with these rows.
+
+    Args:
+        training: training rows, (N, V).
+        hyperparameters: of the model and its training; the task must be multiclass.
+        validation: rows that decide which epoch is the best.
+        columns: names of the values, (V,).
+        num_workers: workers that share every batch.
+
+    Raises:
+        UserError: rows or cluster are not suited, or the machines do not share the temporary
+            folder.
+        TrainingError: the loss became infinite or nan.
+        KeyboardInterrupt: the user stopped it.
+    """
+    from lstmfcn.distributed.requests import Resources  # imports Ray
+    from lstmfcn.distributed.train import train
+
+    with scratch_folder() as folder:
+        held_out = (
+            _shard(folder / "validation.parquet", validation, columns) if validation else None
+        )
+        try:
+            train(
+                _shard(folder / "training.parquet", training, columns),
+                str(folder / "run"),
+                validation=held_out,
+                hyperparameters=hyperparameters,
+                resources=Resources(num_workers),
+            )
+        except RunInterruptedError as stopped:  # which cannot be resumed, as its folder goes
+            raise KeyboardInterrupt from stopped
+        return Artifact.load(folder / "run" / MODEL)
+
+
+def _shard(path: Path, rows: Labelled, columns: list[str]) -> str:
+    values, names = rows
+    series = {name: values[:, i] for i, name in enumerate(columns)}
+    table = pa.table({"y": names, **series})
+    pa.parquet.write_table(table, path, compression="none", use_dictionary=["y"])
+    return str(path)

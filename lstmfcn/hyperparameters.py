@@ -1,10 +1,9 @@
-"""The one place where a hyperparameter is declared.
+"""Declare every hyperparameter once; flags, search spaces and model files derive from this.
 
-Flags, search spaces and model files all derive from `Hyperparameters`. The first thirteen carry the
-names of the LSTM-FCN SageMaker algorithm, which writes them with hyphens and passes them as
-strings; both spellings and both types are accepted. Defaults of the net are the paper's
-(Karim et al. 2018, "LSTM Fully Convolutional Networks for Time Series Classification", section IV);
-those of its training were found on training rows (docs/accuracy.md).
+Thirteen have the names of the LSTM-FCN SageMaker algorithm, which writes them with hyphens and
+passes them as strings; both spellings and both types are accepted. The network's defaults are the
+paper's (Karim et al. 2018, "LSTM Fully Convolutional Networks for Time Series Classification",
+section IV); the defaults of training were found on training rows (docs/accuracy.md).
 """
 
 from __future__ import annotations
@@ -12,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Annotated, Any, Literal, cast, get_args
 
+from cyclopts import Group, Parameter
 from pydantic import (
     BaseModel,
     ConfigDict,
@@ -22,10 +22,8 @@ from pydantic import (
     model_validator,
 )
 
-from lstmfcn.counts import is_number
-from lstmfcn.errors import HyperparameterError
-from lstmfcn.flag_groups import AFTER_TRAINING, DATA, NETWORK, TRAINING
-from lstmfcn.quoting import shown
+from lstmfcn.console import is_number
+from lstmfcn.errors import HyperparameterError, shown
 
 TaskName = Literal["binary", "multiclass", "multilabel"]
 ScalingName = Literal["global", "series", "timestep", "none"]
@@ -35,15 +33,14 @@ ClassWeightName = Literal["none", "sqrt", "balanced"]
 MissingName = Literal["refuse", "mask"]
 MissingLabelsName = Literal["refuse", "name"]
 NetworkName = Literal["auto", "lstm-fcn", "alstm-fcn", "mlstm-fcn", "malstm-fcn"]
-ViewOfOne = Literal["series", "differences", "coarse"]
-ViewName = Literal[ViewOfOne, "all"]
+SingleViewName = Literal["series", "differences", "coarse"]
+InputViewName = Literal[SingleViewName, "all"]
 ScheduleName = Literal["constant", "cosine", "one-cycle", "plateau"]
-
 RecipeName = Literal["default", "paper", "best"]
 
 RECIPES: Mapping[str, Mapping[str, Any]] = {
     "default": {},
-    # the authors' code (titu1994/LSTM-FCN: generate_lstmfcn's NUM_CELLS, utils/keras_utils.py)
+    # as in the authors' code (titu1994/LSTM-FCN: generate_lstmfcn's NUM_CELLS, keras_utils.py)
     "paper": {
         "hidden_size": 8,
         "batch_norm_momentum": 0.01,
@@ -59,20 +56,28 @@ RECIPES: Mapping[str, Mapping[str, Any]] = {
     },
     "best": {"members": 6, "view": "all"},
 }
-"""What each recipe changes of the defaults."""
+"""The defaults that each recipe changes."""
 
-APPLY_TO_A_LOADED_MODEL = ("lr", "batch_size", "epochs")
-"""What still applies when training continues from a model; the rest comes from the model."""
+FINE_TUNABLE = ("lr", "batch_size", "epochs")
+"""Hyperparameters that apply when training continues from a model; the model sets all others."""
 
-CHOOSE_THE_RUN = ("seed", "precision")
-"""What describes a run rather than a model, and so applies to every run."""
+RUN_SETTINGS = ("seed", "precision")
+"""Hyperparameters of the run, not of the model; they apply to every run."""
 
-FIT_AFTER_TRAINING = ("calibrate", "fit_thresholds")
-"""What is fitted to the kept weights, and so is done anew by each run that asks for it, or not."""
+POST_TRAINING = ("calibrate", "fit_thresholds")
+"""Steps after training, which fit something to the best epoch's weights on validation rows."""
+
+_NAME_FAULTS = {"extra_forbidden": "is not a hyperparameter", "missing": "is missing"}
+
+DATA = Parameter(group=Group("Data", sort_key=1))
+TRAINING = Parameter(group=Group("Training", sort_key=4))
+NETWORK = Parameter(group=Group("Network", sort_key=5))
+AFTER_TRAINING = Parameter(group=Group("After training", sort_key=6))
+"""The groups of these flags on the help pages."""
 
 
 class Hyperparameters(BaseModel):
-    """All that shapes a model and its training. Frozen, validated at construction.
+    """Everything that determines a model and its training. Frozen, validated at construction.
 
     Raises:
         pydantic.ValidationError: from the constructor; `parse` raises `HyperparameterError`.
@@ -82,138 +87,122 @@ class Hyperparameters(BaseModel):
 
     recipe: Annotated[RecipeName, TRAINING] = Field(
         "default",
-        description="What is not given otherwise: the defaults; the paper's training; or best, the "
-        "defaults and several members.",
+        description="Preset for every flag that you do not set: default; paper (Karim et al. 2018)"
+        "; or best (an ensemble of six).",
     )
-    num_layers: Annotated[int, NETWORK] = Field(
-        1, ge=1, description="LSTM layers, one on the other."
-    )
-    hidden_size: Annotated[int, NETWORK] = Field(8, ge=1, description="Units of each LSTM layer.")
+    num_layers: Annotated[int, NETWORK] = Field(1, ge=1, description="Stacked LSTM layers.")
+    hidden_size: Annotated[int, NETWORK] = Field(8, ge=1, description="Units in each LSTM layer.")
     dropout: Annotated[float, NETWORK] = Field(
         0.8, ge=0, lt=1, description="Dropout after each LSTM layer."
     )
     filters_1: Annotated[int, NETWORK] = Field(
-        128, ge=1, description="Filters of the first convolution."
+        128, ge=1, description="Filters in the first convolution."
     )
     filters_2: Annotated[int, NETWORK] = Field(
-        256, ge=1, description="Filters of the second convolution."
+        256, ge=1, description="Filters in the second convolution."
     )
     filters_3: Annotated[int, NETWORK] = Field(
-        128, ge=1, description="Filters of the third convolution."
+        128, ge=1, description="Filters in the third convolution."
     )
     kernel_size_1: Annotated[int, NETWORK] = Field(
-        8, ge=1, description="Kernel of the first convolution, timepoints."
+        8, ge=1, description="Kernel size of the first convolution, in timepoints."
     )
     kernel_size_2: Annotated[int, NETWORK] = Field(
-        5, ge=1, description="Kernel of the second convolution, timepoints."
+        5, ge=1, description="Kernel size of the second convolution, in timepoints."
     )
     kernel_size_3: Annotated[int, NETWORK] = Field(
-        3, ge=1, description="Kernel of the third convolution, timepoints."
+        3, ge=1, description="Kernel size of the third convolution, in timepoints."
     )
     network: Annotated[NetworkName, NETWORK] = Field(
         "auto",
-        description="LSTM-FCN; with attention in the LSTM (alstm), with weights of the filters "
-        "(mlstm), or both (malstm). Auto is lstm-fcn for one channel, mlstm-fcn for several.",
+        description="alstm adds attention to the LSTM, mlstm squeeze-and-excitation to the "
+        "filters, malstm both. auto: lstm-fcn for one channel, mlstm-fcn for several.",
     )
     batch_norm_momentum: Annotated[float, TRAINING] = Field(
         0.1,
         gt=0,
         le=1,
-        description="What each batch weighs in the mean and variance that batch norm predicts "
-        "with; the less, the longer those of weights long changed take part.",
+        description="Weight of each new batch in batch norm's running statistics, as in PyTorch.",
     )
-    lr: Annotated[float, TRAINING] = Field(
-        3e-3, gt=0, description="Learning rate of Adam, at its highest."
-    )
+    lr: Annotated[float, TRAINING] = Field(3e-3, gt=0, description="Highest learning rate of Adam.")
     batch_size: Annotated[Annotated[int, Field(ge=1)] | Literal["auto"], TRAINING] = Field(
         "auto",
-        description="Rows of one step, over all workers; the same at any number of them. auto: a "
-        "32nd of all rows, as a power of two, from 8 to 128.",
+        description="Rows per training step, over all workers together. auto: a 32nd of all rows, "
+        "rounded to a power of two from 8 to 128.",
     )
-    epochs: Annotated[int, TRAINING] = Field(
-        200, ge=1, description="Passes over the training rows."
-    )
+    epochs: Annotated[int, TRAINING] = Field(200, ge=1, description="Number of training epochs.")
     rows_per_epoch: Annotated[int, TRAINING] = Field(
         200,
         ge=0,
-        description="An epoch goes over fewer rows than these several times, for sets of a few "
-        "dozen rows need steps; not where rows are streamed.",
+        description="Minimum rows per epoch: smaller data sets are repeated to reach it. Ignored "
+        "for streamed data.",
     )
     members: Annotated[int, NETWORK] = Field(
         1,
         ge=1,
         le=100,
-        description="Networks that answer as one, by the mean of their logits; each is trained on "
-        "its own, with seed, seed + 1, and so on.",
+        description="Ensemble size. The networks are trained separately, with seed, seed + 1 and "
+        "so on; their logits are averaged.",
     )
-    view: Annotated[ViewName, NETWORK] = Field(
+    view: Annotated[InputViewName, NETWORK] = Field(
         "series",
-        description="What the network sees of a series: its values; the difference of each from "
-        "the one before; the means of every 4 timepoints, or of fewer where there are fewer than "
-        "96; or all of these, the members of an ensemble in turn.",
+        description="Input of the network: series (the values), differences (of neighbouring "
+        "values), coarse (means of up to 4 timepoints), or all (members take the three in turn).",
     )
     task: Annotated[TaskName, DATA] = Field(
         "multiclass",
-        description="multiclass: one class a row; binary: yes or no; multilabel: any labels.",
+        description="multiclass: one class per row; binary: yes or no; multilabel: any number of "
+        "labels per row.",
     )
     scaling: Annotated[ScalingName, DATA] = Field(
         "global",
-        description="What values are centred and scaled by: all training values, each series, "
-        "each timestep, or nothing. Global keeps both level and shape.",
+        description="Standardise by mean and deviation of all training values (global), of each "
+        "series, of each timestep, or not at all (none). global keeps level and shape.",
     )
     missing: Annotated[MissingName, DATA] = Field(
         "refuse",
-        description="Empty cells, of gaps or after the end of a shorter series: refused; or "
-        "masked, so that they take no part. In CSV nan, NA, NULL and the like are empty cells.",
+        description="Empty cells (gaps, or after the end of a short series): refuse reports an "
+        "error, mask ignores them. In CSV, nan, NA, NULL and the like count as empty.",
     )
     missing_marker: Annotated[str, DATA] = Field(
         "",
-        description="With missing mask, a further text that stands for an empty cell in CSV, such "
-        "as ?.",
+        description="Another text for empty cells in CSV, such as ?. Needs --missing mask.",
     )
     missing_labels: Annotated[MissingLabelsName, DATA] = Field(
         "refuse",
-        description="What tables write where a label is missing (nan, NA, None, null and the "
-        "like): refused; or the name of a class.",
+        description="Labels such as nan, NA, None and null: refuse reports an error, name takes "
+        "them as class names.",
     )
     class_weight: Annotated[ClassWeightName, TRAINING] = Field(
         "none",
-        description="What a row weighs in the loss: the same each; balanced, by which every class "
-        "has the same say however few rows it has; or the square root of that, which costs the "
-        "frequent classes less.",
+        description="Class weights in the loss: none, balanced (inverse class frequency, as "
+        "scikit-learn), or sqrt (square root of balanced, which favours rare classes less).",
     )
     schedule: Annotated[ScheduleName, TRAINING] = Field(
         "one-cycle",
-        description="The learning rate over epochs: constant; falling along a half cosine from lr "
-        "towards nothing, which ends the jumps from epoch to epoch; one-cycle, which rises to lr "
-        "first; plateau, lowered whenever train_loss has not improved for 100 epochs.",
+        description="Learning rate over epochs: constant; cosine (lr to 0); one-cycle (up to lr, "
+        "then to 0); plateau (lowered after 100 epochs in which train_loss did not improve).",
     )
     weight_decay: Annotated[float, TRAINING] = Field(
-        0.01,
-        ge=0,
-        le=1,
-        description="What a step takes off each weight, times the learning rate (AdamW).",
+        0.01, ge=0, le=1, description="Decoupled weight decay (AdamW)."
     )
     label_smoothing: Annotated[float, TRAINING] = Field(
-        0.1,
-        ge=0,
-        lt=1,
-        description="The share of a training label that is spread over all classes.",
+        0.1, ge=0, lt=1, description="Share of each training label that is spread over all classes."
     )
     calibrate: Annotated[bool, AFTER_TRAINING] = Field(
         False,
-        description="After training, divide logits by one temperature, fitted on the validation "
-        "rows, so that probabilities are as often right as they say; labels stay.",
+        description="After training, fit a temperature on the validation rows, so that 90 % means "
+        "right 9 times in 10. Predicted labels do not change.",
     )
     fit_thresholds: Annotated[bool, AFTER_TRAINING] = Field(
         False,
-        description="After training, decide each label of a multilabel model above a threshold of "
-        "its own, the one of the best F1 on the validation rows, instead of 0.5.",
+        description="After training, fit a threshold for each label of a multilabel model: the one "
+        "with the best F1 on the validation rows, instead of 0.5.",
     )
     precision: Annotated[PrecisionName, TRAINING] = Field(
         "auto",
-        description="Arithmetic of convolutions and matrices in training; auto takes bf16 where "
-        "the device has instructions for it (about twice as fast), else fp32.",
+        description="Number format of training. auto: bf16 where the device has instructions for "
+        "it (about twice as fast), else fp32.",
     )
     seed: Annotated[int, TRAINING] = Field(
         0, ge=0, lt=2**32, description="Seed of initial weights, row order and dropout."
@@ -224,138 +213,137 @@ class Hyperparameters(BaseModel):
     def _accept_hyphens_and_recipes(cls, values: Any) -> Any:
         if not isinstance(values, Mapping):
             return values
-        given = {str(name).replace("-", "_"): value for name, value in values.items()}
-        return {**RECIPES.get(str(given.get("recipe")), {}), **given}
+        fields = {str(name).replace("-", "_"): value for name, value in values.items()}
+        return {**RECIPES.get(str(fields.get("recipe")), {}), **fields}
 
     @field_validator("view")
     @classmethod
-    def _all_are_for_several(cls, view: ViewName, info: ValidationInfo) -> ViewName:
+    def _refuse_all_views_for_one(cls, view: InputViewName, info: ValidationInfo) -> InputViewName:
         if view == "all" and info.data.get("members") == 1:
-            raise ValueError("series, differences or coarse where there is one member")
+            raise ValueError("series, differences or coarse, as all needs several members")
         return view
 
     @field_validator("missing_marker")
     @classmethod
-    def _marks_gaps(cls, marker: str, info: ValidationInfo) -> str:
+    def _validate_marker(cls, marker: str, info: ValidationInfo) -> str:
         if marker and info.data.get("missing") == "refuse":
-            raise ValueError("given with --missing mask only")
+            raise ValueError("used together with --missing mask")
         if marker and is_number(marker):
-            raise ValueError("text that is no number; leave such cells empty")
+            raise ValueError("a text that is not a number; leave such cells empty")
         return marker.strip()
 
     @classmethod
     def parse(cls, values: Mapping[str, Any]) -> Hyperparameters:
-        """Build from names and values as a user writes them (hyphens, strings).
+        """Parse names and values as a user writes them (hyphens, strings).
 
         Raises:
-            HyperparameterError: an unknown name or an impossible value, in one line.
+            HyperparameterError: an unknown name or an invalid value, in one line.
         """
         try:
             return cls.model_validate(values)
         except ValidationError as error:
-            raise HyperparameterError(explain(error)) from error
+            raise HyperparameterError(format_validation_error(error)) from error
 
-    def of_members(self) -> list[Hyperparameters]:
-        """Those that each member is trained with: a single network's are these.
+    def split_into_members(self) -> list[Hyperparameters]:
+        """Return the hyperparameters of each ensemble member; for one member, ``[self]``.
 
-        What `FIT_AFTER_TRAINING` says is done to the ensemble, not to its members.
+        `POST_TRAINING` applies to the ensemble, not to its members.
         """
         if self.members == 1:
             return [self]
-        alone = {"members": 1, **dict.fromkeys(FIT_AFTER_TRAINING, False)}
-        views = get_args(ViewOfOne) if self.view == "all" else (self.view,)
+        single = {"members": 1, **dict.fromkeys(POST_TRAINING, False)}
+        views = get_args(SingleViewName) if self.view == "all" else (self.view,)
         return [
             self.model_copy(
-                update={**alone, "seed": (self.seed + k) % 2**32, "view": views[k % len(views)]}
+                update={**single, "seed": (self.seed + k) % 2**32, "view": views[k % len(views)]}
             )
             for k in range(self.members)
         ]
 
     @property
-    def view_of_one(self) -> ViewOfOne:
-        """What one network sees; an ensemble's members are told by `of_members`."""
-        return cast(ViewOfOne, self.view)
+    def single_view(self) -> SingleViewName:
+        """The input view of one network; only an ensemble has the view ``all``."""
+        return cast(SingleViewName, self.view)
 
-    def network_for(self, n_channels: int) -> NetworkName:
-        """The network for series of so many channels."""
+    def resolve_network(self, n_channels: int) -> NetworkName:
+        """Return the network's name for series of ``n_channels``; never ``auto``."""
         if self.network != "auto":
             return self.network
         return "lstm-fcn" if n_channels == 1 else "mlstm-fcn"
 
     @property
-    def fits_decision(self) -> bool:
-        """Whether anything of `FIT_AFTER_TRAINING` is asked for."""
-        return any(getattr(self, name) for name in FIT_AFTER_TRAINING)
+    def has_post_training(self) -> bool:
+        """Whether any step of `POST_TRAINING` is requested."""
+        return any(getattr(self, name) for name in POST_TRAINING)
 
-    def refuse_fitting(self, has_validation: bool) -> None:
-        """Refuse `FIT_AFTER_TRAINING` where there is nothing to fit.
+    def validate_post_training(self, has_validation: bool) -> None:
+        """Check that the requested `POST_TRAINING` steps have something to fit.
 
         Raises:
             HyperparameterError: there are no validation rows, or the task has no thresholds.
         """
-        for name in FIT_AFTER_TRAINING:
+        for name in POST_TRAINING:
             if getattr(self, name) and not has_validation:
                 raise HyperparameterError(
-                    f"{flag(name)}: is fitted on validation rows, and there are none; "
-                    "name them with --validation"
+                    f"{to_flag(name)}: needs validation rows; give them with --validation"
                 )
         if self.fit_thresholds and self.task != "multilabel":
             raise HyperparameterError(
                 f"fit-thresholds: the task is {self.task}; only multilabel has thresholds"
             )
 
-    def flags(self) -> dict[str, Any]:
-        """The values under the names that users write, with hyphens."""
-        return {flag(name): value for name, value in self.model_dump().items()}
+    def to_flags(self) -> dict[str, Any]:
+        """Return all values by the names that users write, with hyphens."""
+        return {to_flag(name): value for name, value in self.model_dump().items()}
 
 
-def flag(field: str) -> str:
-    """A field's name as users write it: ``batch_size`` → ``batch-size``."""
+def to_flag(field: str) -> str:
+    """Write a field's name as users do: ``batch_size`` → ``batch-size``."""
     return field.replace("_", "-")
 
 
-def explain(error: ValidationError, whole: str = "hyperparameters") -> str:
-    """One line for what pydantic found wrong, naming each field, the value, and what is allowed.
+def format_validation_error(error: ValidationError, whole: str = "hyperparameters") -> str:
+    """Write pydantic's error as one line: each field, the value found, and what is allowed.
 
     Args:
         error: from the validation of a user's values, which may be large or deep.
-        whole: what was validated, for faults of no single field.
+        whole: names what was validated, for errors that belong to no single field.
     """
     faults: dict[str, list[str]] = {}
     for problem in error.errors(include_url=False):
-        name = flag(str(problem["loc"][0])) if problem["loc"] else whole
-        if problem["type"] == "extra_forbidden":
-            faults[f"{name} is not a hyperparameter"] = []
-            continue
-        if problem["type"] == "missing":
-            faults[f"{name} is missing"] = []
+        name = to_flag(str(problem["loc"][0])) if problem["loc"] else whole
+        if problem["type"] in _NAME_FAULTS:
+            faults[f"{name} {_NAME_FAULTS[problem['type']]}"] = []
             continue
         message = problem["msg"].removeprefix("Input should be ").removeprefix("Value error, ")
         message = message.split(", unable")[0]
-        found = f"{name}: found {shown(problem['input'])}; it must be "
-        faults.setdefault(found, []).append(message)
+        fault = f"{name}: found {shown(problem['input'])}; it must be "
+        faults.setdefault(fault, []).append(message)
     return "; ".join(fault + " or ".join(allowed) for fault, allowed in faults.items())
 
 
-def resume_with(
-    model: Hyperparameters, given: Hyperparameters, tell: Callable[..., None]
+def fine_tune_with(
+    model: Hyperparameters, requested: Hyperparameters, log: Callable[..., None]
 ) -> Hyperparameters:
-    """Hyperparameters of a training that continues from a model, each decision told in a line.
+    """Return the hyperparameters of a training that continues from a model.
 
-    Of what was given, `APPLY_TO_A_LOADED_MODEL` and `CHOOSE_THE_RUN` apply; what was not given, and
-    everything else, is the model's, except that what `FIT_AFTER_TRAINING` did to the model belongs
-    to its weights, and is left behind with them.
+    The user sets `FINE_TUNABLE`, `RUN_SETTINGS` and `POST_TRAINING`, the model everything else.
+
+    Args:
+        model: hyperparameters of the model.
+        requested: hyperparameters that the user gave.
+        log: called once for each value that changes or is overridden.
     """
-    fitted = {name: getattr(given, name) for name in FIT_AFTER_TRAINING}
-    for name, again in fitted.items():
-        if getattr(model, name) and not again:
-            tell("%s of the model is left behind; give the flag to fit anew", flag(name))
-    apply = {*APPLY_TO_A_LOADED_MODEL, *CHOOSE_THE_RUN}
-    for name in sorted(given.model_fields_set - fitted.keys()):
-        new, old = getattr(given, name), getattr(model, name)
-        if name in apply:
-            tell("%s %s applies (the model was trained with %s)", flag(name), new, old)
+    post_training = {name: getattr(requested, name) for name in POST_TRAINING}
+    for name, is_requested in post_training.items():
+        if getattr(model, name) and not is_requested:
+            log("%s of the model is dropped; give the flag to fit it again", to_flag(name))
+    applicable = {*FINE_TUNABLE, *RUN_SETTINGS}
+    for name in sorted(requested.model_fields_set - post_training.keys()):
+        new, old = getattr(requested, name), getattr(model, name)
+        if name in applicable:
+            log("%s %s applies (the model was trained with %s)", to_flag(name), new, old)
         elif new != old:
-            tell("%s %s is overridden by the model's %s", flag(name), new, old)
-    kept = {name: getattr(given, name) for name in apply & given.model_fields_set}
-    return model.model_copy(update={**kept, **fitted})
+            log("%s %s is overridden by the model's %s", to_flag(name), new, old)
+    changed = {name: getattr(requested, name) for name in applicable & requested.model_fields_set}
+    return model.model_copy(update={**changed, **post_training})

@@ -1,8 +1,9 @@
-"""Who may ask, by host name, origin and token; and what every answer tells a browser.
+"""Decide which requests are accepted, by host name, origin and token, and add security headers.
 
-A web page may make a name of its own stand for 127.0.0.1 (DNS rebinding) and then ask whatever
-listens there. That needs a name, so requests to literal addresses and to localhost are answered,
-and of other names only those that are allowed. Ports do not count: they change on the way.
+A web page can make a host name of its own resolve to 127.0.0.1 (DNS rebinding), and then send
+requests to anything that listens there. That needs a name, so requests to IP addresses and to
+localhost are accepted, and of other names only those that are allowed. Ports are not compared,
+because proxies change them.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ import re
 import socket
 from collections.abc import Callable, Sequence
 from functools import lru_cache
+from pathlib import Path
 
 from starlette.middleware import Middleware
 from starlette.middleware.cors import CORSMiddleware
@@ -22,77 +24,70 @@ from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from lstmfcn.errors import ResourceError
-from serve_app.request_errors import RequestError
+from serve_app.errors import RequestError
 
 OPEN_PATH = "/ping"
-"""The one route that needs no token: it says nothing but that somebody answers."""
+"""The one route that needs no token: it only says that the server answers."""
 
-_EVERY_ANSWER = {
+CountRefusal = Callable[[int], None]
+"""Called with the HTTP status of each refused request."""
+
+_SECURITY_HEADERS = {
     b"content-security-policy": b"default-src 'none'; frame-ancestors 'none'",
     b"cross-origin-resource-policy": b"same-origin",
     b"referrer-policy": b"no-referrer",
     b"x-content-type-options": b"nosniff",
 }
+
 _CHALLENGES = ('Basic realm="lstmfcn", charset="UTF-8"', "Bearer")
-"""In a header each: Chromium looks at the first of one header only."""
+"""Each goes into a header of its own: Chromium reads only the first challenge of a header."""
+
 _AUTHORITY = re.compile(r"(?:\[([0-9a-f:.]+)\]|([a-z0-9._-]+))(?::[0-9]{0,5})?")
+
 _ORIGIN = re.compile(r"https?://[^/\s?#@*]+")
 
-_EXPOSED = ("retry-after", "x-amzn-invoked-production-variant", "x-model-version")
-
-Refused = Callable[[int], None]
-"""Told the status of each refusal."""
+_EXPOSED_HEADERS = ("retry-after", "x-amzn-invoked-production-variant", "x-model-version")
 
 
-def guards(
-    token: str, allow_hosts: Sequence[str], allow_origins: Sequence[str], refused: Refused
+def make_middleware(
+    token: str,
+    allow_hosts: Sequence[str],
+    allow_origins: Sequence[str],
+    count_refusal: CountRefusal,
 ) -> list[Middleware]:
-    """What stands before the routes, the outermost first."""
+    """The middleware that checks every request before its route, outermost first.
+
+    Args:
+        token: what clients must send; empty for no token.
+        allow_hosts: host names beside localhost and IP addresses.
+        allow_origins: origins of other web pages.
+        count_refusal: called for each refused request.
+    """
     allow_origins = [origin.lower() for origin in allow_origins]  # as browsers send them
-    found = [Middleware(Gate, allow_hosts, allow_origins, refused)]
+    middleware = [Middleware(Gate, allow_hosts, allow_origins, count_refusal)]
     if allow_origins:
-        found.append(
+        middleware.append(
             Middleware(
                 CORSMiddleware,
                 allow_origins,
                 allow_methods=("GET", "POST"),
                 allow_headers=("authorization", "x-amzn-sagemaker-enable-explanations"),
-                expose_headers=_EXPOSED,
+                expose_headers=_EXPOSED_HEADERS,
             )
         )
     if token:
-        found.append(Middleware(TokenCheck, token, refused))
-    return found
-
-
-def own_names(host: str) -> list[str]:
-    """The names by which others reach what listens on a host: none for a literal address."""
-    if host in ("0.0.0.0", "::", ""):
-        return list(dict.fromkeys([socket.gethostname().lower(), socket.getfqdn().lower()]))
-    return [] if _is_address(host) else [host.lower()]
-
-
-def refuse_no_origins(origins: Sequence[str]) -> None:
-    """Refuse what no browser sends as Origin.
-
-    Raises:
-        ResourceError: names the first.
-    """
-    for origin in origins:
-        if not _ORIGIN.fullmatch(origin):
-            raise ResourceError(
-                f"--allow-origin {origin}: found no origin; give one as in https://app.example.com"
-            )
+        middleware.append(Middleware(TokenCheck, token, count_refusal))
+    return middleware
 
 
 class Gate:
-    """Answers only what was asked by a name that is allowed, from a page that is allowed.
+    """Accepts requests to an allowed host name, from an allowed web page; adds security headers.
 
     Args:
-        app: what is behind.
-        allow_hosts: names beside localhost; ``*`` for all, ``*.example.com`` for those below one.
-        allow_origins: of pages elsewhere, as browsers send them.
-        refused: where to count.
+        app: the application behind it.
+        allow_hosts: names beside localhost; ``*`` for all, ``*.example.com`` for all below one.
+        allow_origins: origins of other web pages, as browsers send them.
+        count_refusal: called for each refused request.
     """
 
     def __init__(
@@ -100,12 +95,12 @@ class Gate:
         app: ASGIApp,
         allow_hosts: Sequence[str],
         allow_origins: Sequence[str],
-        refused: Refused,
+        count_refusal: CountRefusal,
     ) -> None:
-        self._app, self._refused = app, refused
+        self._app, self._count_refusal = app, count_refusal
         self._hosts = {"localhost", *(name.lower() for name in allow_hosts)}
         self._origins = set(allow_origins)
-        self._is_allowed = lru_cache(256)(self._allows)
+        self._is_allowed = lru_cache(256)(self._check_host)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Let a request through, or answer it with 400, 403, 417 or 421."""
@@ -113,17 +108,19 @@ class Gate:
             await self._app(scope, receive, send)
             return
 
-        async def send_told(message: Message) -> None:
+        async def send_with_headers(message: Message) -> None:
             if message["type"] == "http.response.start":
                 headers = message["headers"] = list(message.get("headers", ()))
-                there = {name for name, _ in headers}
-                headers += [pair for pair in _EVERY_ANSWER.items() if pair[0] not in there]
+                names = {name for name, _ in headers}
+                headers += [pair for pair in _SECURITY_HEADERS.items() if pair[0] not in names]
             await send(message)
 
         if refusal := self._refusal(scope):
-            await _refuse(refusal, self._refused, scope, receive, send_told)
+            self._count_refusal(refusal.status)
+            answer = JSONResponse(refusal.body, refusal.status, refusal.headers)
+            await answer(scope, receive, send_with_headers)
         else:
-            await self._app(scope, receive, send_told)
+            await self._app(scope, receive, send_with_headers)
 
     def _refusal(self, scope: Scope) -> RequestError | None:
         hosts, origins = [], []
@@ -133,68 +130,118 @@ class Gate:
             elif name == b"origin":
                 origins.append(value.decode("latin-1"))
             elif name == b"expect" and value.lower() != b"100-continue":
-                return RequestError(417, "found an Expect other than 100-continue; leave it out")
+                return RequestError(
+                    417, "found an Expect header other than 100-continue; leave it out"
+                )
         if len(hosts) > 1 or (not hosts and scope["http_version"] != "1.0"):
-            return RequestError(400, f"found {len(hosts)} times Host; send it once")
+            return RequestError(400, f"found {len(hosts)} Host headers; send one")
         host = hosts[0] if hosts else ""
         if hosts and not self._is_allowed(host):
             return RequestError(
-                421, f"found Host {host!r}; ask by address, or serve with --allow-host NAME"
+                421,
+                f"found Host {host!r}, which is not allowed; use the server's IP address, or "
+                "start the server with --allow-host NAME",
             )
         for origin in origins:
-            own = origin.lower() in (f"http://{host}", f"https://{host}")
-            if not own and origin not in self._origins:
+            is_same_host = origin.lower() in (f"http://{host}", f"https://{host}")
+            if not is_same_host and origin not in self._origins:
                 return RequestError(
-                    403, f"found Origin {origin!r}; serve with --allow-origin to let its pages ask"
+                    403,
+                    f"found Origin {origin!r}, which is not allowed; start the server with "
+                    "--allow-origin to accept requests from its pages",
                 )
         return None
 
-    def _allows(self, host: str) -> bool:
-        """Whether a Host names an address, or a name that is allowed."""
-        if not (found := _AUTHORITY.fullmatch(host)):
+    def _check_host(self, host: str) -> bool:
+        """Whether a Host header names an IP address, or a name that is allowed."""
+        if not (authority := _AUTHORITY.fullmatch(host)):
             return False
-        name = found[1] or found[2].rstrip(".")
+        name = authority[1] or authority[2].rstrip(".")
         if _is_address(name) or not self._hosts.isdisjoint((name, "*")):
             return True
-        return any(one[:2] == "*." and name.endswith(one[1:]) for one in self._hosts)
+        return any(allowed[:2] == "*." and name.endswith(allowed[1:]) for allowed in self._hosts)
 
 
 class TokenCheck:
-    """Answers only who has the token: as Bearer, or as the password of any user, as browsers ask.
+    """Accepts requests with the token: as Bearer, or as the password of any user, for browsers.
 
     Args:
-        app: what is behind.
-        token: it.
-        refused: where to count.
+        app: the application behind it.
+        token: what clients must send.
+        count_refusal: called for each refused request.
     """
 
-    def __init__(self, app: ASGIApp, token: str, refused: Refused) -> None:
-        self._app, self._token, self._refused = app, token.encode(), refused
+    def __init__(self, app: ASGIApp, token: str, count_refusal: CountRefusal) -> None:
+        self._app, self._token, self._count_refusal = app, token.encode(), count_refusal
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Let a request through, or answer it with 401."""
-        if scope["type"] == "lifespan" or scope["path"] == OPEN_PATH or self._knows(scope):
+        if scope["type"] == "lifespan" or scope["path"] == OPEN_PATH or self._has_token(scope):
             await self._app(scope, receive, send)
             return
         fix = "send Authorization: Bearer TOKEN, or the token as the password of any user"
-        self._refused(401)
+        self._count_refusal(401)
         answer = JSONResponse(RequestError(401, fix).body, 401)
         for challenge in _CHALLENGES:
             answer.headers.append("WWW-Authenticate", challenge)
         await answer(scope, receive, send)
 
-    def _knows(self, scope: Scope) -> bool:
-        sent = next((value for name, value in scope["headers"] if name == b"authorization"), b"")
-        scheme, _, found = sent.partition(b" ")
-        found = found.strip()
+    def _has_token(self, scope: Scope) -> bool:
+        header = next((value for name, value in scope["headers"] if name == b"authorization"), b"")
+        scheme, _, credentials = header.partition(b" ")
+        credentials = credentials.strip()
         if scheme.lower() == b"basic":
             try:
-                found = base64.b64decode(found, validate=True).partition(b":")[2]
+                credentials = base64.b64decode(credentials, validate=True).partition(b":")[2]
             except binascii.Error:
                 return False
         elif scheme.lower() != b"bearer":
             return False
-        return hmac.compare_digest(found, self._token)
+        return hmac.compare_digest(credentials, self._token)
+
+
+def read_token(file: Path | str) -> str:
+    """Read the token from a file, without whitespace around it.
+
+    Raises:
+        ResourceError: the file cannot be read, or holds no token.
+    """
+    try:
+        token = Path(file).read_text(encoding="utf-8").strip()
+    except FileNotFoundError as error:
+        raise ResourceError(
+            f"--token-file {file}: found no file; write a token into one"
+        ) from error
+    except (OSError, UnicodeDecodeError) as error:
+        raise ResourceError(
+            f"--token-file {file}: cannot be read ({error}); write a token of letters and digits "
+            "into a file"
+        ) from error
+    if not token or not token.isascii() or not token.isprintable():
+        raise ResourceError(
+            f"--token-file {file}: found no token; write one line of letters and digits into it"
+        )
+    return token
+
+
+def public_host_names(host: str) -> list[str]:
+    """The names by which clients reach a server that listens on a host; none for an IP address."""
+    if host in ("0.0.0.0", "::", ""):
+        return list(dict.fromkeys([socket.gethostname().lower(), socket.getfqdn().lower()]))
+    return [] if _is_address(host) else [host.lower()]
+
+
+def refuse_invalid_origins(origins: Sequence[str]) -> None:
+    """Refuse an origin in a form that no browser sends.
+
+    Raises:
+        ResourceError: names the first.
+    """
+    for origin in origins:
+        if not _ORIGIN.fullmatch(origin):
+            raise ResourceError(
+                f"--allow-origin {origin}: is not an origin; write one like https://app.example.com"
+            )
 
 
 def _is_address(name: str) -> bool:
@@ -203,10 +250,3 @@ def _is_address(name: str) -> bool:
     except ValueError:
         return False
     return True
-
-
-async def _refuse(
-    refusal: RequestError, refused: Refused, scope: Scope, receive: Receive, send: Send
-) -> None:
-    refused(refusal.status)
-    await JSONResponse(refusal.body, refusal.status, refusal.headers)(scope, receive, send)

@@ -1,11 +1,11 @@
-"""The Serve application: `build` is what ``serve run`` and ``serve deploy`` import.
+"""The Ray Serve application; ``serve run`` and ``serve deploy`` import `build`.
 
-``user_config`` holds the models, so a new model takes over in place::
+``user_config`` holds the models, so that new models replace the present ones in place::
 
     user_config: {models: {default: /models/second}}
 """
 
-# no "from __future__ import annotations": Serve reads from `build` what class its argument has
+# without "from __future__ import annotations": Serve reads the class of `build`'s argument
 
 from collections.abc import Mapping
 from typing import Any
@@ -16,35 +16,41 @@ from ray import serve
 from starlette.types import ASGIApp
 
 import lstmfcn
-from lstmfcn.distributed.runtime import TRAINING_ENVIRONMENT
+from lstmfcn.distributed.cluster import TRAINING_ENVIRONMENT
 from lstmfcn.hyperparameters import InferencePrecision
+from serve_app.access import read_token
 from serve_app.endpoint import Endpoint, Limits
 from serve_app.metrics import RayMetrics
-from serve_app.models import MAX_QUEUED_ROWS, MOST_LOADED, Models
+from serve_app.models import MAX_LOADED_MODELS, MAX_QUEUED_ROWS, Models
 from serve_app.takeover import Takeover
-from serve_app.tokens import read_token
 
 DEPLOYMENT = "endpoint"
 
 
 class Arguments(BaseModel):
-    """What a replica is made with; the models are not among it, but in ``user_config``."""
+    """The settings of a replica, apart from its models, which are in ``user_config``."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     precision: InferencePrecision = "fp32"
-    threads: int = Field(1, ge=1, description="CPU threads of a replica.")
+    threads: int = Field(1, ge=1, description="CPU threads per replica.")
     max_body_bytes: int = Field(Limits.max_body_bytes, ge=1)
-    max_rows: int = Field(Limits.max_rows, ge=1, description="Rows of a request.")
-    max_queued_rows: int = Field(MAX_QUEUED_ROWS, ge=1, description="Rows that wait in a replica.")
-    most_loaded: int = Field(MOST_LOADED, ge=1, description="Models in a replica's memory.")
+    max_rows: int = Field(Limits.max_rows, ge=1, description="Rows per request.")
+    max_queued_rows: int = Field(
+        MAX_QUEUED_ROWS, ge=1, description="Rows that may wait in a replica."
+    )
+    most_loaded: int = Field(MAX_LOADED_MODELS, ge=1, description="Models in a replica's memory.")
     request_timeout_s: float = Field(Limits.request_timeout_s, gt=0)
     body_timeout_s: float = Field(Limits.body_timeout_s, gt=0)
     max_bytes_in_flight: int = Field(
-        Limits.max_bytes_in_flight, ge=1, description="Bodies in a replica's memory at a time."
+        Limits.max_bytes_in_flight,
+        ge=1,
+        description="Bytes of all bodies that a replica holds at a time.",
     )
-    allow_hosts: tuple[str, ...] = Field((), description="Names that clients may ask for.")
-    allow_origins: tuple[str, ...] = Field((), description="Other pages that may ask.")
+    allow_hosts: tuple[str, ...] = Field((), description="Host names that requests may name.")
+    allow_origins: tuple[str, ...] = Field(
+        (), description="Origins of other web pages that may send requests."
+    )
     token_file: str | None = Field(None, description="Clients send its content as Bearer token.")
 
 
@@ -59,7 +65,11 @@ class Arguments(BaseModel):
 )
 @serve.ingress()
 class EndpointReplica:
-    """One process of the endpoint."""
+    """One process of the endpoint.
+
+    Args:
+        arguments: its settings.
+    """
 
     def __init__(self, arguments: Arguments) -> None:
         torch.set_num_threads(arguments.threads)
@@ -92,40 +102,43 @@ class EndpointReplica:
         return self._endpoint.app
 
     async def reconfigure(self, config: dict[str, Any]) -> None:
-        """Serve the models of a ``user_config``; where one is refused, those before stay.
+        """Serve the models of a ``user_config``; if one is refused, keep the earlier models.
 
         Raises:
-            ModelError: one is refused, and there are none before.
+            ModelError: a model is refused, and there are no earlier models.
         """
-        await self._takeover.to(config["models"])
+        await self._takeover.switch_to(config["models"])
 
     async def check_health(self) -> None:
-        """What Serve asks every 2 s; counts what this replica holds, too.
+        """Check this replica, as Serve does every 2 s, and record which models it serves.
 
         Raises:
-            RuntimeError: another replica should take this one's place.
+            RuntimeError: another replica should replace this one.
         """
         self._metrics.holds(self._models.states())
         self._takeover.refuse_unhealthy()
 
 
 def build(arguments: Arguments) -> serve.Application:
-    """The application, without models: ``user_config`` brings them."""
+    """The application without models: ``user_config`` names them."""
     return EndpointReplica.bind(arguments)  # type: ignore[attr-defined]  # by the decorator
 
 
 def application(
     arguments: Arguments, models: Mapping[str, str], num_replicas: int, generation: int = 0
 ) -> serve.Application:
-    """The application with models, and as many replicas.
+    """The application with models and replicas.
 
     Args:
-        generation: another one than before makes the replicas read the models again.
+        arguments: the settings of each replica.
+        models: the model directory of each name.
+        num_replicas: the number of replicas.
+        generation: a number that has changed makes the replicas read the models again.
     """
     options = {
         "num_replicas": num_replicas,
         "user_config": {"models": dict(models), "generation": generation},
-        # the same for all generations, else Serve takes each for new code and starts new replicas
+        # the same for all generations; Serve starts new replicas if the version changes
         "version": f"{lstmfcn.__version__} {arguments.model_dump_json()}",
     }
     deployment = EndpointReplica.options(**options, _internal=True)  # type: ignore[attr-defined]

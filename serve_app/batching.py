@@ -1,9 +1,10 @@
-"""Compute the rows of many requests together, while and because the model is busy.
+"""Compute the rows of many requests together, while the model is busy and because it is.
 
-An idle model begins with what is there, so nobody waits for company. What comes in meanwhile is
-computed together next, at most ``most_rows`` at a time. Requests share each step evenly, so a
-request of one row is answered in the next step, however many rows of another one wait. Those that
-ask for something else, such as explanations, share the queue and the step, and are computed apart.
+An idle model starts with the rows that are there, so no request waits for others to join it. Rows
+that arrive meanwhile are computed together in the next step, at most ``max_step_rows`` at a time.
+Requests share each step evenly, so a request of one row is answered in the next step, no matter
+how many rows of another request wait. Requests for explanations share the queue and the steps, and
+are computed separately.
 """
 
 from __future__ import annotations
@@ -16,51 +17,55 @@ from typing import NamedTuple
 
 import numpy as np
 
-from lstmfcn.cells import FloatArray
-from serve_app.request_errors import overloaded
+from lstmfcn.data.table import FloatArray
+from serve_app.errors import overloaded
 
 Compute = Callable[[FloatArray], FloatArray]
 
-_LOOP_S = 0.002
-"""A step is followed by a turn of the event loop for so many of its seconds. uvloop accepts one
-connection a turn (libuv 1.45, "don't accept() connections in a loop"): with one turn for each step
-of 30 ms, clients that came at once waited for 14 s."""
-_RATE_MEMORY = 0.9
-"""What the last estimate of the speed weighs against the newest step."""
+_SECONDS_PER_TURN = 0.002
+"""After a step the event loop gets one turn for each of these. uvloop accepts one connection per
+turn (libuv 1.45, "don't accept() connections in a loop"): with one turn for each step of 30 ms,
+clients that connected at once waited for 14 s."""
+_OLD_SPEED_WEIGHT = 0.9
+"""The weight of the last estimate of the speed; the newest step has the rest."""
 
 
 class Batcher:
-    """One model's queue. Used from one event loop, on which it computes.
+    """One model's queue, used from one event loop, on which it computes.
 
     Args:
-        compute: series (N, T) to probabilities (N, L), for any N from 1 to ``most_rows``; what
-            requests ask for, unless they name another function.
-        most_rows: rows of a step.
-        max_queued_rows: rows that may wait; a request that finds the queue empty is always taken.
-        observe: told the rows of each step.
+        compute: series (N, T) to probabilities (N, L), for any N from 1 to ``max_step_rows``.
+            Requests may name another function.
+        max_step_rows: the most rows that are computed at a time.
+        max_queued_rows: the most rows that wait; an empty queue takes any request.
+        observe: called with the number of rows of each step.
     """
 
     def __init__(
         self,
         compute: Compute,
-        most_rows: int,
+        max_step_rows: int,
         max_queued_rows: int,
         observe: Callable[[int], None] = lambda _: None,
     ) -> None:
-        self._compute, self._most_rows = compute, most_rows
+        self._compute, self._max_step_rows = compute, max_step_rows
         self._max_queued_rows, self._observe = max_queued_rows, observe
-        self._jobs: dict[_Job, None] = {}  # in the order in which they came
+        self._pending: dict[_PendingRequest, None] = {}  # in the order in which they came
         self._worker: asyncio.Task[None] | None = None
         self._rows_per_second = 0.0
         self._queued_rows = 0
 
     @property
     def queued_rows(self) -> int:
-        """Rows that wait."""
+        """The number of rows that wait."""
         return self._queued_rows
 
     async def predict(self, x: FloatArray, compute: Compute | None = None) -> FloatArray:
-        """Probabilities of one request's series, or what another function computes of them.
+        """Compute one request's rows.
+
+        Args:
+            x: series (N, T).
+            compute: what to compute of them; by default probabilities.
 
         Raises:
             RequestError: 503, too many rows wait.
@@ -68,105 +73,105 @@ class Batcher:
         waiting = self._queued_rows
         if waiting and waiting + len(x) > self._max_queued_rows:
             raise overloaded(waiting / self._rows_per_second if self._rows_per_second else 1.0)
-        job = _Job(x, compute or self._compute)
-        self._jobs[job] = None
-        self._queued_rows += job.left
+        request = _PendingRequest(x, compute or self._compute)
+        self._pending[request] = None
+        self._queued_rows += request.n_left
         if self._worker is None:
             self._worker = asyncio.create_task(self._work())
         try:
-            return await job.answer
+            return await request.answer
         finally:
-            self._drop(job)  # if it is still there: the client has gone, or its time is up
+            self._drop(request)  # still pending if the client has gone or its time is up
 
-    def _drop(self, job: _Job) -> None:
-        """Forget a job, and its rows that wait."""
-        if job in self._jobs:
-            del self._jobs[job]
-            self._queued_rows -= job.left
+    def _drop(self, request: _PendingRequest) -> None:
+        """Forget a request, and its rows that wait."""
+        if request in self._pending:
+            del self._pending[request]
+            self._queued_rows -= request.n_left
 
     async def _work(self) -> None:
         try:
-            while self._jobs:
-                for _ in range(1 + int(self._step() / _LOOP_S)):
+            while self._pending:
+                for _ in range(1 + int(self._step() / _SECONDS_PER_TURN)):
                     await asyncio.sleep(0)  # let requests come in, and answers go out
         finally:
             self._worker = None
 
     def _step(self) -> float:
-        """Compute one step's rows; returns the seconds that it took."""
-        pieces = self._next_pieces()
+        """Compute the rows of one step; returns the seconds that it took."""
+        slices = self._next_slices()
         started = time.perf_counter()
-        done = 0
-        for compute in {piece.job.compute for piece in pieces}:
-            done += self._compute_pieces(
-                compute, [piece for piece in pieces if piece.job.compute == compute]
+        n_done = 0
+        for compute in {piece.request.compute for piece in slices}:
+            n_done += self._compute_slices(
+                compute, [piece for piece in slices if piece.request.compute == compute]
             )
-        if not done:
+        if not n_done:
             return 0.0
         seconds = time.perf_counter() - started
-        self._measure(done, seconds)
+        self._measure(n_done, seconds)
         return seconds
 
-    def _compute_pieces(self, compute: Compute, pieces: list[_Piece]) -> int:
-        """Compute pieces that ask for the same; returns how many rows there are answers for."""
-        rows = [job.x[job.done : job.done + n] for job, n in pieces]
+    def _compute_slices(self, compute: Compute, slices: list[_Slice]) -> int:
+        """Compute slices by the same function; returns how many rows have an answer."""
+        rows = [request.x[request.n_done : request.n_done + n] for request, n in slices]
         try:
-            found = compute(rows[0] if len(rows) == 1 else np.concatenate(rows))
-        except Exception as error:  # a bug, which those who wait must hear of; all others go on
-            for job, _ in pieces:
-                self._drop(job)
-                job.fail(error)
+            results = compute(rows[0] if len(rows) == 1 else np.concatenate(rows))
+        except Exception as error:  # a bug: only these requests fail, all others continue
+            for request, _ in slices:
+                self._drop(request)
+                request.fail(error)
             return 0
         start = 0
-        for job, n in pieces:
-            job.take(found[start : start + n])
+        for request, n in slices:
+            request.add(results[start : start + n])
             start += n
             self._queued_rows -= n
-            if not job.left:
-                self._drop(job)
-        self._observe(len(found))
-        return len(found)
+            if not request.n_left:
+                self._drop(request)
+        self._observe(len(results))
+        return len(results)
 
-    def _next_pieces(self) -> list[_Piece]:
-        """Even shares of the step for the requests that came first; small ones leave theirs."""
-        first = list(islice(self._jobs, self._most_rows))
-        pieces, room = [], self._most_rows
-        for i, job in enumerate(sorted(first, key=lambda job: job.left)):
-            n = min(job.left, room // (len(first) - i))
-            pieces.append(_Piece(job, n))
+    def _next_slices(self) -> list[_Slice]:
+        """Even parts of the step for the first requests; small ones leave room to the others."""
+        first = list(islice(self._pending, self._max_step_rows))
+        slices, room = [], self._max_step_rows
+        for i, request in enumerate(sorted(first, key=lambda request: request.n_left)):
+            n = min(request.n_left, room // (len(first) - i))
+            slices.append(_Slice(request, n))
             room -= n
-        return pieces
+        return slices
 
-    def _measure(self, rows: int, seconds: float) -> None:
-        newest = rows / max(seconds, 1e-9)
+    def _measure(self, n_rows: int, seconds: float) -> None:
+        newest = n_rows / max(seconds, 1e-9)
         before = self._rows_per_second or newest
-        self._rows_per_second = _RATE_MEMORY * before + (1 - _RATE_MEMORY) * newest
+        self._rows_per_second = _OLD_SPEED_WEIGHT * before + (1 - _OLD_SPEED_WEIGHT) * newest
 
 
-class _Job:
-    """A request's series, and how many of its rows are done."""
+class _PendingRequest:
+    """A request's series, and the results of those rows that are done."""
 
     def __init__(self, x: FloatArray, compute: Compute) -> None:
-        self.x, self.compute, self.done = x, compute, 0
+        self.x, self.compute, self.n_done = x, compute, 0
         self.answer: asyncio.Future[FloatArray] = asyncio.get_running_loop().create_future()
-        self._found: list[FloatArray] = []
+        self._results: list[FloatArray] = []
 
     @property
-    def left(self) -> int:
-        return len(self.x) - self.done
+    def n_left(self) -> int:
+        return len(self.x) - self.n_done
 
-    def take(self, found: FloatArray) -> None:
-        self._found.append(found)
-        self.done += len(found)
-        if not self.left and not self.answer.done():
-            whole = self._found[0] if len(self._found) == 1 else np.concatenate(self._found)
-            self.answer.set_result(whole)
+    def add(self, results: FloatArray) -> None:
+        self._results.append(results)
+        self.n_done += len(results)
+        if not self.n_left and not self.answer.done():
+            parts = self._results
+            self.answer.set_result(parts[0] if len(parts) == 1 else np.concatenate(parts))
 
     def fail(self, error: Exception) -> None:
         if not self.answer.done():
             self.answer.set_exception(error)
 
 
-class _Piece(NamedTuple):
-    job: _Job
-    rows: int
+class _Slice(NamedTuple):
+    request: _PendingRequest
+    n_rows: int

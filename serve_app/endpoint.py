@@ -1,4 +1,4 @@
-"""The HTTP side: routes, limits, and what a client reads when something is wrong."""
+"""The HTTP application: routes, limits of a request, and answers to requests that are refused."""
 
 from __future__ import annotations
 
@@ -14,31 +14,45 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
-from lstmfcn.cells import FloatArray
+from lstmfcn.data.table import FloatArray
 from lstmfcn.errors import DataError
-from lstmfcn.explanation import Explanation
-from serve_app.access import guards
+from lstmfcn.inference.explanation import Explanation
+from serve_app.access import make_middleware
 from serve_app.batching import Compute
 from serve_app.bodies import Bodies
-from serve_app.content_types import TYPES, ContentType, answer_type_of, content_type_of
-from serve_app.explaining import HEADER, PARAMETER, is_asked_for, refuse_many, unpacked
+from serve_app.codecs import (
+    TYPES,
+    ContentType,
+    decode,
+    encode,
+    is_slow_to_decode,
+    max_request_bytes,
+    request_type,
+    response_type,
+)
+from serve_app.errors import RequestError
+from serve_app.explanations import (
+    HEADER,
+    PARAMETER,
+    refuse_too_many_rows,
+    unpack,
+    wants_explanations,
+)
 from serve_app.models import LoadedModel, Models
-from serve_app.openapi import describe
-from serve_app.page_routes import page_routes
-from serve_app.protocols import decode, encode, is_long_to_read, most_bytes
-from serve_app.request_errors import RequestError
+from serve_app.openapi import describe_api
+from serve_app.web import page_routes
 
 
 @dataclass(frozen=True)
 class Limits:
-    """What one client may ask for.
+    """How much a request may hold and how long it may take.
 
     Attributes:
-        max_body_bytes: of a request; less where ``max_rows`` series of a model need less.
-        max_rows: of a request.
-        request_timeout_s: from the whole body to the answer.
-        body_timeout_s: in which a body must have come; each MiB of it earns another second.
-        max_bytes_in_flight: of all bodies that are held at a time.
+        max_body_bytes: bytes per request; fewer if ``max_rows`` series of the model need fewer.
+        max_rows: rows per request.
+        request_timeout_s: seconds from the whole body to the answer.
+        body_timeout_s: seconds in which a body must arrive; each MiB that arrives adds one more.
+        max_bytes_in_flight: bytes of all bodies that are held at a time.
     """
 
     max_body_bytes: int = 64 << 20
@@ -49,25 +63,32 @@ class Limits:
 
 
 class Metrics(Protocol):
-    """Where the endpoint counts."""
+    """Counts requests."""
 
     def answered(self, endpoint: str, version: str, rows: int, seconds: float) -> None:
-        """A request was answered."""
+        """Count a request that was answered.
+
+        Args:
+            endpoint: the name of the model.
+            version: of the model.
+            rows: of the request.
+            seconds: from the whole body to the answer.
+        """
 
     def refused(self, endpoint: str, status: int) -> None:
-        """A request was not."""
+        """Count a request that was refused, by its HTTP status."""
 
 
 class Endpoint:
-    """The ASGI application.
+    """The endpoint as an ASGI application, in ``app``.
 
     Args:
-        models: what answers.
-        metrics: where to count.
+        models: the models that answer.
+        metrics: counts requests.
         limits: of each request.
-        token: what clients must send; none where empty.
-        allow_hosts: names by which it may be asked, beside localhost and literal addresses.
-        allow_origins: of web pages elsewhere that may ask it.
+        token: what clients must send; empty for no token.
+        allow_hosts: host names that requests may name, beside localhost and IP addresses.
+        allow_origins: origins of other web pages that may send requests.
     """
 
     def __init__(
@@ -82,7 +103,7 @@ class Endpoint:
         self._models, self._metrics, self._limits = models, metrics, limits
         self._needs_token = bool(token)
         self._bodies = Bodies(limits.max_bytes_in_flight, limits.body_timeout_s)
-        self._reading = asyncio.Semaphore(1)
+        self._one_slow_body = asyncio.Semaphore(1)
         self._routes = [
             Route("/invocations", self._invoke, methods=["POST"]),
             Route("/ping", self._ping, methods=["GET"]),
@@ -94,11 +115,11 @@ class Endpoint:
         ]
         self.app = Starlette(
             routes=[*self._routes, *page_routes()],
-            middleware=guards(
+            middleware=make_middleware(
                 token,
                 allow_hosts,
                 allow_origins,
-                lambda status: metrics.refused(self._first, status),
+                lambda status: metrics.refused(self._first_name, status),
             ),
             exception_handlers={
                 DataError: self._refuse,
@@ -110,102 +131,109 @@ class Endpoint:
         )
 
     async def _refuse(self, request: Request, error: Exception) -> Response:
-        """A refusal as an answer."""
+        """Answer a refused request, and count it."""
         if isinstance(error, DataError):
-            refusal = RequestError.of(error)
+            refusal = RequestError.from_data_error(error)
         elif isinstance(error, RequestError):
             refusal = error
         elif isinstance(error, ClientDisconnect):
             refusal = RequestError(400, "the body ended early")
         elif isinstance(error, HTTPException) and error.status_code == 404:
-            known = ", ".join(route.path for route in self._routes)
-            refusal = RequestError(404, f"found no {request.url.path}; there is {known}")
+            paths = ", ".join(route.path for route in self._routes)
+            refusal = RequestError(404, f"found no {request.url.path}; use one of {paths}")
         elif isinstance(error, HTTPException):
             headers = dict(error.headers or {})
             fix = f"; send {headers['Allow']}" if "Allow" in headers else ""
             refusal = RequestError(error.status_code, f"found {request.method}{fix}", headers)
         else:
-            refusal = RequestError(500, "found a bug of the endpoint; the server's log says more")
+            refusal = RequestError(500, "found a bug in the endpoint; see the server's log")
         self._metrics.refused(self._name(request), refusal.status)
         return JSONResponse(refusal.body, refusal.status, refusal.headers)
 
     @property
-    def _first(self) -> str:
+    def _first_name(self) -> str:
         return next(iter(self._models.names), "")
 
     def _name(self, request: Request) -> str:
-        """The endpoint that a request names: the first, where it names none."""
+        """The model that a request names; the first model if it names none."""
         name: str | None = request.path_params.get("name")
         if name is None:
-            return self._first
+            return self._first_name
         return name if name in self._models.names else "unknown"
 
     async def _model(self, request: Request) -> LoadedModel:
         return await self._models.get(request.path_params.get("name") or self._name(request))
 
     async def _invoke(self, request: Request) -> Response:
-        kind = content_type_of(request.headers.get("content-type"))
-        explains = is_asked_for(
+        kind = request_type(request.headers.get("content-type"))
+        explains = wants_explanations(
             request.query_params.getlist(PARAMETER), request.headers.get(HEADER)
         )
-        answer_type = answer_type_of(request.headers.get("accept"), kind.name, explains)
+        answer_type = response_type(request.headers.get("accept"), kind.name, explains)
         model = await self._model(request)
         classifier = model.classifier
-        body = await self._bodies.receive(request, self._most_bytes(model))
-        began = time.perf_counter()
-        is_long = is_long_to_read(body, classifier.schema)
-        if is_long:  # to its end, though its client leaves: the thread goes on and holds the body
-            x = await asyncio.shield(self._read_beside(model, kind, body))
+        body = await self._bodies.receive(request, self._max_body_bytes(model))
+        started = time.perf_counter()
+        is_slow = is_slow_to_decode(body, classifier.schema)
+        if is_slow:  # shielded: if the client leaves, the thread still runs and holds the body
+            x = await asyncio.shield(self._decode_in_thread(model, kind, body))
         else:
-            self._bodies.let_go(body)
-            x = self._read(model, kind, body)
+            self._bodies.release(body)
+            x = self._decode(model, kind, body)
         del body
-        found = (answer_type, classifier, *await self._predicted(model, x, explains))
-        apart = is_long or explains
-        answer = await asyncio.to_thread(encode, *found) if apart else encode(*found)
-        self._metrics.answered(model.name, model.version, len(x), time.perf_counter() - began)
+        probabilities, explanation = await self._predict(model, x, explains)
+        result = (answer_type, classifier, probabilities, explanation)
+        if is_slow or explains:
+            answer = await asyncio.to_thread(encode, *result)
+        else:
+            answer = encode(*result)
+        self._metrics.answered(model.name, model.version, len(x), time.perf_counter() - started)
         headers = {
-            "content-type": answer_type,  # and no charset, which SageMaker's SDK does not read
+            "content-type": answer_type,  # without a charset, which SageMaker's SDK cannot read
             "x-amzn-invoked-production-variant": model.name,
             "x-model-version": model.version,
         }
         return Response(answer, 200, headers)
 
-    def _most_bytes(self, model: LoadedModel) -> int:
-        needed = most_bytes(model.classifier.schema, self._limits.max_rows)
+    def _max_body_bytes(self, model: LoadedModel) -> int:
+        needed = max_request_bytes(model.classifier.schema, self._limits.max_rows)
         return min(self._limits.max_body_bytes, needed)
 
-    def _read(self, model: LoadedModel, kind: ContentType, body: bytes) -> FloatArray:
-        """The series of a body, float32 (N, V)."""
+    def _decode(self, model: LoadedModel, kind: ContentType, body: bytes) -> FloatArray:
+        """Decode and check the series of a body, float32 (N, V)."""
         classifier = model.classifier
-        return classifier.checked(decode(kind, body, classifier.schema, self._limits.max_rows))
+        return classifier.validate_input(
+            decode(kind, body, classifier.schema, self._limits.max_rows)
+        )
 
-    async def _read_beside(self, model: LoadedModel, kind: ContentType, body: bytes) -> FloatArray:
-        """The same in another thread, one body at a time: each takes many times its memory."""
+    async def _decode_in_thread(
+        self, model: LoadedModel, kind: ContentType, body: bytes
+    ) -> FloatArray:
+        """Decode in another thread, one body at a time: each takes many times its own memory."""
         try:
-            async with self._reading:
-                return await asyncio.to_thread(self._read, model, kind, body)
+            async with self._one_slow_body:
+                return await asyncio.to_thread(self._decode, model, kind, body)
         finally:
-            self._bodies.let_go(body)
+            self._bodies.release(body)
 
-    async def _predicted(
+    async def _predict(
         self, model: LoadedModel, x: FloatArray, explains: bool
     ) -> tuple[FloatArray, Explanation | None]:
-        """Probabilities, and their explanation where it is asked for."""
+        """Compute probabilities (N, L), and their explanation if the request asks for it."""
         explanation = None
         if explains:
-            refuse_many(model.classifier, len(x))
-            explanation = unpacked(await self._computed(model, x, model.explain))
+            refuse_too_many_rows(model.classifier, len(x))
+            explanation = unpack(await self._compute(model, x, model.explain))
             probabilities = model.classifier.probabilities(explanation.logits)
         else:
-            probabilities = await self._computed(model, x)
+            probabilities = await self._compute(model, x)
         model.classifier.refuse_overflow(probabilities)
         return probabilities, explanation
 
-    async def _computed(
+    async def _compute(
         self, model: LoadedModel, x: FloatArray, compute: Compute | None = None
     ) -> FloatArray:
-        """What the model's batcher answers, in time."""
+        """Wait for the model's batcher, up to the time limit."""
         try:
             async with asyncio.timeout(self._limits.request_timeout_s):
                 return await model.batcher.predict(x, compute)
@@ -229,15 +257,15 @@ class Endpoint:
                 "version": model.version,
                 "schema": artifact.schema.model_dump(mode="json"),
                 "scaler": artifact.scaler.model_dump(mode="json"),
-                "hyperparameters": artifact.hyperparameters.flags(),
+                "hyperparameters": artifact.hyperparameters.to_flags(),
                 "decision": artifact.decision.model_dump(mode="json"),
                 "metrics": artifact.metrics,
                 "content_types": TYPES,
                 "max_rows": self._limits.max_rows,
-                "max_body_bytes": self._most_bytes(model),
+                "max_body_bytes": self._max_body_bytes(model),
             }
         )
 
     async def _openapi(self, request: Request) -> Response:
         model = await self._model(request)
-        return JSONResponse(describe(model.classifier, self._needs_token))
+        return JSONResponse(describe_api(model.classifier, self._needs_token))

@@ -1,4 +1,4 @@
-"""What Prometheus scrapes from Ray: requests, rows, latency, batch rows, refusals, versions."""
+"""Metrics for Prometheus, by way of Ray: requests, rows, latency, refusals, model versions."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _ROWS = [1, 2, 4, 8, 16, 32, 64, 128]
 
 
 class RayMetrics:
-    """Counts into Ray's metrics; names as Prometheus sees them begin with ``ray_``."""
+    """Counts in Ray's metrics; Prometheus sees their names with ``ray_`` in front."""
 
     def __init__(self) -> None:
         answered = ("endpoint", "version")
@@ -39,22 +39,22 @@ class RayMetrics:
         self._states: set[ModelState] = set()
 
     def answered(self, endpoint: str, version: str, rows: int, seconds: float) -> None:
-        """A request was answered."""
+        """Count a request that was answered."""
         tags = {"endpoint": endpoint, "version": version}
         self._requests.inc(1, tags)
         self._rows.inc(rows, tags)
         self._seconds.observe(seconds, tags)
 
     def refused(self, endpoint: str, status: int) -> None:
-        """A request was not."""
+        """Count a request that was refused, by its HTTP status."""
         self._refused.inc(1, {"endpoint": endpoint, "status": str(status)})
 
     def computed(self, endpoint: str, rows: int) -> None:
-        """A model has computed this many rows."""
+        """Count the rows that a model has computed in one step."""
         self._step_rows.observe(rows, {"endpoint": endpoint})
 
     def holds(self, states: Iterable[ModelState]) -> None:
-        """A replica has these models, of the versions that it serves and that it should."""
+        """Record which versions of the models this replica serves, and which it should serve."""
         now = set(states)
         for state in self._states | now:
             tags = {"endpoint": state.name, "served": state.served, "wanted": state.wanted}

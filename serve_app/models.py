@@ -1,4 +1,4 @@
-"""The models behind the endpoint: loaded when asked for, checked and warmed before they answer."""
+"""The models of the endpoint, by name: loaded on demand, and checked before they answer."""
 
 from __future__ import annotations
 
@@ -13,39 +13,39 @@ from typing import NamedTuple
 import numpy as np
 from safetensors import SafetensorError
 
-from lstmfcn.classifier import Classifier, chunk_rows
+from lstmfcn.data.schema import SeriesSchema
 from lstmfcn.errors import DataError, ModelError
 from lstmfcn.hyperparameters import InferencePrecision
-from lstmfcn.schema import SeriesSchema
+from lstmfcn.inference.predictor import Classifier, chunk_rows
 from serve_app.batching import Batcher, Compute
-from serve_app.explaining import packed
-from serve_app.request_errors import RequestError
+from serve_app.errors import RequestError
+from serve_app.explanations import pack
 
 logger = logging.getLogger("ray.serve")
 
-MAX_QUEUED_ROWS, MOST_LOADED = 4096, 8
-"""Rows that wait for a model, and models in memory, unless told otherwise."""
+MAX_QUEUED_ROWS, MAX_LOADED_MODELS = 4096, 8
+"""Defaults: rows that wait for a model, and models in memory."""
 
-FAULTS_OF_A_MODEL = (
+LOADING_ERRORS = (
     *(ArithmeticError, AttributeError, LookupError, RuntimeError, TypeError, ValueError),
     *(MemoryError, OSError, SafetensorError),
 )
-"""What loading a stranger's model directory may raise, where nobody thought of it."""
+"""What loading a model directory of unknown origin may raise."""
 
 NO_VERSION = "none"
-"""Stands for the version of what is not in memory, or cannot be read."""
+"""Stands for the version of a model that is not in memory, or cannot be read."""
 
 _VERSION_DIGITS = 12
-_AGAIN_S = 10.0
-"""A model that was refused is not read again sooner, however many ask for it."""
+_RETRY_AFTER_S = 10.0
+"""A model that was refused is read again after this time, no matter how many requests name it."""
 
 
 class LoadedModel(NamedTuple):
-    """A model that answers.
+    """A model that is ready to answer.
 
     Attributes:
-        version: the beginning of its description's checksum; equal models have equal versions.
-        explain: what requests for explanations ask the batcher for.
+        version: the first digits of the checksum of model.json; equal models have equal versions.
+        explain: the function that the batcher computes for explanations.
     """
 
     name: str
@@ -57,12 +57,12 @@ class LoadedModel(NamedTuple):
 
     @property
     def schema(self) -> SeriesSchema:
-        """What it reads and answers."""
+        """The columns that the model reads and predicts."""
         return self.classifier.schema
 
 
 class ModelState(NamedTuple):
-    """Which version of a model answers, and which its directory held when it was last read."""
+    """The version of a model that answers, and the one in its directory when it was last read."""
 
     name: str
     served: str
@@ -70,57 +70,57 @@ class ModelState(NamedTuple):
 
 
 class _Refusal(NamedTuple):
-    told: str  # and not the error, whose traceback would keep the model in memory
-    wanted: str
+    message: str  # not the error, whose traceback would keep the model in memory
+    version: str
     at: float
 
 
 class Models:
-    """Names, and the model directory of each.
+    """Loads and keeps the models that have a name.
 
     Args:
-        precision: to compute in.
+        precision: of the computation.
         max_queued_rows: rows that may wait for each model.
-        most_loaded: models in memory at a time; the one not used for longest makes room.
-        observe: told the name of a model and the rows of each of its steps.
+        max_loaded: models in memory at a time; the one that was not used for longest is unloaded.
+        observe: called with the name of a model and the number of rows of each of its steps.
     """
 
     def __init__(
         self,
         precision: InferencePrecision = "fp32",
         max_queued_rows: int = MAX_QUEUED_ROWS,
-        most_loaded: int = MOST_LOADED,
+        max_loaded: int = MAX_LOADED_MODELS,
         observe: Callable[[str, int], None] = lambda _name, _rows: None,
     ) -> None:
         self._precision, self._max_queued_rows = precision, max_queued_rows
-        self._most_loaded, self._observe = most_loaded, observe
+        self._max_loaded, self._observe = max_loaded, observe
         self._directories: dict[str, Path] = {}
         self._loaded: dict[str, LoadedModel] = {}  # the last was used last
-        self._schemas: dict[str, SeriesSchema] = {}  # of those that left memory, too
+        self._schemas: dict[str, SeriesSchema] = {}  # also of models that were unloaded
         self._refusals: dict[str, _Refusal] = {}
         self._loading: dict[str, asyncio.Task[LoadedModel]] = {}
 
     @property
     def names(self) -> list[str]:
-        """Models that can be asked for."""
+        """The names of all models."""
         return list(self._directories)
 
     def states(self) -> list[ModelState]:
-        """Of all models that are in memory or were refused."""
-        found = []
+        """The state of each model that is in memory or was refused."""
+        states = []
         for name in dict.fromkeys([*self._directories, *self._refusals]):
             served = self._loaded[name].version if name in self._loaded else NO_VERSION
             refusal = self._refusals.get(name)
             if refusal or served != NO_VERSION:
-                found.append(ModelState(name, served, refusal.wanted if refusal else served))
-        return found
+                states.append(ModelState(name, served, refusal.version if refusal else served))
+        return states
 
     async def get(self, name: str) -> LoadedModel:
-        """The model of that name, loaded.
+        """The model of this name, loaded if it is not in memory.
 
         Raises:
-            RequestError: 404, there is none; 503, its directory cannot be read, or holds a model
-                with other columns than the one that answered before it left memory.
+            RequestError: 404, no model has that name; 503, its directory cannot be read, or holds a
+                model with other columns than the one that was served before.
         """
         model = self._loaded.get(name)
         if model is not None:
@@ -128,42 +128,47 @@ class Models:
                 self._loaded[name] = self._loaded.pop(name)
             return model
         if name not in self._directories:
-            raise RequestError(404, f"found no endpoint {name!r}; there is {', '.join(self.names)}")
+            raise RequestError(
+                404, f"found no endpoint {name!r}; use one of {', '.join(self.names)}"
+            )
         refusal = self._refusals.get(name)
-        if refusal is None or time.monotonic() - refusal.at > _AGAIN_S:
+        if refusal is None or time.monotonic() - refusal.at > _RETRY_AFTER_S:
             with suppress(ModelError):  # it is in the log
                 return await asyncio.shield(self._load_once(name))
         raise RequestError(
             503,
-            f"the model of {name!r} cannot be served now; the server's log says why",
-            {"Retry-After": str(round(_AGAIN_S))},
+            f"the model of {name!r} cannot be served now; see the server's log",
+            {"Retry-After": str(round(_RETRY_AFTER_S))},
         )
 
     async def replace(self, directories: Mapping[str, str]) -> None:
-        """Serve these models, and no others.
+        """Serve these models instead of the present ones.
 
-        Each is read, checked and warmed before it takes the place of another; requests that have
-        begun are answered by the model that they began with.
+        Each is read, checked and warmed up before it replaces another. Requests that have begun are
+        answered by the model that they began with.
+
+        Args:
+            directories: the model directory of each name.
 
         Raises:
-            ModelError: one cannot be read, or answers other columns than the model in its place;
-                nothing has changed.
+            ModelError: a model cannot be read, or has other columns than the one that it would
+                replace; the present models stay.
         """
-        wanted = {name: Path(directory) for name, directory in directories.items()}
-        first = next(iter(wanted), None)
-        kept = [name for name in self._loaded if name in wanted]
-        news = {}
+        new_directories = {name: Path(directory) for name, directory in directories.items()}
+        first = next(iter(new_directories), None)
+        kept = [name for name in self._loaded if name in new_directories]
+        new_models = {}
         for name in dict.fromkeys([first, *kept] if first else kept):
-            news[name] = await self._checked(name, wanted[name])
-        self._directories, self._loading = wanted, {}
-        for name, model in news.items():
+            new_models[name] = await self._load_checked(name, new_directories[name])
+        self._directories, self._loading = new_directories, {}
+        for name, model in new_models.items():
             former = self._loaded.get(name)
             if former is None or former.version != model.version:
                 logger.info("%s: serving %s, version %s", name, model.directory, model.version)
-        self._loaded = news
-        self._schemas = {name: schema for name, schema in self._schemas.items() if name in wanted}
+        self._loaded = new_models
+        self._schemas = {k: schema for k, schema in self._schemas.items() if k in new_directories}
         self._refusals = {}
-        self._schemas |= {name: model.schema for name, model in news.items()}
+        self._schemas |= {name: model.schema for name, model in new_models.items()}
 
     def _load_once(self, name: str) -> asyncio.Task[LoadedModel]:
         if name not in self._loading:
@@ -172,24 +177,25 @@ class Models:
 
     async def _load_and_keep(self, name: str) -> LoadedModel:
         try:
-            model = await self._checked(name, self._directories[name])
+            model = await self._load_checked(name, self._directories[name])
         finally:
-            is_wanted = self._loading.get(name) is asyncio.current_task()  # not replaced meanwhile
-            if is_wanted:
+            # another task loads the model if `replace` came meanwhile
+            is_current = self._loading.get(name) is asyncio.current_task()
+            if is_current:
                 del self._loading[name]
-        if is_wanted:
+        if is_current:
             self._schemas[name] = model.schema
             self._loaded[name] = model
-            while len(self._loaded) > self._most_loaded:
-                evicted = self._loaded.pop(next(iter(self._loaded)))
-                logger.info("%s: left memory", evicted.name)
+            while len(self._loaded) > self._max_loaded:
+                unloaded = self._loaded.pop(next(iter(self._loaded)))
+                logger.info("%s: unloaded, to make room for another model", unloaded.name)
         return model
 
-    async def _checked(self, name: str, directory: Path) -> LoadedModel:
-        """The model of a directory, which may take the place of the one of that name.
+    async def _load_checked(self, name: str, directory: Path) -> LoadedModel:
+        """Load a model that may replace the one of that name.
 
         Raises:
-            ModelError: it cannot be read, or answers other columns; told in the log once.
+            ModelError: it cannot be read, or has other columns; the message is logged once.
         """
         version = NO_VERSION
         try:
@@ -199,7 +205,7 @@ class Models:
                 refuse_other_columns(name, self._schemas[name], model.schema)
         except ModelError as error:
             before = self._refusals.get(name)
-            if before is None or before.told != str(error):
+            if before is None or before.message != str(error):
                 logger.error("%s", error)
             self._refusals[name] = _Refusal(str(error), version, time.monotonic())
             raise
@@ -207,25 +213,25 @@ class Models:
         return model
 
     def _load(self, name: str, directory: Path) -> LoadedModel:
-        """Read, check and warm a model.
+        """Read, check and warm up a model.
 
         Raises:
-            ModelError: it cannot be read, or computes nothing.
+            ModelError: it cannot be read, or its predictions are not numbers.
         """
         try:
             classifier = Classifier.load(directory, self._precision)
             n_values = classifier.schema.n_values
-            most_rows = chunk_rows(n_values)
-            warm = [
-                classifier.compute(np.zeros((n_rows, n_values), dtype=np.float32))
-                for n_rows in (1, most_rows)
+            max_step_rows = chunk_rows(n_values)
+            predictions = [
+                classifier.predict_validated(np.zeros((n_rows, n_values), dtype=np.float32))
+                for n_rows in (1, max_step_rows)
             ]
-            if not all(np.isfinite(found).all() for found in warm):
-                raise ArithmeticError("it answers what is no number")
-        except (*FAULTS_OF_A_MODEL, DataError) as error:
+            if not all(np.isfinite(probabilities).all() for probabilities in predictions):
+                raise ArithmeticError("its predictions are not finite numbers")
+        except (*LOADING_ERRORS, DataError) as error:
             raise ModelError(
                 f"{directory}: found a model that cannot predict ({error!r:.200}); copy the model "
-                "directory again or train anew"
+                "directory again or train it again"
             ) from error
         return LoadedModel(
             name,
@@ -233,24 +239,24 @@ class Models:
             classifier.artifact.sha256[:_VERSION_DIGITS],
             classifier,
             Batcher(
-                classifier.compute,
-                most_rows,
+                classifier.predict_validated,
+                max_step_rows,
                 self._max_queued_rows,
                 lambda rows: self._observe(name, rows),
             ),
-            lambda x: packed(classifier.compute_explanation(x)),
+            lambda x: pack(classifier.explain_validated(x)),
         )
 
 
 class OtherColumnsError(ModelError):
-    """A model reads or answers other columns than the one whose place it would take."""
+    """A model reads or predicts other columns than the one that it would replace."""
 
 
 def refuse_other_columns(name: str, before: SeriesSchema, after: SeriesSchema) -> None:
-    """Refuse a model that would break the clients of the one whose place it takes.
+    """Refuse a model that would break the clients of the one that it would replace.
 
     Raises:
-        OtherColumnsError: it reads or answers other columns.
+        OtherColumnsError: it reads or predicts other columns.
     """
     for kind, old, new in (
         ("value columns", before.value_columns, after.value_columns),
@@ -259,6 +265,6 @@ def refuse_other_columns(name: str, before: SeriesSchema, after: SeriesSchema) -
     ):
         if old != new:
             raise OtherColumnsError(
-                f"{name}: found a model with other {kind} than the one that serves; serve it under "
-                "another name"
+                f"{name}: found a model with other {kind} than the one that is served; serve it "
+                "under another name"
             )

@@ -1,31 +1,31 @@
-"""The endpoint's OpenAPI description; the page at ``/docs`` shows it."""
+"""Describe the endpoint in OpenAPI; the page at ``/docs`` shows it."""
 
 from __future__ import annotations
 
 from typing import Any
 
 import lstmfcn
-from lstmfcn.classifier import Classifier
-from lstmfcn.explanation import explained_outputs
-from lstmfcn.prediction import prediction_columns
-from lstmfcn.schema import SeriesSchema
-from serve_app.content_types import CSV, JSON, JSON_LINES
-from serve_app.explaining import CONSTANTS, HEADER, PARAMETER, SPELLINGS
+from lstmfcn.data.schema import SeriesSchema
+from lstmfcn.inference.explanation import outputs_to_explain
+from lstmfcn.inference.predict_shards import list_prediction_columns
+from lstmfcn.inference.predictor import Classifier
+from serve_app.codecs import CSV, JSON, JSON_LINES
+from serve_app.explanations import CONSTANTS, HEADER, PARAMETER, SPELLINGS
 
-_REFUSALS = {
+_STATUSES = {
     "400": "the body breaks the data contract; `row` and `column` say where",
     "401": "a token is needed",
-    "403": "a web page of another origin asks",
-    "404": "no endpoint of that name",
-    "406": "no such answer type",
-    "408": "the body does not come in time",
+    "403": "a web page of an origin that is not allowed",
+    "404": "no endpoint has that name",
+    "406": "no answer has that type",
+    "408": "the body did not arrive in time",
     "413": "too many bytes or rows",
-    "415": "no such content type",
-    "421": "asked by a host name that is not allowed",
-    "503": "too many rows or bytes wait; Retry-After says when to come again",
+    "415": "the content type is not supported",
+    "421": "a host name that is not allowed",
+    "503": "too many rows or bytes wait; `Retry-After` says when to try again",
 }
 
-_EXPLAINING = [
+_EXPLAIN_PARAMETERS = [
     {
         "name": PARAMETER,
         "in": "query",
@@ -41,8 +41,8 @@ _EXPLAINING = [
 ]
 
 
-def describe(classifier: Classifier, needs_token: bool) -> dict[str, Any]:
-    """OpenAPI 3.1, for a model's series and labels."""
+def describe_api(classifier: Classifier, needs_token: bool) -> dict[str, Any]:
+    """The OpenAPI 3.1 description, with the series and labels of one model."""
     invocation = _invocation(_instances(classifier.schema), _predictions(classifier.schema))
     named = {"name": "name", "in": "path", "required": True, "schema": {"type": "string"}}
     described: dict[str, Any] = {
@@ -53,12 +53,12 @@ def describe(classifier: Classifier, needs_token: bool) -> dict[str, Any]:
             "/endpoints/{name}/invocations": {
                 "post": {**invocation, "parameters": [named, *invocation["parameters"]]}
             },
-            "/endpoints": {"get": _simple("Names of the endpoints", "401")},
-            "/model": {"get": _simple("What the model is", "401", "503")},
+            "/endpoints": {"get": _simple("List the endpoints", "401")},
+            "/model": {"get": _simple("Describe the model", "401", "503")},
             "/endpoints/{name}/model": {
-                "get": {**_simple("What a model is", "401", "404", "503"), "parameters": [named]}
+                "get": {**_simple("Describe a model", "401", "404", "503"), "parameters": [named]}
             },
-            "/ping": {"get": _simple("Whether the endpoint answers", "503")},
+            "/ping": {"get": _simple("Check that the endpoint answers", "503")},
         },
     }
     if needs_token:
@@ -75,15 +75,15 @@ def describe(classifier: Classifier, needs_token: bool) -> dict[str, Any]:
 def _invocation(instances: dict[str, Any], predictions: dict[str, Any]) -> dict[str, Any]:
     text = {"schema": {"type": "string"}}
     return {
-        "summary": "Class probabilities of series, and why",
-        "parameters": _EXPLAINING,
+        "summary": "Predict series, and explain the predictions",
+        "parameters": _EXPLAIN_PARAMETERS,
         "requestBody": {"required": True, "content": _content(instances, text)},
         "responses": {
             "200": {
                 "description": "labels and probabilities, in the order of the series",
                 "content": _content(predictions, text),
             },
-            **_refusals(*_REFUSALS),
+            **_refusals(*_STATUSES),
         },
     }
 
@@ -111,7 +111,7 @@ def _array_of(items: dict[str, Any], longest: int, shortest: int) -> dict[str, A
 
 
 def _predictions(schema: SeriesSchema) -> dict[str, Any]:
-    columns = prediction_columns(schema)
+    columns = list_prediction_columns(schema)
     n_labels = len(schema.label_columns)
     label = {"type": "string"} if schema.holds_names else {"enum": [0, 1]}
     probability = {"type": "number", "minimum": 0, "maximum": 1}
@@ -126,7 +126,7 @@ def _explanation(schema: SeriesSchema) -> dict[str, Any]:
     number = {"type": "number"}
     terms = _array_of(number, schema.n_timepoints, schema.n_timepoints)
     parts = {"bias": number, "lstm": number, "timepoints": terms, "logits": number}
-    outputs = explained_outputs(schema)
+    outputs = outputs_to_explain(schema)
     return _object_of({part: _object_of(dict.fromkeys(outputs, of)) for part, of in parts.items()})
 
 
@@ -137,9 +137,9 @@ def _object_of(properties: dict[str, Any]) -> dict[str, Any]:
 def _simple(summary: str, *refusals: str) -> dict[str, Any]:
     return {
         "summary": summary,
-        "responses": {"200": {"description": "as asked"}, **_refusals(*refusals)},
+        "responses": {"200": {"description": "the answer"}, **_refusals(*refusals)},
     }
 
 
 def _refusals(*statuses: str) -> dict[str, Any]:
-    return {status: {"description": _REFUSALS[status]} for status in statuses}
+    return {status: {"description": _STATUSES[status]} for status in statuses}

@@ -1,4 +1,4 @@
-"""Bring new models into a replica; refused ones are tried again, and those before them stay."""
+"""Bring new models into a replica; while they are refused, retry them and keep the earlier ones."""
 
 from __future__ import annotations
 
@@ -14,63 +14,70 @@ from serve_app.models import Models, OtherColumnsError
 
 logger = logging.getLogger("ray.serve")
 
-_AGAIN_S = 10.0
+_RETRY_EVERY_S = 10.0
 _UNHEALTHY_AFTER_S = 120.0
 
-_LOAD = "import sys; from lstmfcn.classifier import Classifier as C; [*map(C.load, sys.argv[1:])]"
+_LOAD = (
+    "import sys; from lstmfcn.inference.predictor import Classifier; "
+    "[*map(Classifier.load, sys.argv[1:])]"
+)
 
 
-def loads_in_a_new_process(directories: Mapping[str, str]) -> bool:
-    """Whether a process that starts now can load models, as a new replica would have to."""
+def can_load_in_new_process(directories: Mapping[str, str]) -> bool:
+    """Whether a new process can load the models, as a new replica would have to."""
     words = [sys.executable, "-c", _LOAD, *directories.values()]
     return subprocess.run(words, capture_output=True, check=False).returncode == 0
 
 
 class Takeover:
-    """What a replica is asked to serve, and how far it is with that.
+    """Changes the models of a replica, and knows whether the replica is at fault if that fails.
 
-    A replica that cannot load a model goes on with the one before, and reads the directory again
-    and again: mostly a new replica would meet the same fault, and have no model at all. Where a new
-    process can load what this one cannot, this one is at fault. It then is unhealthy, and Serve
-    puts another in its place.
+    A replica that cannot load a model keeps serving the one before, and reads the directory again
+    and again: usually a new replica would meet the same fault, and have no model at all. If a new
+    process can load what this one cannot, this replica is at fault. It is then unhealthy, and Serve
+    replaces it.
 
     Args:
-        models: what answers.
-        again_s: between two tries.
-        unhealthy_after_s: how long a replica tries before it asks whether a new process can load
-            what it cannot; and between two such questions.
-        loads_elsewhere: answers that.
+        models: the models of the replica.
+        retry_every_s: seconds between two attempts.
+        unhealthy_after_s: seconds of failed attempts before a new process tries to load the models,
+            and between two such tries.
+        can_load_elsewhere: whether a new process can load the models of these directories.
     """
 
     def __init__(
         self,
         models: Models,
-        again_s: float = _AGAIN_S,
+        retry_every_s: float = _RETRY_EVERY_S,
         unhealthy_after_s: float = _UNHEALTHY_AFTER_S,
-        loads_elsewhere: Callable[[Mapping[str, str]], bool] = loads_in_a_new_process,
+        can_load_elsewhere: Callable[[Mapping[str, str]], bool] = can_load_in_new_process,
     ) -> None:
-        self._models, self._again_s = models, again_s
-        self._unhealthy_after_s, self._loads_elsewhere = unhealthy_after_s, loads_elsewhere
-        self._trying: asyncio.Task[None] | None = None
+        self._models, self._retry_every_s = models, retry_every_s
+        self._unhealthy_after_s, self._can_load_elsewhere = unhealthy_after_s, can_load_elsewhere
+        self._retrying: asyncio.Task[None] | None = None
+        self._is_refused_on_purpose = False
         self._fault = ""
 
-    async def to(self, directories: Mapping[str, str]) -> None:
-        """Serve these models, now or, where they are refused, as soon as they can be read.
+    async def switch_to(self, directories: Mapping[str, str]) -> None:
+        """Serve these models now, or, if they are refused, as soon as they can be read.
 
         Raises:
-            ModelError: they are refused, and there are none before them.
+            ModelError: they are refused, and the replica has no earlier models.
         """
-        if self._trying is not None:
-            self._trying.cancel()
-            self._trying = None
+        if self._retrying is not None:
+            self._retrying.cancel()
+            self._retrying = None
         self._fault = ""
-        if await self._try_to_serve(directories) is None:
+        if await self._try_to_switch(directories):
             return
-        logger.error("the models before stay; the new ones are tried every %g s", self._again_s)
-        self._trying = asyncio.create_task(self._keep_trying(directories))
+        logger.error(
+            "still serving the earlier models; trying the new ones again every %g s",
+            self._retry_every_s,
+        )
+        self._retrying = asyncio.create_task(self._keep_trying(directories))
 
     def refuse_unhealthy(self) -> None:
-        """Tell Serve where another replica should take this one's place.
+        """Raise an error, for Serve, if another replica should replace this one.
 
         Raises:
             RuntimeError: a new process can load the models that this one cannot.
@@ -79,30 +86,25 @@ class Takeover:
             raise RuntimeError(self._fault)
 
     async def _keep_trying(self, directories: Mapping[str, str]) -> None:
-        asks_at = time.monotonic() + self._unhealthy_after_s
+        next_check = time.monotonic() + self._unhealthy_after_s
         while True:
-            await asyncio.sleep(self._again_s)
-            refusal = await self._try_to_serve(directories)
-            if refusal is None:
+            await asyncio.sleep(self._retry_every_s)
+            if await self._try_to_switch(directories):
                 self._fault = ""
-                logger.warning("the new models are served now")
+                logger.warning("now serving the new models")
                 return
-            is_meant = isinstance(refusal, OtherColumnsError)  # a new replica would take it
-            if not is_meant and time.monotonic() > asks_at:
-                if await asyncio.to_thread(self._loads_elsewhere, directories):
+            if not self._is_refused_on_purpose and time.monotonic() > next_check:
+                if await asyncio.to_thread(self._can_load_elsewhere, directories):
                     self._fault = "a new process can load the models that this replica cannot"
-                asks_at = time.monotonic() + self._unhealthy_after_s
+                next_check = time.monotonic() + self._unhealthy_after_s
 
-    async def _try_to_serve(self, directories: Mapping[str, str]) -> ModelError | None:
-        """Serve these models; returns why they are refused, where those before go on.
-
-        Raises:
-            ModelError: they are refused, and there are none before.
-        """
+    async def _try_to_switch(self, directories: Mapping[str, str]) -> bool:
         try:
             await self._models.replace(directories)
-        except ModelError as error:  # which the models have logged
+        except ModelError as error:  # the models have logged it
             if not self._models.names:
                 raise
-            return error
-        return None
+            # other columns: a new replica has no earlier model, and would accept them
+            self._is_refused_on_purpose = isinstance(error, OtherColumnsError)
+            return False
+        return True

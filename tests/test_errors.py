@@ -10,7 +10,7 @@ from lstmfcn.errors import (
     ModelError,
     OutputError,
     ResourceError,
-    StoppedError,
+    RunInterruptedError,
     TrainingError,
     UserError,
 )
@@ -62,12 +62,12 @@ def test_user_errors_end_a_command_with_2(kind):
     assert kind.exit_code == 2
 
 
-def test_a_failed_training_is_no_user_error_and_ends_a_command_with_1():
+def test_a_failed_training_is_not_a_user_error_and_has_exit_code_1():
     assert not issubclass(TrainingError, UserError)
     assert issubclass(TrainingError, LstmfcnError)
     assert TrainingError.exit_code == 1
 
 
 def test_a_stop_survives_the_way_from_a_worker_process():
-    error = pickle.loads(pickle.dumps(StoppedError("stopped after epoch 3", goes_on=True)))
-    assert (str(error), error.goes_on) == ("stopped after epoch 3", True)
+    error = pickle.loads(pickle.dumps(RunInterruptedError("stopped after epoch 3", resumable=True)))
+    assert (str(error), error.resumable) == ("stopped after epoch 3", True)

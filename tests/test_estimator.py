@@ -1,5 +1,6 @@
-"""The scikit-learn classifier, without Ray; tests/cluster/test_estimator_on_ray.py has the rest."""
+"""The scikit-learn classifier, without Ray; tests/ray/test_estimator_on_ray.py has the rest."""
 
+import dataclasses
 import pickle
 import re
 import subprocess
@@ -17,16 +18,17 @@ from sklearn.model_selection import GridSearchCV, cross_val_score, train_test_sp
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import FunctionTransformer
 from sklearn.utils.estimator_checks import parametrize_with_checks
-from small_models import N_TIMEPOINTS, tiny_artifact, tiny_hyperparameters, tiny_rows
 
 import lstmfcn
 from lstmfcn import LSTMFCNClassifier
-from lstmfcn.classifier import Classifier
-from lstmfcn.cli import main
+from lstmfcn.cli.main import main
+from lstmfcn.data.synthetic import cylinder_bell_funnel
 from lstmfcn.errors import DataError, HyperparameterError, ModelError
-from lstmfcn.explanation import explained_outputs
 from lstmfcn.hyperparameters import RECIPES, Hyperparameters
-from lstmfcn.train_arrays import train_arrays
+from lstmfcn.inference.explanation import outputs_to_explain
+from lstmfcn.inference.predictor import Classifier
+from lstmfcn.training.in_memory import train_arrays
+from tests.helpers.small_models import N_TIMEPOINTS, tiny_artifact, tiny_hyperparameters, tiny_rows
 
 ROOT = Path(lstmfcn.__file__).parents[1]
 
@@ -212,7 +214,7 @@ def test_explanations_are_in_the_order_of_the_classes():
         (
             ["a", "NA"],
             "y has the label 'NA' at index 1, which is missing; give the row's class or "
-            'leave the row out; missing_labels="name" keeps such names',
+            'remove the row; missing_labels="name" keeps such names',
         ),
         (np.array(["a", None], object), "y has the label None at index 1, which is missing"),
         (np.array(["a", np.nan], object), "y has the label nan at index 1, which is missing"),
@@ -274,7 +276,7 @@ def test_series_of_several_channels():
 )
 def test_timepoints_in_place_of_channels_are_refused(values):
     with pytest.raises(
-        ValueError, match=r"X has 12 channels of 1 timepoint: the axes are \(N, cha"
+        ValueError, match=r"X has 12 channels of 1 timepoint: the axes must be \(N,"
     ):
         tiny().fit(values, [0, 1, 0, 1])
     trained = tiny().fit(np.eye(4, 12), [0, 1, 0, 1])
@@ -284,7 +286,7 @@ def test_timepoints_in_place_of_channels_are_refused(values):
 
 def test_more_channels_than_timepoints_are_warned_of():
     values = np.eye(4, 12).reshape(4, 4, 3)
-    with pytest.warns(UserWarning, match=r"X has 4 channels of 3 timepoints: the axes are"):
+    with pytest.warns(UserWarning, match=r"X has 4 channels of 3 timepoints: the axes must"):
         tiny().fit(values, [0, 1, 0, 1])
     with pytest.warns(UserWarning, match="arrays of 4 channels of 3 timepoints"):
         train_arrays((values.astype(np.float32), np.array(["a", "b"] * 2)), tiny_hyperparameters())
@@ -364,9 +366,9 @@ def test_missing_values_are_masked_where_they_may_be():
     assert_same_weights(weights_of(estimator), expected.weights)
     assert np.isfinite(estimator.predict_proba(values)).all()
     values[3] = np.nan
-    with pytest.raises(DataError, match="row 4: found no value at all"):
+    with pytest.raises(DataError, match="row 4: found a row without any value"):
         estimator.predict(values)
-    with pytest.raises(DataError, match="row 4: found no value at all"):
+    with pytest.raises(DataError, match="row 4: found a row without any value"):
         tiny(missing="mask").fit(values, names)
 
 
@@ -432,9 +434,9 @@ def test_models_of_shards_are_loaded(kind, classes, tmp_path):
     np.testing.assert_allclose(found.sum(axis=1), 1, rtol=1e-6)
     expected = Classifier(artifact).predict_proba(table)
     np.testing.assert_array_equal(found[:, -expected.shape[1] :], expected)
-    decided = Classifier(artifact).decide(expected)[:, -1] == 1
+    decided = Classifier(artifact).predict_labels(expected)[:, -1] == 1
     np.testing.assert_array_equal(estimator.predict(table) == classes[-1], decided)
-    outputs = explained_outputs(artifact.schema)
+    outputs = outputs_to_explain(artifact.schema)
     assert estimator.explain(table).logits.shape == (48, len(outputs))
 
 
@@ -486,13 +488,12 @@ def test_the_package_names_it_without_importing_it():
 
 
 def test_the_code_of_the_page_runs(tmp_path, monkeypatch, capsys):
-    (code,) = re.findall(
-        r"^```python\n(.*?)^```", (ROOT / "docs/estimator.md").read_text(), re.DOTALL | re.MULTILINE
-    )
+    page = (ROOT / "docs" / "how-to" / "scikit-learn.md").read_text()
+    (code,) = re.findall(r"^```python\n(.*?)^```", page, re.DOTALL | re.MULTILINE)
     monkeypatch.chdir(tmp_path)
     for folder in ("data/train", "data/test"):
         assert main(["sample", "--output", folder, "--rows", "60", "--shards", "1"]) == 0
-    exec(compile(code, "docs/estimator.md", "exec"), {})
+    exec(compile(code, "scikit-learn.md", "exec"), {})
     printed = capsys.readouterr().out.splitlines()
     assert re.fullmatch(r"\['(bell|cylinder|funnel)'.*\]", printed[-1])
     assert Classifier.load("runs/best").schema.classes == ("bell", "cylinder", "funnel")
@@ -524,3 +525,21 @@ def test_a_model_whose_labels_were_tampered_with_is_refused_in_a_line(tmp_path, 
         LSTMFCNClassifier.load(tmp_path / "model")
     assert str(refusal.value).startswith(f"{tmp_path / 'model'}: ")
     assert len(str(refusal.value)) < 500
+
+
+def test_its_help_describes_every_hyperparameter():
+    described = LSTMFCNClassifier.__doc__
+    for field in dataclasses.fields(LSTMFCNClassifier):
+        assert re.search(rf"^ +{field.name}[: ]", described, re.MULTILINE), field.name
+    assert f"epochs (200): {Hyperparameters.model_fields['epochs'].description}" in described
+
+
+def test_it_and_its_model_show_what_they_are():
+    values, names = cylinder_bell_funnel(30, seed=1)
+    estimator = LSTMFCNClassifier(epochs=1, filters_1=2, filters_2=2, filters_3=2)
+    estimator.fit(values, names)
+    assert repr(estimator) == "LSTMFCNClassifier(epochs=1, filters_1=2, filters_2=2, filters_3=2)"
+    shown = "<Classifier of 128 timepoints, multiclass: bell, cylinder, funnel; fp32>"
+    assert repr(estimator.classifier_) == shown
+    assert estimator.metrics_["epoch"] == 1
+    assert estimator.metrics_ == estimator.classifier_.artifact.metrics

@@ -2,7 +2,7 @@ import pytest
 from pydantic import ValidationError
 
 from lstmfcn.errors import HyperparameterError
-from lstmfcn.hyperparameters import RECIPES, Hyperparameters, flag, resume_with
+from lstmfcn.hyperparameters import RECIPES, Hyperparameters, fine_tune_with, to_flag
 
 REFERENCE = {
     "num-layers": ("2", 2),
@@ -29,8 +29,8 @@ def test_all_reference_names_are_taken_with_hyphens_and_as_strings():
     assert len(REFERENCE) == 13
     for name, (_, value) in REFERENCE.items():
         assert getattr(parsed, name.replace("-", "_")) == value
-        assert parsed.flags()[name] == value
-        assert type(parsed.flags()[name]) is type(value)
+        assert parsed.to_flags()[name] == value
+        assert type(parsed.to_flags()[name]) is type(value)
 
 
 def test_names_with_underscores_and_numbers_are_the_same():
@@ -41,7 +41,7 @@ def test_names_with_underscores_and_numbers_are_the_same():
 
 
 def test_defaults_are_the_papers_net_and_the_default_recipe():
-    assert Hyperparameters().flags() == {
+    assert Hyperparameters().to_flags() == {
         "recipe": "default",
         "num-layers": 1,
         "hidden-size": 8,
@@ -87,13 +87,13 @@ def test_a_recipe_changes_what_is_not_given():
 def test_members_take_the_views_in_turn():
     views = ["series", "differences", "coarse"]
     best = Hyperparameters.parse({"recipe": "best", "members": 5, "seed": 2**32 - 1})
-    each = best.of_members()
+    each = best.split_into_members()
     assert [member.view for member in each] == [*views, *views[:2]]
     assert [member.seed for member in each] == [2**32 - 1, 0, 1, 2, 3]
     assert {member.members for member in each} == {1}
-    alike = best.model_copy(update={"view": "differences"}).of_members()
+    alike = best.model_copy(update={"view": "differences"}).split_into_members()
     assert {member.view for member in alike} == {"differences"}
-    assert Hyperparameters(view="differences").of_members()[0].view == "differences"
+    assert Hyperparameters(view="differences").split_into_members()[0].view == "differences"
 
 
 @pytest.mark.parametrize(
@@ -121,14 +121,15 @@ def test_members_take_the_views_in_turn():
         (
             "missing-marker",
             "?",
-            "missing-marker: found '?'; it must be given with --missing mask only",
+            "missing-marker: found '?'; it must be used together with --missing mask",
         ),
         ("task", "regression", f"task: found 'regression'; it must be {TASKS}"),
         ("scaling", "minmax", f"scaling: found 'minmax'; it must be {SCALINGS}"),
         (
             "view",
             "all",
-            "view: found 'all'; it must be series, differences or coarse where there is one member",
+            "view: found 'all'; it must be series, differences or coarse, "
+            "as all needs several members",
         ),
         ("recipe", "worst", "recipe: found 'worst'; it must be 'default', 'paper' or 'best'"),
         ("precision", "fp16", "precision: found 'fp16'; it must be 'auto', 'fp32' or 'bf16'"),
@@ -156,7 +157,7 @@ def test_an_impossible_value_or_name_is_refused_in_one_line(name, value, message
 )
 def test_values_just_within_the_bounds_are_taken(name, values):
     for value in values:
-        assert Hyperparameters.parse({name: value}).flags()[name] == value
+        assert Hyperparameters.parse({name: value}).to_flags()[name] == value
 
 
 def test_all_faults_are_told_in_one_line():
@@ -177,7 +178,7 @@ def test_hyperparameters_are_frozen():
 
 def test_hyperparameters_round_trip_through_flags_and_json():
     parsed = Hyperparameters.parse({name: text for name, (text, _) in REFERENCE.items()})
-    assert Hyperparameters.parse(parsed.flags()) == parsed
+    assert Hyperparameters.parse(parsed.to_flags()) == parsed
     assert Hyperparameters.model_validate_json(parsed.model_dump_json()) == parsed
 
 
@@ -186,12 +187,12 @@ def test_every_hyperparameter_has_a_description():
 
 
 def test_a_flag_is_written_with_hyphens():
-    assert flag("kernel_size_1") == "kernel-size-1"
+    assert to_flag("kernel_size_1") == "kernel-size-1"
 
 
 def resumed(model, given):
     lines = []
-    result = resume_with(model, given, lambda text, *args: lines.append(text % args))
+    result = fine_tune_with(model, given, lambda text, *args: lines.append(text % args))
     return result, lines
 
 
@@ -239,24 +240,26 @@ def test_resuming_applies_a_batch_size_given_as_the_default():
     ],
 )
 def test_the_network_follows_the_channels_unless_named(network, n_channels, expected):
-    assert Hyperparameters(network=network).network_for(n_channels) == expected
+    assert Hyperparameters(network=network).resolve_network(n_channels) == expected
 
 
 def test_what_was_fitted_to_a_model_is_left_behind_unless_asked_for_again():
     model = Hyperparameters(task="multilabel", calibrate=True, fit_thresholds=True)
     result, lines = resumed(model, Hyperparameters(calibrate=True))
     assert (result.calibrate, result.fit_thresholds) == (True, False)
-    assert lines == ["fit-thresholds of the model is left behind; give the flag to fit anew"]
+    assert lines == ["fit-thresholds of the model is dropped; give the flag to fit it again"]
 
 
 def test_fitting_needs_validation_rows_and_thresholds_need_labels():
-    Hyperparameters().refuse_fitting(has_validation=False)
+    Hyperparameters().validate_post_training(has_validation=False)
     both = Hyperparameters(task="multilabel", calibrate=True, fit_thresholds=True)
-    both.refuse_fitting(has_validation=True)
-    with pytest.raises(HyperparameterError, match=r"^calibrate: is fitted on validation rows, .*"):
-        both.refuse_fitting(has_validation=False)
+    both.validate_post_training(has_validation=True)
+    with pytest.raises(HyperparameterError, match=r"^calibrate: needs validation rows; .*"):
+        both.validate_post_training(has_validation=False)
     with pytest.raises(HyperparameterError, match=r"^fit-thresholds: the task is binary; only"):
-        Hyperparameters(task="binary", fit_thresholds=True).refuse_fitting(has_validation=True)
+        Hyperparameters(task="binary", fit_thresholds=True).validate_post_training(
+            has_validation=True
+        )
 
 
 @pytest.mark.parametrize(("marker", "kept"), [("?", "?"), (" - ", "-"), ("", "")])
@@ -266,5 +269,5 @@ def test_a_marker_of_missing_values_is_text(marker, kept):
 
 @pytest.mark.parametrize("marker", ["-999", "1e3", "inf"])
 def test_a_number_marks_no_missing_value(marker):
-    with pytest.raises(HyperparameterError, match="it must be text that is no number; leave such"):
+    with pytest.raises(HyperparameterError, match="it must be a text that is not a number; leave"):
         Hyperparameters.parse({"missing": "mask", "missing-marker": marker})

@@ -1,4 +1,4 @@
-"""Which rows hold the same series, by their hashes. Shapes: N rows without fault."""
+"""Find rows with the same series, by hashes of the values. Shapes: N rows without faults."""
 
 from __future__ import annotations
 
@@ -7,74 +7,78 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from lstmfcn.cells import Place
-from lstmfcn.check.examination import Examined
-from lstmfcn.check.parts import Classes
+from lstmfcn.check.row_errors import Classes
+from lstmfcn.check.scan import DataScan
+from lstmfcn.data.table import Place
 from lstmfcn.errors import DataError
 
 Dropped = dict[str, dict[int, DataError]]
-"""Rows to leave out though they are without fault, by file and row, each with the reason."""
+"""Rows without faults that are to be removed, by file and row, each with the reason."""
 
 Indices = npt.NDArray[np.int64]
 
 
 class Pairs(NamedTuple):
-    """Rows, and an earlier row, or one of other data, that each equals; indices, (n,) each."""
+    """Rows, and for each an equal row: an earlier one, or one of other data. Indices, (n,) each."""
 
     rows: Indices
     equals: Indices
 
 
 class Series:
-    """The series of a data argument, in order.
+    """The series of all shards of a scan, in order.
+
+    Args:
+        scan: the scan.
+        class_codes: a number for each set of classes, shared by all data; new ones are added.
 
     Attributes:
-        hashes: (N,).
-        codes: the classes of each, as indices, (N,).
+        hashes: the hash of each series, (N,).
+        codes: the number of the classes of each row, (N,).
     """
 
-    def __init__(self, examined: Examined, code_of: dict[Classes, int]) -> None:
-        """Take the rows; ``code_of`` names the classes, in all data alike, and is added to."""
-        self._shards = [shard for shard in examined.shards if shard.statistics]
-        self.hashes = np.concatenate([rows.hashes for rows in examined.statistics])
+    def __init__(self, scan: DataScan, class_codes: dict[Classes, int]) -> None:
+        self._shards = [shard for shard in scan.shards if shard.statistics]
+        self.hashes = np.concatenate([rows.hashes for rows in scan.statistics])
         parts = []
-        for rows in examined.statistics:
-            codes = [code_of.setdefault(names, len(code_of)) for names in rows.classes]
+        for rows in scan.statistics:
+            codes = [class_codes.setdefault(names, len(class_codes)) for names in rows.classes]
             parts.append(np.array(codes, np.int64)[rows.codes])
         self.codes: Indices = np.concatenate(parts)
-        n_rows = [rows.n_rows for rows in examined.statistics]
+        n_rows = [rows.n_rows for rows in scan.statistics]
         self._starts = np.cumsum([0, *n_rows])
 
     def place(self, index: int) -> Place:
-        """Where a row stands."""
+        """The file and row number of the series with this index."""
         number = int(np.searchsorted(self._starts, index, side="right")) - 1
-        found = self._shards[number]
-        return Place(found.shard.path, found.row_of(index - int(self._starts[number])))
+        findings = self._shards[number]
+        row = findings.row_number(index - int(self._starts[number]))
+        return Place(findings.shard.path, row)
 
     def repeats(self) -> Pairs:
-        """Rows whose series and classes an earlier row has."""
+        """Find rows with the same series and classes as an earlier row."""
         _, groups = np.unique(self.hashes, return_inverse=True)
         n_codes = int(self.codes.max(initial=0)) + 1
-        return _later(groups * n_codes + self.codes)
+        return _find_repeated(groups * n_codes + self.codes)
 
     def contradictions(self) -> Pairs:
-        """Rows whose series an earlier row has, with other classes than its first one."""
-        rows, first = _later(self.hashes)
+        """Find rows with the same series as an earlier row, but other classes than the first."""
+        rows, first = _find_repeated(self.hashes)
         other = self.codes[rows] != self.codes[first]
         return Pairs(rows[other], first[other])
 
     def shared_with(self, others: Series) -> Pairs:
-        """Rows whose series the other data has too, and the first such row there."""
-        known, first = np.unique(others.hashes, return_index=True)
-        if not len(known):
+        """Find rows whose series is also in other data, and the first such row there."""
+        hashes, first = np.unique(others.hashes, return_index=True)
+        if not len(hashes):
             return Pairs(np.empty(0, np.int64), np.empty(0, np.int64))
-        nearest = np.minimum(np.searchsorted(known, self.hashes), len(known) - 1)
-        rows = np.flatnonzero(known[nearest] == self.hashes)
+        nearest = np.minimum(np.searchsorted(hashes, self.hashes), len(hashes) - 1)
+        rows = np.flatnonzero(hashes[nearest] == self.hashes)
         return Pairs(rows, first[nearest[rows]])
 
 
-def _later(keys: npt.NDArray[np.generic]) -> Pairs:
-    """Where a key stands that stood there before, and where it stood first."""
+def _find_repeated(keys: npt.NDArray[np.generic]) -> Pairs:
+    """Find keys that occurred before, and where each occurred first."""
     _, first, groups = np.unique(keys, return_index=True, return_inverse=True)
     earliest = first[groups]
     rows = np.flatnonzero(earliest != np.arange(len(keys)))
@@ -82,25 +86,27 @@ def _later(keys: npt.NDArray[np.generic]) -> Pairs:
 
 
 def rows_to_drop(
-    training: Examined, validation: Examined | None, duplicates: bool, shared: bool
+    training: DataScan, validation: DataScan | None, duplicates: bool, shared: bool
 ) -> Dropped:
-    """Training rows that repeat an earlier row, or whose series the validation data has too.
+    """List training rows that are to be removed from clean shards.
 
     Args:
-        duplicates: whether the first are wanted.
-        shared: whether the second are.
+        training: the training data.
+        validation: the validation data.
+        duplicates: whether to remove rows that repeat an earlier row.
+        shared: whether to remove rows whose series is also in the validation data.
     """
     dropped: Dropped = {}
-    code_of: dict[Classes, int] = {}
-    rows = Series(training, code_of)
-    wanted = [(rows.repeats(), rows, "--drop-duplicates")] if duplicates else []
+    class_codes: dict[Classes, int] = {}
+    rows = Series(training, class_codes)
+    removals = [(rows.repeats(), rows, "--drop-duplicates")] if duplicates else []
     if shared and validation and validation.statistics:
-        held_out = Series(validation, code_of)
-        wanted.append((rows.shared_with(held_out), held_out, "--drop-shared"))
-    for pairs, others, flag in wanted:
+        validation_rows = Series(validation, class_codes)
+        removals.append((rows.shared_with(validation_rows), validation_rows, "--drop-shared"))
+    for pairs, others, flag in removals:
         for row, other in zip(pairs.rows.tolist(), pairs.equals.tolist(), strict=True):
             file, number = rows.place(row)
-            found = f"the series of {others.place(other)}"
-            reason = DataError(found, f"left out by {flag}", file=file, row=number)
+            found = f"the same series as in {others.place(other)}"
+            reason = DataError(found, f"removed by {flag}", file=file, row=number)
             dropped.setdefault(file, {})[number] = reason
     return dropped

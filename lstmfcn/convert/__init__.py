@@ -1,1 +1,1 @@
-"""Files of other forms to CSV shards: archive files, arrays, long tables, rows without a header."""
+"""Convert other files to CSV shards: archive files, arrays, long tables, rows without a header."""

@@ -1,8 +1,8 @@
-"""Files of Weka's .arff format, as the UCR/UEA archive has them.
+"""Read .arff files, the format of Weka, as in the UCR/UEA archive.
 
-A row a series: the values of a single channel are numeric attributes, those of several one
-relational attribute, whose cell holds a line of values for each channel. The class is the nominal
-attribute. Names and cells may be quoted; % begins a comment.
+There is one series per row. The values of a single channel are numeric attributes; several channels
+are one relational attribute, whose cell has one line of values for each channel. The class is the
+nominal attribute. Names and cells may be quoted; % starts a comment.
 """
 
 from __future__ import annotations
@@ -11,12 +11,12 @@ import re
 from collections.abc import Iterator
 from typing import NamedTuple
 
-from lstmfcn.cells import class_name
-from lstmfcn.column_names import some_of
-from lstmfcn.convert.series import Rereadable, Series, Wanted, lines_of
-from lstmfcn.counts import number
+from lstmfcn.console import pluralize
+from lstmfcn.convert.series import ConvertRequest, Rereadable, Series, read_lines
+from lstmfcn.data.columns import abbreviate
+from lstmfcn.data.shards import Shard
+from lstmfcn.data.table import class_name
 from lstmfcn.errors import DataError
-from lstmfcn.shards import Shard
 
 _QUOTED = r"'(?:[^'\\]|\\.)*'|\"(?:[^\"\\]|\\.)*\""
 _CELL = re.compile(rf"\s*({_QUOTED}|[^,]*?)\s*(?:,|$)")
@@ -25,7 +25,7 @@ _NUMBERS = ("numeric", "real", "integer")
 
 
 class _Attribute(NamedTuple):
-    """A column: its name, and its type: numeric, relational, nominal, or the name of another."""
+    """A column: its name and type (numeric, relational, nominal or the name of another type)."""
 
     name: str
     kind: str
@@ -33,12 +33,12 @@ class _Attribute(NamedTuple):
 
 
 class _Form(NamedTuple):
-    """What a file's columns are.
+    """The columns of a file.
 
     Attributes:
-        attributes: of each cell of a row.
-        label: which of them is the class; None where none is.
-        is_relational: whether all values of a row stand in one cell.
+        attributes: the attribute of each cell of a row.
+        label: the index of the class attribute; None if there is no class.
+        is_relational: whether one cell has all values of a row.
     """
 
     attributes: list[_Attribute]
@@ -46,25 +46,25 @@ class _Form(NamedTuple):
     is_relational: bool
 
 
-def read_arff(shard: Shard, wanted: Wanted) -> Rereadable:
-    """The series of an .arff file.
+def read_arff(shard: Shard, request: ConvertRequest) -> Rereadable:
+    """Read the series of an .arff file.
 
     Raises:
-        DataError: its attributes are not values and a class, or a row does not fit them.
+        DataError: the attributes are not values and a class, or a row does not fit them.
     """
-    return Rereadable(lambda: _series(shard, wanted))
+    return Rereadable(lambda: _iterate(shard, request))
 
 
-def _series(shard: Shard, wanted: Wanted) -> Iterator[Series]:
-    lines = (line for line in lines_of(shard) if line and not line.startswith("%"))
-    form = _form(_attributes(lines, shard.path), wanted, shard.path)
-    n_attributes = number(len(form.attributes), "attribute")
+def _iterate(shard: Shard, request: ConvertRequest) -> Iterator[Series]:
+    lines = (line for line in read_lines(shard) if line and not line.startswith("%"))
+    form = _find_form(_read_attributes(lines, shard.path), request, shard.path)
     for row, line in enumerate(lines, start=1):
-        cells = [] if line.startswith("{") else _cells(line)
+        is_sparse = line.startswith("{")
+        cells = [] if is_sparse else _split_cells(line)
         if len(cells) != len(form.attributes):
             raise DataError(
-                number(len(cells), "cell") if cells else "a sparse row",
-                f"write the cells of all {n_attributes}",
+                "a sparse row" if is_sparse else pluralize(len(cells), "cell"),
+                f"write {pluralize(len(form.attributes), 'cell')}, one for each attribute",
                 file=shard.path,
                 row=row,
             )
@@ -72,69 +72,70 @@ def _series(shard: Shard, wanted: Wanted) -> Iterator[Series]:
         if form.label is not None and label not in ("", "?"):
             _refuse_unlisted(form.attributes[form.label], str(label), shard.path, row)
         parts = cells[0].split("\n") if form.is_relational else []
-        channels = [_cells(part) for part in parts] or [cells]
-        yield Series(row, None if wanted.label == "none" else label, channels)
+        channels = [_split_cells(part) for part in parts] or [cells]
+        yield Series(row, None if request.label == "none" else label, channels)
 
 
-def _attributes(lines: Iterator[str], file: str) -> list[_Attribute]:
-    """The columns, and the lines moved on behind @data."""
+def _read_attributes(lines: Iterator[str], file: str) -> list[_Attribute]:
+    """Read the attributes, up to the line @data."""
     attributes: list[_Attribute] = []
-    within: list[_Attribute] | None = None
+    relational: list[_Attribute] | None = None
     for line in lines:
         word = line.split()[0].lower()
         if word == "@data":
             return attributes
         if word == "@end":
-            within = None
-        elif word == "@attribute" and (found := _ATTRIBUTE.fullmatch(line)):
-            attribute = _attribute(_unquoted(found[1]), found[2])
-            (attributes if within is None else within).append(attribute)
+            relational = None
+        elif word == "@attribute" and (match := _ATTRIBUTE.fullmatch(line)):
+            attribute = _parse_attribute(_unquote(match[1]), match[2])
+            (attributes if relational is None else relational).append(attribute)
             if attribute.kind == "relational":
-                within = []
+                relational = []
         elif word != "@relation":
             raise DataError(
                 f"{line[:40]!r} before the line @data",
-                "write @relation, @attribute NAME TYPE, or begin a comment with %",
+                "use @relation and @attribute NAME TYPE there, and start comments with %",
                 file=file,
             )
-    raise DataError("no line @data", "name a file in Weka's .arff format", file=file)
+    raise DataError("no line @data", "give a file in Weka's .arff format", file=file)
 
 
-def _attribute(name: str, kind: str) -> _Attribute:
+def _parse_attribute(name: str, kind: str) -> _Attribute:
     if kind.startswith("{"):
-        classes = tuple(class_name(text) for text in _cells(kind.strip("{} \t")))
+        classes = tuple(class_name(text) for text in _split_cells(kind.strip("{} \t")))
         return _Attribute(name, "nominal", classes)
     kind = kind.lower().split()[0]
     return _Attribute(name, "numeric" if kind in _NUMBERS else kind)
 
 
-def _form(attributes: list[_Attribute], wanted: Wanted, file: str) -> _Form:
-    label = _label(attributes, wanted, file)
+def _find_form(attributes: list[_Attribute], request: ConvertRequest, file: str) -> _Form:
+    label = _find_label(attributes, request, file)
     values = [attribute for i, attribute in enumerate(attributes) if i != label]
     is_relational = [attribute.kind for attribute in values] == ["relational"]
     others = [attribute.name for attribute in values if attribute.kind != "numeric"]
     if others and not is_relational:
         raise DataError(
-            f"the attribute {some_of(others)}, which holds no numbers, among the values",
-            "leave it out of the file",
+            f"the attribute {abbreviate(others)} among the values, which is not numeric",
+            "remove it from the file",
             file=file,
         )
     return _Form(attributes, label, is_relational)
 
 
-def _label(attributes: list[_Attribute], wanted: Wanted, file: str) -> int | None:
-    if wanted.label in ("first", "last") and attributes:
-        return 0 if wanted.label == "first" else len(attributes) - 1
+def _find_label(attributes: list[_Attribute], request: ConvertRequest, file: str) -> int | None:
+    if request.label in ("first", "last") and attributes:
+        return 0 if request.label == "first" else len(attributes) - 1
     nominal = [i for i, attribute in enumerate(attributes) if attribute.kind == "nominal"]
     if len(nominal) == 1:
         return nominal[0]
-    if wanted.label == "none" and not nominal:
+    if request.label == "none" and not nominal:
         return None
     names = [attributes[i].name for i in nominal]
     raise DataError(
-        f"{number(len(names), 'nominal attribute')}" + (f" ({some_of(names)})" if names else ""),
-        "one must be the class: --label first or last says which attribute is; --label none that "
-        "there is none",
+        f"{pluralize(len(names), 'nominal attribute')}"
+        + (f" ({abbreviate(names)})" if names else ""),
+        "one must be the class: choose it with --label first or last, or use --label none if "
+        "there is no class",
         file=file,
     )
 
@@ -143,29 +144,29 @@ def _refuse_unlisted(attribute: _Attribute, label: str, file: str, row: int) -> 
     if attribute.classes and class_name(label) not in attribute.classes:
         raise DataError(
             f"the class {label!r}",
-            f"the header lists {some_of(attribute.classes)}; correct one of the two",
+            f"the header lists {abbreviate(attribute.classes)}; correct one of the two",
             file=file,
             row=row,
         )
 
 
-def _cells(line: str) -> list[str]:
-    """The cells of a line, without their quotes."""
+def _split_cells(line: str) -> list[str]:
+    """Split a line into cells without quotes."""
     if "'" not in line and '"' not in line:
         return [cell.strip() for cell in line.split(",")]
-    cells, place = [], 0
-    for found in _CELL.finditer(line):
-        if found.start() != place:
+    cells, end = [], 0
+    for match in _CELL.finditer(line):
+        if match.start() != end:
             break
-        cells.append(_unquoted(found[1]))
-        place = found.end()
-        if not found[0].endswith(","):
+        cells.append(_unquote(match[1]))
+        end = match.end()
+        if not match[0].endswith(","):
             break
     return cells
 
 
-def _unquoted(text: str) -> str:
-    r"""A name or cell without its quotes; within them ``\n`` ends a line."""
+def _unquote(text: str) -> str:
+    r"""Remove the quotes of a name or cell; within quotes ``\n`` is a line break."""
     if text[:1] not in ("'", '"') or len(text) < 2:
         return text
-    return re.sub(r"\\(.)", lambda found: "\n" if found[1] == "n" else found[1], text[1:-1])
+    return re.sub(r"\\(.)", lambda match: "\n" if match[1] == "n" else match[1], text[1:-1])

@@ -1,4 +1,4 @@
-"""What training would refuse in a series is refused before it is written."""
+"""Refuse series that training would refuse, before anything is written."""
 
 from __future__ import annotations
 
@@ -9,26 +9,29 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from lstmfcn.channels import value_names
+from lstmfcn.console import pluralize
 from lstmfcn.convert.series import Series, first_refused, is_gap
-from lstmfcn.convert.times import JITTER, are_equal, step_of
-from lstmfcn.counts import number
+from lstmfcn.convert.times import JITTER, are_equal, find_step
+from lstmfcn.data.columns import value_names
 from lstmfcn.errors import DataError
 from lstmfcn.hyperparameters import MissingName
 
-_NO_NAME = re.compile("[\0-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
-"""Line breaks, other control characters, and halves of characters."""
+_CONTROL_CHARACTERS = re.compile("[\0-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
+"""Line breaks, other control characters and unpaired surrogates."""
 
 logger = logging.getLogger(__name__)
 
 
 @dataclass
 class Shape:
-    """What all series together are; none are zeros.
+    """The shape of all series together.
 
     Attributes:
-        n_timepoints: of the longest.
-        step: from one time to the next, where the file has times.
+        n_rows: the number of series.
+        n_channels: the number of channels of every series.
+        n_timepoints: the length of the longest series.
+        has_labels: whether the series have classes.
+        step: the step between times, if the file has times.
     """
 
     n_rows: int = 0
@@ -39,18 +42,18 @@ class Shape:
 
 
 def with_empty_cells(series: Series) -> Series:
-    """Gaps as empty text."""
+    """Replace the texts of gaps by empty text."""
     return series._replace(
-        channels=[["" if is_gap(v) else v for v in channel] for channel in series.channels]
+        channels=[["" if is_gap(text) else text for text in channel] for channel in series.channels]
     )
 
 
-def check(all_series: Iterable[Series], file: str, missing: MissingName) -> Shape:
-    """Look at every series, and refuse the first that training would refuse.
+def validate_series(all_series: Iterable[Series], file: str, missing: MissingName) -> Shape:
+    """Check every series, and refuse the first that training would refuse.
 
     Raises:
-        DataError: a series of another length or number of channels, a value that is no number, no
-            class, times that the order alone does not say.
+        DataError: a series has another length or number of channels, a value that is not a number,
+            no class, or times that are not equally spaced.
     """
     shape = Shape()
     for series in all_series:
@@ -65,35 +68,34 @@ def check(all_series: Iterable[Series], file: str, missing: MissingName) -> Shap
         if series.times is not None:
             _check_times(series, shape, file)
     if not shape.n_rows:
-        raise DataError("no series", "name a file that holds some", file=file)
+        raise DataError("no series", "give a file that has some", file=file)
     if shape.step is not None:
-        logger.info("times are left out: each is %g after the one before", shape.step)
+        logger.info("times are not copied: they are %g apart", shape.step)
     return shape
 
 
 def _check_lengths(series: Series, shape: Shape, file: str, missing: MissingName) -> None:
     if len(series.channels) != shape.n_channels:
-        raise DataError(
-            number(len(series.channels), "dimension"),
-            f"the first series has {shape.n_channels}, and only equal numbers convert",
-            file=file,
-            row=series.row,
+        raise series.fault(
+            file,
+            pluralize(len(series.channels), "dimension"),
+            f"the first series has {shape.n_channels}; all series need the same number",
         )
     longest = max(len(values) for values in series.channels)
     if missing == "mask":
         shape.n_timepoints = max(shape.n_timepoints, longest)
-    wanted = max(1, shape.n_timepoints)
+    expected = max(1, shape.n_timepoints)
     for i, values in enumerate(series.channels, start=1):
-        if len(values) != wanted and missing == "refuse":
-            raise DataError(
-                number(len(values), "value")
+        if len(values) != expected and missing == "refuse":
+            raise series.fault(
+                file,
+                pluralize(len(values), "value")
                 + (f" in dimension {i}" if shape.n_channels > 1 else ""),
-                f"the first series has {wanted}; --missing mask fills up with empty cells",
-                file=file,
-                row=series.row,
+                f"the first series has {expected}; --missing mask fills shorter series with empty "
+                "cells",
             )
     if not longest:
-        raise DataError("0 values", "leave the row out", file=file, row=series.row)
+        raise series.fault(file, "0 values", "remove the row")
 
 
 def _check_label(series: Series, file: str) -> None:
@@ -101,20 +103,16 @@ def _check_label(series: Series, file: str) -> None:
     if label is None:
         return
     if not label.strip():
-        raise DataError("no class", "name the series' class", file=file, row=series.row)
+        raise series.fault(file, "no class", "write the class of the series")
     if is_gap(label.strip()):
-        raise DataError(
+        raise series.fault(
+            file,
             f"{label!r}, which stands for a missing class",
-            "name the series' class or leave the row out; --label none converts without labels",
-            file=file,
-            row=series.row,
+            "write the class or remove the row; --label none converts without labels",
         )
-    if _NO_NAME.search(label):
-        raise DataError(
-            f"the class {label!r}",
-            "write it in one line, without control characters",
-            file=file,
-            row=series.row,
+    if _CONTROL_CHARACTERS.search(label):
+        raise series.fault(
+            file, f"the class {label!r}", "write it on one line, without control characters"
         )
 
 
@@ -122,48 +120,45 @@ def _check_values(series: Series, file: str, missing: MissingName) -> None:
     values = [value for channel in series.channels for value in channel]
     refused = first_refused(values, missing)
     if refused is not None:
-        hint = "; --missing mask makes empty cells of gaps" if missing == "refuse" else ""
+        hint = "; --missing mask turns gaps into empty cells" if missing == "refuse" else ""
         raise DataError(
             repr(values[refused]),
-            f"only series of numbers convert{hint}",
+            f"values must be numbers{hint}",
             file=file,
             row=series.row if series.rows is None else int(np.concatenate(series.rows)[refused]),
             column=None if series.rows is not None else _column(series, refused),
         )
     if missing == "mask" and not any(values):
-        raise DataError("no value at all", "leave the row out", file=file, row=series.row)
+        raise series.fault(file, "a row without any value", "remove the row")
 
 
 def _column(series: Series, index: int) -> str:
-    """The column of a series' value, counted over all channels."""
-    places = [(i, t) for i, values in enumerate(series.channels) for t in range(len(values))]
-    channel, time = places[index]
+    """The column name of a value, given by its index over all channels."""
+    positions = [(i, t) for i, values in enumerate(series.channels) for t in range(len(values))]
+    channel, time = positions[index]
     return value_names(len(series.channels), time + 1)[channel * (time + 1) + time]
 
 
 def _check_times(series: Series, shape: Shape, file: str) -> None:
     for times in series.times or []:
-        step = step_of(times)
+        step = find_step(times)
         if step is None:
-            raise DataError(
-                "times that do not rise by equal steps",
-                "resample them, or number the values 1, 2, ... where steps do not matter",
-                file=file,
-                row=series.row,
+            raise series.fault(
+                file,
+                "times that do not increase in equal steps",
+                "resample the series, or number the values 1, 2, ... if the times do not matter",
             )
         if shape.step and step and not are_equal(step, shape.step):
-            raise DataError(
+            raise series.fault(
+                file,
                 f"times that are {step:g} apart",
-                f"those before are {shape.step:g} apart: resample one of the two",
-                file=file,
-                row=series.row,
+                f"earlier times are {shape.step:g} apart: resample to equal steps",
             )
         shape.step = shape.step or step
     starts = np.array([times[0] for times in series.times or [] if len(times)])
     if (np.abs(starts - starts[:1]) > JITTER * (shape.step or 0)).any():
-        raise DataError(
-            "channels that begin at different times",
-            "cut them to the times that all have",
-            file=file,
-            row=series.row,
+        raise series.fault(
+            file,
+            "channels that start at different times",
+            "keep only the times that all channels have",
         )

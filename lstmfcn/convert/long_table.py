@@ -1,4 +1,4 @@
-"""Long tables: a CSV row for each value, with the series, the time and the class it belongs to."""
+"""Read long tables: CSV with one row for each value, with its series, time and class."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.csv
 
-from lstmfcn.cells import class_name
-from lstmfcn.column_names import some_of
-from lstmfcn.convert.series import Rereadable, Series, Wanted, are_numbers, lines_of
-from lstmfcn.convert.times import Times, times_of
-from lstmfcn.counts import number
-from lstmfcn.dialect import ONE_MARK, separator_of, split
+from lstmfcn.console import pluralize
+from lstmfcn.convert.series import ConvertRequest, Rereadable, Series, are_numbers, read_lines
+from lstmfcn.convert.times import Times, parse_times
+from lstmfcn.data.columns import abbreviate
+from lstmfcn.data.dialect import ONE_MARK, find_separator, split
+from lstmfcn.data.layout import plain_bytes
+from lstmfcn.data.reader import BLOCK_BYTES
+from lstmfcn.data.shards import Shard
+from lstmfcn.data.table import class_name
 from lstmfcn.errors import DataError
-from lstmfcn.layout import plain_bytes
-from lstmfcn.reading import BLOCK_BYTES
-from lstmfcn.shards import Shard
 
 _ROLES = {
     "id": ("id", "case_id", "series", "series_id"),
@@ -31,7 +31,7 @@ _ROLES = {
     "value": ("value",),
     "label": ("label", "y", "class"),
 }
-"""What a column holds, by its name, in small letters; sktime's and tsfresh's among them."""
+"""The names of the columns of each role, in small letters; also those of sktime and tsfresh."""
 
 Indices = npt.NDArray[np.int64]
 
@@ -42,9 +42,12 @@ class _Table(NamedTuple):
     """A long table, sorted by series, channel and time.
 
     Attributes:
-        ids: of each row, as index by first appearance; ``channels`` too.
-        rows: where each stands in the file, counted from 1.
-        labels: as text; None where none are wanted.
+        ids: the series of each row, numbered by first appearance.
+        channels: the channel of each row, numbered by first appearance.
+        times: the time of each row.
+        values: the value of each row, as text.
+        labels: the class of each row, as text; None when converting without labels.
+        rows: the row in the file, counted from 1.
     """
 
     ids: Indices
@@ -55,65 +58,66 @@ class _Table(NamedTuple):
     rows: Indices
 
 
-def read_long_table(shard: Shard, wanted: Wanted) -> Rereadable:
-    """The series of a long table.
+def read_long_table(shard: Shard, request: ConvertRequest) -> Rereadable:
+    """Read the series of a long table.
 
     Raises:
-        DataError: no long table, or one in which a row cannot be read.
+        DataError: the file is not a long table, or a row cannot be read.
     """
-    numbered = enumerate(lines_of(shard), start=1)
+    numbered = enumerate(read_lines(shard), start=1)
     n_lines, header = next(((n, line) for n, line in numbered if line), (0, ""))
-    separator = separator_of(header)
+    separator = find_separator(header)
     names = [name.strip() for name in split(header, separator)]
     _refuse_numbers(names, shard.path)
-    roles = _roles(names, wanted, shard.path)
+    roles = _find_roles(names, request, shard.path)
     if unused := [name for name in names if name not in roles.values()]:
         logger.info("columns not used: %s", ", ".join(unused))
-    table = _sorted(_read(shard, names, separator, n_lines), roles, shard.path)
+    table = _sort(_read(shard, names, separator, n_lines), roles, shard.path)
     if table.labels is not None:
         _refuse_other_classes(table, roles["label"], shard.path)
-    return Rereadable(lambda: _series(table))
+    return Rereadable(lambda: _iterate(table))
 
 
 def _refuse_numbers(names: list[str], file: str) -> None:
     if sum(are_numbers([name]) for name in names) >= max(1, len(names) - 1):
         raise DataError(
-            f"no header ({some_of(names)})",
-            "add --no-header, and --label first, last or none: where the class of a row stands",
+            f"no header ({abbreviate(names)})",
+            "add --no-header, and --label first, last or none: where the class is in a row",
             file=file,
         )
 
 
-def _roles(names: list[str], wanted: Wanted, file: str) -> dict[str, str]:
-    """The column of each role."""
+def _find_roles(names: list[str], request: ConvertRequest, file: str) -> dict[str, str]:
+    """Find the column of each role."""
     roles: dict[str, str] = {}
-    for role, known in _ROLES.items():
-        found = [name for name in names if name.lower() in known]
-        if len(found) > 1:
+    for role, usual_names in _ROLES.items():
+        columns = [name for name in names if name.lower() in usual_names]
+        if len(columns) > 1:
             raise DataError(
-                f"the columns {some_of(found)}, each of which may be the {role}",
+                f"the columns {abbreviate(columns)}, which could all be the {role}",
                 f"rename all but the {role}",
                 file=file,
             )
-        roles |= dict.fromkeys([role] if found else [], *found)
-    if wanted.label == "none":
+        if columns:
+            roles[role] = columns[0]
+    if request.label == "none":
         roles.pop("label", None)
-    needed = {"id", "time", "value"} | (set() if wanted.label == "none" else {"label"})
+    needed = {"id", "time", "value"} | (set() if request.label == "none" else {"label"})
     if not needed <= roles.keys():
         raise DataError(
-            f"the columns {some_of(names)}",
-            "a long table has the columns id, time, value and label, and may have channel; "
-            "lstmfcn train reads a table of a row a series as it is",
+            f"the columns {abbreviate(names)}",
+            "a long table has the columns id, time, value, label and optionally channel; "
+            "lstmfcn train reads a table with one series per row directly",
             file=file,
         )
     return roles
 
 
 def _read(shard: Shard, names: list[str], separator: str, n_lines: int) -> pa.Table:
-    """All columns as text, below so many lines, the last of which is the header."""
+    """Read all columns as text; the header is the last of the first ``n_lines`` lines."""
     ragged: list[pa.csv.InvalidRow] = []
 
-    def keep(row: pa.csv.InvalidRow) -> str:
+    def collect(row: pa.csv.InvalidRow) -> str:
         ragged.append(row)
         return "skip"
 
@@ -123,22 +127,22 @@ def _read(shard: Shard, names: list[str], separator: str, n_lines: int) -> pa.Ta
             read_options=pa.csv.ReadOptions(
                 use_threads=False, block_size=BLOCK_BYTES, skip_rows=n_lines, column_names=names
             ),
-            parse_options=pa.csv.ParseOptions(delimiter=separator, invalid_row_handler=keep),
+            parse_options=pa.csv.ParseOptions(delimiter=separator, invalid_row_handler=collect),
             convert_options=pa.csv.ConvertOptions(
                 column_types=dict.fromkeys(names, pa.string()), null_values=[]
             ),
         )
     if ragged:
         raise DataError(
-            number(ragged[0].actual_columns, "cell"),
-            f"the header has {number(len(names), 'column')}: give the row as many",
+            pluralize(ragged[0].actual_columns, "cell"),
+            f"the header has {pluralize(len(names), 'column')}: write one cell for each",
             file=shard.path,
             row=ragged[0].number - 1,
         )
     return table
 
 
-def _sorted(table: pa.Table, roles: dict[str, str], file: str) -> _Table:
+def _sort(table: pa.Table, roles: dict[str, str], file: str) -> _Table:
     columns = {
         role: pc.utf8_trim_whitespace(table[name]).combine_chunks() for role, name in roles.items()
     }
@@ -147,7 +151,7 @@ def _sorted(table: pa.Table, roles: dict[str, str], file: str) -> _Table:
             _refuse_empty(columns[role], roles[role], file)
     ids = _codes(columns["id"])
     channels = _codes(columns["channel"]) if "channel" in columns else np.zeros_like(ids)
-    times = times_of(_with_points(columns["time"], roles["time"], file).to_pylist(), file)
+    times = parse_times(_with_points(columns["time"], roles["time"], file).to_pylist(), file)
     order = np.lexsort((times, channels, ids))
     labels = columns.get("label")
     return _Table(
@@ -161,7 +165,7 @@ def _sorted(table: pa.Table, roles: dict[str, str], file: str) -> _Table:
 
 
 def _codes(texts: pa.Array) -> Indices:
-    """Each text as index by first appearance."""
+    """Number the texts by first appearance."""
     return np.asarray(texts.dictionary_encode().indices.to_numpy(), dtype=np.int64)
 
 
@@ -169,12 +173,12 @@ def _refuse_empty(texts: pa.Array, column: str, file: str) -> None:
     empty = pc.index(texts, "").as_py()
     if empty >= 0:
         raise DataError(
-            "an empty cell", "fill it or leave the row out", file=file, row=empty + 1, column=column
+            "an empty cell", "fill it or remove the row", file=file, row=empty + 1, column=column
         )
 
 
 def _with_points(values: pa.Array, column: str, file: str) -> pa.Array:
-    """Values with decimal points, where there are only decimal commas."""
+    """Replace decimal commas by points, if there are any; refuse a mixture."""
     has_comma = pc.match_substring(values, ",")
     if not pc.any(has_comma).as_py():
         return values
@@ -191,26 +195,26 @@ def _with_points(values: pa.Array, column: str, file: str) -> pa.Array:
 
 
 def _refuse_other_classes(table: _Table, column: str, file: str) -> None:
-    """Refuse a row of a class that the first row of its series does not have."""
+    """Refuse a series with rows of different classes."""
     assert table.labels is not None
     codes = _codes(pa.array(map(class_name, table.labels.to_pylist())))
     starts = np.flatnonzero(np.diff(table.ids, prepend=-1))
     first = starts[np.cumsum(np.diff(table.ids, prepend=-1) != 0) - 1]
     other = np.flatnonzero(codes != codes[first])
     if len(other):
-        here, there = int(other[0]), int(first[other[0]])
+        row, first_row = int(other[0]), int(first[other[0]])
         raise DataError(
-            f"the class {table.labels[here].as_py()!r}, and {table.labels[there].as_py()!r} in row "
-            f"{table.rows[there]} of the same series",
-            "write one class in all rows of a series",
+            f"the class {table.labels[row].as_py()!r}, and {table.labels[first_row].as_py()!r} in "
+            f"row {table.rows[first_row]} of the same series",
+            "write the same class in all rows of a series",
             file=file,
-            row=int(table.rows[here]),
+            row=int(table.rows[row]),
             column=column,
         )
 
 
-def _series(table: _Table) -> Iterator[Series]:
-    """Each series, by first appearance, with its channels, by first appearance in the file."""
+def _iterate(table: _Table) -> Iterator[Series]:
+    """The series, in the order of first appearance, and so their channels."""
     for rows in _runs(table.ids):
         channels = [
             slice(rows.start + run.start, rows.start + run.stop)
@@ -226,6 +230,6 @@ def _series(table: _Table) -> Iterator[Series]:
 
 
 def _runs(codes: Indices) -> Iterator[slice]:
-    """Where equal codes stand beside each other."""
+    """The slices of equal neighbours."""
     bounds = [*np.flatnonzero(np.diff(codes, prepend=-1)).tolist(), len(codes)]
     yield from (slice(start, stop) for start, stop in pairwise(bounds))

@@ -1,8 +1,8 @@
-"""Rows of values without a header, the class first or last: .tsv, .txt and headerless .csv.
+"""Read rows of values without a header, the class first or last: .tsv, .txt, headerless .csv.
 
-.tsv, .txt and no suffix are the UCR archive's of 2018 and 2015: a row a series, its class first,
-separated by tabs, commas or blanks. What separates is found from the first line; where no comma
-does, and there are some within its values, they are decimal commas.
+.tsv, .txt and files without suffix have the format of the UCR archive of 2018 and 2015: one series
+per row, the class first, separated by tabs, commas or spaces. The separator is found from the first
+line. If it is not a comma, commas in the values are decimal commas.
 """
 
 from __future__ import annotations
@@ -11,23 +11,23 @@ import logging
 from collections.abc import Iterator
 from typing import NamedTuple
 
-from lstmfcn.column_names import some_of
+from lstmfcn.console import pluralize
 from lstmfcn.convert.series import (
+    ConvertRequest,
     LabelName,
     Rereadable,
     Series,
-    Wanted,
     are_numbers,
-    cells_of,
     is_gap,
-    lines_of,
+    read_lines,
+    split_cells,
 )
-from lstmfcn.counts import number
-from lstmfcn.dialect import ONE_MARK
+from lstmfcn.data.columns import abbreviate
+from lstmfcn.data.dialect import ONE_MARK
+from lstmfcn.data.shards import Shard
 from lstmfcn.errors import DataError
-from lstmfcn.shards import Shard
 
-_NAMES = {"\t": "tabs", ";": "semicolons", ",": "commas", None: "blanks"}
+_SEPARATOR_NAMES = {"\t": "tabs", ";": "semicolons", ",": "commas", None: "spaces"}
 
 logger = logging.getLogger(__name__)
 
@@ -36,10 +36,10 @@ class _Form(NamedTuple):
     """How rows are written.
 
     Attributes:
-        separator: of cells; None where any blanks are.
+        separator: the separator of cells; None for any spaces.
         has_commas: whether decimal marks are commas.
-        label: where a row's class stands.
-        n_channels: those that follow each other in a row.
+        label: where the class of a row is.
+        n_channels: the number of channels in a row, one after the other.
     """
 
     separator: str | None
@@ -47,60 +47,61 @@ class _Form(NamedTuple):
     label: LabelName
     n_channels: int
 
-    def cells(self, line: str) -> tuple[str | None, list[str]]:
-        """A line's class, where it has one, and its values."""
-        values = cells_of(line, self.separator)
+    def parse_line(self, line: str) -> tuple[str | None, list[str]]:
+        """Split a line into its class, if it has one, and its values."""
+        values = split_cells(line, self.separator)
         label = None if self.label == "none" else values.pop(0 if self.label == "first" else -1)
         return label, values
 
 
-def separator_of(line: str) -> str | None:
-    """What separates the cells of a line; None where blanks do."""
+def find_separator(line: str) -> str | None:
+    """The separator of the cells of a line; None for spaces."""
     return next((mark for mark in "\t;," if mark in line), None)
 
 
-def read_rows(shard: Shard, wanted: Wanted) -> Rereadable:
-    """The series of a file of rows without a header.
+def read_rows(shard: Shard, request: ConvertRequest) -> Rereadable:
+    """Read the series of a file without a header.
 
     Raises:
         DataError: the first row is a header, or a row cannot be read.
     """
-    numbered = ((row, line) for row, line in enumerate(lines_of(shard), start=1) if line)
+    numbered = ((row, line) for row, line in enumerate(read_lines(shard), start=1) if line)
     row, first = next(numbered, (0, ""))
-    form = _Form(separator_of(first), False, wanted.label or "first", wanted.n_channels or 1)
-    values = form.cells(first)[1] if first else []
+    form = _Form(find_separator(first), False, request.label or "first", request.n_channels or 1)
+    values = form.parse_line(first)[1] if first else []
     form = form._replace(has_commas=form.separator != "," and any("," in value for value in values))
     _refuse_header(first, values, form, shard.path, row)
     marks = " and decimal commas" if form.has_commas else ""
-    logger.info("%s: cells separated by %s%s", shard.name, _NAMES[form.separator], marks)
-    return Rereadable(lambda: _series(shard, form))
+    logger.info("%s: cells separated by %s%s", shard.name, _SEPARATOR_NAMES[form.separator], marks)
+    return Rereadable(lambda: _iterate(shard, form))
 
 
 def _refuse_header(line: str, values: list[str], form: _Form, file: str, row: int) -> None:
-    """Refuse a first row of names: a table with a header is a shard."""
+    """Refuse a first row of names, because a table with a header is a shard."""
     texts = [value.replace(",", ".") for value in values] if form.has_commas else values
     if not any(is_gap(text) or are_numbers([text]) for text in texts) and values:
         raise DataError(
-            f"a header ({some_of(cells_of(line, form.separator))}) or a row without any number",
-            "lstmfcn train reads a table with a header as it is",
+            f"a header ({abbreviate(split_cells(line, form.separator))}) or a row without any "
+            "number",
+            "lstmfcn train reads a table with a header directly",
             file=file,
             row=row,
         )
 
 
-def _series(shard: Shard, form: _Form) -> Iterator[Series]:
-    for row, line in enumerate(lines_of(shard), start=1):
+def _iterate(shard: Shard, form: _Form) -> Iterator[Series]:
+    for row, line in enumerate(read_lines(shard), start=1):
         if line:
-            label, values = form.cells(line)
+            label, values = form.parse_line(line)
             if form.has_commas:
                 label, values = _with_points(label, values, shard.path, row)
-            yield Series(row, label, _channels(values, form.n_channels, shard.path, row))
+            yield Series(row, label, _split_channels(values, form.n_channels, shard.path, row))
 
 
 def _with_points(
     label: str | None, values: list[str], file: str, row: int
 ) -> tuple[str | None, list[str]]:
-    """The cells with decimal points for decimal commas."""
+    """Replace decimal commas by points; refuse a mixture."""
     points = next((value for value in values if "." in value), None)
     if points:
         raise DataError(
@@ -114,11 +115,11 @@ def _with_points(
     return label, [value.replace(",", ".") for value in values]
 
 
-def _channels(values: list[str], n_channels: int, file: str, row: int) -> list[list[str]]:
+def _split_channels(values: list[str], n_channels: int, file: str, row: int) -> list[list[str]]:
     if len(values) % n_channels:
         raise DataError(
-            number(len(values), "value"),
-            f"--channels {n_channels} needs rows of as many values of each channel",
+            pluralize(len(values), "value"),
+            f"--channels {n_channels} needs the same number of values for each channel",
             file=file,
             row=row,
         )

@@ -1,4 +1,4 @@
-"""Series as a file of another form holds them, and the bounded lines that it is read by."""
+"""The series of a file that is converted, and reading its lines within limits."""
 
 from __future__ import annotations
 
@@ -13,26 +13,26 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from lstmfcn.cells import is_missing
 from lstmfcn.convert.times import Times
-from lstmfcn.dialect import MOST_LINE_CHARACTERS, LongLineError, lines_of_text
+from lstmfcn.data.dialect import MAX_LINE_CHARACTERS, LongLineError, lines_of_text
+from lstmfcn.data.layout import plain_bytes
+from lstmfcn.data.reader import readable
+from lstmfcn.data.shards import Shard
+from lstmfcn.data.table import is_missing
 from lstmfcn.errors import DataError
 from lstmfcn.hyperparameters import MissingName
-from lstmfcn.layout import plain_bytes
-from lstmfcn.reading import readable
-from lstmfcn.shards import Shard
 
 LabelName = Literal["first", "last", "none"]
 
 
-class Wanted(NamedTuple):
-    """What the user says of a file.
+class ConvertRequest(NamedTuple):
+    """The user's options for a conversion.
 
     Attributes:
-        label: where the class of a row stands, or that no labels are wanted; None: as the file's
-            form has it.
-        header: whether a .csv has one: then it is a long table.
-        n_channels: how many follow each other in a row; None where nothing is said.
+        label: where the class is in a row, or none to convert without labels; None for what is
+            usual in the file's format.
+        header: whether a .csv file has a header, and so is a long table.
+        n_channels: the number of channels in a row; None if the user did not say.
         missing: whether values may be missing.
     """
 
@@ -43,14 +43,14 @@ class Wanted(NamedTuple):
 
 
 class Series(NamedTuple):
-    """One series, its values as the file writes them.
+    """One series, with its values as text, as in the file.
 
     Attributes:
-        row: where it stands, counted from 1.
-        label: its class; None where no labels are wanted.
-        channels: the values of each.
-        times: when each of them was measured, of each channel, where the file says so.
-        rows: where each of them stands, in a file of a row a value.
+        row: its row in the file, counted from 1.
+        label: its class; None when converting without labels.
+        channels: the values of each channel.
+        times: the times of the values of each channel, if the file has times.
+        rows: the rows of the values of each channel, in a long table.
     """
 
     row: int
@@ -59,10 +59,14 @@ class Series(NamedTuple):
     times: list[Times] | None = None
     rows: list[npt.NDArray[np.int64]] | None = None
 
+    def fault(self, file: str, found: str, fix: str) -> DataError:
+        """Describe a fault of this series."""
+        return DataError(found, fix, file=file, row=self.row)
+
 
 @dataclass(frozen=True)
 class Rereadable:
-    """The series of a file, read anew each time that they are asked for."""
+    """The series of a file; every iteration reads the file again."""
 
     read: Callable[[], Iterator[Series]]
 
@@ -70,8 +74,8 @@ class Rereadable:
         return self.read()
 
 
-def lines_of(shard: Shard) -> Iterator[str]:
-    """A text file's lines, without blanks around them.
+def read_lines(shard: Shard) -> Iterator[str]:
+    """Read the lines of a text file, without spaces around them.
 
     Raises:
         DataError: the file cannot be read, or a line is longer than a row of a shard may be.
@@ -84,14 +88,14 @@ def lines_of(shard: Shard) -> Iterator[str]:
         try:
             yield from (line.strip("\r\n ") for line in lines_of_text(text))
         except LongLineError as error:
-            limit = f"{MOST_LINE_CHARACTERS >> 20} MiB"
+            limit = f"{MAX_LINE_CHARACTERS >> 20} MiB"
             raise DataError(
-                f"a line of more than {limit}", "write a series a line", file=shard.path
+                f"a line of more than {limit}", "write one series per line", file=shard.path
             ) from error
 
 
-def cells_of(line: str, separator: str | None) -> list[str]:
-    """The cells of a line, without blanks around them; any blanks separate where None."""
+def split_cells(line: str, separator: str | None) -> list[str]:
+    """Split a line into cells, without spaces around them; None splits at any spaces."""
     if separator is None:
         return line.split() or [""]
     if '"' in line:
@@ -100,18 +104,18 @@ def cells_of(line: str, separator: str | None) -> list[str]:
 
 
 def are_numbers(cells: list[str]) -> bool:
-    """Whether training reads all of them as numbers."""
-    return _as_numbers(cells) is not None
+    """Whether training reads all of these cells as numbers."""
+    return _parse_numbers(cells) is not None
 
 
 def is_gap(value: str) -> bool:
-    """Whether a cell stands for a missing value; ``?`` is that of .ts and .arff."""
+    """Whether a cell marks a missing value; ``?`` does so in .ts and .arff files."""
     return value.lower() in ("?", "nan") or is_missing(value)
 
 
 def first_refused(cells: list[str], missing: MissingName) -> int | None:
-    """The first cell that training would not take; it may be empty where values may be missing."""
-    numbers = _as_numbers(cells, missing)
+    """The index of the first cell that training would refuse, or None."""
+    numbers = _parse_numbers(cells, missing)
     if numbers is None:
         return _first_text(cells, missing)
     refused = ~np.isfinite(numbers)
@@ -121,19 +125,19 @@ def first_refused(cells: list[str], missing: MissingName) -> int | None:
 
 
 def _first_text(cells: list[str], missing: MissingName) -> int:
-    """The first cell that is no number, of cells among which there is one."""
+    """The index of the first cell that is not a number, found by bisection."""
     start, stop = 0, len(cells)
     while stop - start > 1:
         middle = (start + stop) // 2
-        if _as_numbers(cells[start:middle], missing) is None:
+        if _parse_numbers(cells[start:middle], missing) is None:
             stop = middle
         else:
             start = middle
     return start
 
 
-def _as_numbers(cells: list[str], missing: MissingName = "refuse") -> np.ndarray | None:
-    """What pyarrow, which reads shards, makes of them; None where one is no number."""
+def _parse_numbers(cells: list[str], missing: MissingName = "refuse") -> np.ndarray | None:
+    """Read cells as pyarrow reads those of shards; None if one is not a number."""
     texts = [cell or None for cell in cells] if missing == "mask" else cells
     with suppress(pa.ArrowInvalid):
         numbers = pa.array(texts, pa.string()).cast(pa.float32())

@@ -1,4 +1,4 @@
-"""Times of values: shards have none, so what they say must be said by the order alone."""
+"""Times of values. Shards have no times, so the values must be equally spaced."""
 
 from __future__ import annotations
 
@@ -9,20 +9,20 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from lstmfcn.column_names import some_of
+from lstmfcn.data.columns import abbreviate
 from lstmfcn.errors import DataError
 
 Times = npt.NDArray[np.float64]
 
 JITTER = 0.01
-"""A step may differ from the others by so much of it: clocks are read with jitter."""
+"""Steps may differ by this fraction, because clocks have jitter."""
 
 
-def times_of(texts: Sequence[str], file: str, row: int | None = None) -> Times:
-    """Times as numbers: numbers, ISO dates (in seconds), or one word before numbers, ``x_1``.
+def parse_times(texts: Sequence[str], file: str, row: int | None = None) -> Times:
+    """Read times as float64: numbers, ISO dates (in seconds), or numbers after a word, ``x_1``.
 
     Raises:
-        DataError: they are none of these.
+        DataError: the texts are none of these.
     """
     if not texts:
         return np.empty(0)
@@ -44,15 +44,16 @@ def times_of(texts: Sequence[str], file: str, row: int | None = None) -> Times:
         seconds = 1e6 if pa.types.is_timestamp(kind) else 1.0
         return np.asarray(times.to_numpy() / seconds, dtype=np.float64)
     raise DataError(
-        f"the times {some_of(texts)}",
-        "write numbers, dates such as 2026-01-31 13:00:00, or one word before numbers (t1, t2)",
+        f"the times {abbreviate(texts)}",
+        "write numbers, dates such as 2026-01-31 13:00:00, or one word followed by numbers (t1, "
+        "t2)",
         file=file,
         row=row,
     )
 
 
-def step_of(times: Times) -> float | None:
-    """The step that all times have; 0 of less than two, None where steps differ or do not rise."""
+def find_step(times: Times) -> float | None:
+    """The step between all times; 0 for fewer than two, None if there is no single step."""
     if not np.isfinite(times).all():
         return None
     steps = np.diff(times)
@@ -63,5 +64,5 @@ def step_of(times: Times) -> float | None:
 
 
 def are_equal(steps: Times | float, step: float) -> bool:
-    """Whether all steps are this one, but for jitter."""
+    """Whether all steps are equal to ``step``, except for jitter."""
     return bool((np.abs(np.asarray(steps) - step) <= JITTER * step).all())

@@ -1,1 +1,27 @@
-"""The only Ray in the package."""
+"""Training, tuning and prediction on Ray; no other folder of the package imports Ray.
+
+In reading order:
+
+What a command calls:
+    train.py: ``lstmfcn train``, up to the start of Ray.
+    tune.py: ``lstmfcn tune``, up to the start of Ray.
+    predict.py: ``lstmfcn predict`` and ``evaluate``: actors that each take a shard at a time.
+    requests.py: what was asked for, checked; CPUs, GPUs and memory.
+    cluster.py: connecting to Ray, and what its machines have.
+    own_ray.py: a private Ray on this machine, if there is no cluster.
+
+What a driver does:
+    train_driver.py: follows a training, draws its curve, stops it.
+    tune_driver.py: follows a sweep, saves its best model.
+    load.py: reads, checks and scales the data set, once, in a task.
+    ray_trainer.py: several workers on Ray Train, started again after a loss.
+    ensemble.py: the members of an ensemble, one task each.
+    tuner.py: trials on Ray Tune, with early stopping.
+    searcher.py: suggests the hyperparameters of each trial.
+    failures.py: one-line errors for what Ray raises; how often to start again.
+
+What a worker runs:
+    worker.py: the training loop on a worker's share of the rows.
+    trial_entry.py: the start of a trial's process, before PyTorch is imported.
+    trial.py: the training loop of a trial, and its reports to Ray Tune.
+"""

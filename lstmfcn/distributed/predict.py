@@ -1,138 +1,208 @@
-"""Predict shards in parallel, and explain them: one CSV for each, under its own name."""
+"""``lstmfcn predict`` and ``evaluate``: read shards in parallel, by actors that hold the model.
+
+Each actor takes one shard at a time; an actor that is lost is started again.
+"""
 
 from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
-from lstmfcn.artifact import Artifact
-from lstmfcn.counts import number
-from lstmfcn.data_arguments import Data
-from lstmfcn.distributed.predictors import own_results, predictors
-from lstmfcn.distributed.runtime import ray_runtime
-from lstmfcn.errors import OutputError, StoppedError
-from lstmfcn.files import local_path, refuse_unwritable
-from lstmfcn.predicted import PredictedShards
-from lstmfcn.prediction import output_names, refuse_kept_twice
-from lstmfcn.reading import refuse_absent, survey
-from lstmfcn.shard_progress import ShardProgress
-from lstmfcn.shards import Shard, finder
+import numpy as np
+import ray
+import torch
+from ray.util import ActorPool
+
+from lstmfcn.console import pluralize
+from lstmfcn.data.listing import Data
+from lstmfcn.data.reader import open_dataset, refuse_absent
+from lstmfcn.data.shards import Shard, finder
+from lstmfcn.distributed.cluster import (
+    TRAINING_ENVIRONMENT,
+    capacity,
+    free_nodes,
+    max_cpus_per_worker,
+    ray_runtime,
+)
+from lstmfcn.distributed.failures import reporting_ray_errors
+from lstmfcn.errors import OutputError, RunInterruptedError
+from lstmfcn.inference.manifest import Manifest
+from lstmfcn.inference.metrics import compute_metrics
+from lstmfcn.inference.predict_shards import (
+    PredictionBatch,
+    ShardProgress,
+    explain_shard,
+    output_names,
+    predict_batches,
+    predict_shard,
+    validate_keep_columns,
+)
+from lstmfcn.inference.predictor import Classifier
+from lstmfcn.model.artifact import Artifact, find_model_folder
+from lstmfcn.model.task import make_task
+from lstmfcn.storage.files import local_path, refuse_existing, refuse_unwritable
+
+EXPLANATIONS = "explanations"
+"""The folder of the explanations, inside that of the predictions."""
+
+_RESTARTS = 3
+"""How often each actor is restarted; a shard may crash it every time."""
+
+_RUN_AGAIN = "run the same command again: files that are finished stay"
+
+_ModelRef = tuple[ray.ObjectRef]
+"""A reference to an `Artifact`, in a tuple: else Ray would resolve it before every call."""
 
 logger = logging.getLogger(__name__)
 
-EXPLANATIONS = "explanations"
-"""The folder, in that of the predictions, of what explains them."""
+
+@dataclass(frozen=True)
+class PredictionResult:
+    """What was predicted.
+
+    Attributes:
+        output: the folder of the prediction files.
+        rows: the number of rows predicted, by this call and by earlier ones into the folder.
+        files: the prediction files, in the order of the shards.
+        explanations: the files with explanations, in the same order; none without ``explain``.
+    """
+
+    output: Path
+    rows: int
+    files: tuple[Path, ...]
+    explanations: tuple[Path, ...] = ()
 
 
-_AGAIN = "run the same command again: files that are finished stay"
+@dataclass(frozen=True)
+class EvaluationResult:
+    """How good a model is on labelled data.
+
+    Attributes:
+        model: the model directory.
+        metrics: task, rows, accuracy, macro_f1, ... (`lstmfcn.inference.metrics`), as
+            ``evaluation.json`` has them.
+    """
+
+    model: Path
+    metrics: dict[str, Any]
+
+
+def predict(
+    data: Data,
+    *,
+    model: str | Path,
+    output: str | Path,
+    keep_columns: Sequence[str] = (),
+    explain: bool = False,
+    overwrite: bool = False,
+) -> PredictionResult:
+    """Write one prediction file per shard, with the same name and the rows in the shard's order.
+
+    Files stay that an earlier run has finished with the same model and the same shards.
+
+    Args:
+        data: shards: a file, folder, glob or URI, or several. Only the value columns are read.
+        model: a model directory, or the folder of a run.
+        output: a folder outside the data; each file in it appears whole or not at all.
+        keep_columns: other columns of the shards, to copy to the front of the prediction files. The
+            model's label columns are renamed, as from ``y`` to ``y_true``.
+        explain: also write an explanation of each prediction (`explain_shard`), to files of the
+            same names in the output's folder ``explanations``.
+        overwrite: replace files of the same names that another model predicted, or that keep
+            other columns, or that are no predictions.
+
+    Returns:
+        The files, and the number of their rows.
+
+    Raises:
+        UserError: model, shards or output cannot be used.
+    """
+    folder = local_path(output).absolute()
+    artifact = Artifact.load(model)
+    validate_keep_columns(artifact.schema, keep_columns, explain)
+    dataset = open_dataset(data, schema=artifact.schema, labels=False)
+    for shard, header in zip(dataset.shards, dataset.headers, strict=True):
+        refuse_absent(keep_columns, header, shard)
+    files = _list_files(dataset.shards, folder, explain)
+    refuse_unwritable(files[0].path)
+    _refuse_data_places(data, files)
+    manifest = Manifest(folder, artifact.sha256, keep_columns)
+    n_rows, n_finished, unfinished = 0, 0, []
+    for file in files:
+        rows = manifest.rows(file.shard, file.path)
+        if rows is None:
+            unfinished.append(file)
+        elif not file.explains:
+            n_rows, n_finished = n_rows + rows, n_finished + 1
+    if n_rows:
+        logger.info(
+            "%s of %s were predicted by an earlier run",
+            pluralize(n_rows, "row"),
+            pluralize(n_finished, "shard"),
+        )
+    if not overwrite:
+        for file in unfinished:
+            if not manifest.may_replace(file.path):
+                refuse_existing(file.path)
+    if unfinished:
+        n_rows += _write_files(artifact, unfinished, keep_columns, manifest)
+    return PredictionResult(
+        folder,
+        n_rows,
+        files=tuple(file.path for file in files if not file.explains),
+        explanations=tuple(file.path for file in files if file.explains),
+    )
+
+
+def evaluate(data: Data, *, model: str | Path) -> EvaluationResult:
+    """Compare a model's predictions with the labels of shards.
+
+    Args:
+        data: labelled shards: a file, folder, glob or URI, or several of them.
+        model: a model directory, or the folder of a run.
+
+    Returns:
+        The metrics, as a dict of plain numbers.
+
+    Raises:
+        UserError: model or shards cannot be used.
+    """
+    directory = find_model_folder(model)
+    artifact = Artifact.load(directory)
+    shards = open_dataset(data, schema=artifact.schema).shards
+    with ray_runtime(), predictors(artifact, len(shards)) as (pool, model_ref):
+        batches: list[PredictionBatch] = []
+        with ShardProgress("evaluating", len(shards)) as progress:
+            results = pool.map(lambda actor, shard: actor.collect.remote(model_ref, shard), shards)
+            for shard_batches in unwrap_results(results, shards, "run it again"):
+                batches += shard_batches
+                progress.ended(sum(len(batch.probabilities) for batch in shard_batches))
+    probabilities = np.concatenate([batch.probabilities for batch in batches])
+    labels = np.concatenate([batch.labels for batch in batches])
+    predicted = make_task(artifact.schema, decision=artifact.decision).predict_labels(probabilities)
+    metrics = compute_metrics(artifact.schema, labels, probabilities, predicted)
+    return EvaluationResult(directory.absolute(), metrics)
 
 
 class _File(NamedTuple):
-    """What is to be made of a shard: predictions, or what explains them."""
+    """A file to write for a shard: its predictions, or explanations of them."""
 
     shard: Shard
     path: Path
     explains: bool
 
 
-def predict(
-    model: str,
-    input: Data,  # noqa: A002 - the flag's name
-    output: str,
-    keep_columns: Sequence[str] = (),
-    explain: bool = False,
-) -> int:
-    """Write one prediction file for each input shard, under its own name, rows in input order.
-
-    Files that an earlier run has finished, with the same model and of the same shards, stay.
-
-    Args:
-        model: a model directory.
-        input: shards: a file, folder, glob or URI, or several. Only the value columns are read.
-        output: a folder, not one that is searched for input; each file in it appears whole or not
-            at all.
-        keep_columns: other columns of the shards, to stand first in the prediction files; of the
-            model's label columns as ``y_true`` for ``y``.
-        explain: also write what explains each prediction (`lstmfcn.prediction.explain_shard`),
-            into files of the same names in the folder ``explanations`` of the output.
-
-    Returns:
-        Rows predicted, by this run and by earlier ones.
+def _list_files(shards: list[Shard], folder: Path, explain: bool) -> list[_File]:
+    """The files to write for the shards.
 
     Raises:
-        UserError: model, shards or output do not allow it.
+        OutputError: two shards would be written to one file.
     """
-    folder = local_path(output).absolute()
-    artifact = Artifact.load(model)
-    refuse_kept_twice(artifact.schema, keep_columns, explain)
-    found = survey(input, schema=artifact.schema, labels=False)
-    for shard, header in zip(found.shards, found.headers, strict=True):
-        refuse_absent(keep_columns, header, shard)
-    files = _files(found.shards, folder, explain)
-    refuse_unwritable(files[0].path)
-    _refuse_input(input, files)
-    done = PredictedShards(folder, artifact.sha256, keep_columns)
-    rows, n_known, left = 0, 0, []
-    for file in files:
-        known = done.rows(file.shard, file.path)
-        if known is None:
-            left.append(file)
-        elif not file.explains:
-            rows, n_known = rows + known, n_known + 1
-    if rows:
-        known_rows, known_shards = number(rows, "row"), number(n_known, "shard")
-        logger.info("%s of %s were predicted before", known_rows, known_shards)
-    return rows + _predict(artifact, left, keep_columns, done) if left else rows
-
-
-def _predict(
-    artifact: Artifact,
-    left: list[_File],
-    keep_columns: Sequence[str],
-    done: PredictedShards,
-) -> int:
-    """Make these files; returns the rows predicted."""
-    rows, ended = {True: 0, False: 0}, 0
-    try:
-        with ray_runtime(), predictors(artifact, len(left)) as (pool, model):
-
-            def write(actor: Any, file: _File) -> Any:
-                method = actor.explain if file.explains else actor.write
-                return method.remote(model, file.shard, file.path, keep_columns)
-
-            started = time.perf_counter()
-            explains = sum(file.explains for file in left)
-            with ShardProgress("predicting", len(left) - explains, explains) as progress:
-                found = own_results(pool.map(write, left), [file.shard for file in left], _AGAIN)
-                for (shard, path, is_explained), n_rows in zip(left, found, strict=True):
-                    done.add(shard, path, n_rows)
-                    ended += 1
-                    logger.info("%s: %s to %s", shard.name, number(n_rows, "row"), path)
-                    progress.ended(n_rows)
-                    rows[is_explained] += n_rows
-    except KeyboardInterrupt as stop:
-        raise StoppedError(
-            f"stopped after {ended} of {number(len(left), 'file')}, which stay", goes_on=True
-        ) from stop
-    seconds = time.perf_counter() - started
-    for is_explained, did in ((False, "predicted"), (True, "explained")):
-        if n_files := sum(file.explains == is_explained for file in left):
-            logger.info(
-                "%s %s of %s in %.1f s, %s rows/s",
-                did,
-                number(rows[is_explained], "row"),
-                number(n_files, "shard"),
-                seconds,
-                f"{rows[is_explained] / seconds:,.0f}",
-            )
-    return rows[False]
-
-
-def _files(shards: list[Shard], folder: Path, explain: bool) -> list[_File]:
-    """What is to be made of the shards; never two to one file."""
     names = output_names(shards)
     files = [_File(s, folder / name, False) for s, name in zip(shards, names, strict=True)]
     if explain:
@@ -140,26 +210,164 @@ def _files(shards: list[Shard], folder: Path, explain: bool) -> list[_File]:
             _File(file.shard, folder / EXPLANATIONS / name, True)
             for file, name in zip(files, names, strict=True)
         ]
-    made_of: dict[Path, Shard] = {}
+    shard_of: dict[Path, Shard] = {}
     for file in files:
-        other = made_of.setdefault(file.path, file.shard)
+        other = shard_of.setdefault(file.path, file.shard)
         if other is not file.shard:
             raise OutputError(
-                f"{file.path}: {other.path} and {file.shard.path} would both be written there; "
-                "predict them into two folders"
+                f"{file.path}: the predictions of {other.path} and {file.shard.path} would both "
+                "be written there; predict them into two folders"
             )
     return files
 
 
-def _refuse_input(input: Data, files: list[_File]) -> None:  # noqa: A002 - the flag's name
-    """Refuse to write onto a shard, or where the next run would look for one."""
+def _refuse_data_places(data: Data, files: list[_File]) -> None:
+    """Refuse to write onto a shard, or where the next run would look for shards.
+
+    Raises:
+        OutputError: names the file.
+    """
     shards = {Path(file.shard.path).resolve() for file in files}
-    finds = finder(input)
+    find_argument = finder(data)
     for file in files:
         if file.path.resolve() in shards:
             raise OutputError(f"{file.path}: is an input shard; name another --output")
-        if argument := finds(file.path):
+        if argument := find_argument(file.path):
             raise OutputError(
-                f"{file.path}: lies in the input {argument}, and would be read as a shard by the "
-                "next run; name another --output"
+                f"{file.path}: lies in the input {argument}, and the next run would read it as a "
+                "shard; name another --output"
             )
+
+
+def _write_files(
+    artifact: Artifact, files: list[_File], keep_columns: Sequence[str], manifest: Manifest
+) -> int:
+    """Write these files, and record each in the manifest; returns the rows predicted."""
+    rows, n_written = {True: 0, False: 0}, 0
+    shards = [file.shard for file in files]
+    n_explanations = sum(file.explains for file in files)
+    try:
+        with ray_runtime(), predictors(artifact, len(files)) as (pool, model_ref):
+
+            def write(actor: Any, file: _File) -> Any:
+                method = actor.explain if file.explains else actor.write
+                return method.remote(model_ref, file.shard, file.path, keep_columns)
+
+            manifest.begin()
+            started = time.perf_counter()
+            with ShardProgress(
+                "predicting", len(files) - n_explanations, n_explanations
+            ) as progress:
+                results = unwrap_results(pool.map(write, files), shards, _RUN_AGAIN)
+                for (shard, path, explains), n_rows in zip(files, results, strict=True):
+                    manifest.add(shard, path, n_rows)
+                    n_written += 1
+                    logger.info("%s: %s to %s", shard.name, pluralize(n_rows, "row"), path)
+                    progress.ended(n_rows)
+                    rows[explains] += n_rows
+    except KeyboardInterrupt as stop:
+        raise RunInterruptedError(
+            f"stopped after {n_written} of {pluralize(len(files), 'file')}; finished files stay",
+            resumable=True,
+        ) from stop
+    seconds = time.perf_counter() - started
+    for explains, verb in ((False, "predicted"), (True, "explained")):
+        if n_shards := sum(file.explains == explains for file in files):
+            logger.info(
+                "%s %s of %s in %.1f s, %s rows/s",
+                verb,
+                pluralize(rows[explains], "row"),
+                pluralize(n_shards, "shard"),
+                seconds,
+                f"{rows[explains] / seconds:,.0f}",
+            )
+    return rows[False]
+
+
+@contextmanager
+def predictors(artifact: Artifact, n_shards: int) -> Iterator[tuple[ActorPool, _ModelRef]]:
+    """Start as many actors as shards and free CPUs allow, which share these CPUs.
+
+    Yields:
+        The actors, and the reference to the model that each of their methods takes first.
+    """
+    machines = free_nodes()
+    n_actors = min(n_shards, capacity(machines, cpus=1))
+    if not n_actors:
+        logger.info("all CPUs of the cluster are busy; waiting for a free one")
+        n_actors = 1
+    threads = max_cpus_per_worker(machines, n_actors)
+    model_ref: _ModelRef = (ray.put(artifact),)
+    actor_class = ray.remote(
+        num_cpus=threads,
+        max_restarts=_RESTARTS,
+        max_task_retries=_RESTARTS,  # safe: a shard's file appears whole or not at all
+        runtime_env={"env_vars": TRAINING_ENVIRONMENT},
+    )(Predictor)
+    actors = [actor_class.remote(threads) for _ in range(n_actors)]
+    try:
+        # rows per second are counted from here
+        ray.wait([actor.load.remote(model_ref) for actor in actors])
+        yield ActorPool(actors), model_ref
+    finally:
+        for actor in actors:
+            ray.kill(actor)
+
+
+class Predictor:
+    """A model in a process of its own, which loads it again after Ray restarts the process.
+
+    The model is not an argument of the constructor, because Ray would print a warning at each
+    start.
+
+    Args:
+        threads: CPU threads to compute with.
+    """
+
+    def __init__(self, threads: int) -> None:
+        torch.set_num_threads(threads)
+        self._classifier: Classifier | None = None
+
+    def load(self, model_ref: _ModelRef) -> None:
+        """Load the model, if it is not loaded yet."""
+        if self._classifier is None:
+            self._classifier = Classifier(ray.get(model_ref[0]))
+
+    def write(
+        self, model_ref: _ModelRef, shard: Shard, output: Path, keep_columns: Sequence[str]
+    ) -> int:
+        """Write one shard's predictions; returns the number of rows."""
+        return predict_shard(self._loaded(model_ref), shard, output, keep_columns)
+
+    def explain(
+        self, model_ref: _ModelRef, shard: Shard, output: Path, keep_columns: Sequence[str]
+    ) -> int:
+        """Write the explanations of one shard's predictions; returns the number of rows."""
+        return explain_shard(self._loaded(model_ref), shard, output, keep_columns)
+
+    def collect(self, model_ref: _ModelRef, shard: Shard) -> list[PredictionBatch]:
+        """Return one shard's probabilities and labels."""
+        return list(predict_batches(self._loaded(model_ref), shard, labels=True))
+
+    def _loaded(self, model_ref: _ModelRef) -> Classifier:
+        self.load(model_ref)
+        return cast(Classifier, self._classifier)
+
+
+def unwrap_results(results: Iterator[Any], shards: Sequence[Shard], advice: str) -> Iterator[Any]:
+    """The results for these shards, with errors raised as the actor raised them.
+
+    Args:
+        results: one for each shard, in order.
+        shards: named in the message if the actor is lost again and again.
+        advice: what the user can do then.
+
+    Raises:
+        LstmfcnError: an actor raised it.
+        ResourceError: an actor was lost after all its restarts.
+    """
+    for shard in shards:
+        process = f"{shard.name}: after {_RESTARTS} restarts, the process that predicts it"
+        with reporting_ray_errors(process, advice):
+            result = next(results)
+        yield result

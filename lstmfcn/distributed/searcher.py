@@ -1,4 +1,4 @@
-"""Suggests the hyperparameters of each trial to Ray Tune, and keeps the record of the sweep."""
+"""Suggest the hyperparameters of each trial to Ray Tune, and keep the log of the sweep."""
 
 from __future__ import annotations
 
@@ -10,31 +10,37 @@ import optuna
 from ray.tune.search import Searcher
 from ray.tune.search.optuna import OptunaSearch
 
-from lstmfcn.distributed.trial_plan import BEST, HYPERPARAMETERS, NUMBER
+from lstmfcn.distributed.trial import BEST, HYPERPARAMETERS, NUMBER
 from lstmfcn.errors import OutputError
-from lstmfcn.search_space import SearchSpace
-from lstmfcn.sweep import Began, Objective, Status, SweepLog, Trial
-from lstmfcn.sweep_progress import SweepProgress
-from lstmfcn.sweep_record import SearcherName
+from lstmfcn.tuning.progress import SweepProgress
+from lstmfcn.tuning.search_space import SearchSpace
+from lstmfcn.tuning.sweep import (
+    Objective,
+    SearcherName,
+    Status,
+    SweepLog,
+    TrialResult,
+    TrialStarted,
+)
 
 
-class RecordingSearcher(Searcher):
-    """Optuna's sampler, brought to where the record ends, and a line in the record for each event.
+class ResumableSearcher(Searcher):
+    """Optuna's sampler, which continues where the sweep's log ends and adds to that log.
 
-    A trial that began and did not end is the first to be suggested again.
+    A trial that started and did not end is suggested again first.
 
     Args:
         name: ``optuna`` samples by TPE (Bergstra et al. 2011), ``random`` independently.
         space: what is searched.
-        defaults: what the first trial has of the searched hyperparameters, instead of what would
-            be suggested; None where it has nothing else than the others.
-        objective: what is to be reached.
+        defaults: the searched hyperparameters of the first trial; None if that trial, too, has
+            what the sampler suggests.
+        objective: the metric to optimise.
         seed: of the sampler.
-        log: of the sweep so far.
-        progress: is told of each trial that begins and ends.
+        log: the sweep so far.
+        progress: shows each trial that starts and ends.
 
     Raises:
-        OutputError: the record is that of another sweep.
+        OutputError: the log is that of another sweep.
     """
 
     def __init__(
@@ -52,7 +58,7 @@ class RecordingSearcher(Searcher):
         samplers = {"optuna": optuna.samplers.TPESampler, "random": optuna.samplers.RandomSampler}
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
-            self._inner = OptunaSearch(
+            self._sampler = OptunaSearch(
                 space.distributions(),
                 metric=objective.metric,
                 mode=objective.mode,
@@ -60,70 +66,85 @@ class RecordingSearcher(Searcher):
             )
         self._space, self._defaults = space, defaults
         self._objective, self._log, self._progress = objective, log, progress
-        self._running: dict[str, Began] = {}
-        self._interrupted = self._replay()
+        self._running: dict[str, TrialStarted] = {}
+        self._interrupted = self._replay_log()
 
-    def _replay(self) -> list[Began]:
-        """Ask and tell all that was asked and told before; returns what was never told."""
-        asked: dict[int, Began] = {}
+    def _replay_log(self) -> list[TrialStarted]:
+        """Repeat to the sampler all that it was asked for and given before.
+
+        Returns:
+            The trials that started and did not end.
+
+        Raises:
+            OutputError: the sampler now suggests something else.
+        """
+        unfinished: dict[int, TrialStarted] = {}
         for event in self._log.events:
-            if isinstance(event, Trial):
-                asked.pop(event.number, None)
-                self._tell(event)
-            elif self._suggested(event.number) == event.hyperparameters:
-                asked[event.number] = event
+            if isinstance(event, TrialResult):
+                unfinished.pop(event.number, None)
+                self._give_to_sampler(event)
+            elif self._suggest(event.number) == event.hyperparameters:
+                unfinished[event.number] = event
             else:
                 raise OutputError(
-                    "the sweep to resume searched something else; give it the same space, "
-                    "searcher and seed, or name another --output"
+                    "the sweep to resume has another search; give the same space, searcher and "
+                    "seed, or name another --output"
                 )
-        return list(asked.values())
+        return list(unfinished.values())
 
-    def _suggested(self, number: int) -> dict[str, Any]:
+    def _suggest(self, number: int) -> dict[str, Any]:
         if self._has_defaults(number):
             return dict(self._defaults or {})
-        return cast(dict[str, Any], self._inner.suggest(str(number)))
+        return cast(dict[str, Any], self._sampler.suggest(str(number)))
 
     def _has_defaults(self, number: int) -> bool:
         return number == 1 and self._defaults is not None
 
-    def _tell(self, trial: Trial) -> None:
+    def _give_to_sampler(self, trial: TrialResult) -> None:
+        """Let the sampler learn from a trial that has ended."""
         if self._has_defaults(trial.number):
-            if trial.counts and self._space.holds(trial.hyperparameters):
-                self._inner.add_evaluated_point(trial.hyperparameters, trial.objective)
+            if trial.eligible and self._space.holds(trial.hyperparameters):
+                self._sampler.add_evaluated_point(trial.hyperparameters, trial.objective)
             return
-        result = {self.metric: trial.objective} if trial.counts else None
-        self._inner.on_trial_complete(str(trial.number), result, error=not trial.counts)
+        result = {self.metric: trial.objective} if trial.eligible else None
+        self._sampler.on_trial_complete(str(trial.number), result, error=not trial.eligible)
 
     def suggest(self, trial_id: str) -> dict[str, Any]:
-        """The next trial's configuration."""
+        """The configuration of the next trial."""
         if self._interrupted:
-            began = self._interrupted.pop(0)
+            started = self._interrupted.pop(0)
         else:
             number = self._log.began + 1
-            began = Began(number, self._suggested(number))
-            self._log.add(began)
-        self._running[trial_id] = began
+            started = TrialStarted(number, self._suggest(number))
+            self._log.add(started)
+        self._running[trial_id] = started
         self._progress.began()
-        return {NUMBER: began.number, HYPERPARAMETERS: began.hyperparameters}
+        return {NUMBER: started.number, HYPERPARAMETERS: started.hyperparameters}
 
     def on_trial_complete(
         self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False
     ) -> None:
-        """Nothing: `end` knows more."""
+        """Do nothing: `end` is called too, and knows more."""
 
     def running(self, trial_id: str) -> int | None:
-        """The number of a trial that has begun, and not ended."""
-        began = self._running.get(trial_id)
-        return began.number if began else None
+        """The number of a trial that is running; None if it has ended."""
+        started = self._running.get(trial_id)
+        return started.number if started else None
 
     def end(self, trial_id: str, status: Status, result: dict[str, Any], reason: str) -> None:
-        """A trial has ended; the sampler learns of it, and the record."""
-        began = self._running.pop(trial_id)
+        """Log how a trial ended, and let the sampler learn from it.
+
+        Args:
+            trial_id: Ray Tune's name of the trial.
+            status: how it ended.
+            result: its last report.
+            reason: why it failed; empty if it did not.
+        """
+        started = self._running.pop(trial_id)
         best = dict(result.get(BEST, ()))
-        trial = Trial(
-            number=began.number,
-            hyperparameters=began.hyperparameters,
+        trial = TrialResult(
+            number=started.number,
+            hyperparameters=started.hyperparameters,
             status=status,
             objective=best.get(self._objective.metric),
             metrics=best,
@@ -131,16 +152,16 @@ class RecordingSearcher(Searcher):
             seconds=result.get("seconds", 0.0),
             reason=reason,
         )
-        self._tell(trial)
+        self._give_to_sampler(trial)
         self._log.add(trial)
         self._progress.ended(trial)
 
     def __getstate__(self) -> dict[str, Any]:
-        """Nothing: Ray Tune pickles what it is given, and the record has all."""
+        """Nothing to pickle, as Ray Tune does: the log has all."""
         return {}
 
     def save(self, checkpoint_path: str) -> None:
-        """Nothing: the record has all."""
+        """Do nothing: the log has all."""
 
     def restore(self, checkpoint_path: str) -> None:
-        """Nothing: the record has all."""
+        """Do nothing: the log has all."""

@@ -1,4 +1,4 @@
-"""Train one model on Ray: check all that needs no Ray, start Ray, and run."""
+"""``lstmfcn train``: check all that needs no Ray, start Ray, and train one model."""
 
 from __future__ import annotations
 
@@ -6,142 +6,162 @@ import logging
 import time
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from lstmfcn.counts import number
-from lstmfcn.data_arguments import Data
-from lstmfcn.distributed.inputs import Asked, Inputs, read_inputs
-from lstmfcn.distributed.own_ray import refuse_more_than_this_machine
-from lstmfcn.distributed.runtime import ray_runtime
+from lstmfcn.console import pluralize
+from lstmfcn.data.listing import Data
+from lstmfcn.distributed.cluster import ray_runtime
+from lstmfcn.distributed.requests import Resources, TrainRequest, read_inputs
 from lstmfcn.errors import OutputError
-from lstmfcn.files import local_path
 from lstmfcn.hyperparameters import Hyperparameters
-from lstmfcn.records import TrackerName
-from lstmfcn.run_folder import MODEL, RunRecord, run_folder, run_position
-from lstmfcn.sweep_record import SweepRecord
-from lstmfcn.tracking import members_tracked, tracking
+from lstmfcn.storage.files import local_path
+from lstmfcn.tracking.follow import tracked_members, tracking
+from lstmfcn.training.metrics_log import EpochMetrics, mean_metrics, read_metrics
+from lstmfcn.training.run_directory import (
+    METRICS,
+    MODEL,
+    RUN_FILES,
+    RunConfig,
+    TrackerName,
+    find_run_position,
+    hold_run_folder,
+    list_member_folders,
+)
+from lstmfcn.tuning.sweep import SWEEP_FILES, SweepConfig
 
 if TYPE_CHECKING:
-    from lstmfcn.metrics_file import EpochMetrics
+    import pandas as pd
 
 logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
-class Resources:
-    """What of the cluster a training may take; None is what `lstmfcn.distributed.run` settles.
+class TrainingResult:
+    """What a training wrote.
 
     Attributes:
-        num_workers: workers that share every batch.
-        min_workers: the fewest that training goes on with where machines are lost.
-        cpus_per_worker: CPUs, and so threads, of each.
-        use_gpu: whether each has a GPU.
-        memory_gb: the most that all rows may take in memory.
+        output: the folder of the run.
+        model: the model directory in it, with the weights of the best epoch.
+        best: the best epoch's metrics: ``epoch``, ``train_loss``, ``valid_accuracy``, ...
+        history: the metrics of each epoch, in order; for an ensemble, the means over its members.
     """
 
-    num_workers: int = 1
-    min_workers: int | None = None
-    cpus_per_worker: int | None = None
-    use_gpu: bool | None = None
-    memory_gb: float | None = None
+    output: Path
+    model: Path
+    best: EpochMetrics
+    history: Sequence[EpochMetrics] = field(repr=False)
 
-    def refuse_more_than_this_machine(self) -> None:
-        """Refuse what cannot be had, where there is no cluster.
+    @cached_property
+    def metrics(self) -> pd.DataFrame:
+        """The history as a table: one row per epoch, with the columns of ``metrics.jsonl``."""
+        import pandas as pd
 
-        Raises:
-            ResourceError: names the flags.
-        """
-        refuse_more_than_this_machine(self.num_workers, self.cpus_per_worker, self.use_gpu)
-
-
-@dataclass(frozen=True)
-class Request:
-    """A training that may begin: its headers were read and agree, its output folder may be used."""
-
-    inputs: Inputs
-    folder: Path
-    resources: Resources
-    checkpoint_every_s: float
-    began: float
+        return pd.DataFrame(self.history)
 
 
 def train(
-    train: Data | None,
-    output: str,
+    data: Data | None,
+    output: str | Path,
     *,
     validation: Data | None = None,
-    model: str | None = None,
+    model: str | Path | None = None,
     hyperparameters: Hyperparameters = Hyperparameters(),
     resources: Resources = Resources(),
     checkpoint_every_s: float = 30.0,
     resume: bool = False,
     track: Sequence[TrackerName] | None = None,
-) -> EpochMetrics:
-    """Train on shards and write what `lstmfcn.run_folder` lists.
+    overwrite: bool = False,
+) -> TrainingResult:
+    """Train a model on shards, and write the files that `lstmfcn.training.run_directory` lists.
 
     Args:
-        train: training shards: a file, folder, glob or URI, or several; None with ``resume``.
-        output: a folder that holds no run yet, on storage that all machines share.
-        validation: validation shards; decides which epoch is kept, where given.
+        data: training shards: a file, folder, glob or URI, or several; None with ``resume``.
+        output: a folder without a run, on storage that all machines share.
+        validation: validation shards; they decide which epoch is the best one.
         model: a model directory to continue from.
-        hyperparameters: of the net and the training; see `Hyperparameters`.
-        resources: what of the cluster to take.
+        hyperparameters: of the network and the training; see `Hyperparameters`.
+        resources: CPUs, GPUs and memory to use.
         checkpoint_every_s: seconds between checkpoints.
-        resume: go on with the run that the output folder holds.
-        track: what to track it by; None for what the run to resume has, or nothing.
+        resume: resume the run in the output folder.
+        track: the trackers to log to; None for those of the run to resume, or none.
+        overwrite: replace the run or the sweep in the output folder.
 
     Returns:
-        The kept epoch's metrics.
+        The model directory, the metrics of all epochs, and those of the best epoch.
 
     Raises:
-        UserError: data, output, model or cluster do not allow it; a run that was not begun leaves
-            nothing behind, one that was can be resumed.
+        UserError: data, output, model or cluster cannot be used. A run that had not started leaves
+            nothing behind, one that had can be resumed.
         TrainingError: the loss became infinite or nan.
     """
-    began = time.time()
+    started = time.time()
     folder = local_path(output).absolute()
-    asked = Asked(train, validation, model, hyperparameters, track)
-    known = record = RunRecord.load(folder) if resume else None
-    if record and SweepRecord.load(folder):
-        raise OutputError(f"{folder}: holds a sweep, not a training; name another --output")
-    if record is None:
-        record = asked.begin(folder, resume)
+    request = TrainRequest(data, validation, model, hyperparameters, track)
+    earlier_run = RunConfig.load(folder) if resume else None
+    if earlier_run is None:
+        config = request.new_run(folder, resume, overwrite)
     else:
-        resumed = record.resumed_with(hyperparameters)
-        record = asked.found_at(record).model_copy(update={"hyperparameters": resumed})
-        if done := _done_already(folder, record):
-            if record.track:
-                with run_folder(folder), _tracking(folder, record, resumed=True):
-                    pass  # sends what could not be sent before
-            return done
+        config = _resumed_run(request, earlier_run, folder)
+        if metrics := _finished_metrics(folder, config):
+            _send_to_trackers(folder, config)
+            return _result(folder, config, metrics)
     resources.refuse_more_than_this_machine()
-    request = Request(read_inputs(record), folder, resources, checkpoint_every_s, began)
+    inputs = read_inputs(config, folder)
     with (
-        run_folder(folder),
-        _tracking(folder, request.inputs.record, resumed=known is not None),
-        ray_runtime(meanwhile="lstmfcn.distributed.run") as ray_stays,
+        hold_run_folder(folder, (*RUN_FILES, *SWEEP_FILES) if overwrite else ()),
+        _tracking(folder, inputs.config, resumed=earlier_run is not None),
+        ray_runtime(meanwhile="lstmfcn.distributed.train_driver") as ray_stays,
     ):
-        from lstmfcn.distributed.run import run  # imports PyTorch, while Ray started
+        from lstmfcn.distributed.train_driver import run_training  # imports PyTorch
 
-        return run(request, ray_stays)
-
-
-def _tracking(folder: Path, record: RunRecord, *, resumed: bool) -> AbstractContextManager[None]:
-    runs = members_tracked(record.hyperparameters)
-    return tracking(record.track, folder, lambda: runs, resumed=resumed)
+        best = run_training(inputs, resources, checkpoint_every_s, started, ray_stays)
+    return _result(folder, inputs.config, best)
 
 
-def _done_already(folder: Path, record: RunRecord) -> EpochMetrics | None:
-    """The metrics of a run that has nothing left to do; else tell where it goes on."""
-    epochs, members = record.hyperparameters.epochs, record.hyperparameters.members
-    position = run_position(folder, members, logger.info)
+def _result(folder: Path, config: RunConfig, best: EpochMetrics) -> TrainingResult:
+    paths = [each / METRICS for each in list_member_folders(folder, config.hyperparameters.members)]
+    history = mean_metrics([read_metrics(path) for path in paths if path.exists()])
+    return TrainingResult(folder, folder / MODEL, best, history)
+
+
+def _resumed_run(request: TrainRequest, earlier_run: RunConfig, folder: Path) -> RunConfig:
+    """The configuration of the run to resume, with what may change.
+
+    Raises:
+        OutputError: the folder holds a sweep.
+        HyperparameterError: a hyperparameter is not that of the run.
+    """
+    if SweepConfig.load(folder):
+        raise OutputError(f"{folder}: holds a sweep, not a training; name another --output")
+    hyperparameters = earlier_run.apply_resume_changes(request.hyperparameters)
+    config = request.resumed_run(earlier_run)
+    return config.model_copy(update={"hyperparameters": hyperparameters})
+
+
+def _finished_metrics(folder: Path, config: RunConfig) -> EpochMetrics | None:
+    """The best epoch's metrics if all epochs are done; None if some are left to train."""
+    epochs, members = config.hyperparameters.epochs, config.hyperparameters.members
+    position = find_run_position(folder, members, logger.info)
     if position.epoch >= epochs and (folder / MODEL).exists():
-        from lstmfcn.artifact import Artifact
+        from lstmfcn.model.artifact import Artifact
 
-        done = "the epoch was" if epochs == 1 else f"all {epochs:,} epochs were"
-        logger.info("%s: %s done already", folder, done)
+        done = "the epoch is" if epochs == 1 else f"all {epochs:,} epochs are"
+        logger.info("%s: %s already done", folder, done)
         return Artifact.load(folder / MODEL).metrics
-    logger.info("%s: going on after %s of %s", folder, position, number(epochs, "epoch"))
+    logger.info("%s: resuming after %s of %s", folder, position, pluralize(epochs, "epoch"))
     return None
+
+
+def _send_to_trackers(folder: Path, config: RunConfig) -> None:
+    """Send what the trackers of a finished run could not be sent while it ran."""
+    if config.track:
+        with hold_run_folder(folder), _tracking(folder, config, resumed=True):
+            logger.debug("%s: sending metrics to %s", folder, ", ".join(config.track))
+
+
+def _tracking(folder: Path, config: RunConfig, *, resumed: bool) -> AbstractContextManager[None]:
+    runs = tracked_members(config.hyperparameters)
+    return tracking(config.track, folder, lambda: runs, resumed=resumed)

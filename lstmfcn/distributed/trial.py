@@ -1,130 +1,252 @@
-"""What one trial of a sweep runs: the training loop, on rows that all trials share."""
+"""What one trial of a sweep runs: the training loop, and reports of its epochs to Ray Tune.
+
+A trial on CPUs trains in its own process, on rows that all trials share. A trial with a GPU or
+several workers starts them as ``lstmfcn train`` does, and follows their checkpoints.
+"""
 
 from __future__ import annotations
 
 import os
 import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import ray
 import torch
 from ray import tune
 
-from lstmfcn.batches import EvaluationBatches
-from lstmfcn.distributed.prepare import Prepared, PreparedRefs
-from lstmfcn.distributed.training_run import (
-    TrainedOn,
-    TrainingRun,
-    artifact_of,
+from lstmfcn.distributed.load import DatasetInfo, DatasetRefs
+from lstmfcn.distributed.requests import WorkerResources
+from lstmfcn.distributed.worker import (
+    Hardware,
+    WorkerJob,
+    build_artifact,
     refusing_memory_errors,
 )
-from lstmfcn.distributed.trial_plan import (
-    FAILURE,
-    FINISHED,
-    HYPERPARAMETERS,
-    NUMBER,
-    TrialPlan,
-    report_of,
-)
 from lstmfcn.errors import LstmfcnError
-from lstmfcn.metrics_file import EpochMetrics, MetricsWriter
-from lstmfcn.rows import Rows
-from lstmfcn.run_folder import METRICS, MODEL, STOP
-from lstmfcn.sweep import trial_folder
-from lstmfcn.training import fit
-from lstmfcn.training_start import start_of
-from lstmfcn.training_state import Training
+from lstmfcn.hyperparameters import Hyperparameters
+from lstmfcn.model.artifact import Artifact
+from lstmfcn.signals import in_thread
+from lstmfcn.storage.scratch import scratch_folder
+from lstmfcn.training.batches import EvaluationLoader
+from lstmfcn.training.checkpoints import Checkpoints
+from lstmfcn.training.loop import fit
+from lstmfcn.training.metrics_log import EpochMetrics, MetricsWriter, read_metrics
+from lstmfcn.training.run_directory import CHECKPOINTS, METRICS, MODEL, STOP
+from lstmfcn.training.state import TrainState, set_up
+from lstmfcn.tuning.sweep import trial_folder
+
+NUMBER, HYPERPARAMETERS = "number", "hyperparameters"
+"""Names in a trial's configuration."""
+
+FINISHED, FAILURE = "finished", "failure"
+"""Names in a trial's last report."""
+
+BEST = "best"
+"""The name, in a report, of the best epoch's metrics. They are a list: of each number in a dict Ray
+Tune keeps means and deques, and writes them to disk at the end."""
 
 _REPORT_EVERY_S = 1.0
-"""Every report costs the sweep's driver some milliseconds; all epochs are in metrics.jsonl."""
+"""Every report costs the sweep's driver some milliseconds; metrics.jsonl has all epochs."""
+
+_POLL_INTERVAL_S = 0.5
 
 
-def run_trial(config: dict[str, Any], plan: TrialPlan) -> None:
-    """Train one trial; its folder has the kept epoch's model and every epoch's metrics.
+@dataclass(frozen=True)
+class SweepContext:
+    """What all trials of a sweep share.
 
-    What the hyperparameters are to blame for is reported, and ends this trial alone.
+    Attributes:
+        fixed: the hyperparameters that are not searched.
+        data: references to the rows, by the scaling that was applied to them.
+        base_model: the model that every trial continues from.
+        folder: the sweep's.
+        metric: the metric that is reported.
+        rungs: the epochs after which the scheduler decides.
+        threads: of each trial, or of each of its workers.
+        workers: the workers of each trial; None if the trial's own process trains.
+    """
+
+    fixed: Hyperparameters
+    data: Mapping[str, DatasetRefs]
+    base_model: Artifact | None
+    folder: Path
+    metric: str
+    rungs: frozenset[int]
+    threads: int
+    workers: WorkerResources | None
+
+    def hyperparameters(self, searched: Mapping[str, Any]) -> Hyperparameters:
+        """All of a trial's hyperparameters."""
+        return Hyperparameters.parse({**self.fixed.model_dump(), **searched})
+
+    def report(self, history: Sequence[EpochMetrics], best: EpochMetrics, finished: bool) -> None:
+        """Report an epoch to Ray Tune.
+
+        Args:
+            history: the metrics of all epochs so far.
+            best: the metrics of the best of them.
+            finished: whether no epoch is left.
+        """
+        tune.report(
+            {
+                "epoch": history[-1]["epoch"],
+                "seconds": sum(metrics["seconds"] for metrics in history),
+                BEST: list(best.items()),
+                self.metric: best[self.metric],
+                FINISHED: finished,
+            }
+        )
+
+
+def run_trial(config: dict[str, Any], context: SweepContext) -> None:
+    """Train one trial, and write the best epoch's model and all metrics to the trial's folder.
+
+    An error that the hyperparameters caused is reported, and ends only this trial.
+
+    Args:
+        config: the trial's number and its searched hyperparameters.
+        context: what all trials share.
     """
     number = config[NUMBER]
     try:
-        hyperparameters = plan.hyperparameters(config[HYPERPARAMETERS])
-        run = TrainingRun(
+        hyperparameters = context.hyperparameters(config[HYPERPARAMETERS])
+        folder = trial_folder(context.folder, number)
+        now = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
+        job = WorkerJob(
             hyperparameters=hyperparameters,
-            initial_weights=plan.start.weights if plan.start else None,
-            record={"started": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()), "trial": number},
-            output=trial_folder(plan.folder, number),
-            threads=plan.threads,
+            initial_weights=context.base_model.weights if context.base_model else None,
+            provenance={"started": now, "trial": number},
+            output=folder,
+            threads=context.threads,
             checkpoint_every_s=_REPORT_EVERY_S,
-            stop_file=trial_folder(plan.folder, number) / STOP,
-            saves_model=False,  # the trial's process does, and reports it then
+            stop_file=folder / STOP,
+            saves_model=False,  # this process saves it before it reports the epoch
         )
-        run.output.mkdir(parents=True, exist_ok=True)
-        data = plan.data[hyperparameters.scaling]
-        if plan.allotment:
-            from lstmfcn.distributed.trial_on_workers import train_on_workers  # 0.1 s of Ray Train
-
-            train_on_workers(run, data, plan, plan.allotment)
+        job.output.mkdir(parents=True, exist_ok=True)
+        data = context.data[hyperparameters.scaling]
+        if context.workers:
+            _train_on_workers(job, data, context.workers, context)
         else:
             with refusing_memory_errors():
-                _train_here(run, data, plan)
+                _train_in_this_process(job, data, context)
     except LstmfcnError as error:
         tune.report({FINISHED: True, FAILURE: str(error)})
 
 
-def _train_here(run: TrainingRun, data: PreparedRefs, plan: TrialPlan) -> None:
-    torch.set_num_threads(min(plan.threads, os.cpu_count() or 1))  # Ray's CPUs may be imagined
-    prepared: Prepared = ray.get(data.prepared)
-    rows: Rows = ray.get(data.training)
-    held_out: Rows | None = ray.get(data.validation)
-    hyperparameters = run.hyperparameters
-    training, task, batches = start_of(rows, prepared.schema, hyperparameters, run.initial_weights)
-    with MetricsWriter(run.output / METRICS) as writer:
+def _train_in_this_process(job: WorkerJob, data: DatasetRefs, context: SweepContext) -> None:
+    torch.set_num_threads(min(context.threads, os.cpu_count() or 1))  # Ray's may be more
+    info, rows, validation = data.get()
+    state, task, batches = set_up(rows, info.schema, job.hyperparameters, job.initial_weights)
+    with MetricsWriter(job.output / METRICS) as writer:
         fit(
-            training,
+            state,
             task,
             batches,
-            EvaluationBatches(held_out) if held_out else None,
-            hyperparameters,
-            _Reporter(run, prepared, training, plan, writer),
+            EvaluationLoader(validation) if validation else None,
+            job.hyperparameters,
+            _EpochReporter(job, info, state, context, writer),
         )
 
 
-class _Reporter:
-    """Writes every epoch down, and tells Ray Tune of those that matter.
+class _EpochReporter:
+    """Writes every epoch's metrics, and reports to Ray Tune those epochs that matter.
 
-    The kept epoch's model is on disk before Tune hears of it: Tune may end the trial there.
+    The best epoch's model is saved before its report, because Tune may end the trial there.
     """
 
     def __init__(
         self,
-        run: TrainingRun,
-        prepared: Prepared,
-        training: Training,
-        plan: TrialPlan,
+        job: WorkerJob,
+        info: DatasetInfo,
+        state: TrainState,
+        context: SweepContext,
         writer: MetricsWriter,
     ) -> None:
-        self._run, self._prepared, self._training = run, prepared, training
-        self._plan, self._writer = plan, writer
+        self._job, self._info, self._state = job, info, state
+        self._context, self._writer = context, writer
         self._history: list[EpochMetrics] = []
         self._saved: EpochMetrics = {}
-        self._last = time.monotonic()
+        self._reported_at = time.monotonic()
 
     def __call__(self, metrics: EpochMetrics) -> None:
-        """One epoch is done."""
+        """Take the metrics of an epoch that is done."""
         self._writer(metrics)
         self._history.append(metrics)
-        finished = metrics["epoch"] == self._run.hyperparameters.epochs
-        late = time.monotonic() - self._last >= _REPORT_EVERY_S
-        if finished or late or metrics["epoch"] in self._plan.milestones:
-            self._save()
-            best = self._training.best
-            tune.report(report_of(self._history, best, self._plan, finished=finished))
-            self._last = time.monotonic()
+        finished = metrics["epoch"] == self._job.hyperparameters.epochs
+        is_due = time.monotonic() - self._reported_at >= _REPORT_EVERY_S
+        if finished or is_due or metrics["epoch"] in self._context.rungs:
+            self._save_best()
+            self._context.report(self._history, self._state.best, finished)
+            self._reported_at = time.monotonic()
 
-    def _save(self) -> None:
-        training = self._training
-        if self._saved is not training.best:
-            trained_on = TrainedOn(1, "cpu", training.precision)
-            artifact_of(
-                self._run, self._prepared, training.best_weights, training.best, trained_on
-            ).save(self._run.output / MODEL)
-            self._saved = training.best
+    def _save_best(self) -> None:
+        state = self._state
+        if self._saved is not state.best:
+            hardware = Hardware(1, "cpu", state.precision)
+            artifact = build_artifact(
+                self._job, self._info, state.best_weights, state.best, hardware
+            )
+            artifact.save(self._job.output / MODEL)
+            self._saved = state.best
+
+
+def _train_on_workers(
+    job: WorkerJob, data: DatasetRefs, resources: WorkerResources, context: SweepContext
+) -> None:
+    """Train as ``lstmfcn train`` does, and report until the end, or until Ray Tune stops the trial.
+
+    Raises:
+        LstmfcnError: the training ended with it.
+    """
+    from lstmfcn.distributed.ray_trainer import train_until_done  # 0.1 s of Ray Train
+
+    job.stop_file.unlink(missing_ok=True)  # of a sweep that was interrupted
+    reporter = _CheckpointReporter(job, ray.get(data.info), resources, context)
+    with scratch_folder() as storage:
+        training = in_thread(lambda: train_until_done(job, data, resources, storage))
+        try:
+            while not training.done():
+                time.sleep(_POLL_INTERVAL_S)
+                reporter.report_newest()
+        except SystemExit:  # Ray Tune stops the trial
+            job.stop_file.touch()
+            training.exception()
+            job.stop_file.unlink(missing_ok=True)
+            raise
+        training.result()  # raises the error, if it ended with one
+    reporter.report_newest(ended=True)
+
+
+class _CheckpointReporter:
+    """Reports the epoch of the newest checkpoint, and saves its best weights as a model first.
+
+    Nothing else saves the trial's model: two processes would replace each other's folder.
+    """
+
+    def __init__(
+        self, job: WorkerJob, info: DatasetInfo, resources: WorkerResources, context: SweepContext
+    ) -> None:
+        self._job, self._info, self._context = job, info, context
+        self._resources, self._reported_epoch = resources, 0
+
+    def report_newest(self, *, ended: bool = False) -> None:
+        """Report the newest epoch if it is new; the last one only once the training has ended."""
+        checkpoint = Checkpoints(self._job.output / CHECKPOINTS).load_newest()
+        if checkpoint is None:
+            return
+        (epoch, _), state = checkpoint
+        finished = epoch == self._job.hyperparameters.epochs
+        if epoch <= self._reported_epoch or (finished and not ended):
+            return
+        resources = self._resources
+        hardware = Hardware(resources.num_workers, resources.device, state["precision"])
+        artifact = build_artifact(
+            self._job, self._info, state["best_weights"], state["best"], hardware
+        )
+        artifact.save(self._job.output / MODEL)
+        self._reported_epoch = epoch
+        history = read_metrics(self._job.output / METRICS)[:epoch]
+        self._context.report(history, state["best"], finished)

@@ -1,137 +1,195 @@
-"""Search hyperparameters on Ray: check all that needs no Ray, start Ray, and sweep."""
+"""``lstmfcn tune``: check all that needs no Ray, start Ray, and search hyperparameters."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from lstmfcn.data_arguments import Data
-from lstmfcn.distributed.inputs import Asked, Inputs, read_inputs
-from lstmfcn.distributed.runtime import ray_runtime
-from lstmfcn.distributed.train import Resources
+from lstmfcn.data.listing import Data
+from lstmfcn.distributed.cluster import ray_runtime
+from lstmfcn.distributed.requests import (
+    CheckedSweep,
+    Resources,
+    SweepLimits,
+    TrainRequest,
+    read_inputs,
+)
 from lstmfcn.errors import HyperparameterError, OutputError
-from lstmfcn.files import local_path
-from lstmfcn.hyperparameters import Hyperparameters
-from lstmfcn.records import TrackerName, refuse_changes
-from lstmfcn.run_folder import RunRecord, run_folder
-from lstmfcn.search_space import SearchSpace
-from lstmfcn.sweep import Objective, SweepLog, Trial
-from lstmfcn.sweep_plotter import sweep_plotter
-from lstmfcn.sweep_record import Search, SweepRecord
-from lstmfcn.tracking import tracking, trials_tracked
+from lstmfcn.hyperparameters import Hyperparameters, to_flag
+from lstmfcn.storage.files import local_path
+from lstmfcn.tracking.base import TrackedRun
+from lstmfcn.tracking.follow import tracking
+from lstmfcn.training.run_directory import (
+    MODEL,
+    RUN_FILES,
+    RunConfig,
+    TrackerName,
+    hold_run_folder,
+    refuse_changes,
+)
+from lstmfcn.tuning.plotter import sweep_plotter
+from lstmfcn.tuning.sweep import (
+    SWEEP_FILES,
+    TRIALS,
+    Objective,
+    SearchConfig,
+    SweepConfig,
+    SweepLog,
+    TrialResult,
+    TrialStarted,
+    trial_folder,
+)
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 
 @dataclass(frozen=True)
-class Limits:
-    """How much a sweep may take.
+class SweepResult:
+    """What a sweep found and wrote.
 
     Attributes:
-        max_concurrent: trials at a time; None for as many as the cluster has room for.
-        time_budget_s: seconds in which trials may run.
+        output: the folder of the sweep.
+        model: the model directory in it: that of the best trial.
+        best: the best trial: its number, hyperparameters and metrics.
+        objective: the metric that trials are compared by, ``objective.metric``, and whether it is
+            minimised or maximised, ``objective.mode``.
+        defaults: the trial with the default hyperparameters; None if there was none.
     """
 
-    max_concurrent: int | None = None
-    time_budget_s: float | None = None
+    output: Path
+    model: Path
+    best: TrialResult
+    objective: Objective
+    defaults: TrialResult | None = None
 
+    @cached_property
+    def trials(self) -> pd.DataFrame:
+        """The table ``trials.csv``: one row per trial, with its hyperparameters and metrics."""
+        import pandas as pd
 
-@dataclass(frozen=True)
-class SweepRequest:
-    """A sweep that may begin: headers were read and agree, its output folder may be used."""
-
-    inputs: Inputs
-    sweep: SweepRecord
-    space: SearchSpace
-    folder: Path
-    resources: Resources
-    limits: Limits
-
-    @property
-    def objective(self) -> Objective:
-        """What trials are compared by."""
-        return Objective(self.sweep.metric)
+        return pd.read_csv(self.output / TRIALS)
 
 
 def tune(
-    train: Data | None,
-    output: str,
+    data: Data | None,
+    output: str | Path,
     *,
     validation: Data | None = None,
-    model: str | None = None,
+    model: str | Path | None = None,
     hyperparameters: Hyperparameters = Hyperparameters(),
-    search: Search = Search(),
+    search: SearchConfig = SearchConfig(),
     resources: Resources = Resources(),
-    limits: Limits = Limits(),
+    limits: SweepLimits = SweepLimits(),
     resume: bool = False,
     track: Sequence[TrackerName] | None = None,
-) -> tuple[Trial, Objective]:
-    """Search hyperparameters, and write what `lstmfcn.sweep` and `lstmfcn.run_folder` list.
+    overwrite: bool = False,
+) -> SweepResult:
+    """Search hyperparameters, and write the files of `lstmfcn.tuning.sweep` and `run_directory`.
 
     Args:
-        train: training shards: a file, folder, glob or URI, or several; None with ``resume``.
-        output: a folder that holds no sweep yet, on storage that all machines share.
+        data: training shards: a file, folder, glob or URI, or several; None with ``resume``.
+        output: a folder without a sweep, on storage that all machines share.
         validation: validation shards.
         model: a model directory that every trial continues from.
-        hyperparameters: those that are given are not searched.
-        search: how to search.
-        resources: what of the cluster each trial takes.
-        limits: how much the sweep may take.
-        resume: go on with the sweep that the output folder holds.
-        track: what to track it by; None for what the sweep to resume has, or nothing.
+        hyperparameters: those that are set are not searched.
+        search: the space, the number of trials, the metric and how to choose and stop trials.
+        resources: CPUs, GPUs and memory that each trial uses.
+        limits: how many trials run at a time, and for how long.
+        resume: resume the sweep in the output folder.
+        track: the trackers to log to; None for those of the sweep to resume, or none.
+        overwrite: replace the run or the sweep in the output folder.
 
     Returns:
-        The best trial, and what it was compared by.
+        The best trial, its model directory, and all trials as a table.
 
     Raises:
-        UserError: data, output, space, model or cluster do not allow it.
+        UserError: data, output, space, model or cluster cannot be used.
         TrainingError: no trial finished.
     """
     folder = local_path(output).absolute()
-    asked = Asked(train, validation, model, hyperparameters, track)
-    record = RunRecord.load(folder) if resume else None
-    known = SweepRecord.load(folder) if resume else None
-    if record and not known:
-        raise OutputError(f"{folder}: holds a training, not a sweep; name another --output")
-    if record is None or known is None:
-        record = asked.begin(folder, resume)
-        sweep = SweepRecord.of(search, hyperparameters.model_fields_set)
-    else:
-        refuse_changes(record.hyperparameters, hyperparameters)
-        record = asked.found_at(record)
-        sweep = known.resumed_with(search)
-    Objective(sweep.metric).refuse_unknown(record.validation is not None)
+    request = TrainRequest(data, validation, model, hyperparameters, track)
+    config, sweep, resumed = _configs(request, search, folder, resume, overwrite)
+    Objective(sweep.metric).refuse_unknown(config.validation is not None)
     space = sweep.search_space()
-    if record.model:
+    if config.model:
         space.refuse_for_loaded_model(sweep.space)
     resources.refuse_more_than_this_machine()
-    inputs = read_inputs(record)
-    refuse_members(inputs.record.hyperparameters)
-    request = SweepRequest(inputs, sweep, space, folder, resources, limits)
-    with run_folder(folder):
+    inputs = read_inputs(config, folder)
+    refuse_ensembles(inputs.hyperparameters)
+    checked = CheckedSweep(inputs, sweep, space, resources, limits)
+    with hold_run_folder(folder, (*RUN_FILES, *SWEEP_FILES) if overwrite else ()):
         log = SweepLog(folder)
         with (
             tracking(
-                inputs.record.track,
+                inputs.config.track,
                 folder,
-                lambda: trials_tracked(inputs.record.hyperparameters, log.events),
-                resumed=known is not None,
+                lambda: tracked_trials(inputs.hyperparameters, log.events),
+                resumed=resumed,
             ),
             sweep_plotter() as draw,
-            ray_runtime(meanwhile="lstmfcn.distributed.sweep_run"),
+            ray_runtime(meanwhile="lstmfcn.distributed.tune_driver"),
         ):
-            from lstmfcn.distributed.sweep_run import run  # imports PyTorch, while Ray started
+            from lstmfcn.distributed.tune_driver import run_sweep  # imports PyTorch
 
-            return run(request, log, draw), request.objective
+            best = run_sweep(checked, log, draw)
+        first = log.trials[0] if sweep.defaults_first else None
+        defaults = first if first and first.number == 1 else None
+        return SweepResult(folder, folder / MODEL, best, checked.objective, defaults)
 
 
-def refuse_members(hyperparameters: Hyperparameters) -> None:
-    """Refuse to sweep over ensembles.
+def _configs(
+    request: TrainRequest, search: SearchConfig, folder: Path, resume: bool, overwrite: bool
+) -> tuple[RunConfig, SweepConfig, bool]:
+    """The configurations of a new sweep or of the one to resume, and whether it is resumed.
+
+    Raises:
+        UserError: a new sweep has no data or no free folder; one to resume is a training, or has
+            other settings.
+    """
+    earlier_run = RunConfig.load(folder) if resume else None
+    earlier_sweep = SweepConfig.load(folder) if resume else None
+    if earlier_run and not earlier_sweep:
+        raise OutputError(f"{folder}: holds a training, not a sweep; name another --output")
+    if earlier_run is None or earlier_sweep is None:
+        config = request.new_run(folder, resume, overwrite)
+        return config, SweepConfig.create(search, request.hyperparameters.model_fields_set), False
+    refuse_changes(earlier_run.hyperparameters, request.hyperparameters)
+    return request.resumed_run(earlier_run), earlier_sweep.apply_resume_changes(search), True
+
+
+def refuse_ensembles(hyperparameters: Hyperparameters) -> None:
+    """Refuse to search the hyperparameters of an ensemble.
 
     Raises:
         HyperparameterError: there are several members.
     """
     if hyperparameters.members > 1:
         raise HyperparameterError(
-            f"members: found {hyperparameters.members}; a sweep trains single networks: leave it "
-            "out, and give it to lstmfcn train together with what the sweep finds"
+            f"members: found {hyperparameters.members}; a sweep trains single networks; leave "
+            "members out, and give it to lstmfcn train with the hyperparameters that the sweep "
+            "finds"
         )
+
+
+def tracked_trials(
+    fixed: Hyperparameters, events: Sequence[TrialStarted | TrialResult]
+) -> list[TrackedRun]:
+    """The sweep and its trials so far, as trackers log them.
+
+    Args:
+        fixed: the hyperparameters that are not searched.
+        events: starts and ends of trials, in order.
+    """
+    flags = fixed.to_flags()
+    runs = {"": TrackedRun("", flags)}
+    for event in list(events):  # a copy: the sweep adds to them meanwhile
+        name = str(trial_folder(Path(), event.number))
+        searched = {to_flag(field): value for field, value in event.hyperparameters.items()}
+        runs[name] = TrackedRun(name, {**flags, **searched})
+        if isinstance(event, TrialResult):
+            runs[name] = replace(runs[name], state=event.status, reason=event.reason)
+    return list(runs.values())

@@ -1,9 +1,18 @@
-"""What each Ray Train worker runs: a training, together with the other workers."""
+"""What a training worker runs: its job, the training loop on its share of the rows, and saving.
+
+`train_worker` is what Ray Train starts; `train_model` is the same without Ray Train, which trains
+a member of an ensemble in a plain task.
+"""
 
 from __future__ import annotations
 
+import os
 import time
-from typing import Any, cast
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple, cast
 
 import ray
 import ray.train
@@ -12,41 +21,181 @@ import torch.distributed
 from ray.train.torch import get_device, prepare_model
 from torch import Tensor, nn
 
-from lstmfcn.distributed.training_run import refusing_memory_errors, train_model
-from lstmfcn.metrics_file import EpochMetrics
+from lstmfcn.distributed.load import DatasetInfo, DatasetRefs
+from lstmfcn.errors import ResourceError
+from lstmfcn.hyperparameters import Hyperparameters, PrecisionName
+from lstmfcn.model.artifact import Artifact
+from lstmfcn.training.batches import EvaluationLoader, WorkerContext
+from lstmfcn.training.calibration import calibrate
+from lstmfcn.training.checkpoints import Checkpoints
+from lstmfcn.training.collective import Collective
+from lstmfcn.training.loop import Report, fit
+from lstmfcn.training.metrics_log import EpochMetrics, MetricsWriter
+from lstmfcn.training.run_directory import CHECKPOINTS, METRICS, MODEL
+from lstmfcn.training.state import TrainState, set_up
+
+_ALLOCATION_FAILURES = ("can't allocate memory", "out of memory", "STATUS_ALLOC_FAILED")
 
 _SECONDS_TO_NOTICE = 60.0
-"""Ray takes about 20 to notice that a machine is gone."""
+"""Ray takes about 20 seconds to notice that a machine is gone."""
+
+
+@dataclass(frozen=True)
+class WorkerJob:
+    """All that a worker needs, apart from the data.
+
+    Attributes:
+        initial_weights: those of the base model, if there is one.
+        provenance: how the model comes to be, for model.json.
+        threads: of each worker.
+        checkpoint_every_s: seconds between checkpoints.
+        stop_file: training stops once this file exists.
+        saves_model: whether the first worker saves the model at the end. The model of a trial is
+            saved by the process that follows its checkpoints.
+    """
+
+    hyperparameters: Hyperparameters
+    initial_weights: dict[str, Tensor] | None
+    provenance: dict[str, Any]
+    output: Path
+    threads: int
+    checkpoint_every_s: float
+    stop_file: Path
+    saves_model: bool = True
+
+
+def train_worker(config: dict[str, Any]) -> EpochMetrics | None:
+    """Train as one worker of Ray Train; the first worker saves the model.
+
+    Args:
+        config: under ``job`` the reference of a `WorkerJob`, under ``data`` those of the data.
+            They are references because Ray Train's controller unpacks the config too.
+
+    Returns:
+        The best epoch's metrics on the first worker, None on all others.
+
+    Raises:
+        ResourceError: the memory of the worker or its device is too small.
+        LostConnectionError: the connection to the other workers broke.
+    """
+    try:
+        with refusing_memory_errors():
+            job = ray.get(config["job"])
+            return train_model(job, config["data"], TorchCollective(), get_device())
+    except RuntimeError as error:
+        if isinstance(error, torch.distributed.DistError) or "gloo" in str(error):
+            # Another worker was lost, or failed by an error of its own, which is the one to
+            # report: Ray ends this worker as soon as it knows
+            time.sleep(_SECONDS_TO_NOTICE)
+            raise LostConnectionError(str(error).splitlines()[0]) from error
+        raise
 
 
 class LostConnectionError(Exception):
     """The other workers cannot be reached, and Ray has not noticed why."""
 
 
-def train_worker(config: dict[str, Any]) -> EpochMetrics | None:
-    """Train; the first worker returns the kept epoch's metrics, of the model that it saves.
+def train_model(
+    job: WorkerJob, data: DatasetRefs, collective: Collective, device: torch.device
+) -> EpochMetrics | None:
+    """Train from the newest checkpoint on; the first worker saves the model if the job says so.
 
-    Args:
-        config: under ``run`` the reference of a `TrainingRun`, under ``data`` those of the data.
-            References, because Ray Train's controller unpacks the config too.
+    Returns:
+        The best epoch's metrics on the first worker, None on all others.
+    """
+    info, rows, validation = data.get()
+    hyperparameters = job.hyperparameters
+    context = WorkerContext(collective.rank, collective.world_size, device)
+    torch.set_num_threads(min(job.threads, os.cpu_count() or 1))  # Ray's may be more than there are
+    state, task, batches = set_up(
+        rows, info.schema, hyperparameters, job.initial_weights, collective, context
+    )
+    checkpoints = Checkpoints(
+        job.output / CHECKPOINTS,
+        job.checkpoint_every_s,
+        sync_first=job.output / METRICS,
+        stop_file=job.stop_file,
+    )
+    state.restore_newest(checkpoints)
+    with _metrics_writer(job.output / METRICS, collective.rank, state) as report:
+        fit(
+            state,
+            task,
+            batches,
+            EvaluationLoader(validation, context) if validation else None,
+            hyperparameters,
+            report,
+            checkpoints,
+        )
+    if collective.rank > 0:
+        return None
+    if job.saves_model:
+        hardware = Hardware(collective.world_size, device.type, state.precision)
+        artifact = build_artifact(job, info, state.best_weights, state.best, hardware)
+        if validation:
+            artifact = calibrate(artifact, validation, device)
+        artifact.save(job.output / MODEL)
+    return state.best
+
+
+def _metrics_writer(path: Path, rank: int, state: TrainState) -> AbstractContextManager[Report]:
+    """Writes each epoch's metrics on the first worker, and nothing on all others."""
+    if rank > 0:
+        return nullcontext(lambda _: None)
+    return MetricsWriter(path, epochs_done=state.position.epoch)
+
+
+class Hardware(NamedTuple):
+    """What a model was trained on, as model.json has it."""
+
+    num_workers: int
+    device: str
+    precision: PrecisionName
+
+
+def build_artifact(
+    job: WorkerJob,
+    info: DatasetInfo,
+    weights: dict[str, Tensor],
+    best: EpochMetrics,
+    hardware: Hardware,
+) -> Artifact:
+    """The best epoch's model, with how it came to be."""
+    return Artifact(
+        hyperparameters=job.hyperparameters,
+        schema=info.schema,
+        scaler=info.scaler,
+        weights=weights,
+        metrics=best,
+        training={
+            **job.provenance,
+            "train_rows": info.training.rows,
+            "train_sha256": info.train_sha256,
+            "validation_rows": info.validation.rows if info.validation else 0,
+            **hardware._asdict(),
+        },
+    )
+
+
+@contextmanager
+def refusing_memory_errors() -> Iterator[None]:
+    """Raise PyTorch's failures to allocate memory as a one-line error.
 
     Raises:
-        ResourceError: the worker's memory, or its device's, is too small.
-        LostConnectionError: the connection to the other workers broke.
+        ResourceError: the memory, or that of the device, is too small.
     """
     try:
-        with refusing_memory_errors():
-            return train_model(ray.get(config["run"]), config["data"], RayWorkers(), get_device())
+        yield
     except RuntimeError as error:
-        if isinstance(error, torch.distributed.DistError) or "gloo" in str(error):
-            # Some worker is lost, or failed by an error of its own, which is what has to be told:
-            # Ray ends this one as soon as it knows
-            time.sleep(_SECONDS_TO_NOTICE)
-            raise LostConnectionError(str(error).splitlines()[0]) from error
-        raise
+        if not any(phrase in str(error) for phrase in _ALLOCATION_FAILURES):
+            raise
+        raise ResourceError(
+            f"out of memory in a worker ({str(error).splitlines()[0][:200]}); "
+            "lower --batch-size or the sizes of the network"
+        ) from error
 
 
-class RayWorkers:
+class TorchCollective:
     """The workers of this Ray Train run, as the training loop sees them."""
 
     def __init__(self) -> None:
@@ -55,14 +204,14 @@ class RayWorkers:
         self.world_size: int = context.get_world_size()
 
     def wrap(self, model: nn.Module) -> nn.Module:
-        """DDP. Batch-norm statistics stay each worker's own until `average_buffers`."""
+        """Wrap a model in DDP. Batch-norm statistics differ by worker until `average_buffers`."""
         return cast(
             nn.Module,
             prepare_model(model, parallel_strategy_kwargs={"broadcast_buffers": False}),
         )
 
-    def add_up(self, totals: Tensor) -> Tensor:
-        """The sum over workers, in place."""
+    def all_reduce(self, totals: Tensor) -> Tensor:
+        """Sum over workers, in place."""
         if self.world_size > 1:
             torch.distributed.all_reduce(totals)
         return totals
@@ -76,16 +225,16 @@ class RayWorkers:
                 torch.distributed.all_reduce(buffer)
                 buffer /= self.world_size
 
-    def gather(self, numbers: Tensor) -> Tensor:
-        """Every worker's numbers (n,), as rows of (W, n)."""
+    def all_gather(self, numbers: Tensor) -> Tensor:
+        """Collect every worker's numbers (n,), as rows of (W, n)."""
         if self.world_size == 1:
             return numbers.unsqueeze(0)
         rows = [torch.empty_like(numbers) for _ in range(self.world_size)]
         torch.distributed.all_gather(rows, numbers)
         return torch.stack(rows)
 
-    def agree(self, wish: bool) -> bool:
-        """What the first worker wishes."""
+    def broadcast(self, wish: bool) -> bool:
+        """The first worker's value, on all workers."""
         if self.world_size == 1:
             return wish
         decision = torch.tensor(int(wish), device=get_device())

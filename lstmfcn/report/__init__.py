@@ -1,4 +1,4 @@
-"""What a model does on labelled shards, as one HTML file: numbers, then drawings, then the page.
+"""Report on a model and labelled shards as one HTML file: compute scores, draw figures, render.
 
-No Ray: rows are read and predicted here, in their order, a piece at a time.
+Without Ray: rows are read and predicted in this process, in order, a piece at a time.
 """

@@ -1,36 +1,37 @@
-"""Everything that a report says, in numbers."""
+"""Collect all results that a report shows."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
-from lstmfcn.artifact import Artifact, model_folder
-from lstmfcn.classifier import Classifier
-from lstmfcn.data_arguments import Data, told
-from lstmfcn.metrics_file import EpochMetrics
-from lstmfcn.reading import survey
-from lstmfcn.report.card import Card, card_of, history_of
-from lstmfcn.report.gathering import gather
-from lstmfcn.report.scores import Scores, scores_of
-from lstmfcn.report.single_rows import ExplainedRow, ShownRow, explained_rows, hardest_rows
-from lstmfcn.report.summary import Summary, summary_of
-from lstmfcn.schema import SeriesSchema
+from lstmfcn.data.listing import Data, join_arguments
+from lstmfcn.data.reader import open_dataset
+from lstmfcn.data.schema import SeriesSchema
+from lstmfcn.inference.predictor import Classifier
+from lstmfcn.model.artifact import Artifact, find_model_folder
+from lstmfcn.report.examples import Example, ExplainedExample, explain_examples, select_hardest
+from lstmfcn.report.model_card import Card, make_card, read_history
+from lstmfcn.report.predictions import collect_predictions
+from lstmfcn.report.scores import Scores, compute_scores
+from lstmfcn.report.summary import Summary, summarise
+from lstmfcn.training.metrics_log import EpochMetrics
 
 
 @dataclass(frozen=True)
 class Findings:
-    """What is found of a model on labelled shards.
+    """The results of a model on labelled shards.
 
     Attributes:
-        model, data: as they were named.
-        schema: of the model.
-        summary: of the rows.
-        history: the run's metrics, an epoch each; empty where the model lies in no run folder.
-        kept_epoch: the one that the model is of.
-        scores: of the predictions.
-        hardest: rows, the hardest first.
-        explained: rows decided right, then rows that are not.
-        card: of the model.
+        model: the model directory.
+        data: the data arguments, as the user gave them.
+        schema: the model's schema.
+        summary: statistics of the rows.
+        history: the run's metrics of each epoch; empty if the model is not in its run's folder.
+        best_epoch: the epoch whose weights the model has.
+        scores: scores of the predictions.
+        hardest: the hardest rows, the hardest first.
+        explained: explained rows: correct predictions, then wrong ones.
+        card: the model card.
     """
 
     model: str
@@ -38,39 +39,39 @@ class Findings:
     schema: SeriesSchema
     summary: Summary
     history: list[EpochMetrics]
-    kept_epoch: int
+    best_epoch: int
     scores: Scores
-    hardest: list[ShownRow]
-    explained: list[ExplainedRow]
+    hardest: list[Example]
+    explained: list[ExplainedExample]
     card: Card
 
 
-def find(model: str, data: Data, seed: int = 0) -> Findings:
-    """Predict labelled shards and look at what comes out.
+def collect_findings(model: str, data: Data, seed: int = 0) -> Findings:
+    """Predict labelled shards, and collect all results for the report.
 
     Args:
         model: a model directory.
         data: labelled shards: a file, folder, glob or URI, or several of them.
-        seed: of the sample that is drawn, and of the resamples.
+        seed: seed of the sample of rows, and of the bootstrap.
 
     Raises:
-        UserError: model or shards do not allow it.
+        UserError: the model or the shards cannot be used.
     """
-    model = str(model_folder(model))
+    model = str(find_model_folder(model))
     artifact = Artifact.load(model)
-    shards = survey(data, schema=artifact.schema)
-    history, card = history_of(model, artifact), card_of(model, artifact)
+    shards = open_dataset(data, schema=artifact.schema)
+    history, card = read_history(model, artifact), make_card(model, artifact)
     classifier = Classifier(artifact)
-    gathered = gather(classifier, shards, seed)
+    predictions = collect_predictions(classifier, shards, seed)
     return Findings(
         model=model,
-        data=told(data),
+        data=join_arguments(data),
         schema=artifact.schema,
-        summary=summary_of(gathered),
+        summary=summarise(predictions),
         history=history,
-        kept_epoch=artifact.metrics.get("epoch", 0),
-        scores=scores_of(gathered, seed),
-        hardest=hardest_rows(gathered),
-        explained=explained_rows(classifier, gathered),
+        best_epoch=artifact.metrics.get("epoch", 0),
+        scores=compute_scores(predictions, seed),
+        hardest=select_hardest(predictions),
+        explained=explain_examples(classifier, predictions),
         card=card,
     )

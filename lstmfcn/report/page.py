@@ -1,4 +1,4 @@
-"""The page: one HTML file that loads nothing, its drawings inside it."""
+"""Render the page: one HTML file that contains its figures and loads nothing."""
 
 from __future__ import annotations
 
@@ -9,20 +9,20 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 import lstmfcn
-from lstmfcn.counts import number
-from lstmfcn.report.bootstrap import LEVEL, RESAMPLES
-from lstmfcn.report.drawings import Drawings, drawn_classes
+from lstmfcn.console import pluralize
+from lstmfcn.report.figures import Figures, classes_to_draw
 from lstmfcn.report.findings import Findings
-from lstmfcn.report.gathering import ALIKE
-from lstmfcn.report.score_drawing import CURVES_NAMED, PANELS_OF_CLASSES
+from lstmfcn.report.predictions import ALIKE
+from lstmfcn.report.score_plots import CURVES_NAMED, PANELS_OF_CLASSES
+from lstmfcn.report.scores import LEVEL, RESAMPLES
 from lstmfcn.report.style import Drawing
 from lstmfcn.report.summary import BAND
 
 _TEMPLATE, _STYLE_SHEET = "report.html.j2", "report.css"
 
 
-def page_of(findings: Findings, drawings: Drawings) -> str:
-    """The HTML of a report. Whatever text came from data or model is escaped."""
+def render_page(findings: Findings, drawings: Figures) -> str:
+    """Render the HTML of a report; all text from data and model is escaped."""
     environment = Environment(
         loader=PackageLoader("lstmfcn.report", "."),
         autoescape=True,
@@ -33,8 +33,8 @@ def page_of(findings: Findings, drawings: Drawings) -> str:
     environment.filters |= {
         "score": _score,
         "percent": _percent,
-        "embedded": _embedded,
-        "number": number,
+        "embedded": _embed,
+        "number": pluralize,
     }
     style = files("lstmfcn.report").joinpath(_STYLE_SHEET).read_text(encoding="utf-8")
     return environment.get_template(_TEMPLATE).render(
@@ -42,7 +42,7 @@ def page_of(findings: Findings, drawings: Drawings) -> str:
         summary=findings.summary,
         scores=findings.scores,
         drawings=drawings,
-        drawn_classes=len(drawn_classes(findings.summary)),
+        classes_to_draw=len(classes_to_draw(findings.summary)),
         style=Markup(style),
         version=lstmfcn.__version__,
         band=BAND,
@@ -55,12 +55,12 @@ def page_of(findings: Findings, drawings: Drawings) -> str:
 
 
 def _score(value: float | None) -> str:
-    """Three digits; a dash for what is undefined."""
+    """Format a score with three decimals; a dash if it is undefined."""
     return "-" if value is None else f"{value:.3f}"
 
 
 def _percent(share: float) -> str:
-    """A share in per cent, with a digit below 10 %, and never 0 or 100 for what is not quite."""
+    """Format a share in per cent with one decimal; only exact 0 and 1 become 0 % and 100 %."""
     shown = 100 * share
     if 0 < shown < 0.1:
         return "< 0.1 %"
@@ -69,6 +69,6 @@ def _percent(share: float) -> str:
     return f"{shown:.0f} %" if shown in (0, 100) else f"{shown:.1f} %"
 
 
-def _embedded(drawing: Drawing) -> str:
-    """The PNG as a data URI."""
+def _embed(drawing: Drawing) -> str:
+    """Convert a PNG to a data URI."""
     return "data:image/png;base64," + base64.b64encode(drawing.png).decode("ascii")

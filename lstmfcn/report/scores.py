@@ -1,6 +1,10 @@
-"""How good the predictions are: the numbers of ``lstmfcn evaluate``, with intervals and curves.
+"""Score the predictions: the metrics of ``lstmfcn evaluate``, with intervals and curves.
 
-Shapes: N rows, C classes.
+Intervals come from resampling the rows with replacement (percentile bootstrap; Efron and Tibshirani
+(1993), "An Introduction to the Bootstrap", section 13.3). Rows with the same true and predicted
+labels are interchangeable, so the resampling draws how often each such pattern occurs.
+
+Shapes: N rows, C classes, B resamples.
 """
 
 from __future__ import annotations
@@ -12,38 +16,125 @@ import numpy as np
 import numpy.typing as npt
 from sklearn.metrics import roc_curve
 
-from lstmfcn.evaluation import (
-    BINS,
-    ClassColumns,
-    confidence_bins,
-    confidences,
-    evaluation,
-)
-from lstmfcn.report.bootstrap import Interval, Numbers, Resampled, interval, resampled
-from lstmfcn.report.gathering import Gathered
+from lstmfcn.inference.metrics import compute_metrics
+from lstmfcn.report.predictions import Predictions
+from lstmfcn.training.calibration import BINS, OneVsRest, compute_confidences, confidence_bins
 
-_CONFUSIONS = 10
+Numbers = npt.NDArray[np.float64]
+Labels = npt.NDArray[np.int8]
+
+RESAMPLES, LEVEL = 1000, 0.95
+_MAX_CONFUSIONS = 10
+_MAX_COUNTS = 1 << 22
+"""Limit of the counts that are in memory at a time."""
+
+
+class Interval(NamedTuple):
+    """The central 95 % of a score over resamples."""
+
+    low: float
+    high: float
+
+
+class Resampled(NamedTuple):
+    """Scores of each resample; nan where a score is undefined.
+
+    Attributes:
+        precision: (B, C).
+        recall: (B, C).
+        f1: (B, C).
+        accuracy: (B,), as in `compute_metrics`.
+        exact_match: (B,).
+        macro_f1: (B,).
+    """
+
+    precision: Numbers
+    recall: Numbers
+    f1: Numbers
+    accuracy: Numbers
+    exact_match: Numbers
+    macro_f1: Numbers
+
+
+def resample(
+    true: Labels, decided: Labels, *, one_class: bool, seed: int = 0, resamples: int = RESAMPLES
+) -> Resampled:
+    """Draw N rows with replacement, B times, and score each resample.
+
+    Args:
+        true: true labels, 0/1, (N, C).
+        decided: predicted labels, 0/1, (N, C).
+        one_class: whether the accuracy counts rows whose columns are all correct, not columns.
+        seed: seed of the draws.
+        resamples: B.
+    """
+    patterns, counts = np.unique(np.hstack([true, decided]), axis=0, return_counts=True)
+    random = np.random.default_rng(seed)
+    step = max(1, _MAX_COUNTS // len(patterns))
+    parts = []
+    for start in range(0, resamples, step):
+        n = min(step, resamples - start)
+        drawn = random.multinomial(len(true), counts / len(true), size=n)
+        parts.append(_score_resamples(drawn, patterns, one_class))
+    return Resampled(*(np.concatenate(part) for part in zip(*parts, strict=True)))
+
+
+def compute_interval(scores: Numbers) -> Interval | None:
+    """Compute the interval of a score over resamples, (B,); None if it is always undefined."""
+    defined = scores[~np.isnan(scores)]
+    if not len(defined):
+        return None
+    low, high = np.quantile(defined, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
+    return Interval(float(low), float(high))
+
+
+def _score_resamples(drawn: npt.NDArray[np.int64], patterns: Labels, one_class: bool) -> Resampled:
+    """Score resamples, given how often (B, U) each has each of U patterns (U, 2 C)."""
+    n_classes = patterns.shape[1] // 2
+    true, decided = patterns[:, :n_classes], patterns[:, n_classes:]
+    hits = drawn @ (true & decided).astype(np.int64)
+    n_true, n_predicted = drawn @ true.astype(np.int64), drawn @ decided.astype(np.int64)
+    correct = true == decided
+    n_rows = drawn.sum(axis=1)
+    exact = drawn @ correct.all(axis=1).astype(np.int64) / n_rows
+    f1 = _divide(2 * hits, n_true + n_predicted)
+    occur = np.maximum((n_true + n_predicted > 0).sum(axis=1), 1)
+    return Resampled(
+        precision=_divide(hits, n_predicted),
+        recall=_divide(hits, n_true),
+        f1=f1,
+        accuracy=exact if one_class else drawn @ correct.mean(axis=1) / n_rows,
+        exact_match=exact,
+        macro_f1=np.where(
+            (n_true + n_predicted).any(axis=1), np.nansum(f1, axis=1) / occur, np.nan
+        ),
+    )
+
+
+def _divide(part: npt.NDArray[np.int64], whole: npt.NDArray[np.int64]) -> Numbers:
+    """Divide; nan where the divisor is 0."""
+    return np.where(whole > 0, part / np.maximum(whole, 1), np.nan)
 
 
 class Score(NamedTuple):
-    """A score and its interval; None where the rows leave it undefined."""
+    """A score and its interval; None where it is undefined."""
 
     value: float | None
     interval: Interval | None
 
 
 class Roc(NamedTuple):
-    """A ROC curve: false against true positive rate, (n,) each."""
+    """A ROC curve: false and true positive rates, (n,) each."""
 
     false_positive: Numbers
     true_positive: Numbers
 
 
 class Reliability(NamedTuple):
-    """How often probabilities came true, by 15 bins of equal width; nan in bins without any.
+    """A reliability diagram with 15 bins of equal width; nan in empty bins.
 
     Attributes:
-        counts: probabilities in each bin, (15,).
+        counts: number of probabilities in each bin, (15,).
         stated: their mean, (15,).
         observed: the share that came true, (15,).
     """
@@ -70,7 +161,7 @@ class ClassScores(NamedTuple):
 
 
 class Confusion(NamedTuple):
-    """Rows of one class that were taken for another, and their share of the class's rows."""
+    """Rows of one class that are predicted as another, and their share of the class's rows."""
 
     true: str
     decided: str
@@ -80,17 +171,18 @@ class Confusion(NamedTuple):
 
 @dataclass(frozen=True)
 class Scores:
-    """All scores.
+    """All scores of the predictions.
 
     Attributes:
-        metrics: what `lstmfcn.evaluation.evaluation` gives, which ``lstmfcn evaluate`` prints.
-        accuracy, macro_f1: with their intervals.
-        exact_match: of multilabel.
+        metrics: the result of `compute_metrics`, which ``lstmfcn evaluate`` prints.
+        accuracy: accuracy with its interval.
+        exact_match: exact match with its interval, for multilabel.
+        macro_f1: macro F1 with its interval.
         baseline: the accuracy of always giving the most frequent answer.
-        classes: a class each, in the model's order.
-        confusion: rows of true classes, columns of decided ones, (C, C); None for multilabel.
-        reliability: of the decisions, whose calibration error is in ``metrics``.
-        confusions: the most frequent, those with most rows first.
+        classes: scores of each class, in the model's order.
+        confusion: true classes in rows, predicted ones in columns, (C, C); None for multilabel.
+        reliability: reliability diagram of the predictions.
+        confusions: the most frequent confusions, those with most rows first.
     """
 
     metrics: dict[str, Any]
@@ -105,7 +197,7 @@ class Scores:
 
     @property
     def verdict(self) -> str | None:
-        """What must be said before all else: that a guess without a model does as well."""
+        """A warning if the model is not better than a constant guess; else None."""
         value, interval = self.accuracy
         if value is None or interval is None or self.baseline == 1 or interval.low > self.baseline:
             return None
@@ -115,62 +207,70 @@ class Scores:
         return f"These rows do not show that this model is better than {guess}."
 
 
-def scores_of(gathered: Gathered, seed: int = 0) -> Scores:
+def compute_scores(predictions: Predictions, seed: int = 0) -> Scores:
     """Score the predictions.
 
     Args:
-        seed: of the resamples.
+        predictions: all rows, predicted.
+        seed: seed of the bootstrap.
     """
-    schema, columns = gathered.schema, gathered.columns
-    metrics = evaluation(schema, gathered.labels, gathered.probabilities, gathered.decided)
+    schema, columns = predictions.schema, predictions.columns
+    metrics = compute_metrics(
+        schema, predictions.labels, predictions.probabilities, predictions.decided
+    )
     multilabel = schema.task == "multilabel"
-    again = resampled(columns.true, columns.decided, one_class=not multilabel, seed=seed)
+    bootstrap = resample(columns.true, columns.decided, one_class=not multilabel, seed=seed)
     confusion = None if multilabel else np.array(metrics["confusion_matrix"], dtype=np.int64)
     return Scores(
         metrics=metrics,
-        accuracy=Score(metrics["accuracy"], interval(again.accuracy)),
+        accuracy=Score(metrics["accuracy"], compute_interval(bootstrap.accuracy)),
         exact_match=(
-            Score(metrics["exact_match"], interval(again.exact_match)) if multilabel else None
+            Score(metrics["exact_match"], compute_interval(bootstrap.exact_match))
+            if multilabel
+            else None
         ),
-        macro_f1=Score(metrics["macro_f1"], interval(again.macro_f1)),
-        baseline=_baseline(columns, multilabel),
+        macro_f1=Score(metrics["macro_f1"], compute_interval(bootstrap.macro_f1)),
+        baseline=_compute_baseline(columns, multilabel),
         classes=[
-            _class_scores(name, metrics["classes"][name], columns, i, again)
+            _score_class(name, metrics["classes"][name], columns, i, bootstrap)
             for i, name in enumerate(schema.classes)
         ],
         confusion=confusion,
-        reliability=_reliability(*confidences(schema, columns)),
-        confusions=[] if confusion is None else _confusions(schema.classes, confusion),
+        reliability=_compute_reliability(*compute_confidences(schema, columns)),
+        confusions=[] if confusion is None else _find_confusions(schema.classes, confusion),
     )
 
 
-def _baseline(columns: ClassColumns, multilabel: bool) -> float:
+def _compute_baseline(columns: OneVsRest, multilabel: bool) -> float:
     shares = columns.true.mean(axis=0)
     return float(np.maximum(shares, 1 - shares).mean() if multilabel else shares.max())
 
 
-def _class_scores(
-    name: str, found: dict[str, Any], columns: ClassColumns, i: int, again: Resampled
+def _score_class(
+    name: str, metrics: dict[str, Any], columns: OneVsRest, i: int, bootstrap: Resampled
 ) -> ClassScores:
-    true, decided, shares = columns.true[:, i], columns.decided[:, i], columns.probabilities[:, i]
-    area = found["roc_auc"]
+    true, decided = columns.true[:, i], columns.decided[:, i]
+    probabilities = columns.probabilities[:, i]
+    area = metrics["roc_auc"]
     hits = int((true & decided).sum())
     return ClassScores(
         name=name,
-        support=found["support"],
-        precision=Score(found["precision"], interval(again.precision[:, i])),
-        recall=Score(found["recall"], interval(again.recall[:, i])),
-        f1=Score(found["f1"], interval(again.f1[:, i])),
+        support=metrics["support"],
+        precision=Score(metrics["precision"], compute_interval(bootstrap.precision[:, i])),
+        recall=Score(metrics["recall"], compute_interval(bootstrap.recall[:, i])),
+        f1=Score(metrics["f1"], compute_interval(bootstrap.f1[:, i])),
         roc_auc=area,
-        roc=None if area is None else Roc(*roc_curve(true, shares)[:2]),
-        reliability=_reliability(shares, true == 1),
+        roc=None if area is None else Roc(*roc_curve(true, probabilities)[:2]),
+        reliability=_compute_reliability(probabilities, true == 1),
         found=hits,
         missed=int(true.sum()) - hits,
         false_alarms=int(decided.sum()) - hits,
     )
 
 
-def _reliability(stated: npt.NDArray[np.float32], came_true: npt.NDArray[np.bool_]) -> Reliability:
+def _compute_reliability(
+    stated: npt.NDArray[np.float32], came_true: npt.NDArray[np.bool_]
+) -> Reliability:
     bins = confidence_bins(stated)
     counts = np.bincount(bins, minlength=BINS)
     sums = (np.bincount(bins, each, minlength=BINS) for each in (stated, came_true))
@@ -178,12 +278,12 @@ def _reliability(stated: npt.NDArray[np.float32], came_true: npt.NDArray[np.bool
     return Reliability(counts, *means)
 
 
-def _confusions(classes: tuple[str, ...], matrix: npt.NDArray[np.int64]) -> list[Confusion]:
+def _find_confusions(classes: tuple[str, ...], matrix: npt.NDArray[np.int64]) -> list[Confusion]:
     wrong = matrix - np.diag(np.diag(matrix))
-    order = np.argsort(-wrong, axis=None, kind="stable")[:_CONFUSIONS]
-    places = [divmod(int(k), len(classes)) for k in order]
+    order = np.argsort(-wrong, axis=None, kind="stable")[:_MAX_CONFUSIONS]
+    pairs = [divmod(int(k), len(classes)) for k in order]
     return [
         Confusion(classes[i], classes[j], int(wrong[i, j]), float(wrong[i, j] / matrix[i].sum()))
-        for i, j in places
+        for i, j in pairs
         if wrong[i, j]
     ]

@@ -1,4 +1,4 @@
-"""How drawings look: colours, fonts, names that any font can show; and how one becomes a PNG."""
+"""Set the style of figures (colours, fonts, names), and render them as PNGs."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ INK, MUTED, FAINT, GRID = "#1f2933", "#5f6b7a", "#c3cad3", "#e6e9ed"
 BLUE, ORANGE, GREEN, PURPLE, AMBER, SKY = (
     "#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9",
 )  # fmt: skip
-"""Okabe and Ito (2008), "Color Universal Design": told apart by all common colour vision."""
+"""Okabe and Ito (2008), "Color Universal Design": distinct for all common colour vision."""
 
 COLOURS = (BLUE, ORANGE, GREEN, PURPLE, AMBER, SKY)
 DASHES = ("-", "--", "-.", ":", (0, (5, 1, 1, 1, 1, 1)), (0, (1, 1)))
 
 WIDTH = 10.0
-"""Inches of a drawing that fills the page; 96 of its pixels on a screen are an inch."""
+"""Width of a figure that fills the page, in inches of 96 screen pixels."""
 
 DPI = 144
 _LONGEST_NAME = 22
@@ -63,11 +63,14 @@ _STYLE: Any = {
 
 
 class Drawing(NamedTuple):
-    """A PNG, and what it shows in words for those who cannot see it.
+    """A figure as a PNG, with a text alternative for screen readers.
 
     Attributes:
-        name: of its file.
-        width, height: pixels.
+        name: name of its file.
+        png: content of the file.
+        alt: the text alternative.
+        width: width in pixels.
+        height: height in pixels.
     """
 
     name: str
@@ -81,44 +84,47 @@ class Drawing(NamedTuple):
         (folder / self.name).write_bytes(self.png)
 
 
-def drawing(name: str, alt: str, draw: Callable[..., Figure], *arguments: Any) -> Drawing:
-    """Draw in the report's style.
+def render_drawing(name: str, alt: str, draw: Callable[..., Figure], *arguments: Any) -> Drawing:
+    """Draw a figure in the report's style, and render it as a PNG.
 
     Args:
-        draw: makes the figure of the arguments.
+        name: name of the PNG file.
+        alt: the text alternative.
+        draw: makes the figure from the arguments.
+        arguments: passed to ``draw``.
     """
     with mpl.rc_context(_STYLE):
         figure = draw(*arguments)
         file = io.BytesIO()
         figure.savefig(file, format="png", dpi=DPI, metadata={"Software": None})
     png = file.getvalue()
-    width, height = struct.unpack(">II", png[16:24])  # as the file's first chunk says
+    width, height = struct.unpack(">II", png[16:24])  # from the first chunk of the file
     return Drawing(name, png, alt, width, height)
 
 
-def drawn_names(names: Sequence[str], longest: int = _LONGEST_NAME) -> list[str]:
-    """Names as a drawing can show them.
+def shorten_names(names: Sequence[str], longest: int = _LONGEST_NAME) -> list[str]:
+    """Shorten names for a figure.
 
-    Long ones are cut. One that has a character that the font has not, or that is another's when
-    cut, is its number, from 1, which tables give too.
+    A name with a character that the font lacks, or that equals another one when shortened, is
+    replaced by its number, from 1, which the tables show too.
     """
     plain = [" ".join(name.split()) for name in names]
-    cut = [name if len(name) <= longest else name[: longest - 1] + "…" for name in plain]
+    shortened = [name if len(name) <= longest else name[: longest - 1] + "…" for name in plain]
     return [
         name
-        if cut.count(name) == 1 and all(ord(letter) in _letters() for letter in name)
+        if shortened.count(name) == 1 and all(ord(letter) in _letters() for letter in name)
         else f"#{number}"
-        for number, name in enumerate(cut, start=1)
+        for number, name in enumerate(shortened, start=1)
     ]
 
 
-def timepoint_axis(axes: Axes, n_timepoints: int) -> None:
-    """Timepoints along x, from 1; a single one has room around it."""
+def set_timepoint_axis(axes: Axes, n_timepoints: int) -> None:
+    """Set up the x axis for timepoints from 1; leave room around a single one."""
     axes.set_xlim(*((1, n_timepoints) if n_timepoints > 1 else (0.5, 1.5)))
     axes.grid(visible=False, axis="x")
 
 
 @cache
 def _letters() -> frozenset[int]:
-    """The characters that the font has."""
+    """Return the characters that the font has."""
     return frozenset(get_font(findfont(FontProperties("DejaVu Sans"))).get_charmap())

@@ -1,4 +1,4 @@
-"""What the rows are: classes, lengths, and the middle of each class with its spread.
+"""Summarise the rows: classes, lengths, and the median of each class with its spread.
 
 Shapes: N rows, C classes, K channels of T timepoints.
 """
@@ -12,19 +12,19 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from lstmfcn.cells import FloatArray
-from lstmfcn.report.gathering import Gathered
+from lstmfcn.data.table import FloatArray
+from lstmfcn.report.predictions import Predictions
 
 BAND = (0.1, 0.9)
-"""Quantiles that the band around a median runs between."""
+"""The quantiles that bound the band around a median."""
 
 CHANNELS_DRAWN = 4
 
 
 class ClassSeries(NamedTuple):
-    """One class: its rows, how many of them were sampled, and their median and band, (K, T) each.
+    """One class: its rows, its sampled rows, and their median and band, (K, T) each.
 
-    nan where no sampled row has a value.
+    Values are nan where no sampled row has a value.
     """
 
     name: str
@@ -36,7 +36,7 @@ class ClassSeries(NamedTuple):
 
 
 class Lengths(NamedTuple):
-    """Timepoints of the series up to their last values."""
+    """Shortest, median and longest length of the series, in timepoints up to the last value."""
 
     least: int
     median: float
@@ -45,18 +45,20 @@ class Lengths(NamedTuple):
 
 @dataclass(frozen=True)
 class Summary:
-    """The rows in numbers.
+    """Statistics of the rows.
 
     Attributes:
-        rows, shards: how many.
-        n_timepoints, n_channels: of the model's input.
-        lengths: of the series.
-        all_lengths: of each row, (N,).
-        gaps: the share of values missing before the end of their series.
-        classes: a class each, in the model's order.
-        channels: those that are drawn, from 0: the ones in which the classes' medians differ most.
-        channel_names: of those.
-        unlabelled: rows of multilabel without any label.
+        rows: number of rows.
+        shards: number of shards.
+        n_timepoints: timepoints of the model's input.
+        n_channels: channels of the model's input.
+        lengths: summary of the lengths.
+        all_lengths: length of each series, (N,).
+        gaps: share of the values before the end of a series that are missing.
+        classes: each class, in the model's order.
+        channels: the channels to draw, from 0: those in which the classes' medians differ most.
+        channel_names: their names.
+        unlabelled: number of rows without any label, for multilabel.
     """
 
     rows: int
@@ -72,32 +74,35 @@ class Summary:
     unlabelled: int
 
 
-def summary_of(gathered: Gathered) -> Summary:
-    """Summarise the rows; medians and bands are those of the sample."""
-    schema, lengths = gathered.schema, gathered.lengths
-    sample = gathered.sample
+def summarise(predictions: Predictions) -> Summary:
+    """Summarise the rows; medians and bands are computed from the sample."""
+    schema, lengths = predictions.schema, predictions.lengths
+    sample = predictions.sample
     series = sample.values.reshape(len(sample.values), schema.n_channels, schema.n_timepoints)
-    true = gathered.columns.true
+    true = predictions.columns.true
     sampled = true[sample.numbers] == 1
     classes = [
         ClassSeries(
-            name, int(true[:, i].sum()), int(sampled[:, i].sum()), *_middle(series[sampled[:, i]])
+            name,
+            int(true[:, i].sum()),
+            int(sampled[:, i].sum()),
+            *_median_and_band(series[sampled[:, i]]),
         )
         for i, name in enumerate(schema.classes)
     ]
-    channels = _telling_channels(classes, series)
+    channels = _discriminative_channels(classes, series)
     names = [
         schema.value_columns[k * schema.n_timepoints].rpartition("_")[0] or f"channel {k + 1}"
         for k in channels
     ]
     return Summary(
         rows=len(true),
-        shards=len(gathered.shards),
+        shards=len(predictions.shards),
         n_timepoints=schema.n_timepoints,
         n_channels=schema.n_channels,
         lengths=Lengths(int(lengths.min()), float(np.median(lengths)), int(lengths.max())),
         all_lengths=lengths,
-        gaps=gathered.missing / int(lengths.sum() * schema.n_channels),
+        gaps=predictions.missing / int(lengths.sum() * schema.n_channels),
         classes=classes,
         channels=channels,
         channel_names=names,
@@ -105,25 +110,25 @@ def summary_of(gathered: Gathered) -> Summary:
     )
 
 
-def _middle(series: FloatArray) -> tuple[FloatArray, FloatArray, FloatArray]:
-    """Median and band of series (n, K, T), (K, T) each."""
+def _median_and_band(series: FloatArray) -> tuple[FloatArray, FloatArray, FloatArray]:
+    """Compute median and band of series (n, K, T), (K, T) each."""
     if not len(series):
-        nothing = np.full(series.shape[1:], np.nan, dtype=np.float32)
-        return nothing, nothing, nothing
+        undefined = np.full(series.shape[1:], np.nan, dtype=np.float32)
+        return undefined, undefined, undefined
     with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", "All-NaN", RuntimeWarning)  # past the longest series
+        warnings.filterwarnings("ignore", "All-NaN", RuntimeWarning)  # after the longest series
         median, low, high = np.nanquantile(series, [0.5, *BAND], axis=0).astype(np.float32)
     return median, low, high
 
 
-def _telling_channels(classes: list[ClassSeries], series: FloatArray) -> list[int]:
-    """The channels in which the classes' medians lie furthest apart for the channel's spread."""
+def _discriminative_channels(classes: list[ClassSeries], series: FloatArray) -> list[int]:
+    """Find the channels in which the classes' medians differ most, relative to the spread."""
     if series.shape[1] <= CHANNELS_DRAWN:
         return list(range(series.shape[1]))
     medians = np.stack([one.median for one in classes if one.sampled])
     with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", category=RuntimeWarning)  # nan where nothing is known
-        apart = np.nanmean(np.nanstd(medians, axis=0), axis=1)
+        warnings.filterwarnings("ignore", category=RuntimeWarning)  # nan where no row has a value
+        distance = np.nanmean(np.nanstd(medians, axis=0), axis=1)
         spread = np.nanstd(series, axis=(0, 2))
-        telling = np.nan_to_num(apart / np.maximum(spread, 1e-12))
-    return sorted(np.argsort(-telling, kind="stable")[:CHANNELS_DRAWN].tolist())
+        discrimination = np.nan_to_num(distance / np.maximum(spread, 1e-12))
+    return sorted(np.argsort(-discrimination, kind="stable")[:CHANNELS_DRAWN].tolist())

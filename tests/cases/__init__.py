@@ -1,1 +1,1 @@
-"""Inputs that failed once, and more of their kind, each with what should happen."""
+"""Inputs that once failed, and similar ones, each with the expected result."""

@@ -13,11 +13,11 @@ import pandas as pd
 import pyarrow as pa
 import pytest
 
-from cases.case import Case
-from cases.inputs import BASE, NAMES, VALUES, N, T, X
 from lstmfcn import LSTMFCNClassifier
-from lstmfcn.classifier import Classifier
 from lstmfcn.errors import LstmfcnError
+from lstmfcn.inference.predictor import Classifier
+from tests.cases.case import Case
+from tests.cases.inputs import BASE, NAMES, VALUES, N, T, X
 
 Act = Callable[[Path, Path], None]
 TINY: dict[str, Any] = {
@@ -32,12 +32,12 @@ TINY: dict[str, Any] = {
 
 @cache
 def trained() -> Classifier:
-    """A classifier of the base table."""
+    """Train a classifier on the base table."""
     return LSTMFCNClassifier(**TINY).fit(VALUES, NAMES).classifier_
 
 
 def cases() -> Iterator[Case]:
-    """All of them."""
+    """All cases of this module."""
     yield from _axes()
     yield from _tables()
     yield from _unequal()
@@ -121,7 +121,7 @@ def _unequal() -> Iterator[Case]:
 
 
 def fits_masked(values: Any) -> Act:
-    """Training with missing="mask" takes the values, and predicts them."""
+    """Training with missing="mask" accepts the values, and the model predicts them."""
 
     def act(_: Path, __: Path) -> None:
         fitted = LSTMFCNClassifier(**TINY, missing="mask").fit(values, NAMES)
@@ -132,7 +132,7 @@ def fits_masked(values: Any) -> Act:
 
 
 def raises(act: Callable[[], Any], pattern: str) -> Act:
-    """A ValueError, a warning or an error of lstmfcn's with the pattern."""
+    """Expect a ValueError, a warning or an error of lstmfcn that matches the pattern."""
 
     def refuse(_: Path, __: Path) -> None:
         refusals = (ValueError, TypeError, LstmfcnError, UserWarning)

@@ -1,4 +1,4 @@
-"""Cases of requests: what the endpoint answers, and what it refuses before it works."""
+"""Cases of requests: what the endpoint answers, and what it refuses early."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ import numpy as np
 import pandas as pd
 from starlette.testclient import TestClient
 
-from cases.arrays import trained
-from cases.case import Case
-from cases.inputs import T, X
 from serve_app.endpoint import Endpoint
 from serve_app.models import Models
+from tests.cases.arrays import trained
+from tests.cases.case import Case
+from tests.cases.inputs import T, X
 
 Act = Callable[[Path, Path], None]
 ROWS = np.round(X[:3], 2)
@@ -27,7 +27,7 @@ CSV, JSON = "text/csv", "application/json"
 
 
 class Unmeasured:
-    """Metrics that nobody reads."""
+    """Metrics that do nothing."""
 
     def answered(self, *_: Any) -> None:
         """An answer."""
@@ -47,7 +47,7 @@ def client() -> TestClient:
 
 
 def cases() -> Iterator[Case]:
-    """All of them."""
+    """All cases of this module."""
     yield from _headers()
     yield from _work()
     yield from _accepts()
@@ -57,7 +57,7 @@ def cases() -> Iterator[Case]:
 def asks(
     body: str | bytes, status: int, content_type: str = CSV, n: int = 0, **options: Any
 ) -> Act:
-    """The status, in JSON with an error where it is a refusal, and n predictions."""
+    """The endpoint answers with this status, and n predictions."""
 
     def act(_: Path, __: Path) -> None:
         headers = {"Content-Type": content_type, "Accept": JSON, **options.get("headers", {})}

@@ -1,4 +1,4 @@
-"""A case: something that a user does, and what should come of it."""
+"""A case: an action of a user, and the expected result."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from lstmfcn.cli import main
+from lstmfcn.cli.main import main
 
 
 class Ended(NamedTuple):
@@ -53,7 +53,7 @@ class Case:
 
 
 def run(*words: object) -> Ended:
-    """A command, in this process."""
+    """Run a command in this process."""
     out, err = io.StringIO(), io.StringIO()
     lines, logger = logging.StreamHandler(err), logging.getLogger("lstmfcn")
     logger.addHandler(lines)
@@ -67,13 +67,13 @@ def run(*words: object) -> Ended:
 
 
 def refused(ended: Ended, *patterns: str) -> None:
-    """Assert that a command ended with one clear line that holds all of these."""
+    """Assert that a command ended with one line in which all patterns are found."""
     assert ended.code == 2, f"exit code {ended.code}: {ended.stdout[-300:]} {ended.stderr[-300:]}"
     assert "Traceback" not in ended.stderr, ended.stderr[-500:]
-    told = ended.refusal
-    assert told.startswith("lstmfcn: "), told
+    message = ended.refusal
+    assert message.startswith("lstmfcn: "), message
     for pattern in patterns:
-        assert re.search(pattern, told, re.IGNORECASE), f"{pattern!r} is not in: {told}"
+        assert re.search(pattern, message, re.IGNORECASE), f"{pattern!r} is not in: {message}"
 
 
 def contains(facts: dict[str, Any], **expected: Any) -> None:

@@ -1,4 +1,4 @@
-"""Cases of `lstmfcn convert`: what becomes shards that training takes, and what is refused."""
+"""Cases of `lstmfcn convert`: files that are converted, and files that are refused."""
 
 from __future__ import annotations
 
@@ -8,15 +8,15 @@ from typing import Any
 
 import numpy as np
 
-from cases.case import Case, contains, refused, run
-from cases.inputs import COUNTS, NUMBERED, N, T, X
-from cases.shards import values_of
+from tests.cases.case import Case, contains, refused, run
+from tests.cases.inputs import COUNTS, NUMBERED, N, T, X
+from tests.cases.shards import read_values
 
 Act = Callable[[Path, Path], None]
 
 
 def cases() -> Iterator[Case]:
-    """All of them."""
+    """All cases of this module."""
     eight = {"n_rows": 8, "classes": {"a": 4, "b": 4}}
     for name in (
         "plain.ts",
@@ -53,7 +53,7 @@ def cases() -> Iterator[Case]:
 
 
 def converts(name: str, *flags: str, **facts: Any) -> Act:
-    """The file becomes shards with the base table's values, which have no fault."""
+    """The file is converted to shards without faults, with the values of the base table."""
 
     def act(inputs: Path, folder: Path) -> None:
         ended = run("convert", "--input", inputs / name, "--output", folder / "shards", *flags)
@@ -61,7 +61,7 @@ def converts(name: str, *flags: str, **facts: Any) -> Act:
         checked = run("--json", "check", folder / "shards")
         assert checked.code == 0, checked.stdout[-400:]
         contains(checked.facts, **{"n_rows": N, "n_timepoints": T, "n_channels": 1} | facts)
-        values, _labels, _schema = values_of(folder / "shards")
+        values, _labels, _schema = read_values(folder / "shards")
         assert np.array_equal(values, X[: len(values)].astype(np.float32))
 
     return act

@@ -1,4 +1,4 @@
-"""Write the inputs of the cases: small files as people in this trade have them."""
+"""Write the inputs of the cases: small files like those of real users."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ GAPS = ("NA", "N/A", "#N/A", "null", "None", "<NA>", "NaN")
 
 
 def write_inputs(folder: Path) -> None:
-    """All of them."""
+    """All cases of this module."""
     folder.mkdir(parents=True, exist_ok=True)
     for part in (
         _dialects,
@@ -45,7 +45,7 @@ def write_inputs(folder: Path) -> None:
 
 
 def csv_of(table: pd.DataFrame, **options: object) -> str:
-    """The table as CSV."""
+    """Write the table as CSV."""
     return str(table.to_csv(index=False, **options))
 
 

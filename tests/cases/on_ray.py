@@ -1,4 +1,4 @@
-"""Cases of commands that start Ray, and of what stands around them."""
+"""Cases of commands that start Ray."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ from tempfile import mkdtemp
 
 import pandas as pd
 
-from cases.arrays import trained
-from cases.case import Case, refused, run
-from cases.inputs import NAMES, N
+from tests.cases.arrays import trained
+from tests.cases.case import Case, refused, run
+from tests.cases.inputs import NAMES, N
 
 Act = Callable[[Path, Path], None]
 TINY = (
@@ -29,7 +29,7 @@ TINY = (
 
 
 def cases() -> Iterator[Case]:
-    """All of them; the commands of the first run on one Ray, which stands already."""
+    """All cases; the first ones use one Ray that is already running."""
     yield Case("predict", "--keep-columns of a timestamp", _keeps("when", "2026-01-01"))
     yield Case("predict", "--keep-columns of a date", _keeps("day", "2026-01-01"))
     yield Case("predict", "--keep-columns of text with a comma", _keeps("note", "a,b"))
@@ -39,6 +39,7 @@ def cases() -> Iterator[Case]:
     yield Case("predict", "the output within the input", _output_within)
     yield Case("predict", "the rate", _rate)
     yield Case("report", "1 shard", _one_shard)
+    yield Case("data arguments", "train a.csv b.csv", _several("{0} {1}"))
     yield Case("data arguments", "train --train a.csv b.csv", _several("--train {0} {1}"))
     yield Case(
         "data arguments", "train --train a.csv --train b.csv", _several("--train {0} --train {1}")
@@ -47,10 +48,10 @@ def cases() -> Iterator[Case]:
 
 @contextmanager
 def running() -> Iterator[None]:
-    """A Ray that stands inside this block, which commands in this process use."""
+    """Run Ray inside this block, for the commands of this process."""
     import ray
 
-    from lstmfcn.distributed.runtime import prepare_environment
+    from lstmfcn.distributed.cluster import prepare_environment
 
     prepare_environment()
     ray.init(
@@ -67,7 +68,7 @@ def running() -> Iterator[None]:
 
 
 def alone() -> Iterator[Case]:
-    """Those that start a Ray of their own, each in a process."""
+    """The cases that start Ray themselves, each in its own process."""
     long = (
         "a_long_folder_of_a_job_on_a_cluster_0123456789/1355700/tmp.t0016/scratch/of/this/very/job"
     )
@@ -154,8 +155,8 @@ def _one_shard(inputs: Path, folder: Path) -> None:
     ended = run("report", *words)
     assert ended.code == 0, ended.stderr[-400:]
     page = (folder / "report" / "report.html").read_text()
-    for told in (ended.stdout + ended.stderr, page):
-        assert "1 shards" not in told
+    for text in (ended.stdout + ended.stderr, page):
+        assert "1 shards" not in text
 
 
 def _several(words: str) -> Act:
@@ -169,7 +170,7 @@ def _several(words: str) -> Act:
 
 
 def command(inputs: Path, folder: Path, **surroundings: str) -> subprocess.CompletedProcess[str]:
-    """A training of the base table in a process, with a Ray of its own."""
+    """Train on the base table in a process that starts Ray itself."""
     environment = {name: value for name, value in os.environ.items() if name != "RAY_ADDRESS"}
     return subprocess.run(
         [
@@ -215,10 +216,10 @@ def _shadowed(inputs: Path, folder: Path) -> None:
         timeout=180,
         check=False,
     )
-    told = ended.stderr.splitlines()[-1]
+    message = ended.stderr.splitlines()[-1]
     assert ended.returncode == 2, ended.stderr[-600:]
-    assert told.startswith("lstmfcn: "), told
-    assert ".py" in told, told
+    assert message.startswith("lstmfcn: "), message
+    assert ".py" in message, message
     assert not (folder / "run").exists()
 
 
@@ -238,7 +239,7 @@ def _token(inputs: Path, folder: Path) -> None:
 
 
 def _two_servers(inputs: Path, folder: Path) -> None:  # noqa: ARG001 - the models are its own
-    """Neither answers with the other's model, from its start over a replica's death to its end."""
+    """Two endpoints never answer with each other's model, even when a replica dies."""
     ports = (_free_port(), _free_port())
     servers = []
     for port, name in zip(ports, ("first", "second"), strict=True):
@@ -271,7 +272,7 @@ def _two_servers(inputs: Path, folder: Path) -> None:  # noqa: ARG001 - the mode
 
 
 def _endpoints(port: int) -> str:
-    """What GET /endpoints answers; empty where nothing does."""
+    """The answer of GET /endpoints; empty if there is none."""
     connection = http.client.HTTPConnection("127.0.0.1", port, timeout=5)
     try:
         connection.request("GET", "/endpoints")

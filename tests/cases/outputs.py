@@ -1,4 +1,4 @@
-"""Cases of outputs: addresses that are no folders, and what a terminal cannot show."""
+"""Cases of outputs: addresses that are not folders, and characters that a terminal cannot show."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from pathlib import Path
 
 import pytest
 
-from cases.arrays import trained
-from cases.case import Case, refused, run
-from lstmfcn.classifier import Classifier
 from lstmfcn.errors import LstmfcnError
+from lstmfcn.inference.predictor import Classifier
+from tests.cases.arrays import trained
+from tests.cases.case import Case, refused, run
 
 Act = Callable[[Path, Path], None]
 COMMANDS = {
@@ -42,7 +42,7 @@ ADDRESSES = (
 
 
 def cases() -> Iterator[Case]:
-    """All of them."""
+    """All cases of this module."""
     for name, words in COMMANDS.items():
         yield Case("addresses as outputs", f"{name} s3://", _address(words, ADDRESSES[0]))
     for uri in ADDRESSES[1:]:

@@ -1,4 +1,4 @@
-"""Cases of shards: what is read, and what is refused, as `lstmfcn check` tells."""
+"""Cases of shards: what `lstmfcn check` accepts and what it refuses."""
 
 from __future__ import annotations
 
@@ -9,15 +9,15 @@ from typing import Any
 
 import numpy as np
 
-from cases.case import Case, contains, refused, run
-from cases.inputs import COUNTS, GAPS, MISSING_LABELS, NUMBERED, N, T, X
-from lstmfcn.reading import labelled_pieces, survey
+from lstmfcn.data.reader import open_dataset, read_pieces
+from tests.cases.case import Case, contains, refused, run
+from tests.cases.inputs import COUNTS, GAPS, MISSING_LABELS, NUMBERED, N, T, X
 
 Act = Callable[[Path, Path], None]
 
 
 def cases() -> Iterator[Case]:
-    """All of them."""
+    """All cases of this module."""
     yield from _dialects()
     yield from _first_lines()
     yield from _packing()
@@ -39,14 +39,14 @@ def reads(name: str, *flags: str, says: str = "", **facts: Any) -> Act:
         assert ended.code == 0, ended.stdout[-400:] + ended.stderr[-400:]
         contains(ended.facts, **{"n_rows": N, "n_timepoints": T, "n_channels": 1} | facts)
         if says:
-            told = (ended.stderr + ended.stdout).lower()
-            assert says.lower() in told, f"{says!r} is not told: {told[-400:]}"
+            message = (ended.stderr + ended.stdout).lower()
+            assert says.lower() in message, f"{says!r} is not in: {message[-400:]}"
 
     return act
 
 
 def finds(name: str, *patterns: str, n: int | None = None, flags: tuple[str, ...] = ()) -> Act:
-    """`lstmfcn check` finds a fault whose line holds the patterns; n faults in all."""
+    """`lstmfcn check` finds a fault whose line matches the patterns; n faults in all."""
 
     def act(inputs: Path, folder: Path) -> None:
         ended = run("--json", "check", inputs / name, *flags)
@@ -63,7 +63,7 @@ def finds(name: str, *patterns: str, n: int | None = None, flags: tuple[str, ...
 
 
 def train_refuses(data: Path, folder: Path, *flags: str) -> None:
-    """What check finds at fault, training refuses in one line, and leaves nothing behind."""
+    """Training refuses the same data in one line, and leaves nothing behind."""
     # evaluate reads as train does, and refuses headers before Ray starts; rows need Ray
     ended = run("check", data, *flags, "--limit", "1")
     refused(ended)
@@ -71,7 +71,7 @@ def train_refuses(data: Path, folder: Path, *flags: str) -> None:
 
 
 def fixes(name: str, n_rows: int, **facts: Any) -> Act:
-    """`lstmfcn check --fix` writes shards that hold n_rows, and those have no fault."""
+    """`lstmfcn check --fix` writes shards with n_rows rows and no faults."""
 
     def act(inputs: Path, folder: Path) -> None:
         clean = folder / "clean"
@@ -83,23 +83,23 @@ def fixes(name: str, n_rows: int, **facts: Any) -> Act:
     return act
 
 
-def values_of(data: object, missing: str = "refuse") -> tuple[np.ndarray, list[str], Any]:
-    """Values (N, V), class names or labels, and schema of a data argument."""
-    found = survey(str(data), missing=missing)  # type: ignore[arg-type]
+def read_values(data: object, missing: str = "refuse") -> tuple[np.ndarray, list[str], Any]:
+    """Read the values (N, V), class names or labels, and schema of a data argument."""
+    dataset = open_dataset(str(data), missing=missing)  # type: ignore[arg-type]
     values, labels = [], []
-    for shard, header in zip(found.shards, found.headers, strict=True):
-        for piece, names in labelled_pieces(shard, header, found.schema):
+    for shard, header in zip(dataset.shards, dataset.headers, strict=True):
+        for piece, names in read_pieces(shard, header, dataset.schema):
             values.append(piece)
             labels += names.tolist()
-    return np.concatenate(values), labels, found.schema
+    return np.concatenate(values), labels, dataset.schema
 
 
 def equal_to_base(name: str) -> Act:
     """The values are those of base.csv, bit for bit."""
 
     def act(inputs: Path, _: Path) -> None:
-        values, labels, _schema = values_of(inputs / name)
-        base, names, _schema = values_of(inputs / "base.csv")
+        values, labels, _schema = read_values(inputs / name)
+        base, names, _schema = read_values(inputs / "base.csv")
         assert labels == names
         assert np.array_equal(values, base)
 
@@ -137,8 +137,8 @@ def _first_lines() -> Iterator[Case]:
     }.items():
         yield Case("first lines", f"{name}, check --fix", fixes(name, n_rows))
     for name in ("no_header_label_last.csv", "no_header_label_first.csv", "no_header_names.csv"):
-        told = finds(name, "looks like data", "convert", "--no-header")
-        yield Case("no header", name, told)
+        message = finds(name, "looks like data", "convert", "--no-header")
+        yield Case("no header", name, message)
     yield Case("encoding", "UTF-16", finds("utf16.csv", "UTF-16", "iconv"))
     yield Case("encoding", "Latin-1", finds("latin1.csv", "iconv"))
     foreign = {"down": COUNTS["down"], "größer": COUNTS["up"]}
@@ -186,13 +186,13 @@ def _class_names() -> Iterator[Case]:
 
 def _missing_labels() -> Iterator[Case]:
     for i, marker in enumerate(MISSING_LABELS):
-        told = finds(f"label_{i}.csv", "missing", "--missing-labels", n=(N + 6) // 7)
-        yield Case("missing labels", f"the text {marker} in CSV", told)
+        message = finds(f"label_{i}.csv", "missing", "--missing-labels", n=(N + 6) // 7)
+        yield Case("missing labels", f"the text {marker} in CSV", message)
         kept = reads(f"label_{i}.csv", "--missing-labels", "name")
         yield Case("missing labels", f"{marker} with --missing-labels name", kept)
     for name in (*("label_float_nan", "label_float_nan_32", "label_null", "onehot_nan"),):
-        told = finds(f"{name}.parquet", "5", "y", "an empty cell")
-        yield Case("missing labels", f"{name}.parquet", told)
+        message = finds(f"{name}.parquet", "5", "y", "an empty cell")
+        yield Case("missing labels", f"{name}.parquet", message)
     yield Case(
         "missing labels", "label_text_nan.parquet", finds("label_text_nan.parquet", "missing")
     )
@@ -220,13 +220,13 @@ def _column_names() -> Iterator[Case]:
         "youtube_id_beside_y.csv": "youtube_id",
     }.items():
         yield Case("names that only start so", name, finds(name, column, "rename", n=1))
-    told = finds("capital_names.csv", "case", "x_1")
-    yield Case("names that only start so", "capital letters", told)
+    message = finds("capital_names.csv", "case", "x_1")
+    yield Case("names that only start so", "capital letters", message)
 
     def sorted_names(inputs: Path, _: Path) -> None:
         ended = run("--json", "check", inputs / "sorted_columns.csv")
-        told = " ".join(suspicion["found"] for suspicion in ended.facts["suspicions"])
-        assert "x_19 before x_2" in told, told
+        message = " ".join(suspicion["found"] for suspicion in ended.facts["suspicions"])
+        assert "x_19 before x_2" in message, message
 
     yield Case("names that only start so", "x_1, x_10, x_11, x_2", sorted_names)
 
@@ -237,7 +237,7 @@ def _channels() -> Iterator[Case]:
         yield Case("channels", name, reads(name, n_channels=2))
 
         def in_order(inputs: Path, _: Path, name: str = name) -> None:
-            values, _labels, schema = values_of(inputs / name)
+            values, _labels, schema = read_values(inputs / name)
             assert schema.n_channels == 2
             assert np.array_equal(values[:, :T], X.astype(np.float32))
             assert np.array_equal(values[:, T:], -X.astype(np.float32))
@@ -331,6 +331,7 @@ def _arguments() -> Iterator[Case]:
     yield Case("data arguments", "-", lambda *_: refused(run("check", "-"), "-"))
 
     def positional(inputs: Path, folder: Path) -> None:
-        refused(run("train", inputs / "base.csv", "--output", folder / "run"), "--train")
+        gone = inputs / "gone.csv"
+        refused(run("train", inputs / "base.csv", gone, "--output", folder / "run"), str(gone))
 
     yield Case("data arguments", "train data", positional)

@@ -1,7 +1,7 @@
 import pytest
-from conversions import converted, lines_of
 
 from lstmfcn.errors import DataError
+from tests.helpers.conversions import converted, lines_of
 
 HEADER = "% a comment\n@relation Toy\n\n@attribute t0 numeric\n@Attribute 't 1' real\n"
 CLASS = "@attribute target {up,'far down'}\n"
@@ -24,12 +24,12 @@ def test_attributes_are_timepoints_and_the_nominal_one_is_the_class(tmp_path):
 
 
 @pytest.mark.parametrize("label", [None, "first"])
-def test_the_class_may_stand_first(tmp_path, label):
+def test_the_class_may_be_first(tmp_path, label):
     text = f"@relation a\n{CLASS}@attribute t0 integer\n@data\nup,1\nfar down,2\n"
     assert lines_of(tmp_path, "a.arff", text, label=label)[1:] == ["up,1", "far down,2"]
 
 
-def test_a_relational_attribute_holds_a_line_for_each_channel(tmp_path):
+def test_a_relational_attribute_has_one_line_for_each_channel(tmp_path):
     assert lines_of(tmp_path, "a.arff", RELATIONAL) == [
         "y,x1_1,x1_2,x2_1,x2_2",
         "Standing,1.5,-2,3e-5,4",
@@ -59,32 +59,32 @@ def test_a_quote_within_quotes_is_one(tmp_path):
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        (f"{HEADER}{CLASS}@data\n1,2\n", ", row 1: found 2 cells; write the cells of all 3 "
-         "attributes"),
-        (f"{HEADER}{CLASS}@data\n{{0 1, 2 up}}\n", ", row 1: found a sparse row; write the cells "
-         "of all 3 attributes"),
+        (f"{HEADER}{CLASS}@data\n1,2\n", ", row 1: found 2 cells; write 3 cells, one for each "
+         "attribute"),
+        (f"{HEADER}{CLASS}@data\n{{0 1, 2 up}}\n", ", row 1: found a sparse row; write 3 cells, "
+         "one for each attribute"),
         (f"{HEADER}{CLASS}@data\n1,2,left\n", ", row 1: found the class 'left'; the header lists "
          "up, far down; correct one of the two"),
         (f"{HEADER}{CLASS}@data\n1,2,?\n", ", row 1: found '?', which stands for a missing class; "
-         "name the series' class or leave the row out; --label none converts without labels"),
-        (f"{HEADER}{CLASS}@data\n1,?,up\n", ", row 1, column x_2: found '?'; only series of "
-         "numbers convert; --missing mask makes empty cells of gaps"),
-        (f"{HEADER}@data\n1,2\n", ": found 0 nominal attributes; one must be the class: --label "
-         "first or last says which attribute is; --label none that there is none"),
+         "write the class or remove the row; --label none converts without labels"),
+        (f"{HEADER}{CLASS}@data\n1,?,up\n", ", row 1, column x_2: found '?'; values must be "
+         "numbers; --missing mask turns gaps into empty cells"),
+        (f"{HEADER}@data\n1,2\n", ": found 0 nominal attributes; one must be the class: choose "
+         "it with --label first or last, or use --label none if there is no class"),
         (f"{CLASS}{HEADER}{CLASS}@data\n", ": found 2 nominal attributes (target, target); one "
-         "must be the class: --label first or last says which attribute is; --label none that "
-         "there is none"),
-        (f"{HEADER}@attribute note string\n{CLASS}@data\n", ": found the attribute note, which "
-         "holds no numbers, among the values; leave it out of the file"),
-        (f"{HEADER}{CLASS}", ": found no line @data; name a file in Weka's .arff format"),
-        ("1,2\n@data\n", ": found '1,2' before the line @data; write @relation, @attribute NAME "
-         "TYPE, or begin a comment with %"),
+         "must be the class: choose it with --label first or last, or use --label none if there "
+          "is no class"),
+        (f"{HEADER}@attribute note string\n{CLASS}@data\n", ": found the attribute note among "
+         "the values, which is not numeric; remove it from the file"),
+        (f"{HEADER}{CLASS}", ": found no line @data; give a file in Weka's .arff format"),
+        ("1,2\n@data\n", ": found '1,2' before the line @data; use @relation and @attribute NAME "
+         "TYPE there, and start comments with %"),
         (RELATIONAL.replace("7,8", "7"), ", row 2: found 1 value in dimension 2; the first series "
-         "has 2; --missing mask fills up with empty cells"),
-        (f"{HEADER}{CLASS}@data\n", ": found no series; name a file that holds some"),
+         "has 2; --missing mask fills shorter series with empty cells"),
+        (f"{HEADER}{CLASS}@data\n", ": found no series; give a file that has some"),
     ],
 )  # fmt: skip
-def test_what_cannot_be_converted_is_refused(tmp_path, text, message):
+def test_files_that_cannot_be_converted_are_refused(tmp_path, text, message):
     with pytest.raises(DataError) as refusal:
         converted(tmp_path, "a.arff", text)
     assert str(refusal.value) == f"{tmp_path / 'a.arff'}{message}"

@@ -3,12 +3,12 @@ import io
 
 import numpy as np
 import pytest
-from conversions import converted, lines_of
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
 from lstmfcn.errors import DataError
+from tests.helpers.conversions import converted, lines_of
 
 
 def npz(**stored):
@@ -91,24 +91,25 @@ def test_every_value_is_read_back_as_it_was(tmp_path_factory, x):
          "numpy.savez('NAME.npz', x=x, y=y)"),
         ("a.npz", npz(x=X, z=X), "the arrays x, z; name one of them y: numpy.savez('NAME.npz', "
          "x=x, y=y)"),
-        ("a.npz", npz(x=X, y=np.array(["a", None])), "an array of Python objects; store texts by "
-         "y.astype(str)"),
-        ("a.npz", npz(x=X[0], y=[1, 2]), "values of shape (2,) and type float64; store numbers, "
-         "(rows, timepoints) or (rows, channels, timepoints)"),
+        ("a.npz", npz(x=X, y=np.array(["a", None])), "an array of Python objects; store text "
+         "with y.astype(str)"),
+        ("a.npz", npz(x=X[0], y=[1, 2]), "values of shape (2,) and type float64; store numbers "
+         "of shape (rows, timepoints) or (rows, channels, timepoints)"),
         ("a.npz", npz(x=np.ones((2, 0, 3)), y=[1, 2]), "values of shape (2, 0, 3) and type "
-         "float64; store numbers, (rows, timepoints) or (rows, channels, timepoints)"),
+         "float64; store numbers of shape (rows, timepoints) or (rows, channels, timepoints)"),
         ("a.npz", npz(x=X * 1j, y=[1, 2]), "values of shape (2, 2) and type complex128; store "
-         "numbers, (rows, timepoints) or (rows, channels, timepoints)"),
-        ("a.npz", npz(x=X, y=[1, 2, 3]), "labels of shape (3,) and type int64 beside 2 rows; store "
-         "one number or text a row"),
+         "numbers of shape (rows, timepoints) or (rows, channels, timepoints)"),
+        ("a.npz", npz(x=X, y=[1, 2, 3]), "labels of shape (3,) and type int64 beside 2 rows; "
+         "store one number or text for each row"),
         ("a.npz", npz(x=X, y=np.eye(2)), "labels of shape (2, 2) and type float64 beside 2 rows; "
-         "store one number or text a row"),
+         "store one number or text for each row"),
         ("a.npz", npz(x=np.ones((2, 60, 1)), y=[1, 2]), "values of shape (2, 60, 1), 60 channels "
-         "of 1 timepoint; the axes are (rows, channels, timepoints): store x.transpose(0, 2, 1)"),
-        ("a.npz", npz(x=np.ones((0, 3)), y=np.ones(0)), "no series; name a file that holds some"),
+         "of 1 timepoint; the axes must be (rows, channels, timepoints): store x.transpose(0, "
+         "2, 1)"),
+        ("a.npz", npz(x=np.ones((0, 3)), y=np.ones(0)), "no series; give a file that has some"),
     ],
 )  # fmt: skip
-def test_what_cannot_be_converted_is_refused(tmp_path, name, content, message):
+def test_files_that_cannot_be_converted_are_refused(tmp_path, name, content, message):
     with pytest.raises(DataError) as refusal:
         converted(tmp_path, name, content)
     assert str(refusal.value) == f"{tmp_path / name}: found {message}"
@@ -153,10 +154,12 @@ def test_a_missing_label_is_refused(tmp_path):
         converted(tmp_path, "a.npz", npz(x=X, y=[1.0, np.nan]))
 
 
-def test_packed_arrays_and_what_is_no_array(tmp_path):
+def test_compressed_arrays_and_files_that_are_not_arrays(tmp_path):
     with pytest.raises(DataError) as refused:
         converted(tmp_path, "b.npy", b"no array", label="none")
-    assert "found no file of NumPy's (its first bytes are of no array)" in str(refused.value)
+    assert "found a file that NumPy cannot read (it does not start like an array)" in str(
+        refused.value
+    )
     stored = io.BytesIO()
     np.save(stored, np.array([[1.5, 2]]))
     rows = lines_of(tmp_path, "a.npy.gz", gzip.compress(stored.getvalue()), label="none")

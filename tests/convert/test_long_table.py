@@ -1,7 +1,7 @@
 import pytest
-from conversions import converted, lines_of
 
 from lstmfcn.errors import DataError
+from tests.helpers.conversions import converted, lines_of
 
 TABLE = """\
 id,y,t,value
@@ -27,7 +27,7 @@ def test_a_melted_table_becomes_series_in_order_of_time(tmp_path):
     ]
 
 
-def test_channels_stand_as_they_first_appear(tmp_path):
+def test_channels_are_in_order_of_first_appearance(tmp_path):
     text = """case_id,dim_id,reading_id,value,Label
     0,acc,0,1,a
     0,acc,1,2,a
@@ -58,13 +58,15 @@ def test_labels_may_be_left_out(tmp_path):
     assert rows == ["x_1,x_2,x_3", "1.50,.5,3e-5", "-2,6,+4"]
 
 
-def test_series_may_be_shorter_where_asked_for(tmp_path):
+def test_series_may_be_shorter_with_missing_mask(tmp_path):
     text = "id,time,value,label\n1,1,1,a\n1,2,NA,a\n1,3,3,a\n2,5,7,b\n2,6,8,b\n"
     assert lines_of(tmp_path, "a.csv", text, missing="mask")[1:] == ["a,1,,3", "b,7,8,"]
 
 
-LONG = ("a long table has the columns id, time, value and label, and may have channel; lstmfcn "
-        "train reads a table of a row a series as it is")  # fmt: skip
+LONG = (
+    "a long table has the columns id, time, value, label and optionally channel; lstmfcn train "
+    "reads a table with one series per row directly"
+)
 
 
 @pytest.mark.parametrize(
@@ -72,34 +74,34 @@ LONG = ("a long table has the columns id, time, value and label, and may have ch
     [
         ("y,x_1,x_2\na,1,2\n", f": found the columns y, x_1, x_2; {LONG}"),
         ("id,time,value\n1,1,1\n", f": found the columns id, time, value; {LONG}"),
-        ("id,case_id,t,value,y\n", ": found the columns id, case_id, each of which may be the id; "
+        ("id,case_id,t,value,y\n", ": found the columns id, case_id, which could all be the id; "
          "rename all but the id"),
-        ("id,id,t,value,y\n", ": found the columns id, id, each of which may be the id; rename all "
+        ("id,id,t,value,y\n", ": found the columns id, id, which could all be the id; rename all "
          "but the id"),
-        (TABLE, ", row 1: found times that do not rise by equal steps; resample them, or number "
-         "the values 1, 2, ... where steps do not matter"),
+        (TABLE, ", row 1: found times that do not increase in equal steps; resample the series, "
+         "or number the values 1, 2, ... if the times do not matter"),
         (spaced(TABLE).replace("8,down,x_2,6\n", ""), ", row 2: found 2 values; the first series "
-         "has 3; --missing mask fills up with empty cells"),
+         "has 3; --missing mask fills shorter series with empty cells"),
         (spaced(TABLE) + "8,up,x_4,6\n", ", row 7, column y: found the class 'up', and 'down' in "
-         "row 2 of the same series; write one class in all rows of a series"),
-        (spaced(TABLE).replace("3e-5", "1_0"), ", row 3: found '1_0'; only series of numbers "
-         "convert; --missing mask makes empty cells of gaps"),
+         "row 2 of the same series; write the same class in all rows of a series"),
+        (spaced(TABLE).replace("3e-5", "1_0"), ", row 3: found '1_0'; values must be numbers; "
+         "--missing mask turns gaps into empty cells"),
         (spaced(TABLE).replace("7,up,x_3", "7,up"), ", row 3: found 3 cells; the header has 4 "
-         "columns: give the row as many"),
-        (TABLE.replace("8,down,x_2", ",down,x_2"), ", row 6, column id: found an empty cell; fill "
-         "it or leave the row out"),
+         "columns: write one cell for each"),
+        (TABLE.replace("8,down,x_2", ",down,x_2"), ", row 6, column id: found an empty cell; "
+         "fill it or remove the row"),
         (TABLE.replace("x_2", "later"), ": found the times x_1, x_1, x_10, x_10, later, later; "
-         "write numbers, dates such as 2026-01-31 13:00:00, or one word before numbers (t1, t2)"),
+         "write numbers, dates such as 2026-01-31 13:00:00, or one word followed by numbers "
+         "(t1, t2)"),
         (spaced(TABLE).replace("up", "NA"), ", row 1: found 'NA', which stands for a missing "
-         "class; name the series' class or leave the row out; --label none converts without "
+         "class; write the class or remove the row; --label none converts without "
          "labels"),
         ("id;t;value;y\n1;1;1,5;a\n1;2;1.5;a\n", ", row 2, column value: found '1.5' in a file "
-         "with decimal commas; write all numbers with one decimal mark, and none between "
-         "thousands"),
-        ("id,time,value,label\n", ": found no series; name a file that holds some"),
+         "with decimal commas; use one decimal mark in all numbers, and no thousands separators"),
+        ("id,time,value,label\n", ": found no series; give a file that has some"),
     ],
 )  # fmt: skip
-def test_what_cannot_be_converted_is_refused(tmp_path, text, message):
+def test_files_that_cannot_be_converted_are_refused(tmp_path, text, message):
     with pytest.raises(DataError) as refusal:
         converted(tmp_path, "a.csv", text)
     assert str(refusal.value) == f"{tmp_path / 'a.csv'}{message}"

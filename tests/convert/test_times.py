@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from lstmfcn.convert.times import step_of, times_of
+from lstmfcn.convert.times import find_step, parse_times
 from lstmfcn.errors import DataError
 
 
@@ -17,13 +17,13 @@ from lstmfcn.errors import DataError
     ],
 )
 def test_times_are_numbers_dates_or_a_word_before_numbers(texts, times):
-    assert times_of(texts, "a.csv").tolist() == times
+    assert parse_times(texts, "a.csv").tolist() == times
 
 
 @pytest.mark.parametrize("texts", [["a", "b"], ["1", ""], ["2026-01-01", "5"], ["a1", "b2"]])
 def test_other_times_are_refused(texts):
     with pytest.raises(DataError, match="found the times"):
-        times_of(texts, "a.csv")
+        parse_times(texts, "a.csv")
 
 
 @pytest.mark.parametrize(
@@ -42,4 +42,4 @@ def test_other_times_are_refused(texts):
     ],
 )
 def test_a_step_is_one_for_all_times_but_for_jitter(times, step):
-    assert step_of(np.array(times, float)) == (None if step is None else pytest.approx(step))
+    assert find_step(np.array(times, float)) == (None if step is None else pytest.approx(step))

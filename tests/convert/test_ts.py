@@ -1,9 +1,9 @@
 import pytest
-from conversions import converted, lines_of
 
 from lstmfcn.errors import DataError
+from tests.helpers.conversions import converted, lines_of
 
-NO_GAPS = "only series of numbers convert; --missing mask makes empty cells of gaps"
+NO_GAPS = "values must be numbers; --missing mask turns gaps into empty cells"
 NO_LABELS = "--label none converts them without labels, for lstmfcn predict"
 CORRECT = "correct one of the two"
 
@@ -14,13 +14,13 @@ CORRECT = "correct one of the two"
         ("@dimensions 2\n@classLabel false\n@data\n1,2:3,4\n",
          f": found @classLabel false: rows without classes; {NO_LABELS}"),
         ("@targetLabel true\n@data\n1,2:0.731\n",
-         ": found @targetLabel true: numbers to predict (regression), no classes; lstmfcn "
-         "classifies; --label none leaves the numbers out"),
+         ": found @targetLabel true: numbers to predict (regression), no classes; lstmfcn only "
+         "classifies; --label none drops the numbers"),
         ("@classLabel true a b\n@data\n1,2:a\n1,2:c\n",
          f", row 2: found the class 'c'; the header lists a, b; {CORRECT}"),
         ("@classLabel true a b\n@data\n1,2:?\n",
-         ", row 1: found '?', which stands for a missing class; name the series' class or leave "
-         "the row out; --label none converts without labels"),
+         ", row 1: found '?', which stands for a missing class; write the class or remove the "
+         "row; --label none converts without labels"),
         ("@dimensions 2\n@data\n1,2:3,4:a\n1,2:a\n",
          f", row 2: found 1 dimension; the header says @dimensions 2; {CORRECT}"),
         ("@dimensions 2\n@data\n1,2:3,4\n",
@@ -32,31 +32,31 @@ CORRECT = "correct one of the two"
         ("@timeStamps true\n@data\n1,2:a\n",
          f", row 1: found values without times; the header says @timeStamps true; {CORRECT}"),
         ("1,2\n@data\n1,2:a\n",
-         ": found '1,2' before the line @data; begin a comment with # and what describes the set "
-         "with @"),
+         ": found '1,2' before the line @data; start comments with # and lines that describe "
+         "the data with @"),
         ("@data\n@a,2:a\n", f", row 1, column x_1: found '@a'; {NO_GAPS}"),
         ("@data\n1,2:a\n1,1_000:a\n", f", row 2, column x_2: found '1_000'; {NO_GAPS}"),
         ("@data\n(0,1),(1,2),(3,4):a\n",
-         ", row 1: found times that do not rise by equal steps; resample them, or number the "
-         "values 1, 2, ... where steps do not matter"),
-        ("@data\n(1,1),(0,2):a\n", ", row 1: found times that do not rise by equal steps; "
-         "resample them, or number the values 1, 2, ... where steps do not matter"),
+         ", row 1: found times that do not increase in equal steps; resample the series, or "
+         "number the values 1, 2, ... if the times do not matter"),
+        ("@data\n(1,1),(0,2):a\n", ", row 1: found times that do not increase in equal steps; "
+         "resample the series, or number the values 1, 2, ... if the times do not matter"),
         ("@data\n(0,1),(1,2):a\n(0,1),(2,2):a\n",
-         ", row 2: found times that are 2 apart; those before are 1 apart: resample one of the "
-         "two"),
+         ", row 2: found times that are 2 apart; earlier times are 1 apart: resample to equal "
+         "steps"),
         ("@data\n(0,1),(1,2):(1,1),(2,2):a\n",
-         ", row 1: found channels that begin at different times; cut them to the times that all "
-         "have"),
+         ", row 1: found channels that start at different times; keep only the times that all "
+         "channels have"),
         ("@data\n(0,1),2:a\n",
-         ", row 1: found '(0,1),2' among values with times; write each as (time,value)"),
+         ", row 1: found '(0,1),2' among values with times; write each value as (time,value)"),
         ("@data\n(0):a\n",
-         ", row 1: found '(0)' among values with times; write each as (time,value)"),
+         ", row 1: found '(0)' among values with times; write each value as (time,value)"),
         ("@data\n(noon,1),(night,2):a\n",
          ", row 1: found the times noon, night; write numbers, dates such as 2026-01-31 13:00:00, "
-         "or one word before numbers (t1, t2)"),
+         "or one word followed by numbers (t1, t2)"),
     ],
 )  # fmt: skip
-def test_what_the_header_or_the_times_rule_out_is_refused(tmp_path, text, message):
+def test_rows_that_contradict_the_header_are_refused(tmp_path, text, message):
     with pytest.raises(DataError) as refusal:
         converted(tmp_path, "a.ts", text)
     assert str(refusal.value) == f"{tmp_path / 'a.ts'}{message}"
@@ -67,7 +67,7 @@ def test_what_the_header_or_the_times_rule_out_is_refused(tmp_path, text, messag
     "header",
     ["% a comment\n  # another\n@problemName a\n@classLabel true a b\n\n@DATA\n", "@data\n"],
 )
-def test_comments_are_no_rows_wherever_they_stand(tmp_path, header):
+def test_comments_are_not_rows(tmp_path, header):
     text = f"{header}% one\n1,2:a\n# two: 2, 3\n\n  % three\n3,4:b\n"
     assert lines_of(tmp_path, "a.ts", text) == ["y,x_1,x_2", "a,1,2", "b,3,4"]
 
@@ -85,7 +85,7 @@ def test_values_with_equally_spaced_times_lose_the_times(tmp_path, times, caplog
     caplog.set_level("INFO")
     text = f"@timeStamps true\n@univariate true\n@classLabel true a b\n@data\n{times}:a\n"
     assert lines_of(tmp_path, "a.ts", text) == ["y,x_1,x_2,x_3", "a,1.50,-2,3e-5"]
-    assert "times are left out" in caplog.text
+    assert "times are not copied" in caplog.text
 
 
 def test_dimensions_with_times_become_channels(tmp_path):
@@ -114,6 +114,6 @@ def test_numbers_are_one_class_however_header_and_rows_write_them(tmp_path):
     assert lines_of(tmp_path, "a.ts", text) == ["y,x_1", "1,5", "2,6"]
 
 
-def test_where_values_may_be_missing_series_may_be_shorter_than_the_header_says(tmp_path):
+def test_series_may_be_shorter_than_the_header_says_with_missing_mask(tmp_path):
     text = "@seriesLength 3\n@data\n1,2,3:a\n4,5:b\n"
     assert lines_of(tmp_path, "a.ts", text, missing="mask")[1:] == ["a,1,2,3", "b,4,5,"]

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 from sklearn.metrics import f1_score, precision_score, recall_score
 
-from lstmfcn.report.bootstrap import interval, resampled
+from lstmfcn.report.scores import compute_interval, resample
 
 
 def labels(rows=120, classes=3, seed=0):
@@ -15,16 +15,16 @@ def labels(rows=120, classes=3, seed=0):
 
 def test_scores_are_spread_as_those_of_rows_drawn_one_by_one():
     true, decided = labels()
-    found = resampled(true, decided, one_class=True, resamples=4000)
+    found = resample(true, decided, one_class=True, resamples=4000)
     random = np.random.default_rng(1)
     drawn = [random.integers(0, len(true), len(true)) for _ in range(1000)]
     for name, score in (("precision", precision_score), ("recall", recall_score), ("f1", f1_score)):
         one_by_one = [score(true[rows, 1], decided[rows, 1]) for rows in drawn]
-        limits = interval(getattr(found, name)[:, 1])
+        limits = compute_interval(getattr(found, name)[:, 1])
         assert limits == pytest.approx(np.quantile(one_by_one, [0.025, 0.975]), abs=0.02)
     right = (true == decided).all(axis=1)
     one_by_one = [right[rows].mean() for rows in drawn]
-    assert interval(found.accuracy) == pytest.approx(
+    assert compute_interval(found.accuracy) == pytest.approx(
         np.quantile(one_by_one, [0.025, 0.975]), abs=0.02
     )
     one_by_one = [f1_score(true[rows], decided[rows], average="macro") for rows in drawn]
@@ -35,7 +35,7 @@ def test_scores_are_spread_as_those_of_rows_drawn_one_by_one():
 def test_accuracy_of_labels_is_their_mean_and_exact_match_counts_rows():
     true = np.array([[1, 0], [1, 1], [0, 0], [0, 1]], dtype=np.int8)
     decided = np.array([[1, 1], [1, 1], [0, 1], [0, 1]], dtype=np.int8)
-    found = resampled(true, decided, one_class=False, resamples=3000)
+    found = resample(true, decided, one_class=False, resamples=3000)
     assert found.accuracy.mean() == pytest.approx(0.75, abs=0.01)
     assert found.exact_match.mean() == pytest.approx(0.5, abs=0.02)
 
@@ -43,7 +43,7 @@ def test_accuracy_of_labels_is_their_mean_and_exact_match_counts_rows():
 def test_the_seed_decides():
     true, decided = labels()
     one, same, other = (
-        resampled(true, decided, one_class=True, seed=seed, resamples=50) for seed in (1, 1, 2)
+        resample(true, decided, one_class=True, seed=seed, resamples=50) for seed in (1, 1, 2)
     )
     assert all(np.array_equal(a, b, equal_nan=True) for a, b in zip(one, same, strict=True))
     assert not np.array_equal(one.accuracy, other.accuracy)
@@ -51,17 +51,19 @@ def test_the_seed_decides():
 
 def test_what_no_resample_has_is_undefined():
     true = np.array([[1, 0], [1, 0]], dtype=np.int8)
-    found = resampled(true, true, one_class=True, resamples=20)
-    assert interval(found.recall[:, 0]) == (1.0, 1.0)
-    assert interval(found.recall[:, 1]) is None
-    assert interval(found.macro_f1) == (1.0, 1.0)
+    found = resample(true, true, one_class=True, resamples=20)
+    assert compute_interval(found.recall[:, 0]) == (1.0, 1.0)
+    assert compute_interval(found.recall[:, 1]) is None
+    assert compute_interval(found.macro_f1) == (1.0, 1.0)
     nothing = np.zeros((3, 1), dtype=np.int8)
-    assert interval(resampled(nothing, nothing, one_class=False, resamples=5).macro_f1) is None
+    assert (
+        compute_interval(resample(nothing, nothing, one_class=False, resamples=5).macro_f1) is None
+    )
 
 
 def test_resamples_do_not_depend_on_how_many_are_computed_at_a_time(monkeypatch):
     true, decided = labels()
-    whole = resampled(true, decided, one_class=True, resamples=30)
-    monkeypatch.setattr("lstmfcn.report.bootstrap._COUNTS_AT_A_TIME", 40)
-    pieces = resampled(true, decided, one_class=True, resamples=30)
+    whole = resample(true, decided, one_class=True, resamples=30)
+    monkeypatch.setattr("lstmfcn.report.scores._COUNTS_AT_A_TIME", 40)
+    pieces = resample(true, decided, one_class=True, resamples=30)
     assert all(np.array_equal(a, b, equal_nan=True) for a, b in zip(whole, pieces, strict=True))

@@ -2,11 +2,11 @@ import asyncio
 
 import numpy as np
 import pytest
-from small_models import tiny_artifact, tiny_rows
 from starlette.testclient import TestClient
 
 from serve_app.endpoint import Endpoint, Limits
 from serve_app.models import Models
+from tests.helpers.small_models import tiny_artifact, tiny_rows
 
 
 class Counted:

@@ -1,11 +1,11 @@
-"""Who is answered, by host name and origin; the token is in test_endpoint.py and test_page.py."""
+"""Which host names and origins are accepted; test_endpoint.py and test_page.py test the token."""
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from lstmfcn.errors import ResourceError
-from serve_app.access import Gate, own_names, refuse_no_origins
+from serve_app.access import Gate, public_host_names, refuse_invalid_origins
 
 APP = "https://app.example.com"
 PATHS = ("/ping", "/model", "/", "/docs", "/nothing", "/invocations")
@@ -16,7 +16,7 @@ PATHS = ("/ping", "/model", "/", "/docs", "/nothing", "/invocations")
     ["127.0.0.1", "127.0.0.1:8000", "localhost:9", "LOCALHOST", "localhost.", "[::1]:8000", "[::1]",
      "10.0.3.7", "169.254.1.1:80", "[fe80::1]:80"],
 )  # fmt: skip
-def test_addresses_and_localhost_are_answered(served, host):
+def test_ip_addresses_and_localhost_are_accepted(served, host):
     client = served()
     for path in PATHS:
         assert client.get(path, headers={"Host": host}).status_code not in (400, 421)
@@ -28,12 +28,12 @@ def test_addresses_and_localhost_are_answered(served, host):
      "0x7f.1", "notlocalhost", "", "127.0.0.1:8000:1", "a@127.0.0.1", "127.0.0.1/a", "[::1",
      "2130706433", "*"],
 )  # fmt: skip
-def test_a_name_that_a_page_made_for_itself_is_not(served, host):
+def test_other_host_names_are_refused(served, host):
     client = served(access={"allow_hosts": ["api.example.com"]})
     for path in PATHS:
         answer = client.get(path, headers={"Host": host})
         assert answer.status_code == 421
-        assert answer.json()["message"].startswith(f"found Host {host!r}; ")
+        assert answer.json()["message"].startswith(f"found Host {host!r}, which ")
     assert set(client.metrics.refusals) == {("default", 421)}
 
 
@@ -48,20 +48,20 @@ def test_a_name_that_a_page_made_for_itself_is_not(served, host):
         (["*"], "whatever", 200),
     ],
 )
-def test_names_may_be_allowed(served, allowed, host, status):
+def test_host_names_can_be_allowed(served, allowed, host, status):
     client = served(access={"allow_hosts": allowed})
     assert client.get("/ping", headers={"Host": host}).status_code == status
 
 
 @given(st.text(max_size=30))
-def test_no_host_surprises_the_gate(host):
+def test_any_host_header_gets_an_answer(host):
     gate = Gate(None, [], [], lambda _: None)
     scope = {"http_version": "1.1", "headers": [(b"host", host.encode("utf-8"))]}
     refusal = gate._refusal(scope)
     assert refusal is None or refusal.status in (400, 421)
 
 
-def test_a_host_is_sent_once():
+def test_exactly_one_host_header_is_required():
     gate = Gate(None, [], [], lambda _: None)
     for version, hosts, status in (
         ("1.1", 0, 400),
@@ -74,7 +74,7 @@ def test_a_host_is_sent_once():
         assert (refusal and refusal.status) == status
 
 
-def test_an_expectation_that_is_not_met_is_said(served, values):
+def test_other_expect_headers_are_refused(served, values):
     client = served()
     for expect, status in (("100-continue", 200), ("nonsense", 417)):
         answer = client.post("/invocations", json={"instances": values}, headers={"Expect": expect})
@@ -82,16 +82,16 @@ def test_an_expectation_that_is_not_met_is_said(served, values):
 
 
 @pytest.mark.parametrize("origin", ["https://evil.example", "null", "http://127.0.0.1:1", "x"])
-def test_pages_elsewhere_may_not_ask(served, values, origin):
+def test_pages_of_other_origins_are_refused(served, values, origin):
     client = served(access={"allow_origins": [APP]})
     answer = client.post("/invocations", json={"instances": values}, headers={"Origin": origin})
     assert answer.status_code == 403
-    assert answer.json()["message"].startswith(f"found Origin {origin!r}; ")
+    assert answer.json()["message"].startswith(f"found Origin {origin!r}, which ")
     assert "access-control-allow-origin" not in answer.headers
     assert client.metrics.answers == []
 
 
-def test_each_origin_counts_and_none_is_own_without_a_host():
+def test_every_origin_header_is_checked():
     gate = Gate(None, [], [APP], lambda _: None)
 
     def status(*headers, version="1.1"):
@@ -108,14 +108,14 @@ def test_each_origin_counts_and_none_is_own_without_a_host():
     assert status((b"origin", b"ftp://127.0.0.1"), host) == 403
 
 
-def test_an_origin_may_be_allowed_in_any_case(served):
+def test_allowed_origins_ignore_case(served):
     client = served(access={"allow_origins": ["https://App.Example.com"]})
     answer = client.get("/ping", headers={"Origin": APP})
     assert answer.status_code == 200
     assert answer.headers["access-control-allow-origin"] == APP
 
 
-def test_the_own_page_may_ask(served, values):
+def test_pages_of_the_endpoint_are_accepted(served, values):
     client = served()
     headers = {"Origin": "http://127.0.0.1:8000"}
     answer = client.post("/invocations", json={"instances": values}, headers=headers)
@@ -123,14 +123,14 @@ def test_the_own_page_may_ask(served, values):
     assert "access-control-allow-origin" not in answer.headers
 
 
-def test_a_page_that_is_allowed_asks_first(served, values):
+def test_allowed_origins_get_a_preflight_answer(served, values):
     client = served(token="s3cret", access={"allow_origins": [APP]})
-    asked = {
+    preflight_headers = {
         "Origin": APP,
         "Access-Control-Request-Method": "POST",
         "Access-Control-Request-Headers": "authorization,content-type",
     }
-    preflight = client.options("/invocations", headers=asked)
+    preflight = client.options("/invocations", headers=preflight_headers)
     assert preflight.status_code == 200
     assert preflight.headers["access-control-allow-origin"] == APP
     assert "POST" in preflight.headers["access-control-allow-methods"]
@@ -146,13 +146,13 @@ def test_a_page_that_is_allowed_asks_first(served, values):
         assert answer.headers["vary"] == "Origin"
 
 
-def test_without_a_page_that_is_allowed_there_is_no_preflight(served):
-    asked = {"Origin": "http://127.0.0.1:8000", "Access-Control-Request-Method": "POST"}
-    assert served().options("/invocations", headers=asked).status_code == 405
+def test_no_preflight_without_allowed_origins(served):
+    preflight_headers = {"Origin": "http://127.0.0.1:8000", "Access-Control-Request-Method": "POST"}
+    assert served().options("/invocations", headers=preflight_headers).status_code == 405
 
 
 @pytest.mark.parametrize("token", ["", "s3cret"])
-def test_every_answer_tells_the_browser_to_be_careful(served, token):
+def test_every_answer_has_security_headers(served, token):
     client = served(token=token)
     for path in PATHS:
         headers = client.get(path).headers
@@ -162,15 +162,15 @@ def test_every_answer_tells_the_browser_to_be_careful(served, token):
         assert headers["cross-origin-resource-policy"] == "same-origin"
 
 
-def test_own_names():
-    assert own_names("127.0.0.1") == own_names("::1") == []
-    assert own_names("Model.example.com") == ["model.example.com"]
-    assert own_names("0.0.0.0")
-    assert all(own_names("::"))
+def test_public_host_names():
+    assert public_host_names("127.0.0.1") == public_host_names("::1") == []
+    assert public_host_names("Model.example.com") == ["model.example.com"]
+    assert public_host_names("0.0.0.0")
+    assert all(public_host_names("::"))
 
 
-def test_what_no_browser_sends_is_no_origin():
-    refuse_no_origins([APP, "http://localhost:3000"])
+def test_invalid_origins_are_refused():
+    refuse_invalid_origins([APP, "http://localhost:3000"])
     for origin in ("app.example.com", "https://app.example.com/", "*", "null", "https://*.a.b"):
-        with pytest.raises(ResourceError, match="found no origin"):
-            refuse_no_origins([origin])
+        with pytest.raises(ResourceError, match="is not an origin"):
+            refuse_invalid_origins([origin])

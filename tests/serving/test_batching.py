@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from serve_app.batching import Batcher
-from serve_app.request_errors import RequestError
+from serve_app.errors import RequestError
 
 MOST = 8
 
@@ -30,7 +30,7 @@ def rows(n, start=0):
 
 
 def run(*sizes, max_queued_rows=10**6):
-    """Answers to requests that come at once, and the rows of each step."""
+    """The answers to simultaneous requests, and the rows of each step."""
     steps = Steps()
 
     async def all_at_once():
@@ -42,7 +42,7 @@ def run(*sizes, max_queued_rows=10**6):
 
 
 @given(st.lists(st.integers(1, 40), min_size=1, max_size=12))
-def test_everyone_gets_their_own_answer(sizes):
+def test_each_request_gets_its_own_rows(sizes):
     answers, steps = run(*sizes)
     for i, (n, answer) in enumerate(zip(sizes, answers, strict=True)):
         assert np.array_equal(answer, 2 * rows(n, 1000 * i + 20))
@@ -51,7 +51,7 @@ def test_everyone_gets_their_own_answer(sizes):
 
 
 @given(st.lists(st.tuples(st.integers(1, 40), st.booleans()), min_size=1, max_size=12))
-def test_what_is_asked_for_otherwise_is_computed_apart(requests):
+def test_requests_with_another_function_are_computed_separately(requests):
     doubled, tripled = Steps(), []
 
     def triple(x):
@@ -60,11 +60,11 @@ def test_what_is_asked_for_otherwise_is_computed_apart(requests):
 
     async def all_at_once():
         batcher = Batcher(doubled, MOST, 10**6)
-        asked = [
+        requests_sent = [
             batcher.predict(rows(n, 1000 * i + 20), triple if other else None)
             for i, (n, other) in enumerate(requests)
         ]
-        return await asyncio.gather(*asked)
+        return await asyncio.gather(*requests_sent)
 
     answers = asyncio.run(all_at_once())
     for i, ((n, other), answer) in enumerate(zip(requests, answers, strict=True)):
@@ -74,18 +74,18 @@ def test_what_is_asked_for_otherwise_is_computed_apart(requests):
     assert max(doubled.rows + tripled) <= MOST
 
 
-def test_a_bug_in_one_kind_leaves_the_other_alone():
+def test_a_bug_in_one_function_does_not_fail_the_other():
     async def ask():
         batcher = Batcher(Steps(), MOST, 10**6)
-        asked = (batcher.predict(rows(1, 13)), batcher.predict(rows(1, 13), lambda x: x))
-        return await asyncio.gather(*asked, return_exceptions=True)
+        requests_sent = (batcher.predict(rows(1, 13)), batcher.predict(rows(1, 13), lambda x: x))
+        return await asyncio.gather(*requests_sent, return_exceptions=True)
 
     failed, answer = asyncio.run(ask())
     assert isinstance(failed, ZeroDivisionError)
     assert answer.tolist() == [[13]]
 
 
-def test_a_request_alone_is_cut_from_its_first_row():
+def test_a_single_request_is_cut_from_its_first_row():
     _, steps = run(19)
     assert steps == [8, 8, 3]
 
@@ -110,7 +110,7 @@ def test_small_requests_do_not_wait_for_a_large_one():
     assert done[-1] == "large"
 
 
-def test_a_large_request_goes_on_under_small_ones():
+def test_a_large_request_progresses_under_small_ones():
     async def race():
         batcher = Batcher(Steps(), MOST, 10**6)
         large = asyncio.create_task(batcher.predict(rows(80, 100)))
@@ -125,7 +125,7 @@ def test_a_large_request_goes_on_under_small_ones():
     asyncio.run(race())
 
 
-def test_a_bug_fails_its_step_and_no_other():
+def test_a_bug_fails_only_its_step():
     steps = Steps()
 
     async def ask():
@@ -137,7 +137,7 @@ def test_a_bug_fails_its_step_and_no_other():
     asyncio.run(ask())
 
 
-def test_the_queue_is_bounded_in_rows():
+def test_the_queue_has_a_limit_of_rows():
     answers, _ = run(100, 5, 3, max_queued_rows=107)
     refused = [answer for answer in answers if isinstance(answer, RequestError)]
     assert [type(answer) for answer in answers[:2]] == [np.ndarray, np.ndarray]
@@ -146,12 +146,12 @@ def test_the_queue_is_bounded_in_rows():
     assert int(refused[0].headers["Retry-After"]) >= 1
 
 
-def test_a_request_that_finds_the_queue_empty_is_taken_however_large():
+def test_an_empty_queue_takes_a_request_of_any_size():
     answers, _ = run(50, max_queued_rows=10)
     assert len(answers[0]) == 50
 
 
-def test_who_leaves_is_forgotten():
+def test_rows_of_clients_that_left_are_not_computed():
     steps = Steps()
 
     async def leave():
@@ -168,7 +168,7 @@ def test_who_leaves_is_forgotten():
 
 
 def test_the_event_loop_turns_many_times_after_a_long_step():
-    """Each of its turns accepts one connection, and clients may come all at once."""
+    """Each turn accepts one connection, and many clients may connect at once."""
 
     async def ask():
         def slow(x):
@@ -191,19 +191,19 @@ def test_the_event_loop_turns_many_times_after_a_long_step():
 
 
 @given(st.lists(st.tuples(st.integers(1, 20), st.sampled_from(["ask", "leave", "fail", "turn"]))))
-def test_the_rows_that_wait_are_counted_right(events):
+def test_waiting_rows_are_counted_correctly(events):
     async def go():
         batcher = Batcher(Steps(), MOST, 10**6)
-        asked = []
+        requests_sent = []
         for n, kind in events:
-            if kind == "leave" and asked:
-                asked[n % len(asked)].cancel()
+            if kind == "leave" and requests_sent:
+                requests_sent[n % len(requests_sent)].cancel()
             elif kind != "turn":
                 x = rows(n, 13 if kind == "fail" else 100)
-                asked.append(asyncio.create_task(batcher.predict(x)))
+                requests_sent.append(asyncio.create_task(batcher.predict(x)))
             await asyncio.sleep(0)
-            assert batcher.queued_rows == sum(job.left for job in batcher._jobs)
-        await asyncio.gather(*asked, return_exceptions=True)
-        assert batcher.queued_rows == len(batcher._jobs) == 0
+            assert batcher.queued_rows == sum(request.n_left for request in batcher._pending)
+        await asyncio.gather(*requests_sent, return_exceptions=True)
+        assert batcher.queued_rows == len(batcher._pending) == 0
 
     asyncio.run(go())

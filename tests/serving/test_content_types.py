@@ -2,8 +2,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from serve_app.content_types import CSV, JSON, JSON_LINES, TYPES, answer_type_of, content_type_of
-from serve_app.request_errors import RequestError
+from serve_app.codecs import CSV, JSON, JSON_LINES, TYPES, request_type, response_type
+from serve_app.errors import RequestError
 
 
 @pytest.mark.parametrize(
@@ -27,31 +27,31 @@ from serve_app.request_errors import RequestError
     ],
 )
 def test_the_answer_has_the_type_that_the_client_accepts(accept, content_type, expected):
-    assert answer_type_of(accept, content_type) == expected
+    assert response_type(accept, content_type) == expected
 
 
 def test_other_types_are_refused():
     with pytest.raises(RequestError) as refused:
-        answer_type_of("image/png", CSV)
+        response_type("image/png", CSV)
     assert refused.value.status == 406
     for header in (None, "", "application/x-npy"):
         with pytest.raises(RequestError) as refused:
-            content_type_of(header)
+            request_type(header)
         assert refused.value.status == 415
-    assert content_type_of("Text/CSV; charset=utf-8") == (CSV, None)
+    assert request_type("Text/CSV; charset=utf-8") == (CSV, None)
 
 
 @pytest.mark.parametrize("accept", ["text/csv;q=0", "*/*;q=0", "application/*;q=0.0, text/*;q=0"])
-def test_nothing_is_answered_to_who_accepts_nothing(accept):
+def test_clients_that_accept_no_type_are_refused(accept):
     with pytest.raises(RequestError) as refused:
-        answer_type_of(accept, CSV)
+        response_type(accept, CSV)
     assert refused.value.status == 406
 
 
 @given(st.text(max_size=60), st.sampled_from(TYPES))
-def test_no_accept_surprises(accept, own):
+def test_any_accept_header_gets_a_type_or_a_refusal(accept, own):
     try:
-        found = answer_type_of(accept, own)
+        found = response_type(accept, own)
     except RequestError:
         return
     assert found in TYPES
@@ -66,10 +66,10 @@ def test_no_accept_surprises(accept, own):
         ("application/json; header=present", None),
     ],
 )
-def test_csv_says_whether_it_has_a_header(header, expected):
-    assert content_type_of(header).has_header is expected
+def test_the_csv_header_parameter_is_read(header, expected):
+    assert request_type(header).has_header is expected
 
 
-def test_another_word_for_it_is_refused():
+def test_another_csv_header_parameter_is_refused():
     with pytest.raises(RequestError, match="found header=maybe; send header=present or absent"):
-        content_type_of("text/csv; header=maybe")
+        request_type("text/csv; header=maybe")

@@ -5,16 +5,16 @@ from unittest.mock import AsyncMock, Mock
 
 import numpy as np
 import pytest
-from small_models import KINDS, N_TIMEPOINTS, tiny_calibrated
 from starlette.testclient import TestClient
 
-from lstmfcn.classifier import Classifier
+from lstmfcn.data.shards import find_shards
 from lstmfcn.errors import DataError
-from lstmfcn.prediction import predict_shard
-from lstmfcn.shards import find_shards
+from lstmfcn.inference.predict_shards import predict_shard
+from lstmfcn.inference.predictor import Classifier
+from serve_app.codecs import LONG_BODY
 from serve_app.endpoint import Endpoint, Limits
 from serve_app.models import Models
-from serve_app.protocols import LONG_BODY
+from tests.helpers.small_models import KINDS, N_TIMEPOINTS, tiny_calibrated
 
 JSON = {"Content-Type": "application/json"}
 CSV = {"Content-Type": "text/csv"}
@@ -40,7 +40,7 @@ def test_a_file_and_a_request_give_the_same_bytes(served, kind, calibrated, valu
         assert answer.content == (tmp_path / "out.csv").read_bytes()
 
 
-def test_an_answer_says_which_model_gave_it(served, values):
+def test_an_answer_names_its_model(served, values):
     client = served()
     answer = client.post("/invocations", json={"instances": values})
     version = client.get("/model").json()["version"]
@@ -61,7 +61,7 @@ def test_many_models_answer_by_name(served, saved, values):
     assert client.post("/invocations", json={"instances": values}).json() == answers["first"]
     unknown = client.post("/endpoints/third/invocations", json={"instances": values})
     assert unknown.status_code == 404
-    assert unknown.json() == {"message": "found no endpoint 'third'; there is first, second"}
+    assert unknown.json() == {"message": "found no endpoint 'third'; use one of first, second"}
     assert client.metrics.refusals == [("unknown", 404)]
 
 
@@ -78,19 +78,19 @@ def test_the_model_is_described(served):
 @pytest.mark.parametrize(
     ("body", "headers", "status", "error"),
     [
-        ("", JSON, 400, "found what is no JSON"),
+        ("", JSON, 400, "found invalid JSON"),
         ('{"instances": [[1]]}', JSON, 400, "row 1: found a series of 1 value;"),
         ("1,2", CSV, 400, "row 1: found 2 cells"),
         ("1", {"Content-Type": "text/html"}, 415, "found 'text/html'; send Content-Type text/csv"),
         ("1", {**CSV, "Content-Encoding": "gzip"}, 415, "found Content-Encoding 'gzip'"),
         ("1", {**CSV, "Accept": "image/png"}, 406, "found Accept 'image/png'"),
         ("1," * 2000, CSV, 413, "found more than 1000 bytes; send fewer rows"),
-        ("1\n" * 5, CSV, 413, "found 5 rows; send at most 4 a request"),
+        ("1\n" * 5, CSV, 413, "found 5 rows; send at most 4 per request"),
         (csv([[1.0] * 11 + [1e39]]), CSV, 400, "row 1, column x_11: found inf"),
         (csv([[1.0] * 12, [3e38] * 12]), CSV, 400, "row 2: found values too large to compute"),
     ],
 )
-def test_what_a_client_did_wrong_is_said(served, body, headers, status, error):
+def test_client_errors_have_a_message(served, body, headers, status, error):
     client = served(limits=Limits(max_body_bytes=1000, max_rows=4))
     answer = client.post("/invocations", content=body, headers=headers)
     assert answer.status_code == status
@@ -98,14 +98,14 @@ def test_what_a_client_did_wrong_is_said(served, body, headers, status, error):
     assert client.metrics.refusals == [("default", status)]
 
 
-def test_a_fault_has_its_place(served, values):
+def test_an_error_has_its_row_and_column(served, values):
     values[4][3] = None
     answer = served().post("/invocations", json={"instances": values})
     assert answer.json()["row"] == 5
     assert answer.json()["column"] == "x_3"
 
 
-def test_a_body_without_stated_length_is_bounded_too(served):
+def test_a_body_without_content_length_has_the_same_limit(served):
     def parts():
         for _ in range(1000):
             yield b"1," * 100
@@ -115,7 +115,7 @@ def test_a_body_without_stated_length_is_bounded_too(served):
     assert answer.status_code == 413
 
 
-def test_long_bodies_are_read_beside_the_loop(served):
+def test_long_bodies_are_decoded_in_a_thread(served):
     rows = np.random.default_rng(0).standard_normal((3000, N_TIMEPOINTS)).round(8).tolist()
     client = served()
     answer = client.post("/invocations", content=csv(rows), headers=CSV)
@@ -123,7 +123,7 @@ def test_long_bodies_are_read_beside_the_loop(served):
     assert answer.text.count("\n") == 3001
 
 
-def test_a_token_guards_all_but_the_health_check(served, values):
+def test_a_token_is_needed_except_for_the_health_check(served, values):
     client = served(token="s3cret")
     body = {"instances": values}
     for headers in ({}, {"Authorization": "Bearer wrong"}, {"Authorization": "Basic s3cret"}):
@@ -141,26 +141,26 @@ def test_a_token_guards_all_but_the_health_check(served, values):
 
 
 @pytest.mark.parametrize("path", ["/invocation", "/endpoints/default", "/v2/models"])
-def test_an_unknown_path_is_told_the_known_ones(served, path):
+def test_an_unknown_path_gets_the_list_of_paths(served, path):
     answer = served().get(path)
     assert answer.status_code == 404
-    assert "; there is /invocations, /ping, /model, " in answer.json()["message"]
+    assert "; use one of /invocations, /ping, /model, " in answer.json()["message"]
 
 
-def test_another_method_is_told_the_right_one(served):
+def test_another_method_gets_the_allowed_one(served):
     answer = served().get("/invocations")
     assert (answer.status_code, answer.headers["allow"]) == (405, "POST")
     assert answer.json() == {"message": "found GET; send POST"}
 
 
-def test_a_body_is_taken_as_it_is(served, values):
+def test_a_compressed_body_is_refused(served, values):
     for encoding, status in (("identity", 200), ("gzip", 415)):
         headers = CSV | {"Content-Encoding": encoding}
         answer = served().post("/invocations", content=csv(values), headers=headers)
         assert answer.status_code == status
 
 
-def test_more_bytes_than_the_rows_can_need_are_refused(served):
+def test_more_bytes_than_the_rows_need_are_refused(served):
     client = served(limits=Limits(max_rows=4))
     most = client.get("/model").json()["max_body_bytes"]
     assert most < 10_000
@@ -169,7 +169,7 @@ def test_more_bytes_than_the_rows_can_need_are_refused(served):
     assert answer.json()["message"].startswith(f"found more than {most} bytes; ")
 
 
-def test_an_answer_that_takes_too_long_is_given_up(served, values):
+def test_an_answer_that_takes_too_long_is_refused(served, values):
     client = served(limits=Limits(request_timeout_s=0))
     answer = client.post("/invocations", json={"instances": values})
     assert answer.status_code == 503
@@ -188,7 +188,7 @@ def test_the_description_is_openapi(served):
 
 
 def answers_alike(client, series, same_series, cells):
-    """Whether two forms of JSON and CSV of these cells get the same answer."""
+    """Check that two forms of JSON and CSV of these cells get the same answer."""
     forms = (series, same_series)
     answers = [client.post("/invocations", json={"instances": form}) for form in forms]
     accept = {"Accept": JSON["Content-Type"]}
@@ -197,7 +197,7 @@ def answers_alike(client, series, same_series, cells):
     return len({answer.content for answer in answers}) == 1
 
 
-def test_a_model_of_several_channels_answers_every_form_alike(served, values):
+def test_a_model_of_several_channels_reads_every_form_alike(served, values):
     client = served(model={"n_channels": 3})
     nested = [[row[:4], row[4:8], row[8:]] for row in values]
     assert answers_alike(client, values, nested, values)
@@ -206,7 +206,7 @@ def test_a_model_of_several_channels_answers_every_form_alike(served, values):
     assert described["value_columns"][3:5] == ["x1_4", "x2_1"]
 
 
-def test_a_fault_in_a_channel_has_its_place(served, values):
+def test_an_error_in_a_channel_has_its_place(served, values):
     nested = [[row[:4], row[4:8], row[8:]] for row in values]
     nested[4][1][2] = None
     answer = served(model={"n_channels": 3}).post("/invocations", json={"instances": nested})
@@ -214,7 +214,7 @@ def test_a_fault_in_a_channel_has_its_place(served, values):
     assert (answer.json()["row"], answer.json()["column"]) == (5, "x2_3")
 
 
-def test_missing_values_may_be_null_empty_or_the_end_of_a_series(served, values):
+def test_missing_values_can_be_null_or_empty_or_cut_off(served, values):
     client = served(model={"missing": "mask"})
     gaps = [[None if i in (2, 10, 11) else value for i, value in enumerate(row)] for row in values]
     short = [row[:10] for row in gaps]
@@ -228,7 +228,7 @@ def test_missing_values_may_be_null_empty_or_the_end_of_a_series(served, values)
     assert (items["minItems"], items["items"]["type"]) == (1, ["number", "null"])
 
 
-def test_channels_may_end_early(served, values):
+def test_channels_can_end_early(served, values):
     client = served(model={"missing": "mask", "n_channels": 3})
     nested = [[row[:3], row[4:6], row[8:]] for row in values]
     flat = [[*row[:3], None, *row[4:6], None, None, *row[8:]] for row in values]
@@ -237,7 +237,7 @@ def test_channels_may_end_early(served, values):
     assert answers[0].content == answers[1].content
 
 
-def test_a_bug_is_told_as_json(served, values, monkeypatch):
+def test_a_bug_is_answered_as_json(served, values, monkeypatch):
     client = served()
     monkeypatch.setattr(Classifier, "checked", lambda *_: {}["a bug"])
     with pytest.raises(KeyError):  # for the log
@@ -245,10 +245,10 @@ def test_a_bug_is_told_as_json(served, values, monkeypatch):
     client = TestClient(client.app, client.base_url, raise_server_exceptions=False)
     answer = client.post("/invocations", json={"instances": values})
     assert answer.status_code == 500
-    assert answer.json()["message"].startswith("found a bug of the endpoint; ")
+    assert answer.json()["message"].startswith("found a bug in the endpoint; ")
 
 
-def test_a_long_body_counts_as_held_until_it_is_read(saved, monkeypatch):
+def test_a_long_body_counts_as_held_until_it_is_decoded(saved, monkeypatch):
     directory, begun, go_on = saved("model"), threading.Event(), threading.Event()
 
     def slow(*_):
@@ -271,11 +271,11 @@ def test_a_long_body_counts_as_held_until_it_is_read(saved, monkeypatch):
         async def receive():
             return {"type": "http.request", "body": body, "more_body": False}
 
-        asked = asyncio.create_task(endpoint.app(scope, receive, AsyncMock()))
+        answering = asyncio.create_task(endpoint.app(scope, receive, AsyncMock()))
         await asyncio.to_thread(begun.wait, 20)
-        asked.cancel()
+        answering.cancel()
         with pytest.raises(asyncio.CancelledError):
-            await asked
+            await answering
         held = endpoint._bodies.held
         go_on.set()
         async with asyncio.timeout(20):

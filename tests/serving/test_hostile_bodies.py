@@ -1,4 +1,4 @@
-"""Bodies made to be expensive, sent to a real process: they cost it little, and nobody waits."""
+"""Bodies made to be expensive, sent to a real process: they cost it little, and delay nobody."""
 
 import http.client
 import json
@@ -15,19 +15,20 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from small_models import N_TIMEPOINTS, tiny_artifact
+
+from tests.helpers.small_models import N_TIMEPOINTS, tiny_artifact
 
 MB = 1 << 20
 LONGEST = 30 * MB
 MAX_ROWS = 50_000
 SLOWNESS = max(1.0, os.getloadavg()[0] / (os.cpu_count() or 1))
-"""How much longer things take on this machine because of what else it does."""
+"""How many times longer everything takes on this machine while other programs run."""
 LINE = ",".join(["0.5"] * N_TIMEPOINTS)
 JSON, CSV = "application/json", "text/csv"
 
 
 def filled(unit, head=b"", tail=b""):
-    """A body of 30 MB of the same again and again."""
+    """A body of 30 MB that repeats one text."""
     return head + unit * (LONGEST // len(unit)) + tail
 
 
@@ -60,18 +61,18 @@ HOSTILE = {
 
 REPLICAS = dict.fromkeys(("MALLOC_MMAP_THRESHOLD_", "MALLOC_TRIM_THRESHOLD_"), str(1 << 30))
 REPLICAS["MALLOC_ARENA_MAX"] = "1"
-"""Of the environment of replicas."""
+"""Part of the environment of replicas."""
 
 
 class Process:
-    """The endpoint, and what it took."""
+    """A process with the endpoint, and the memory and time that it used."""
 
     def __init__(self, folder, *limits):
         tiny_artifact().save(folder / "model")
         with closing(socket.socket()) as probe:
             probe.bind(("127.0.0.1", 0))
             self.port = probe.getsockname()[1]
-        script = Path(__file__).with_name("uvicorn_endpoint.py")
+        script = Path(__file__).parents[1] / "helpers" / "uvicorn_endpoint.py"
         command = [sys.executable, script, folder / "model", self.port, *limits]
         self._process = subprocess.Popen(list(map(str, command)), env=os.environ | REPLICAS)
         deadline = time.monotonic() + 60
@@ -102,12 +103,12 @@ class Process:
         return time.monotonic() - started
 
     def memory(self, kind="VmHWM"):
-        """MB that it held most, or, as VmRSS, holds."""
+        """The most MB that it has held, or, as VmRSS, those that it holds."""
         status = Path(f"/proc/{self._process.pid}/status").read_text()
         return int(re.search(rf"{kind}:\s+(\d+) kB", status)[1]) / 1024
 
     def worked(self):
-        """Seconds that it computed, which do not depend on what else the machine does."""
+        """Seconds of CPU time, which do not depend on other programs."""
         fields = Path(f"/proc/{self._process.pid}/stat").read_text().rpartition(")")[2].split()
         return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
@@ -144,16 +145,16 @@ def valid(n_rows):
     return json.dumps({"instances": rows}).encode()
 
 
-def test_the_health_check_answers_while_four_of_them_come(process):
+def test_the_health_check_answers_during_four_expensive_bodies(process):
     bodies = [HOSTILE[name][:2] for name in ("empty lists", "digits", "one line of cells")]
     bodies.append((JSON, valid(40_000)))
     slowest = 0.0
     with ThreadPoolExecutor(len(bodies)) as clients:
-        asked = [clients.submit(process.ask, *body) for body in bodies]
-        while not all(one.done() for one in asked):
+        answers = [clients.submit(process.ask, *body) for body in bodies]
+        while not all(one.done() for one in answers):
             slowest = max(slowest, process.ping())
             time.sleep(0.02)
-    assert {one.result()[0] for one in asked} <= {200, 400, 413, 503}
+    assert {one.result()[0] for one in answers} <= {200, 400, 413, 503}
     assert slowest < 1 * SLOWNESS
 
 

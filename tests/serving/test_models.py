@@ -3,12 +3,12 @@ import threading
 
 import numpy as np
 import pytest
-from small_models import N_TIMEPOINTS, tiny_rows
 
-from lstmfcn.classifier import Classifier
 from lstmfcn.errors import ModelError
+from lstmfcn.inference.predictor import Classifier
+from serve_app.errors import RequestError
 from serve_app.models import NO_VERSION, Models
-from serve_app.request_errors import RequestError
+from tests.helpers.small_models import N_TIMEPOINTS, tiny_rows
 
 VALUES = tiny_rows(n_rows=3).values
 
@@ -18,7 +18,7 @@ async def probabilities(models, name="default"):
     return await model.batcher.predict(VALUES)
 
 
-def test_the_first_model_is_loaded_at_once_and_others_when_asked_for(saved):
+def test_the_first_model_is_loaded_at_once_and_others_on_demand(saved):
     directories = {"a": saved("1", seed=1), "b": saved("2", seed=2)}
 
     async def ask():
@@ -31,12 +31,12 @@ def test_the_first_model_is_loaded_at_once_and_others_when_asked_for(saved):
         with pytest.raises(RequestError) as refused:
             await models.get("c")
         assert refused.value.status == 404
-        assert "there is a, b" in str(refused.value)
+        assert "use one of a, b" in str(refused.value)
 
     asyncio.run(ask())
 
 
-def test_a_model_takes_over_in_place(saved):
+def test_a_model_is_replaced_in_place(saved):
     first, second = saved("1", seed=1), saved("2", seed=2)
 
     async def swap():
@@ -73,7 +73,7 @@ def damage_weights(saved, tmp_path):
     ],
     ids=["damaged", "missing", "other labels"],
 )
-def test_a_broken_model_is_refused_and_the_one_before_stays(saved, tmp_path, broken, message):
+def test_a_broken_model_is_refused_and_the_earlier_one_stays(saved, tmp_path, broken, message):
     first = saved("1")
     second = str(tmp_path / broken(saved, tmp_path))
 
@@ -88,11 +88,11 @@ def test_a_broken_model_is_refused_and_the_one_before_stays(saved, tmp_path, bro
     asyncio.run(swap())
 
 
-def test_the_model_not_used_for_longest_leaves_memory(saved):
+def test_the_model_not_used_for_longest_is_unloaded(saved):
     directories = {name: saved(name) for name in "abc"}
 
     async def ask():
-        models = Models(most_loaded=2)
+        models = Models(max_loaded=2)
         await models.replace(directories)
         kept = await models.get("a")
         first_b = await models.get("b")
@@ -104,7 +104,7 @@ def test_the_model_not_used_for_longest_leaves_memory(saved):
     asyncio.run(ask())
 
 
-def test_requests_that_come_together_load_a_model_once(saved):
+def test_simultaneous_requests_load_a_model_once(saved):
     directories = {"a": saved("a"), "b": saved("b")}
 
     async def ask():
@@ -116,11 +116,11 @@ def test_requests_that_come_together_load_a_model_once(saved):
     asyncio.run(ask())
 
 
-def test_a_model_that_left_memory_comes_back_with_the_columns_that_clients_know(saved, caplog):
+def test_an_unloaded_model_keeps_its_columns(saved, caplog):
     a, b = saved("a"), saved("b")
 
     async def ask():
-        models = Models(most_loaded=1)
+        models = Models(max_loaded=1)
         await models.replace({"a": a, "b": b})
         await models.get("b")  # a leaves
         saved("a", kind="binary")
@@ -133,7 +133,7 @@ def test_a_model_that_left_memory_comes_back_with_the_columns_that_clients_know(
         assert (split.name, split.served) == ("a", NO_VERSION)
         assert split.wanted == Classifier.load(a).artifact.sha256[:12]
         assert (await models.get("b")).name == "b"
-        with pytest.raises(ModelError, match="other labels than the one that serves"):
+        with pytest.raises(ModelError, match="other labels than the one that is served"):
             await models.replace({"a": a, "b": b})
         await models.replace({"b": b})  # a is served no longer
         await models.replace({"a": a, "b": b})
@@ -141,17 +141,17 @@ def test_a_model_that_left_memory_comes_back_with_the_columns_that_clients_know(
         assert {state.served == state.wanted for state in models.states()} == {True}
 
     asyncio.run(ask())
-    told = [record for record in caplog.records if record.levelname == "ERROR"]
-    assert len(told) == 1
-    assert "a: found a model with other labels" in told[0].getMessage()
+    errors = [record for record in caplog.records if record.levelname == "ERROR"]
+    assert len(errors) == 1
+    assert "a: found a model with other labels" in errors[0].getMessage()
 
 
-def test_a_refused_model_is_read_again_after_a_while(saved, monkeypatch):
-    monkeypatch.setattr("serve_app.models._AGAIN_S", 0.0)
+def test_a_refused_model_is_read_again_later(saved, monkeypatch):
+    monkeypatch.setattr("serve_app.models._RETRY_AFTER_S", 0.0)
     a, b = saved("a"), saved("b")
 
     async def ask():
-        models = Models(most_loaded=1)
+        models = Models(max_loaded=1)
         await models.replace({"a": a, "b": b})
         await models.get("b")  # a leaves
         saved("a", kind="binary")
@@ -166,7 +166,7 @@ def test_a_refused_model_is_read_again_after_a_while(saved, monkeypatch):
 
 
 @pytest.mark.parametrize("fault", [ValueError("7 means"), KeyError("metrics"), RuntimeError("x")])
-def test_whatever_a_model_raises_is_the_model_s_fault(saved, monkeypatch, fault):
+def test_any_loading_error_becomes_a_model_error(saved, monkeypatch, fault):
     first, second = saved("1"), saved("2", seed=2)
 
     def compute(*_):
@@ -185,7 +185,7 @@ def test_whatever_a_model_raises_is_the_model_s_fault(saved, monkeypatch, fault)
     asyncio.run(swap())
 
 
-def test_a_model_that_vanished_is_an_answer_of_its_own(saved, tmp_path):
+def test_a_vanished_model_is_unavailable(saved, tmp_path):
     async def ask():
         models = Models()
         await models.replace({"a": saved("a"), "b": str(tmp_path / "gone")})
@@ -210,7 +210,7 @@ def test_steps_are_observed(saved):
     assert seen == [("a", 128), ("a", 72)]
 
 
-def test_a_load_that_was_overtaken_is_not_kept(saved, monkeypatch):
+def test_a_model_loaded_before_a_replacement_is_not_kept(saved, monkeypatch):
     directories = {name: saved(name) for name in ("first", "second")}
     load, begun, go_on = Classifier.load, threading.Event(), threading.Event()
 
@@ -225,18 +225,18 @@ def test_a_load_that_was_overtaken_is_not_kept(saved, monkeypatch):
         models = Models()
         await models.replace(directories)
         monkeypatch.setattr(Classifier, "load", slow)
-        asked = asyncio.create_task(models.get("second"))
+        loading = asyncio.create_task(models.get("second"))
         await asyncio.to_thread(begun.wait, 20)
         await models.replace(directories)  # the second model's directory may hold another by now
         go_on.set()
-        assert (await asked).name == "second"
+        assert (await loading).name == "second"
         assert [state.name for state in models.states()] == ["first"]
-        assert await models.get("second") is not await asked
+        assert await models.get("second") is not await loading
 
     asyncio.run(overtake())
 
 
-def test_what_no_disk_gives_is_unavailable(saved, monkeypatch):
+def test_a_model_that_cannot_be_read_is_unavailable(saved, monkeypatch):
     directories = {name: saved(name) for name in ("first", "second")}
 
     def fail(*_):

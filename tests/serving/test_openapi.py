@@ -1,4 +1,4 @@
-"""openapi.json is true: requests made from it, right ones and wrong ones, get what it says."""
+"""Requests made from openapi.json, valid and invalid, get the answers that it describes."""
 
 import asyncio
 
@@ -6,10 +6,10 @@ import pytest
 import schemathesis
 from hypothesis import HealthCheck, given, settings
 from schemathesis import GenerationMode
-from small_models import tiny_artifact
 
 from serve_app.endpoint import Endpoint
 from serve_app.models import Models
+from tests.helpers.small_models import tiny_artifact
 
 OPERATIONS = [
     ("/invocations", "post"),
@@ -38,7 +38,7 @@ def api(request, tmp_path_factory):
     return schemathesis.openapi.from_asgi("/openapi.json", endpoint.app)
 
 
-def test_every_operation_is_tried(api):
+def test_every_described_operation_is_tested(api):
     assert {(op.ok().path, op.ok().method) for op in api.get_all_operations()} == set(OPERATIONS)
 
 
@@ -52,7 +52,7 @@ def try_all(cases):
 
 
 @pytest.mark.parametrize(("path", "method"), OPERATIONS)
-def test_right_requests_get_what_is_described(api, path, method):
+def test_valid_requests_get_the_described_answers(api, path, method):
     cases = api[path][method].as_strategy(generation_mode=GenerationMode.POSITIVE)
     try_all(cases.filter(lambda case: case.media_type != "text/csv"))  # which no schema describes
 
@@ -64,7 +64,7 @@ def test_wrong_bodies_are_refused_as_described(api, path):
 
 
 def holds_large_numbers(body):
-    """Whether there are numbers so large that only computing tells whether they overflow."""
+    """Whether a body has numbers so large that the computation may overflow."""
     if isinstance(body, dict):
         body = list(body.values())
     if isinstance(body, list):

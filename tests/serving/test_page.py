@@ -1,4 +1,4 @@
-"""The page's files: what they are sent with, and that nothing else is sent."""
+"""The files of the page: their headers, and that no other file is sent."""
 
 import re
 from pathlib import Path
@@ -20,14 +20,14 @@ TYPES = {
 
 @pytest.fixture
 def client(served):
-    """Of an endpoint that wants a token, and gets it as browsers send what somebody typed."""
+    """A client of an endpoint with a token, which sends it as a browser sends a typed password."""
     client = served(token="s3cret")
     client.auth = ("anybody", "s3cret")
     return client
 
 
 @pytest.mark.parametrize("path", PATHS)
-def test_a_file_comes_whole(client, path):
+def test_each_file_is_sent_whole(client, path):
     answer = client.get(path)
     assert answer.status_code == 200
     assert answer.content == PATHS[path].read_bytes()
@@ -37,7 +37,7 @@ def test_a_file_comes_whole(client, path):
 
 
 @pytest.mark.parametrize("path", PATHS)
-def test_a_browser_may_ask_this_origin_only(client, path):
+def test_the_policy_allows_this_origin_only(client, path):
     policy = client.get(path).headers["content-security-policy"]
     rules = dict(rule.split(maxsplit=1) for rule in policy.split("; "))
     assert rules["default-src"] == rules["frame-ancestors"] == rules["form-action"] == "'none'"
@@ -48,7 +48,7 @@ def test_a_browser_may_ask_this_origin_only(client, path):
     assert set(addresses) <= {"http://www.w3.org/2000/svg"}  # a name, not a place
 
 
-def test_a_browser_keeps_a_file_but_asks_whether_it_is_still_that(client):
+def test_browsers_keep_files_and_revalidate_them(client):
     first = client.get("/")
     assert first.headers["cache-control"] == "no-cache"
     again = client.get("/", headers={"If-None-Match": first.headers["etag"]})
@@ -57,7 +57,7 @@ def test_a_browser_keeps_a_file_but_asks_whether_it_is_still_that(client):
     assert client.get("/", headers={"If-None-Match": '"other"'}).content == first.content
 
 
-def test_head_tells_what_get_would(client):
+def test_head_has_the_headers_of_get(client):
     answer, whole = client.head("/"), client.get("/")
     assert (answer.status_code, answer.content) == (200, b"")
     assert answer.headers == whole.headers
@@ -69,22 +69,22 @@ def test_head_tells_what_get_would(client):
         "/page",
         "/page/",
         "/page/index.html",
-        "/page/../page_routes.py",
-        "/page/%2e%2e/page_routes.py",
-        "/page/..%2fpage_routes.py",
+        "/page/../web.py",
+        "/page/%2e%2e/web.py",
+        "/page/..%2fweb.py",
         "/page//etc/passwd",
         "/index.html",
     ],
 )
-def test_nothing_else_is_sent(client, path):
+def test_no_other_file_is_sent(client, path):
     assert client.get(path).status_code == 404
 
 
-def test_the_page_takes_nothing(client):
+def test_the_page_accepts_get_only(client):
     assert client.post("/", content="1,2").status_code == 405
 
 
-def test_the_page_names_files_that_there_are(client):
+def test_the_page_names_existing_files(client):
     texts = [client.get(path).text for path in PATHS]
     named = {
         f"/{name}" for text in texts for name in re.findall(r'(?:href|src)="(page/.*?)"', text)

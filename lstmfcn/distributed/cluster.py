@@ -1,0 +1,303 @@
+"""Connect to Ray, the cluster of RAY_ADDRESS or one of this process, and ask what machines have."""
+
+from __future__ import annotations
+
+import logging
+import os
+import socket
+import threading
+import time
+import uuid
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from importlib import import_module
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import grpc
+import ray
+from ray._private.grpc_utils import init_grpc_channel
+from ray.core.generated.gcs_service_pb2 import GetClusterIdRequest
+from ray.core.generated.gcs_service_pb2_grpc import NodeInfoGcsServiceStub
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+from lstmfcn.console import pluralize, print_status
+from lstmfcn.distributed.failures import reporting_ray_errors
+from lstmfcn.distributed.own_ray import init_ray, own_ray
+from lstmfcn.errors import OutputError, ResourceError
+from lstmfcn.storage.shadows import refuse_shadows
+
+ENVIRONMENT = {
+    # how often Ray Train checks its workers, and so how soon it notices that one has ended
+    "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.2",
+    # it watches for machines about to be taken away; they end as any lost machine does
+    "RAY_TRAIN_ENABLE_PREEMPTION_WATCHER": "0",
+    # Ray Train's controller runs in our process, whose Python logging it would replace
+    "RAY_TRAIN_ENABLE_CONTROLLER_STRUCTURED_LOGGING": "0",
+    # paths of users are relative to their current folder
+    "RAY_CHDIR_TO_TRIAL_DIR": "0",
+    # workers without a GPU keep their view of the devices (the default of a coming Ray)
+    "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
+    "RAY_USAGE_STATS_ENABLED": "0",
+}
+"""What Ray reads from the environment of this process."""
+
+TRAINING_ENVIRONMENT = {
+    # glibc keeps freed memory for the next allocation. By default it gives large blocks back to the
+    # system, which clears them before it hands them out again: the tensors of every step are such
+    # blocks. This makes the paper's network train 1.1 to 1.2 times as fast; its peak grows by 3%.
+    "MALLOC_MMAP_THRESHOLD_": str(1 << 30),
+    "MALLOC_TRIM_THRESHOLD_": str(1 << 30),
+    "MALLOC_ARENA_MAX": "1",  # other arenas consist of 64 MB blocks, given back one by one
+}
+"""The environment of processes that compute on CPUs."""
+
+_TIMEOUT_S = 5.0
+_TOKEN_ADVICE = (
+    "put the cluster's token in ~/.ray/auth_token, or set RAY_AUTH_TOKEN_PATH to its file"
+)
+
+_MAX_WAIT_FOR_FREE_CPUS_S = 3.0
+"""Within this time Ray notices that a process has ended and its CPUs are free."""
+
+logger = logging.getLogger(__name__)
+
+
+@contextmanager
+def ray_runtime(meanwhile: str | None = None) -> Iterator[bool]:
+    """Use Ray inside this block.
+
+    A Ray that this process uses already stays as it is; one that is started here is shut down.
+
+    Args:
+        meanwhile: a module to import while Ray starts, which is mostly waiting.
+
+    Yields:
+        Whether Ray stays after the block, with all processes that still run in it.
+
+    Raises:
+        ResourceError: the cluster of RAY_ADDRESS does not answer or refuses the token, Ray does not
+            start on this machine, or a process or machine of the cluster was lost.
+        UserError: the current folder holds a file that workers would import instead of a package.
+    """
+    prepare_environment()
+    address = os.environ.get("RAY_ADDRESS")
+    if address and not ray.is_initialized():
+        check_address(address)
+    with _importing(meanwhile), reporting_ray_errors():
+        if ray.is_initialized():
+            yield True
+            return
+        refuse_shadows(Path.cwd())
+        started = time.perf_counter()
+        with ExitStack() as connection:
+            with print_status(f"connecting to Ray at {address}" if address else "starting Ray"):
+                connection.enter_context(_connected(address) if address else own_ray())
+            cpus = sum(node.cpus for node in nodes())
+            seconds = time.perf_counter() - started
+            logger.info("Ray is up: %s, %.1f s", pluralize(cpus, "CPU"), seconds)
+            yield False
+
+
+def prepare_environment() -> None:
+    """Set what Ray reads from the environment; variables that the user has set stay."""
+    for name, value in ENVIRONMENT.items():
+        os.environ.setdefault(name, value)
+
+
+@contextmanager
+def _importing(module: str | None) -> Iterator[None]:
+    """Import a module in a thread beside this block, and wait for it at the end.
+
+    A process that ends during an import would report an error in it, or wait forever for the lock.
+    """
+    if module is None:
+        yield
+        return
+    thread = threading.Thread(target=import_module, args=(module,), daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        thread.join()
+
+
+@contextmanager
+def _connected(address: str) -> Iterator[None]:
+    try:
+        init_ray()
+    except (ConnectionError, ValueError) as error:
+        raise _no_cluster(address, str(error).splitlines()[0]) from error
+    try:
+        yield
+    finally:
+        ray.shutdown()
+
+
+def check_address(address: str) -> None:
+    """Check within seconds that a cluster answers at this address and accepts the token.
+
+    Raises:
+        ResourceError: no cluster answers there, or it needs a token that Ray does not send.
+    """
+    if address.startswith("ray://"):
+        raise ResourceError(
+            f"RAY_ADDRESS={address}: Ray Client is not supported; use the cluster's own address, "
+            "or run the command there with ray job submit"
+        )
+    host, _, port = address.rpartition(":")
+    if not port.isdigit():
+        return  # "auto" and "local", which Ray resolves
+    try:
+        socket.create_connection((host, int(port)), timeout=_TIMEOUT_S).close()
+    except OSError as error:
+        raise _no_cluster(address, error.strerror or "timed out") from error
+    try:
+        with init_grpc_channel(address) as channel:
+            NodeInfoGcsServiceStub(channel).GetClusterId(GetClusterIdRequest(), timeout=_TIMEOUT_S)
+    except ray.exceptions.AuthenticationError as error:
+        raise _token_error(address, f"no auth token found; {_TOKEN_ADVICE}") from error
+    except grpc.RpcError as error:
+        if error.code() == grpc.StatusCode.UNAUTHENTICATED:
+            raise _token_error(address, _refusal_reason()) from error
+        if error.code() in (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.UNIMPLEMENTED):
+            raise _no_cluster(address, "the port is not that of a Ray head node") from error
+
+
+def _no_cluster(address: str | None, reason: str) -> ResourceError:
+    """The error for an address where no cluster answers."""
+    return ResourceError(
+        f"RAY_ADDRESS={address}: no Ray cluster answers ({reason}); correct RAY_ADDRESS or unset it"
+    )
+
+
+def _token_error(address: str, reason: str) -> ResourceError:
+    return ResourceError(f"RAY_ADDRESS={address}: {reason}")
+
+
+def _refusal_reason() -> str:
+    if os.environ.get("RAY_AUTH_MODE", "").lower() == "token":
+        return f"the cluster refused the auth token; {_TOKEN_ADVICE}"
+    return (
+        "the cluster needs its auth token, which Ray sends in token mode only; run "
+        "export RAY_AUTH_MODE=token"
+    )
+
+
+@contextmanager
+def silence_logger(name: str) -> Iterator[None]:
+    """Silence the logger of this name inside this block.
+
+    It is for loggers of Ray whose messages repeat ours, or are wrong here. A Ray that this package
+    starts logs errors only; one that the user started may log more.
+    """
+    silenced = logging.getLogger(name)
+    level = silenced.level
+    silenced.setLevel(logging.CRITICAL)
+    try:
+        yield
+    finally:
+        silenced.setLevel(level)
+
+
+class Node(NamedTuple):
+    """What one machine of the cluster has."""
+
+    cpus: int
+    gpus: int
+    object_store_bytes: int = 0
+
+
+def nodes() -> list[Node]:
+    """The machines of the cluster, with all that they have."""
+    return [_make_node(node["Resources"]) for node in alive_nodes()]
+
+
+def free_nodes() -> list[Node]:
+    """The machines of the cluster, with what is free.
+
+    Processes that have just ended free their CPUs within a moment, for which this waits.
+    """
+    started = time.monotonic()
+    while True:
+        total = {node["NodeID"]: _make_node(node["Resources"]) for node in alive_nodes()}
+        available = ray._private.state.available_resources_per_node()
+        free = [_make_node(has) for node_id, has in available.items() if node_id in total]
+        all_free = sum(node.cpus for node in free) == sum(node.cpus for node in total.values())
+        if all_free or time.monotonic() - started > _MAX_WAIT_FOR_FREE_CPUS_S:
+            return free
+        time.sleep(0.1)
+
+
+def _make_node(resources: Mapping[str, float]) -> Node:
+    return Node(
+        int(resources.get("CPU", 0)),
+        int(resources.get("GPU", 0)),
+        int(resources.get("object_store_memory", 0)),
+    )
+
+
+def alive_nodes() -> list[dict[str, Any]]:
+    """The machines that Ray believes to be alive, as Ray describes them."""
+    return [node for node in ray.nodes() if node["Alive"]]
+
+
+def capacity(machines: list[Node], cpus: int, gpus: int = 0) -> int:
+    """How many workers with this many CPUs and GPUs the machines hold at once."""
+    return sum(
+        min(node.cpus // cpus, node.gpus // gpus if gpus else node.cpus) for node in machines
+    )
+
+
+def max_cpus_per_worker(machines: list[Node], num_workers: int, gpus: int = 0) -> int:
+    """The most CPUs that each worker can have, if this many are to fit; at least 1."""
+    most = max((node.cpus for node in machines), default=1)
+    fitting = (cpus for cpus in range(most, 1, -1) if capacity(machines, cpus, gpus) >= num_workers)
+    return next(fitting, 1)
+
+
+def autoscaler_can_reach(cpus: int, gpus: int) -> bool:
+    """Whether the cluster's autoscaler may start machines until it has this many CPUs and GPUs."""
+    most = ray._private.state.state.get_max_resources_from_cluster_config()
+    return most is not None and most.get("CPU", 0) >= cpus and most.get("GPU", 0) >= gpus
+
+
+def require_shared_storage(folder: Path) -> None:
+    """Check that every machine of the cluster sees a folder.
+
+    Args:
+        folder: exists on this machine.
+
+    Raises:
+        OutputError: names the machines that do not see it.
+    """
+    here = ray.get_runtime_context().get_node_id()
+    others = [node for node in alive_nodes() if node["NodeID"] != here]
+    if not others:
+        return
+    marker = folder / f".seen-by-all-{uuid.uuid4().hex[:8]}"
+    try:
+        marker.touch()
+        exists = ray.remote(num_cpus=0)(_exists)
+        with reporting_ray_errors("a machine of the cluster"):
+            tasks = [
+                exists.options(
+                    scheduling_strategy=NodeAffinitySchedulingStrategy(node["NodeID"], soft=False)
+                ).remote(marker)
+                for node in others
+            ]
+            answers = ray.get(tasks)
+    finally:
+        marker.unlink(missing_ok=True)
+    without = [
+        node["NodeManagerAddress"] for node, sees in zip(others, answers, strict=True) if not sees
+    ]
+    if without:
+        raise OutputError(
+            f"{folder}: does not exist on {', '.join(sorted(without))}; "
+            "name an --output on storage that all machines of the cluster share"
+        )
+
+
+def _exists(path: Path) -> bool:
+    return path.exists()

@@ -1,0 +1,260 @@
+"""The driver of a training, once Ray is up.
+
+It has the data read while the workers start, shows each epoch, draws the learning curve while the
+workers save the model, and gives them time for a checkpoint when the user stops the run.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import threading
+import time
+from collections.abc import Iterator
+from concurrent.futures import Future
+from contextlib import ExitStack, contextmanager
+from functools import partial
+from pathlib import Path
+from typing import NoReturn
+
+from lstmfcn.console import pluralize
+from lstmfcn.distributed.cluster import nodes, require_shared_storage
+from lstmfcn.distributed.ensemble import train_members
+from lstmfcn.distributed.load import DatasetRefs, log_dataset, start_loading, wait_for
+from lstmfcn.distributed.ray_trainer import train_until_done
+from lstmfcn.distributed.requests import (
+    Resources,
+    TrainInputs,
+    WorkerResources,
+    members_at_once,
+    memory_bytes,
+    resolve_resources,
+)
+from lstmfcn.distributed.worker import WorkerJob
+from lstmfcn.errors import LstmfcnError, RunInterruptedError
+from lstmfcn.model.artifact import Artifact
+from lstmfcn.signals import in_thread
+from lstmfcn.storage.scratch import scratch_folder
+from lstmfcn.training.calibration import calibration_summary
+from lstmfcn.training.checkpoints import find_newest_position
+from lstmfcn.training.metrics_log import EpochMetrics, mean_metrics, read_metrics, tail_metrics
+from lstmfcn.training.progress import Progress
+from lstmfcn.training.run_directory import (
+    CHECKPOINTS,
+    CURVE,
+    METRICS,
+    MODEL,
+    STOP,
+    RunConfig,
+    find_run_position,
+    list_member_folders,
+)
+from lstmfcn.training.state import selection_loss
+
+_SECONDS_TO_STOP = 30.0
+"""After Ctrl-C, for a busy machine or a slow disk; a second Ctrl-C ends the command at once."""
+_JOB_SECONDS_TO_STOP = 3.0
+"""What Ray gives a job that is stopped, unless RAY_JOB_STOP_WAIT_TIME_S says otherwise."""
+
+logger = logging.getLogger(__name__)
+
+
+def run_training(
+    inputs: TrainInputs,
+    resources: Resources,
+    checkpoint_every_s: float,
+    started: float,
+    ray_stays: bool,
+) -> EpochMetrics:
+    """Train a model, or the members of an ensemble, and show each epoch.
+
+    Args:
+        inputs: the checked run.
+        resources: what the user asks of the cluster.
+        checkpoint_every_s: seconds between checkpoints.
+        started: when the command started, in seconds since the epoch of Unix.
+        ray_stays: whether Ray, and workers that still run, outlive this command.
+
+    Returns:
+        The best epoch's metrics.
+
+    Raises:
+        UserError: data, output or cluster cannot be used.
+        TrainingError: the loss became infinite or nan.
+        RunInterruptedError: the user stopped the run.
+    """
+    machines = nodes()
+    members = inputs.hyperparameters.members
+    worker_resources = resolve_resources(machines, resources, members)
+    require_shared_storage(inputs.folder)
+    memory_limit = memory_bytes(machines, resources)
+    data = start_loading(inputs, worker_resources.num_workers, memory_limit)
+    _log_start(inputs, worker_resources)
+    job = _worker_job(inputs, worker_resources, checkpoint_every_s, started)
+    epochs = _EpochDisplay(inputs, started, members_at_once(machines, worker_resources, members))
+    with scratch_folder() as storage:
+        training = in_thread(lambda: _train(job, data, worker_resources, storage))
+        try:
+            log_dataset(wait_for(data), memory_limit, inputs.folder)
+            best = epochs.show_until_done(training)
+        except (KeyboardInterrupt, SystemExit) as stop:
+            _stop(inputs, training, stop, ray_stays)
+        except LstmfcnError:
+            if ray_stays:  # the workers get the same error from the data; leave none behind
+                training.exception()
+            raise
+        finally:
+            if not ray_stays:
+                training.abandon()
+    if inputs.hyperparameters.has_post_training:
+        for line in calibration_summary(Artifact.load(inputs.folder / MODEL)):
+            logger.info(line)
+    return best
+
+
+def _log_start(inputs: TrainInputs, resources: WorkerResources) -> None:
+    members = inputs.hyperparameters.members
+    trained = (members, "member") if members > 1 else (resources.num_workers, "worker")
+    logger.info(
+        "reading %s, starting %s of %s%s",
+        pluralize(len(inputs.training.shards), "shard"),
+        pluralize(*trained),
+        pluralize(resources.cpus_per_worker, "CPU"),
+        " and a GPU" if resources.use_gpu else "",
+    )
+
+
+def _worker_job(
+    inputs: TrainInputs, resources: WorkerResources, checkpoint_every_s: float, started: float
+) -> WorkerJob:
+    base_model = inputs.base_model
+    return WorkerJob(
+        hyperparameters=inputs.hyperparameters,
+        initial_weights=base_model.weights if base_model else None,
+        provenance={
+            "started": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(started)),
+            "continued_from": base_model.training.get("train_sha256") if base_model else None,
+            "cpus_per_worker": resources.cpus_per_worker,
+        },
+        output=inputs.folder,
+        threads=resources.cpus_per_worker,
+        checkpoint_every_s=checkpoint_every_s,
+        stop_file=inputs.folder / STOP,
+    )
+
+
+def _train(
+    job: WorkerJob, data: DatasetRefs, resources: WorkerResources, storage: Path
+) -> EpochMetrics:
+    if job.hyperparameters.members > 1:
+        return train_members(job, data, resources)
+    return train_until_done(job, data, resources, storage)
+
+
+class _EpochDisplay:
+    """Shows each epoch of a run as its workers write it, and draws the learning curve.
+
+    Args:
+        inputs: the run.
+        started: when the command started, in seconds since the epoch of Unix.
+        at_once: how many members of an ensemble train at a time.
+    """
+
+    def __init__(self, inputs: TrainInputs, started: float, at_once: int) -> None:
+        self._folder = inputs.folder
+        self._epochs, self._members = inputs.hyperparameters.epochs, inputs.hyperparameters.members
+        self._started, self._at_once = started, at_once
+        self._folders = list_member_folders(self._folder, self._members)
+        self._first_epoch, self._all_epochs = threading.Event(), threading.Event()
+        self._unfinished: set[int] = set()
+
+    def show_until_done(self, training: Future[EpochMetrics]) -> EpochMetrics:
+        """Show each epoch until the training ends, and return what it returns.
+
+        Raises:
+            LstmfcnError: the training ended with it.
+        """
+        training.add_done_callback(self._training_ended)
+        with self._showing():
+            self._first_epoch.wait()
+            # imports matplotlib, while the workers train
+            from lstmfcn.training.progress import save_learning_curve
+
+            self._all_epochs.wait()
+            if training.done():
+                training.result()  # raises the error, if it ended with one
+            history = mean_metrics([read_metrics(folder / METRICS) for folder in self._folders])
+            best_epoch = min(history, key=selection_loss)["epoch"]
+            save_learning_curve(history, best_epoch, self._folder / CURVE)
+            return training.result()
+
+    def _training_ended(self, _: Future[EpochMetrics]) -> None:
+        self._first_epoch.set()
+        self._all_epochs.set()
+
+    @contextmanager
+    def _showing(self) -> Iterator[None]:
+        """Follow the metrics of all members inside this block."""
+        done = [find_newest_position(folder / CHECKPOINTS).epoch for folder in self._folders]
+        self._unfinished = {k for k, epochs in enumerate(done) if epochs < self._epochs}
+        progress = Progress(self._epochs * self._members, sum(done), self._started, self._at_once)
+        with progress, ExitStack() as followers:
+            for member, folder in enumerate(self._folders):
+                show = partial(self._show, progress, member)
+                followers.enter_context(tail_metrics(folder / METRICS, show, done[member]))
+            yield
+
+    def _show(self, progress: Progress, member: int, metrics: EpochMetrics) -> None:
+        progress.show(metrics, member if self._members > 1 else None)
+        self._first_epoch.set()
+        if metrics["epoch"] == self._epochs:
+            self._unfinished.discard(member)
+        if not self._unfinished:
+            self._all_epochs.set()
+
+
+def _stop(
+    inputs: TrainInputs,
+    training: Future[EpochMetrics],
+    stop: KeyboardInterrupt | SystemExit,
+    ray_stays: bool,
+) -> NoReturn:
+    """Give the workers time to write a checkpoint; as much as they take if Ray stays.
+
+    Raises:
+        RunInterruptedError: says after which epoch the run can resume, and how many epochs are
+            lost.
+    """
+    logger.info("stopping after a checkpoint (Ctrl-C again stops at once)")
+    (inputs.folder / STOP).touch()
+    seconds = _seconds_to_stop(stop)
+    try:
+        training.exception(None if ray_stays else seconds)
+    except TimeoutError:
+        logger.info("the workers did not stop in %g s", seconds)
+    members = inputs.hyperparameters.members
+    message = f"stopped after {find_run_position(inputs.folder, members)}"
+    if lost := sum(map(_epochs_lost, list_member_folders(inputs.folder, members))):
+        message += (
+            f": no checkpoint could be written; {pluralize(lost, 'epoch')} after it will be "
+            "trained again"
+        )
+    resumable = RunConfig.load(inputs.folder) is not None
+    raise RunInterruptedError(message, resumable=resumable) from stop
+
+
+def _seconds_to_stop(stop: KeyboardInterrupt | SystemExit) -> float:
+    """How long the workers may take; a job that gets SIGTERM is killed soon after it."""
+    if isinstance(stop, KeyboardInterrupt):
+        return _SECONDS_TO_STOP
+    setting = os.environ.get("RAY_JOB_STOP_WAIT_TIME_S", "")
+    is_number = setting.replace(".", "", 1).isdigit()
+    return max(0.0, (float(setting) if is_number else _JOB_SECONDS_TO_STOP) - 0.5)
+
+
+def _epochs_lost(folder: Path) -> int:
+    """How many epochs were shown, but are in no checkpoint."""
+    path = folder / METRICS
+    history = read_metrics(path) if path.exists() else []
+    saved = find_newest_position(folder / CHECKPOINTS).epoch
+    return sum(metrics["epoch"] > saved for metrics in history)

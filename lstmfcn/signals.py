@@ -1,0 +1,105 @@
+"""Ctrl-C and background threads: the first Ctrl-C stops a command cleanly, the second at once."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import signal
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, wait
+from contextlib import contextmanager
+from types import FrameType
+from typing import NoReturn, TypeVar
+
+from lstmfcn.errors import RunInterruptedError
+
+T = TypeVar("T")
+
+_SHOW_CURSOR = b"\x1b[?25h"
+"""A progress bar hides the cursor (ECMA-48 private mode DECTCEM)."""
+
+_ABANDON_TIMEOUT_S = 0.5
+
+_resume_command: Callable[[], str] | None = None
+
+
+@contextmanager
+def graceful_interrupts(resume_command: Callable[[], str] | None = None) -> Iterator[None]:
+    """Inside this block the first Ctrl-C raises KeyboardInterrupt, the second ends the process.
+
+    A process that ignores Ctrl-C, as background jobs of a shell do, keeps ignoring it.
+
+    Args:
+        resume_command: makes the command that resumes the run, for the message of `end_now`.
+    """
+    global _resume_command
+    before = signal.getsignal(signal.SIGINT)
+    _resume_command = resume_command
+    if before is signal.default_int_handler:
+        signal.signal(signal.SIGINT, _stop)
+    try:
+        yield
+    finally:
+        _resume_command = None
+        if before is signal.default_int_handler:
+            signal.signal(signal.SIGINT, before)
+
+
+def end_at_next() -> None:
+    """From now on, Ctrl-C ends the process at once, and with it a Ray that it started."""
+    signal.signal(signal.SIGINT, _end)
+
+
+def end_now(reason: str, exit_code: int) -> NoReturn:
+    """Print the reason and the command that resumes the run, and end the process; in any thread."""
+    resume = f"; resume with: {_resume_command()}" if _resume_command else ""
+    _exit(reason + resume, exit_code)
+
+
+def _stop(number: int, frame: FrameType | None) -> NoReturn:  # noqa: ARG001 - signal handler
+    end_at_next()
+    raise KeyboardInterrupt
+
+
+def _end(number: int, frame: FrameType | None) -> NoReturn:  # noqa: ARG001
+    _exit("stopped at once", RunInterruptedError.exit_code)
+
+
+def _exit(message: str, exit_code: int) -> NoReturn:
+    if sys.stderr.isatty():
+        os.write(2, _SHOW_CURSOR + b"\n")  # below the bar, or the ^C of the terminal
+    os.write(2, f"lstmfcn: {message}\n".encode())  # a call of print may be interrupted
+    os._exit(exit_code)
+
+
+class BackgroundTask(Future[T]):
+    """Runs a function in a thread; the process can end without waiting for it."""
+
+    def __init__(self, work: Callable[[], T]) -> None:
+        super().__init__()
+        self._work = work
+        self._thread = threading.Thread(target=self._run, daemon=True)
+        self._thread.start()
+
+    def _run(self) -> None:
+        try:
+            self.set_result(self._work())
+        except BaseException as error:
+            self.set_exception(error)
+
+    def abandon(self) -> None:
+        """Raise SystemExit in the thread, because what the function uses is about to end.
+
+        A call outside Python, such as ``ray.get``, has to return first.
+        """
+        if not self.done():
+            thread = ctypes.c_ulong(self._thread.ident or 0)
+            ctypes.pythonapi.PyThreadState_SetAsyncExc(thread, ctypes.py_object(SystemExit))
+            wait([self], _ABANDON_TIMEOUT_S)
+
+
+def in_thread(work: Callable[[], T]) -> BackgroundTask[T]:
+    """Start a function in a thread."""
+    return BackgroundTask(work)

@@ -1,0 +1,1 @@
+"""Files and folders on disk, written completely or not at all."""

@@ -1,0 +1,1 @@
+"""Send the metrics of a run to TensorBoard or MLflow."""

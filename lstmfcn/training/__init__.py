@@ -1,0 +1,1 @@
+"""Train a model in one process, without Ray."""

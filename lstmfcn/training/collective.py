@@ -1,0 +1,55 @@
+"""Exchange sums and decisions between the workers that train one model together."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+from torch import Tensor, nn
+
+
+class Collective(Protocol):
+    """The collective operations of W workers that train one model together."""
+
+    rank: int
+    world_size: int
+
+    def wrap(self, model: nn.Module) -> nn.Module:
+        """Return the model for training steps, which averages gradients over workers."""
+
+    def all_reduce(self, sums: Tensor) -> Tensor:
+        """Return the total of every worker's sums, of the same shape."""
+
+    def average_buffers(self, model: nn.Module) -> None:
+        """Set every worker's batch-norm statistics to their mean over all workers."""
+
+    def all_gather(self, numbers: Tensor) -> Tensor:
+        """Return every worker's numbers (n,) as rows (W, n)."""
+
+    def broadcast(self, decision: bool) -> bool:
+        """Return the first worker's decision on every worker."""
+
+
+class SingleProcess:
+    """The collective of one process: nothing to exchange."""
+
+    rank = 0
+    world_size = 1
+
+    def wrap(self, model: nn.Module) -> nn.Module:
+        """Return the model itself."""
+        return model
+
+    def all_reduce(self, sums: Tensor) -> Tensor:
+        """Return the sums themselves."""
+        return sums
+
+    def average_buffers(self, model: nn.Module) -> None:
+        """Do nothing."""
+
+    def all_gather(self, numbers: Tensor) -> Tensor:
+        """Return the numbers as the only row, (1, n)."""
+        return numbers.unsqueeze(0)
+
+    def broadcast(self, decision: bool) -> bool:
+        """Return the decision itself."""
+        return decision

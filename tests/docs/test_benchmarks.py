@@ -1,0 +1,35 @@
+"""The benchmarks import what the package has today; running them takes too long for a test."""
+
+import importlib
+import subprocess
+import sys
+
+import pytest
+
+from tests.helpers.checkout import REPOSITORY
+
+OTHER_ENVIRONMENT = ("litserve_server",)
+"""Needs a package that the tests' environment does not have."""
+
+MODULES = sorted(
+    ".".join(path.relative_to(REPOSITORY).with_suffix("").parts)
+    for path in (REPOSITORY / "benchmarks").rglob("*.py")
+    if path.stem not in OTHER_ENVIRONMENT
+)
+
+
+@pytest.mark.parametrize("name", MODULES)
+def test_a_benchmark_imports(name):
+    importlib.import_module(name)
+
+
+def test_a_benchmark_prints_its_help():
+    done = subprocess.run(
+        [sys.executable, "-m", "benchmarks.training.train", "--help"],
+        cwd=REPOSITORY,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert "--only {throughput,small,start_up,workers}" in done.stdout

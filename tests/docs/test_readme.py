@@ -1,0 +1,84 @@
+"""The README is true: its commands run, its code runs, its tables hold what is there."""
+
+import os
+import re
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.helpers.checkout import REPOSITORY
+from tests.helpers.endpoints import Server
+
+README = (REPOSITORY / "README.md").read_text()
+
+
+def blocks(language, text=README):
+    return re.findall(rf"^```{language}\n(.*?)^```", text, re.DOTALL | re.MULTILINE)
+
+
+@pytest.fixture(scope="module")
+def as_a_user(run_command):
+    """Run a line in a shell that finds this environment's commands first."""
+    path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
+
+    def run(line, cwd):
+        done = run_command("env", f"PATH={path}", "bash", "-ec", line, cwd=cwd, timeout=600)
+        assert done.returncode == 0, f"{line}\n{done.stdout}\n{done.stderr}"
+        return done
+
+    return run
+
+
+def test_the_readme_is_short():
+    assert len(README.splitlines()) <= 150
+
+
+def test_the_two_commands_to_a_first_result_write_what_they_say(as_a_user, tmp_path):
+    demo, report = blocks("sh")[0].splitlines()
+    assert demo == "make demo"
+    printed = as_a_user(f"{demo} DEMO={tmp_path / 'demo'} EPOCHS=2", REPOSITORY).stdout
+    names = "data|model|metrics|learning curve|evaluation|predictions"
+    places = dict(re.findall(rf"^({names}) +(\S+)$", printed, re.MULTILINE))
+    assert len(places) == 6
+    assert all(Path(place).exists() for place in places.values())
+    as_a_user(report.replace(".venv/bin/", ""), tmp_path)
+    (written,) = re.findall(r"`(demo/.*\.html)`", README)
+    assert (tmp_path / written).is_file()
+
+
+def test_the_commands_and_the_code_run_as_they_stand(as_a_user, tmp_path):
+    commands = [line for line in blocks("sh")[1].splitlines() if line]
+    (resume,), (tune,) = (block.splitlines() for block in blocks("sh")[2:])
+    assert len(commands) == 5
+    for line in [*commands, resume, tune]:
+        as_a_user(line, tmp_path)
+    asking, predicting = blocks("python")
+    (tmp_path / "example.py").write_text(predicting)
+    printed = as_a_user("python example.py", tmp_path).stdout
+    assert "train_loss" in printed
+    assert re.search(r"'(cylinder|bell|funnel)'", printed)
+    serve = (REPOSITORY / "docs" / "how-to" / "serve.md").read_text()
+    (longer,) = blocks("python", serve)
+    assert_the_clients_are_answered(as_a_user, [asking, longer], tmp_path)
+
+
+def assert_the_clients_are_answered(as_a_user, programs, folder):
+    (lines,) = (block for block in blocks("text") if block.startswith("lstmfcn serve"))
+    serving, asking = lines.splitlines()
+    *_, model = serving.split()
+    server = Server([folder / model], folder / "serve.log", "--num-replicas", "1")
+    try:
+        here = f"127.0.0.1:{server.port}"
+        by_curl = as_a_user(asking.replace("127.0.0.1:8000", here), folder).stdout
+        printed = []
+        for code in programs:
+            (folder / "client.py").write_text(code.replace("127.0.0.1:8000", here))
+            printed.append(as_a_user("python client.py", folder).stdout.splitlines())
+    finally:
+        server.stop()
+    (short,), (first, *others) = printed
+    assert by_curl.splitlines()[0] == "y,p_bell,p_cylinder,p_funnel"
+    assert by_curl.splitlines() == [line for line in others if line]
+    assert "'p_bell'" in first
+    assert first == short

@@ -1,0 +1,1 @@
+"""What several tests need: small data and models, commands, kills, endpoints."""

@@ -1,0 +1,94 @@
+"""Interrupted in a process that lives on, as a notebook's kernel does: nothing goes on."""
+
+import os
+import signal
+import threading
+from contextlib import contextmanager
+
+import pytest
+import ray
+
+from lstmfcn.distributed.requests import Resources
+from lstmfcn.distributed.train import train
+from lstmfcn.distributed.tune import tune
+from lstmfcn.errors import RunInterruptedError
+from lstmfcn.hyperparameters import Hyperparameters
+from lstmfcn.training.checkpoints import find_newest_position
+from lstmfcn.training.metrics_log import read_metrics
+from lstmfcn.training.run_directory import list_member_folders
+from lstmfcn.tuning.sweep import SearchConfig
+from tests.helpers.killing import wait_until
+from tests.helpers.problems import TINY, waves, write
+
+pytestmark = pytest.mark.usefixtures("cluster")
+
+LONG = TINY.model_copy(update={"epochs": 100_000})
+
+
+@pytest.fixture
+def data(tmp_path):
+    return str(write(tmp_path / "data", waves(60)))
+
+
+@contextmanager
+def interrupted_at(path, lines):
+    """Ctrl-C once a file has so many lines; afterwards all CPUs are free again."""
+
+    def interrupt():
+        try:
+            wait_until(lambda: path.exists() and path.read_text().count("\n") >= lines, "a line")
+        finally:
+            os.kill(os.getpid(), signal.SIGINT)
+
+    ready = ray.cluster_resources()["CPU"]
+    thread = threading.Thread(target=interrupt)
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)  # a background run ignores it
+    try:
+        thread.start()
+        yield
+        thread.join()
+    finally:
+        signal.signal(signal.SIGINT, before)
+    wait_until(lambda: ray.available_resources().get("CPU") == ready, "free CPUs", 60)
+
+
+def test_a_training_that_is_interrupted_leaves_no_worker_behind(data, tmp_path):
+    run = tmp_path / "run"
+    with (
+        interrupted_at(run / "metrics.jsonl", 3),
+        pytest.raises(RunInterruptedError, match="stopped after epoch"),
+    ):
+        train(data, str(run), hyperparameters=LONG, resources=Resources(cpus_per_worker=1))
+    assert list((run / "checkpoints").iterdir())
+
+
+def test_every_member_of_an_ensemble_writes_its_checkpoint_before_the_end(data, tmp_path):
+    run = tmp_path / "run"
+    ensemble = LONG.model_copy(update={"members": 3})
+    with (
+        interrupted_at(run / "members" / "01" / "metrics.jsonl", 3),
+        pytest.raises(RunInterruptedError) as told,
+    ):
+        train(data, str(run), hyperparameters=ensemble, resources=Resources(cpus_per_worker=2))
+    assert "will be trained again" not in str(told.value)
+    for member in list_member_folders(run, 2):
+        done = find_newest_position(member / "checkpoints").epoch
+        assert done == len(read_metrics(member / "metrics.jsonl")) >= 1
+
+
+def test_a_sweep_that_is_interrupted_leaves_no_trial_behind(data, tmp_path):
+    sweep = tmp_path / "sweep"
+    space = tmp_path / "space.yaml"
+    space.write_text("dropout: {uniform: [0.1, 0.9]}")
+    fixed = Hyperparameters(**LONG.model_dump(exclude={"dropout"}))
+    with (
+        interrupted_at(sweep / "trials" / "0001" / "metrics.jsonl", 3),
+        pytest.raises(RunInterruptedError, match="stopped after 0 of 4 trials"),
+    ):
+        tune(
+            data,
+            str(sweep),
+            validation=data,
+            hyperparameters=fixed,
+            search=SearchConfig(space=str(space), num_samples=4, scheduler="none"),
+        )

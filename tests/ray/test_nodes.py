@@ -1,0 +1,220 @@
+"""Clusters of two machines, one of which is lost, and jobs; the machines are real Ray nodes."""
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+from contextlib import contextmanager
+
+import pytest
+from ray.cluster_utils import Cluster
+
+from lstmfcn.model.artifact import Artifact
+from lstmfcn.training.checkpoints import find_newest
+from lstmfcn.training.metrics_log import read_metrics
+from tests.helpers.checkout import REPOSITORY
+from tests.helpers.heads import BIN, NOTICE_SOON, Head
+from tests.helpers.killing import epochs_in, train_workers, wait_until
+from tests.helpers.problems import TINY, as_flags, waves, write
+
+ROWS = 2400
+ALONE = TINY.model_copy(update={"epochs": 14, "batch_size": 8})
+TOGETHER = TINY.model_copy(update={"epochs": 8, "batch_size": 24})
+"""Two workers talk to each other in every step, so they have fewer of them."""
+
+SECOND = "127.0.0.2"
+
+
+def flags(hyperparameters, data, output):
+    given = {"cpus_per_worker": 1, "train": data, "output": output}
+    return as_flags(hyperparameters.model_dump() | given)
+
+
+TWO_WORKERS = ["--num-workers", "2", "--min-workers", "1", "--checkpoint-every-s", "0"]
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory):
+    return write(tmp_path_factory.mktemp("nodes") / "data", waves(ROWS), 2)
+
+
+@pytest.fixture(scope="module")
+def head(tmp_path_factory):
+    head = Head(tmp_path_factory.mktemp("head"))
+    yield head
+    head.stop()
+
+
+@contextmanager
+def driver(environment, *arguments):
+    """`jobs/train.py` as a process."""
+    process = subprocess.Popen(
+        [sys.executable, REPOSITORY / "jobs" / "train.py", *map(str, arguments)],
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    with process:
+        try:
+            yield process
+        finally:
+            process.kill()
+
+
+def removed(folder):
+    shutil.rmtree(folder, ignore_errors=True)
+    return not folder.exists()
+
+
+def assert_the_rest_went_on(process, output):
+    """The training ended well, by the one worker that was left."""
+    _, told = process.communicate(timeout=120)
+    assert process.returncode == 0, told
+    assert "lost a worker (its machine is gone); starting again from epoch " in told
+    assert "Traceback" not in told
+    history = read_metrics(output / "metrics.jsonl")
+    assert [epoch["epoch"] for epoch in history] == list(range(1, TOGETHER.epochs + 1))
+    assert {epoch["rows"] for epoch in history} == {ROWS}
+    assert Artifact.load(output / "model").training["num_workers"] == 1
+
+
+def test_training_goes_on_where_ray_s_own_cluster_loses_a_node(tmp_path, data, monkeypatch):
+    """The driver takes the head's raylet, as Ray does where several are on its machine."""
+    folder = tmp_path.parents[2] / f"ray-{os.getpid()}"  # short: sockets have 107 characters
+    monkeypatch.setenv("RAY_TMPDIR", str(folder))
+    output = tmp_path / "run"
+    arguments = {"num_cpus": 1, "include_dashboard": False, "_system_config": NOTICE_SOON}
+    on_sigterm = signal.getsignal(signal.SIGTERM)
+    cluster = Cluster(initialize_head=True, head_node_args=arguments)
+    try:
+        second = cluster.add_node(num_cpus=1)
+        environment = os.environ | {"RAY_ADDRESS": cluster.address}
+        with driver(environment, *flags(TOGETHER, data, output), *TWO_WORKERS) as process:
+            wait_until(lambda: epochs_in(output) >= 2, "epoch 2")
+            cluster.remove_node(second, allow_graceful=False)
+            assert_the_rest_went_on(process, output)
+    finally:
+        cluster.shutdown()
+        signal.signal(signal.SIGTERM, on_sigterm)
+        wait_until(lambda: removed(folder), "the end of all that writes logs")
+
+
+def test_training_goes_on_where_a_machine_loses_its_power(tmp_path, data, head):
+    output = tmp_path / "run"
+    environment = head.environment | {"RAY_ADDRESS": head.address}
+    with (
+        head.joined(SECOND) as second,
+        driver(environment, *flags(TOGETHER, data, output), *TWO_WORKERS) as process,
+    ):
+        wait_until(lambda: epochs_in(output) >= 2, "epoch 2")
+        second.kill()
+        assert_the_rest_went_on(process, output)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can give a process its own mounts")
+@pytest.mark.skipif(not shutil.which("unshare"), reason="there is no unshare")
+def test_an_output_that_another_machine_does_not_see_is_refused(tmp_path, data, head):
+    private = tmp_path / "private"
+    private.mkdir()
+    hide = 'mount -t tmpfs tmpfs "$0" && exec "$@"'
+    environment = head.environment | {"RAY_ADDRESS": head.address}
+    output = private / "run"
+    with (
+        head.joined(SECOND, ["unshare", "--mount", "sh", "-c", hide, private]),
+        driver(environment, *flags(TOGETHER, data, output), *TWO_WORKERS) as process,
+    ):
+        _, told = process.communicate(timeout=60)
+    assert process.returncode == 2
+    assert told.splitlines()[-1] == (
+        f"lstmfcn: {output}: does not exist on {SECOND}; "
+        "name an --output on storage that all machines of the cluster share"
+    )
+    assert [line for line in told.splitlines() if "lstmfcn: " in line] == told.splitlines()[-1:]
+    assert not list(private.iterdir())
+
+
+def submitted(head, name, *arguments, environment=None):
+    """`ray job submit` of a training, as a process that shows its log."""
+    job = ["--working-dir", REPOSITORY, "--submission-id", name, "--", "python", "jobs/train.py"]
+    return subprocess.Popen(
+        [BIN / "ray", "job", "submit", "--address", head.dashboard, *job, *arguments],
+        env=environment or head.environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+
+
+@pytest.fixture(scope="module")
+def whole(head, data, tmp_path_factory):
+    """A job that nothing interrupts, and whether it still ran when its first epoch was shown."""
+    output = tmp_path_factory.mktemp("whole") / "run"
+    with submitted(head, "whole", *flags(ALONE, data, output)) as process:
+        next(line for line in process.stdout if line.startswith("epoch: 1 train_loss: "))
+        early = not (output / "model").exists()
+        rest = process.stdout.read()
+    assert process.returncode == 0, rest
+    return output, early
+
+
+def test_a_job_shows_its_log_as_it_trains_and_leaves_a_model(head, whole):
+    output, early = whole
+    assert early
+    assert len(read_metrics(output / "metrics.jsonl")) == ALONE.epochs
+    assert Artifact.load(output / "model").training["train_rows"] == ROWS
+    assert head.jobs().get_job_info("whole").driver_exit_code == 0
+
+
+def test_a_mistake_in_a_job_is_one_line_in_its_log(head, tmp_path):
+    output = tmp_path / "run"
+    with submitted(head, "mistake", *flags(ALONE, tmp_path / "nowhere", output)) as process:
+        shown = process.stdout.read()
+    assert process.returncode == 1
+    assert "lstmfcn: " in shown
+    log = head.jobs().get_job_logs("mistake").splitlines()
+    assert log[-1].startswith(f"lstmfcn: {tmp_path}/nowhere: found ")
+    assert sum("lstmfcn: " in line for line in log) == 1
+    assert not any("Traceback" in line for line in log)
+    assert head.jobs().get_job_info("mistake").driver_exit_code == 2
+    assert not output.exists()
+
+
+def test_without_the_token_no_job_is_taken(head, tmp_path, data):
+    given = flags(ALONE, data, tmp_path / "run")
+    with submitted(head, "stranger", *given, environment=head.without_token) as process:
+        shown = process.stdout.read()
+    assert process.returncode == 1
+    assert "Authentication required" in shown
+    assert "stranger" not in [job.submission_id for job in head.jobs().list_jobs()]
+
+
+def test_a_job_that_is_stopped_goes_on_with_resume(head, tmp_path, data, whole):
+    output = tmp_path / "run"
+    given = flags(ALONE, data, output)
+    with submitted(head, "stopped", *given, "--checkpoint-every-s", "0.5") as process:
+        wait_until(lambda: epochs_in(output) >= 2, "epoch 2")
+        stop = [BIN / "ray", "job", "stop", "--address", head.dashboard, "stopped"]
+        subprocess.run(stop, env=head.environment, check=True, capture_output=True)
+        process.communicate()
+    wait_until(lambda: not train_workers(str(head.folder)), "the end of the worker")
+    position, _ = find_newest(output / "checkpoints")
+    log = head.jobs().get_job_logs("stopped").splitlines()
+    told = [line for line in log if line.startswith("lstmfcn: ")]
+    if told:  # else it took more than the 3 seconds that Ray grants, as on a busy machine
+        (line,) = told
+        assert line == log[-1]
+        assert line.startswith(f"lstmfcn: stopped after {position}; resume with: ")
+        assert line.endswith(" --resume")
+    assert 2 <= position.epoch < ALONE.epochs
+
+    with submitted(head, "resumed", *given, "--resume") as process:
+        shown, _ = process.communicate()
+    assert process.returncode == 0, shown
+    assert f"resuming after {position} of {ALONE.epochs} epochs" in shown
+    history = read_metrics(output / "metrics.jsonl")
+    assert [epoch["epoch"] for epoch in history] == list(range(1, ALONE.epochs + 1))
+    expected = Artifact.load(whole[0] / "model").weights
+    found = Artifact.load(output / "model").weights
+    assert all(tensor.equal(found[name]) for name, tensor in expected.items())

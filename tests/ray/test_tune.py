@@ -1,0 +1,324 @@
+"""Sweeps as users run them: what they write, how they fail, and how they go on."""
+
+import csv
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from lstmfcn.distributed.train import train
+from lstmfcn.distributed.tune import tune
+from lstmfcn.errors import OutputError
+from lstmfcn.hyperparameters import Hyperparameters
+from lstmfcn.model.artifact import Artifact
+from lstmfcn.training.metrics_log import read_metrics
+from lstmfcn.training.run_directory import STOP, RunConfig
+from lstmfcn.tuning.plots import IMPORTANCE, OBJECTIVE, SLICES
+from lstmfcn.tuning.sweep import EVENTS, SweepLog
+from tests.helpers.killing import train_workers, wait_until
+from tests.helpers.problems import TINY, as_flags, waves, write
+
+REPOSITORY = Path(__file__).parents[2]
+SPACE = """\
+lr: {loguniform: [0.001, 0.1]}
+hidden-size: {int: [2, 8]}
+scaling: {choice: [timestep, series]}"""
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("sweep")
+    write(folder / "train", waves(60), 2)
+    write(folder / "valid", waves(30, seed=1))
+    return folder
+
+
+def flags(data, output, space=SPACE, space_file=None, **changes):
+    """A sweep one trial at a time, of the tiny net but for what is searched."""
+    file = space_file or Path(output).with_suffix(".yaml")
+    if space_file is None:
+        file.write_text(space)
+    searched = {line.split(":")[0].replace("-", "_") for line in space.splitlines()}
+    fixed = TINY.model_dump(exclude=searched) | {"epochs": 4, "seed": 3}
+    options = {"space": file, "max_concurrent": 1, "num_samples": 5, "scheduler": "none"}
+    given = {"train": data / "train", "validation": data / "valid", "output": output}
+    return as_flags(given | fixed | options | changes)
+
+
+def trials(output):
+    return SweepLog(Path(output)).trials
+
+
+def told(output):
+    """What must not depend on how a sweep was run: all but seconds and times."""
+    return [
+        (t.number, t.hyperparameters, t.status, t.objective, t.metrics.get("epoch"), t.epochs)
+        for t in trials(output)
+    ]
+
+
+@pytest.fixture(scope="module")
+def swept(job, data, tmp_path_factory):
+    output = tmp_path_factory.mktemp("swept") / "sweep"
+    return job("tune", *flags(data, output)), output
+
+
+def test_a_sweep_writes_a_row_a_trial_the_best_model_and_plots(swept):
+    done, output = swept
+    assert done.returncode == 0, done.stderr
+    with (output / "trials.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert [row["trial"] for row in rows] == ["1", "2", "3", "4", "5"]
+    assert {row["status"] for row in rows} == {"done"}
+    best = max(rows, key=lambda row: (float(row["objective"]), -int(row["trial"])))
+    artifact = Artifact.load(output / "model")
+    assert artifact.training["trial"] == int(best["trial"])
+    assert artifact.metrics["valid_accuracy"] == float(best["objective"])
+    assert artifact.hyperparameters.lr == float(best["lr"])
+    assert artifact.hyperparameters.scaling == artifact.scaler.kind == best["scaling"]
+    for name in (OBJECTIVE, SLICES, IMPORTANCE):
+        assert (output / name).stat().st_size > 5000
+    for row in rows:
+        history = read_metrics(output / "trials" / f"{int(row['trial']):04d}" / "metrics.jsonl")
+        assert [metrics["epoch"] for metrics in history] == [1, 2, 3, 4]
+    assert done.stdout.count("trial ") >= 5
+    assert f"best: trial {best['trial']}, valid_accuracy" in done.stdout
+    assert f"the defaults: trial 1, valid_accuracy {float(rows[0]['objective']):.8f}" in done.stdout
+    first = Hyperparameters()
+    assert (float(rows[0]["lr"]), rows[0]["scaling"]) == (first.lr, first.scaling)
+    assert int(rows[0]["hidden-size"]) == first.hidden_size
+    assert done.stdout.splitlines()[-2] == f"model: {output / 'model'}"
+    assert not (output / ".rows").exists()
+
+
+def test_the_best_model_evaluates_as_its_trial_did(swept, data, job):
+    _, output = swept
+    done = job("evaluate", "--model", output / "model", "--data", data / "valid")
+    found = json.loads(done.stdout.splitlines()[-1])
+    assert found["accuracy"] == Artifact.load(output / "model").metrics["valid_accuracy"]
+
+
+def test_the_same_seed_gives_the_same_trials_and_another_gives_others(swept, data, job, tmp_path):
+    _, output = swept
+    assert job("tune", *flags(data, tmp_path / "same")).returncode == 0
+    assert told(tmp_path / "same") == told(output)
+    assert job("tune", *flags(data, tmp_path / "other", seed=4, num_samples=2)).returncode == 0
+    assert told(tmp_path / "other")[0][1] == told(output)[0][1]  # the defaults
+    assert told(tmp_path / "other")[1][1] != told(output)[1][1]
+
+
+def test_a_sweep_whose_driver_was_killed_goes_on_as_if_it_never_was(
+    swept, data, job, cluster, tmp_path
+):
+    _, uninterrupted = swept
+    output = tmp_path / "killed"
+    command = [sys.executable, REPOSITORY / "jobs" / "tune.py", *flags(data, output)]
+    environment = os.environ | {"RAY_ADDRESS": cluster}
+    with subprocess.Popen(
+        command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+    ) as driver:
+        wait_until(lambda: (output / EVENTS).exists() and len(trials(output)) >= 2, "two trials")
+        os.kill(driver.pid, signal.SIGKILL)
+    before = (output / EVENTS).read_text().splitlines()
+    models = {p: p.stat().st_mtime_ns for p in (output / "trials").glob("*/model/model.json")}
+    ended = {f"{trial.number:04d}" for trial in trials(output)}
+    assert len(ended) < 5
+    done = job("tune", "--resume", "--output", output, "--max-concurrent", "1")
+    assert done.returncode == 0, done.stderr
+    assert told(output) == told(uninterrupted)
+    assert (output / EVENTS).read_text().splitlines()[: len(before)] == before
+    for path, time_ns in models.items():
+        if path.parts[-3] in ended:
+            assert path.stat().st_mtime_ns == time_ns  # it was not trained again
+
+
+def test_a_finished_sweep_can_be_given_more_trials_but_no_other_space(
+    swept, data, job, refused, tmp_path
+):
+    output = tmp_path / "more"
+    assert job("tune", *flags(data, output, num_samples=2)).returncode == 0
+    assert refused("tune", "--resume", "--output", output, "--metric", "valid_loss") == (
+        "lstmfcn: metric: found 'valid_loss', the run to resume has 'valid_accuracy'; "
+        "leave the flag out, or name another --output"
+    )
+    done = job("tune", "--resume", "--output", output, "--num-samples", 5, "--max-concurrent", 1)
+    assert done.returncode == 0, done.stderr
+    assert told(output) == told(swept[1])
+
+
+def test_trials_that_fail_are_recorded_and_do_not_end_the_sweep(data, job, tmp_path):
+    space = "lr: {choice: [0.01, 1.0e+30]}"
+    output = tmp_path / "partly"
+    done = job("tune", *flags(data, output, space, num_samples=5, searcher="random", seed=0))
+    assert done.returncode == 0, done.stderr
+    found = {t.hyperparameters["lr"]: (t.status, t.reason) for t in trials(output)}
+    assert found[0.01] == ("done", "")
+    assert found[1e30][0] == "failed"
+    assert found[1e30][1].startswith("train_loss became nan in epoch 1; try a smaller --lr")
+    assert found.pop(Hyperparameters().lr) == ("done", "")  # outside of the space
+    assert set(found) == {0.01, 1e30}
+    assert Artifact.load(output / "model").hyperparameters.lr < 1
+    assert "Traceback" not in done.stderr
+
+
+def test_a_sweep_without_any_finished_trial_ends_with_its_reasons(data, job, tmp_path):
+    output = tmp_path / "none"
+    space = "dropout: {uniform: [0.1, 0.2]}"
+    done = job("tune", *flags(data, output, space, num_samples=2, lr=1e30))
+    assert done.returncode == 1
+    last = done.stderr.splitlines()[-1]
+    assert last.startswith("lstmfcn: no trial finished: train_loss became nan in epoch 1; try a sm")
+    assert not (output / "model").exists()
+
+
+def test_a_trial_whose_process_is_killed_fails_alone(data, cluster, tmp_path):
+    output = tmp_path / "killed"
+    command = [sys.executable, REPOSITORY / "jobs" / "tune.py"]
+    command += flags(data, output, num_samples=2, epochs=500, max_concurrent=2)
+    environment = os.environ | {"RAY_ADDRESS": cluster}
+    with subprocess.Popen(
+        command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as driver:
+        wait_until(lambda: (output / "trials" / "0001" / "metrics.jsonl").exists(), "a trial")
+        (pid, *_) = wait_until(trial_processes, "a trial's process")
+        os.kill(pid, signal.SIGKILL)
+        _, told_on_stderr = driver.communicate(timeout=240)
+    assert driver.returncode == 0, told_on_stderr
+    by_status = {trial.status: trial for trial in trials(output)}
+    assert set(by_status) == {"done", "failed"}
+    assert by_status["failed"].reason == "its process was killed or crashed"
+
+
+def trial_processes():
+    """Process ids of the trials that run."""
+    return train_workers(name="ray::ImplicitFunc.train")
+
+
+def test_trials_shorter_than_the_start_of_their_process_run_two_at_a_time(data, job, tmp_path):
+    output = tmp_path / "sweep"
+    command = flags(data, output, num_samples=8, epochs=50, max_concurrent=2)
+    assert job("tune", *command).returncode == 0
+    histories = [read_metrics(path) for path in output.glob("trials/*/metrics.jsonl")]
+    spans = {(each[0]["time"] - each[0]["seconds"], each[-1]["time"]) for each in histories}
+    later = sorted(spans)[2:]  # the first two start with their processes
+    beside = [
+        any(
+            begins < other_ends and other_begins < ends
+            for other_begins, other_ends in spans - {(begins, ends)}
+        )
+        for begins, ends in later
+    ]
+    assert sum(beside) >= 5, later
+
+
+def test_time_that_is_up_ends_the_trials_and_keeps_the_best(data, job, tmp_path):
+    output = tmp_path / "budget"
+    done = job(
+        "tune", *flags(data, output, num_samples=50, epochs=100_000, time_budget_s=10)
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert [trial.status for trial in trials(output)] == ["out of time"]
+    (trial,) = trials(output)
+    assert Artifact.load(output / "model").metrics == trial.metrics
+    assert trial.metrics["epoch"] <= trial.epochs
+
+
+def test_asha_stops_the_worse_trials_early_by_all_that_ended_before(data, job, tmp_path):
+    output, space = tmp_path / "asha", "lr: {loguniform: [1.0e-6, 0.1]}"
+    changes = {"num_samples": 9, "epochs": 27, "scheduler": "asha", "metric": "train_loss"}
+    done = job("tune", *flags(data, output, space, **changes))
+    assert done.returncode == 0, done.stderr
+    found = trials(output)
+    assert {trial.status for trial in found} == {"done", "stopped early"}
+    assert {trial.epochs for trial in found} <= {3, 9, 27}
+    assert sum(trial.epochs for trial in found) < 0.8 * 9 * 27
+    assert found[0].epochs == 27  # the defaults are what the best is compared with
+    stopped = [trial.number for trial in found if trial.status == "stopped early"]
+    resumed, before = tmp_path / "resumed", changes | {"num_samples": stopped[-1] - 1}
+    assert job("tune", *flags(data, resumed, space, **before)).returncode == 0
+    more = ("--resume", "--output", resumed, "--num-samples", stopped[-1])
+    assert job("tune", *more, "--max-concurrent", 1).returncode == 0
+    assert told(resumed) == told(output)[: stopped[-1]]
+
+
+def test_a_trial_on_several_workers_trains_as_train_does(data, job, tmp_path):
+    output, space = tmp_path / "two", "lr: {choice: [0.02]}"
+    changes = {"num_workers": 2, "cpus_per_worker": 1, "calibrate": True}
+    done = job("tune", *flags(data, output, space, num_samples=1, **changes))
+    assert done.returncode == 0, done.stderr
+    (trial,) = trials(output)
+    assert (trial.status, trial.epochs) == ("done", 4)
+    found = Artifact.load(output / "model")
+    assert found.training["num_workers"] == 2
+    own = Artifact.load(output / "trials" / "0001" / "model")
+    assert own.decision.temperature == 1  # its workers, who would calibrate it, do not save it too
+    chosen = ["--train", data / "train", "--validation", data / "valid"]
+    fixed = TINY.model_copy(update={"lr": Hyperparameters().lr, "epochs": 4, "seed": 3})
+    chosen += as_flags(fixed.model_dump() | changes | {"output": tmp_path / "one"})
+    assert job("train", *chosen).returncode == 0
+    trained = Artifact.load(tmp_path / "one" / "model")
+    assert found.decision == trained.decision != own.decision
+    weights = trained.weights
+    assert all(bool((found.weights[name] == weights[name]).all()) for name in weights)
+    assert not (output / "trials" / "0001" / STOP).exists()
+
+
+def test_a_trial_on_several_workers_that_was_being_stopped_trains_when_the_sweep_goes_on(
+    data, job, tmp_path
+):
+    output = tmp_path / "two"
+    changes = {"num_workers": 2, "cpus_per_worker": 1, "num_samples": 1}
+    assert job("tune", *flags(data, output, "lr: {choice: [0.02]}", **changes)).returncode == 0
+    (trial,) = trials(output)
+    began, _ = (output / EVENTS).read_text().splitlines(keepends=True)
+    (output / EVENTS).write_text(began)
+    folder = output / "trials" / "0001"
+    shutil.rmtree(folder)
+    folder.mkdir()
+    (folder / STOP).touch()
+    workers = ["--num-workers", 2, "--cpus-per-worker", 1]
+    assert job("tune", "--output", output, "--resume", *workers).returncode == 0
+    (again,) = trials(output)
+    assert (again.status, again.epochs, again.metrics["train_loss"]) == (
+        "done", 4, trial.metrics["train_loss"],
+    )  # fmt: skip
+
+
+def test_a_model_to_continue_from_allows_few_hyperparameters(swept, data, job, refused, tmp_path):
+    model = swept[1] / "model"
+    output = tmp_path / "continued"
+    assert refused("tune", *flags(data, output, model=model)).endswith(
+        ": hidden-size comes from the model that training starts from; "
+        "search lr, batch-size, epochs, or leave --model out"
+    )
+    done = job("tune", *flags(data, output, "lr: {choice: [0.001]}", model=model, num_samples=1))
+    assert done.returncode == 0, done.stderr
+    assert trials(output)[0].hyperparameters == {"lr": Artifact.load(model).hyperparameters.lr}
+
+
+def test_a_users_mistake_is_one_line_and_nothing_is_written(data, refused, tmp_path):
+    output = tmp_path / "out"
+    for changes, message in {
+        ("space_file", tmp_path / "none"): f"{tmp_path / 'none'}: cannot be read (No such file or",
+        ("metric", "valid_f1"): "metric: found 'valid_f1'; write one of train_loss, train_acc",
+        ("num_samples", 0): "num-samples: found '0'; it must be greater than or equal to 1",
+        ("train", tmp_path / "gone"): f"{tmp_path / 'gone'}: found nothing; check the path",
+        ("cpus_per_worker", 64): "no machine has 64 CPUs; lower --cpus-per-worker",
+    }.items():
+        line = refused("tune", *flags(data, output, **dict([changes])))
+        assert line.startswith(f"lstmfcn: {message}")
+        assert not output.exists()
+
+
+def test_a_sweep_and_a_training_do_not_go_on_with_each_other(swept, tmp_path):
+    _, sweep = swept
+    with pytest.raises(OutputError, match="holds a sweep, not a training; name another --output"):
+        train(None, str(sweep), resume=True)
+    RunConfig.load(sweep).save(tmp_path)
+    with pytest.raises(OutputError, match="holds a training, not a sweep; name another --output"):
+        tune(None, str(tmp_path), resume=True)
