@@ -55,7 +55,6 @@ class Takeover:
         self._models, self._retry_every_s = models, retry_every_s
         self._unhealthy_after_s, self._can_load_elsewhere = unhealthy_after_s, can_load_elsewhere
         self._retrying: asyncio.Task[None] | None = None
-        self._is_refused_on_purpose = False
         self._fault = ""
 
     async def switch_to(self, directories: Mapping[str, str]) -> None:
@@ -68,7 +67,7 @@ class Takeover:
             self._retrying.cancel()
             self._retrying = None
         self._fault = ""
-        if await self._try_to_switch(directories):
+        if await self._try_to_switch(directories) is None:
             return
         logger.error(
             "still serving the earlier models; trying the new ones again every %g s",
@@ -89,22 +88,28 @@ class Takeover:
         next_check = time.monotonic() + self._unhealthy_after_s
         while True:
             await asyncio.sleep(self._retry_every_s)
-            if await self._try_to_switch(directories):
+            refusal = await self._try_to_switch(directories)
+            if refusal is None:
                 self._fault = ""
                 logger.warning("now serving the new models")
                 return
-            if not self._is_refused_on_purpose and time.monotonic() > next_check:
+            # other columns: a new replica has no earlier model, and would accept them
+            is_meant = isinstance(refusal, OtherColumnsError)
+            if not is_meant and time.monotonic() > next_check:
                 if await asyncio.to_thread(self._can_load_elsewhere, directories):
                     self._fault = "a new process can load the models that this replica cannot"
                 next_check = time.monotonic() + self._unhealthy_after_s
 
-    async def _try_to_switch(self, directories: Mapping[str, str]) -> bool:
+    async def _try_to_switch(self, directories: Mapping[str, str]) -> ModelError | None:
+        """Serve these models; returns why they are refused, if earlier ones are still served.
+
+        Raises:
+            ModelError: they are refused, and the replica has no earlier models.
+        """
         try:
             await self._models.replace(directories)
         except ModelError as error:  # the models have logged it
             if not self._models.names:
                 raise
-            # other columns: a new replica has no earlier model, and would accept them
-            self._is_refused_on_purpose = isinstance(error, OtherColumnsError)
-            return False
-        return True
+            return error
+        return None

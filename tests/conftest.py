@@ -28,20 +28,17 @@ settings.register_profile("suite", deadline=None)
 settings.load_profile("suite")
 
 
-@pytest.hookimpl(tryfirst=True)  # before markers are read
-def pytest_collection_modifyitems(items):
+def pytest_itemcollected(item):
     """Mark what starts Ray, so that ``-m "not ray"`` leaves it out; say what runs in one process.
 
     Tests on the shared Ray stay in one process, so that there is one such Ray; those that start
     servers, jobs and Rays of their own run beside them in another.
     """
-    for item in items:
-        fixtures = getattr(item, "fixturenames", ())
-        if RAY in item.path.parents or "cluster" in fixtures:
-            item.add_marker("ray")
-        if item.get_closest_marker("ray"):
-            alone = item.path.stem in WITH_A_RAY_OF_THEIR_OWN
-            item.add_marker(pytest.mark.xdist_group("servers" if alone else "cluster"))
+    if RAY in item.path.parents or "cluster" in getattr(item, "fixturenames", ()):
+        item.add_marker("ray")
+    if item.get_closest_marker("ray"):
+        alone = item.path.stem in WITH_A_RAY_OF_THEIR_OWN
+        item.add_marker(pytest.mark.xdist_group("servers" if alone else "cluster"))
 
 
 class Ended(NamedTuple):

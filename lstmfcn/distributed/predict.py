@@ -11,7 +11,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple, cast
+from typing import Any, NamedTuple
 
 import numpy as np
 import ray
@@ -330,8 +330,7 @@ class Predictor:
 
     def load(self, model_ref: _ModelRef) -> None:
         """Load the model, if it is not loaded yet."""
-        if self._classifier is None:
-            self._classifier = Classifier(ray.get(model_ref[0]))
+        self._loaded(model_ref)
 
     def write(
         self, model_ref: _ModelRef, shard: Shard, output: Path, keep_columns: Sequence[str]
@@ -350,8 +349,9 @@ class Predictor:
         return list(predict_batches(self._loaded(model_ref), shard, labels=True))
 
     def _loaded(self, model_ref: _ModelRef) -> Classifier:
-        self.load(model_ref)
-        return cast(Classifier, self._classifier)
+        if self._classifier is None:
+            self._classifier = Classifier(ray.get(model_ref[0]))
+        return self._classifier
 
 
 def unwrap_results(results: Iterator[Any], shards: Sequence[Shard], advice: str) -> Iterator[Any]:

@@ -242,7 +242,7 @@ class _CheckpointReporter:
         if epoch <= self._reported_epoch or (finished and not ended):
             return
         resources = self._resources
-        hardware = Hardware(resources.num_workers, resources.device, state["precision"])
+        hardware = Hardware(resources.num_workers, resources.device, state.get("precision", "fp32"))
         artifact = build_artifact(
             self._job, self._info, state["best_weights"], state["best"], hardware
         )
