@@ -62,6 +62,7 @@ def init_ray(**options: object) -> None:
 
 
 def _start(folder: Path) -> None:
+    others = _processes().keys()  # of a Ray that this process started before
     for attempt in range(1, _ATTEMPTS + 1):
         try:
             init_ray(address="local", include_dashboard=False, _temp_dir=str(folder))
@@ -74,7 +75,7 @@ def _start(folder: Path) -> None:
                     "again later, or name a running cluster in RAY_ADDRESS"
                 ) from error
             logger.info("Ray did not start within 30 s; trying once more")
-            for pid in _processes():
+            for pid in _processes().keys() - others:
                 os.kill(pid, signal.SIGKILL)
         else:
             return

@@ -2,11 +2,13 @@
 
 import os
 import shutil
+import signal
 import subprocess
 import sys
 from contextlib import contextmanager
 
 import pytest
+from ray.cluster_utils import Cluster
 
 from lstmfcn.model.artifact import Artifact
 from lstmfcn.training.checkpoints import find_newest
@@ -15,7 +17,6 @@ from tests.helpers.checkout import REPOSITORY
 from tests.helpers.heads import BIN, NOTICE_SOON, Head
 from tests.helpers.killing import epochs_in, train_workers, wait_until
 from tests.helpers.problems import TINY, as_flags, waves, write
-from tests.helpers.two_nodes import two_nodes
 
 ROWS = 2400
 ALONE = TINY.model_copy(update={"epochs": 14, "batch_size": 8})
@@ -79,17 +80,25 @@ def assert_the_rest_went_on(process, output):
     assert Artifact.load(output / "model").training["num_workers"] == 1
 
 
-def test_training_goes_on_where_ray_s_own_cluster_loses_a_node(tmp_path, data):
+def test_training_goes_on_where_ray_s_own_cluster_loses_a_node(tmp_path, data, monkeypatch):
     """The driver takes the head's raylet, as Ray does where several are on its machine."""
     folder = tmp_path.parents[2] / f"ray-{os.getpid()}"  # short: sockets have 107 characters
+    monkeypatch.setenv("RAY_TMPDIR", str(folder))
     output = tmp_path / "run"
-    with two_nodes(os.environ | {"RAY_TMPDIR": str(folder)}, NOTICE_SOON) as cluster:
+    arguments = {"num_cpus": 1, "include_dashboard": False, "_system_config": NOTICE_SOON}
+    on_sigterm = signal.getsignal(signal.SIGTERM)
+    cluster = Cluster(initialize_head=True, head_node_args=arguments)
+    try:
+        second = cluster.add_node(num_cpus=1)
         environment = os.environ | {"RAY_ADDRESS": cluster.address}
         with driver(environment, *flags(TOGETHER, data, output), *TWO_WORKERS) as process:
             wait_until(lambda: epochs_in(output) >= 2, "epoch 2")
-            cluster.lose_second_node()
+            cluster.remove_node(second, allow_graceful=False)
             assert_the_rest_went_on(process, output)
-    wait_until(lambda: removed(folder), "the end of all that writes logs")
+    finally:
+        cluster.shutdown()
+        signal.signal(signal.SIGTERM, on_sigterm)
+        wait_until(lambda: removed(folder), "the end of all that writes logs")
 
 
 def test_training_goes_on_where_a_machine_loses_its_power(tmp_path, data, head):

@@ -146,20 +146,24 @@ time.sleep(60)
 """
 
 
-def test_what_is_left_of_a_start_that_failed_is_not_watched(tmp_path, monkeypatch):
-    """Its processes have been killed, and Ray, which started them, has not collected them."""
+def test_a_start_that_failed_is_killed_and_not_watched(tmp_path, monkeypatch):
+    """Its own processes, which Ray has not collected, and no other Ray of this process."""
     started, told = [], []
 
     def init(**_):
         started.append(subprocess.Popen([sys.executable, "-c", RAYLET], stdout=subprocess.PIPE))
         started[-1].stdout.readline()
-        if len(started) == 1:
+        if len(started) == 2:
             raise TimeoutError("The current node timed out during startup")
 
+    init()  # another Ray
     monkeypatch.setattr("lstmfcn.distributed.own_ray.init_ray", init)
     monkeypatch.setattr("lstmfcn.distributed.own_ray.end_now", lambda *line: told.append(line))
     monkeypatch.setattr("lstmfcn.distributed.own_ray._POLL_INTERVAL_S", 0.05)
     _start(tmp_path)
+    assert started[0].poll() is None
+    ended = os.waitid(os.P_PID, started[1].pid, os.WEXITED | os.WNOWAIT)
+    assert ended.si_status == signal.SIGKILL
     connected = True
     monkeypatch.setattr("ray.is_initialized", lambda: connected)
     try:
@@ -167,11 +171,11 @@ def test_what_is_left_of_a_start_that_failed_is_not_watched(tmp_path, monkeypatc
             time.sleep(0.5)
             assert not told
             connected = False  # as one who shuts Ray down inside the block is
-            started[1].kill()
+            started[2].kill()
             time.sleep(0.5)
             assert not told
             connected = True
-            wait_until(lambda: told, "the end of the second", 10)
+            wait_until(lambda: told, "the end of the third", 10)
         assert told[0] == ("Ray ended: its process raylet was killed or crashed", 1)
     finally:
         for process in started:
