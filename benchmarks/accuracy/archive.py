@@ -121,7 +121,7 @@ def run(
         "accuracy": round(float((np.array(predicted) == names).mean()), 6),
         "epochs": hyperparameters.epochs,
         "seconds": round(sum(member.training["seconds"] for member in members), 1),
-        "parameters": sum(parameter.numel() for parameter in artifact.network().parameters()),
+        "parameters": sum(parameter.numel() for parameter in artifact.build_network().parameters()),
     }
 
 

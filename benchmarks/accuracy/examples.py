@@ -129,7 +129,7 @@ def accuracy_on(folder: Path, kind: str, seed: int, epochs: int) -> float:
     net.load_state_dict(trained.best_weights)
     test = Dataset(scaler.transform(test_values), np.searchsorted(classes, test_names))
     totals = evaluate(net, task, EvaluationLoader(test))
-    return totals.right / totals.rows
+    return totals.correct / totals.rows
 
 
 if __name__ == "__main__":

@@ -193,6 +193,7 @@ def test_help_lists_every_hyperparameter_once():
     ended = run(["train", "--help"], COLUMNS="120")
     assert (ended.returncode, ended.stderr) == (0, "")
     _, flags = ended.stdout.split("\n", 1)  # below the usage
+    flags = re.sub(r"(?<=Needs )--missing", "", flags)
     listed = re.findall(r"--([a-z0-9_-]+)", flags.partition("Examples:")[0])
     hyperparameters = [to_flag(field) for field in Hyperparameters.model_fields]
     own = "output validation model resume overwrite memory-gb checkpoint-every-s track num-workers "
@@ -565,18 +566,18 @@ def test_sample_and_convert_replace_shards_only_where_asked_to(tmp_path, monkeyp
         assert main([*words, "--shards", "3", "--overwrite"]) == 0
         capsys.readouterr()
         line = refusal(capsys, words)
-        assert "out: holds something already; add --overwrite, or name another --output" in line
+        assert "out: is not empty; add --overwrite, or choose another --output" in line
         assert len(list(Path("out").iterdir())) == 3
         assert main([*words, "--shards", "1", "--overwrite"]) == 0
         assert [path.name for path in Path("out").iterdir()] == ["part-000.csv"]
     Path("out/notes.txt").write_text("mine")
     capsys.readouterr()
     line = refusal_of_output(capsys, ["sample", "--output", "out", "--overwrite"])
-    assert "out: holds notes.txt, which would be lost" in line
+    assert "out: contains notes.txt, which would be lost" in line
     assert Path("out/notes.txt").read_text() == "mine"
     Path("Toy_TRAIN.tsv").rename("out/Toy_TRAIN.tsv")
     line = refusal(capsys, ["convert", "out/Toy_TRAIN.tsv", "--output", "out", "--overwrite"])
-    assert "out: holds the file to convert; name another --output" in line
+    assert "out: contains the file to convert; choose another --output" in line
 
 
 def test_check_replaces_only_what_it_wrote(tmp_path, monkeypatch, capsys):
@@ -586,19 +587,19 @@ def test_check_replaces_only_what_it_wrote(tmp_path, monkeypatch, capsys):
     assert main(words) == 0
     Path("data/train/part-001.csv").unlink()
     capsys.readouterr()
-    assert "clean: holds something already" in refusal_of_output(capsys, words)
+    assert "clean: is not empty" in refusal_of_output(capsys, words)
     assert len(list(Path("clean/train").iterdir())) == 2
     assert main([*words, "--overwrite"]) == 0
     assert [path.name for path in Path("clean/train").iterdir()] == ["part-000.csv"]
     assert sorted(path.name for path in Path().iterdir()) == ["clean", "data"]
     Path("clean/notes.txt").write_text("mine")
     line = refusal_of_output(capsys, [*words, "--overwrite"])
-    assert "clean: holds notes.txt, which would be lost" in line
+    assert "clean: contains notes.txt, which would be lost" in line
     line = refusal_of_output(capsys, [*words[:-1], "data", "--overwrite"])
-    assert "data: holds the data data/train; name another --output" in line
+    assert "data: contains the data data/train; choose another --output" in line
     Path("other/train").mkdir(parents=True)
     line = refusal_of_output(capsys, [*words[:-1], "other", "--overwrite"])
-    assert "other: holds something already" in line
+    assert "other: is not empty" in line
 
 
 def test_evaluate_keeps_an_evaluation_that_is_there(tmp_path, capsys):
@@ -668,7 +669,7 @@ def test_an_output_that_cannot_be_is_told_in_a_line(tmp_path, monkeypatch, capsy
     capsys.readouterr()
     before = sorted(tmp_path.rglob("*"))
     line = refusal_of_output(capsys, [command, *OUTPUTS[command], "--output", output])
-    assert re.match(r"lstmfcn: .*: (cannot be (written|read)|is a file|lies in)", line), line
+    assert re.match(r"lstmfcn: .*: (cannot be (written|read)|is a file|is inside)", line), line
     assert sorted(tmp_path.rglob("*")) == before
 
 

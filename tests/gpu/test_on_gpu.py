@@ -184,7 +184,7 @@ def test_the_same_training_twice_gives_the_same_weights_bit_for_bit(net, precisi
 def test_a_training_that_was_cut_off_ends_as_if_it_never_was(
     tmp_path, monkeypatch, net, precision, at
 ):
-    monkeypatch.setattr("lstmfcn.training.loop._STEPS_BETWEEN_LOOKS", 3)
+    monkeypatch.setattr("lstmfcn.training.loop._STEPS_BETWEEN_CHECKS", 3)
     rows, schema, changes = problem(net)
     changes |= {"precision": precision, "epochs": 4, "schedule": "one-cycle"}
     whole = fitted(rows, schema, changes, rows)

@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from lstmfcn.report.findings import find_all
+from lstmfcn.report.findings import collect_findings
 from lstmfcn.training.metrics_log import read_metrics
 from tests.helpers.problems import TINY_FLAGS, waves, write
 
@@ -53,7 +53,7 @@ def test_evaluate_ends_stdout_with_one_json_object_and_keeps_it(trained, job):
     assert done.returncode == 0, done.stderr
     found = json.loads(done.stdout.splitlines()[-1])
     assert found["rows"] == 90
-    reported = find_all(str(run / "model"), str(data)).scores.metrics
+    reported = collect_findings(str(run / "model"), str(data)).scores.metrics
     assert reported["confusion_matrix"] == found["confusion_matrix"]
     assert reported["accuracy"] == found["accuracy"]
     assert reported["expected_calibration_error"] == pytest.approx(

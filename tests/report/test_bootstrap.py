@@ -64,6 +64,6 @@ def test_what_no_resample_has_is_undefined():
 def test_resamples_do_not_depend_on_how_many_are_computed_at_a_time(monkeypatch):
     true, decided = labels()
     whole = resample(true, decided, one_class=True, resamples=30)
-    monkeypatch.setattr("lstmfcn.report.scores._COUNTS_AT_A_TIME", 40)
+    monkeypatch.setattr("lstmfcn.report.scores._MAX_COUNTS", 40)
     pieces = resample(true, decided, one_class=True, resamples=30)
     assert all(np.array_equal(a, b, equal_nan=True) for a, b in zip(whole, pieces, strict=True))

@@ -122,7 +122,7 @@ def test_a_model_that_is_worse_than_a_guess_is_called_so_in_the_header(tmp_path)
     header = render_page(found, draw_figures(found)).partition("</header>")[0]
     told = (
         "This model is worse than always giving the most frequent answer. "
-        "The most frequent answer is right for 90.9 %"
+        "That is right for 90.9 % of the rows."
     )
     assert told in header
     wrong = replace(found.scores, accuracy=Score(0.95, Interval(0.8, 1.0)))

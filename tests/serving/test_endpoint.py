@@ -239,7 +239,7 @@ def test_channels_can_end_early(served, values):
 
 def test_a_bug_is_answered_as_json(served, values, monkeypatch):
     client = served()
-    monkeypatch.setattr(Classifier, "checked", lambda *_: {}["a bug"])
+    monkeypatch.setattr(Classifier, "validate_input", lambda *_: {}["a bug"])
     with pytest.raises(KeyError):  # for the log
         client.post("/invocations", json={"instances": values})
     client = TestClient(client.app, client.base_url, raise_server_exceptions=False)

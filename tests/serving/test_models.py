@@ -177,7 +177,7 @@ def test_any_loading_error_becomes_a_model_error(saved, monkeypatch, fault):
         await models.replace({"default": first})
         before = await models.get("default")
         with monkeypatch.context() as patched:
-            patched.setattr(Classifier, "compute", compute)
+            patched.setattr(Classifier, "predict_validated", compute)
             with pytest.raises(ModelError, match=f"{second}: found a model that cannot predict"):
                 await models.replace({"default": second})
         assert await models.get("default") is before

@@ -45,7 +45,7 @@ class Memory:
 @pytest.fixture
 def memory(monkeypatch):
     found = Memory()
-    monkeypatch.setattr(module, "_tracker", lambda *_: found)
+    monkeypatch.setattr(module, "_make_tracker", lambda *_: found)
     monkeypatch.setattr(module, "_POLL_INTERVAL_S", 0.01)
     monkeypatch.setattr(module, "_FIRST_PAUSE_S", 0.01)
     return found

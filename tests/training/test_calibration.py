@@ -177,7 +177,7 @@ def test_thresholds_are_those_of_calibrated_probabilities_and_an_absent_label_is
     assert thresholds.startswith(
         f"thresholds fitted on 200 validation rows: mean F1 {before:.3f} -> {after:.3f} (y_1 "
     )
-    assert absent == "no validation row has y_2; the threshold stays 0.5 there"
+    assert absent == "no validation row has y_2; the threshold stays 0.5"
 
 
 def test_rows_in_a_file_give_the_same(tmp_path):

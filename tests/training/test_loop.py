@@ -327,7 +327,7 @@ def fit_until_cut(folder, at, kind, rows, valid, changes):
 @pytest.mark.parametrize("at", [(1, 0), (1, 15), (1, 17), (2, 0), (2, 33), (4, 1), (4, 47)])
 def test_a_training_that_was_cut_off_ends_as_if_it_never_was(tmp_path, monkeypatch, kind, at):
     """Cut at any step, it goes on from the last checkpoint, in mid-epoch too, to equal weights."""
-    monkeypatch.setattr("lstmfcn.training.loop._STEPS_BETWEEN_LOOKS", 4)
+    monkeypatch.setattr("lstmfcn.training.loop._STEPS_BETWEEN_CHECKS", 4)
     rows, valid = tiny_rows(kind, 96), tiny_rows(kind, 20, seed=1)
     changes = {"batch_size": 2, "epochs": 4, "dropout": 0.5}
     whole = fitted(kind, rows=rows, valid=valid, changes=changes)

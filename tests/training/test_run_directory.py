@@ -75,7 +75,7 @@ def test_a_run_does_not_go_on_with_other_hyperparameters():
 def test_a_run_does_not_go_on_with_other_rows():
     RECORD.refuse_other_rows("abc", "data")
     RECORD.model_copy(update={"train_sha256": ""}).refuse_other_rows("new", "data")
-    with pytest.raises(DataError, match="data: found other training rows"):
+    with pytest.raises(DataError, match="data: found training rows that differ"):
         RECORD.refuse_other_rows("new", "data")
 
 
@@ -199,12 +199,12 @@ def test_a_run_on_several_data_arguments_is_resumed_on_them(tmp_path, monkeypatc
     for name in ("a.csv", "b.csv", "v.csv"):
         Path(name).write_text("y,x_1\nant,1\nbee,2\n")
     asked = TrainRequest(["b.csv", "a.csv"], "v.csv", None, Hyperparameters())
-    asked.begin(tmp_path / "run", resume=False).save(tmp_path / "run")
+    asked.new_run(tmp_path / "run", resume=False).save(tmp_path / "run")
     known = RunConfig.load(tmp_path / "run")
-    again = TrainRequest(None, None, None, Hyperparameters()).found_at(known)
+    again = TrainRequest(None, None, None, Hyperparameters()).resumed_run(known)
     assert again == known
-    inputs = read_inputs(again)
+    inputs = read_inputs(again, tmp_path / "run")
     assert [shard.name for shard in inputs.training.shards] == ["b.csv", "a.csv"]
     assert (inputs.training.data, inputs.validation.data) == ("b.csv, a.csv", "v.csv")
-    moved = TrainRequest("a.csv", ["b.csv", "v.csv"], None, Hyperparameters()).found_at(known)
+    moved = TrainRequest("a.csv", ["b.csv", "v.csv"], None, Hyperparameters()).resumed_run(known)
     assert (moved.train, moved.validation) == (("a.csv",), ("b.csv", "v.csv"))
