@@ -121,7 +121,9 @@ def test_a_true_label_is_written_as_the_class_is_named(tmp_path):
 )
 def test_what_would_be_there_twice_is_refused(keep):
     schema = classifier_of("names").schema
-    with pytest.raises(DataError, match=f"^found --keep-columns {keep[-1]}; name each column once, "):
+    with pytest.raises(
+        DataError, match=f"^found --keep-columns {keep[-1]}; name each column once, "
+    ):
         validate_keep_columns(schema, keep)
 
 

@@ -93,7 +93,11 @@ def test_a_number_half_way_between_two_is_rounded_once():
         (CSV, HEADER, "found no rows; send at least one series"),
         (CSV, b"\xff\xfe", "found bytes that are not UTF-8; send the body as UTF-8"),
         (CSV, "1,2", "row 1: found 2 cells; the header has 12 columns: write one cell for each"),
-        (CSV, f"{LINE}\n{LINE},1", "row 2: found 13 cells; the header has 12 columns: write one cell for each"),
+        (
+            CSV,
+            f"{LINE}\n{LINE},1",
+            "row 2: found 13 cells; the header has 12 columns: write one cell for each",
+        ),
         (CSV, LINE.replace("3", "three", 1), "row 1, column x_2: found 'three'; write a number"),
         (
             CSV,
