@@ -54,7 +54,7 @@ check: $(VENV)/ready ## check format, lint, types and import layers: seconds
 	$(BIN)/lint-imports
 
 test: $(VENV)/ready ## run all tests: minutes
-	$(BIN)/python -m pytest -n 2 --dist loadgroup
+	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 
 test-fast: $(VENV)/ready ## run the tests that do not start Ray
 	$(BIN)/python -m pytest -n 2 --dist worksteal -m "not ray"

@@ -1,4 +1,4 @@
-"""Ctrl-C and background threads: the first Ctrl-C stops a command cleanly, the second at once."""
+"""Ctrl-C, SIGTERM and background threads: the first stops a command cleanly, the second at once."""
 
 from __future__ import annotations
 
@@ -29,22 +29,26 @@ _resume_command: Callable[[], str] | None = None
 def graceful_interrupts(resume_command: Callable[[], str] | None = None) -> Iterator[None]:
     """Inside this block the first Ctrl-C raises KeyboardInterrupt, the second ends the process.
 
-    A process that ignores Ctrl-C, as background jobs of a shell do, keeps ignoring it.
+    A process that ignores Ctrl-C, as background jobs of a shell do, keeps ignoring it. SIGTERM
+    raises SystemExit.
 
     Args:
         resume_command: makes the command that resumes the run, for the message of `end_now`.
     """
     global _resume_command
-    before = signal.getsignal(signal.SIGINT)
+    handlers = {signal.SIGINT: _stop, signal.SIGTERM: _terminate}
+    usual = (signal.default_int_handler, signal.SIG_DFL)
+    before = {number: signal.getsignal(number) for number in handlers}
+    before = {number: handler for number, handler in before.items() if handler in usual}
     _resume_command = resume_command
-    if before is signal.default_int_handler:
-        signal.signal(signal.SIGINT, _stop)
+    for number in before:
+        signal.signal(number, handlers[number])
     try:
         yield
     finally:
         _resume_command = None
-        if before is signal.default_int_handler:
-            signal.signal(signal.SIGINT, before)
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def end_at_next() -> None:
@@ -61,6 +65,10 @@ def end_now(reason: str, exit_code: int) -> NoReturn:
 def _stop(number: int, frame: FrameType | None) -> NoReturn:  # noqa: ARG001 - signal handler
     end_at_next()
     raise KeyboardInterrupt
+
+
+def _terminate(number: int, frame: FrameType | None) -> NoReturn:  # noqa: ARG001
+    raise SystemExit(128 + number)
 
 
 def _end(number: int, frame: FrameType | None) -> NoReturn:  # noqa: ARG001

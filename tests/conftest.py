@@ -1,6 +1,6 @@
 """For all tests. How long an example takes is for benchmarks to measure, not for properties.
 
-Tests on Ray share one local Ray; commands that they start as processes use it too.
+Tests on Ray share one local Ray in each process of tests; commands that they start use it too.
 """
 
 import io
@@ -16,11 +16,6 @@ from tests.helpers.checkout import REPOSITORY
 
 RAY = REPOSITORY / "tests" / "ray"
 
-WITH_A_RAY_OF_THEIR_OWN = {
-    *("test_jobs_on_gpu", "test_nodes", "test_notebook", "test_own_ray", "test_page_in_browser"),
-    *("test_readme", "test_serve", "test_serve_beside", "test_serve_deploy"),
-}
-
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 """Threads of PyTorch that wait leave the CPU to other processes, of which tests start many."""
 
@@ -28,17 +23,15 @@ settings.register_profile("suite", deadline=None)
 settings.load_profile("suite")
 
 
-def pytest_itemcollected(item):
-    """Mark what starts Ray, so that ``-m "not ray"`` leaves it out; say what runs in one process.
+def pytest_collection_modifyitems(items):
+    """Mark what starts Ray, so that ``-m "not ray"`` leaves it out, and run that first.
 
-    Tests on the shared Ray stay in one process, so that there is one such Ray; those that start
-    servers, jobs and Rays of their own run beside them in another.
+    It takes longest: of two processes that share the files, neither is left alone with it.
     """
-    if RAY in item.path.parents or "cluster" in getattr(item, "fixturenames", ()):
-        item.add_marker("ray")
-    if item.get_closest_marker("ray"):
-        alone = item.path.stem in WITH_A_RAY_OF_THEIR_OWN
-        item.add_marker(pytest.mark.xdist_group("servers" if alone else "cluster"))
+    for item in items:
+        if RAY in item.path.parents or "cluster" in getattr(item, "fixturenames", ()):
+            item.add_marker("ray")
+    items.sort(key=lambda item: item.get_closest_marker("ray") is None)
 
 
 class Ended(NamedTuple):

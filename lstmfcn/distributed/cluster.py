@@ -1,7 +1,11 @@
-"""Connect to Ray, the cluster of RAY_ADDRESS or one of this process, and ask what machines have."""
+"""Connect to Ray, the cluster of RAY_ADDRESS or one of this process, and ask what machines have.
+
+Where one process is enough, Ray is not started: `this_process` stands in for the cluster.
+"""
 
 from __future__ import annotations
 
+import ctypes
 import logging
 import os
 import socket
@@ -52,6 +56,19 @@ TRAINING_ENVIRONMENT = {
 }
 """The environment of processes that compute on CPUs."""
 
+_MALLOPT_PARAMETERS = {
+    "MALLOC_MMAP_THRESHOLD_": -3,
+    "MALLOC_TRIM_THRESHOLD_": -1,
+    "MALLOC_ARENA_MAX": -8,
+}
+"""The parameters of mallopt(3) for `TRAINING_ENVIRONMENT`, from glibc's malloc.h."""
+
+_DATA_SHARE_OF_MEMORY = 0.3
+"""What Ray, too, sets aside for data on each machine."""
+
+_CGROUP = Path("/sys/fs/cgroup")
+"""The limits of a container, as its processes see them (cgroup v2)."""
+
 _TIMEOUT_S = 5.0
 _TOKEN_ADVICE = (
     "put the cluster's token in ~/.ray/auth_token, or set RAY_AUTH_TOKEN_PATH to its file"
@@ -61,6 +78,25 @@ _MAX_WAIT_FOR_FREE_CPUS_S = 3.0
 """Within this time Ray notices that a process has ended and its CPUs are free."""
 
 logger = logging.getLogger(__name__)
+
+
+def has_cluster() -> bool:
+    """Whether this process is connected to Ray already, or RAY_ADDRESS names a cluster."""
+    return ray.is_initialized() or bool(os.environ.get("RAY_ADDRESS"))
+
+
+@contextmanager
+def this_process() -> Iterator[bool]:
+    """Compute in this process inside this block; Ray is not started.
+
+    Yields:
+        False: nothing stays after the block.
+    """
+    prepare_environment()
+    if mallopt := getattr(ctypes.CDLL(None), "mallopt", None):  # Linux has it, with glibc
+        for name, value in TRAINING_ENVIRONMENT.items():
+            mallopt(_MALLOPT_PARAMETERS[name], int(value))
+    yield False
 
 
 @contextmanager
@@ -209,8 +245,36 @@ class Node(NamedTuple):
 
 
 def nodes() -> list[Node]:
-    """The machines of the cluster, with all that they have."""
+    """The machines of the cluster, with all that they have; without Ray, this machine."""
+    if not ray.is_initialized():
+        return [_this_machine()]
     return [_make_node(node["Resources"]) for node in alive_nodes()]
+
+
+def _this_machine() -> Node:
+    import torch  # takes a second or two
+
+    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    memory = min([memory, *_cgroup_numbers("memory.max")])
+    return Node(available_cpus(), torch.cuda.device_count(), int(_DATA_SHARE_OF_MEMORY * memory))
+
+
+def available_cpus() -> int:
+    """How many CPUs this process may use: those of the machine, or of its container."""
+    allowed = [os.cpu_count() or 1]
+    if hasattr(os, "sched_getaffinity"):
+        allowed.append(len(os.sched_getaffinity(0)))
+    if len(quota := _cgroup_numbers("cpu.max")) == 2:  # microseconds of CPU in each period
+        allowed.append(max(1, quota[0] // quota[1]))
+    return min(allowed)
+
+
+def _cgroup_numbers(name: str) -> list[int]:
+    """The numbers in a file of this container's limits; no numbers if there is no limit."""
+    try:
+        return [int(word) for word in (_CGROUP / name).read_text().split() if word.isdigit()]
+    except OSError:
+        return []
 
 
 def free_nodes() -> list[Node]:
@@ -258,6 +322,8 @@ def max_cpus_per_worker(machines: list[Node], num_workers: int, gpus: int = 0) -
 
 def autoscaler_can_reach(cpus: int, gpus: int) -> bool:
     """Whether the cluster's autoscaler may start machines until it has this many CPUs and GPUs."""
+    if not ray.is_initialized():
+        return False
     most = ray._private.state.state.get_max_resources_from_cluster_config()
     return most is not None and most.get("CPU", 0) >= cpus and most.get("GPU", 0) >= gpus
 
@@ -271,6 +337,8 @@ def require_shared_storage(folder: Path) -> None:
     Raises:
         OutputError: names the machines that do not see it.
     """
+    if not ray.is_initialized():
+        return
     here = ray.get_runtime_context().get_node_id()
     others = [node for node in alive_nodes() if node["NodeID"] != here]
     if not others:

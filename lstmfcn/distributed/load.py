@@ -1,5 +1,7 @@
 """Read, check and scale a data set in one Ray task, while the training workers start.
 
+Without Ray, a thread of this process does it.
+
 One process reads each shard: it checks every cell and packs the value columns into one array, so
 nothing after it sees a wide table. The rows of all shards, in order, are collected in memory if
 they fit, otherwise in a file that training streams. The results of the task belong to the driver:
@@ -11,10 +13,10 @@ from __future__ import annotations
 
 import hashlib
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple, cast
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias, cast
 
 import numpy as np
 import ray
@@ -26,9 +28,12 @@ from lstmfcn.data.dataset import FLOAT_BYTES, PIECE_ROWS, Dataset, FileBackedArr
 from lstmfcn.data.reader import ShardedDataset, read_pieces
 from lstmfcn.data.scaler import Scaler
 from lstmfcn.data.schema import SeriesSchema
+from lstmfcn.data.shards import Shard
 from lstmfcn.distributed.cluster import silence_logger
 from lstmfcn.distributed.failures import reporting_ray_errors
+from lstmfcn.errors import ResourceError
 from lstmfcn.hyperparameters import ScalingName
+from lstmfcn.signals import in_thread
 from lstmfcn.training.run_directory import ROWS
 
 if TYPE_CHECKING:
@@ -83,9 +88,51 @@ class DatasetRefs(NamedTuple):
     training: Any
     validation: Any
 
+    def wait(self) -> DatasetInfo:
+        """Wait until the data set has been read and checked.
+
+        Raises:
+            UserError: the training cannot use the data.
+        """
+        with reporting_ray_errors("the process that reads the data", _LESS_MEMORY):
+            return cast(DatasetInfo, ray.get(self.info))
+
     def get(self) -> tuple[DatasetInfo, Dataset, Dataset | None]:
         """Wait for the data set and take it from the object store, without a copy."""
         return ray.get(self.info), ray.get(self.training), ray.get(self.validation)
+
+
+class LoadingThread:
+    """A data set that a thread of this process reads, checks and scales.
+
+    Args:
+        inputs: the shards, and the base model, whose scaler is used if there is one.
+        memory_bytes: the most that all values may take in memory.
+    """
+
+    def __init__(self, inputs: TrainInputs, memory_bytes: int) -> None:
+        scaler = inputs.base_model.scaler if inputs.base_model else None
+        scaling = inputs.hyperparameters.scaling
+        self._loaded = in_thread(lambda: _load_all(inputs, scaling, scaler, 1, memory_bytes))
+
+    def wait(self) -> DatasetInfo:
+        """Wait until the data set has been read and checked.
+
+        Raises:
+            UserError: the training cannot use the data, or it does not fit into memory.
+        """
+        try:
+            return self._loaded.result()[0]
+        except MemoryError as error:
+            raise ResourceError(f"out of memory while reading; {_LESS_MEMORY}") from error
+
+    def get(self) -> tuple[DatasetInfo, Dataset, Dataset | None]:
+        """Wait for the data set, and return it."""
+        return self._loaded.result()
+
+
+TrainingData: TypeAlias = DatasetRefs | LoadingThread
+"""A data set that is being read."""
 
 
 def start_loading(
@@ -111,16 +158,6 @@ def start_loading(
     without_model = replace(inputs, base_model=None)  # its weights would import PyTorch there
     scaling = scaling or inputs.hyperparameters.scaling
     return DatasetRefs(*task.remote(without_model, scaling, scaler, num_workers, memory_bytes))
-
-
-def wait_for(data: DatasetRefs) -> DatasetInfo:
-    """Wait until the data set has been read and checked.
-
-    Raises:
-        UserError: the training cannot use the data.
-    """
-    with reporting_ray_errors("the process that reads the data", _LESS_MEMORY):
-        return cast(DatasetInfo, ray.get(data.info))
 
 
 def log_dataset(info: DatasetInfo, memory_limit: int, folder: Path) -> None:
@@ -260,7 +297,7 @@ def _read_pieces(
     dataset: ShardedDataset,
 ) -> Iterator[tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]]:
     """All rows of all shards, in order: values and labels."""
-    processes = _processes_worth(dataset)
+    processes = _processes_worth(dataset) if ray.is_initialized() else 1
     if processes > 1:
         yield from _read_with_ray_data(dataset, processes)
         return
@@ -270,12 +307,21 @@ def _read_pieces(
 
 def _processes_worth(dataset: ShardedDataset) -> int:
     """How many processes read the shards fastest; 1 stands for this process."""
-    shards = dataset.shards
-    csv_bytes = sum(s.size * (_PACKING_RATIO if s.layout.packing else 1) for s in shards)
-    if csv_bytes < _BYTES_WORTH_RAY_DATA:
+    if not is_worth_ray(dataset.shards):
         return 1
     cpus = int(ray.cluster_resources().get("CPU", 1))
-    return min(cpus, len(shards), 1 + csv_bytes // _BYTES_WORTH_A_PROCESS)
+    n_shards = len(dataset.shards)
+    return min(cpus, n_shards, 1 + unpacked_bytes(dataset.shards) // _BYTES_WORTH_A_PROCESS)
+
+
+def is_worth_ray(shards: Sequence[Shard]) -> bool:
+    """Whether several processes read the shards so much faster that starting them pays."""
+    return len(shards) > 1 and unpacked_bytes(shards) >= _BYTES_WORTH_RAY_DATA
+
+
+def unpacked_bytes(shards: Sequence[Shard]) -> int:
+    """The size of all shards, in bytes of CSV that is not compressed."""
+    return sum(s.size * (_PACKING_RATIO if s.layout.packing else 1) for s in shards)
 
 
 def _read_with_ray_data(

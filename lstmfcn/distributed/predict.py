@@ -1,13 +1,14 @@
-"""``lstmfcn predict`` and ``evaluate``: read shards in parallel, by actors that hold the model.
+"""``lstmfcn predict`` and ``evaluate``: read and predict shards, large ones in parallel.
 
-Each actor takes one shard at a time; an actor that is lost is started again.
+Small shards are predicted by this process. For large ones, and on a cluster, actors hold the model.
+Each takes one shard at a time; an actor that is lost is started again.
 """
 
 from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,12 +25,16 @@ from lstmfcn.data.reader import open_dataset, refuse_absent
 from lstmfcn.data.shards import Shard, finder
 from lstmfcn.distributed.cluster import (
     TRAINING_ENVIRONMENT,
+    available_cpus,
     capacity,
     free_nodes,
+    has_cluster,
     max_cpus_per_worker,
     ray_runtime,
+    this_process,
 )
 from lstmfcn.distributed.failures import reporting_ray_errors
+from lstmfcn.distributed.load import unpacked_bytes
 from lstmfcn.errors import OutputError, RunInterruptedError
 from lstmfcn.inference.manifest import Manifest
 from lstmfcn.inference.metrics import compute_metrics
@@ -53,7 +58,13 @@ EXPLANATIONS = "explanations"
 _RESTARTS = 3
 """How often each actor is restarted; a shard may crash it every time."""
 
+_BYTES_WORTH_RAY = 200 << 20
+"""Bytes of CSV that this process predicts while Ray and its actors would start."""
+
 _RUN_AGAIN = "run the same command again: files that are finished stay"
+
+_Call = tuple[Any, ...]
+"""The name of a method of `Predictor`, and its arguments, the shard first."""
 
 _ModelRef = tuple[ray.ObjectRef]
 """A reference to an `Artifact`, in a tuple: else Ray would resolve it before every call."""
@@ -175,11 +186,10 @@ def evaluate(data: Data, *, model: str | Path) -> EvaluationResult:
     directory = find_model_folder(model)
     artifact = Artifact.load(directory)
     shards = open_dataset(data, schema=artifact.schema).shards
-    with ray_runtime(), predictors(artifact, len(shards)) as (pool, model_ref):
+    with _predicting(artifact, shards, "run it again") as call:
         batches: list[PredictionBatch] = []
         with ShardProgress("evaluating", len(shards)) as progress:
-            results = pool.map(lambda actor, shard: actor.collect.remote(model_ref, shard), shards)
-            for shard_batches in unwrap_results(results, shards, "run it again"):
+            for shard_batches in call([("collect", shard) for shard in shards]):
                 batches += shard_batches
                 progress.ended(sum(len(batch.probabilities) for batch in shard_batches))
     probabilities = np.concatenate([batch.probabilities for batch in batches])
@@ -247,19 +257,17 @@ def _write_files(
     shards = [file.shard for file in files]
     n_explanations = sum(file.explains for file in files)
     try:
-        with ray_runtime(), predictors(artifact, len(files)) as (pool, model_ref):
-
-            def write(actor: Any, file: _File) -> Any:
-                method = actor.explain if file.explains else actor.write
-                return method.remote(model_ref, file.shard, file.path, keep_columns)
-
+        with _predicting(artifact, shards, _RUN_AGAIN) as call:
             manifest.begin()
             started = time.perf_counter()
             with ShardProgress(
                 "predicting", len(files) - n_explanations, n_explanations
             ) as progress:
-                results = unwrap_results(pool.map(write, files), shards, _RUN_AGAIN)
-                for (shard, path, explains), n_rows in zip(files, results, strict=True):
+                calls = [
+                    ("explain" if file.explains else "write", file.shard, file.path, keep_columns)
+                    for file in files
+                ]
+                for (shard, path, explains), n_rows in zip(files, call(calls), strict=True):
                     manifest.add(shard, path, n_rows)
                     n_written += 1
                     logger.info("%s: %s to %s", shard.name, pluralize(n_rows, "row"), path)
@@ -285,7 +293,36 @@ def _write_files(
 
 
 @contextmanager
-def predictors(artifact: Artifact, n_shards: int) -> Iterator[tuple[ActorPool, _ModelRef]]:
+def _predicting(
+    artifact: Artifact, shards: Sequence[Shard], advice: str
+) -> Iterator[Callable[[Sequence[_Call]], Iterator[Any]]]:
+    """Load the model in this process, or in actors if there is a cluster or much to predict.
+
+    Args:
+        artifact: the model.
+        shards: those that will be predicted.
+        advice: what the user can do if an actor is lost again and again.
+
+    Yields:
+        A function that takes calls of `Predictor`, one for each shard, and returns their results in
+        order, or raises what the call raised.
+    """
+    if has_cluster() or unpacked_bytes(shards) >= _BYTES_WORTH_RAY:
+        with ray_runtime(), _predictors(artifact, len(shards)) as (pool, model_ref):
+            yield lambda calls: _unwrap_results(
+                pool.map(lambda actor, call: actor.call.remote(model_ref, *call), calls),
+                shards,
+                advice,
+            )
+        return
+    with this_process():
+        torch.set_num_threads(available_cpus())
+        predictor = Predictor(artifact)
+        yield lambda calls: (getattr(predictor, name)(*arguments) for name, *arguments in calls)
+
+
+@contextmanager
+def _predictors(artifact: Artifact, n_shards: int) -> Iterator[tuple[ActorPool, _ModelRef]]:
     """Start as many actors as shards and free CPUs allow, which share these CPUs.
 
     Yields:
@@ -303,7 +340,7 @@ def predictors(artifact: Artifact, n_shards: int) -> Iterator[tuple[ActorPool, _
         max_restarts=_RESTARTS,
         max_task_retries=_RESTARTS,  # safe: a shard's file appears whole or not at all
         runtime_env={"env_vars": TRAINING_ENVIRONMENT},
-    )(Predictor)
+    )(_PredictorActor)
     actors = [actor_class.remote(threads) for _ in range(n_actors)]
     try:
         # rows per second are counted from here
@@ -315,7 +352,26 @@ def predictors(artifact: Artifact, n_shards: int) -> Iterator[tuple[ActorPool, _
 
 
 class Predictor:
-    """A model in a process of its own, which loads it again after Ray restarts the process.
+    """A model, and what is asked of it for each shard."""
+
+    def __init__(self, artifact: Artifact) -> None:
+        self._classifier = Classifier(artifact)
+
+    def write(self, shard: Shard, output: Path, keep_columns: Sequence[str]) -> int:
+        """Write one shard's predictions; returns the number of rows."""
+        return predict_shard(self._classifier, shard, output, keep_columns)
+
+    def explain(self, shard: Shard, output: Path, keep_columns: Sequence[str]) -> int:
+        """Write the explanations of one shard's predictions; returns the number of rows."""
+        return explain_shard(self._classifier, shard, output, keep_columns)
+
+    def collect(self, shard: Shard) -> list[PredictionBatch]:
+        """Return one shard's probabilities and labels."""
+        return list(predict_batches(self._classifier, shard, labels=True))
+
+
+class _PredictorActor:
+    """A `Predictor` in a process of its own, which loads it again after Ray restarts the process.
 
     The model is not an argument of the constructor, because Ray would print a warning at each
     start.
@@ -326,35 +382,23 @@ class Predictor:
 
     def __init__(self, threads: int) -> None:
         torch.set_num_threads(threads)
-        self._classifier: Classifier | None = None
+        self._predictor: Predictor | None = None
 
     def load(self, model_ref: _ModelRef) -> None:
         """Load the model, if it is not loaded yet."""
         self._loaded(model_ref)
 
-    def write(
-        self, model_ref: _ModelRef, shard: Shard, output: Path, keep_columns: Sequence[str]
-    ) -> int:
-        """Write one shard's predictions; returns the number of rows."""
-        return predict_shard(self._loaded(model_ref), shard, output, keep_columns)
+    def call(self, model_ref: _ModelRef, name: str, *arguments: Any) -> Any:
+        """Call this method of the predictor."""
+        return getattr(self._loaded(model_ref), name)(*arguments)
 
-    def explain(
-        self, model_ref: _ModelRef, shard: Shard, output: Path, keep_columns: Sequence[str]
-    ) -> int:
-        """Write the explanations of one shard's predictions; returns the number of rows."""
-        return explain_shard(self._loaded(model_ref), shard, output, keep_columns)
-
-    def collect(self, model_ref: _ModelRef, shard: Shard) -> list[PredictionBatch]:
-        """Return one shard's probabilities and labels."""
-        return list(predict_batches(self._loaded(model_ref), shard, labels=True))
-
-    def _loaded(self, model_ref: _ModelRef) -> Classifier:
-        if self._classifier is None:
-            self._classifier = Classifier(ray.get(model_ref[0]))
-        return self._classifier
+    def _loaded(self, model_ref: _ModelRef) -> Predictor:
+        if self._predictor is None:
+            self._predictor = Predictor(ray.get(model_ref[0]))
+        return self._predictor
 
 
-def unwrap_results(results: Iterator[Any], shards: Sequence[Shard], advice: str) -> Iterator[Any]:
+def _unwrap_results(results: Iterator[Any], shards: Sequence[Shard], advice: str) -> Iterator[Any]:
     """The results for these shards, with errors raised as the actor raised them.
 
     Args:

@@ -40,9 +40,9 @@ from lstmfcn.distributed.failures import (
     failure_reason,
     unwrap_ray_error,
 )
-from lstmfcn.distributed.load import DatasetRefs
+from lstmfcn.distributed.load import DatasetRefs, LoadingThread
 from lstmfcn.distributed.requests import WorkerResources
-from lstmfcn.distributed.worker import LostConnectionError, WorkerJob, train_worker
+from lstmfcn.distributed.worker import LostConnectionError, WorkerJob, train_alone, train_worker
 from lstmfcn.training.metrics_log import EpochMetrics
 from lstmfcn.training.run_directory import CHECKPOINTS
 
@@ -100,6 +100,33 @@ def train_until_done(
             if _await_lost_nodes(nodes_before):
                 reason = MACHINE_GONE
         budget.spend(reason)
+
+
+def train_in_this_process(
+    job: WorkerJob, data: LoadingThread, resources: WorkerResources, storage: Path
+) -> EpochMetrics:
+    """Train by Ray Train's local mode: in this process, without Ray's own processes.
+
+    Args:
+        job: what to do.
+        data: the rows.
+        resources: what this process has.
+        storage: a folder for what Ray Train writes, which nobody reads.
+
+    Returns:
+        The best epoch's metrics.
+
+    Raises:
+        LstmfcnError: the training raised it.
+    """
+    with silence_logger("ray.train"):  # it says that it runs in local mode
+        trainer = TorchTrainer(
+            train_alone,
+            train_loop_config={"job": job, "data": data, "device": resources.device},
+            scaling_config=ray.train.ScalingConfig(num_workers=0, use_gpu=resources.use_gpu),
+            run_config=ray.train.RunConfig(storage_path=str(storage), name="lstmfcn"),
+        )
+        return cast(EpochMetrics, trainer.fit().return_value)
 
 
 def _trainer(config: dict[str, Any], resources: WorkerResources, storage: Path) -> _Trainer:

@@ -15,12 +15,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import ray
-
 from lstmfcn.console import pluralize
 from lstmfcn.data.listing import Data, to_arguments
 from lstmfcn.data.reader import ShardedDataset, open_dataset
-from lstmfcn.distributed.cluster import Node, autoscaler_can_reach, capacity, max_cpus_per_worker
+from lstmfcn.distributed.cluster import (
+    Node,
+    autoscaler_can_reach,
+    available_cpus,
+    capacity,
+    has_cluster,
+    max_cpus_per_worker,
+)
 from lstmfcn.errors import DataError, ModelError, OutputError, ResourceError
 from lstmfcn.hyperparameters import Hyperparameters, fine_tune_with
 from lstmfcn.storage.files import local_path
@@ -224,10 +229,10 @@ class Resources:
         Raises:
             ResourceError: the machine has too few CPUs, or no GPU.
         """
-        if ray.is_initialized() or os.environ.get("RAY_ADDRESS"):
+        if has_cluster():
             return
         cpus_each = self.cpus_per_worker or 1
-        n_cpus = os.cpu_count() or 1
+        n_cpus = available_cpus()
         if self.num_workers * cpus_each > n_cpus:
             raise ResourceError(
                 f"no room for {_describe_workers(self.num_workers, cpus_each)}: this machine has "

@@ -1,4 +1,4 @@
-"""``lstmfcn train``: check all that needs no Ray, start Ray, and train one model."""
+"""``lstmfcn train``: check the request, start Ray if it needs Ray, and train one model."""
 
 from __future__ import annotations
 
@@ -13,8 +13,9 @@ from typing import TYPE_CHECKING
 
 from lstmfcn.console import pluralize
 from lstmfcn.data.listing import Data
-from lstmfcn.distributed.cluster import ray_runtime
-from lstmfcn.distributed.requests import Resources, TrainRequest, read_inputs
+from lstmfcn.distributed.cluster import has_cluster, ray_runtime, this_process
+from lstmfcn.distributed.load import is_worth_ray
+from lstmfcn.distributed.requests import Resources, TrainInputs, TrainRequest, read_inputs
 from lstmfcn.errors import OutputError
 from lstmfcn.hyperparameters import Hyperparameters
 from lstmfcn.storage.files import local_path
@@ -113,12 +114,20 @@ def train(
     with (
         hold_run_folder(folder, (*RUN_FILES, *SWEEP_FILES) if overwrite else ()),
         _tracking(folder, inputs.config, resumed=earlier_run is not None),
-        ray_runtime(meanwhile="lstmfcn.distributed.train_driver") as ray_stays,
+        _runtime(inputs, resources) as ray_stays,
     ):
         from lstmfcn.distributed.train_driver import run_training  # imports PyTorch
 
         best = run_training(inputs, resources, checkpoint_every_s, started, ray_stays)
     return _result(folder, inputs.config, best)
+
+
+def _runtime(inputs: TrainInputs, resources: Resources) -> AbstractContextManager[bool]:
+    """Ray, or this process alone if there is no cluster and one worker is enough."""
+    one_worker = resources.num_workers == inputs.hyperparameters.members == 1
+    if one_worker and not has_cluster() and not is_worth_ray(inputs.training.shards):
+        return this_process()
+    return ray_runtime(meanwhile="lstmfcn.distributed.train_driver")
 
 
 def _result(folder: Path, config: RunConfig, best: EpochMetrics) -> TrainingResult:

@@ -1,4 +1,4 @@
-"""The driver of a training, once Ray is up.
+"""The driver of a training, once Ray is up, or in the process that trains.
 
 It has the data read while the workers start, shows each epoch, draws the learning curve while the
 workers save the model, and gives them time for a checkpoint when the user stops the run.
@@ -17,11 +17,19 @@ from functools import partial
 from pathlib import Path
 from typing import NoReturn
 
+import ray
+
 from lstmfcn.console import pluralize
 from lstmfcn.distributed.cluster import nodes, require_shared_storage
 from lstmfcn.distributed.ensemble import train_members
-from lstmfcn.distributed.load import DatasetRefs, log_dataset, start_loading, wait_for
-from lstmfcn.distributed.ray_trainer import train_until_done
+from lstmfcn.distributed.load import (
+    DatasetRefs,
+    LoadingThread,
+    TrainingData,
+    log_dataset,
+    start_loading,
+)
+from lstmfcn.distributed.ray_trainer import train_in_this_process, train_until_done
 from lstmfcn.distributed.requests import (
     Resources,
     TrainInputs,
@@ -88,14 +96,18 @@ def run_training(
     worker_resources = resolve_resources(machines, resources, members)
     require_shared_storage(inputs.folder)
     memory_limit = memory_bytes(machines, resources)
-    data = start_loading(inputs, worker_resources.num_workers, memory_limit)
+    data: TrainingData = (
+        start_loading(inputs, worker_resources.num_workers, memory_limit)
+        if ray.is_initialized()
+        else LoadingThread(inputs, memory_limit)
+    )
     _log_start(inputs, worker_resources)
     job = _worker_job(inputs, worker_resources, checkpoint_every_s, started)
     epochs = _EpochDisplay(inputs, started, members_at_once(machines, worker_resources, members))
     with scratch_folder() as storage:
         training = in_thread(lambda: _train(job, data, worker_resources, storage))
         try:
-            log_dataset(wait_for(data), memory_limit, inputs.folder)
+            log_dataset(data.wait(), memory_limit, inputs.folder)
             best = epochs.show_until_done(training)
         except (KeyboardInterrupt, SystemExit) as stop:
             _stop(inputs, training, stop, ray_stays)
@@ -115,6 +127,14 @@ def run_training(
 def _log_start(inputs: TrainInputs, resources: WorkerResources) -> None:
     members = inputs.hyperparameters.members
     trained = (members, "member") if members > 1 else (resources.num_workers, "worker")
+    if not ray.is_initialized():
+        logger.info(
+            "reading %s, training in this process with %s%s",
+            pluralize(len(inputs.training.shards), "shard"),
+            pluralize(resources.cpus_per_worker, "CPU"),
+            " and a GPU" if resources.use_gpu else "",
+        )
+        return
     logger.info(
         "reading %s, starting %s of %s%s",
         pluralize(len(inputs.training.shards), "shard"),
@@ -144,8 +164,10 @@ def _worker_job(
 
 
 def _train(
-    job: WorkerJob, data: DatasetRefs, resources: WorkerResources, storage: Path
+    job: WorkerJob, data: TrainingData, resources: WorkerResources, storage: Path
 ) -> EpochMetrics:
+    if not isinstance(data, DatasetRefs):
+        return train_in_this_process(job, data, resources, storage)
     if job.hyperparameters.members > 1:
         return train_members(job, data, resources)
     return train_until_done(job, data, resources, storage)

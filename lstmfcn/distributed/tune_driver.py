@@ -14,7 +14,7 @@ import ray
 from lstmfcn.console import pluralize
 from lstmfcn.distributed.cluster import Node, capacity, nodes, require_shared_storage
 from lstmfcn.distributed.failures import reporting_ray_errors
-from lstmfcn.distributed.load import DatasetRefs, log_dataset, start_loading, wait_for
+from lstmfcn.distributed.load import DatasetRefs, log_dataset, start_loading
 from lstmfcn.distributed.requests import (
     CheckedSweep,
     Resources,
@@ -104,7 +104,7 @@ def _load_for_each_scaling(checked: CheckedSweep, machines: list[Node]) -> dict[
     data: dict[str, DatasetRefs] = {}
     for scaling in scalings:
         data[scaling] = start_loading(checked.inputs, 1, memory_limit // len(scalings), scaling)
-        info = wait_for(data[scaling])
+        info = data[scaling].wait()
     log_dataset(info, memory_limit, checked.folder)
     return data
 

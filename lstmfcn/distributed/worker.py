@@ -1,7 +1,7 @@
 """What a training worker runs: its job, the training loop on its share of the rows, and saving.
 
-`train_worker` is what Ray Train starts; `train_model` is the same without Ray Train, which trains
-a member of an ensemble in a plain task.
+`train_worker` is what Ray Train starts in each worker, `train_alone` what it runs in this process;
+`train_model` is the same without Ray Train, which trains a member of an ensemble in a plain task.
 """
 
 from __future__ import annotations
@@ -21,14 +21,14 @@ import torch.distributed
 from ray.train.torch import get_device, prepare_model
 from torch import Tensor, nn
 
-from lstmfcn.distributed.load import DatasetInfo, DatasetRefs
+from lstmfcn.distributed.load import DatasetInfo, TrainingData
 from lstmfcn.errors import ResourceError
 from lstmfcn.hyperparameters import Hyperparameters, PrecisionName
 from lstmfcn.model.artifact import Artifact
 from lstmfcn.training.batches import EvaluationLoader, WorkerContext
 from lstmfcn.training.calibration import calibrate
 from lstmfcn.training.checkpoints import Checkpoints
-from lstmfcn.training.collective import Collective
+from lstmfcn.training.collective import Collective, SingleProcess
 from lstmfcn.training.loop import Report, fit
 from lstmfcn.training.metrics_log import EpochMetrics, MetricsWriter
 from lstmfcn.training.run_directory import CHECKPOINTS, METRICS, MODEL
@@ -91,12 +91,27 @@ def train_worker(config: dict[str, Any]) -> EpochMetrics | None:
         raise
 
 
+def train_alone(config: dict[str, Any]) -> EpochMetrics | None:
+    """Train as the only worker, in the process of the command, and save the model.
+
+    Args:
+        config: under ``job`` a `WorkerJob`, under ``data`` a `LoadingThread`, under ``device`` the
+            name of a PyTorch device.
+
+    Raises:
+        ResourceError: the memory of the machine or its device is too small.
+    """
+    with refusing_memory_errors():
+        device = torch.device(config["device"])
+        return train_model(config["job"], config["data"], SingleProcess(), device)
+
+
 class LostConnectionError(Exception):
     """The other workers cannot be reached, and Ray has not noticed why."""
 
 
 def train_model(
-    job: WorkerJob, data: DatasetRefs, collective: Collective, device: torch.device
+    job: WorkerJob, data: TrainingData, collective: Collective, device: torch.device
 ) -> EpochMetrics | None:
     """Train from the newest checkpoint on; the first worker saves the model if the job says so.
 
@@ -186,12 +201,13 @@ def refusing_memory_errors() -> Iterator[None]:
     """
     try:
         yield
-    except RuntimeError as error:
-        if not any(phrase in str(error) for phrase in _ALLOCATION_FAILURES):
+    except (RuntimeError, MemoryError) as error:
+        is_memory = isinstance(error, MemoryError)
+        if not is_memory and not any(phrase in str(error) for phrase in _ALLOCATION_FAILURES):
             raise
+        reason = str(error).partition("\n")[0][:200] or "MemoryError"
         raise ResourceError(
-            f"out of memory in a worker ({str(error).splitlines()[0][:200]}); "
-            "lower --batch-size or the sizes of the network"
+            f"out of memory in a worker ({reason}); lower --batch-size or the sizes of the network"
         ) from error
 
 

@@ -45,7 +45,7 @@ def test_predictions_are_byte_identical_with_and_without_ray(tmp_path, model):
 
 def predictors():
     """Process ids of the predictors of this Ray."""
-    return train_workers(name="ray::Predictor")
+    return train_workers(name="ray::_PredictorActor")
 
 
 def test_a_killed_predictor_is_replaced_and_the_files_are_the_same(tmp_path, model):
