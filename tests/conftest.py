@@ -4,6 +4,7 @@ Tests on Ray share one local Ray; commands that they start as processes use it t
 """
 
 import io
+import logging
 import os
 import subprocess
 from contextlib import redirect_stderr, redirect_stdout
@@ -16,11 +17,6 @@ from tests.helpers.checkout import REPOSITORY
 
 RAY = REPOSITORY / "tests" / "ray"
 
-WITH_A_RAY_OF_THEIR_OWN = {
-    *("test_jobs_on_gpu", "test_nodes", "test_notebook", "test_own_ray", "test_page_in_browser"),
-    *("test_readme", "test_serve", "test_serve_beside", "test_serve_deploy"),
-}
-
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 """Threads of PyTorch that wait leave the CPU to other processes, of which tests start many."""
 
@@ -28,17 +24,11 @@ settings.register_profile("suite", deadline=None)
 settings.load_profile("suite")
 
 
-def pytest_itemcollected(item):
-    """Mark what starts Ray, so that ``-m "not ray"`` leaves it out; say what runs in one process.
-
-    Tests on the shared Ray stay in one process, so that there is one such Ray; those that start
-    servers, jobs and Rays of their own run beside them in another.
-    """
-    if RAY in item.path.parents or "cluster" in getattr(item, "fixturenames", ()):
-        item.add_marker("ray")
-    if item.get_closest_marker("ray"):
-        alone = item.path.stem in WITH_A_RAY_OF_THEIR_OWN
-        item.add_marker(pytest.mark.xdist_group("servers" if alone else "cluster"))
+def pytest_collection_modifyitems(items):
+    """Mark what starts Ray, or uses one, so that ``-m "not ray"`` leaves it out."""
+    for item in items:
+        if RAY in item.path.parents or "cluster" in getattr(item, "fixturenames", ()):
+            item.add_marker("ray")
 
 
 class Ended(NamedTuple):
@@ -109,7 +99,12 @@ def job(cluster):  # noqa: ARG001 - the Ray that it finds
 
     def run(name, *flags):
         stdout, stderr = io.StringIO(), io.StringIO()
-        with redirect_stdout(stdout), redirect_stderr(stderr):
+        with (
+            pytest.MonkeyPatch.context() as patch,
+            redirect_stdout(stdout),
+            redirect_stderr(stderr),
+        ):
+            patch.setattr(logging.root, "handlers", [])  # pytest's, which would take all lines
             code = main([name, *map(str, flags)])
         return Ended(code, stdout.getvalue(), stderr.getvalue())
 

@@ -75,6 +75,6 @@ def test_shards_of_channels_train_evaluate_and_predict(tmp_path, run_command, ne
 def test_shards_with_other_channels_are_refused(tmp_path):
     table = movements(30)
     data = write(tmp_path / "data", table.drop(columns="x2_3"))
-    with pytest.raises(DataError, match=r"channel 2 without x2_3, which channel 1 has; give every"):
+    with pytest.raises(DataError, match=r"channel 2 without x2_3, which channel 1 has; give all"):
         train(str(data), str(tmp_path / "run"), hyperparameters=TINY)
     assert not (tmp_path / "run").exists()
