@@ -1,7 +1,6 @@
 """The quickstart notebook runs from top to bottom, with a Ray of its own, and shows it all."""
 
 import re
-
 import shutil
 import tempfile
 from pathlib import Path
