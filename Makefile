@@ -54,7 +54,8 @@ check: $(VENV)/ready ## check format, lint, types and import layers: seconds
 	$(BIN)/lint-imports
 
 test: $(VENV)/ready ## run all tests: minutes
-	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
+	$(BIN)/python -m pytest -n 2 --dist worksteal -m "not ray"
+	$(BIN)/python -m pytest -m ray
 
 test-fast: $(VENV)/ready ## run the tests that do not start Ray
 	$(BIN)/python -m pytest -n 2 --dist worksteal -m "not ray"

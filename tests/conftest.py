@@ -1,9 +1,10 @@
 """For all tests. How long an example takes is for benchmarks to measure, not for properties.
 
-Tests on Ray share one local Ray in each process of tests; commands that they start use it too.
+Tests on Ray share one local Ray; commands that they start as processes use it too.
 """
 
 import io
+import logging
 import os
 import subprocess
 from contextlib import redirect_stderr, redirect_stdout
@@ -24,14 +25,10 @@ settings.load_profile("suite")
 
 
 def pytest_collection_modifyitems(items):
-    """Mark what starts Ray, so that ``-m "not ray"`` leaves it out, and run that first.
-
-    It takes longest: of two processes that share the files, neither is left alone with it.
-    """
+    """Mark what starts Ray, or uses one, so that ``-m "not ray"`` leaves it out."""
     for item in items:
         if RAY in item.path.parents or "cluster" in getattr(item, "fixturenames", ()):
             item.add_marker("ray")
-    items.sort(key=lambda item: item.get_closest_marker("ray") is None)
 
 
 class Ended(NamedTuple):
@@ -102,7 +99,12 @@ def job(cluster):  # noqa: ARG001 - the Ray that it finds
 
     def run(name, *flags):
         stdout, stderr = io.StringIO(), io.StringIO()
-        with redirect_stdout(stdout), redirect_stderr(stderr):
+        with (
+            pytest.MonkeyPatch.context() as patch,
+            redirect_stdout(stdout),
+            redirect_stderr(stderr),
+        ):
+            patch.setattr(logging.root, "handlers", [])  # pytest's, which would take all lines
             code = main([name, *map(str, flags)])
         return Ended(code, stdout.getvalue(), stderr.getvalue())
 

@@ -1,6 +1,9 @@
 """The quickstart notebook runs from top to bottom, with a Ray of its own, and shows it all."""
 
 import re
+import shutil
+import tempfile
+from pathlib import Path
 
 import nbformat
 import pytest
@@ -24,9 +27,9 @@ def code_cells(notebook):
 
 
 @pytest.fixture(scope="module")
-def executed(tmp_path_factory):
+def executed():
     """The notebook after it ran in an empty folder, and that folder."""
-    folder = tmp_path_factory.mktemp("notebook")
+    folder = Path(tempfile.mkdtemp(prefix="nb-", dir="/tmp"))  # short: sockets have 107 characters
     (port,) = free_ports(1)
     notebook = nbformat.read(NOTEBOOK, as_version=4)
     for cell in code_cells(notebook):
@@ -37,7 +40,8 @@ def executed(tmp_path_factory):
         patch.delenv("RAY_ADDRESS", raising=False)
         patch.setenv("TMPDIR", str(folder))  # where it makes its own folder
         NotebookClient(notebook, timeout=600, resources={"metadata": {"path": folder}}).execute()
-    return notebook, folder
+    yield notebook, folder
+    shutil.rmtree(folder)
 
 
 def outputs_of(notebook, beginning):

@@ -1,11 +1,13 @@
 """Commands as users run them: processes, exit codes, what stdout and stderr hold."""
 
 import json
+import sys
 
 import pytest
 
 from lstmfcn.report.findings import collect_findings
 from lstmfcn.training.metrics_log import read_metrics
+from tests.helpers.checkout import REPOSITORY
 from tests.helpers.problems import TINY_FLAGS, waves, write
 
 
@@ -71,11 +73,12 @@ def test_predict_counts_rows_and_names_each_file(trained, job):
     assert "predicted 90 rows of 2 shards in" in done.stderr
 
 
-def test_verbose_adds_what_ray_has_to_say(trained, job, tmp_path):
+def test_verbose_adds_what_ray_has_to_say(trained, run_command, tmp_path):
     _, folder = trained
-    flags = ["--model", folder / "run" / "model", "--input", folder / "data", "--output"]
-    plain = job("predict", *flags, tmp_path / "plain").stderr
-    verbose = job("predict", *flags, tmp_path / "verbose", "--verbose").stderr
+    words = [sys.executable, REPOSITORY / "jobs" / "predict.py", folder / "data"]
+    words += ["--model", folder / "run" / "model", "--output"]
+    plain = run_command(*words, tmp_path / "plain").stderr
+    verbose = run_command(*words, tmp_path / "verbose", "--verbose").stderr
     assert "Ray cluster" not in plain
     assert "Connecting to existing Ray cluster" in verbose
     assert "predicted 90 rows of 2 shards in" in verbose

@@ -14,10 +14,9 @@ from lstmfcn.distributed.tune import tune
 from lstmfcn.errors import RunInterruptedError
 from lstmfcn.hyperparameters import Hyperparameters
 from lstmfcn.training.checkpoints import find_newest_position
-from lstmfcn.training.metrics_log import read_metrics
 from lstmfcn.training.run_directory import list_member_folders
 from lstmfcn.tuning.sweep import SearchConfig
-from tests.helpers.killing import wait_until
+from tests.helpers.killing import epochs_in, wait_until
 from tests.helpers.problems import TINY, waves, write
 
 pytestmark = pytest.mark.usefixtures("cluster")
@@ -64,6 +63,7 @@ def test_a_training_that_is_interrupted_leaves_no_worker_behind(data, tmp_path):
 
 def test_every_member_of_an_ensemble_writes_its_checkpoint_before_the_end(data, tmp_path):
     run = tmp_path / "run"
+    members = list_member_folders(run, 3)
     ensemble = LONG.model_copy(update={"members": 3})
     with (
         interrupted_at(run / "members" / "01" / "metrics.jsonl", 3),
@@ -71,9 +71,9 @@ def test_every_member_of_an_ensemble_writes_its_checkpoint_before_the_end(data, 
     ):
         train(data, str(run), hyperparameters=ensemble, resources=Resources(cpus_per_worker=2))
     assert "will be trained again" not in str(told.value)
-    for member in list_member_folders(run, 2):
-        done = find_newest_position(member / "checkpoints").epoch
-        assert done == len(read_metrics(member / "metrics.jsonl")) >= 1
+    done = [find_newest_position(member / "checkpoints").epoch for member in members]
+    assert done == [epochs_in(member) for member in members]
+    assert done[1] >= 3
 
 
 def test_a_sweep_that_is_interrupted_leaves_no_trial_behind(data, tmp_path):

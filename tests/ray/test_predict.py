@@ -198,7 +198,7 @@ def test_columns_are_kept_as_they_are(tmp_path, model):
         assert found[["id", "where"]].equals(table[["id", "where"]])
         assert found.iloc[:, 2:].equals(pd.read_csv(tmp_path / "plain" / name))
     plain = {"model": model, "output": tmp_path / "out"}
-    with pytest.raises(OutputError, match=r"part-000.csv: holds something else already; add --ov"):
+    with pytest.raises(OutputError, match=r"part-000.csv: exists already; add --ov"):
         predict(data, **plain)
     assert predict(data, **plain, overwrite=True).rows == 40
     for name in ("part-000.csv", "part-001.csv"):
@@ -248,7 +248,7 @@ def test_what_can_be_refused_without_ray_is_and_leaves_nothing(tmp_path, model):
     refused = {
         "/proc/lstmfcn/out": "cannot be written",
         str(tmp_path / "file"): "cannot be written",
-        str(tmp_path / "mine"): "part-001.csv: holds something else already; add --overwrite",
+        str(tmp_path / "mine"): "part-001.csv: exists already; add --overwrite",
         str(data): "part-000.csv: is an input shard; name another --output",
         str(data / "out"): f"lies in the input {data}, and the next run would read it as a shard",
     }

@@ -140,7 +140,9 @@ def test_a_run_whose_driver_was_killed_can_be_resumed_and_ends_the_same(
     )
     with pytest.raises(HyperparameterError, match=r"lr: found 0.5, the run to resume has 0.01;"):
         train(None, str(output), hyperparameters=Hyperparameters(lr=0.5), resume=True)
-    with pytest.raises(DataError, match=r"found other training rows than the run to resume"):
+    with pytest.raises(
+        DataError, match=r"found training rows that differ from those of the run to resume"
+    ):
         train(str(write(tmp_path / "other", waves(2400, 1))), str(output), resume=True)
 
     stopped = start_job("--output", output, "--resume", "--checkpoint-every-s", "1000")
@@ -169,7 +171,7 @@ def test_two_drivers_do_not_train_in_one_folder(tmp_path, long_data, start_job):
     output = tmp_path / "run"
     driver = start_job("--train", long_data, "--output", output, *LONG_FLAGS)
     wait_until(lambda: epochs_in(output) >= 1, "epoch 1")
-    with pytest.raises(OutputError, match="another training runs there; let it end first"):
+    with pytest.raises(OutputError, match="another training is running there; wait until it ends"):
         train(None, str(output), resume=True)
     driver.send_signal(signal.SIGINT)
     printed = driver.communicate(timeout=30)[0]

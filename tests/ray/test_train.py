@@ -189,7 +189,7 @@ def test_training_continues_from_a_model_and_says_what_applies(tmp_path, caplog)
 def test_an_absent_class_is_refused_before_anything_is_written(tmp_path):
     table = waves(30)
     data = write(tmp_path / "data", table[table.y_2 == 0])
-    with pytest.raises(DataError, match=r"data: found no row of the class y_2; add rows"):
+    with pytest.raises(DataError, match=r"data: found no row of the class y_2; add training rows"):
         run(tmp_path, data)
     assert not (tmp_path / "run").exists()
 

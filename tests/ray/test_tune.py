@@ -92,7 +92,13 @@ def test_a_sweep_writes_a_row_a_trial_the_best_model_and_plots(swept):
     first = Hyperparameters()
     assert (float(rows[0]["lr"]), rows[0]["scaling"]) == (first.lr, first.scaling)
     assert int(rows[0]["hidden-size"]) == first.hidden_size
-    assert done.stdout.splitlines()[-2] == f"model: {output / 'model'}"
+    assert done.stdout.splitlines()[-5:] == [
+        f"model: {output / 'model'}",
+        "next:",
+        f"  lstmfcn evaluate DATA --model {output}",
+        f"  lstmfcn predict DATA --model {output} --output FOLDER",
+        f"  lstmfcn serve {output}",
+    ]
     assert not (output / ".rows").exists()
 
 
