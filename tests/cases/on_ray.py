@@ -169,13 +169,17 @@ def _several(words: str) -> Act:
     return act
 
 
+TWO_WORKERS = ("--num-workers", "2", "--cpus-per-worker", "1")
+"""For which a command starts a Ray."""
+
+
 def command(inputs: Path, folder: Path, **surroundings: str) -> subprocess.CompletedProcess[str]:
     """Train on the base table in a process that starts Ray itself."""
     environment = {name: value for name, value in os.environ.items() if name != "RAY_ADDRESS"}
     return subprocess.run(
         [
             *(sys.executable, "-m", "lstmfcn", "train", "--train", inputs / "base.csv"),
-            *("--output", folder / "run", *TINY),
+            *("--output", folder / "run", *TINY, *TWO_WORKERS),
         ],
         cwd=folder,
         env=environment | surroundings,
@@ -207,15 +211,19 @@ def _shadowed(inputs: Path, folder: Path) -> None:
         (folder / name).write_text("raise SystemExit('a file of the user was imported')\n")
     program = Path(sys.executable).with_name("lstmfcn")
     environment = {name: value for name, value in os.environ.items() if name != "RAY_ADDRESS"}
-    ended = subprocess.run(
-        [program, "train", "--train", inputs / "base.csv", "--output", folder / "run", *TINY],
-        cwd=folder,
-        env=environment,
-        capture_output=True,
-        text=True,
-        timeout=180,
-        check=False,
+    alone, ended = (
+        subprocess.run(
+            [program, "train", inputs / "base.csv", "--output", folder / name, *TINY, *flags],
+            cwd=folder,
+            env=environment,
+            capture_output=True,
+            text=True,
+            timeout=180,
+            check=False,
+        )
+        for name, flags in (("alone", ()), ("run", TWO_WORKERS))
     )
+    assert alone.returncode == 0, alone.stderr[-600:]  # Python looks in that folder for nothing
     message = ended.stderr.splitlines()[-1]
     assert ended.returncode == 2, ended.stderr[-600:]
     assert message.startswith("lstmfcn: "), message

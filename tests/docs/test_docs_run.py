@@ -25,6 +25,8 @@ from lstmfcn.tuning.sweep import SearchConfig
 from tests.helpers.checkout import REPOSITORY
 from tests.helpers.problems import TINY, waves, write
 
+pytestmark = pytest.mark.ray  # sweeps start one
+
 DOCS = REPOSITORY / "docs"
 
 
@@ -42,7 +44,7 @@ RUNNING = [page for page in PAGES if blocks(page, "sh|python")]
 
 
 @pytest.fixture(scope="module")
-def first_run(cluster, tmp_path_factory):  # noqa: ARG001 - the Ray that it finds
+def first_run(tmp_path_factory):
     """What the README's commands leave behind, of fewer rows and epochs: data and runs."""
     folder = tmp_path_factory.mktemp("docs")
     for seed, purpose in enumerate(("train", "valid", "test"), start=1):

@@ -2,6 +2,7 @@
 
 import os
 import re
+import subprocess
 import sys
 from pathlib import Path
 
@@ -9,6 +10,8 @@ import pytest
 
 from tests.helpers.checkout import REPOSITORY
 from tests.helpers.endpoints import Server
+
+pytestmark = pytest.mark.ray  # a sweep and the endpoint start one
 
 README = (REPOSITORY / "README.md").read_text()
 
@@ -18,12 +21,21 @@ def blocks(language, text=README):
 
 
 @pytest.fixture(scope="module")
-def as_a_user(run_command):
-    """Run a line in a shell that finds this environment's commands first."""
+def as_a_user():
+    """Run a line in a shell that finds this environment's commands first, on no cluster."""
     path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
+    others = {name: value for name, value in os.environ.items() if name != "RAY_ADDRESS"}
 
     def run(line, cwd):
-        done = run_command("env", f"PATH={path}", "bash", "-ec", line, cwd=cwd, timeout=600)
+        done = subprocess.run(
+            ["bash", "-ec", line],
+            cwd=cwd,
+            env=others | {"PATH": path, "PYTHONWARNINGS": "default"},
+            capture_output=True,
+            text=True,
+            timeout=600,
+            check=False,
+        )
         assert done.returncode == 0, f"{line}\n{done.stdout}\n{done.stderr}"
         return done
 

@@ -17,7 +17,13 @@ from tests.helpers.checkout import REPOSITORY
 from tests.helpers.killing import epochs_in, wait_until
 from tests.helpers.problems import TINY, as_flags, waves, write
 
-FLAGS = ["--cpus-per-worker", "1", *as_flags(TINY.model_dump() | {"epochs": 30000})]
+FLAGS = [
+    "--num-workers",
+    "2",
+    "--cpus-per-worker",
+    "1",
+    *as_flags(TINY.model_dump() | {"epochs": 30000}),
+]
 
 
 @contextmanager
@@ -86,7 +92,7 @@ def test_the_end_of_ray_is_told_soon_and_its_files_are_this_users_alone(name, tm
     assert process.returncode == 1
     assert told[-1] == (
         f"lstmfcn: Ray ended: its process {name} was killed or crashed; resume with: python -m "
-        f"lstmfcn train --output {tmp_path / 'run'} --cpus-per-worker 1 --resume"
+        f"lstmfcn train --output {tmp_path / 'run'} --num-workers 2 --cpus-per-worker 1 --resume"
     )
     assert not [line for line in told if "Traceback" in line]
 

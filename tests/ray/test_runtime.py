@@ -116,7 +116,10 @@ def test_a_ray_that_starts_too_slowly_is_told_in_a_line_and_leaves_nothing_runni
     write(tmp_path / "data", waves(20))
     environment = {name: v for name, v in os.environ.items() if name != "RAY_ADDRESS"}
     done = subprocess.run(
-        [sys.executable, "-c", TOO_SLOW, "train", "--train", "data", "--output", "run"],
+        [
+            *(sys.executable, "-c", TOO_SLOW, "train", "data", "--output", "run"),
+            *("--num-workers", "2", "--cpus-per-worker", "1"),
+        ],
         env=environment | {"PYTHONPATH": str(REPOSITORY), "STARTED_BY": str(tmp_path)},
         cwd=tmp_path,
         capture_output=True,
