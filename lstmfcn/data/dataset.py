@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, Self
 
 import numpy as np
 
@@ -78,6 +78,8 @@ class Dataset:
 class SpillingBuffer:
     """Collects values as they are read; moves all of them to a file if they exceed the memory.
 
+    As a context manager it closes the file.
+
     Args:
         n_values: V.
         memory_bytes: the memory that the values may use.
@@ -90,6 +92,14 @@ class SpillingBuffer:
         self._in_memory: FloatArray = np.empty((0, n_values), dtype=np.float32)
         self._file: BinaryIO | None = None
         self._n_rows = 0
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Close the file."""
+        if self._file is not None:
+            self._file.close()
 
     def add(self, values: FloatArray) -> None:
         """Add the next rows, (n, V).
@@ -120,7 +130,6 @@ class SpillingBuffer:
             return self._in_memory
         self._file.flush()
         os.fsync(self._file.fileno())
-        self._file.close()
         return FileBackedArray(self._path, self._n_rows, self._n_values)
 
     def _make_room(self, n_rows: int) -> None:

@@ -280,17 +280,18 @@ def load(dataset: ShardedDataset, memory_bytes: int, file: Path) -> LoadedData:
         OutputError: the file cannot be written.
     """
     schema = dataset.schema
-    buffer = SpillingBuffer(schema.n_values, memory_bytes, file)
     label_parts = []
-    for values, labels in _read_pieces(dataset):
-        buffer.add(values)
-        label_parts.append(labels)
+    with SpillingBuffer(schema.n_values, memory_bytes, file) as buffer:
+        for piece, labels in _read_pieces(dataset):
+            buffer.add(piece)
+            label_parts.append(labels)
+        values = buffer.values()
     all_labels = np.concatenate(label_parts)
     if not schema.classes:
         names, codes = np.unique(all_labels, return_inverse=True)
         schema = schema.with_classes(names.tolist(), dataset.data)
         all_labels = schema.encode_names(names.tolist())[codes]
-    return LoadedData(schema, Dataset(buffer.values(), all_labels), len(dataset.shards))
+    return LoadedData(schema, Dataset(values, all_labels), len(dataset.shards))
 
 
 def _read_pieces(

@@ -20,10 +20,10 @@ def blocks_of(sizes, n_timepoints=5):
 
 def collected(sizes, memory_rows, path):
     blocks, values = blocks_of(sizes)
-    collector = SpillingBuffer(5, memory_rows * 5 * 4, path)
-    for block in blocks:
-        collector.add(block)
-    return collector.values(), values
+    with SpillingBuffer(5, memory_rows * 5 * 4, path) as collector:
+        for block in blocks:
+            collector.add(block)
+        return collector.values(), values
 
 
 @given(BLOCKS, st.integers(0, 80))
@@ -50,12 +50,14 @@ def test_scaled_rows_are_the_same_in_memory_and_on_disk(tmp_path, memory_rows, k
 
 
 def test_a_full_disk_is_reported_in_one_line(tmp_path):
-    collector = SpillingBuffer(5, 0, tmp_path / "values.f32")
-    collector.add(np.ones((1, 5), dtype=np.float32))
-    collector._file.close()
-    collector._file = open("/dev/full", "wb", buffering=0)  # noqa: PTH123, SIM115 - as a full disk
-    with pytest.raises(OutputError) as refusal:
+    with SpillingBuffer(5, 0, tmp_path / "values.f32") as collector:
         collector.add(np.ones((1, 5), dtype=np.float32))
+        collector._file.close()
+        full = open("/dev/full", "wb", buffering=0)  # noqa: PTH123, SIM115 - as a full disk
+        collector._file = full
+        with pytest.raises(OutputError) as refusal:
+            collector.add(np.ones((1, 5), dtype=np.float32))
+    assert full.closed
     assert str(refusal.value) == (
         f"{tmp_path}/values.f32: rows cannot be stored (No space left on device); "
         "free space there, or allow more memory with --memory-gb"
