@@ -113,7 +113,7 @@ def test_the_endpoint_answers_and_refuses(executed):
     told = text_of(outputs_of(notebook, "live = pd.DataFrame"))
     assert "p_funnel" in told
     assert "the same as the predictions in the file: True" in told
-    refused = text_of(outputs_of(notebook, '"1,2,3"'))
+    refused = text_of(outputs_of(notebook, '"0.5,1.5"'))
     assert "'row': 1" in refused
 
 
