@@ -6,7 +6,7 @@ import logging
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import cast
+from typing import TypeVar, cast
 
 from ray import exceptions
 
@@ -26,10 +26,11 @@ LOST = (
 """What Ray raises when a process or a machine ended before it had done its work."""
 
 MACHINE_GONE = "its machine is gone"
+NO_ROOM = "the cluster has no room for all workers"
 _REASONS = {
     "running low on memory": "Ray ended it, because its machine ran low on memory",
     "node has died": MACHINE_GONE,
-    "startup timed out": "the cluster has no room for all workers",
+    "startup timed out": NO_ROOM,
     "health check hangs": "it does not answer",
 }
 """A short reason for each phrase in Ray's long messages; the first phrase found decides."""
@@ -43,6 +44,8 @@ _FULL = {
 _RUN_AGAIN = "run the command again; train and tune continue with --resume"
 
 _MAX_LOSSES_WITHOUT_PROGRESS = 3
+
+E = TypeVar("E", bound=BaseException)
 
 logger = logging.getLogger(__name__)
 
@@ -79,18 +82,22 @@ def _resource_error(error: exceptions.RayError, process: str, advice: str) -> Re
     return None
 
 
-def unwrap_ray_error(error: BaseException) -> LstmfcnError | None:
+def unwrap_ray_error(error: BaseException, kind: type[E] = LstmfcnError) -> E | None:  # type: ignore[assignment]
     """Find the error of ours that another process raised, inside the errors that Ray adds.
+
+    Args:
+        error: what Ray raised.
+        kind: the class of ours.
 
     Returns:
         The error of ours; None if there is none.
     """
     layer: BaseException | None = error
     while layer is not None:
-        if isinstance(layer, LstmfcnError):
-            return cast(LstmfcnError, getattr(layer, "cause", layer))
+        if isinstance(layer, kind):
+            return cast(E, getattr(layer, "cause", layer))
         for failure in getattr(layer, "worker_failures", {}).values():
-            if ours := unwrap_ray_error(failure):
+            if ours := unwrap_ray_error(failure, kind):
                 return ours
         layer = getattr(layer, "cause", None) or layer.__cause__
     return None

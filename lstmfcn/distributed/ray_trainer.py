@@ -1,13 +1,7 @@
-"""Run workers on Ray Train's TorchTrainer, and start them again after a process was lost.
-
-Ray Train's controller runs in this process, which has all of it imported. Otherwise it is an actor,
-a process of its own whose workers wait until it has imported Ray Train and PyTorch: on two cores
-that is 2 to 3 seconds of every start.
-"""
+"""Run workers on Ray Train's TorchTrainer, and start them again after a process was lost."""
 
 from __future__ import annotations
 
-import asyncio
 import logging
 import socket
 import time
@@ -17,32 +11,20 @@ from typing import Any, cast
 
 import ray
 import ray.train
-from ray.data._internal.cluster_autoscaler.default_autoscaling_coordinator import (
-    get_or_create_autoscaling_coordinator,
-)
-from ray.train import Result
 from ray.train.torch import TorchConfig, TorchTrainer
-from ray.train.v2._internal.exceptions import (
-    WorkerGroupStartupFailedError,
-    WorkerGroupStartupTimeoutError,
-    WorkerHealthCheckFailedError,
-    WorkerHealthCheckTimeoutError,
-)
-from ray.train.v2._internal.execution.controller import TrainController
-from ray.train.v2._internal.execution.failure_handling import DefaultFailurePolicy
-from ray.train.v2._internal.execution.worker_group import Worker, WorkerGroup
 
 from lstmfcn.console import is_verbose
 from lstmfcn.distributed.cluster import TRAINING_ENVIRONMENT, alive_nodes, silence_logger
 from lstmfcn.distributed.failures import (
     MACHINE_GONE,
+    NO_ROOM,
     RestartBudget,
     failure_reason,
     unwrap_ray_error,
 )
 from lstmfcn.distributed.load import DatasetRefs, LoadingThread
 from lstmfcn.distributed.requests import WorkerResources
-from lstmfcn.distributed.worker import LostConnectionError, WorkerJob, train_alone, train_worker
+from lstmfcn.distributed.worker import WorkerFaultError, WorkerJob, train_alone, train_worker
 from lstmfcn.training.metrics_log import EpochMetrics
 from lstmfcn.training.run_directory import CHECKPOINTS
 
@@ -55,13 +37,8 @@ _START_ATTEMPTS = 10
 
 _COLLECTIVE_TIMEOUT_S = 300
 
-_LOST = (
-    LostConnectionError,
-    WorkerGroupStartupFailedError,
-    WorkerGroupStartupTimeoutError,
-    WorkerHealthCheckFailedError,
-    WorkerHealthCheckTimeoutError,
-)
+_STARTUP_FAILURES = ("WorkerGroupStartupFailedError", "WorkerGroupStartupTimeoutError")
+"""What Ray Train's controller fails with if workers do not start; their classes are not public."""
 
 logger = logging.getLogger(__name__)
 
@@ -81,24 +58,29 @@ def train_until_done(
         The best epoch's metrics.
 
     Raises:
-        ResourceError: workers were lost several times without progress.
+        ResourceError: workers were lost several times without progress, or there is no room.
         LstmfcnError: a worker raised it.
     """
     config = {"job": ray.put(job), "data": data}
     budget = RestartBudget(job.output / CHECKPOINTS, "a worker")
+    starts = 0
     while True:
         nodes_before = _alive_node_ids()
         try:
-            result = _trainer(config, resources, storage).fit()
+            with nullcontext() if is_verbose() else silence_logger("ray.train"):
+                result = _trainer(config, resources, storage).fit()
             return cast(EpochMetrics, result.return_value)
         except ray.train.TrainingFailedError as error:
             if ours := unwrap_ray_error(error):
                 raise ours from None
-            reason = _failure_reason(error)
-            if reason is None:
+            if not _is_loss(error):
                 raise
-            if _await_lost_nodes(nodes_before):
-                reason = MACHINE_GONE
+            reason = failure_reason([str(error)])
+        if reason == NO_ROOM and starts < _START_ATTEMPTS:
+            starts += 1
+            continue
+        if _await_lost_nodes(nodes_before):
+            reason = MACHINE_GONE
         budget.spend(reason)
 
 
@@ -129,12 +111,12 @@ def train_in_this_process(
         return cast(EpochMetrics, trainer.fit().return_value)
 
 
-def _trainer(config: dict[str, Any], resources: WorkerResources, storage: Path) -> _Trainer:
+def _trainer(config: dict[str, Any], resources: WorkerResources, storage: Path) -> TorchTrainer:
     num_workers: int | tuple[int, int] = resources.num_workers
     if resources.min_workers < resources.num_workers:
         num_workers = (resources.min_workers, resources.num_workers)
     each = {"CPU": resources.cpus_per_worker, "GPU": int(resources.use_gpu)}
-    return _Trainer(
+    return TorchTrainer(
         train_worker,
         train_loop_config=config,
         scaling_config=ray.train.ScalingConfig(
@@ -144,21 +126,18 @@ def _trainer(config: dict[str, Any], resources: WorkerResources, storage: Path) 
             storage_path=str(storage),
             name="lstmfcn",
             worker_runtime_env={"env_vars": TRAINING_ENVIRONMENT},
-            failure_config=ray.train.FailureConfig(controller_failure_limit=_START_ATTEMPTS),
+            # `RestartBudget` decides: it knows whether there was progress
+            failure_config=ray.train.FailureConfig(max_failures=0, controller_failure_limit=0),
         ),
         torch_config=TorchConfig(timeout_s=_COLLECTIVE_TIMEOUT_S),
     )
 
 
-def _failure_reason(error: ray.train.TrainingFailedError) -> str | None:
-    """Why a worker's process or machine was lost; None if a worker failed by an error of its own.
-
-    Workers that wait for a lost one fail too, by an error of the network.
-    """
-    failures = [*getattr(error, "worker_failures", {}).values()]
-    failures += [getattr(error, "controller_failure", None)]
-    messages = [str(failure) for failure in failures if isinstance(failure, _LOST)]
-    return failure_reason(messages) if messages else None
+def _is_loss(error: ray.train.TrainingFailedError) -> bool:
+    """Whether a process or a machine was lost; otherwise the code of a worker has a bug."""
+    if isinstance(error, ray.train.ControllerError):
+        return type(error.controller_failure).__name__ in _STARTUP_FAILURES
+    return unwrap_ray_error(error, WorkerFaultError) is None
 
 
 def _await_lost_nodes(nodes_before: set[str]) -> bool:
@@ -176,9 +155,6 @@ def _await_lost_nodes(nodes_before: set[str]) -> bool:
     deadline = time.monotonic() + _NOTICE_TIMEOUT_S
     while silent & _alive_node_ids() and time.monotonic() < deadline:
         time.sleep(0.2)
-    # Ray Train asks this actor for room; by itself it looks at the machines every 20 seconds only
-    coordinator = get_or_create_autoscaling_coordinator()
-    ray.get(coordinator.get_reserved_resources.remote("lstmfcn", recompute=True))
     return bool(nodes_before - _alive_node_ids() | silent)
 
 
@@ -193,62 +169,3 @@ def _answers(node: dict[str, Any]) -> bool:
     except OSError:
         return False
     return True
-
-
-class _Trainer(TorchTrainer):
-    """TorchTrainer without the processes that this training does not use.
-
-    Apart from the controller's, these are one that hands out Ray Data splits, of which there are
-    none, and one that frees what a run holds after its controller was killed while its driver
-    lives. The run does not appear on the dashboard's Train page either
-    (RAY_TRAIN_ENABLE_STATE_TRACKING), which needs a controller that is an actor.
-    """
-
-    def _create_default_callbacks(self) -> list[Any]:
-        unused = ("DatasetsCallback", "PlacementGroupCleanerCallback", "StateManagerCallback")
-        callbacks = super()._create_default_callbacks()
-        return [callback for callback in callbacks if type(callback).__name__ not in unused]
-
-    def _initialize_and_run_controller(self, **arguments: Any) -> Result:
-        with nullcontext() if is_verbose() else silence_logger("ray.train"):
-            arguments["failure_policy"] = _FailurePolicy(self.run_config.failure_config)
-            controller = _Controller(**arguments)
-            asyncio.run(controller.run())
-            return controller.get_result()
-
-
-class _FailurePolicy(DefaultFailurePolicy):
-    """Tries again if there was no room for the workers; `train_until_done` handles lost ones."""
-
-    def _is_retryable_error(self, training_failed_error: Exception) -> bool:
-        failure = getattr(training_failed_error, "controller_failure", None)
-        return isinstance(failure, WorkerGroupStartupTimeoutError)
-
-
-class _Workers(WorkerGroup):
-    def _init_train_context_on_workers(
-        self, workers: list[Worker], sync_actor: Any, train_context_args: dict[str, list[Any]]
-    ) -> None:
-        """Do as Ray Train does, without the handle of the controller, which is no actor here.
-
-        Only ``ray.train.get_all_reported_checkpoints`` would use it; our checkpoints are files.
-        """
-        ray.get(
-            [
-                worker.actor.init_train_context.remote(
-                    train_run_context=self._train_run_context,
-                    distributed_context=worker.distributed_context,
-                    synchronization_actor=sync_actor,
-                    storage_context=self._storage_context,
-                    worker_callbacks=self._worker_callbacks_to_propagate,
-                    controller_actor=None,
-                    **{name: values[rank] for name, values in train_context_args.items()},
-                )
-                for rank, worker in enumerate(workers)
-            ]
-        )
-        self._decorate_worker_log_file_paths(workers)
-
-
-class _Controller(TrainController):
-    worker_group_cls = _Workers

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import time
+import traceback
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
@@ -22,7 +23,7 @@ from ray.train.torch import get_device, prepare_model
 from torch import Tensor, nn
 
 from lstmfcn.distributed.load import DatasetInfo, TrainingData
-from lstmfcn.errors import ResourceError
+from lstmfcn.errors import LstmfcnError, ResourceError
 from lstmfcn.hyperparameters import Hyperparameters, PrecisionName
 from lstmfcn.model.artifact import Artifact
 from lstmfcn.training.batches import EvaluationLoader, WorkerContext
@@ -77,6 +78,7 @@ def train_worker(config: dict[str, Any]) -> EpochMetrics | None:
     Raises:
         ResourceError: the memory of the worker or its device is too small.
         LostConnectionError: the connection to the other workers broke.
+        WorkerFaultError: any other error, which is a bug.
     """
     try:
         with refusing_memory_errors():
@@ -88,7 +90,11 @@ def train_worker(config: dict[str, Any]) -> EpochMetrics | None:
             # report: Ray ends this worker as soon as it knows
             time.sleep(_SECONDS_TO_NOTICE)
             raise LostConnectionError(str(error).splitlines()[0]) from error
+        raise WorkerFaultError(traceback.format_exc()) from error
+    except LstmfcnError:
         raise
+    except Exception as error:
+        raise WorkerFaultError(traceback.format_exc()) from error
 
 
 def train_alone(config: dict[str, Any]) -> EpochMetrics | None:
@@ -104,6 +110,10 @@ def train_alone(config: dict[str, Any]) -> EpochMetrics | None:
     with refusing_memory_errors():
         device = torch.device(config["device"])
         return train_model(config["job"], config["data"], SingleProcess(), device)
+
+
+class WorkerFaultError(Exception):
+    """A bug in a worker, with its traceback; the training is not tried again."""
 
 
 class LostConnectionError(Exception):
