@@ -15,7 +15,6 @@ from benchmarks.common import (
     CPUS,
     PLAIN,
     TINY_NET,
-    Training,
     bare_loop_s,
     convert_archive_set,
     local_ray,
@@ -71,32 +70,6 @@ def small(arguments: argparse.Namespace) -> None:
     print_ratio("engine / bare", median(engine) / median(bare), most=1.15)
 
 
-def start_up(arguments: argparse.Namespace) -> None:
-    """Seconds from the start of the process to the first step, by stage."""
-    data = arguments.folder / "data"
-    write_random_shards(data, 600, 128, n_shards=3)
-
-    def runs(kind: str) -> list[Training]:
-        flags = ("--train", data, "--epochs", 1, *plain_flags())
-        return [train(*flags, "--output", arguments.folder / f"{kind}-{i}") for i in range(ROUNDS)]
-
-    alone = runs("alone")
-    with local_ray():
-        running = runs("running")
-    rows = [
-        {
-            "": name,
-            "Ray up": median(d.stage_s("Ray is up") for d in done),
-            "data read": median(d.stage_s("training: ") for d in done),
-            "first step": median(d.start_up_s for d in done),
-            "all": ", ".join(f"{d.start_up_s:.1f}" for d in done),
-        }
-        for name, done in (("a local Ray of its own", alone), ("on a running Ray", running))
-    ]
-    print_table(rows)
-    print_ratio("first step / 12 s", median(d.start_up_s for d in alone) / 12, most=1)
-
-
 def workers(arguments: argparse.Namespace) -> None:
     """Workers and threads: which division of the CPUs trains fastest, in rows/s."""
     rows = []
@@ -124,4 +97,4 @@ def workers(arguments: argparse.Namespace) -> None:
 
 
 if __name__ == "__main__":
-    main(__doc__, (throughput, small, start_up, workers))
+    main(__doc__, (throughput, small, workers))
