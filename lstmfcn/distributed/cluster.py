@@ -280,16 +280,17 @@ def _cgroup_numbers(name: str) -> list[int]:
 def free_nodes() -> list[Node]:
     """The machines of the cluster, with what is free.
 
-    Processes that have just ended free their CPUs within a moment, for which this waits.
+    Processes that have just ended free their CPUs within a moment, for which this waits. Ray tells
+    how many CPUs are free, but not on which machines: each of them counts as a machine of its own
+    if some are in use.
     """
     started = time.monotonic()
     while True:
-        total = {node["NodeID"]: _make_node(node["Resources"]) for node in alive_nodes()}
-        available = ray._private.state.available_resources_per_node()
-        free = [_make_node(has) for node_id, has in available.items() if node_id in total]
-        all_free = sum(node.cpus for node in free) == sum(node.cpus for node in total.values())
-        if all_free or time.monotonic() - started > _MAX_WAIT_FOR_FREE_CPUS_S:
-            return free
+        free = int(ray.available_resources().get("CPU", 0))
+        if free == sum(node.cpus for node in nodes()):
+            return nodes()
+        if time.monotonic() - started > _MAX_WAIT_FOR_FREE_CPUS_S:
+            return [Node(cpus=1, gpus=0)] * free
         time.sleep(0.1)
 
 
