@@ -3,12 +3,8 @@
 Tests on Ray share one local Ray; commands that they start as processes use it too.
 """
 
-import io
-import logging
 import os
 import subprocess
-from contextlib import redirect_stderr, redirect_stdout
-from typing import NamedTuple
 
 import pytest
 from hypothesis import settings
@@ -29,14 +25,6 @@ def pytest_collection_modifyitems(items):
     for item in items:
         if RAY in item.path.parents or "cluster" in getattr(item, "fixturenames", ()):
             item.add_marker("ray")
-
-
-class Ended(NamedTuple):
-    """A command that has ended, as `subprocess.CompletedProcess` has it."""
-
-    returncode: int
-    stdout: str
-    stderr: str
 
 
 @pytest.fixture(scope="session")
@@ -77,35 +65,17 @@ def run_command(cluster):
     return run
 
 
-@pytest.fixture
-def refused(cluster, capsys):  # noqa: ARG001 - the Ray that it finds
+@pytest.fixture(scope="session")
+def refused(cluster):  # noqa: ARG001 - the Ray that it finds
     """Run a command in this process that ends with exit code 2; returns its last line on stderr."""
+    from tests.helpers.commands import run_refused
 
-    from lstmfcn.cli.main import main
-
-    def run(*arguments):
-        assert main([str(argument) for argument in arguments]) == 2
-        told = capsys.readouterr().err
-        assert "Traceback" not in told
-        return told.splitlines()[-1]
-
-    return run
+    return run_refused
 
 
 @pytest.fixture(scope="session")
 def job(cluster):  # noqa: ARG001 - the Ray that it finds
     """Run what ``jobs/NAME.py`` runs, with flags, in this process, which has all of it imported."""
-    from lstmfcn.cli.main import main
+    from tests.helpers.commands import run_job
 
-    def run(name, *flags):
-        stdout, stderr = io.StringIO(), io.StringIO()
-        with (
-            pytest.MonkeyPatch.context() as patch,
-            redirect_stdout(stdout),
-            redirect_stderr(stderr),
-        ):
-            patch.setattr(logging.root, "handlers", [])  # pytest's, which would take all lines
-            code = main([name, *map(str, flags)])
-        return Ended(code, stdout.getvalue(), stderr.getvalue())
-
-    return run
+    return run_job

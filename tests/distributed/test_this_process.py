@@ -29,15 +29,6 @@ LONG = TINY.model_copy(update={"epochs": 6, "batch_size": 8})
 OFTEN = ["--cpus-per-worker", "1", "--checkpoint-every-s", "0"]
 
 
-@pytest.fixture(autouse=True)
-def no_cluster(monkeypatch):
-    """As where nothing of Ray runs; whoever starts or asks it fails."""
-    monkeypatch.delenv("RAY_ADDRESS", raising=False)
-    monkeypatch.setattr("ray.is_initialized", lambda: False)
-    for name in ("init", "get", "put", "nodes"):
-        monkeypatch.setattr(f"ray.{name}", None)
-
-
 @pytest.fixture(scope="module")
 def data(tmp_path_factory):
     return write(tmp_path_factory.mktemp("data") / "data", waves(1200), 2)
@@ -47,9 +38,7 @@ def data(tmp_path_factory):
 def whole(data, tmp_path_factory):
     """A run that nothing interrupts."""
     output = tmp_path_factory.mktemp("whole") / "run"
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("ray.is_initialized", lambda: False)
-        train(data, output, hyperparameters=LONG, resources=ONE_CPU)
+    train(data, output, hyperparameters=LONG, resources=ONE_CPU)
     return output
 
 

@@ -1,13 +1,11 @@
 """Commands as users run them: processes, exit codes, what stdout and stderr hold."""
 
 import json
-import sys
 
 import pytest
 
 from lstmfcn.report.findings import collect_findings
 from lstmfcn.training.metrics_log import read_metrics
-from tests.helpers.checkout import REPOSITORY
 from tests.helpers.problems import TINY_FLAGS, waves, write
 
 
@@ -73,17 +71,6 @@ def test_predict_counts_rows_and_names_each_file(trained, job):
     assert "predicted 90 rows of 2 shards in" in done.stderr
 
 
-def test_verbose_adds_what_ray_has_to_say(trained, run_command, tmp_path):
-    _, folder = trained
-    words = [sys.executable, REPOSITORY / "jobs" / "predict.py", folder / "data"]
-    words += ["--model", folder / "run" / "model", "--output"]
-    plain = run_command(*words, tmp_path / "plain").stderr
-    verbose = run_command(*words, tmp_path / "verbose", "--verbose").stderr
-    assert "Ray cluster" not in plain
-    assert "Connecting to existing Ray cluster" in verbose
-    assert "predicted 90 rows of 2 shards in" in verbose
-
-
 def test_a_users_mistake_is_one_line_with_exit_code_2_and_nothing_written(
     trained, job, refused, tmp_path
 ):
@@ -104,9 +91,6 @@ def test_a_users_mistake_is_one_line_with_exit_code_2_and_nothing_written(
             "train", "--train", data, "--validation", tmp_path / "gone"],
         "dropout: found '2'; it must be less than 1": [
             "train", "--train", data, "--dropout", "2"],
-        "batch-size: found 3; it must be at least 4, two rows for each worker, "
-        "because batch norm needs them": [
-            "train", "--train", data, "--batch-size", "3", "--num-workers", "2"],
         f"{data}: found no readable model.json (No such file or directory); name a model "
         "directory, such as the model folder of a training output": [
             "predict", "--model", data, "--input", data],

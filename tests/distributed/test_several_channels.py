@@ -2,7 +2,6 @@
 model, with the commands that users type."""
 
 import json
-import sys
 
 import numpy as np
 import pandas as pd
@@ -14,8 +13,6 @@ from lstmfcn.errors import DataError
 from lstmfcn.inference.predictor import Classifier
 from lstmfcn.model.artifact import Artifact
 from tests.helpers.problems import TINY, flags_of, write
-
-pytestmark = pytest.mark.usefixtures("cluster")
 
 N_CHANNELS, N_TIMEPOINTS = 3, 8
 NAMES = ("rest", "left", "right")
@@ -40,12 +37,11 @@ def interleaved(table):
 
 
 @pytest.mark.parametrize("network", ["auto", "alstm-fcn"])
-def test_shards_of_channels_train_evaluate_and_predict(tmp_path, run_command, network):
+def test_shards_of_channels_train_evaluate_and_predict(tmp_path, job, network):
     data = write(tmp_path / "train", interleaved(movements(150)), 2)
     test = write(tmp_path / "test", movements(60, seed=1), 2)
-    command = (sys.executable, "-m", "lstmfcn")
     flags = flags_of(TINY, epochs=15, network=network)
-    trained = run_command(*command, "train", "--train", data, "--output", tmp_path / "run", *flags)
+    trained = job("train", "--train", data, "--output", tmp_path / "run", *flags)
     assert trained.returncode == 0, trained.stderr
     told = trained.stdout + trained.stderr
     assert "training: 150 rows of 3 channels of 8 timepoints from 2 shards" in told
@@ -55,13 +51,11 @@ def test_shards_of_channels_train_evaluate_and_predict(tmp_path, run_command, ne
     assert artifact.schema.n_channels == N_CHANNELS
     assert len(artifact.scaler.mean) == N_CHANNELS
     assert artifact.scaler.mean[1] == pytest.approx(5000, abs=50)
-    evaluated = run_command(*command, "evaluate", "--model", model, "--data", test)
+    evaluated = job("evaluate", "--model", model, "--data", test)
     assert json.loads(evaluated.stdout.splitlines()[-1])["accuracy"] > 0.9
 
     output = tmp_path / "predictions"
-    predicted = run_command(
-        *command, "predict", "--model", model, "--input", test, "--output", output
-    )
+    predicted = job("predict", "--model", model, "--input", test, "--output", output)
     assert predicted.returncode == 0, predicted.stderr
     found = pd.concat([pd.read_csv(path) for path in sorted(output.glob("*.csv"))])
     table = movements(60, seed=1)
