@@ -13,16 +13,13 @@ import threading
 import time
 import uuid
 from collections.abc import Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from importlib import import_module
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import grpc
 import ray
-from ray._private.grpc_utils import init_grpc_channel
-from ray.core.generated.gcs_service_pb2 import GetClusterIdRequest
-from ray.core.generated.gcs_service_pb2_grpc import NodeInfoGcsServiceStub
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from lstmfcn.console import pluralize, print_status
@@ -70,6 +67,8 @@ _CGROUP = Path("/sys/fs/cgroup")
 """The limits of a container, as its processes see them (cgroup v2)."""
 
 _TIMEOUT_S = 5.0
+_GET_CLUSTER_ID = "/ray.rpc.NodeInfoGcsService/GetClusterId"
+"""The call with which each process of Ray begins (src/ray/protobuf/gcs_service.proto)."""
 _TOKEN_ADVICE = (
     "put the cluster's token in ~/.ray/auth_token, or set RAY_AUTH_TOKEN_PATH to its file"
 )
@@ -188,16 +187,42 @@ def check_address(address: str) -> None:
         socket.create_connection((host, int(port)), timeout=_TIMEOUT_S).close()
     except OSError as error:
         raise _no_cluster(address, error.strerror or "timed out") from error
+    if os.environ.get("RAY_USE_TLS", "0").lower() not in ("1", "true"):
+        _ask_cluster(address)
+
+
+def _ask_cluster(address: str) -> None:
+    """Make Ray's first call by hand, because `ray.init` waits for minutes before it fails.
+
+    An answer that this does not know is left to `ray.init`.
+
+    Raises:
+        ResourceError: no cluster answers there, or it refuses the token.
+    """
+    token = _find_token()
+    sends_token = os.environ.get("RAY_AUTH_MODE", "").lower() == "token"
+    if sends_token and not token:
+        raise _token_error(address, f"no auth token found; {_TOKEN_ADVICE}")
+    metadata = [("authorization", f"Bearer {token}")] if sends_token else []
     try:
-        with init_grpc_channel(address) as channel:
-            NodeInfoGcsServiceStub(channel).GetClusterId(GetClusterIdRequest(), timeout=_TIMEOUT_S)
-    except ray.exceptions.AuthenticationError as error:
-        raise _token_error(address, f"no auth token found; {_TOKEN_ADVICE}") from error
+        with grpc.insecure_channel(address) as channel:
+            channel.unary_unary(_GET_CLUSTER_ID)(b"", timeout=_TIMEOUT_S, metadata=metadata)
     except grpc.RpcError as error:
         if error.code() == grpc.StatusCode.UNAUTHENTICATED:
             raise _token_error(address, _refusal_reason()) from error
         if error.code() in (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.UNIMPLEMENTED):
             raise _no_cluster(address, "the port is not that of a Ray head node") from error
+
+
+def _find_token() -> str:
+    """The token that Ray sends; "" if there is none. The places are those of Ray's documentation."""
+    if token := os.environ.get("RAY_AUTH_TOKEN"):
+        return token
+    named = os.environ.get("RAY_AUTH_TOKEN_PATH")
+    with suppress(OSError, RuntimeError):
+        path = Path(named) if named else Path.home() / ".ray" / "auth_token"
+        return path.read_text(encoding="ascii").strip()
+    return ""
 
 
 def _no_cluster(address: str | None, reason: str) -> ResourceError:
