@@ -215,7 +215,7 @@ def _ask_cluster(address: str) -> None:
 
 
 def _find_token() -> str:
-    """The token that Ray sends; "" if there is none. The places are those of Ray's documentation."""
+    """The token that Ray sends, from the places that its documentation names; "" without one."""
     if token := os.environ.get("RAY_AUTH_TOKEN"):
         return token
     named = os.environ.get("RAY_AUTH_TOKEN_PATH")
