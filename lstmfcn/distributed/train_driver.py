@@ -127,18 +127,11 @@ def run_training(
 def _log_start(inputs: TrainInputs, resources: WorkerResources) -> None:
     members = inputs.hyperparameters.members
     trained = (members, "member") if members > 1 else (resources.num_workers, "worker")
-    if not ray.is_initialized():
-        logger.info(
-            "reading %s, training in this process with %s%s",
-            pluralize(len(inputs.training.shards), "shard"),
-            pluralize(resources.cpus_per_worker, "CPU"),
-            " and a GPU" if resources.use_gpu else "",
-        )
-        return
+    is_alone = not ray.is_initialized()
     logger.info(
-        "reading %s, starting %s of %s%s",
+        "reading %s, %s %s%s",
         pluralize(len(inputs.training.shards), "shard"),
-        pluralize(*trained),
+        "training in this process with" if is_alone else f"starting {pluralize(*trained)} of",
         pluralize(resources.cpus_per_worker, "CPU"),
         " and a GPU" if resources.use_gpu else "",
     )

@@ -19,6 +19,7 @@ from lstmfcn.training.metrics_log import read_metrics
 from tests.helpers.checkout import REPOSITORY
 from tests.helpers.killing import epochs_in, kill_train_worker, train_workers, wait_until
 from tests.helpers.problems import TINY, as_flags, waves, write
+from tests.helpers.runs import small_disk
 
 pytestmark = pytest.mark.usefixtures("cluster")
 
@@ -232,8 +233,7 @@ def test_a_full_disk_ends_in_one_line_and_the_run_can_go_on_with_more_room(
 ):
     disk, output = tmp_path / "disk", tmp_path / "disk" / "run"
     disk.mkdir()
-    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=60k", "tmpfs", disk], check=True)
-    try:
+    with small_disk(disk, "60k") as resize:
         flags = [
             *CPU_FLAGS,
             "--train",
@@ -251,12 +251,10 @@ def test_a_full_disk_ends_in_one_line_and_the_run_can_go_on_with_more_room(
         assert "Traceback" not in full.stderr
         assert not (output / "model").exists()
         assert not list(output.rglob(".*"))
-        subprocess.run(["mount", "-o", "remount,size=10m", disk], check=True)
+        resize("10m")
         done = job("train", *flags, "--resume")
         assert done.returncode == 0, done.stderr
         assert_as_if_never_interrupted(output, whole)
-    finally:
-        subprocess.run(["umount", disk], check=True)
 
 
 @pytest.mark.parametrize("memory_gb", [None, 0])
