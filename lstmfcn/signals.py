@@ -36,19 +36,23 @@ def graceful_interrupts(resume_command: Callable[[], str] | None = None) -> Iter
         resume_command: makes the command that resumes the run, for the message of `end_now`.
     """
     global _resume_command
-    handlers = {signal.SIGINT: _stop, signal.SIGTERM: _terminate}
-    usual = (signal.default_int_handler, signal.SIG_DFL)
-    before = {number: signal.getsignal(number) for number in handlers}
-    before = {number: handler for number, handler in before.items() if handler in usual}
+    replaced = [
+        (number, usual, ours)
+        for number, usual, ours in (
+            (signal.SIGINT, signal.default_int_handler, _stop),
+            (signal.SIGTERM, signal.SIG_DFL, _terminate),
+        )
+        if signal.getsignal(number) is usual
+    ]
     _resume_command = resume_command
-    for number in before:
-        signal.signal(number, handlers[number])
+    for number, _, ours in replaced:
+        signal.signal(number, ours)
     try:
         yield
     finally:
         _resume_command = None
-        for number, handler in before.items():
-            signal.signal(number, handler)
+        for number, usual, _ in replaced:
+            signal.signal(number, usual)
 
 
 def end_at_next() -> None:

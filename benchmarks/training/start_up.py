@@ -53,7 +53,7 @@ class Net(nn.Module):
 
 table = pd.concat([pd.read_csv(path) for path in sys.argv[1:]])
 x = torch.tensor(table.filter(regex="^x").to_numpy("float32"))
-y = torch.tensor(table["y"].astype("category").cat.codes.to_numpy("int64"))
+y = torch.tensor(table.filter(regex="^y").to_numpy("int64").argmax(1))
 x = (x - x.mean()) / x.std()
 net = Net(x.shape[1], int(y.max()) + 1)
 optimiser = torch.optim.Adam(net.parameters(), fused=True)
@@ -74,7 +74,7 @@ classifier = Classifier.load(model)
 table = pd.concat([pd.read_csv(path) for path in paths])
 probabilities = classifier.predict_proba(table.filter(regex="^x"))
 pd.DataFrame(probabilities).to_csv(output)
-print((probabilities.argmax(1) == table["y"].astype("category").cat.codes).mean())
+print((probabilities.argmax(1) == table.filter(regex="^y").to_numpy().argmax(1)).mean())
 """
 
 

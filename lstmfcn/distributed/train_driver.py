@@ -45,7 +45,13 @@ from lstmfcn.signals import in_thread
 from lstmfcn.storage.scratch import scratch_folder
 from lstmfcn.training.calibration import calibration_summary
 from lstmfcn.training.checkpoints import find_newest_position
-from lstmfcn.training.metrics_log import EpochMetrics, mean_metrics, read_metrics, tail_metrics
+from lstmfcn.training.metrics_log import (
+    EpochMetrics,
+    keep_epochs,
+    mean_metrics,
+    read_metrics,
+    tail_metrics,
+)
 from lstmfcn.training.progress import Progress
 from lstmfcn.training.run_directory import (
     CHECKPOINTS,
@@ -127,18 +133,11 @@ def run_training(
 def _log_start(inputs: TrainInputs, resources: WorkerResources) -> None:
     members = inputs.hyperparameters.members
     trained = (members, "member") if members > 1 else (resources.num_workers, "worker")
-    if not ray.is_initialized():
-        logger.info(
-            "reading %s, training in this process with %s%s",
-            pluralize(len(inputs.training.shards), "shard"),
-            pluralize(resources.cpus_per_worker, "CPU"),
-            " and a GPU" if resources.use_gpu else "",
-        )
-        return
+    is_alone = not ray.is_initialized()
     logger.info(
-        "reading %s, starting %s of %s%s",
+        "reading %s, %s %s%s",
         pluralize(len(inputs.training.shards), "shard"),
-        pluralize(*trained),
+        "training in this process with" if is_alone else f"starting {pluralize(*trained)} of",
         pluralize(resources.cpus_per_worker, "CPU"),
         " and a GPU" if resources.use_gpu else "",
     )
@@ -187,6 +186,10 @@ class _EpochDisplay:
         self._epochs, self._members = inputs.hyperparameters.epochs, inputs.hyperparameters.members
         self._started, self._at_once = started, at_once
         self._folders = list_member_folders(self._folder, self._members)
+        self._done = [find_newest_position(folder / CHECKPOINTS).epoch for folder in self._folders]
+        for folder, epochs in zip(self._folders, self._done, strict=True):
+            if (folder / METRICS).exists():  # what is trained again is not shown as it was before
+                keep_epochs(folder / METRICS, epochs)
         self._first_epoch, self._all_epochs = threading.Event(), threading.Event()
         self._unfinished: set[int] = set()
 
@@ -217,7 +220,7 @@ class _EpochDisplay:
     @contextmanager
     def _showing(self) -> Iterator[None]:
         """Follow the metrics of all members inside this block."""
-        done = [find_newest_position(folder / CHECKPOINTS).epoch for folder in self._folders]
+        done = self._done
         self._unfinished = {k for k, epochs in enumerate(done) if epochs < self._epochs}
         progress = Progress(self._epochs * self._members, sum(done), self._started, self._at_once)
         with progress, ExitStack() as followers:

@@ -33,9 +33,7 @@ class MetricsWriter:
         self._file: TextIO | None = None
 
     def __enter__(self) -> MetricsWriter:
-        kept = read_metrics(self._path)[: self._epochs_done] if self._path.exists() else []
-        with atomic_write(self._path) as unfinished:
-            unfinished.write_text("".join(map(_line, kept)), encoding="utf-8")
+        keep_epochs(self._path, self._epochs_done)
         self._file = self._path.open("a", encoding="utf-8")
         return self
 
@@ -54,6 +52,17 @@ class MetricsWriter:
         with refusing_write_errors(self._path):
             self._file.write(_line(metrics))
             self._file.flush()
+
+
+def keep_epochs(path: Path, epochs: int) -> None:
+    """Remove the lines of later epochs, which are trained again; make the file where none is.
+
+    Raises:
+        OutputError: the file cannot be written.
+    """
+    kept = read_metrics(path)[:epochs] if path.exists() else []
+    with atomic_write(path) as unfinished:
+        unfinished.write_text("".join(map(_line, kept)), encoding="utf-8")
 
 
 def read_metrics(path: Path) -> list[EpochMetrics]:

@@ -21,6 +21,7 @@ from lstmfcn.training.metrics_log import read_metrics
 from tests.helpers.checkout import REPOSITORY
 from tests.helpers.killing import epochs_in, wait_until
 from tests.helpers.problems import TINY, as_flags, waves, write
+from tests.helpers.runs import small_disk
 
 ONE_CPU = Resources(cpus_per_worker=1)
 """Two threads on a net so small would only wait for each other."""
@@ -120,19 +121,16 @@ def test_memory_that_is_not_there_is_told_in_a_line(data, tmp_path):
 def test_a_full_disk_is_told_in_a_line_and_the_run_resumes_with_more_room(data, whole, tmp_path):
     disk, output = tmp_path / "disk", tmp_path / "disk" / "run"
     disk.mkdir()
-    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=60k", "tmpfs", disk], check=True)
     given = {"hyperparameters": LONG, "resources": ONE_CPU, "checkpoint_every_s": 0}
-    try:
+    with small_disk(disk, "60k") as resize:
         with pytest.raises(OutputError, match=r"cannot be written \(No space left on device\)"):
             train(data, output, **given)
         assert not (output / "model").exists()
-        subprocess.run(["mount", "-o", "remount,size=10m", disk], check=True)
+        resize("10m")
         train(data, output, **given, resume=True)
         expected = Artifact.load(whole / "model").weights
         for name, tensor in Artifact.load(output / "model").weights.items():
             assert tensor.equal(expected[name]), name
-    finally:
-        subprocess.run(["umount", disk], check=True)
 
 
 @pytest.mark.parametrize("memory_gb", [None, 0])

@@ -3,29 +3,22 @@ import pandas as pd
 import pytest
 
 from lstmfcn.distributed.predict import predict
-from lstmfcn.distributed.train import train
 from lstmfcn.errors import DataError, OutputError, TrainingError
 from lstmfcn.hyperparameters import Hyperparameters
 from lstmfcn.inference.predictor import Classifier
 from lstmfcn.model.artifact import Artifact
 from lstmfcn.training.metrics_log import read_metrics
 from tests.helpers.problems import TINY, waves, write
+from tests.helpers.runs import train_run
 
 ROWS = 101  # leaves a remainder for every number of shards, workers and batches below
-
-
-def run(tmp_path, data, name="run", hyperparameters=TINY, **options):
-    result = train(data, tmp_path / name, hyperparameters=hyperparameters, **options)
-    assert (result.output, result.model) == (tmp_path / name, tmp_path / name / "model")
-    assert result.metrics.to_dict("records") == read_metrics(tmp_path / name / "metrics.jsonl")
-    return tmp_path / name, result.best
 
 
 def test_a_run_learns_keeps_its_best_epoch_and_writes_what_it_promises(tmp_path, capsys):
     data = write(tmp_path / "train", waves(240), 2)
     validation = write(tmp_path / "validation", waves(90, seed=1))
     longer = TINY.model_copy(update={"epochs": 12})
-    output, kept = run(tmp_path, data, hyperparameters=longer, validation=str(validation))
+    output, kept = train_run(tmp_path, data, hyperparameters=longer, validation=str(validation))
 
     assert {path.name for path in output.iterdir()} == {
         "model",
@@ -59,7 +52,7 @@ def test_other_tasks_train_and_predict_their_columns(tmp_path, task):
         table["y_3"] = 1 - table["y_3"]
     data = write(tmp_path / "data", table)
     longer = TINY.model_copy(update={"task": task, "epochs": 30})
-    output, kept = run(tmp_path, data, hyperparameters=longer)
+    output, kept = train_run(tmp_path, data, hyperparameters=longer)
     predict(str(data), model=str(output / "model"), output=str(tmp_path / "predictions"))
     predicted = pd.read_csv(tmp_path / "predictions" / "part-000.csv")
 
@@ -73,10 +66,10 @@ def test_other_tasks_train_and_predict_their_columns(tmp_path, task):
 
 def test_training_continues_from_a_model_and_says_what_applies(tmp_path, caplog):
     data = write(tmp_path / "data", waves(120))
-    first, before = run(tmp_path, data, "first")
+    first, before = train_run(tmp_path, data, "first")
     given = Hyperparameters(epochs=3, lr=0.005, hidden_size=99, scaling="none")
     with caplog.at_level("INFO"):
-        second, after = run(
+        second, after = train_run(
             tmp_path, data, "second", hyperparameters=given, model=str(first / "model")
         )
     assert "lr 0.005 applies (the model was trained with 0.01)" in caplog.messages
@@ -97,20 +90,20 @@ def test_training_continues_from_a_model_and_says_what_applies(tmp_path, caplog)
     other = write(tmp_path / "other", table)
     third = {"hyperparameters": given, "model": first / "model", "overwrite": True}
     with pytest.raises(OutputError, match=r"holds the model to continue from, which would be lost"):
-        run(tmp_path, other, "first", **third)
+        train_run(tmp_path, other, "first", **third)
     assert Artifact.load(first / "model").sha256 == old.sha256
-    replaced, _ = run(tmp_path, other, "second", **third)  # in place of the second one
+    replaced, _ = train_run(tmp_path, other, "second", **third)  # in place of the second one
     third = Artifact.load(replaced / "model")
     assert third.scaler == old.scaler
     assert third.training["train_sha256"] != new.training["train_sha256"]
     strange = write(tmp_path / "strange", waves(60).rename(columns={"x_12": "x_99"}))
     with pytest.raises(DataError, match=r"\(missing: x_12; unexpected: x_99\)"):
-        run(tmp_path, strange, "fourth", model=str(first / "model"))
+        train_run(tmp_path, strange, "fourth", model=str(first / "model"))
     fewer = write(tmp_path / "fewer", waves(60).drop(columns="y_3"))
     with pytest.raises(
         DataError, match=r"found 2 label columns \(missing: y_3\); .* y_1, y_2, y_3"
     ):
-        run(tmp_path, fewer, "fifth", model=str(first / "model"))
+        train_run(tmp_path, fewer, "fifth", model=str(first / "model"))
     assert not (tmp_path / "fourth").exists()
     assert not (tmp_path / "fifth").exists()
 
@@ -119,7 +112,7 @@ def test_an_absent_class_is_refused_before_anything_is_written(tmp_path):
     table = waves(30)
     data = write(tmp_path / "data", table[table.y_2 == 0])
     with pytest.raises(DataError, match=r"data: found no row of the class y_2; add training rows"):
-        run(tmp_path, data)
+        train_run(tmp_path, data)
     assert not (tmp_path / "run").exists()
 
 
@@ -127,5 +120,5 @@ def test_a_diverging_training_ends_with_one_line_and_no_model(tmp_path):
     data = write(tmp_path / "data", waves(30))
     wild = TINY.model_copy(update={"lr": 1e38, "epochs": 20})
     with pytest.raises(TrainingError, match=r"train_loss became .* in epoch \d+; try a smaller"):
-        run(tmp_path, data, hyperparameters=wild)
+        train_run(tmp_path, data, hyperparameters=wild)
     assert {path.name for path in (tmp_path / "run").iterdir()} <= {"metrics.jsonl", "run.json"}

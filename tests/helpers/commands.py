@@ -27,7 +27,11 @@ def run_job(name, *flags):
         redirect_stderr(stderr),
     ):
         patch.setattr(logging.root, "handlers", [])  # pytest's, which would take all lines
-        code = main([name, *map(str, flags)])
+        level = logging.root.level
+        try:
+            code = main([name, *map(str, flags)])
+        finally:
+            logging.root.setLevel(level)
     return Ended(code, stdout.getvalue(), stderr.getvalue())
 
 

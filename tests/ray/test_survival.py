@@ -1,6 +1,7 @@
 """Trainings that are killed, starved and cut off, for real, and what is left of them."""
 
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -19,6 +20,7 @@ from lstmfcn.training.metrics_log import read_metrics
 from tests.helpers.checkout import REPOSITORY
 from tests.helpers.killing import epochs_in, kill_train_worker, train_workers, wait_until
 from tests.helpers.problems import TINY, as_flags, waves, write
+from tests.helpers.runs import small_disk
 
 pytestmark = pytest.mark.usefixtures("cluster")
 
@@ -180,7 +182,7 @@ def test_two_drivers_do_not_train_in_one_folder(tmp_path, long_data, start_job):
     assert not list(output.glob(".*"))
 
 
-def test_a_torn_checkpoint_falls_back_to_the_one_before(tmp_path, long_data, whole, caplog):
+def test_a_torn_checkpoint_falls_back_to_the_one_before(tmp_path, long_data, whole, caplog, capsys):
     output = tmp_path / "run"
     first = LONG.model_copy(update={"epochs": 4})
     train(
@@ -188,8 +190,14 @@ def test_a_torn_checkpoint_falls_back_to_the_one_before(tmp_path, long_data, who
     )
     newest = max((output / "checkpoints").iterdir())
     (newest / "state.pt").write_bytes((newest / "state.pt").read_bytes()[:1000])
+    caplog.clear()
+    capsys.readouterr()
     with caplog.at_level("INFO"):
         train(None, str(output), hyperparameters=LONG, resources=ONE_CPU, resume=True)
+    shown = re.findall(r"^epoch: ([0-9]+) .*rows/s, ([0-9]+) s left", capsys.readouterr().out, re.M)
+    assert [int(epoch) for epoch, _ in shown] == [4, 5, 6, 7, 8]
+    (began,) = re.findall(r"the first training step began (.*) s after the command", caplog.text)
+    assert float(began) > 0  # the epoch 4 that was lost is not shown in place of the new one
     torn = f"{newest}: is damaged (its checksum differs); falling back to the one before it"
     assert caplog.messages[0] == torn
     assert "resuming after epoch 3 and 288 steps of 8 epochs" in caplog.messages[1]
@@ -232,8 +240,7 @@ def test_a_full_disk_ends_in_one_line_and_the_run_can_go_on_with_more_room(
 ):
     disk, output = tmp_path / "disk", tmp_path / "disk" / "run"
     disk.mkdir()
-    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=60k", "tmpfs", disk], check=True)
-    try:
+    with small_disk(disk, "60k") as resize:
         flags = [
             *CPU_FLAGS,
             "--train",
@@ -251,12 +258,10 @@ def test_a_full_disk_ends_in_one_line_and_the_run_can_go_on_with_more_room(
         assert "Traceback" not in full.stderr
         assert not (output / "model").exists()
         assert not list(output.rglob(".*"))
-        subprocess.run(["mount", "-o", "remount,size=10m", disk], check=True)
+        resize("10m")
         done = job("train", *flags, "--resume")
         assert done.returncode == 0, done.stderr
         assert_as_if_never_interrupted(output, whole)
-    finally:
-        subprocess.run(["umount", disk], check=True)
 
 
 @pytest.mark.parametrize("memory_gb", [None, 0])

@@ -7,24 +7,17 @@ import torch
 
 from lstmfcn.distributed.predict import predict
 from lstmfcn.distributed.requests import Resources
-from lstmfcn.distributed.train import train
 from lstmfcn.errors import DataError, HyperparameterError, OutputError, ResourceError
 from lstmfcn.inference.predictor import Classifier
 from lstmfcn.model.artifact import Artifact
 from lstmfcn.training.in_memory import train_arrays
 from lstmfcn.training.metrics_log import read_metrics
 from tests.helpers.problems import TINY, waves, write
+from tests.helpers.runs import train_run
 
 pytestmark = pytest.mark.usefixtures("cluster")
 
 ROWS = 101  # leaves a remainder for every number of shards, workers and batches below
-
-
-def run(tmp_path, data, name="run", hyperparameters=TINY, **options):
-    result = train(data, tmp_path / name, hyperparameters=hyperparameters, **options)
-    assert (result.output, result.model) == (tmp_path / name, tmp_path / name / "model")
-    assert result.metrics.to_dict("records") == read_metrics(tmp_path / name / "metrics.jsonl")
-    return tmp_path / name, result.best
 
 
 @pytest.mark.parametrize("num_workers", [1, 2])
@@ -33,7 +26,7 @@ def test_rows_in_are_rows_trained_and_rows_predicted(tmp_path, num_workers):
     weights = []
     for n_shards in (1, 7):
         data = write(tmp_path / f"data{n_shards}", table, n_shards)
-        output, _ = run(tmp_path, data, f"run{n_shards}", resources=Resources(num_workers))
+        output, _ = train_run(tmp_path, data, f"run{n_shards}", resources=Resources(num_workers))
         history = read_metrics(output / "metrics.jsonl")
         assert [epoch["rows"] for epoch in history] == [ROWS] * TINY.epochs
 
@@ -64,7 +57,7 @@ def test_training_on_arrays_gives_the_same_weights(tmp_path):
         }
     )
     data = write(tmp_path / "data", table, 2)
-    output, _ = run(
+    output, _ = train_run(
         tmp_path, data, hyperparameters=hyperparameters, resources=Resources(cpus_per_worker=1)
     )
     values = table.drop(columns="y").to_numpy(np.float32)
@@ -76,7 +69,7 @@ def test_training_on_arrays_gives_the_same_weights(tmp_path):
 
 def test_the_kept_weights_score_what_the_metrics_say(tmp_path):
     validation = waves(45, seed=1)
-    output, kept = run(
+    output, kept = train_run(
         tmp_path,
         write(tmp_path / "train", waves(90)),
         validation=str(write(tmp_path / "validation", validation)),
@@ -96,21 +89,21 @@ def test_a_used_output_and_too_large_a_wish_are_refused(tmp_path):
     (tmp_path / "run").mkdir()
     (tmp_path / "run" / "metrics.jsonl").write_text(json.dumps({"epoch": 1}) + "\n")
     with pytest.raises(OutputError, match=r"found metrics.jsonl of an earlier run; add --resume"):
-        run(tmp_path, data)
+        train_run(tmp_path, data)
     with pytest.raises(
         ResourceError, match=r"no room for 3 workers of 2 CPUs: .* 4 CPUs and 0 GPUs;"
     ):
-        run(tmp_path, data, "other", resources=Resources(3, cpus_per_worker=2))
+        train_run(tmp_path, data, "other", resources=Resources(3, cpus_per_worker=2))
     with pytest.raises(
         ResourceError, match=r"no room for 1 worker of 1 CPU and a GPU: .* or add --no-use-gpu"
     ):
-        run(tmp_path, data, "other", resources=Resources(use_gpu=True))
+        train_run(tmp_path, data, "other", resources=Resources(use_gpu=True))
     small = TINY.model_copy(update={"batch_size": 3})
     with pytest.raises(
         HyperparameterError,
         match="batch-size: found 3; it must be at least 4, two rows for each worker, because batch",
     ):
-        run(tmp_path, data, "other", hyperparameters=small, resources=Resources(2))
+        train_run(tmp_path, data, "other", hyperparameters=small, resources=Resources(2))
     with pytest.raises(DataError, match=r"found 3 rows for 2 workers"):
-        run(tmp_path, write(tmp_path / "few", waves(3)), "other", resources=Resources(2))
+        train_run(tmp_path, write(tmp_path / "few", waves(3)), "other", resources=Resources(2))
     assert not (tmp_path / "other").exists()

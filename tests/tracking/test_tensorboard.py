@@ -1,7 +1,6 @@
 """What is written is read back by TensorBoard's own reader."""
 
 import os
-import subprocess
 
 import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
@@ -9,6 +8,7 @@ from tensorboard.plugins.hparams.plugin_data_pb2 import HParamsPluginData
 
 from lstmfcn.tracking.base import TrackerUnavailableError
 from lstmfcn.tracking.tensorboard import TensorBoard, read_points
+from tests.helpers.runs import small_disk
 from tests.helpers.tracked_runs import epochs, tracked
 
 
@@ -115,16 +115,13 @@ def test_files_of_others_do_not_count(tmp_path):
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can mount a small file system")
 def test_a_full_disk_is_an_outage_after_which_nothing_is_twice(tmp_path):
-    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=32k", "tmpfs", tmp_path], check=True)
-    try:
+    with small_disk(tmp_path, "32k") as resize:
         board = TensorBoard(tmp_path)
         board.write(tracked(), epochs(2), None)
         with pytest.raises(
             TrackerUnavailableError, match=r"tensorboard: cannot be written \(No space left"
         ):
             board.write(tracked(), epochs(400), None)
-        subprocess.run(["mount", "-o", "remount,size=1m", tmp_path], check=True)
+        resize("1m")
         board.write(tracked(), epochs(402), None)
         assert sorted(steps(tmp_path / "tensorboard")) == list(range(1, 403))
-    finally:
-        subprocess.run(["umount", tmp_path], check=True)
