@@ -17,6 +17,7 @@ from starlette.types import ASGIApp
 
 import lstmfcn
 from lstmfcn.distributed.cluster import TRAINING_ENVIRONMENT
+from lstmfcn.distributed.ray_private import name_version
 from lstmfcn.hyperparameters import InferencePrecision
 from serve_app.access import read_token
 from serve_app.endpoint import Endpoint, Limits
@@ -138,8 +139,7 @@ def application(
     options = {
         "num_replicas": num_replicas,
         "user_config": {"models": dict(models), "generation": generation},
-        # the same for all generations; Serve starts new replicas if the version changes
-        "version": f"{lstmfcn.__version__} {arguments.model_dump_json()}",
     }
-    deployment = EndpointReplica.options(**options, _internal=True)  # type: ignore[attr-defined]
-    return deployment.bind(arguments)
+    version = f"{lstmfcn.__version__} {arguments.model_dump_json()}"  # of all generations
+    application: serve.Application = name_version(EndpointReplica, options, version).bind(arguments)
+    return application

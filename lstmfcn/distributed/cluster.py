@@ -25,6 +25,7 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 from lstmfcn.console import pluralize, print_status
 from lstmfcn.distributed.failures import reporting_ray_errors
 from lstmfcn.distributed.own_ray import init_ray, own_ray
+from lstmfcn.distributed.ray_private import find_autoscaler_limits
 from lstmfcn.errors import OutputError, ResourceError
 from lstmfcn.storage.shadows import refuse_shadows
 
@@ -350,7 +351,7 @@ def autoscaler_can_reach(cpus: int, gpus: int) -> bool:
     """Whether the cluster's autoscaler may start machines until it has this many CPUs and GPUs."""
     if not ray.is_initialized():
         return False
-    most = ray._private.state.state.get_max_resources_from_cluster_config()
+    most = find_autoscaler_limits()
     return most is not None and most.get("CPU", 0) >= cpus and most.get("GPU", 0) >= gpus
 
 

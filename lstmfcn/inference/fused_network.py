@@ -236,12 +236,13 @@ def _block(layer: FusedLayer, n_seen: int) -> Callable[[Tensor], Tensor]:
         return plain
     shape = [1, weight.shape[1], 1, n_seen + sum(padding)]
     strides = [1, 1]
-    packed = torch.ops.mkldnn._reorder_convolution_weight(
+    # PyTorch has no public call for a convolution, its bias and its relu in one pass
+    packed = torch.ops.mkldnn._reorder_convolution_weight(  # noqa: SLF001
         weight, own_padding, strides, strides, 1, shape
     )
 
     def packed_block(x: Tensor) -> Tensor:
-        filters: Tensor = torch.ops.mkldnn._convolution_pointwise(
+        filters: Tensor = torch.ops.mkldnn._convolution_pointwise(  # noqa: SLF001
             pad(x), packed, bias, own_padding, strides, strides, 1, "relu", [], ""
         )
         return filters

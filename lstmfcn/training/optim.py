@@ -8,6 +8,7 @@ from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
+from torch.optim.adam import adam
 
 from lstmfcn.hyperparameters import Hyperparameters
 
@@ -30,9 +31,8 @@ class Adam:
     Only matrices and kernels decay, not biases and batch norms (Loshchilov and Hutter 2019,
     "Decoupled Weight Decay Regularization", algorithm 2).
 
-    This calls the kernel of ``torch.optim.Adam(fused=True)`` directly: that class imports PyTorch's
-    compiler at its first step, 1 to 1.5 s of every start, and its preparations take longer than a
-    small network's update.
+    This calls the function behind ``torch.optim.Adam(fused=True)``: the class imports PyTorch's
+    compiler at its first step, 1 to 1.5 s of every start.
 
     Args:
         parameters: the parameters to train; each must have a gradient at every step.
@@ -48,8 +48,8 @@ class Adam:
         self._decaying = [p for p in self._parameters if weight_decay and p.ndim > 1]
         self._means = [torch.zeros_like(p) for p in self._parameters]
         self._squares = [torch.zeros_like(p) for p in self._parameters]
-        step = torch.zeros((), device=self._parameters[0].device)
-        self._steps = [step] * len(self._parameters)  # the kernel takes one per parameter
+        device = self._parameters[0].device
+        self._steps = [torch.zeros((), device=device) for _ in self._parameters]
 
     def zero_grad(self) -> None:
         """Drop the gradients."""
@@ -59,16 +59,16 @@ class Adam:
     @torch.no_grad()
     def step(self) -> None:
         """Update the parameters from their gradients."""
-        if self._decaying:
-            torch._foreach_mul_(self._decaying, 1 - self.lr * self._weight_decay)
-        self._steps[0].add_(1)
-        torch._fused_adam_(
+        for parameter in self._decaying:
+            parameter.mul_(1 - self.lr * self._weight_decay)
+        adam(
             self._parameters,
             [cast(Tensor, parameter.grad) for parameter in self._parameters],
             self._means,
             self._squares,
             [],
             self._steps,
+            fused=True,
             lr=self.lr,
             beta1=_BETA_1,
             beta2=_BETA_2,
