@@ -67,6 +67,9 @@ _DATA_SHARE_OF_MEMORY = 0.3
 _CGROUP = Path("/sys/fs/cgroup")
 """The limits of a container, as its processes see them (cgroup v2)."""
 
+_SHOWS_TRAININGS = "RAY_TRAIN_ENABLE_STATE_TRACKING"
+"""As `ray.train.constants` has it, whose import takes a second."""
+
 _TIMEOUT_S = 5.0
 _GET_CLUSTER_ID = "/ray.rpc.NodeInfoGcsService/GetClusterId"
 """The call with which each process of Ray begins (src/ray/protobuf/gcs_service.proto)."""
@@ -161,7 +164,8 @@ def _importing(module: str | None) -> Iterator[None]:
 @contextmanager
 def _connected(address: str) -> Iterator[None]:
     try:
-        init_ray()
+        if init_ray():  # its Train page shows the training
+            os.environ.setdefault(_SHOWS_TRAININGS, "1")
     except (ConnectionError, ValueError) as error:
         raise _no_cluster(address, str(error).splitlines()[0]) from error
     try:

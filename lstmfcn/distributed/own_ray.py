@@ -55,10 +55,15 @@ def own_ray() -> Iterator[None]:
             ray.shutdown()
 
 
-def init_ray(**options: object) -> None:
-    """Connect to Ray, or start one; with --verbose the logs of its processes are shown."""
+def init_ray(**options: object) -> bool:
+    """Connect to Ray, or start one; with --verbose the logs of its processes are shown.
+
+    Returns:
+        Whether it has a dashboard.
+    """
     level = logging.INFO if is_verbose() else logging.ERROR
-    ray.init(**options, logging_level=level, log_to_driver=is_verbose())
+    context = ray.init(**options, logging_level=level, log_to_driver=is_verbose())
+    return bool(context.dashboard_url)
 
 
 def _start(folder: Path) -> None:

@@ -68,7 +68,7 @@ def train_until_done(
         nodes_before = _alive_node_ids()
         try:
             with nullcontext() if is_verbose() else silence_logger("ray.train"):
-                result = _trainer(config, resources, storage).fit()
+                result = _trainer(job.output.name, config, resources, storage).fit()
             return cast(EpochMetrics, result.return_value)
         except ray.train.TrainingFailedError as error:
             if ours := unwrap_ray_error(error):
@@ -111,7 +111,9 @@ def train_in_this_process(
         return cast(EpochMetrics, trainer.fit().return_value)
 
 
-def _trainer(config: dict[str, Any], resources: WorkerResources, storage: Path) -> TorchTrainer:
+def _trainer(
+    name: str, config: dict[str, Any], resources: WorkerResources, storage: Path
+) -> TorchTrainer:
     num_workers: int | tuple[int, int] = resources.num_workers
     if resources.min_workers < resources.num_workers:
         num_workers = (resources.min_workers, resources.num_workers)
@@ -124,7 +126,7 @@ def _trainer(config: dict[str, Any], resources: WorkerResources, storage: Path) 
         ),
         run_config=ray.train.RunConfig(
             storage_path=str(storage),
-            name="lstmfcn",
+            name=name,  # on the dashboard
             worker_runtime_env={"env_vars": TRAINING_ENVIRONMENT},
             # `RestartBudget` decides: it knows whether there was progress
             failure_config=ray.train.FailureConfig(max_failures=0, controller_failure_limit=0),
