@@ -207,7 +207,7 @@ def _count_replicas(requested: int | None) -> int:
     Raises:
         ResourceError: the cluster has fewer CPUs, and cannot grow.
     """
-    from lstmfcn.distributed.cluster import autoscaler_can_reach, nodes
+    from lstmfcn.distributed.capacity import autoscaler_can_reach, nodes
 
     cpus = sum(node.cpus for node in nodes())
     if requested is None:

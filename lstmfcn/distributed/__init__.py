@@ -7,18 +7,19 @@ What a command calls:
     tune.py: ``lstmfcn tune``, up to the start of Ray.
     predict.py: ``lstmfcn predict`` and ``evaluate``: actors that each take a shard at a time.
     requests.py: what was asked for, checked; CPUs, GPUs and memory.
-    cluster.py: connecting to Ray, and what its machines have.
+    cluster.py: connects to Ray.
+    capacity.py: what machines have, what is free, what an autoscaler may start.
     own_ray.py: a private Ray on this machine, if there is no cluster.
 
 What a driver does:
     train_driver.py: follows a training, draws its curve, stops it.
-    tune_driver.py: follows a sweep, saves its best model.
+    tune_driver.py: runs the trials of a sweep on Ray Tune, saves the best one's model.
     load.py: reads, checks and scales the data set, once, in a task.
     ray_trainer.py: several workers on Ray Train, started again after a loss.
     ensemble.py: the members of an ensemble, one task each.
-    tuner.py: trials on Ray Tune, with early stopping.
-    searcher.py: suggests the hyperparameters of each trial.
+    searcher.py: suggests the hyperparameters of each trial, stops weak trials early.
     failures.py: one-line errors for what Ray raises; how often to start again.
+    ray_private.py: the two wishes for which Ray has no public call.
 
 What a worker runs:
     worker.py: the training loop on a worker's share of the rows.

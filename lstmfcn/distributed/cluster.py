@@ -1,4 +1,4 @@
-"""Connect to Ray, the cluster of RAY_ADDRESS or one of this process, and ask what machines have.
+"""Connect to Ray: to the cluster of RAY_ADDRESS, or to one that this process starts.
 
 Where one process is enough, Ray is not started: `this_process` stands in for the cluster.
 """
@@ -12,20 +12,19 @@ import socket
 import threading
 import time
 import uuid
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from importlib import import_module
 from pathlib import Path
-from typing import Any, NamedTuple
 
 import grpc
 import ray
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from lstmfcn.console import pluralize, print_status
+from lstmfcn.distributed.capacity import alive_nodes, nodes
 from lstmfcn.distributed.failures import reporting_ray_errors
 from lstmfcn.distributed.own_ray import init_ray, own_ray
-from lstmfcn.distributed.ray_private import find_autoscaler_limits
 from lstmfcn.errors import OutputError, ResourceError
 from lstmfcn.storage.shadows import refuse_shadows
 
@@ -61,12 +60,6 @@ _MALLOPT_PARAMETERS = {
 }
 """The parameters of mallopt(3) for `TRAINING_ENVIRONMENT`, from glibc's malloc.h."""
 
-_DATA_SHARE_OF_MEMORY = 0.3
-"""What Ray, too, sets aside for data on each machine."""
-
-_CGROUP = Path("/sys/fs/cgroup")
-"""The limits of a container, as its processes see them (cgroup v2)."""
-
 _SHOWS_TRAININGS = "RAY_TRAIN_ENABLE_STATE_TRACKING"
 """As `ray.train.constants` has it, whose import takes a second."""
 
@@ -76,9 +69,6 @@ _GET_CLUSTER_ID = "/ray.rpc.NodeInfoGcsService/GetClusterId"
 _TOKEN_ADVICE = (
     "put the cluster's token in ~/.ray/auth_token, or set RAY_AUTH_TOKEN_PATH to its file"
 )
-
-_MAX_WAIT_FOR_FREE_CPUS_S = 3.0
-"""Within this time Ray notices that a process has ended and its CPUs are free."""
 
 logger = logging.getLogger(__name__)
 
@@ -264,99 +254,6 @@ def silence_logger(name: str) -> Iterator[None]:
         yield
     finally:
         silenced.setLevel(level)
-
-
-class Node(NamedTuple):
-    """What one machine of the cluster has."""
-
-    cpus: int
-    gpus: int
-    object_store_bytes: int = 0
-
-
-def nodes() -> list[Node]:
-    """The machines of the cluster, with all that they have; without Ray, this machine."""
-    if not ray.is_initialized():
-        return [_this_machine()]
-    return [_make_node(node["Resources"]) for node in alive_nodes()]
-
-
-def _this_machine() -> Node:
-    import torch  # takes a second or two
-
-    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    memory = min([memory, *_cgroup_numbers("memory.max")])
-    return Node(available_cpus(), torch.cuda.device_count(), int(_DATA_SHARE_OF_MEMORY * memory))
-
-
-def available_cpus() -> int:
-    """How many CPUs this process may use: those of the machine, or of its container."""
-    allowed = [os.cpu_count() or 1]
-    if hasattr(os, "sched_getaffinity"):
-        allowed.append(len(os.sched_getaffinity(0)))
-    if len(quota := _cgroup_numbers("cpu.max")) == 2:  # microseconds of CPU in each period
-        allowed.append(max(1, quota[0] // quota[1]))
-    return min(allowed)
-
-
-def _cgroup_numbers(name: str) -> list[int]:
-    """The numbers in a file of this container's limits; no numbers if there is no limit."""
-    try:
-        return [int(word) for word in (_CGROUP / name).read_text().split() if word.isdigit()]
-    except OSError:
-        return []
-
-
-def free_nodes() -> list[Node]:
-    """The machines of the cluster, with what is free.
-
-    Processes that have just ended free their CPUs within a moment, for which this waits. Ray tells
-    how many CPUs are free, but not on which machines: each of them counts as a machine of its own
-    if some are in use.
-    """
-    started = time.monotonic()
-    while True:
-        free = int(ray.available_resources().get("CPU", 0))
-        if free == sum(node.cpus for node in nodes()):
-            return nodes()
-        if time.monotonic() - started > _MAX_WAIT_FOR_FREE_CPUS_S:
-            return [Node(cpus=1, gpus=0)] * free
-        time.sleep(0.1)
-
-
-def _make_node(resources: Mapping[str, float]) -> Node:
-    return Node(
-        int(resources.get("CPU", 0)),
-        int(resources.get("GPU", 0)),
-        int(resources.get("object_store_memory", 0)),
-    )
-
-
-def alive_nodes() -> list[dict[str, Any]]:
-    """The machines that Ray believes to be alive, as Ray describes them."""
-    return [node for node in ray.nodes() if node["Alive"]]
-
-
-def capacity(machines: list[Node], cpus: int, gpus: int = 0) -> int:
-    """How many workers with this many CPUs and GPUs the machines hold at once."""
-    return sum(
-        min(node.cpus // cpus, node.gpus // gpus if gpus else node.cpus) for node in machines
-    )
-
-
-def max_cpus_per_worker(machines: list[Node], num_workers: int, gpus: int = 0) -> int:
-    """The most CPUs that each worker can have, if this many are to fit; at least 1."""
-    most = max((node.cpus for node in machines), default=1)
-    fitting = (cpus for cpus in range(most, 1, -1) if capacity(machines, cpus, gpus) >= num_workers)
-    return next(fitting, 1)
-
-
-def autoscaler_can_reach(cpus: int, gpus: int) -> bool:
-    """Whether the cluster's autoscaler may start machines until it has this many CPUs and GPUs."""
-    if not ray.is_initialized():
-        return False
-    most = find_autoscaler_limits()
-    return most is not None and most.get("CPU", 0) >= cpus and most.get("GPU", 0) >= gpus
 
 
 def require_shared_storage(folder: Path) -> None:

@@ -23,16 +23,8 @@ from lstmfcn.console import pluralize
 from lstmfcn.data.listing import Data
 from lstmfcn.data.reader import open_dataset, refuse_absent
 from lstmfcn.data.shards import Shard, finder
-from lstmfcn.distributed.cluster import (
-    TRAINING_ENVIRONMENT,
-    available_cpus,
-    capacity,
-    free_nodes,
-    has_cluster,
-    max_cpus_per_worker,
-    ray_runtime,
-    this_process,
-)
+from lstmfcn.distributed.capacity import available_cpus, capacity, free_nodes, max_cpus_per_worker
+from lstmfcn.distributed.cluster import TRAINING_ENVIRONMENT, has_cluster, ray_runtime, this_process
 from lstmfcn.distributed.failures import reporting_ray_errors
 from lstmfcn.distributed.load import unpacked_bytes
 from lstmfcn.errors import OutputError, RunInterruptedError
@@ -55,8 +47,8 @@ from lstmfcn.storage.files import local_path, refuse_existing, refuse_unwritable
 EXPLANATIONS = "explanations"
 """The folder of the explanations, inside that of the predictions."""
 
-_RESTARTS = 3
-"""How often each actor is restarted; a shard may crash it every time."""
+_RETRIES = 3
+"""How often a shard is predicted again whose actor was lost; it may crash every actor."""
 
 _BYTES_WORTH_RAY = 200 << 20
 """Bytes of CSV that this process predicts while Ray and its actors would start."""
@@ -337,8 +329,8 @@ def _predictors(artifact: Artifact, n_shards: int) -> Iterator[tuple[ActorPool, 
     model_ref: _ModelRef = (ray.put(artifact),)
     actor_class = ray.remote(
         num_cpus=threads,
-        max_restarts=_RESTARTS,
-        max_task_retries=_RESTARTS,  # safe: a shard's file appears whole or not at all
+        max_restarts=-1,
+        max_task_retries=_RETRIES,  # safe: a shard's file appears whole or not at all
         runtime_env={"env_vars": TRAINING_ENVIRONMENT},
     )(_PredictorActor)
     actors = [actor_class.remote(threads) for _ in range(n_actors)]
@@ -403,15 +395,15 @@ def _unwrap_results(results: Iterator[Any], shards: Sequence[Shard], advice: str
 
     Args:
         results: one for each shard, in order.
-        shards: named in the message if the actor is lost again and again.
+        shards: named in the message if an actor is lost again and again.
         advice: what the user can do then.
 
     Raises:
         LstmfcnError: an actor raised it.
-        ResourceError: an actor was lost after all its restarts.
+        ResourceError: the actor of a shard was lost in all attempts.
     """
     for shard in shards:
-        process = f"{shard.name}: after {_RESTARTS} restarts, the process that predicts it"
+        process = f"{shard.name}: after {_RETRIES} more attempts, the process that predicts it"
         with reporting_ray_errors(process, advice):
             result = next(results)
         yield result

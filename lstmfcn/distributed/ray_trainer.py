@@ -14,7 +14,8 @@ import ray.train
 from ray.train.torch import TorchConfig, TorchTrainer
 
 from lstmfcn.console import is_verbose
-from lstmfcn.distributed.cluster import TRAINING_ENVIRONMENT, alive_nodes, silence_logger
+from lstmfcn.distributed.capacity import alive_nodes
+from lstmfcn.distributed.cluster import TRAINING_ENVIRONMENT, silence_logger
 from lstmfcn.distributed.failures import (
     MACHINE_GONE,
     NO_ROOM,

@@ -18,14 +18,14 @@ from typing import TYPE_CHECKING
 from lstmfcn.console import pluralize
 from lstmfcn.data.listing import Data, to_arguments
 from lstmfcn.data.reader import ShardedDataset, open_dataset
-from lstmfcn.distributed.cluster import (
+from lstmfcn.distributed.capacity import (
     Node,
     autoscaler_can_reach,
     available_cpus,
     capacity,
-    has_cluster,
     max_cpus_per_worker,
 )
+from lstmfcn.distributed.cluster import has_cluster
 from lstmfcn.errors import DataError, ModelError, OutputError, ResourceError
 from lstmfcn.hyperparameters import Hyperparameters, fine_tune_with
 from lstmfcn.storage.files import local_path

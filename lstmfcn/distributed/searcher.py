@@ -1,17 +1,27 @@
-"""Suggest the hyperparameters of each trial to Ray Tune, and keep the log of the sweep."""
+"""Suggest the hyperparameters of each trial, keep the log, and stop weak trials early.
+
+Early stopping is asynchronous successive halving (ASHA): Li et al. (2020), "A System for Massively
+Parallel Hyperparameter Tuning", MLSys.
+"""
 
 from __future__ import annotations
 
 import warnings
-from collections.abc import Mapping
-from typing import Any, cast
+from collections.abc import Iterable, Mapping
+from typing import Any, NamedTuple, cast
 
 import optuna
+from ray.tune.experiment import Trial as TuneTrial
+from ray.tune.schedulers import ASHAScheduler, FIFOScheduler, TrialScheduler
 from ray.tune.search import Searcher
 from ray.tune.search.optuna import OptunaSearch
 
+from lstmfcn.distributed.requests import CheckedSweep
 from lstmfcn.distributed.trial import BEST, HYPERPARAMETERS, NUMBER
 from lstmfcn.errors import OutputError
+from lstmfcn.training.metrics_log import read_metrics
+from lstmfcn.training.run_directory import METRICS
+from lstmfcn.training.state import selection_loss
 from lstmfcn.tuning.progress import SweepProgress
 from lstmfcn.tuning.search_space import SearchSpace
 from lstmfcn.tuning.sweep import (
@@ -21,7 +31,11 @@ from lstmfcn.tuning.sweep import (
     SweepLog,
     TrialResult,
     TrialStarted,
+    trial_folder,
 )
+
+_REDUCTION = 3
+"""A third of the trials continues after each rung; the paper suggests 3 or 4."""
 
 
 class ResumableSearcher(Searcher):
@@ -165,3 +179,69 @@ class ResumableSearcher(Searcher):
 
     def restore(self, checkpoint_path: str) -> None:
         """Do nothing: the log has all."""
+
+
+def rungs(checked: CheckedSweep) -> list[int]:
+    """The epochs after which ASHA decides: a ninth and a third of the most that a trial has."""
+    if checked.sweep.scheduler == "none":
+        return []
+    max_epochs = checked.space.largest("epochs", checked.inputs.hyperparameters.epochs)
+    first = max(1, round(max_epochs / _REDUCTION**2))
+    return [epoch for epoch in (first, first * _REDUCTION) if epoch < max_epochs]
+
+
+def make_scheduler(checked: CheckedSweep, ended: Iterable[TrialResult]) -> TrialScheduler:
+    """The scheduler of the sweep, which knows what earlier trials had reached at each rung.
+
+    Args:
+        checked: the sweep.
+        ended: the trials that have ended before.
+    """
+    epochs = rungs(checked)
+    if not epochs:
+        return FIFOScheduler()
+    scheduler = (_SparingASHA if checked.sweep.defaults_first else ASHAScheduler)(
+        time_attr="epoch",
+        metric=checked.objective.metric,
+        mode=checked.objective.mode,
+        max_t=_REDUCTION * epochs[-1] - 1,
+        grace_period=epochs[0],
+        reduction_factor=_REDUCTION,
+        stop_last_trials=False,
+    )
+    for trial in ended:
+        _replay_rungs(scheduler, checked, trial, epochs)
+    return scheduler
+
+
+class _SparingASHA(ASHAScheduler):
+    """Lets the first trial run to its end: the best trial is compared with its default values."""
+
+    def on_trial_result(
+        self, tune_controller: Any, trial: TuneTrial, result: dict[str, Any]
+    ) -> str:
+        action: str = super().on_trial_result(tune_controller, trial, result)
+        return self.CONTINUE if trial.config.get(NUMBER) == 1 else action
+
+
+class _EndedTrial(NamedTuple):
+    """What the scheduler reads of a trial."""
+
+    trial_id: str
+    config: Mapping[str, Any] = {}
+
+
+def _replay_rungs(
+    scheduler: ASHAScheduler, checked: CheckedSweep, trial: TrialResult, epochs: list[int]
+) -> None:
+    """Report to the scheduler what an earlier trial had reported at the rungs."""
+    path = trial_folder(checked.folder, trial.number) / METRICS
+    history = read_metrics(path) if path.exists() else []
+    ended = cast(TuneTrial, _EndedTrial(f"ended-{trial.number}"))
+    metric = checked.objective.metric
+    scheduler.on_trial_add(None, ended)
+    for epoch in epochs:
+        if epoch <= len(history):
+            best = min(history[:epoch], key=selection_loss)
+            scheduler.on_trial_result(None, ended, {"epoch": epoch, metric: best[metric]})
+    scheduler.on_trial_remove(None, ended)

@@ -20,7 +20,8 @@ from typing import NoReturn
 import ray
 
 from lstmfcn.console import pluralize
-from lstmfcn.distributed.cluster import nodes, require_shared_storage
+from lstmfcn.distributed.capacity import nodes
+from lstmfcn.distributed.cluster import require_shared_storage
 from lstmfcn.distributed.ensemble import train_members
 from lstmfcn.distributed.load import (
     DatasetRefs,

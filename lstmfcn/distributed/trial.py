@@ -6,8 +6,8 @@ several workers starts them as ``lstmfcn train`` does, and follows their checkpo
 
 from __future__ import annotations
 
-import os
 import time
+import traceback
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +17,8 @@ import ray
 import torch
 from ray import tune
 
+from lstmfcn.distributed.capacity import available_cpus
+from lstmfcn.distributed.failures import LOST
 from lstmfcn.distributed.load import DatasetInfo, DatasetRefs
 from lstmfcn.distributed.requests import WorkerResources
 from lstmfcn.distributed.worker import (
@@ -41,7 +43,7 @@ from lstmfcn.tuning.sweep import trial_folder
 NUMBER, HYPERPARAMETERS = "number", "hyperparameters"
 """Names in a trial's configuration."""
 
-FINISHED, FAILURE = "finished", "failure"
+FINISHED, FAILURE, BUG = "finished", "failure", "bug"
 """Names in a trial's last report."""
 
 BEST = "best"
@@ -104,7 +106,8 @@ class SweepContext:
 def run_trial(config: dict[str, Any], context: SweepContext) -> None:
     """Train one trial, and write the best epoch's model and all metrics to the trial's folder.
 
-    An error that the hyperparameters caused is reported, and ends only this trial.
+    An error that the hyperparameters caused, or a bug, is reported and ends only this trial. A trial
+    that lost its process or its data is tried again by Ray Tune.
 
     Args:
         config: the trial's number and its searched hyperparameters.
@@ -134,10 +137,15 @@ def run_trial(config: dict[str, Any], context: SweepContext) -> None:
                 _train_in_this_process(job, data, context)
     except LstmfcnError as error:
         tune.report({FINISHED: True, FAILURE: str(error)})
+    except LOST:
+        raise
+    except Exception as bug:
+        reason = traceback.format_exception_only(bug)[-1].strip()
+        tune.report({FINISHED: True, FAILURE: reason, BUG: traceback.format_exc()})
 
 
 def _train_in_this_process(job: WorkerJob, data: DatasetRefs, context: SweepContext) -> None:
-    torch.set_num_threads(min(context.threads, os.cpu_count() or 1))  # Ray's may be more
+    torch.set_num_threads(min(context.threads, available_cpus()))  # Ray's may be more
     info, rows, validation = data.get()
     state, task, batches = set_up(rows, info.schema, job.hyperparameters, job.initial_weights)
     with MetricsWriter(job.output / METRICS) as writer:

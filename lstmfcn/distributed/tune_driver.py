@@ -7,13 +7,22 @@ from __future__ import annotations
 
 import gc
 import logging
+import os
+import time
 import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
 
 import ray
+from ray import tune
+from ray.tune.experiment import Trial as TuneTrial
 
 from lstmfcn.console import pluralize
-from lstmfcn.distributed.cluster import Node, capacity, nodes, require_shared_storage
-from lstmfcn.distributed.failures import reporting_ray_errors
+from lstmfcn.distributed.capacity import Node, capacity, nodes
+from lstmfcn.distributed.cluster import require_shared_storage, silence_logger
+from lstmfcn.distributed.failures import LOST, failure_reason, reporting_ray_errors
 from lstmfcn.distributed.load import DatasetRefs, log_dataset, start_loading
 from lstmfcn.distributed.requests import (
     CheckedSweep,
@@ -22,17 +31,38 @@ from lstmfcn.distributed.requests import (
     memory_bytes,
     resolve_resources,
 )
-from lstmfcn.distributed.trial import SweepContext
-from lstmfcn.distributed.tuner import run_trials, rungs
+from lstmfcn.distributed.searcher import ResumableSearcher, make_scheduler, rungs
+from lstmfcn.distributed.trial import BEST, BUG, FAILURE, FINISHED, SweepContext
+from lstmfcn.distributed.trial_entry import start_trial
 from lstmfcn.errors import ResourceError, RunInterruptedError, TrainingError
 from lstmfcn.hyperparameters import ScalingName
 from lstmfcn.model.artifact import Artifact
+from lstmfcn.storage.scratch import scratch_folder
 from lstmfcn.training.calibration import calibrate, calibration_summary
-from lstmfcn.training.run_directory import MODEL
+from lstmfcn.training.metrics_log import read_metrics
+from lstmfcn.training.run_directory import METRICS, MODEL
 from lstmfcn.tuning.plotter import Draw
 from lstmfcn.tuning.progress import SweepProgress
 from lstmfcn.tuning.search_space import Choice
-from lstmfcn.tuning.sweep import SweepLog, TrialResult, trial_folder
+from lstmfcn.tuning.sweep import Status, SweepLog, TrialResult, trial_folder
+
+_FOLLOWER_RESOURCES = {"cpu": 0, "memory": 1 << 20}
+"""For a trial that only follows its workers: no CPU, because they may need all of them."""
+
+_RETRIES = 3
+"""How often a trial whose process or machine was lost is tried again; it may crash every time."""
+
+_FLUSH_EVERY_S = 1.0
+
+_ENVIRONMENT = {
+    "RAY_AIR_NEW_OUTPUT": "0",  # the sweep shows its own progress
+    "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",  # the sweep has its own log
+    "TUNE_DISABLE_STRICT_METRIC_CHECKING": "1",  # a trial that failed has no metric
+    "TUNE_DISABLE_SIGINT_HANDLER": "1",  # Ctrl-C ends this command as it ends all others
+    "TUNE_GLOBAL_CHECKPOINT_S": "1000000",  # the sweep resumes from its own log
+    "TUNE_FUNCTION_THREAD_TIMEOUT_S": "60",  # before a trial's process is used again
+    "TUNE_PRINT_ALL_TRIAL_ERRORS": "0",  # the log has them
+}
 
 logger = logging.getLogger(__name__)
 
@@ -74,7 +104,7 @@ def run_sweep(checked: CheckedSweep, log: SweepLog, draw: Draw) -> TrialResult:
     log.start()
     try:
         with SweepProgress(checked.sweep.num_samples, checked.objective, log.trials) as progress:
-            run_trials(checked, context, log, progress)
+            _run_trials(checked, context, log, progress)
     except (KeyboardInterrupt, SystemExit) as stop:
         logger.info("stopping (Ctrl-C again stops at once)")
         n_done, trials = len(log.trials), pluralize(checked.sweep.num_samples, "trial")
@@ -142,3 +172,173 @@ def _save_best(
     for line in calibration_summary(artifact):
         logger.info(line)
     return best
+
+
+def _run_trials(
+    checked: CheckedSweep, context: SweepContext, log: SweepLog, progress: SweepProgress
+) -> None:
+    """Run the trials that the log does not have yet.
+
+    Args:
+        checked: the sweep.
+        context: what all trials share.
+        log: the trials so far; those that end are added.
+        progress: shows each trial that starts and ends.
+    """
+    if len(log.trials) >= checked.sweep.num_samples:
+        return
+    searcher = ResumableSearcher(
+        checked.sweep.searcher,
+        checked.space,
+        _defaults(checked),
+        checked.objective,
+        checked.inputs.hyperparameters.seed,
+        log,
+        progress,
+    )
+    os.environ.update(_ENVIRONMENT)
+    with (
+        scratch_folder() as storage,
+        silence_logger("ray.tune"),  # it warns of metrics that it misses, which the sweep keeps
+        _gc_frozen(),
+    ):
+        callback = _TrialCallback(searcher, log)
+        try:
+            results = _tuner(checked, context, searcher, callback, log, storage).fit()
+            _record_timed_out_trials(results, searcher, checked.folder)
+        finally:
+            log.flush()
+
+
+def _defaults(checked: CheckedSweep) -> dict[str, Any] | None:
+    """The searched hyperparameters as ``lstmfcn train`` would choose them, for the first trial."""
+    if not checked.sweep.defaults_first:
+        return None
+    fixed = checked.inputs.hyperparameters
+    return {name: getattr(fixed, name) for name in checked.space.values}
+
+
+@contextmanager
+def _gc_frozen() -> Iterator[None]:
+    """Exclude all present objects from garbage collection inside this block.
+
+    The collector would look through all of Ray and PyTorch once, for 0.2 s in which no trial
+    starts.
+    """
+    gc.freeze()
+    try:
+        yield
+    finally:
+        gc.unfreeze()
+
+
+def _tuner(
+    checked: CheckedSweep,
+    context: SweepContext,
+    searcher: ResumableSearcher,
+    callback: tune.Callback,
+    log: SweepLog,
+    storage: Path,
+) -> tune.Tuner:
+    n_left = checked.sweep.num_samples - len(log.trials)
+    resources = _FOLLOWER_RESOURCES if context.workers else {"cpu": context.threads}
+    max_concurrent = checked.limits.max_concurrent or _trials_at_once(context)
+    return tune.Tuner(
+        tune.with_resources(tune.with_parameters(start_trial, context=context), resources),
+        tune_config=tune.TuneConfig(
+            search_alg=searcher,
+            scheduler=make_scheduler(checked, log.trials),
+            num_samples=n_left,
+            max_concurrent_trials=min(max_concurrent, n_left),
+            time_budget_s=checked.limits.time_budget_s,
+            reuse_actors=True,
+        ),
+        run_config=tune.RunConfig(
+            name="sweep",
+            storage_path=str(storage),
+            failure_config=tune.FailureConfig(max_failures=_RETRIES),
+            stop={FINISHED: True},  # saves a round trip when the function has ended
+            verbose=0,
+            progress_reporter=_NoReporter(),
+            callbacks=[callback],
+        ),
+    )
+
+
+def _trials_at_once(context: SweepContext) -> int:
+    """How many trials the cluster has room for."""
+    workers = context.workers
+    gpus, n_workers = (int(workers.use_gpu), workers.num_workers) if workers else (0, 1)
+    return max(1, capacity(nodes(), context.threads, gpus) // n_workers)
+
+
+def _record_timed_out_trials(
+    results: tune.ResultGrid, searcher: ResumableSearcher, folder: Path
+) -> None:
+    """Record the trials that Ray Tune ended because time was up; it calls no callback for them."""
+    for result in results:
+        trial_id = (result.metrics or {}).get("trial_id", "")
+        number = searcher.running(trial_id)
+        if number is not None:
+            saved = _saved_result(trial_folder(folder, number))
+            reason = "" if saved else "it had saved no epoch"
+            searcher.end(trial_id, "out of time", saved, reason)
+
+
+def _saved_result(folder: Path) -> dict[str, Any]:
+    """What a trial that was cut off has saved, in the form of a report; Tune knows less."""
+    if not (folder / MODEL).exists():
+        return {}
+    history = read_metrics(folder / METRICS)
+    return {
+        BEST: list(Artifact.load(folder / MODEL).metrics.items()),
+        "epoch": history[-1]["epoch"],
+        "seconds": sum(metrics["seconds"] for metrics in history),
+    }
+
+
+class _NoReporter(tune.ProgressReporter):
+    """Shows nothing; in a notebook Tune would show a table of its own."""
+
+    def should_report(self, trials: list[TuneTrial], done: bool = False) -> bool:  # noqa: ARG002
+        return False
+
+    def report(self, trials: list[TuneTrial], done: bool, *sys_info: dict[str, Any]) -> None:
+        """Do nothing."""
+
+
+class _TrialCallback(tune.Callback):
+    """Passes on to the searcher how each trial ended."""
+
+    def __init__(self, searcher: ResumableSearcher, log: SweepLog) -> None:
+        self._searcher, self._log = searcher, log
+        self._flushed_at = time.monotonic()
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {}  # Ray Tune pickles its callbacks
+
+    def on_step_end(self, iteration: int, trials: list[TuneTrial], **info: Any) -> None:  # noqa: ARG002
+        """Flush the log, not at every trial's end: the next trial waits for some milliseconds."""
+        if time.monotonic() - self._flushed_at >= _FLUSH_EVERY_S:
+            self._log.flush()
+            self._flushed_at = time.monotonic()
+
+    def on_trial_complete(self, trial: TuneTrial, **info: Any) -> None:  # noqa: ARG002
+        result = trial.last_result or {}
+        status: Status = "stopped early"
+        if result.get(FAILURE):
+            status = "failed"
+            if BUG in result:
+                logger.error("a trial failed because of a bug:\n%s", result[BUG])
+        elif result.get(FINISHED):
+            status = "done"
+        self._searcher.end(trial.trial_id, status, result, result.get(FAILURE, ""))
+
+    def on_trial_error(self, trial: TuneTrial, **info: Any) -> None:  # noqa: ARG002
+        error = trial.get_pickled_error()
+        if isinstance(error, LOST):
+            reason = failure_reason([str(error)])
+        else:
+            reason = str(error).strip().splitlines()[-1]
+            logger.error("a trial failed because of a bug:\n%s", error)
+        self._searcher.end(trial.trial_id, "failed", trial.last_result or {}, reason)

@@ -6,7 +6,6 @@
 
 from __future__ import annotations
 
-import os
 import time
 import traceback
 from collections.abc import Iterator
@@ -22,6 +21,7 @@ import torch.distributed
 from ray.train.torch import get_device, prepare_model
 from torch import Tensor, nn
 
+from lstmfcn.distributed.capacity import available_cpus
 from lstmfcn.distributed.load import DatasetInfo, TrainingData
 from lstmfcn.errors import LstmfcnError, ResourceError
 from lstmfcn.hyperparameters import Hyperparameters, PrecisionName
@@ -131,7 +131,7 @@ def train_model(
     info, rows, validation = data.get()
     hyperparameters = job.hyperparameters
     context = WorkerContext(collective.rank, collective.world_size, device)
-    torch.set_num_threads(min(job.threads, os.cpu_count() or 1))  # Ray's may be more than there are
+    torch.set_num_threads(min(job.threads, available_cpus()))  # Ray's may be more than there are
     state, task, batches = set_up(
         rows, info.schema, hyperparameters, job.initial_weights, collective, context
     )

@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from lstmfcn import evaluate, predict, train
-from lstmfcn.distributed.cluster import available_cpus
+from lstmfcn.distributed.capacity import available_cpus
 from lstmfcn.distributed.requests import Resources
 from lstmfcn.errors import DataError, OutputError, ResourceError
 from lstmfcn.inference.predictor import Classifier
@@ -152,7 +152,7 @@ def test_streamed_rows_train_the_same_network_as_before(data, tmp_path):
 
 
 def test_cpus_are_those_that_this_process_may_use(monkeypatch, tmp_path):
-    monkeypatch.setattr("lstmfcn.distributed.cluster._CGROUP", tmp_path)
+    monkeypatch.setattr("lstmfcn.distributed.capacity._CGROUP", tmp_path)
     everything = available_cpus()
     assert 1 <= everything <= os.cpu_count()
     for written, cpus in (("max 100000", everything), ("150000 100000", 1), ("junk", everything)):

@@ -11,7 +11,8 @@ import ray
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lstmfcn.distributed.cluster import Node, capacity, max_cpus_per_worker, ray_runtime
+from lstmfcn.distributed.capacity import Node, capacity, max_cpus_per_worker
+from lstmfcn.distributed.cluster import ray_runtime
 from lstmfcn.distributed.failures import unwrap_ray_error
 from lstmfcn.distributed.requests import Resources, resolve_resources
 from lstmfcn.distributed.worker import refusing_memory_errors
