@@ -106,8 +106,8 @@ class SweepContext:
 def run_trial(config: dict[str, Any], context: SweepContext) -> None:
     """Train one trial, and write the best epoch's model and all metrics to the trial's folder.
 
-    An error that the hyperparameters caused, or a bug, is reported and ends only this trial. A trial
-    that lost its process or its data is tried again by Ray Tune.
+    An error that the hyperparameters caused, or a bug, is reported and ends only this trial. Ray
+    Tune tries a trial again that lost its process or its data.
 
     Args:
         config: the trial's number and its searched hyperparameters.
