@@ -207,12 +207,13 @@ def _count_replicas(requested: int | None) -> int:
     Raises:
         ResourceError: the cluster has fewer CPUs, and cannot grow.
     """
-    from lstmfcn.distributed.capacity import autoscaler_can_reach, nodes
+    from lstmfcn.distributed.capacity import largest_capacity, nodes
 
-    cpus = sum(node.cpus for node in nodes())
+    machines = nodes()
+    cpus = sum(node.cpus for node in machines)
     if requested is None:
         return min(_MAX_DEFAULT_REPLICAS, cpus)
-    if requested > cpus and not autoscaler_can_reach(requested, 0):
+    if requested > largest_capacity(machines, cpus=1):
         raise ResourceError(
             f"--num-replicas {requested}: found {pluralize(cpus, 'CPU')}, and each replica takes "
             f"one; ask for at most {cpus}"

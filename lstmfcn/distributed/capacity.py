@@ -107,9 +107,13 @@ def max_cpus_per_worker(machines: list[Node], num_workers: int, gpus: int = 0) -
     return next(fitting, 1)
 
 
-def autoscaler_can_reach(cpus: int, gpus: int) -> bool:
-    """Whether the cluster's autoscaler may start machines until it has this many CPUs and GPUs."""
-    if not ray.is_initialized():
-        return False
-    most = find_autoscaler_limits()
-    return most is not None and most.get("CPU", 0) >= cpus and most.get("GPU", 0) >= gpus
+def largest_capacity(machines: list[Node], cpus: int, gpus: int = 0) -> int:
+    """How many workers fit once the cluster's autoscaler has started all machines that it may."""
+    now = capacity(machines, cpus, gpus)
+    limits = find_autoscaler_limits() if ray.is_initialized() else None
+    if limits is None:
+        return now
+    most = int(limits.get("CPU", 0)) // cpus
+    if gpus:
+        most = min(most, int(limits.get("GPU", 0)) // gpus)
+    return max(now, most)

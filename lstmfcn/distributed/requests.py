@@ -20,9 +20,9 @@ from lstmfcn.data.listing import Data, to_arguments
 from lstmfcn.data.reader import ShardedDataset, open_dataset
 from lstmfcn.distributed.capacity import (
     Node,
-    autoscaler_can_reach,
     available_cpus,
     capacity,
+    largest_capacity,
     max_cpus_per_worker,
 )
 from lstmfcn.distributed.cluster import has_cluster
@@ -269,16 +269,16 @@ def resolve_resources(
 ) -> WorkerResources:
     """Choose what the user left open, to fit the machines of the cluster.
 
-    A worker takes a GPU if there is any, and by default all CPUs of a machine: on two CPUs, one
-    worker of two threads trained 0.98 to 2.5 times as fast as two workers of one thread, and 1.3 to
-    1.6 times as fast as one of one, except for tiny networks on tiny sets (benchmarks/train.py,
-    workers). The members of an ensemble that train at a time share the CPUs.
+    A worker takes a GPU if there is one, or if the autoscaler may start one. By default it takes
+    all CPUs of a machine: on two CPUs, one worker of two threads trained 0.98 to 2.5 times as fast
+    as two workers of one thread, and 1.3 to 1.6 times as fast as one of one, except for tiny
+    networks on tiny sets (benchmarks/train.py, workers). The members of an ensemble that train at a
+    time share the CPUs.
 
     Raises:
         ResourceError: the cluster does not have what was asked for.
     """
-    has_gpu = any(node.gpus for node in machines)
-    use_gpu = has_gpu if requested.use_gpu is None else requested.use_gpu
+    use_gpu = choose_gpu(machines, requested)
     gpus, num_workers = int(use_gpu), requested.num_workers
     if members > 1 and num_workers > 1:
         raise ResourceError(
@@ -291,13 +291,20 @@ def resolve_resources(
     if min_workers > num_workers:
         raise ResourceError(f"--min-workers {min_workers} is more than --num-workers {num_workers}")
     if capacity(machines, cpus, gpus) < num_workers:
-        if not autoscaler_can_reach(cpus * num_workers, gpus * num_workers):
+        if largest_capacity(machines, cpus, gpus) < num_workers:
             raise ResourceError(_no_room_message(machines, num_workers, cpus, gpus))
         logger.info(
             "not enough free machines for %s; waiting for the autoscaler",
             pluralize(num_workers, "worker"),
         )
     return WorkerResources(num_workers, min_workers, cpus, use_gpu)
+
+
+def choose_gpu(machines: list[Node], requested: Resources) -> bool:
+    """Whether a worker has a GPU: what the user asks for, or else if there is one, or may be."""
+    if requested.use_gpu is not None:
+        return requested.use_gpu
+    return largest_capacity(machines, cpus=1, gpus=1) > 0
 
 
 def _no_room_message(machines: list[Node], num_workers: int, cpus: int, gpus: int) -> str:

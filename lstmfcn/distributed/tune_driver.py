@@ -20,7 +20,7 @@ from ray import tune
 from ray.tune.experiment import Trial as TuneTrial
 
 from lstmfcn.console import pluralize
-from lstmfcn.distributed.capacity import Node, capacity, nodes
+from lstmfcn.distributed.capacity import Node, largest_capacity, nodes
 from lstmfcn.distributed.cluster import require_shared_storage, silence_logger
 from lstmfcn.distributed.failures import LOST, failure_reason, reporting_ray_errors
 from lstmfcn.distributed.load import DatasetRefs, log_dataset, start_loading
@@ -28,6 +28,7 @@ from lstmfcn.distributed.requests import (
     CheckedSweep,
     Resources,
     WorkerResources,
+    choose_gpu,
     memory_bytes,
     resolve_resources,
 )
@@ -86,7 +87,7 @@ def run_sweep(checked: CheckedSweep, log: SweepLog, draw: Draw) -> TrialResult:
     machines = nodes()
     workers = _worker_resources(machines, checked.resources)
     cpus = workers.cpus_per_worker if workers else checked.resources.cpus_per_worker or 1
-    if capacity(machines, cpus) < 1:
+    if largest_capacity(machines, cpus) < 1:
         raise ResourceError(f"no machine has {pluralize(cpus, 'CPU')}; lower --cpus-per-worker")
     require_shared_storage(checked.folder)
     checked.sweep.save(checked.folder)
@@ -117,9 +118,7 @@ def run_sweep(checked: CheckedSweep, log: SweepLog, draw: Draw) -> TrialResult:
 
 def _worker_resources(machines: list[Node], requested: Resources) -> WorkerResources | None:
     """The workers of each trial; None if a trial trains in its own process, on CPUs."""
-    has_gpu = any(node.gpus for node in machines)
-    use_gpu = has_gpu if requested.use_gpu is None else requested.use_gpu
-    has_workers = use_gpu or requested.num_workers > 1
+    has_workers = choose_gpu(machines, requested) or requested.num_workers > 1
     return resolve_resources(machines, requested) if has_workers else None
 
 
@@ -266,10 +265,10 @@ def _tuner(
 
 
 def _trials_at_once(context: SweepContext) -> int:
-    """How many trials the cluster has room for."""
+    """How many trials the cluster has room for; those without a machine have one started."""
     workers = context.workers
     gpus, n_workers = (int(workers.use_gpu), workers.num_workers) if workers else (0, 1)
-    return max(1, capacity(nodes(), context.threads, gpus) // n_workers)
+    return max(1, largest_capacity(nodes(), context.threads, gpus) // n_workers)
 
 
 def _record_timed_out_trials(
