@@ -5,6 +5,7 @@ Tests on Ray share one local Ray; commands that they start as processes use it t
 
 import os
 import subprocess
+import sys
 
 import pytest
 from hypothesis import settings
@@ -16,6 +17,9 @@ RAY = REPOSITORY / "tests" / "ray"
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 """Threads of PyTorch that wait leave the CPU to other processes, of which tests start many."""
 
+if "PYTEST_XDIST_WORKER" in os.environ:  # threads of two processes would wait for each other
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
+
 settings.register_profile("suite", deadline=None)
 settings.load_profile("suite")
 
@@ -25,6 +29,15 @@ def pytest_collection_modifyitems(items):
     for item in items:
         if RAY in item.path.parents or "cluster" in getattr(item, "fixturenames", ()):
             item.add_marker("ray")
+
+
+@pytest.fixture(autouse=True)
+def threads_as_before():
+    """Leave PyTorch as many threads as it had: a training in this process takes all CPUs."""
+    n_threads = torch.get_num_threads() if (torch := sys.modules.get("torch")) else None
+    yield
+    if n_threads and torch:
+        torch.set_num_threads(n_threads)
 
 
 @pytest.fixture(scope="session")

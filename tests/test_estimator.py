@@ -72,9 +72,9 @@ CHECKED = {
     "kernel_size_1": 3,
     "kernel_size_2": 3,
     "dropout": 0.1,
-    "epochs": 8,
-    "lr": 0.03,
-    "batch_size": 16,
+    "epochs": 6,
+    "lr": 0.05,
+    "batch_size": 64,
     "precision": "fp32",
 }
 EXPECTED_FAILURES = {
@@ -490,10 +490,11 @@ def test_the_package_names_it_without_importing_it():
 def test_the_code_of_the_page_runs(tmp_path, monkeypatch, capsys):
     page = (ROOT / "docs" / "how-to" / "scikit-learn.md").read_text()
     (code,) = re.findall(r"^```python\n(.*?)^```", page, re.DOTALL | re.MULTILINE)
+    assert "epochs=5" in code
     monkeypatch.chdir(tmp_path)
     for folder in ("data/train", "data/test"):
-        assert main(["sample", "--output", folder, "--rows", "60", "--shards", "1"]) == 0
-    exec(compile(code, "scikit-learn.md", "exec"), {})
+        assert main(["sample", "--output", folder, "--rows", "30", "--shards", "1"]) == 0
+    exec(compile(code.replace("epochs=5", "epochs=1"), "scikit-learn.md", "exec"), {})
     printed = capsys.readouterr().out.splitlines()
     assert re.fullmatch(r"\['(bell|cylinder|funnel)'.*\]", printed[-1])
     assert Classifier.load("runs/best").schema.classes == ("bell", "cylinder", "funnel")

@@ -185,9 +185,12 @@ class _EpochDisplay:
     def __init__(self, inputs: TrainInputs, started: float, at_once: int) -> None:
         self._folder = inputs.folder
         self._epochs, self._members = inputs.hyperparameters.epochs, inputs.hyperparameters.members
-        self._started, self._at_once = started, at_once
+        self._at_once = at_once
         self._folders = list_member_folders(self._folder, self._members)
-        self._done = [find_newest_position(folder / CHECKPOINTS).epoch for folder in self._folders]
+        positions = [find_newest_position(folder / CHECKPOINTS) for folder in self._folders]
+        self._done = [position.epoch for position in positions]
+        is_amid_epoch = any(position.step for position in positions)
+        self._began = None if is_amid_epoch else started  # its seconds began in an earlier command
         for folder, epochs in zip(self._folders, self._done, strict=True):
             if (folder / METRICS).exists():  # what is trained again is not shown as it was before
                 keep_epochs(folder / METRICS, epochs)
@@ -223,7 +226,7 @@ class _EpochDisplay:
         """Follow the metrics of all members inside this block."""
         done = self._done
         self._unfinished = {k for k, epochs in enumerate(done) if epochs < self._epochs}
-        progress = Progress(self._epochs * self._members, sum(done), self._started, self._at_once)
+        progress = Progress(self._epochs * self._members, sum(done), self._began, self._at_once)
         with progress, ExitStack() as followers:
             for member, folder in enumerate(self._folders):
                 show = partial(self._show, progress, member)

@@ -15,11 +15,11 @@ from tempfile import mkdtemp
 
 import pytest
 
-from tests.cases import arrays, asking, converting, on_ray, outputs, shards
+from tests.cases import arrays, asking, commands, converting, on_ray, outputs, shards
 from tests.cases.case import Case
 from tests.cases.inputs import write_inputs
 
-WITHOUT_RAY = (shards, converting, arrays, asking, outputs)
+WITHOUT_RAY = (shards, converting, arrays, asking, outputs, commands)
 
 
 def main(words: list[str]) -> int:
@@ -49,9 +49,7 @@ def all_cases(with_ray: bool) -> Iterator[Case]:
     for module in WITHOUT_RAY:
         yield from module.cases()
     if with_ray:
-        yield from on_ray.alone()
-        with on_ray.running():
-            yield from on_ray.cases()
+        yield from on_ray.cases()
 
 
 def judge(case: Case, inputs: Path, own: Path) -> str:

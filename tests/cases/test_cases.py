@@ -2,10 +2,10 @@
 
 import pytest
 
-from tests.cases import arrays, asking, converting, outputs, shards
+from tests.cases import arrays, asking, commands, converting, outputs, shards
 from tests.cases.inputs import write_inputs
 
-WITHOUT_RAY = (shards, converting, arrays, asking, outputs)
+WITHOUT_RAY = (shards, converting, arrays, asking, outputs, commands)
 
 
 @pytest.fixture(scope="module")

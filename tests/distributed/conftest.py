@@ -3,15 +3,12 @@
 import pytest
 
 from tests.helpers.commands import run_job, run_refused
+from tests.helpers.no_cluster import no_cluster
 
 
 @pytest.fixture(scope="module", autouse=True)
-def no_cluster():
-    with pytest.MonkeyPatch.context() as patch:
-        patch.delenv("RAY_ADDRESS", raising=False)
-        patch.setattr("ray.is_initialized", lambda: False)
-        for name in ("init", "get", "put", "nodes"):
-            patch.setattr(f"ray.{name}", None)
+def _no_cluster():
+    with no_cluster():
         yield
 
 

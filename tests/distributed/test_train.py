@@ -1,15 +1,22 @@
+"""One training in one process: what it writes, continues from, refuses."""
+
+import json
+
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 
 from lstmfcn.distributed.predict import predict
-from lstmfcn.errors import DataError, OutputError, TrainingError
+from lstmfcn.distributed.requests import Resources
+from lstmfcn.errors import DataError, HyperparameterError, OutputError, TrainingError
 from lstmfcn.hyperparameters import Hyperparameters
 from lstmfcn.inference.predictor import Classifier
 from lstmfcn.model.artifact import Artifact
+from lstmfcn.training.in_memory import train_arrays
 from lstmfcn.training.metrics_log import read_metrics
 from tests.helpers.problems import TINY, waves, write
-from tests.helpers.runs import train_run
+from tests.helpers.runs import assert_same_weights, train_run
 
 ROWS = 101  # leaves a remainder for every number of shards, workers and batches below
 
@@ -41,6 +48,49 @@ def test_a_run_learns_keeps_its_best_epoch_and_writes_what_it_promises(tmp_path,
     assert (predicted == truth).mean() > 0.9
     printed = capsys.readouterr().out
     assert f"epoch: 12 train_loss: {history[11]['train_loss']:.8f}" in printed
+
+
+def test_rows_in_are_rows_trained_and_rows_predicted_in_any_layout(tmp_path):
+    outputs = []
+    for n_shards in (1, 7):
+        data = write(tmp_path / f"data{n_shards}", waves(ROWS), n_shards)
+        output, _ = train_run(tmp_path, data, f"run{n_shards}")
+        history = read_metrics(output / "metrics.jsonl")
+        assert [epoch["rows"] for epoch in history] == [ROWS] * TINY.epochs
+
+        predictions = tmp_path / f"predictions{n_shards}"
+        assert predict(str(data), model=str(output / "model"), output=str(predictions)).rows == ROWS
+        lengths = [
+            (len(pd.read_csv(shard)), len(pd.read_csv(predictions / shard.name)))
+            for shard in sorted(data.iterdir())
+        ]
+        assert len(lengths) == n_shards
+        assert all(rows == predicted for rows, predicted in lengths)
+        outputs.append(output)
+    assert_same_weights(*outputs)
+
+
+def test_training_on_arrays_gives_the_same_weights(tmp_path):
+    table = waves(ROWS)
+    table["y"] = ["first", "second", "third"] * (ROWS // 3) + ["first"] * (ROWS % 3)
+    table = table[["y", *(name for name in table if name.startswith("x"))]]
+    hyperparameters = TINY.model_copy(
+        update={
+            "rows_per_epoch": 150,
+            "schedule": "one-cycle",
+            "weight_decay": 0.01,
+            "label_smoothing": 0.1,
+        }
+    )
+    data = write(tmp_path / "data", table, 2)
+    output, _ = train_run(
+        tmp_path, data, hyperparameters=hyperparameters, resources=Resources(cpus_per_worker=1)
+    )
+    values = table.drop(columns="y").to_numpy(np.float32)
+    torch.set_num_threads(1)
+    expected = train_arrays((values, table["y"].to_numpy(str)), hyperparameters).weights
+    for name, tensor in Artifact.load(output / "model").weights.items():
+        assert tensor.equal(expected[name]), name
 
 
 @pytest.mark.parametrize("task", ["binary", "multilabel"])
@@ -122,3 +172,15 @@ def test_a_diverging_training_ends_with_one_line_and_no_model(tmp_path):
     with pytest.raises(TrainingError, match=r"train_loss became .* in epoch \d+; try a smaller"):
         train_run(tmp_path, data, hyperparameters=wild)
     assert {path.name for path in (tmp_path / "run").iterdir()} <= {"metrics.jsonl", "run.json"}
+
+
+def test_a_used_output_and_too_small_a_batch_are_refused(tmp_path):
+    data = write(tmp_path / "data", waves(30))
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "metrics.jsonl").write_text(json.dumps({"epoch": 1}) + "\n")
+    with pytest.raises(OutputError, match=r"found metrics.jsonl of an earlier run; add --resume"):
+        train_run(tmp_path, data)
+    small = TINY.model_copy(update={"batch_size": 1})
+    with pytest.raises(HyperparameterError, match="batch-size: found 1; it must be at least 2"):
+        train_run(tmp_path, data, "other", hyperparameters=small)
+    assert not (tmp_path / "other").exists()

@@ -10,8 +10,7 @@ import pytest
 
 from tests.helpers.checkout import REPOSITORY
 from tests.helpers.endpoints import Server
-
-pytestmark = pytest.mark.ray  # a sweep and the endpoint start one
+from tests.helpers.pages import smaller
 
 README = (REPOSITORY / "README.md").read_text()
 
@@ -59,11 +58,12 @@ def test_the_two_commands_to_a_first_result_write_what_they_say(as_a_user, tmp_p
     assert (tmp_path / written).is_file()
 
 
-def test_the_commands_and_the_code_run_as_they_stand(as_a_user, tmp_path):
+@pytest.mark.ray  # a sweep and the endpoint start one
+def test_the_commands_and_the_code_run(as_a_user, tmp_path):
     commands = [line for line in blocks("sh")[1].splitlines() if line]
     (resume,), (tune,) = (block.splitlines() for block in blocks("sh")[2:])
     assert len(commands) == 5
-    for line in [*commands, resume, tune]:
+    for line in [*commands, resume, smaller(tune)]:
         as_a_user(line, tmp_path)
     asking, predicting = blocks("python")
     (tmp_path / "example.py").write_text(predicting)

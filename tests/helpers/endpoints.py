@@ -169,7 +169,10 @@ class Deployed(Endpoint):
         )
 
     def deploy(self, model, replicas=None, **arguments):
-        """Put a model there, with other arguments than the file's where given, and wait."""
+        """Put a model there, with other arguments than the file's where given, and wait.
+
+        The first time by `serve deploy`, later by the request that it sends.
+        """
         config = yaml.safe_load(CONFIG.read_text())
         config["http_options"]["port"] = self.port
         (application,) = config["applications"]
@@ -179,6 +182,13 @@ class Deployed(Endpoint):
         if replicas:
             del deployment["autoscaling_config"]
             deployment["num_replicas"] = replicas
+        if self._config.exists():
+            self._head.put("/api/serve/applications/", config)
+        else:
+            self._deploy_as_users_do(config)
+        wait_until(lambda: self._state() == "RUNNING", "the deployment", 120, 0.2)
+
+    def _deploy_as_users_do(self, config):
         self._config.write_text(yaml.safe_dump(config))
         done = subprocess.run(
             [BIN / "serve", "deploy", self._config, "--address", self._head.dashboard],
@@ -188,7 +198,6 @@ class Deployed(Endpoint):
             check=False,
         )
         assert done.returncode == 0, done.stdout + done.stderr
-        wait_until(lambda: self._state() == "RUNNING", "the deployment", 120, 0.2)
 
     def replicas(self):
         """Process ids of those that live."""

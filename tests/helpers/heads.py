@@ -160,16 +160,19 @@ class Head(Node):
         )
 
     @contextmanager
-    def joined(self, address, prefix=()):
-        """A second node, on another address of this machine."""
-        flags = ["--address", self.address, "--node-ip-address", address]
+    def joined(self, address=None, prefix=()):
+        """A further node, on the head's address of this machine or another one."""
+        flags = ["--address", self.address]
+        flags += ["--node-ip-address", address] if address else []
+        before = self._alive()
         node = Node(flags, self.environment, prefix)
+        found = set()
         try:
-            wait_until(lambda: address in self._addresses(), "the node to be known", 30, 0.1)
+            found |= wait_until(lambda: self._alive() - before, "the node to be known", 30, 0.1)
             yield node
         finally:
             node.stop()
-            wait_until(lambda: address not in self._addresses(), "its end to be known", 60, 0.1)
+            wait_until(lambda: not found & self._alive(), "its end to be known", 60, 0.1)
 
     def get(self, path):
         """What the dashboard answers."""
@@ -177,9 +180,17 @@ class Head(Node):
         with urllib.request.urlopen(request, timeout=30) as answer:
             return json.load(answer)
 
-    def _addresses(self):
+    def put(self, path, content):
+        """Send the dashboard something."""
+        headers = self._headers | {"Content-Type": "application/json"}
+        request = urllib.request.Request(
+            f"{self.dashboard}{path}", json.dumps(content).encode(), headers, method="PUT"
+        )
+        urllib.request.urlopen(request, timeout=30).close()
+
+    def _alive(self):
         nodes = self.get("/api/v0/nodes")["data"]["result"]["result"]
-        return [node["node_ip"] for node in nodes if node["state"] == "ALIVE"]
+        return {node["node_id"] for node in nodes if node["state"] == "ALIVE"}
 
     def jobs(self):
         """A client that has the token."""

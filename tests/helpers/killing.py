@@ -2,7 +2,9 @@
 
 import os
 import signal
+import threading
 import time
+from contextlib import contextmanager
 from pathlib import Path
 
 import ray
@@ -51,3 +53,25 @@ def kill_train_worker(name="ray::RayTrainWorker"):
     os.kill(pid, signal.SIGKILL)
     wait_until(lambda: pid not in train_workers(name=name), "the end of the worker")
     return pid
+
+
+@contextmanager
+def interrupted_at(path, lines, free_cpus=None):
+    """Ctrl-C once a file has so many lines; afterwards the CPUs, or so many, are free again."""
+
+    def interrupt():
+        try:
+            wait_until(lambda: path.exists() and path.read_text().count("\n") >= lines, "a line")
+        finally:
+            os.kill(os.getpid(), signal.SIGINT)
+
+    ready = free_cpus or ray.cluster_resources()["CPU"]
+    thread = threading.Thread(target=interrupt)
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)  # a background run ignores it
+    try:
+        thread.start()
+        yield
+        thread.join()
+    finally:
+        signal.signal(signal.SIGINT, before)
+    wait_until(lambda: ray.available_resources().get("CPU") == ready, "free CPUs", 60)

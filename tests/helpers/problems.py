@@ -23,6 +23,9 @@ TINY = Hyperparameters(
     precision="fp32",
 )
 
+UNSURE = TINY.model_copy(update={"epochs": 8, "label_smoothing": 0.3})
+"""Smoothed labels teach a network that it is wrong more often than it is."""
+
 
 def as_flags(values):
     """Names and values as words of a command line; what is off is left out."""
@@ -61,4 +64,14 @@ def write(folder, table, n_shards=1):
     folder.mkdir(parents=True)
     for i, rows in enumerate(np.array_split(np.arange(len(table)), n_shards)):
         table.iloc[rows].to_csv(folder / f"part-{i:03d}.csv", index=False)
+    return folder
+
+
+def write_noisy(folder):
+    """Training and validation rows that are not entirely told apart, 150 each."""
+    for seed, name in enumerate(("train", "valid")):
+        table = waves(150, seed)
+        noise = 1.2 * np.random.default_rng(seed).standard_normal((150, 12))
+        table.loc[:, "x_1":] += noise.astype(np.float32)
+        write(folder / name, table)
     return folder

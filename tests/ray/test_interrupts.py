@@ -1,14 +1,8 @@
 """Interrupted in a process that lives on, as a notebook's kernel does: nothing goes on."""
 
-import os
-import signal
-import threading
-from contextlib import contextmanager
-
 import pytest
-import ray
 
-from lstmfcn.distributed.requests import Resources
+from lstmfcn.distributed.requests import Resources, SweepLimits
 from lstmfcn.distributed.train import train
 from lstmfcn.distributed.tune import tune
 from lstmfcn.errors import RunInterruptedError
@@ -16,7 +10,7 @@ from lstmfcn.hyperparameters import Hyperparameters
 from lstmfcn.training.checkpoints import find_newest_position
 from lstmfcn.training.run_directory import list_member_folders
 from lstmfcn.tuning.sweep import SearchConfig
-from tests.helpers.killing import epochs_in, wait_until
+from tests.helpers.killing import epochs_in, interrupted_at
 from tests.helpers.problems import TINY, waves, write
 
 pytestmark = pytest.mark.usefixtures("cluster")
@@ -27,28 +21,6 @@ LONG = TINY.model_copy(update={"epochs": 100_000})
 @pytest.fixture
 def data(tmp_path):
     return str(write(tmp_path / "data", waves(60)))
-
-
-@contextmanager
-def interrupted_at(path, lines):
-    """Ctrl-C once a file has so many lines; afterwards all CPUs are free again."""
-
-    def interrupt():
-        try:
-            wait_until(lambda: path.exists() and path.read_text().count("\n") >= lines, "a line")
-        finally:
-            os.kill(os.getpid(), signal.SIGINT)
-
-    ready = ray.cluster_resources()["CPU"]
-    thread = threading.Thread(target=interrupt)
-    before = signal.signal(signal.SIGINT, signal.default_int_handler)  # a background run ignores it
-    try:
-        thread.start()
-        yield
-        thread.join()
-    finally:
-        signal.signal(signal.SIGINT, before)
-    wait_until(lambda: ray.available_resources().get("CPU") == ready, "free CPUs", 60)
 
 
 def test_a_training_that_is_interrupted_leaves_no_worker_behind(data, tmp_path):
@@ -91,4 +63,5 @@ def test_a_sweep_that_is_interrupted_leaves_no_trial_behind(data, tmp_path):
             validation=data,
             hyperparameters=fixed,
             search=SearchConfig(space=str(space), num_samples=4, scheduler="none"),
+            limits=SweepLimits(max_concurrent=2),
         )

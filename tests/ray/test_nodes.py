@@ -1,4 +1,4 @@
-"""Clusters of two machines, one of which is lost, and jobs; the machines are real Ray nodes."""
+"""A cluster whose machines are lost, and jobs; the machines are real Ray nodes."""
 
 import os
 import shutil
@@ -6,24 +6,25 @@ import signal
 import subprocess
 import sys
 from contextlib import contextmanager
+from pathlib import Path
 
 import pytest
-from ray.cluster_utils import Cluster
 
 from lstmfcn.model.artifact import Artifact
 from lstmfcn.training.checkpoints import find_newest
 from lstmfcn.training.metrics_log import read_metrics
 from tests.helpers.checkout import REPOSITORY
-from tests.helpers.heads import BIN, NOTICE_SOON, Head
+from tests.helpers.heads import BIN, Head
 from tests.helpers.killing import epochs_in, train_workers, wait_until
 from tests.helpers.problems import TINY, as_flags, waves, write
 
 ROWS = 2400
-ALONE = TINY.model_copy(update={"epochs": 14, "batch_size": 8})
-TOGETHER = TINY.model_copy(update={"epochs": 8, "batch_size": 24})
-"""Two workers talk to each other in every step, so they have fewer of them."""
+ALONE = TINY.model_copy(update={"epochs": 8, "batch_size": 8})
+TOGETHER = TINY.model_copy(update={"epochs": 10, "batch_size": 24})
+"""Workers talk to each other in every step, so they have fewer of them."""
 
 SECOND = "127.0.0.2"
+CAN_HIDE = os.geteuid() == 0 and shutil.which("unshare")
 
 
 def flags(hyperparameters, data, output):
@@ -31,7 +32,8 @@ def flags(hyperparameters, data, output):
     return as_flags(hyperparameters.model_dump() | given)
 
 
-TWO_WORKERS = ["--num-workers", "2", "--min-workers", "1", "--checkpoint-every-s", "0"]
+def workers(most):
+    return ["--num-workers", most, "--min-workers", "1", "--checkpoint-every-s", "0"]
 
 
 @pytest.fixture(scope="module")
@@ -63,68 +65,27 @@ def driver(environment, *arguments):
             process.kill()
 
 
-def removed(folder):
-    shutil.rmtree(folder, ignore_errors=True)
-    return not folder.exists()
+@pytest.fixture(scope="module")
+def private(tmp_path_factory):
+    """A folder whose content the second machine does not see."""
+    return tmp_path_factory.mktemp("private")
 
 
-def assert_the_rest_went_on(process, output):
-    """The training ended well, by the one worker that was left."""
-    _, told = process.communicate(timeout=120)
-    assert process.returncode == 0, told
-    assert "lost a worker (its machine is gone); starting again from epoch " in told
-    assert "Traceback" not in told
-    history = read_metrics(output / "metrics.jsonl")
-    assert [epoch["epoch"] for epoch in history] == list(range(1, TOGETHER.epochs + 1))
-    assert {epoch["rows"] for epoch in history} == {ROWS}
-    assert Artifact.load(output / "model").training["num_workers"] == 1
-
-
-def test_training_goes_on_where_ray_s_own_cluster_loses_a_node(tmp_path, data, monkeypatch):
-    """The driver takes the head's raylet, as Ray does where several are on its machine."""
-    folder = tmp_path.parents[2] / f"ray-{os.getpid()}"  # short: sockets have 107 characters
-    monkeypatch.setenv("RAY_TMPDIR", str(folder))
-    output = tmp_path / "run"
-    arguments = {"num_cpus": 1, "include_dashboard": False, "_system_config": NOTICE_SOON}
-    on_sigterm = signal.getsignal(signal.SIGTERM)
-    cluster = Cluster(initialize_head=True, head_node_args=arguments)
-    try:
-        second = cluster.add_node(num_cpus=1)
-        environment = os.environ | {"RAY_ADDRESS": cluster.address}
-        with driver(environment, *flags(TOGETHER, data, output), *TWO_WORKERS) as process:
-            wait_until(lambda: epochs_in(output) >= 2, "epoch 2")
-            cluster.remove_node(second, allow_graceful=False)
-            assert_the_rest_went_on(process, output)
-    finally:
-        cluster.shutdown()
-        signal.signal(signal.SIGTERM, on_sigterm)
-        wait_until(lambda: removed(folder), "the end of all that writes logs")
-
-
-def test_training_goes_on_where_a_machine_loses_its_power(tmp_path, data, head):
-    output = tmp_path / "run"
-    environment = head.environment | {"RAY_ADDRESS": head.address}
-    with (
-        head.joined(SECOND) as second,
-        driver(environment, *flags(TOGETHER, data, output), *TWO_WORKERS) as process,
-    ):
-        wait_until(lambda: epochs_in(output) >= 2, "epoch 2")
-        second.kill()
-        assert_the_rest_went_on(process, output)
-
-
-@pytest.mark.skipif(os.geteuid() != 0, reason="only root can give a process its own mounts")
-@pytest.mark.skipif(not shutil.which("unshare"), reason="there is no unshare")
-def test_an_output_that_another_machine_does_not_see_is_refused(tmp_path, data, head):
-    private = tmp_path / "private"
-    private.mkdir()
+@pytest.fixture(scope="module")
+def second(head, private):
+    """A machine of another address; only root can give it mounts of its own."""
     hide = 'mount -t tmpfs tmpfs "$0" && exec "$@"'
+    prefix = ["unshare", "--mount", "sh", "-c", hide, private] if CAN_HIDE else []
+    with head.joined(SECOND, prefix) as node:
+        yield node
+
+
+@pytest.mark.usefixtures("second")
+@pytest.mark.skipif(not CAN_HIDE, reason="needs root, and unshare")
+def test_an_output_that_another_machine_does_not_see_is_refused(data, head, private):
     environment = head.environment | {"RAY_ADDRESS": head.address}
     output = private / "run"
-    with (
-        head.joined(SECOND, ["unshare", "--mount", "sh", "-c", hide, private]),
-        driver(environment, *flags(TOGETHER, data, output), *TWO_WORKERS) as process,
-    ):
+    with driver(environment, *flags(TOGETHER, data, output), *workers(2)) as process:
         _, told = process.communicate(timeout=60)
     assert process.returncode == 2
     assert told.splitlines()[-1] == (
@@ -133,6 +94,35 @@ def test_an_output_that_another_machine_does_not_see_is_refused(tmp_path, data, 
     )
     assert [line for line in told.splitlines() if "lstmfcn: " in line] == told.splitlines()[-1:]
     assert not list(private.iterdir())
+
+
+def test_training_goes_on_where_one_machine_loses_its_power_and_another_its_raylet(
+    tmp_path, data, head, second
+):
+    """The third has the head's address: the driver takes the head's raylet, as Ray does."""
+    output = tmp_path / "run"
+    environment = head.environment | {"RAY_ADDRESS": head.address}
+    with (
+        head.joined() as third,
+        driver(environment, *flags(TOGETHER, data, output), *workers(3)) as process,
+    ):
+        (raylet,) = (pid for pid in third.processes() if name_of(pid) == "raylet")
+        wait_until(lambda: epochs_in(output) >= 2, "epoch 2")
+        second.kill()
+        wait_until(lambda: epochs_in(output) >= 5, "epoch 5")
+        os.kill(raylet, signal.SIGKILL)
+        _, told = process.communicate(timeout=120)
+    assert process.returncode == 0, told
+    assert told.count("lost a worker (its machine is gone); starting again from epoch ") == 2
+    assert "Traceback" not in told
+    history = read_metrics(output / "metrics.jsonl")
+    assert [epoch["epoch"] for epoch in history] == list(range(1, TOGETHER.epochs + 1))
+    assert {epoch["rows"] for epoch in history} == {ROWS}
+    assert Artifact.load(output / "model").training["num_workers"] == 1
+
+
+def name_of(pid):
+    return Path(f"/proc/{pid}/comm").read_text().strip()
 
 
 def submitted(head, name, *arguments, environment=None):
@@ -195,8 +185,7 @@ def test_a_job_that_is_stopped_goes_on_with_resume(head, tmp_path, data, whole):
     given = flags(ALONE, data, output)
     with submitted(head, "stopped", *given, "--checkpoint-every-s", "0.5") as process:
         wait_until(lambda: epochs_in(output) >= 2, "epoch 2")
-        stop = [BIN / "ray", "job", "stop", "--address", head.dashboard, "stopped"]
-        subprocess.run(stop, env=head.environment, check=True, capture_output=True)
+        head.jobs().stop_job("stopped")  # as `ray job stop` does
         process.communicate()
     wait_until(lambda: not train_workers(str(head.folder)), "the end of the worker")
     position, _ = find_newest(output / "checkpoints")

@@ -14,6 +14,7 @@ import boto3
 import pandas as pd
 import pytest
 from botocore.config import Config
+from playwright.sync_api import expect
 from ray import serve
 
 from lstmfcn.cli.main import main
@@ -21,6 +22,7 @@ from lstmfcn.data.shards import find_shards
 from lstmfcn.inference.predict_shards import predict_shard
 from lstmfcn.inference.predictor import Classifier
 from lstmfcn.model.artifact import Artifact
+from tests.helpers.browser import needs_chromium, opening, paste, started_browser
 from tests.helpers.endpoints import LINES, Server, alone_by_version, is_near, steady_load
 from tests.helpers.heads import free_ports
 from tests.helpers.killing import wait_until
@@ -228,6 +230,21 @@ def test_the_server_after_one_that_was_killed_wants_the_token(after_a_kill, fold
     assert after_a_kill.ask(body, Authorization="Bearer s3cret")[0] == 200
 
 
+@needs_chromium
+def test_a_token_is_asked_for_and_kept_by_the_browser_only(after_a_kill):
+    status, _, answer = after_a_kill.ask(LINES[0])
+    assert (status, b"p_" in answer) == (401, False)
+    with started_browser() as browser, opening(browser) as open_page:
+        page = open_page(after_a_kill, "s3cret")
+        expect(page.locator("#name")).to_have_text("default")
+        paste(page, LINES[0])
+        expect(page.locator(".class")).to_have_count(3)
+        kept = "JSON.stringify([localStorage, sessionStorage, document.cookie, location.href])"
+        assert "s3cret" not in page.evaluate(kept)
+        page.get_by_role("link", name="API").click()
+        expect(page.get_by_role("heading", name="POST /invocations")).to_be_visible()
+
+
 def test_a_stopped_server_answers_what_has_begun_and_leaves_nothing(after_a_kill):
     path = "/endpoints/large/invocations"
     stop_while_it_answers(after_a_kill, signal.SIGTERM, path, Authorization="Bearer s3cret")
@@ -268,29 +285,21 @@ def cpu_seconds(pid):
     return (int(user) + int(system)) / os.sysconf("SC_CLK_TCK")
 
 
-def test_on_a_running_ray_only_the_application_comes_and_goes(folder, cluster):
-    log = folder / "third-serve.log"
-    third = Server([folder / "second"], log, "--num-replicas", "1", ray_address=cluster)
-    try:
-        assert third.ask((folder / "in.csv").read_bytes())[0] == 200
-        assert third.stop() == 0
-        assert "behind the cluster's proxy" in log.read_text()
-        assert "Traceback" not in log.read_text()
-    finally:
-        third.kill_all()
-        serve.shutdown()
-
-
-def test_a_second_server_on_a_cluster_is_refused(folder, cluster, capsys, monkeypatch):
+def test_on_a_running_ray_one_server_comes_and_goes_and_a_second_one_is_refused(
+    folder, cluster, capsys, monkeypatch
+):
     log = folder / "on-cluster-serve.log"
     first = Server([folder / "second"], log, "--num-replicas", "1", ray_address=cluster)
     monkeypatch.setenv("RAY_ADDRESS", cluster)
     try:
+        assert first.ask((folder / "in.csv").read_bytes())[0] == 200
         version = first.described()["version"]
         assert main(["serve", "--model", str(folder / "first"), "--num-replicas", "1"]) == 2
         assert main(["serve", "--model", str(folder / "first"), "--num-replicas", "99"]) == 2
         assert first.described()["version"] == version
         assert first.stop() == 0
+        assert "behind the cluster's proxy" in log.read_text()
+        assert "Traceback" not in log.read_text()
     finally:
         first.kill_all()
         serve.shutdown()
@@ -320,35 +329,3 @@ def test_what_keeps_haproxy_from_starting_is_one_line(folder):
     assert told[-1].startswith("lstmfcn: the proxy did not start: ")
     assert "cannot bind" in told[-1]
     assert len(told) <= 4  # what it was doing
-
-
-@pytest.mark.parametrize(
-    ("flags", "message"),
-    [
-        (["--model", "nowhere"], "found no readable model.json"),
-        (["--model", "MODEL", "--model", "MODEL"], "found two models named 'default'; name each"),
-        (["--model", "MODEL", "--port", "PORT"], "cannot listen there (Address already in use)"),
-        (["--model", "MODEL", "--token-file", "nowhere"], "--token-file nowhere: found no file"),
-        (["--model", "MODEL", "--token-file", "EMPTY"], "found no token"),
-        (["--model", "MODEL", "--host", "no.host.invalid"], "found no address of this machine"),
-        (["--model", "MODEL", "--host", "192.0.2.1"], "an address of this machine as --host"),
-        (["--model", "MODEL", "--port", "80000"], "Must be <= 65535"),
-        (["--model", "MODEL", "--port", "0"], "Must be >= 1"),
-        (["--model", "MODEL", "--num-replicas", "0"], "Must be >= 1"),
-        (["--model", "MODEL", "--allow-origin", "app"], "--allow-origin app: is not an origin"),
-    ],
-)
-def test_what_cannot_be_served_is_one_line(folder, capsys, flags, message):
-    with http.client.socket.socket() as taken:
-        taken.bind(("127.0.0.1", 0))
-        taken.listen()
-        (folder / "empty").write_text("\n")
-        places = {
-            "MODEL": str(folder / "second"),
-            "EMPTY": str(folder / "empty"),
-            "PORT": str(taken.getsockname()[1]),
-        }
-        assert main(["serve", *(places.get(flag, flag) for flag in flags)]) == 2
-    (line,) = capsys.readouterr().err.splitlines()
-    assert line.startswith("lstmfcn: ")
-    assert message in line

@@ -3,10 +3,8 @@ import io
 import json
 import os
 import pickle
-import signal
-import subprocess
-import sys
 import time
+from multiprocessing import get_context
 
 import pytest
 import torch
@@ -127,22 +125,18 @@ def test_a_folder_that_cannot_be_written_is_refused(tmp_path):
         Checkpoints(tmp_path / "file").save(Position(1), state(1))
 
 
-WRITER = """
-import sys
-from pathlib import Path
-import torch
-from lstmfcn.training.checkpoints import Checkpoints, Position
-checkpoints = Checkpoints(Path(sys.argv[1]))
-state = {"weights": torch.arange(300_000.0)}
-for epoch in range(1, 100_000):
-    checkpoints.save(Position(epoch), state | {"epoch": epoch})
-"""
+def write_for_ever(folder):
+    checkpoints = Checkpoints(folder)
+    state = {"weights": torch.arange(300_000.0)}
+    for epoch in range(1, 100_000):
+        checkpoints.save(Position(epoch), state | {"epoch": epoch})
 
 
 def test_a_writer_killed_at_any_moment_leaves_a_whole_one(tmp_path):
     """Real kills, spread over the time that a few checkpoints take."""
     for kill in range(6):
-        writer = subprocess.Popen([sys.executable, "-c", WRITER, str(tmp_path)])
+        writer = get_context("fork").Process(target=write_for_ever, args=(tmp_path,))
+        writer.start()
         try:
             deadline = time.monotonic() + 60
             while find_newest(tmp_path) is None:
@@ -150,8 +144,8 @@ def test_a_writer_killed_at_any_moment_leaves_a_whole_one(tmp_path):
                 time.sleep(0.01)
             time.sleep(0.013 * kill)
         finally:
-            os.kill(writer.pid, signal.SIGKILL)
-            writer.wait()
+            writer.kill()
+            writer.join()
         position, found = Checkpoints(tmp_path).load_newest()
         assert found["epoch"] == position.epoch
         assert torch.equal(found["weights"], torch.arange(300_000.0))

@@ -1,5 +1,6 @@
 import copy
 import math
+from functools import cache
 from typing import NamedTuple
 
 import numpy as np
@@ -323,14 +324,26 @@ def fit_until_cut(folder, at, kind, rows, valid, changes):
     return history
 
 
+def of_24_steps(kind):
+    """Training and validation rows, and hyperparameters with which an epoch has 24 steps."""
+    changes = {"batch_size": 2, "epochs": 4, "dropout": 0.5}
+    return tiny_rows(kind, 48), tiny_rows(kind, 20, seed=1), changes
+
+
+@cache
+def trained_whole(kind):
+    """The training that nothing cut off."""
+    rows, valid, changes = of_24_steps(kind)
+    return fitted(kind, rows=rows, valid=valid, changes=changes)
+
+
 @pytest.mark.parametrize("kind", ["multiclass", "multilabel"])
-@pytest.mark.parametrize("at", [(1, 0), (1, 15), (1, 17), (2, 0), (2, 33), (4, 1), (4, 47)])
+@pytest.mark.parametrize("at", [(1, 0), (1, 7), (1, 9), (2, 0), (2, 17), (4, 1), (4, 23)])
 def test_a_training_that_was_cut_off_ends_as_if_it_never_was(tmp_path, monkeypatch, kind, at):
     """Cut at any step, it goes on from the last checkpoint, in mid-epoch too, to equal weights."""
     monkeypatch.setattr("lstmfcn.training.loop._STEPS_BETWEEN_CHECKS", 4)
-    rows, valid = tiny_rows(kind, 96), tiny_rows(kind, 20, seed=1)
-    changes = {"batch_size": 2, "epochs": 4, "dropout": 0.5}
-    whole = fitted(kind, rows=rows, valid=valid, changes=changes)
+    rows, valid, changes = of_24_steps(kind)
+    whole = trained_whole(kind)
     before = fit_until_cut(tmp_path, at, kind, rows, valid, changes)
     start = Checkpoints(tmp_path).load_newest()
     went_on = fitted(kind, rows=rows, valid=valid, changes=changes, start=start)

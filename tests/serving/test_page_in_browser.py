@@ -1,25 +1,26 @@
-"""The endpoint's page in a real browser, as people use it, on a real `lstmfcn serve`."""
+"""The endpoint's page in a real browser, as people use it.
+
+It is served by this process; tests/ray/test_serve.py opens it behind a real `lstmfcn serve`.
+"""
 
 import json
 import re
-import shutil
 from dataclasses import replace
-from urllib.parse import urlsplit
 
 import numpy as np
 import pytest
-from playwright.sync_api import expect, sync_playwright
+from playwright.sync_api import expect
 
 from lstmfcn.inference.predictor import Classifier
-from tests.helpers.endpoints import LINES, ROWS, Server
+from tests.helpers.browser import needs_chromium, opening, paste, started_browser
+from tests.helpers.endpoints import LINES, ROWS
+from tests.helpers.served_here import served_here
 from tests.helpers.small_models import N_TIMEPOINTS, tiny_artifact, tiny_calibrated
 
-NAMES = ("chromium", "chromium-browser", "google-chrome")
-CHROMIUM = next(filter(None, map(shutil.which, NAMES)), None)
 CLASSES = ("<img src=x onerror=alert(1)>", "10", "9")
 """Names that a page could take for HTML, and for places in a list."""
 
-pytestmark = pytest.mark.skipif(not CHROMIUM, reason="needs Chromium (apt install chromium)")
+pytestmark = needs_chromium
 
 
 @pytest.fixture(scope="module")
@@ -42,44 +43,21 @@ def folder(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def server(folder):
-    models = [f"{name}={folder / name}" for name in ("names", "channels", "labels", "binary")]
-    server = Server(models, folder / "serve.log", "--num-replicas", "1")
-    yield server
-    server.kill_all()
+    models = ("names", "channels", "labels", "binary")
+    with served_here({name: folder / name for name in models}) as server:
+        yield server
 
 
 @pytest.fixture(scope="module")
 def browser():
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=CHROMIUM)
-        expect.set_options(timeout=30_000)
+    with started_browser() as browser:
         yield browser
-        browser.close()
 
 
 @pytest.fixture
 def opened(browser):
-    """Opens the page of a server; at the end nothing was logged, and nothing asked elsewhere."""
-    contexts, told, hosts, servers = [], [], set(), set()
-
-    def open_page(server, token=None):
-        typed = {"username": "me", "password": token} if token else None  # as the browser asks
-        rights = ["clipboard-read", "clipboard-write"]
-        contexts.append(browser.new_context(permissions=rights, http_credentials=typed))
-        page = contexts[-1].new_page()
-        page.on("console", lambda message: told.append(message.text))
-        page.on("pageerror", lambda error: told.append(str(error)))
-        page.on("request", lambda request: hosts.add(urlsplit(request.url).netloc))
-        servers.add(f"127.0.0.1:{server.port}")
-        page.goto(f"http://127.0.0.1:{server.port}/")
-        return page
-
-    yield open_page
-    for context in contexts:
-        context.close()
-    refused = re.compile(r"Failed to load resource: .* status of (400|401) ")  # Chromium says so
-    assert [line for line in told if not refused.match(line)] == []
-    assert hosts == servers
+    with opening(browser) as open_page:
+        yield open_page
 
 
 @pytest.fixture
@@ -88,13 +66,6 @@ def page(opened, server):
     page = opened(server)
     expect(page.locator("#name")).to_have_text("names")
     return page
-
-
-def paste(page, text):
-    page.evaluate("text => navigator.clipboard.writeText(text)", text)
-    page.get_by_label("Series", exact=True).focus()
-    page.keyboard.press("Control+A")
-    page.keyboard.press("Control+V")
 
 
 def bars(page):
@@ -357,22 +328,3 @@ def test_it_fits_a_narrow_screen_in_light_and_dark(page, scheme):
     found = page.evaluate("getComputedStyle(document.body).backgroundColor")
     lightness = sum(map(int, re.findall(r"\d+", found)[:3])) / 3
     assert lightness > 200 if scheme == "light" else lightness < 50
-
-
-def test_a_token_is_asked_for_and_kept_by_the_browser_only(opened, folder):
-    (folder / "token").write_text("s3cret\n")
-    flags = ("--num-replicas", "1", "--token-file", folder / "token")
-    server = Server([folder / "names"], folder / "token.log", *map(str, flags))
-    try:
-        status, _, answer = server.ask(LINES[0])
-        assert (status, b"p_" in answer) == (401, False)
-        page = opened(server, "s3cret")
-        expect(page.locator("#name")).to_have_text("default")
-        paste(page, LINES[0])
-        expect(page.locator(".class")).to_have_count(3)
-        kept = "JSON.stringify([localStorage, sessionStorage, document.cookie, location.href])"
-        assert "s3cret" not in page.evaluate(kept)
-        page.get_by_role("link", name="API").click()
-        expect(page.get_by_role("heading", name="POST /invocations")).to_be_visible()
-    finally:
-        server.kill_all()

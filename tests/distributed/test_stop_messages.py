@@ -1,4 +1,4 @@
-"""What is told where workers do not stop in time; without Ray."""
+"""What is told where workers do not stop in time."""
 
 from concurrent.futures import Future
 from types import SimpleNamespace
