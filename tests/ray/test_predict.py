@@ -90,8 +90,8 @@ def test_a_predictor_that_dies_again_and_again_ends_the_command_in_a_line(tmp_pa
         over.set()
         killer.join()
     assert str(refusal.value) == (
-        "part-000.csv: after 3 more attempts, the process that predicts it was lost (its process was "
-        "killed or crashed); run the same command again: files that are finished stay"
+        "part-000.csv: after 3 more attempts, the process that predicts it was lost (its process "
+        "was killed or crashed); run the same command again: files that are finished stay"
     )
 
 
