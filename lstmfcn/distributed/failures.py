@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TypeVar, cast
 
 from ray import exceptions
+from ray.util.metrics import Counter
 
 from lstmfcn.errors import LstmfcnError, ResourceError
 from lstmfcn.training.checkpoints import find_newest_position
@@ -125,6 +126,8 @@ class RestartBudget:
     ) -> None:
         self._checkpoints, self._worker, self._log = checkpoints, worker, log
         self._losses, self._position = 0, find_newest_position(checkpoints, log)
+        self._restarts = Counter("lstmfcn_training_restarts", "Workers lost.", ("run",))
+        self._restarts.set_default_tags({"run": checkpoints.parent.name})
 
     def spend(self, reason: str) -> None:
         """Count one loss, and log where the training starts again.
@@ -142,3 +145,4 @@ class RestartBudget:
                 "the network; then resume with --resume"
             )
         self._log(f"lost {self._worker} ({reason}); starting again from {position}")
+        self._restarts.inc()

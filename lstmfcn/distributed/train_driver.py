@@ -10,14 +10,15 @@ import logging
 import os
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from concurrent.futures import Future
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from functools import partial
 from pathlib import Path
 from typing import NoReturn
 
 import ray
+from ray.util.metrics import Gauge
 
 from lstmfcn.console import pluralize
 from lstmfcn.distributed.capacity import nodes
@@ -70,6 +71,16 @@ _SECONDS_TO_STOP = 30.0
 """After Ctrl-C, for a busy machine or a slow disk; a second Ctrl-C ends the command at once."""
 _JOB_SECONDS_TO_STOP = 3.0
 """What Ray gives a job that is stopped, unless RAY_JOB_STOP_WAIT_TIME_S says otherwise."""
+
+_GAUGES = {
+    "running": "1 while the training runs, 0 once it has ended.",
+    "epoch": "Epochs that are done.",
+    "train_loss": "Loss of the training rows in the newest epoch.",
+    "valid_loss": "Loss of the validation rows in the newest epoch.",
+    "rows_per_second": "Training rows per second in the newest epoch.",
+    "checkpoint_time_seconds": "When the newest checkpoint was written, in Unix time.",
+}
+"""The metrics of a training for Prometheus; Ray writes ``ray_lstmfcn_training_`` in front."""
 
 logger = logging.getLogger(__name__)
 
@@ -173,6 +184,22 @@ def _train(
     return train_until_done(job, data, resources, storage)
 
 
+class _ClusterMetrics:
+    """A training in the metrics of the cluster; each member of an ensemble for itself."""
+
+    def __init__(self, run: Path) -> None:
+        self._tags = {"run": run.name}
+        self._gauges = {
+            name: Gauge(f"lstmfcn_training_{name}", text, ("run", "member"))
+            for name, text in _GAUGES.items()
+        }
+
+    def set(self, values: Mapping[str, float], member: int = 0) -> None:
+        """Replace those values that have a metric."""
+        for name in self._gauges.keys() & values.keys():
+            self._gauges[name].set(values[name], self._tags | {"member": str(member)})
+
+
 class _EpochDisplay:
     """Shows each epoch of a run as its workers write it, and draws the learning curve.
 
@@ -194,6 +221,7 @@ class _EpochDisplay:
         for folder, epochs in zip(self._folders, self._done, strict=True):
             if (folder / METRICS).exists():  # what is trained again is not shown as it was before
                 keep_epochs(folder / METRICS, epochs)
+        self._cluster = _ClusterMetrics(self._folder) if ray.is_initialized() else None
         self._first_epoch, self._all_epochs = threading.Event(), threading.Event()
         self._unfinished: set[int] = set()
 
@@ -218,6 +246,9 @@ class _EpochDisplay:
             return training.result()
 
     def _training_ended(self, _: Future[EpochMetrics]) -> None:
+        if self._cluster:
+            for member in range(self._members):
+                self._cluster.set({"running": 0}, member)
         self._first_epoch.set()
         self._all_epochs.set()
 
@@ -235,11 +266,23 @@ class _EpochDisplay:
 
     def _show(self, progress: Progress, member: int, metrics: EpochMetrics) -> None:
         progress.show(metrics, member if self._members > 1 else None)
+        if self._cluster:
+            saved = {"checkpoint_time_seconds": _newest_time(self._folders[member] / CHECKPOINTS)}
+            self._cluster.set(metrics | saved | {"running": 1}, member)
         self._first_epoch.set()
         if metrics["epoch"] == self._epochs:
             self._unfinished.discard(member)
         if not self._unfinished:
             self._all_epochs.set()
+
+
+def _newest_time(folder: Path) -> float:
+    """When the newest checkpoint was written, in Unix time; 0 if there is none."""
+    newest = 0.0
+    for checkpoint in folder.glob("epoch-*"):
+        with suppress(FileNotFoundError):  # a newer one has replaced it
+            newest = max(newest, checkpoint.stat().st_mtime)
+    return newest
 
 
 def _stop(

@@ -5,16 +5,19 @@ import shutil
 import signal
 import subprocess
 import sys
+import time
+import urllib.request
 from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+from prometheus_client.parser import text_string_to_metric_families
 
 from lstmfcn.model.artifact import Artifact
 from lstmfcn.training.checkpoints import find_newest
 from lstmfcn.training.metrics_log import read_metrics
 from tests.helpers.checkout import REPOSITORY
-from tests.helpers.heads import BIN, Head
+from tests.helpers.heads import BIN, Head, free_ports
 from tests.helpers.killing import epochs_in, train_workers, wait_until
 from tests.helpers.problems import TINY, as_flags, waves, write
 
@@ -41,11 +44,28 @@ def data(tmp_path_factory):
     return write(tmp_path_factory.mktemp("nodes") / "data", waves(ROWS), 2)
 
 
+METRICS_PORT, *_ = free_ports(1)
+
+
 @pytest.fixture(scope="module")
 def head(tmp_path_factory):
-    head = Head(tmp_path_factory.mktemp("head"))
+    flags = ("--metrics-export-port", METRICS_PORT)
+    often = {"RAY_metrics_report_interval_ms": "500"}
+    head = Head(tmp_path_factory.mktemp("head"), flags, often)
     yield head
     head.stop()
+
+
+def scraped(name):
+    """The values of a metric of this package, by its labels, as Prometheus reads them."""
+    with urllib.request.urlopen(f"http://127.0.0.1:{METRICS_PORT}/metrics", timeout=30) as page:
+        families = text_string_to_metric_families(page.read().decode())
+        return {
+            (sample.labels["run"], sample.labels.get("member")): sample.value
+            for family in families
+            for sample in family.samples
+            if sample.name == f"ray_lstmfcn_training_{name}"
+        }
 
 
 @contextmanager
@@ -144,17 +164,36 @@ def whole(head, data, tmp_path_factory):
     with submitted(head, "whole", *flags(ALONE, data, output)) as process:
         next(line for line in process.stdout if line.startswith("epoch: 1 train_loss: "))
         early = not (output / "model").exists()
+        metrics = wait_until(lambda: scraped("epoch") and read_numbers(), "metrics", 60, 0.1)
         rest = process.stdout.read()
     assert process.returncode == 0, rest
-    return output, early
+    return output, early, metrics
+
+
+def read_numbers():
+    """The metrics of the job that runs, each as it is now."""
+    names = ("running", "epoch", "train_loss", "rows_per_second", "checkpoint_time_seconds")
+    return {name: scraped(name) for name in names}
 
 
 def test_a_job_shows_its_log_as_it_trains_and_leaves_a_model(head, whole):
-    output, early = whole
+    output, early, _ = whole
     assert early
     assert len(read_metrics(output / "metrics.jsonl")) == ALONE.epochs
     assert Artifact.load(output / "model").training["train_rows"] == ROWS
     assert head.jobs().get_job_info("whole").driver_exit_code == 0
+
+
+def test_a_job_is_seen_in_the_metrics_and_on_the_dashboard(head, whole):
+    output, _, metrics = whole
+    now = {name: values["run", "0"] for name, values in metrics.items()}
+    assert now["running"] == 1
+    assert 1 <= now["epoch"] <= ALONE.epochs
+    assert now["train_loss"] > 0
+    assert now["rows_per_second"] > 1
+    assert output.stat().st_ctime - 300 < now["checkpoint_time_seconds"] < time.time()
+    (run,) = head.get("/api/train/v2/runs/v1")["train_runs"]
+    assert (run["name"], run["status"]) == ("run", "FINISHED")
 
 
 def test_a_mistake_in_a_job_is_one_line_in_its_log(head, tmp_path):
