@@ -17,8 +17,10 @@ from lstmfcn.model.artifact import Artifact
 from lstmfcn.training.checkpoints import find_newest
 from lstmfcn.training.metrics_log import read_metrics
 from tests.helpers.checkout import REPOSITORY
+from tests.helpers.commands import run_job
 from tests.helpers.heads import BIN, Head, free_ports
 from tests.helpers.killing import epochs_in, train_workers, wait_until
+from tests.helpers.no_cluster import no_cluster
 from tests.helpers.problems import TINY, as_flags, waves, write
 
 ROWS = 2400
@@ -221,6 +223,7 @@ def test_without_the_token_no_job_is_taken(head, tmp_path, data):
 
 
 def test_a_job_that_is_stopped_goes_on_with_resume(head, tmp_path, data, whole):
+    """Here without a cluster, to the same weights."""
     output = tmp_path / "run"
     given = flags(ALONE, data, output)
     with submitted(head, "stopped", *given, "--checkpoint-every-s", "0.5") as process:
@@ -238,10 +241,10 @@ def test_a_job_that_is_stopped_goes_on_with_resume(head, tmp_path, data, whole):
         assert line.endswith(" --resume")
     assert 2 <= position.epoch < ALONE.epochs
 
-    with submitted(head, "resumed", *given, "--resume") as process:
-        shown, _ = process.communicate()
-    assert process.returncode == 0, shown
-    assert f"resuming after {position} of {ALONE.epochs} epochs" in shown
+    with no_cluster():
+        resumed = run_job("train", *given, "--resume")
+    assert resumed.returncode == 0, resumed.stderr
+    assert f"resuming after {position} of {ALONE.epochs} epochs" in resumed.stderr
     history = read_metrics(output / "metrics.jsonl")
     assert [epoch["epoch"] for epoch in history] == list(range(1, ALONE.epochs + 1))
     expected = Artifact.load(whole[0] / "model").weights
