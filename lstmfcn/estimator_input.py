@@ -136,7 +136,6 @@ def make_columns(
     Args:
         named: the table's column names, (V,), if it has any; kept if all of them start with x.
         n_channels: channels of values without such names.
-        n_values: V.
 
     Raises:
         ValueError: columns of several channels are mixed.
@@ -205,11 +204,8 @@ def train_arrays_on_ray(
     """Train on Ray, as ``lstmfcn train`` does on shards with these rows.
 
     Args:
-        training: training rows, (N, V).
         hyperparameters: of the model and its training; the task must be multiclass.
         validation: rows that decide which epoch is the best.
-        columns: names of the values, (V,).
-        num_workers: workers that share every batch.
 
     Raises:
         UserError: rows or cluster are not suited, or the machines do not share the temporary

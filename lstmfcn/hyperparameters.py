@@ -330,8 +330,6 @@ def fine_tune_with(
     The user sets `FINE_TUNABLE`, `RUN_SETTINGS` and `POST_TRAINING`, the model everything else.
 
     Args:
-        model: hyperparameters of the model.
-        requested: hyperparameters that the user gave.
         log: called once for each value that changes or is overridden.
     """
     post_training = {name: getattr(requested, name) for name in POST_TRAINING}

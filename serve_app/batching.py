@@ -64,7 +64,6 @@ class Batcher:
         """Compute one request's rows.
 
         Args:
-            x: series (N, T).
             compute: what to compute of them; by default probabilities.
 
         Raises:

@@ -53,9 +53,6 @@ def parse_csv_series(
     """Read the series of a body: numbers (N, V), nan for a missing value.
 
     Args:
-        text: the body.
-        schema: the model's.
-        max_rows: the most rows that the body may have.
         has_header: whether the first line names columns; None if the client does not say.
 
     Raises:

@@ -49,7 +49,6 @@ class Limits:
 
     Attributes:
         max_body_bytes: bytes per request; fewer if ``max_rows`` series of the model need fewer.
-        max_rows: rows per request.
         request_timeout_s: seconds from the whole body to the answer.
         body_timeout_s: seconds in which a body must arrive; each MiB that arrives adds one more.
         max_bytes_in_flight: bytes of all bodies that are held at a time.
@@ -69,9 +68,6 @@ class Metrics(Protocol):
         """Count a request that was answered.
 
         Args:
-            endpoint: the name of the model.
-            version: of the model.
-            rows: of the request.
             seconds: from the whole body to the answer.
         """
 
@@ -83,9 +79,6 @@ class Endpoint:
     """The endpoint as an ASGI application, in ``app``.
 
     Args:
-        models: the models that answer.
-        metrics: counts requests.
-        limits: of each request.
         token: what clients must send; empty for no token.
         allow_hosts: host names that requests may name, beside localhost and IP addresses.
         allow_origins: origins of other web pages that may send requests.

@@ -39,7 +39,6 @@ def wants_explanations(parameters: Sequence[str], header: str | None) -> bool:
 
     Args:
         parameters: each ``explain`` of the URL.
-        header: SageMaker's header, if there is one.
 
     Raises:
         RequestError: 400 for anything but true or false.

@@ -102,9 +102,6 @@ def serve_environment(proxy: ProxyName) -> Iterator[None]:
 
     Variables that the user has set stay.
 
-    Args:
-        proxy: the proxy that is to listen.
-
     Raises:
         ResourceError: no range of ports is free.
     """

@@ -76,10 +76,6 @@ def parse_json(text: bytes, schema: SeriesSchema, row: int | None = None) -> Any
 def parse_json_series(rows: list[Any], schema: SeriesSchema) -> npt.NDArray[np.float64]:
     """Put series into one array of numbers (N, V), nan for a missing value.
 
-    Args:
-        rows: the series, as parsed from JSON.
-        schema: the model's.
-
     Raises:
         DataError: names the first row that is not such a series.
     """

@@ -79,7 +79,6 @@ class Models:
     """Loads and keeps the models that have a name.
 
     Args:
-        precision: of the computation.
         max_queued_rows: rows that may wait for each model.
         max_loaded: models in memory at a time; the one that was not used for longest is unloaded.
         observe: called with the name of a model and the number of rows of each of its steps.
@@ -146,9 +145,6 @@ class Models:
 
         Each is read, checked and warmed up before it replaces another. Requests that have begun are
         answered by the model that they began with.
-
-        Args:
-            directories: the model directory of each name.
 
         Raises:
             ModelError: a model cannot be read, or has other columns than the one that it would

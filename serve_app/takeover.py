@@ -38,8 +38,6 @@ class Takeover:
     replaces it.
 
     Args:
-        models: the models of the replica.
-        retry_every_s: seconds between two attempts.
         unhealthy_after_s: seconds of failed attempts before a new process tries to load the models,
             and between two such tries.
         can_load_elsewhere: whether a new process can load the models of these directories.

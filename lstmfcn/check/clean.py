@@ -41,8 +41,6 @@ def copy_shard(shard: Shard, path: Path, left_out: Set[int]) -> None:
     """Copy a shard without some rows, in its own format.
 
     Args:
-        shard: the shard.
-        path: the file to write.
         left_out: the numbers of the rows to leave out, from 1.
 
     Raises:
@@ -126,8 +124,6 @@ def write_clean(
     """Write clean shards: ``train``, ``validation``, and ``set_aside.csv`` with what is left out.
 
     Args:
-        findings: the findings of the data.
-        output: a new folder.
         dropped: further training rows to leave out.
         overwrite: the folder may hold what an earlier call wrote; it is replaced.
 

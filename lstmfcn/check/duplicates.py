@@ -29,7 +29,6 @@ class Series:
     """The series of all shards of a scan, in order.
 
     Args:
-        scan: the scan.
         class_codes: a number for each set of classes, shared by all data; new ones are added.
 
     Attributes:
@@ -91,8 +90,6 @@ def rows_to_drop(
     """List training rows that are to be removed from clean shards.
 
     Args:
-        training: the training data.
-        validation: the validation data.
         duplicates: whether to remove rows that repeat an earlier row.
         shared: whether to remove rows whose series is also in the validation data.
     """

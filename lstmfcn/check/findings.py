@@ -24,10 +24,7 @@ class Findings(NamedTuple):
     """Everything that a check found.
 
     Attributes:
-        training: the training data.
-        validation: the validation data, if any.
         warnings: what training accepts, but may not be intended.
-        guessed: whether the task was guessed.
         limit: how many faults to describe.
     """
 

@@ -61,7 +61,6 @@ class ScannedPart:
         values: float32 (N, V); nan for cells that are missing or not numbers.
         classes: the classes of each row without faults; one, or any number for multilabel.
         intact: whether each row is without faults, (N,).
-        n_faults: the number of faults.
     """
 
     values: FloatArray
@@ -103,9 +102,7 @@ def scan_parts(
     """Read the rows of a shard, in order.
 
     Args:
-        shard: the shard.
         schema: the schema, whose columns the shard has.
-        header: the columns of the shard.
         unparsed: why pyarrow cannot parse the shard; if given, it is read line by line.
 
     Raises:

@@ -35,7 +35,6 @@ class DataWarning(NamedTuple):
 
     Attributes:
         kind: a name for programs.
-        found: what was found.
         advice: what to do if it is not intended.
         n: the number of rows, columns, values or classes concerned.
         places: where some of them are.

@@ -23,7 +23,6 @@ def check(
 
     Args:
         data: training shards: a file, folder, glob or URI, or several of them.
-        validation: validation shards.
         task: what the labels mean; guessed if None.
         missing, missing_marker, missing_labels: as the hyperparameters.
         limit: how many faults to describe; all are counted.

@@ -40,7 +40,6 @@ class RowStatistics:
     """Statistics of rows without faults; needs 20 bytes for each row.
 
     Attributes:
-        n_rows: the number of rows so far.
         n_constant: the number of rows that have one value in each channel.
         constant: the indices of the first constant rows, from 0.
         low: the smallest value of each column, (V,); nan if it has no values.

@@ -27,10 +27,7 @@ class Shape:
     """The shape of all series together.
 
     Attributes:
-        n_rows: the number of series.
-        n_channels: the number of channels of every series.
         n_timepoints: the length of the longest series.
-        has_labels: whether the series have classes.
         step: the step between times, if the file has times.
     """
 

@@ -69,17 +69,10 @@ def convert(
 
     Args:
         input: a .ts, .tsv, .txt, .arff, .npz, .npy or .csv file, compressed or not.
-        output: a folder that does not exist yet or is empty.
-        shards: how many files to spread the rows over, in order.
         missing: mask turns gaps into empty cells, and fills shorter series up with them.
         label: where the class is in a row, or none to convert without labels; by default what is
             usual in the file's format.
         header: whether a .csv file has a header, and so is a long table.
-        n_channels: the number of channels in a row of .tsv, .txt and headerless .csv files.
-        overwrite: whether shards in the folder may be replaced.
-
-    Returns:
-        The number of rows.
 
     Raises:
         DataError: the file has another format, or cannot be converted.

@@ -26,15 +26,7 @@ LabelName = Literal["first", "last", "none"]
 
 
 class ConvertRequest(NamedTuple):
-    """The user's options for a conversion.
-
-    Attributes:
-        label: where the class is in a row, or none to convert without labels; None for what is
-            usual in the file's format.
-        header: whether a .csv file has a header, and so is a long table.
-        n_channels: the number of channels in a row; None if the user did not say.
-        missing: whether values may be missing.
-    """
+    """The user's options for a conversion."""
 
     label: LabelName | None = None
     header: bool = True

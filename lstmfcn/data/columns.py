@@ -133,9 +133,7 @@ def column_faults(
 
     Args:
         kind: "value" or "label".
-        header: all column names of the file.
         expected: the names of this kind that the file must have, in any order.
-        file: the file, for the message.
     """
     columns = value_columns(header) if kind == "value" else label_columns(header)
     yield from repeat_faults(columns, file)
@@ -162,9 +160,7 @@ def no_columns_fault(
     """Describe a header that has no value column, or no label column.
 
     Args:
-        header: all column names of the file.
         kind: "value" or "label".
-        file: the file, for the message.
         fix: what to do, unless the header itself shows what is wrong.
     """
     found = f"no {kind} column in the header ({abbreviate(header)})"
@@ -223,11 +219,7 @@ def parse_channels(columns: Sequence[str], file: str | None = None) -> ChannelLa
 
 
 def timepoints_out_of_order(columns: Sequence[str]) -> tuple[str, str] | None:
-    """The first two neighbours in a channel whose timepoints decrease, or None.
-
-    Args:
-        columns: value columns, one channel after the other.
-    """
+    """The first two neighbours in a channel whose timepoints decrease, or None."""
     for name, following in pairwise(columns):
         position, next_position = _parse_name(name), _parse_name(following)
         if position and next_position and _decreases(position, next_position):

@@ -60,11 +60,7 @@ def refuse_first_fault(
 
     Args:
         lines: the cells of each line below the header; empty lines do not count as rows.
-        header: the column names.
         numbers: the columns that must contain numbers.
-        schema: the schema of the file.
-        file: the file, for the message.
-        dialect: how numbers are written.
 
     Returns:
         The number of rows, if all of them can be parsed.
@@ -97,12 +93,7 @@ def line_faults(
     """Report why a line cannot be parsed: one fault of the line, or one of each faulty cell.
 
     Args:
-        cells: the cells of the line.
-        header: the column names.
         fields: positions of the columns that must contain numbers.
-        schema: the schema of the file.
-        source: where the line comes from.
-        dialect: how numbers are written.
 
     Raises:
         DataError: the line is a second header, and the rows below it have other columns.

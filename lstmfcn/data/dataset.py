@@ -81,7 +81,6 @@ class SpillingBuffer:
     As a context manager it closes the file.
 
     Args:
-        n_values: V.
         memory_bytes: the memory that the values may use.
         path: the file, created only if it is needed.
     """

@@ -62,8 +62,6 @@ class Header(NamedTuple):
     Attributes:
         before: lines above the header, which are not part of the table, with their line ends.
         record: the text of the header; several lines if a quoted name has line breaks.
-        separator: the separator of the names.
-        names: the column names.
     """
 
     before: tuple[str, ...]

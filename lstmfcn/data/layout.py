@@ -47,9 +47,6 @@ class Layout:
 
     Attributes:
         header: the column names of CSV.
-        packing: how it is compressed.
-        is_parquet: whether it is Parquet; otherwise it is CSV.
-        dialect: separator and decimal mark of CSV.
         before: lines of CSV above the header, with their line ends.
     """
 
@@ -91,7 +88,6 @@ class Layout:
         """Describe a first line that is not a header, or a header after a comment mark.
 
         Args:
-            file: the file, for the message.
             labels: whether the label columns are needed.
         """
         if self.is_parquet:

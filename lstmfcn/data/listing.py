@@ -31,9 +31,7 @@ class FoundFile(NamedTuple):
     """A file that was found.
 
     Attributes:
-        path: its path.
         name: its path below the folder that was searched.
-        size: its size in bytes.
         modified_ns: when it was last written, in nanoseconds.
     """
 

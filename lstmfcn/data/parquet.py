@@ -50,7 +50,6 @@ def parquet_names(shard: Shard, model_columns: Collection[str] = ()) -> list[str
     All lists count as long as the longest one.
 
     Args:
-        shard: a Parquet shard.
         model_columns: columns of a model, to which shorter lists are filled up.
 
     Raises:
@@ -73,10 +72,6 @@ def parquet_tables(shard: Shard, types: Types) -> Iterator[pa.Table]:
     """Read the rows of a shard, in order, as tables; empty cells are null.
 
     In text columns (labels) NaN becomes null, and bools become ``True`` and ``False``.
-
-    Args:
-        shard: a Parquet shard.
-        types: the columns to read and their types.
 
     Raises:
         DataError: a column has another type, a list has more values than there are columns, or

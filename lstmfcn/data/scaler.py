@@ -94,11 +94,9 @@ class Scaler(BaseModel):
     Each channel is scaled separately, because channels may have different units.
 
     Attributes:
-        kind: which mean and standard deviation to use.
         mean: one number for each channel for ``global``, V numbers for ``timestep``; empty for
             ``series``, where each series is scaled by its own, and for ``none``.
         std: as ``mean``.
-        n_channels: number of channels.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)

@@ -57,16 +57,11 @@ class SeriesSchema(BaseModel):
     A row is one flat vector: all values of the first channel, then all of the second, and so on.
 
     Attributes:
-        task: what the labels mean.
-        label_columns: names of the label columns.
         value_columns: names of the value columns, one channel after the other.
         classes: the names of the label columns; for one column of class names these names, numbers
             by value, then text alphabetically, and empty until `with_classes` has set them. A
             binary schema has two classes.
-        n_channels: number of channels.
-        missing: whether values may be missing.
         missing_marker: a text, besides `MISSING_TEXTS`, that marks a missing value in CSV.
-        missing_labels: whether `MISSING_TEXTS` are class names.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")

@@ -45,11 +45,8 @@ class Shard:
     """One file of a data set.
 
     Attributes:
-        path: its path in its filesystem.
         name: its path below the folder of the data argument; outputs use this name.
-        size: its size in bytes.
         modified_ns: when it was last written, in nanoseconds; 0 if its filesystem does not say.
-        filesystem: the pyarrow filesystem that opens it.
     """
 
     path: str
@@ -82,7 +79,6 @@ class Shard:
         """Report a first line that is not a header, and labels that are only in a folder name.
 
         Args:
-            columns: the names in its header.
             labels: whether the label columns are needed.
         """
         if fault := self.layout.header_fault(self.path, labels):

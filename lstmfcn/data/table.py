@@ -83,10 +83,6 @@ def cell_faults(
 
     Args:
         refused: whether each cell is refused, (N, len(columns)).
-        table: the cells.
-        columns: their columns.
-        source: where the table comes from.
-        fix: what to do.
         fix_for_missing: what else to do if the cell is empty or nan.
     """
     for row in np.flatnonzero(refused.any(axis=1)).tolist():
@@ -105,7 +101,6 @@ def is_missing(value: object, texts: bool = True) -> bool:
     """Whether a label is empty, None or NaN.
 
     Args:
-        value: the label, of any type.
         texts: whether text that is one of `MISSING_TEXTS` is missing too.
     """
     text = "" if value is None else str(value).strip()

@@ -35,12 +35,8 @@ def write_shards(
     The folder appears only when all files are complete.
 
     Args:
-        folder: must be empty or not exist yet.
-        classes: the class of each row.
         series: the values of each row, one channel after the other; all of the same length.
-        n_shards: how many files to spread the rows over; at most one for each row.
         n_channels: with more than one, columns are named ``x1_1``, ... instead of ``x_1``, ...
-        overwrite: whether shards in the folder may be replaced.
 
     Raises:
         OutputError: the folder is not empty or cannot be written, or there are too few rows.
@@ -65,11 +61,8 @@ def write_rows(
 
     Args:
         folder: must be empty or not exist yet.
-        header: the column names.
         rows: the cells of each row; read one row at a time.
-        n_rows: the number of rows.
         n_shards: how many files to spread the rows over, in order; at most one for each row.
-        overwrite: whether shards in the folder may be replaced.
 
     Raises:
         OutputError: the folder is not empty or cannot be written, or there are too few rows.
@@ -98,8 +91,6 @@ def opened_csv(path: Path, packing: Packing, errors: str = "strict") -> Iterator
     Gzip files have no time stamp, so that the same content gives the same bytes.
 
     Args:
-        path: the file.
-        packing: how to compress it.
         errors: what to do about text that is not valid UTF-8, as in Python's `open`.
     """
     with (

@@ -70,16 +70,11 @@ class FusedNetwork(NamedTuple):
     """A trained network, fused for prediction.
 
     Attributes:
-        n_channels: channels of a series.
-        n_timepoints: timepoints of a series.
-        view: the network's input view.
         lstm: for a single step, each layer's input weights (3H, features) for input gate, cell and
             output gate; else empty.
         recurrence: for several steps, the LSTM branch itself; else None.
         convolutions: fused convolutions of the three blocks.
         weightings: squeeze-and-excitation of each block, or None.
-        head: the linear layer.
-        blocks: functions that compute each convolution and its ReLU.
     """
 
     n_channels: int
@@ -97,7 +92,6 @@ class FusedNetwork(NamedTuple):
         """Fuse a network; the fusion is computed in float64.
 
         Args:
-            network: a trained network.
             dtype: dtype of the computation if the processor supports it; logits are float32.
         """
         dtype = native_dtype(dtype)

@@ -27,8 +27,6 @@ class Manifest:
     """The record of one prediction folder.
 
     Args:
-        folder: the folder of the predictions.
-        model_sha256: checksum of the current model.
         keep: columns that are copied to the predictions.
 
     Raises:

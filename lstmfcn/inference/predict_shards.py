@@ -58,9 +58,6 @@ def predict_batches(
     """Predict a shard in row order, a few thousand rows at a time.
 
     Args:
-        classifier: the model.
-        shard: the shard to predict.
-        labels: whether to read the shard's labels.
         others: further columns of the shard to read as text.
 
     Raises:
@@ -236,8 +233,6 @@ def validate_keep_columns(schema: SeriesSchema, keep: Sequence[str], explain: bo
     """Check that the columns to keep are not values and have names of their own in the output.
 
     Args:
-        schema: schema of the model.
-        keep: names of the columns to keep.
         explain: whether explanations are written too, whose column names are then taken.
 
     Raises:
@@ -260,7 +255,6 @@ class ShardProgress(Bar):
 
     Args:
         doing: names the work, such as ``predicting``.
-        n_shards: number of shards.
         explains: number of shards that are explained too.
     """
 

@@ -47,7 +47,6 @@ class Artifact:
 
     Attributes:
         weights: the network's state dict, on the CPU.
-        metrics: metrics of the best epoch.
         training: how the model was trained: data, workers, precision, the model it started from.
         sha256: checksum of the loaded model.json, which contains the checksum of the weights.
         decision: temperature and thresholds; the default, which is not written, if none was fitted.

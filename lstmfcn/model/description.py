@@ -47,7 +47,6 @@ class Description:
     """The content of a model.json; see `lstmfcn.model.artifact.Artifact`.
 
     Attributes:
-        weights_sha256: checksum of the weights file.
         sha256: checksum of the description itself.
     """
 

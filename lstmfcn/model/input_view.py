@@ -29,7 +29,6 @@ class InputView(nn.Module):
     """Transforms scaled series (N, C, T) into the input of the branches, (N, C, S), and its mask.
 
     Args:
-        kind: the view's name.
         masks: whether values may be missing (`lstmfcn.model.masking`).
     """
 
@@ -63,7 +62,6 @@ class InputView(nn.Module):
         """Spread terms of the view (N, K, S) equally over the series' timepoints (N, K, T).
 
         Args:
-            terms: the terms.
             x: the series (N, C, T); a timepoint where all channels are missing gets 0.
         """
         if self.window == 1:

@@ -191,10 +191,8 @@ class MetricSums(NamedTuple):
     """Sums over the rows of all batches and workers, from which metrics are computed.
 
     Attributes:
-        loss: sum of the loss.
         correct: number of correct decisions.
         exact: number of rows whose decisions are all correct.
-        rows: number of rows.
     """
 
     loss: float
@@ -219,14 +217,7 @@ def make_task(
     smoothing: float = 0.0,
     decision: Decision = Decision(),
 ) -> Task:
-    """Make the task of a schema whose classes are known.
-
-    Args:
-        schema: schema of the shards.
-        weights: class weights in the loss, from `compute_class_weights`.
-        smoothing: share of each label that is spread over all classes in the loss.
-        decision: temperature and thresholds of a calibrated model.
-    """
+    """Make the task of a schema whose classes are known."""
     if schema.task == "multiclass":
         return Multiclass(len(schema.classes), weights, smoothing, decision)
     if schema.task == "binary":

@@ -30,14 +30,8 @@ def write_report(
     """Evaluate a model on labelled shards, and write the results as an HTML page.
 
     Args:
-        model: a model directory.
-        data: labelled shards: a file, folder, glob or URI, or several of them.
         output: the folder of the report; it is written atomically.
         seed: seed of the sample of rows, and of the bootstrap.
-        overwrite: whether to replace an earlier report in that folder.
-
-    Returns:
-        The path of the page.
 
     Raises:
         UserError: the model, the shards or the output cannot be used.

@@ -22,10 +22,8 @@ class Example(NamedTuple):
     """One row, its labels and its prediction.
 
     Attributes:
-        place: its file and row.
         values: unscaled values, (K, T).
         true: its true labels; for multilabel any number of them.
-        decided: its predicted labels.
         true_class: index of its true class; for multilabel, of the label in question.
         decided_class: index of its predicted class; for multilabel, of the label in question.
         true_share: the probability of the true class (or of the label's true value).
@@ -53,12 +51,8 @@ class ExplainedExample(NamedTuple):
     multilabel, the signed logit, as 0 means that both are equally probable.
 
     Attributes:
-        row: the row.
-        answer: the predicted answer.
         other: the answer with which it is compared.
         terms: the term of each timepoint, (T,).
-        bias: the bias term.
-        lstm: the term of the LSTM branch.
     """
 
     row: Example

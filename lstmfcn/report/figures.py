@@ -39,13 +39,7 @@ class Figures(NamedTuple):
 
     Attributes:
         classes: medians of the classes, on one or several sheets.
-        lengths: histogram of the lengths.
-        learning: the learning curves.
-        class_scores: scores of each class.
         confusion: the confusion matrix; for multilabel, the found and missed rows of each label.
-        roc: the ROC curves.
-        reliability: reliability of the predictions.
-        class_reliability: reliability of each class's probability.
         hardest: one figure per hardest row.
         explained: one figure per explained row.
     """

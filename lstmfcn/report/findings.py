@@ -22,16 +22,11 @@ class Findings:
     """The results of a model on labelled shards.
 
     Attributes:
-        model: the model directory.
         data: the data arguments, as the user gave them.
-        schema: the model's schema.
-        summary: statistics of the rows.
         history: the run's metrics of each epoch; empty if the model is not in its run's folder.
         best_epoch: the epoch whose weights the model has.
-        scores: scores of the predictions.
         hardest: the hardest rows, the hardest first.
         explained: explained rows: correct predictions, then wrong ones.
-        card: the model card.
     """
 
     model: str
@@ -50,8 +45,6 @@ def collect_findings(model: str, data: Data, seed: int = 0) -> Findings:
     """Predict labelled shards, and collect all results for the report.
 
     Args:
-        model: a model directory.
-        data: labelled shards: a file, folder, glob or URI, or several of them.
         seed: seed of the sample of rows, and of the bootstrap.
 
     Raises:

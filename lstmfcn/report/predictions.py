@@ -40,7 +40,6 @@ class Predictions:
     """The predictions of all rows of the shards.
 
     Attributes:
-        schema: the model's schema.
         columns: true labels, predicted labels and probabilities of each class, (N, C).
         labels: encoded true labels, (N,) or (N, L).
         probabilities: probabilities of each label column, (N, L).
@@ -50,7 +49,6 @@ class Predictions:
         hardest: rows with the lowest `true_probabilities`, at most 2 per pair of true and predicted
             class, in the order of the shards.
         sample: up to 200 random rows of each class, in the order of the shards.
-        shards: names of the shards.
         starts: number of rows before each shard.
     """
 
@@ -78,8 +76,6 @@ def collect_predictions(
     """Read and predict every row once, in order.
 
     Args:
-        classifier: the model.
-        shard_set: labelled shards of the model's schema.
         seed: seed of the sample, which does not depend on the shard layout.
 
     Raises:
@@ -144,7 +140,6 @@ class _TopK:
     Args:
         choose: returns which rows to keep, from their keys (n,) and groups (n, ...); rows that it
             drops are not offered again.
-        n_values: V.
     """
 
     def __init__(self, choose: Callable[[Array, Array], npt.NDArray[np.bool_]], n_values: int):

@@ -27,10 +27,6 @@ _AT_FDCWD, _RENAME_EXCHANGE = -100, 2
 def local_path(text: Path | str, raised: type[UserError] = OutputError) -> Path:
     """Make a path of a text that the user gave for an output or a model.
 
-    Args:
-        text: the text.
-        raised: the error class to raise.
-
     Raises:
         UserError: the text is a URI; as a path it would be a folder with a strange name.
     """
@@ -138,7 +134,6 @@ def atomic_directory(path: Path, may_go: Collection[str] = ()) -> Iterator[Path]
     lost. The folder is complete at every moment, if the file system can exchange two folders.
 
     Args:
-        path: the folder.
         may_go: names of files and folders that the new folder need not have.
 
     Raises:

@@ -44,7 +44,6 @@ def tracking(
 
     Args:
         names: names of the trackers; empty for no tracking.
-        folder: the folder of the run.
         runs: returns its trainings with their current states.
         resumed: whether the run resumes; only a new run fails if a tracker does not answer.
 

@@ -61,7 +61,6 @@ class MLflow:
     """Writes a training and its child runs to MLflow.
 
     Args:
-        folder: the folder of the run.
         resumed: whether the training resumes; it then starts even if MLflow does not answer.
 
     Raises:

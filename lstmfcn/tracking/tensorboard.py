@@ -33,11 +33,7 @@ _HEADER, _CHECKSUM = struct.Struct("<Q4x"), struct.Struct("<I")
 
 
 class TensorBoard:
-    """Writes the event files of a run.
-
-    Args:
-        folder: the folder of the run.
-    """
+    """Writes the event files of a run."""
 
     name: TrackerName = "tensorboard"
 

@@ -53,9 +53,7 @@ def calibrate(
     """Fit the temperature and thresholds that the model's hyperparameters request.
 
     Args:
-        artifact: a trained model.
         validation: scaled rows that were not trained on; rows in a file are streamed.
-        device: device to compute on.
 
     Returns:
         The model with its decision and a record of the fit; unchanged if nothing is requested.

@@ -66,10 +66,8 @@ class Checkpoints:
 
     Args:
         folder: contains one folder per checkpoint, and nothing else.
-        every_s: seconds between checkpoints.
         sync_first: file to sync to disk before each checkpoint, such as metrics.jsonl.
         stop_file: training stops when this file exists.
-        clock: returns seconds from any origin.
     """
 
     def __init__(
@@ -149,7 +147,6 @@ def find_newest(
     """Return position and content of the newest intact checkpoint; None if there is none.
 
     Args:
-        folder: the folder of `Checkpoints`.
         log: called with a line for each damaged checkpoint.
     """
     for _, position, content in _read_verified(folder, log):

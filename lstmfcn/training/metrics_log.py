@@ -23,7 +23,6 @@ class MetricsWriter:
     """Appends each epoch's metrics to the file.
 
     Args:
-        path: the file.
         epochs_done: finished epochs of the run that resumes; lines of later epochs are removed,
             because those epochs are trained again.
     """

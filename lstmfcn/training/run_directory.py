@@ -108,9 +108,7 @@ def refuse_changes(
     """Check that the user's options are those of the run to resume.
 
     Args:
-        recorded: the options of the run.
         requested: the user's options; only the fields that are set count.
-        may_change: fields that may differ.
 
     Returns:
         The requested values of the fields that may differ.
@@ -170,7 +168,6 @@ def hold_run_folder(folder: Path, replaced: Iterable[str] = ()) -> Iterator[None
     Temporary files are removed at the end, and the folder too if it is empty then.
 
     Args:
-        folder: the folder of the run.
         replaced: files and folders of an earlier run, which are removed first.
 
     Raises:

@@ -29,9 +29,7 @@ class TrainState:
 
     Args:
         model: the network, already on its device.
-        lr: initial learning rate.
         workers: the workers that train the model together; by default this process alone.
-        weight_decay: weight decay of the optimiser.
 
     Attributes:
         position: finished epochs, and finished steps of the current epoch.
@@ -218,8 +216,6 @@ def set_up(
 
     Args:
         rows: all training rows, scaled.
-        schema: schema of the shards, with its classes.
-        hyperparameters: hyperparameters of the network and its training.
         weights: weights of the model that training continues from; None to initialise them.
         workers: the workers that train the model together; by default this process alone.
         share: this worker's share of every batch, and its device.

@@ -115,7 +115,6 @@ class SearchSpace:
         """Parse a YAML text.
 
         Args:
-            text: the text.
             source: where it comes from, for error messages.
 
         Raises:

@@ -112,13 +112,8 @@ class TrialResult:
 
     Attributes:
         number: number of the trial, from 1, in the order in which trials started.
-        hyperparameters: values of the searched hyperparameters.
-        status: how it ended.
         objective: objective at the best epoch; None if the trial failed before its first epoch.
         metrics: metrics of the best epoch.
-        epochs: number of trained epochs.
-        seconds: training time.
-        reason: why it failed.
     """
 
     number: int
@@ -193,9 +188,6 @@ def trial_folder(folder: Path, number: int) -> Path:
 
 class SweepLog:
     """Reads and writes ``sweep.jsonl`` and ``trials.csv``.
-
-    Args:
-        folder: the folder of the sweep.
 
     Raises:
         OutputError: ``sweep.jsonl`` exists and cannot be read.
