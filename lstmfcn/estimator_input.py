@@ -50,11 +50,7 @@ def input_checks(missing: MissingName) -> dict[str, Any]:
 
 
 def even_lengths(values: Any, missing: MissingName, n_timepoints: int = 0) -> Any:
-    """Pad series of several lengths with nan, if missing values are masked (`to_array`).
-
-    Raises:
-        ValueError: missing values are refused.
-    """
+    """Pad series of several lengths with nan (`to_array`); `ValueError` if nan is refused."""
     if missing == "refuse" and (lengths := several_lengths(values)):
         raise ValueError(
             f"X has series of {lengths}; missing='mask' pads the shorter ones with nan"
@@ -63,11 +59,7 @@ def even_lengths(values: Any, missing: MissingName, n_timepoints: int = 0) -> An
 
 
 def refuse_swapped_axes(shape: tuple[int, ...]) -> None:
-    """Refuse arrays (N, T, 1); warn if there are more channels than timepoints.
-
-    Raises:
-        ValueError: each series has several channels of one timepoint.
-    """
+    """Refuse (`ValueError`) arrays (N, T, 1); warn if there are more channels than timepoints."""
     swapped = swapped_axes(*shape[1:]) if len(shape) == 3 else None
     if swapped and shape[2] == 1:
         raise ValueError(f"X has {swapped}")
@@ -110,11 +102,7 @@ def column_names(classes: npt.NDArray[Any]) -> list[str]:
 
 
 def refuse_missing(y: Any, missing_labels: MissingLabelsName) -> None:
-    """Refuse labels (text or Python objects) if one of them is missing.
-
-    Raises:
-        ValueError: names the first missing label.
-    """
+    """Refuse (`ValueError`) labels, text or Python objects, if one of them is missing."""
     labels = np.asarray(y)
     if labels.dtype.kind not in "OUT" or labels.ndim != 1:
         return

@@ -277,11 +277,7 @@ class Hyperparameters(BaseModel):
         return any(getattr(self, name) for name in POST_TRAINING)
 
     def validate_post_training(self, has_validation: bool) -> None:
-        """Check that the requested `POST_TRAINING` steps have something to fit.
-
-        Raises:
-            HyperparameterError: there are no validation rows, or the task has no thresholds.
-        """
+        """Refuse (`HyperparameterError`) `POST_TRAINING` steps that have nothing to fit."""
         for name in POST_TRAINING:
             if getattr(self, name) and not has_validation:
                 raise HyperparameterError(

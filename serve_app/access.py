@@ -217,11 +217,7 @@ def public_host_names(host: str) -> list[str]:
 
 
 def refuse_invalid_origins(origins: Sequence[str]) -> None:
-    """Refuse an origin in a form that no browser sends.
-
-    Raises:
-        ResourceError: names the first.
-    """
+    """Refuse (`ResourceError`) an origin in a form that no browser sends."""
     for origin in origins:
         if not _ORIGIN.fullmatch(origin):
             raise ResourceError(

@@ -145,18 +145,12 @@ def _set(variables: Mapping[str, str]) -> Iterator[None]:
 
 @contextmanager
 def _claim_port_range() -> Iterator[dict[str, str]]:
-    """Claim ports that no other server uses inside this block, and name them for Ray Serve.
+    """Claim ports that no other server uses inside this block; gives variables of Ray Serve.
 
     Ray Serve's default ports are the same for every Ray, and its proxies share theirs: HAProxy
     would send requests to another server's proxy, or to a replica that took the port of one that
     died. This process holds the first port of a range, and no other server then takes the others. A
     range with a port in use may belong to a server that was killed and whose processes still run.
-
-    Yields:
-        Environment variables.
-
-    Raises:
-        ResourceError: no range is free.
     """
     for first in _FIRST_PORTS:
         with socket.socket() as held:
@@ -294,11 +288,7 @@ def _changes(connections: int, answers: Path) -> list[_Change]:
 
 
 def _max_connections(descriptors: int) -> int:
-    """The most connections that HAProxy can serve: each takes one descriptor on either side.
-
-    Raises:
-        ResourceError: they are too few to be of use.
-    """
+    """The most connections that HAProxy can serve: each takes one descriptor on either side."""
     connections = (descriptors - 2 * _PIPES - _OTHER_DESCRIPTORS) // 2
     if connections < _MIN_CONNECTIONS:
         raise ResourceError(

@@ -188,11 +188,7 @@ class Models:
         return model
 
     async def _load_checked(self, name: str, directory: Path) -> LoadedModel:
-        """Load a model that may replace the one of that name.
-
-        Raises:
-            ModelError: it cannot be read, or has other columns; the message is logged once.
-        """
+        """Load a model that may replace the one of that name; a refusal is logged once."""
         version = NO_VERSION
         try:
             model = await asyncio.to_thread(self._load, name, directory)
@@ -209,11 +205,7 @@ class Models:
         return model
 
     def _load(self, name: str, directory: Path) -> LoadedModel:
-        """Read, check and warm up a model.
-
-        Raises:
-            ModelError: it cannot be read, or its predictions are not numbers.
-        """
+        """Read, check and warm up a model."""
         try:
             classifier = Classifier.load(directory, self._precision)
             n_values = classifier.schema.n_values
@@ -249,11 +241,7 @@ class OtherColumnsError(ModelError):
 
 
 def refuse_other_columns(name: str, before: SeriesSchema, after: SeriesSchema) -> None:
-    """Refuse a model that would break the clients of the one that it would replace.
-
-    Raises:
-        OtherColumnsError: it reads or predicts other columns.
-    """
+    """Refuse (`OtherColumnsError`) a model that would break the clients of the one before it."""
     for kind, old, new in (
         ("value columns", before.value_columns, after.value_columns),
         ("missing values", before.missing, after.missing),

@@ -105,11 +105,7 @@ def serve_models(
 
 
 def parse_model_arguments(models: Sequence[str]) -> dict[str, str]:
-    """Parse ``NAME=DIR`` and ``DIR`` into names and absolute directories.
-
-    Raises:
-        ModelError: two models have the same name.
-    """
+    """Parse ``NAME=DIR`` and ``DIR``; raises `ModelError` if two models have the same name."""
     directories: dict[str, str] = {}
     for model in models:
         name, equals, directory = model.partition("=")
@@ -122,11 +118,7 @@ def parse_model_arguments(models: Sequence[str]) -> dict[str, str]:
 
 
 def _read_schemas(directories: dict[str, str]) -> dict[str, SeriesSchema]:
-    """The columns that each model reads and predicts.
-
-    Raises:
-        ModelError: a model cannot be read.
-    """
+    """The columns that each model reads and predicts."""
     schemas = {}
     for name, directory in directories.items():
         try:
@@ -199,11 +191,7 @@ def _serve(
 
 
 def _count_replicas(requested: int | None) -> int:
-    """How many replicas to start, each with a CPU of its own.
-
-    Raises:
-        ResourceError: the cluster has fewer CPUs, and cannot grow.
-    """
+    """How many replicas to start, each with a CPU of its own."""
     from lstmfcn.distributed.cluster import autoscaler_can_reach, nodes
 
     cpus = sum(node.cpus for node in nodes())
@@ -218,11 +206,7 @@ def _count_replicas(requested: int | None) -> int:
 
 
 def _start_proxy(host: str, port: int) -> None:
-    """Start Serve and its proxy, unless another server of this cluster runs.
-
-    Raises:
-        ResourceError: the proxy does not start, or another server runs on this cluster.
-    """
+    """Start Serve and its proxy, unless another server of this cluster runs."""
     from ray import serve
     from ray.exceptions import RayError
 

@@ -188,15 +188,9 @@ def _without_row(fault: DataError) -> DataError:
 def _check_again(
     findings: Findings, schema: SeriesSchema, folder: Path, removed: _RemovedList
 ) -> int:
-    """Check the copy, and leave out shards that are still refused.
+    """Count the rows of the copy, after a check that leaves out shards that are still refused.
 
     Without earlier rows, pyarrow may split a quoted cell with line breaks.
-
-    Returns:
-        The number of rows of the copy.
-
-    Raises:
-        DataError: training would refuse the copy.
     """
     for which, scan in findings.scans.items():
         if not any(path.is_file() for path in (folder / _FOLDERS[which]).rglob("*")):

@@ -33,13 +33,7 @@ class _Attribute(NamedTuple):
 
 
 class _Form(NamedTuple):
-    """The columns of a file.
-
-    Attributes:
-        attributes: the attribute of each cell of a row.
-        label: the index of the class attribute; None if there is no class.
-        is_relational: whether one cell has all values of a row.
-    """
+    """The attribute of each cell, the index of the class, and whether one cell has all values."""
 
     attributes: list[_Attribute]
     label: int | None

@@ -39,16 +39,7 @@ logger = logging.getLogger(__name__)
 
 
 class _Table(NamedTuple):
-    """A long table, sorted by series, channel and time.
-
-    Attributes:
-        ids: the series of each row, numbered by first appearance.
-        channels: the channel of each row, numbered by first appearance.
-        times: the time of each row.
-        values: the value of each row, as text.
-        labels: the class of each row, as text; None when converting without labels.
-        rows: the row in the file, counted from 1.
-    """
+    """A long table by series, channel and time, which are numbered; its rows count from 1."""
 
     ids: Indices
     channels: Indices

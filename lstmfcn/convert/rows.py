@@ -33,14 +33,7 @@ logger = logging.getLogger(__name__)
 
 
 class _Form(NamedTuple):
-    """How rows are written.
-
-    Attributes:
-        separator: the separator of cells; None for any spaces.
-        has_commas: whether decimal marks are commas.
-        label: where the class of a row is.
-        n_channels: the number of channels in a row, one after the other.
-    """
+    """How rows are written; the separator None stands for any spaces."""
 
     separator: str | None
     has_commas: bool

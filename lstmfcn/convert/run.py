@@ -116,11 +116,7 @@ def _make_shard(file: str) -> Shard:
 
 
 def _find_form(shard: Shard, request: ConvertRequest) -> _Form:
-    """Find the format of a file by its name.
-
-    Raises:
-        DataError: the suffix is unknown, or the format does not allow a flag.
-    """
+    """Find the format of a file by its name; refuse flags that it does not allow."""
     path = PurePath(shard.name.lower())
     suffix = PurePath(path.stem if path.suffix in PACKED_SUFFIXES else path).suffix
     form = _FORMS.get(suffix)

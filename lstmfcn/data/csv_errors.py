@@ -137,13 +137,7 @@ def _are_numbers(cells: Sequence[str], gap_texts: Collection[str], dialect: Dial
 def _refuse_other_columns(
     cells: Sequence[str], header: Sequence[str], schema: SeriesSchema, source: RowOrigin
 ) -> None:
-    """Refuse a second header with other columns or another order.
-
-    Rows below it would be read into the wrong columns.
-
-    Raises:
-        DataError: with the row of the second header.
-    """
+    """Refuse a second header with other columns or another order, which the rows below have."""
     names = [cell.strip() for cell in cells]
     if set(schema.value_columns) <= set(names) and not _is_header(names, header, schema):
         found = "a second header, with other columns or another order"

@@ -71,11 +71,7 @@ class Header(NamedTuple):
 
 
 def lines_of_text(text: io.TextIOWrapper) -> Iterator[str]:
-    """Read the lines of a file, with their line ends.
-
-    Raises:
-        LongLineError: a line is too long.
-    """
+    """Read the lines of a file, with their line ends; a line too long raises `LongLineError`."""
     while line := text.readline(MAX_LINE_CHARACTERS):
         if len(line) >= MAX_LINE_CHARACTERS and not line.endswith(("\n", "\r")):
             raise LongLineError

@@ -140,11 +140,7 @@ def broken_link(path: str) -> DataError:
 
 
 def refuse_no_utf8(path: str) -> None:
-    """Refuse a path that is not UTF-8, because pyarrow cannot open it.
-
-    Raises:
-        DataError: with the path, its bytes escaped.
-    """
+    """Refuse (`DataError`) a path that is not UTF-8, because pyarrow cannot open it."""
     try:
         path.encode()
     except UnicodeEncodeError:

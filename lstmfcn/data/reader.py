@@ -217,11 +217,7 @@ def read_tables(
 
 
 def refuse_absent(names: Sequence[str], header: Sequence[str], shard: Shard) -> None:
-    """Refuse further columns that a shard does not have.
-
-    Raises:
-        DataError: with the first missing column, and the columns that the shard has.
-    """
+    """Refuse (`DataError`) further columns that a shard does not have."""
     for name in names:
         if name not in header:
             columns = [column for column in header if not column.startswith("x")]

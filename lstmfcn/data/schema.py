@@ -146,11 +146,7 @@ class SeriesSchema(BaseModel):
         return tuple(f"p{name[1:]}" for name in self.label_columns)
 
     def with_classes(self, names: Sequence[str], file: str | None = None) -> SeriesSchema:
-        """Return this schema with the class names that its only label column has.
-
-        Raises:
-            DataError: fewer than two names.
-        """
+        """Return this schema with the names of its classes; fewer than two raise `DataError`."""
         if len(names) < 2:
             raise DataError(
                 f"only the class {abbreviate(names)}" if names else "no class",
@@ -218,11 +214,7 @@ class SeriesSchema(BaseModel):
         return usable | np.isnan(values) if self.missing == "mask" else usable
 
     def refuse_empty_rows(self, values: FloatArray, source: RowOrigin) -> None:
-        """Refuse values (N, V) if a whole row is missing.
-
-        Raises:
-            DataError: for the first such row.
-        """
+        """Refuse (`DataError`) values (N, V) if a whole row is missing."""
         raise_first(self.empty_row_faults(values, source))
 
     def empty_row_faults(self, values: FloatArray, source: RowOrigin) -> Iterator[DataError]:
@@ -316,11 +308,7 @@ class SeriesSchema(BaseModel):
         return {name: int(count) for name, count in zip(self.classes, counts, strict=True)}
 
     def refuse_absent_classes(self, labels: Array, file: str) -> None:
-        """Refuse training labels if a class has no row, because it could not be learned.
-
-        Raises:
-            DataError: lists the classes without rows.
-        """
+        """Refuse (`DataError`) training labels if a class has no row; it could not be learned."""
         raise_first(self.absent_class_faults(self.class_counts(labels), file))
 
     def absent_class_faults(self, counts: Mapping[str, int], file: str) -> Iterator[DataError]:

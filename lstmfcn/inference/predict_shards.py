@@ -152,14 +152,7 @@ def explain_batches(
 def _write(
     output: Path, header: list[str], parts: Iterable[tuple[list[list[str]], list[list[str]]]]
 ) -> int:
-    """Write a CSV file; returns its number of rows.
-
-    Args:
-        output: path of the file.
-        header: its column names.
-        parts: each has some rows: the kept columns, one list per column, and the other cells, one
-            list per row.
-    """
+    """Write a CSV file of kept columns and rows of other cells; returns its number of rows."""
     n_rows = 0
     with (
         atomic_write(output) as unfinished,

@@ -62,11 +62,7 @@ class Artifact:
     decision: Decision = Decision()
 
     def build_network(self) -> LSTMFCN | Ensemble:
-        """Build the network and load the weights.
-
-        Raises:
-            ModelError: the weights do not fit the described network.
-        """
+        """Build the network with the weights; raises `ModelError` if they do not fit it."""
         n_outputs = make_task(self.schema).n_outputs
         schema = self.schema
         network = build_network(
@@ -81,11 +77,7 @@ class Artifact:
         return network
 
     def save(self, directory: Path | str) -> None:
-        """Write the model directory atomically, in place of an earlier model.
-
-        Raises:
-            OutputError: the directory cannot be written.
-        """
+        """Write the directory in place of an earlier model, atomically; or raise `OutputError`."""
         with atomic_directory(local_path(directory)) as unfinished:
             self._write(unfinished)
 

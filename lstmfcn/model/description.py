@@ -92,11 +92,7 @@ def read_description(path: Path) -> Description:
 
 
 def compute_checksum(description: dict[str, Any]) -> str:
-    """Return the checksum of a description, which must not contain its own checksum.
-
-    Raises:
-        ValueError: the description contains nan or an infinite number.
-    """
+    """Return the checksum of a description without its own; nan and inf raise `ValueError`."""
     text = json.dumps(description, sort_keys=True, allow_nan=False)
     return hashlib.sha256(text.encode()).hexdigest()
 

@@ -55,11 +55,7 @@ def write_report(
 
 
 def _refuse_other(folder: Path) -> None:
-    """Check that the output is new or holds a report, before any row is read.
-
-    Raises:
-        OutputError: it is a file, or a folder with other files.
-    """
+    """Refuse a file, or a folder that holds other files than a report, before any row is read."""
     if not exists(folder):
         return
     if not folder.is_dir():

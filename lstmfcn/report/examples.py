@@ -151,11 +151,7 @@ def _select_names(classes: tuple[str, ...], marks: npt.NDArray[np.int8]) -> tupl
 
 
 def _compare(schema: SeriesSchema, row: Example) -> tuple[FloatArray, str, str]:
-    """Return the weight of each logit, (outputs,), and the two answers to compare.
-
-    For multiclass these are the predicted class and the true one, or the runner-up if they are the
-    same.
-    """
+    """Return the weight of each logit, (outputs,), and the two answers to compare."""
     classes = schema.classes
     if schema.task == "multiclass":
         other = row.runner_up if row.right else row.true_class

@@ -135,12 +135,7 @@ def true_probabilities(
 
 
 class _TopK:
-    """Keeps the values of selected rows while rows arrive in pieces.
-
-    Args:
-        choose: returns which rows to keep, from their keys (n,) and groups (n, ...); rows that it
-            drops are not offered again.
-    """
+    """Keeps the rows that a function of keys (n,) and groups (n, ...) chooses, as rows arrive."""
 
     def __init__(self, choose: Callable[[Array, Array], npt.NDArray[np.bool_]], n_values: int):
         self._choose = choose
@@ -149,14 +144,7 @@ class _TopK:
         self._groups: Array | None = None
 
     def add(self, before: int, values: FloatArray, keys: Array, groups: Array) -> None:
-        """Add the next n rows.
-
-        Args:
-            before: number of rows before them.
-            values: their values, (n, V).
-            keys: their keys, (n,); of equal keys the first row is kept.
-            groups: their groups, (n, ...).
-        """
+        """Add the next n rows, given the number of rows before; of equal keys the first is kept."""
         n_kept = len(self._keys)
         keys = np.concatenate([self._keys, keys])
         groups = groups if self._groups is None else np.concatenate([self._groups, groups])

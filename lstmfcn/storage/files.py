@@ -72,11 +72,7 @@ def read_regular(path: Path, max_bytes: int) -> bytes:
 
 @contextmanager
 def refusing_write_errors(path: Path) -> Iterator[None]:
-    """Turn errors of the operating system in this block into an `OutputError` of the path.
-
-    Raises:
-        OutputError: the path cannot be written.
-    """
+    """Turn errors of the operating system in this block into an `OutputError` of the path."""
     try:
         yield
     except OSError as error:
@@ -84,11 +80,7 @@ def refusing_write_errors(path: Path) -> Iterator[None]:
 
 
 def resolve(path: Path) -> Path:
-    """Return the path with links resolved.
-
-    Raises:
-        OutputError: the links form a loop.
-    """
+    """Return the path with links resolved; a loop of links raises `OutputError`."""
     try:
         return path.resolve()
     except RuntimeError as error:  # raised by Python before 3.13
@@ -96,11 +88,7 @@ def resolve(path: Path) -> Path:
 
 
 def exists(path: Path) -> bool:
-    """Whether the path exists.
-
-    Raises:
-        OutputError: the name is too long, or a parent folder may not be read.
-    """
+    """Whether the path exists; one that may not be looked at raises `OutputError`."""
     with refusing_write_errors(path):
         return path.exists()
 
@@ -183,32 +171,20 @@ def make_folder(path: Path) -> None:
 
 
 def new_folder(path: Path) -> Path:
-    """Return the path, after checking that it does not exist or is an empty folder.
-
-    Raises:
-        OutputError: the path is a file, or a folder that is not empty.
-    """
+    """Return the path of a new or empty folder; anything else raises `OutputError`."""
     if exists(path) and (not path.is_dir() or any(path.iterdir())):
         raise OutputError(f"{path}: is not empty; add --overwrite, or choose another --output")
     return path
 
 
 def refuse_existing(path: Path) -> None:
-    """Refuse to overwrite a file or folder.
-
-    Raises:
-        OutputError: the path exists.
-    """
+    """Refuse (`OutputError`) to overwrite a file or folder."""
     if exists(path):
         raise OutputError(f"{path}: exists already; add --overwrite or choose another --output")
 
 
 def refuse_unwritable(path: Path) -> None:
-    """Refuse a path that cannot be written, before there is anything to write.
-
-    Raises:
-        OutputError: says why the path cannot be written.
-    """
+    """Refuse (`OutputError`) a path that cannot be written, before there is anything to write."""
     path = resolve(path)
     parent = next(folder for folder in path.parents if exists(folder))
     with refusing_write_errors(path), tempfile.TemporaryFile(dir=parent):
@@ -248,11 +224,7 @@ def _replace(path: Path, new: Path, former: Path) -> None:
 
 
 def _exchange(one: Path, other: Path) -> None:
-    """Exchange two folders in one step (Linux).
-
-    Raises:
-        OSError: this kernel or this file system cannot.
-    """
+    """Exchange two folders in one step (Linux), if the kernel and the file system can."""
     libc = ctypes.CDLL(None, use_errno=True)
     if not hasattr(libc, "renameat2"):
         raise OSError(errno.ENOSYS, os.strerror(errno.ENOSYS))

@@ -104,7 +104,7 @@ class MLflow:
     def write(
         self, run: TrackedRun, history: Sequence[EpochMetrics], best: EpochMetrics | None
     ) -> None:
-        """Send missing data; if the training has ended, also its model and its final status.
+        """Send missing data, and of a training that has ended its model and status.
 
         Raises:
             TrackerUnavailableError: MLflow does not answer.
@@ -210,12 +210,7 @@ def hide_secrets(text: str) -> str:
 
 @contextmanager
 def _converted_errors(where: str) -> Iterator[None]:
-    """Convert the errors of MLflow and its stores to one-line errors.
-
-    Raises:
-        TrackerUnavailableError: MLflow does not answer, or refuses.
-        RunNotFoundError: MLflow has no such run or experiment.
-    """
+    """Convert the errors of MLflow and its stores to one-line errors."""
     from mlflow.exceptions import MlflowException
     from sqlalchemy.exc import SQLAlchemyError  # Optuna brings SQLAlchemy
 

@@ -45,11 +45,7 @@ class TensorBoard:
     def write(
         self, run: TrackedRun, history: Sequence[EpochMetrics], best: EpochMetrics | None
     ) -> None:
-        """Write missing points; a run without epochs of its own, such as a sweep, has none.
-
-        Raises:
-            TrackerUnavailableError: a file cannot be written.
-        """
+        """Write missing points, or raise `TrackerUnavailableError`; a sweep of its own has none."""
         if not history:
             return
         try:
@@ -77,11 +73,7 @@ class _Events:
     def add(
         self, run: TrackedRun, history: Sequence[EpochMetrics], best: EpochMetrics | None
     ) -> None:
-        """Write missing points.
-
-        Raises:
-            OSError: the file cannot be written.
-        """
+        """Write missing points."""
         missing = find_missing_points(history, best, self._written)
         if not missing:
             return

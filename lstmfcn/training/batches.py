@@ -265,11 +265,7 @@ def _assign_lanes(rank: int, world_size: int, n_lanes: int) -> dict[int, slice]:
 
 
 class _Stream:
-    """A sequence of windows, from which rows are taken piece by piece.
-
-    Args:
-        no_rows: an empty window of their shapes and dtypes.
-    """
+    """A sequence of windows, from which rows are taken piece by piece."""
 
     def __init__(self, windows: Iterator[_Window], no_rows: _Window) -> None:
         self._windows = windows

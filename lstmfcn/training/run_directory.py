@@ -74,11 +74,7 @@ class JsonRecord(BaseModel):
     file_name: ClassVar[str]
 
     def save(self, folder: Path) -> None:
-        """Write the file.
-
-        Raises:
-            OutputError: the file cannot be written.
-        """
+        """Write the file; raises `OutputError` if it cannot be written."""
         with atomic_write(folder / self.file_name) as path:
             path.write_text(self.model_dump_json(indent=2) + "\n", encoding="utf-8")
 
@@ -148,11 +144,7 @@ class RunConfig(JsonRecord):
         return self.hyperparameters.model_copy(update=changes)
 
     def refuse_other_rows(self, train_sha256: str, file: str) -> None:
-        """Check that the training rows are those that the run began with.
-
-        Raises:
-            DataError: the rows differ.
-        """
+        """Refuse (`DataError`) training rows other than those that the run began with."""
         if self.train_sha256 not in ("", train_sha256):
             raise DataError(
                 "training rows that differ from those of the run to resume",
@@ -191,9 +183,6 @@ def _acquire_lock(folder: Path) -> int:
 
     A training that ends removes the lock file, and perhaps the folder. If that happens between
     opening and locking, the lock is void, and this process tries again.
-
-    Raises:
-        OutputError: another training holds the lock, or the folder cannot be written to.
     """
     for _ in range(_MAX_LOCK_ATTEMPTS):
         try:
@@ -238,11 +227,7 @@ def find_run_position(
 
 
 def refuse_existing_run(folder: Path) -> None:
-    """Check that a folder does not hold a run yet.
-
-    Raises:
-        OutputError: it does; names a file of that run.
-    """
+    """Refuse (`OutputError`) a folder that holds a run already."""
     for name in _SIGNS_OF_A_RUN:
         if exists(folder / name):
             raise OutputError(

@@ -171,11 +171,7 @@ class SearchSpace:
         return SearchSpace(remaining)
 
     def refuse_for_loaded_model(self, source: str) -> None:
-        """Check that the space searches only `FINE_TUNABLE` hyperparameters.
-
-        Raises:
-            HyperparameterError: names a hyperparameter that comes from the model.
-        """
+        """Refuse (`HyperparameterError`) a space that searches more than `FINE_TUNABLE`."""
         for name in self.values:
             if name not in FINE_TUNABLE:
                 allowed = ", ".join(map(to_flag, FINE_TUNABLE))
