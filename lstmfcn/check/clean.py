@@ -17,9 +17,8 @@ import pyarrow as pa
 import pyarrow.parquet
 
 from lstmfcn.check.duplicates import Dropped
-from lstmfcn.check.findings import Findings
+from lstmfcn.check.findings import Findings, check
 from lstmfcn.check.row_errors import scan_parts
-from lstmfcn.check.run import check
 from lstmfcn.check.scan import ShardFindings
 from lstmfcn.data.dialect import LongLineError, lines_of_text, parse_lines
 from lstmfcn.data.listing import to_arguments

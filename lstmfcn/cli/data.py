@@ -176,8 +176,8 @@ def check(
     if fix != (output is not None) or ((drop_duplicates or drop_shared) and not fix):
         raise OutputError("--fix and --output DIR go together, and --drop-... with them")
     folder = local_path(output) if output else None
+    from lstmfcn.check.findings import check as check_data
     from lstmfcn.check.findings import lines_for_terminal, to_facts
-    from lstmfcn.check.run import check as check_data
 
     with print_status(f"checking {join_arguments(data)}"):
         findings = check_data(

@@ -9,10 +9,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from functools import partial
 from typing import NamedTuple
 
 from lstmfcn.console import pluralize
-from lstmfcn.convert.series import ConvertRequest, Rereadable, Series, read_lines
+from lstmfcn.convert.series import ConvertRequest, ReadSeries, Series, read_lines
 from lstmfcn.data.columns import abbreviate
 from lstmfcn.data.shards import Shard
 from lstmfcn.data.table import class_name
@@ -40,13 +41,13 @@ class _Form(NamedTuple):
     is_relational: bool
 
 
-def read_arff(shard: Shard, request: ConvertRequest) -> Rereadable:
+def read_arff(shard: Shard, request: ConvertRequest) -> ReadSeries:
     """Read the series of an .arff file.
 
     Raises:
         DataError: the attributes are not values and a class, or a row does not fit them.
     """
-    return Rereadable(lambda: _iterate(shard, request))
+    return partial(_iterate, shard, request)
 
 
 def _iterate(shard: Shard, request: ConvertRequest) -> Iterator[Series]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator
+from functools import partial
 from itertools import pairwise
 from typing import NamedTuple
 
@@ -14,8 +15,15 @@ import pyarrow.compute as pc
 import pyarrow.csv
 
 from lstmfcn.console import pluralize
-from lstmfcn.convert.series import ConvertRequest, Rereadable, Series, are_numbers, read_lines
-from lstmfcn.convert.times import Times, parse_times
+from lstmfcn.convert.series import (
+    ConvertRequest,
+    ReadSeries,
+    Series,
+    Times,
+    are_numbers,
+    parse_times,
+    read_lines,
+)
 from lstmfcn.data.columns import abbreviate
 from lstmfcn.data.dialect import ONE_MARK, find_separator, split
 from lstmfcn.data.layout import plain_bytes
@@ -49,7 +57,7 @@ class _Table(NamedTuple):
     rows: Indices
 
 
-def read_long_table(shard: Shard, request: ConvertRequest) -> Rereadable:
+def read_long_table(shard: Shard, request: ConvertRequest) -> ReadSeries:
     """Read the series of a long table.
 
     Raises:
@@ -66,7 +74,7 @@ def read_long_table(shard: Shard, request: ConvertRequest) -> Rereadable:
     table = _sort(_read(shard, names, separator, n_lines), roles, shard.path)
     if table.labels is not None:
         _refuse_other_classes(table, roles["label"], shard.path)
-    return Rereadable(lambda: _iterate(table))
+    return partial(_iterate, table)
 
 
 def _refuse_numbers(names: list[str], file: str) -> None:

@@ -9,13 +9,14 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator
+from functools import partial
 from typing import NamedTuple
 
 from lstmfcn.console import pluralize
 from lstmfcn.convert.series import (
     ConvertRequest,
     LabelName,
-    Rereadable,
+    ReadSeries,
     Series,
     are_numbers,
     is_gap,
@@ -52,7 +53,7 @@ def find_separator(line: str) -> str | None:
     return next((mark for mark in "\t;," if mark in line), None)
 
 
-def read_rows(shard: Shard, request: ConvertRequest) -> Rereadable:
+def read_rows(shard: Shard, request: ConvertRequest) -> ReadSeries:
     """Read the series of a file without a header.
 
     Raises:
@@ -66,7 +67,7 @@ def read_rows(shard: Shard, request: ConvertRequest) -> Rereadable:
     _refuse_header(first, values, form, shard.path, row)
     marks = " and decimal commas" if form.has_commas else ""
     logger.info("%s: cells separated by %s%s", shard.name, _SEPARATOR_NAMES[form.separator], marks)
-    return Rereadable(lambda: _iterate(shard, form))
+    return partial(_iterate, shard, form)
 
 
 def _refuse_header(line: str, values: list[str], form: _Form, file: str, row: int) -> None:

@@ -16,7 +16,7 @@ from lstmfcn.convert.arrays import read_arrays
 from lstmfcn.convert.checking import Shape, validate_series, with_empty_cells
 from lstmfcn.convert.long_table import read_long_table
 from lstmfcn.convert.rows import read_rows
-from lstmfcn.convert.series import ConvertRequest, LabelName, Rereadable, Series
+from lstmfcn.convert.series import ConvertRequest, LabelName, ReadSeries, Series
 from lstmfcn.convert.ts import read_ts
 from lstmfcn.data.columns import value_names
 from lstmfcn.data.packing import PACKED_SUFFIXES
@@ -32,7 +32,7 @@ from lstmfcn.storage.files import local_path, new_folder
 class _Form(NamedTuple):
     """How to read files with a suffix, and which flags they allow."""
 
-    read: Callable[[Shard, ConvertRequest], Rereadable]
+    read: Callable[[Shard, ConvertRequest], ReadSeries]
     labels: tuple[LabelName, ...] = ("none",)
     takes_channels: bool = False
 
@@ -86,16 +86,14 @@ def convert(
         raise OutputError(f"{folder}: contains the file to convert; choose another --output")
     request = ConvertRequest(label, header, n_channels, missing)
     with readable(shard):
-        series = _find_form(shard, request).read(shard, request)
-        if missing == "mask":
-            series = _with_empty_cells(series)
-        shape = validate_series(series, shard.path, missing)
+        read = _find_form(shard, request).read(shard, request)
+        shape = validate_series(_with_gaps(read(), missing), shard.path, missing)
     names = value_names(shape.n_channels, shape.n_timepoints)
     columns = ["y", *names] if shape.has_labels else names
     write_rows(
         folder,
         columns,
-        _make_rows(series, shape, shard),
+        _make_rows(_with_gaps(read(), missing), shape, shard),
         shape.n_rows,
         shards,
         overwrite=overwrite,
@@ -147,8 +145,8 @@ def _find_form(shard: Shard, request: ConvertRequest) -> _Form:
     return form
 
 
-def _with_empty_cells(series: Rereadable) -> Rereadable:
-    return Rereadable(lambda: map(with_empty_cells, series))
+def _with_gaps(series: Iterator[Series], missing: MissingName) -> Iterator[Series]:
+    return map(with_empty_cells, series) if missing == "mask" else series
 
 
 def _make_rows(series: Iterable[Series], shape: Shape, shard: Shard) -> Iterator[list[str]]:

@@ -158,7 +158,8 @@ class SeriesSchema(BaseModel):
 
     def naming_warnings(self) -> list[str]:
         """Warn of column names that may not mean what they are read as."""
-        return list(map(str, naming_warnings(self.value_columns, self.label_columns)))
+        warnings = naming_warnings(self.value_columns, self.label_columns)
+        return [f"found {warning}" for warning in warnings]
 
     def column_types(self, labels: bool) -> dict[str, pa.DataType]:
         """The columns to read and their types: labels first, then values, in schema order."""
