@@ -23,7 +23,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from http import HTTPStatus
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import Literal
 
 from lstmfcn.errors import ResourceError
 from lstmfcn.storage.scratch import scratch_folder
@@ -210,13 +210,6 @@ def _refuse_port_in_use(host: str, port: int) -> None:
         probe.bind((host, port))
 
 
-class _Change(NamedTuple):
-    """A pattern that matches Ray's configuration exactly once, and its replacement."""
-
-    pattern: str
-    replacement: str
-
-
 def main() -> None:
     """Become HAProxy, with the arguments of this command, after changing its configuration."""
     _end_with_parent()
@@ -268,22 +261,22 @@ def rewrite_config(config: str, answers: Path, descriptors: int) -> str:
     return config
 
 
-def _changes(connections: int, answers: Path) -> list[_Change]:
-    """All changes, for this many connections and this folder of HAProxy's own answers."""
+def _changes(connections: int, answers: Path) -> list[tuple[str, str]]:
+    """Patterns that match Ray's configuration exactly once each, and their replacements."""
     errorfiles = "".join(
         f"    errorfile {status} {answers / _answer_file(status)}\n" for status in _ANSWERS
     )
     max_per_address = connections * 3 // 4
     return [
-        _Change(r"^(frontend prometheus\n +bind )[^:\s]*:", r"\g<1>127.0.0.1:"),
-        _Change(r"^(listen stats\n +bind )[^:\s]*:", r"\g<1>127.0.0.1:"),
-        _Change(r"^(    stats socket .*) mode 666 ", r"\g<1> mode 600 "),
-        _Change(r"^    maxconn \d+$", f"    maxconn {connections}\n    maxpipes {_PIPES}"),
-        _Change(r"^frontend http_frontend\n", _REQUESTS.format(max_per_address=max_per_address)),
-        _Change(r"^    balance .*\n", _BALANCE),
-        _Change(r"^    timeout http-keep-alive .*$", "    timeout http-keep-alive 30s"),
-        _Change(r"^defaults\n", _WAITS),
-        _Change(r"(?:^    errorfile \d+ .*\n)+", errorfiles),
+        (r"^(frontend prometheus\n +bind )[^:\s]*:", r"\g<1>127.0.0.1:"),
+        (r"^(listen stats\n +bind )[^:\s]*:", r"\g<1>127.0.0.1:"),
+        (r"^(    stats socket .*) mode 666 ", r"\g<1> mode 600 "),
+        (r"^    maxconn \d+$", f"    maxconn {connections}\n    maxpipes {_PIPES}"),
+        (r"^frontend http_frontend\n", _REQUESTS.format(max_per_address=max_per_address)),
+        (r"^    balance .*\n", _BALANCE),
+        (r"^    timeout http-keep-alive .*$", "    timeout http-keep-alive 30s"),
+        (r"^defaults\n", _WAITS),
+        (r"(?:^    errorfile \d+ .*\n)+", errorfiles),
     ]
 
 

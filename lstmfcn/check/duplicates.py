@@ -69,11 +69,8 @@ class Series:
     def shared_with(self, others: Series) -> Pairs:
         """Find rows whose series is also in other data, and the first such row there."""
         hashes, first = np.unique(others.hashes, return_index=True)
-        if not len(hashes):
-            return Pairs(np.empty(0, np.int64), np.empty(0, np.int64))
-        nearest = np.minimum(np.searchsorted(hashes, self.hashes), len(hashes) - 1)
-        rows = np.flatnonzero(hashes[nearest] == self.hashes)
-        return Pairs(rows, first[nearest[rows]])
+        rows = np.flatnonzero(np.isin(self.hashes, hashes))
+        return Pairs(rows, first[np.searchsorted(hashes, self.hashes[rows])])
 
 
 def _find_repeated(keys: npt.NDArray[np.generic]) -> Pairs:

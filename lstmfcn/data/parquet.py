@@ -185,16 +185,9 @@ def _cast(column: pa.Array, kind: pa.DataType | None, name: str, source: RowOrig
 
 def _not_utf8_fault(column: pa.Array, name: str, source: RowOrigin) -> DataError:
     """Describe the first cell of a column that is not UTF-8."""
-    row = [_is_utf8(cell) for cell in column.to_pylist()].index(False)
+    cells = [cell or b"" for cell in column.to_pylist()]
+    row = [cell.decode(errors="ignore").encode() == cell for cell in cells].index(False)
     return source.fault(row, "bytes that are not UTF-8", "store text as UTF-8", name)
-
-
-def _is_utf8(cell: bytes | None) -> bool:
-    try:
-        (cell or b"").decode()
-    except UnicodeDecodeError:
-        return False
-    return True
 
 
 def _refuse_other_types(shard: Shard, schema: pa.Schema, types: Types) -> None:

@@ -71,6 +71,14 @@ def to_matrix(table: pa.Table, columns: Sequence[str]) -> FloatArray:
     return matrix
 
 
+def measure_lengths(values: FloatArray, n_channels: int) -> tuple[npt.NDArray[np.int64], int]:
+    """The timepoints of each series (N, V) up to its last value, (N,), and all values missing."""
+    present = ~np.isnan(values.reshape(len(values), n_channels, -1))
+    some: npt.NDArray[np.bool_] = np.logical_or.reduce(present, axis=1)
+    lengths: npt.NDArray[np.int64] = some.shape[1] - some[:, ::-1].argmax(axis=1)
+    return lengths, int(lengths.sum()) * n_channels - int(present.sum())
+
+
 def cell_faults(
     refused: npt.NDArray[np.bool_],
     table: pa.Table,

@@ -30,16 +30,11 @@ def write_shards(
     *,
     overwrite: bool = False,
 ) -> None:
-    """Write series and their classes to ``part-000.csv``, ... in a new folder.
-
-    The folder appears only when all files are complete.
+    """Write series and their classes as `write_rows` writes rows.
 
     Args:
         series: the values of each row, one channel after the other; all of the same length.
         n_channels: with more than one, columns are named ``x1_1``, ... instead of ``x_1``, ...
-
-    Raises:
-        OutputError: the folder is not empty or cannot be written, or there are too few rows.
     """
     header = ["y", *value_names(n_channels, len(series[0]) // n_channels)]
     rows = ([name, *values] for name, values in zip(classes, series, strict=True))

@@ -22,8 +22,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from lstmfcn.model.input_view import InputView
-from lstmfcn.model.layers import AttentionLSTM, BatchNorm, SqueezeExcite
-from lstmfcn.model.masking import mean_over_time
+from lstmfcn.model.layers import AttentionLSTM, BatchNorm, SqueezeExcite, mean_over_time
 from lstmfcn.model.network import LSTMFCN, ConvolutionBlock, Ensemble, LSTMBranch, native_dtype
 
 _Module = TypeVar("_Module", bound=nn.Module)

@@ -84,12 +84,13 @@ class Artifact:
     def _write(self, directory: Path) -> None:
         tensors = {name: tensor.contiguous() for name, tensor in self.weights.items()}
         weights = safetensors.torch.save(tensors)
+        fitted = {"decision": self.decision.model_dump(mode="json")}
         description = {
             "format_version": FORMAT_VERSION,
             "hyperparameters": self.hyperparameters.to_flags(),
             "schema": self.schema.model_dump(mode="json"),
             "scaler": self.scaler.model_dump(mode="json"),
-            **self._fitted_decision(),
+            **(fitted if self.decision != Decision() else {}),
             "metrics": self.metrics,
             "training": self.training,
             "versions": {
@@ -104,11 +105,6 @@ class Artifact:
         (directory / WEIGHTS_FILE).write_bytes(weights)
         text = json.dumps(description, indent=2, allow_nan=False)
         (directory / DESCRIPTION_FILE).write_text(text + "\n", encoding="utf-8")
-
-    def _fitted_decision(self) -> dict[str, Any]:
-        if self.decision == Decision():
-            return {}
-        return {"decision": self.decision.model_dump(mode="json")}
 
     @classmethod
     def load(cls, directory: Path | str) -> Artifact:

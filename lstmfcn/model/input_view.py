@@ -17,8 +17,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from lstmfcn.hyperparameters import SingleViewName
-from lstmfcn.model.layers import BatchNorm
-from lstmfcn.model.masking import MaskedSeries
+from lstmfcn.model.layers import BatchNorm, MaskedSeries
 
 _COARSE_TIMEPOINTS = 4
 _MIN_COARSE_TIMEPOINTS = 24
@@ -29,7 +28,7 @@ class InputView(nn.Module):
     """Transforms scaled series (N, C, T) into the input of the branches, (N, C, S), and its mask.
 
     Args:
-        masks: whether values may be missing (`lstmfcn.model.masking`).
+        masks: whether values may be missing (`lstmfcn.model.layers`).
     """
 
     def __init__(

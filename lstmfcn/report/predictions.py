@@ -16,7 +16,7 @@ import numpy.typing as npt
 
 from lstmfcn.data.reader import ShardedDataset, read_tables
 from lstmfcn.data.schema import SeriesSchema
-from lstmfcn.data.table import Array, FloatArray, Place
+from lstmfcn.data.table import Array, FloatArray, Place, measure_lengths
 from lstmfcn.inference.predictor import Classifier
 from lstmfcn.training.calibration import OneVsRest, to_one_vs_rest
 
@@ -101,8 +101,9 @@ def collect_predictions(
             pairs = number_class_pairs(columns, classes, schema.task == "multilabel")
             hardest.add(rows, values, of_true, pairs)
             sample.add(rows, values, random.random(len(values)), columns.true == 1)
-            lengths.append(_find_lengths(schema, values))
-            missing += _count_gaps(schema, values, lengths[-1])
+            piece_lengths, piece_missing = measure_lengths(values, schema.n_channels)
+            lengths.append(piece_lengths)
+            missing += piece_missing
             rows += len(values)
     all_labels, all_probabilities = np.concatenate(labels), np.concatenate(probabilities)
     decided = classifier.predict_labels(all_probabilities)
@@ -205,19 +206,3 @@ def _sample_size(schema: SeriesSchema) -> int:
     """Return the number of rows of each class to sample."""
     affordable = _MAX_SAMPLE_VALUES // (len(schema.classes) * schema.n_values)
     return max(_MIN_SAMPLE_ROWS, min(_MAX_SAMPLE_ROWS, affordable))
-
-
-def _find_lengths(schema: SeriesSchema, values: FloatArray) -> npt.NDArray[np.int64]:
-    """Compute the length of each series (n, V) up to its last value, in timepoints, (n,)."""
-    if schema.missing == "refuse":
-        return np.full(len(values), schema.n_timepoints, dtype=np.int64)
-    channels = np.isnan(values).reshape(len(values), schema.n_channels, -1)
-    present: npt.NDArray[np.bool_] = ~np.logical_and.reduce(channels, axis=1)
-    lengths: npt.NDArray[np.int64] = schema.n_timepoints - present[:, ::-1].argmax(axis=1)
-    return lengths
-
-
-def _count_gaps(schema: SeriesSchema, values: FloatArray, lengths: npt.NDArray[np.int64]) -> int:
-    """Count the missing values before the ends of the series."""
-    after_the_end = (schema.n_timepoints - lengths).sum() * schema.n_channels
-    return int(np.isnan(values).sum() - after_the_end)
