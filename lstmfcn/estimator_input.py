@@ -79,11 +79,7 @@ def flatten(values: npt.ArrayLike) -> npt.ArrayLike:
 
 
 def column_names(classes: npt.NDArray[Any]) -> list[str]:
-    """Labels as class names of a shard.
-
-    Raises:
-        ValueError: a label cannot be a name, or two labels have the same name.
-    """
+    """Labels as class names of a shard; `ValueError` for one that cannot be such a name."""
     labels = classes.tolist()
     names = [class_name(label) for label in labels]
     known: dict[str, object] = {}
@@ -150,11 +146,7 @@ class InputRecord(BaseModel):
 
     @classmethod
     def of(cls, written: object, schema: SeriesSchema, directory: object) -> Self:
-        """The record in a model of this schema.
-
-        Raises:
-            ModelError: the record is invalid, or does not fit the model.
-        """
+        """The record in a model of this schema; `ModelError` if it does not fit the model."""
         try:
             found = cls.model_validate(written)
             names = column_names(found.labels())

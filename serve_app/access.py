@@ -186,11 +186,7 @@ class TokenCheck:
 
 
 def read_token(file: Path | str) -> str:
-    """Read the token from a file, without whitespace around it.
-
-    Raises:
-        ResourceError: the file cannot be read, or holds no token.
-    """
+    """Read the token in a file, without whitespace around it; without one `ResourceError`."""
     try:
         token = Path(file).read_text(encoding="utf-8").strip()
     except FileNotFoundError as error:

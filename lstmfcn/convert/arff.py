@@ -42,11 +42,7 @@ class _Form(NamedTuple):
 
 
 def read_arff(shard: Shard, request: ConvertRequest) -> ReadSeries:
-    """Read the series of an .arff file.
-
-    Raises:
-        DataError: the attributes are not values and a class, or a row does not fit them.
-    """
+    """Read the series of an .arff file; attributes or rows that do not fit raise `DataError`."""
     return partial(_iterate, shard, request)
 
 

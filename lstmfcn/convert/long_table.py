@@ -58,11 +58,7 @@ class _Table(NamedTuple):
 
 
 def read_long_table(shard: Shard, request: ConvertRequest) -> ReadSeries:
-    """Read the series of a long table.
-
-    Raises:
-        DataError: the file is not a long table, or a row cannot be read.
-    """
+    """Read the series of a long table; any other table raises `DataError`."""
     numbered = enumerate(read_lines(shard), start=1)
     n_lines, header = next(((n, line) for n, line in numbered if line), (0, ""))
     separator = find_separator(header)

@@ -54,11 +54,7 @@ def find_separator(line: str) -> str | None:
 
 
 def read_rows(shard: Shard, request: ConvertRequest) -> ReadSeries:
-    """Read the series of a file without a header.
-
-    Raises:
-        DataError: the first row is a header, or a row cannot be read.
-    """
+    """Read the series of a file without a header; a header or broken row raises `DataError`."""
     numbered = ((row, line) for row, line in enumerate(read_lines(shard), start=1) if line)
     row, first = next(numbered, (0, ""))
     form = _Form(find_separator(first), False, request.label or "first", request.n_channels or 1)

@@ -61,11 +61,7 @@ ReadSeries = Callable[[], Iterator[Series]]
 
 
 def read_lines(shard: Shard) -> Iterator[str]:
-    """Read the lines of a text file, without spaces around them.
-
-    Raises:
-        DataError: the file cannot be read, or a line is longer than a row of a shard may be.
-    """
+    """Read lines, without spaces around them; one longer than a row of a shard is refused."""
     with (
         readable(shard),
         plain_bytes(shard.filesystem, shard.path) as (plain, _),

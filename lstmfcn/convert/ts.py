@@ -50,11 +50,7 @@ class _Header:
 
 
 def read_ts(shard: Shard, request: ConvertRequest) -> ReadSeries:
-    """Read the series of a .ts file.
-
-    Raises:
-        DataError: the header says that there are no classes, or a row contradicts the header.
-    """
+    """Read the series of a .ts file; rows that contradict its header raise `DataError`."""
     return partial(_iterate, shard, request)
 
 

@@ -183,11 +183,7 @@ def _may_be_value(text: str, dialect: Dialect) -> bool:
 def parse_numbers(
     cells: Sequence[str], gap_texts: Collection[str], dialect: Dialect = USUAL
 ) -> pa.Array:
-    """Read cells as pyarrow reads a column of numbers: float32, null for missing cells.
-
-    Raises:
-        pa.ArrowInvalid: a cell is not a number.
-    """
+    """Read numbers as pyarrow does, float32, null for gaps; else raises `pa.ArrowInvalid`."""
     texts = [None if cell in gap_texts else dialect.number_text(cell) for cell in cells]
     return pa.array(texts, pa.string()).cast(pa.float32())
 

@@ -175,11 +175,7 @@ class SeriesSchema(BaseModel):
         return ["", " ", *texts, *(f" {text}" for text in texts)]
 
     def check_header(self, header: Sequence[str], file: str | None, labels: bool) -> None:
-        """Refuse a shard with other columns than this schema; their order does not matter.
-
-        Raises:
-            DataError: a column is missing, unexpected or repeated.
-        """
+        """Refuse (`DataError`) a shard with other columns than this schema; their order is free."""
         raise_first(self.header_faults(header, file, labels))
 
     def header_faults(
@@ -226,11 +222,7 @@ class SeriesSchema(BaseModel):
             yield source.fault(row, "a row without any value", "remove the row")
 
     def label_names(self, table: pa.Table, source: RowOrigin = RowOrigin()) -> list[str]:
-        """Return the class name of each row, from the only label column.
-
-        Raises:
-            DataError: a row has no class name.
-        """
+        """Return the class name of each row; a row without one raises `DataError`."""
         names = self.names_of(table)
         raise_first(self.empty_name_faults(names, source))
         return names
@@ -256,11 +248,7 @@ class SeriesSchema(BaseModel):
     def encode_names(
         self, names: Sequence[str], source: RowOrigin = RowOrigin()
     ) -> npt.NDArray[np.int64]:
-        """Return class names as indices into ``classes``, int64 (N,).
-
-        Raises:
-            DataError: a name is missing or not one of the classes.
-        """
+        """Return the indices of class names, int64 (N,); other names raise `DataError`."""
         raise_first(self.empty_name_faults(names, source))
         raise_first(self.unknown_name_faults(names, source))
         index = {name: i for i, name in enumerate(self.classes)}

@@ -145,11 +145,7 @@ def find_shards(data: Data) -> list[Shard]:
 
 
 def list_shards(data: Data) -> list[Shard]:
-    """Like `find_shards`, but include empty files.
-
-    Raises:
-        DataError: nothing was found, or two arguments give the same shard.
-    """
+    """Like `find_shards`, but with the empty files."""
     shard_lists = [_list_argument(argument) for argument in to_arguments(data)]
     return _merge(shard_lists) if len(shard_lists) > 1 else shard_lists[0]
 

@@ -72,11 +72,7 @@ def make_card(directory: str, artifact: Artifact) -> Card:
 
 
 def read_history(directory: str, artifact: Artifact) -> list[EpochMetrics]:
-    """Read the run's metrics of each epoch; empty if the model is not in its run's folder.
-
-    Raises:
-        ModelError: the metrics cannot be read.
-    """
+    """Read the run's metrics of each epoch, or raise `ModelError`; empty outside its folder."""
     path = Path(directory).absolute().parent / METRICS
     try:
         history = read_metrics(path)

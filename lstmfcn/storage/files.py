@@ -25,11 +25,7 @@ _AT_FDCWD, _RENAME_EXCHANGE = -100, 2
 
 
 def local_path(text: Path | str, raised: type[UserError] = OutputError) -> Path:
-    """Make a path of a text that the user gave for an output or a model.
-
-    Raises:
-        UserError: the text is a URI; as a path it would be a folder with a strange name.
-    """
+    """Make a path of an output or a model as the user wrote it; a URI raises the given error."""
     if not _URI.match(str(text)):
         return Path(text)
     if str(text).lower().startswith("file:"):
@@ -41,11 +37,7 @@ def local_path(text: Path | str, raised: type[UserError] = OutputError) -> Path:
 
 
 def open_regular(path: Path) -> BinaryIO:
-    """Open a file for reading; never waits for a pipe or a device.
-
-    Raises:
-        OSError: the file cannot be opened, or is not a regular file.
-    """
+    """Open a regular file for reading; anything else raises `OSError`, without a wait."""
     descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
     mode = os.fstat(descriptor).st_mode
     if stat.S_ISREG(mode):
@@ -57,11 +49,7 @@ def open_regular(path: Path) -> BinaryIO:
 
 
 def read_regular(path: Path, max_bytes: int) -> bytes:
-    """Read the content of a file.
-
-    Raises:
-        OSError: the file cannot be read, is not a regular file, or is larger than ``max_bytes``.
-    """
+    """Read a regular file of at most ``max_bytes``; anything else raises `OSError`."""
     with open_regular(path) as file:
         size = os.fstat(file.fileno()).st_size  # reading max_bytes would allocate them
         content = file.read(min(size, max_bytes) + 1)
@@ -95,11 +83,7 @@ def exists(path: Path) -> bool:
 
 @contextmanager
 def atomic_write(path: Path) -> Iterator[Path]:
-    """Give a hidden path to write to; at the end it replaces ``path``.
-
-    Raises:
-        OutputError: the file cannot be written.
-    """
+    """Give a hidden path to write to, which then replaces ``path``; or raise `OutputError`."""
     path = resolve(path)
     unfinished = _hidden_path(path)
     try:
@@ -157,11 +141,7 @@ def atomic_directory(path: Path, may_go: Collection[str] = ()) -> Iterator[Path]
 
 
 def make_folder(path: Path) -> None:
-    """Make a folder and its missing parents, and make them durable.
-
-    Raises:
-        OSError: a folder cannot be made, or the path is a file.
-    """
+    """Make a folder and its missing parents durable; `OSError` if that fails or it is a file."""
     missing = [folder for folder in (path, *path.parents) if not folder.exists()]
     for folder in reversed(missing):
         folder.mkdir(exist_ok=True)
@@ -192,11 +172,7 @@ def refuse_unwritable(path: Path) -> None:
 
 
 def remove_folder(folder: Path) -> None:
-    """Remove a folder and its files, if it exists.
-
-    Raises:
-        OSError: the folder contains a folder, or cannot be removed.
-    """
+    """Remove a folder and its files, if it exists; a folder in it raises `OSError`."""
     if folder.exists():
         for file in folder.iterdir():
             file.unlink()

@@ -104,11 +104,7 @@ class MLflow:
     def write(
         self, run: TrackedRun, history: Sequence[EpochMetrics], best: EpochMetrics | None
     ) -> None:
-        """Send missing data, and of a training that has ended its model and status.
-
-        Raises:
-            TrackerUnavailableError: MLflow does not answer.
-        """
+        """Send what is missing, at the end also model and status, or `TrackerUnavailableError`."""
         progress = run.state + (f", {len(history)} epochs" if history else "")
         try:
             with _converted_errors(self.where):

@@ -91,11 +91,7 @@ class Checkpoints:
         return self._stop_file is not None and self._stop_file.exists()
 
     def save(self, position: Position, state: State) -> None:
-        """Write a checkpoint, then remove all but the newest two.
-
-        Raises:
-            OutputError: it cannot be written; the earlier checkpoints are still there.
-        """
+        """Write a checkpoint, or raise `OutputError`; then remove all but the newest two."""
         import torch  # slow to import, and not needed to find checkpoints
 
         if self._sync_first:

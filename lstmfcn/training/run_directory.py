@@ -80,11 +80,7 @@ class JsonRecord(BaseModel):
 
     @classmethod
     def load(cls, folder: Path) -> Self | None:
-        """Read the record of a folder; None if it has none.
-
-        Raises:
-            OutputError: the file cannot be read, or its content is invalid.
-        """
+        """Read the record of a folder, None if it has none; an invalid one raises `OutputError`."""
         path = folder / cls.file_name
         try:
             return cls.model_validate_json(read_regular(path, _MAX_BYTES))
@@ -135,11 +131,7 @@ class RunConfig(JsonRecord):
     track: tuple[TrackerName, ...] = ()
 
     def apply_resume_changes(self, requested: Hyperparameters) -> Hyperparameters:
-        """Return the run's hyperparameters, with the requested number of epochs if there is one.
-
-        Raises:
-            HyperparameterError: another hyperparameter differs from the run's.
-        """
+        """Hyperparameters with the requested epochs; another change raises `HyperparameterError`."""
         changes = refuse_changes(self.hyperparameters, requested, _MAY_CHANGE)
         return self.hyperparameters.model_copy(update=changes)
 

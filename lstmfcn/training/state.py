@@ -76,11 +76,7 @@ class TrainState:
                 self.best_weights[name].copy_(tensor)
 
     def save(self, checkpoints: Checkpoints) -> None:
-        """Write a checkpoint. Every worker must call this; the first one writes.
-
-        Raises:
-            OutputError: the checkpoint cannot be written.
-        """
+        """Write a checkpoint, or raise `OutputError`; all workers call this, the first writes."""
         buffers = self.workers.all_gather(self._buffers())
         sums = self.workers.all_reduce(self.sums.clone())
         if self.workers.rank == 0:

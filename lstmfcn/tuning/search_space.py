@@ -92,11 +92,7 @@ class SearchSpace:
 
     @classmethod
     def load(cls, name: str) -> SearchSpace:
-        """Load a preset by name, or a YAML file.
-
-        Raises:
-            HyperparameterError: it cannot be read, or allows invalid values; names the field.
-        """
+        """Load a preset by name, or a YAML file; an invalid one raises `HyperparameterError`."""
         if name in PRESETS:
             text = (files("lstmfcn.tuning") / "search_spaces" / f"{name}.yaml").read_text("utf-8")
         else:
@@ -132,11 +128,7 @@ class SearchSpace:
 
     @classmethod
     def from_mapping(cls, content: object, source: str) -> SearchSpace:
-        """Build the space from a mapping.
-
-        Raises:
-            HyperparameterError: it is not a valid mapping, or allows invalid values.
-        """
+        """Build the space from a mapping; an invalid one raises `HyperparameterError`."""
         if not isinstance(content, dict) or not content:
             raise HyperparameterError(f"{source}: names no hyperparameter; {_HELP} for each")
         values: dict[str, SearchedValues] = {}
@@ -155,10 +147,9 @@ class SearchSpace:
         return {to_flag(name): _to_domain(name, values) for name, values in self.values.items()}
 
     def without(self, fixed: set[str], source: str) -> SearchSpace:
-        """Remove the hyperparameters that the user fixed.
+        """Remove what the user fixed; `HyperparameterError` if nothing is left.
 
-        Raises:
-            HyperparameterError: nothing is left; or the user's own space searches a fixed one.
+        A space of the user's own must not search what is fixed.
         """
         both = sorted(fixed & self.values.keys())
         if both and source not in PRESETS:

@@ -98,11 +98,7 @@ class SweepConfig(SearchConfig, JsonRecord):
         return SearchSpace.from_mapping(self.written, self.space)
 
     def apply_resume_changes(self, requested: SearchConfig) -> SweepConfig:
-        """Return this configuration, with the requested number of trials if there is one.
-
-        Raises:
-            HyperparameterError: another option differs from the sweep's.
-        """
+        """Return this with the requested trials; another change raises `HyperparameterError`."""
         return self.model_copy(update=refuse_changes(self, requested, _MAY_CHANGE))
 
 
@@ -183,11 +179,7 @@ def trial_folder(folder: Path, number: int) -> Path:
 
 
 class SweepLog:
-    """Reads and writes ``sweep.jsonl`` and ``trials.csv``.
-
-    Raises:
-        OutputError: ``sweep.jsonl`` exists and cannot be read.
-    """
+    """Reads (or raises `OutputError`) and writes ``sweep.jsonl`` and ``trials.csv``."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
