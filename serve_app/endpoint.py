@@ -114,13 +114,9 @@ class Endpoint:
                 allow_origins,
                 lambda status: metrics.refused(self._first_name, status),
             ),
-            exception_handlers={
-                DataError: self._refuse,
-                RequestError: self._refuse,
-                ClientDisconnect: self._refuse,
-                HTTPException: self._refuse,
-                Exception: self._refuse,
-            },
+            exception_handlers=dict.fromkeys(
+                (DataError, RequestError, ClientDisconnect, HTTPException, Exception), self._refuse
+            ),
         )
 
     async def _refuse(self, request: Request, error: Exception) -> Response:

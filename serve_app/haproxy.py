@@ -190,7 +190,9 @@ def claim_ports(host: str, port: int) -> Iterator[None]:
         try:
             if sys.platform == "linux":  # a name without a file, gone with the process
                 claim.bind(f"\0lstmfcn serve {host}:{port}")
-            _refuse_port_in_use(host, port)
+            with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET) as probe:
+                probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+                probe.bind((host, port))
         except socket.gaierror as error:
             raise ResourceError(
                 f"--host {host}: found no address of this machine ({error.strerror}); write "
@@ -202,12 +204,6 @@ def claim_ports(host: str, port: int) -> Iterator[None]:
                 "an address of this machine as --host"
             ) from error
         yield
-
-
-def _refuse_port_in_use(host: str, port: int) -> None:
-    with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET) as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        probe.bind((host, port))
 
 
 def main() -> None:

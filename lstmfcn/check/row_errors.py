@@ -11,6 +11,7 @@ from __future__ import annotations
 import csv
 import heapq
 from collections.abc import Callable, Iterator, Sequence, Set
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from itertools import chain, compress, groupby
@@ -199,12 +200,9 @@ def _try_table(
     lines: list[list[str]], header: Sequence[str], types: dict[str, pa.DataType], numbers: _Numbers
 ) -> pa.Table | None:
     """Make a table of lines; None if any of them cannot be parsed."""
-    if any(len(cells) != len(header) for cells in lines):
-        return None
-    try:
+    with suppress(ValueError):  # also pa.ArrowInvalid; other numbers of cells do not fit the header
         return _make_table(lines, header, types, numbers)
-    except pa.ArrowInvalid:
-        return None
+    return None
 
 
 def _make_table(

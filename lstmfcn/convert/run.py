@@ -62,17 +62,10 @@ def convert(
     *,
     overwrite: bool = False,
 ) -> int:
-    """Convert a file to CSV shards: ``part-000.csv``, ... with columns y, x_1, x_2, ...
+    """Convert a file to CSV shards, as ``lstmfcn convert`` does; returns the number of rows.
 
     With several channels, the columns are y, x1_1, x1_2, ... (channel, timepoint). Values are
     copied digit by digit, with decimal points; classes are named as in training.
-
-    Args:
-        input: a .ts, .tsv, .txt, .arff, .npz, .npy or .csv file, compressed or not.
-        missing: mask turns gaps into empty cells, and fills shorter series up with them.
-        label: where the class is in a row, or none to convert without labels; by default what is
-            usual in the file's format.
-        header: whether a .csv file has a header, and so is a long table.
 
     Raises:
         DataError: the file has another format, or cannot be converted.

@@ -170,9 +170,9 @@ def _read_csv_layout(text: io.TextIOWrapper, path: str, packing: Packing) -> Lay
     except LongLineError as error:
         raise long_line(path) from error
     try:
-        header.record.encode()
-    except UnicodeEncodeError:
-        raise _header_not_utf8(header.record, path, packing) from None
+        header.record.encode(errors="surrogateescape").decode()
+    except UnicodeDecodeError as error:
+        raise not_utf8(error, path, packing) from None
     if rival := rival_separator(header.record, header.separator):
         names = abbreviate([name.strip() for name in header.names])
         raise DataError(
@@ -189,15 +189,6 @@ def _decimal_mark(lines: Iterator[str], separator: str) -> str:
         return decimal_mark(lines, separator)
     except LongLineError:
         return "."  # the long line is reported when the rows are read
-
-
-def _header_not_utf8(record: str, path: str, packing: Packing) -> DataError:
-    """Describe a header with bytes that are not UTF-8."""
-    try:
-        record.encode(errors="surrogateescape").decode()
-    except UnicodeDecodeError as error:
-        return not_utf8(error, path, packing)
-    raise AssertionError(record)
 
 
 def long_line(file: str) -> DataError:

@@ -136,6 +136,7 @@ class Scaler(BaseModel):
             kind=kind, mean=tuple(mean.tolist()), std=tuple(std.tolist()), n_channels=n_channels
         )
 
+    @np.errstate(over="ignore", invalid="ignore")
     def transform(self, values: FloatArray) -> FloatArray:
         """Return scaled values, float32 (N, V); a new array unless the kind is ``none``.
 
@@ -143,10 +144,6 @@ class Scaler(BaseModel):
         """
         if self.kind == "none":
             return values
-        with np.errstate(over="ignore", invalid="ignore"):
-            return self._transform(values)
-
-    def _transform(self, values: FloatArray) -> FloatArray:
         if self.kind == "timestep":
             return (values - _float32(self.mean)) / _float32(self.std)
         n_rows, n_values = values.shape

@@ -113,13 +113,9 @@ def predict_shard(
 def explain_shard(
     classifier: Classifier, shard: Shard, output: Path, keep: Sequence[str] = ()
 ) -> int:
-    """Write the explanations of one shard's predictions as a CSV file; returns its number of rows.
+    """Write the explanations of one shard's predictions, as `predict_shard` writes predictions.
 
-    The header has the columns to keep, then `list_explanation_columns`. The file is written as that
-    of `predict_shard` is, a few rows at a time.
-
-    Raises:
-        DataError: the shard breaks the data contract. OutputError: the file cannot be written.
+    The header has the columns to keep, then `list_explanation_columns`.
     """
     parts = (
         (others, format_explanations(classifier, explanation))

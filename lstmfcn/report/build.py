@@ -37,11 +37,9 @@ logger = logging.getLogger(__name__)
 def write_report(
     model: str, data: Data, output: str, seed: int = 0, *, overwrite: bool = False
 ) -> Path:
-    """Evaluate a model on labelled shards, and write the results as an HTML page.
+    """Evaluate a model on labelled shards, and write the results as an HTML page; returns its path.
 
-    Args:
-        output: the folder of the report; it is written atomically.
-        seed: seed of the sample of rows, and of the bootstrap.
+    The seed is that of the sample of rows, and of the bootstrap.
 
     Raises:
         UserError: the model, the shards or the output cannot be used.

@@ -191,9 +191,10 @@ def _class_reliability(scores: Scores) -> Drawing | None:
 
 
 def _hardest(summary: Summary, number: int, row: Example) -> Drawing:
+    shown = summary.classes[row.true_class]
     alt = (
         f"{row.place.file}, row {row.place.row}: true {_listed(row.true)}, "
-        f"predicted {_listed(row.decided)}; drawn over the median of {_class(summary, row)}."
+        f"predicted {_listed(row.decided)}; drawn over the median of {shown.name}."
     )
     return render_drawing(f"hardest_{number:02d}.png", alt, draw_row, summary, row)
 
@@ -207,10 +208,6 @@ def _explained(summary: Summary, number: int, explained: ExplainedExample) -> Dr
         f"at timepoint {at + 1}."
     )
     return render_drawing(f"explained_{number}.png", alt, draw_explanation, summary, explained)
-
-
-def _class(summary: Summary, row: Example) -> str:
-    return summary.classes[row.true_class].name
 
 
 def _listed(names: tuple[str, ...]) -> str:

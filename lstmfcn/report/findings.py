@@ -136,8 +136,7 @@ class Findings:
 def collect_findings(model: str, data: Data, seed: int = 0) -> Findings:
     """Predict labelled shards, and collect all results for the report.
 
-    Args:
-        seed: seed of the sample of rows, and of the bootstrap.
+    The seed is that of the sample of rows, and of the bootstrap.
 
     Raises:
         UserError: the model or the shards cannot be used.
