@@ -61,10 +61,10 @@ class Batcher:
         return self._queued_rows
 
     async def predict(self, x: FloatArray, compute: Compute | None = None) -> FloatArray:
-        """Compute one request's rows; raises 503 (`RequestError`) if too many rows wait.
+        """Compute one request's rows, by default their probabilities.
 
-        Args:
-            compute: what to compute of them; by default probabilities.
+        Raises:
+            RequestError: 503, too many rows wait.
         """
         waiting = self._queued_rows
         if waiting and waiting + len(x) > self._max_queued_rows:

@@ -65,11 +65,7 @@ class Metrics(Protocol):
     """Counts requests."""
 
     def answered(self, endpoint: str, version: str, rows: int, seconds: float) -> None:
-        """Count a request that was answered.
-
-        Args:
-            seconds: from the whole body to the answer.
-        """
+        """Count a request that was answered so many seconds after its whole body had come."""
 
     def refused(self, endpoint: str, status: int) -> None:
         """Count a request that was refused, by its HTTP status."""

@@ -111,10 +111,7 @@ def reference_schema(
     """The schema of the columns that most shards have, in the order of the first of these shards.
 
     If two sets of columns are equally frequent, the first one counts. None if no header makes a
-    schema.
-
-    Args:
-        options: further arguments of `SeriesSchema.from_header`.
+    schema. The options are further arguments of `SeriesSchema.from_header`.
     """
     schemas: dict[frozenset[str], SeriesSchema] = {}
     votes: Counter[frozenset[str]] = Counter()

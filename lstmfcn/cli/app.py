@@ -98,13 +98,7 @@ app.suppress_keyboard_interrupt = app.meta.suppress_keyboard_interrupt = False  
 
 
 class Page(NamedTuple):
-    """What a command's help page has besides its flags.
-
-    Attributes:
-        group: of commands, on the page of `lstmfcn --help`.
-        usage: what is typed after the command.
-        examples: command lines.
-    """
+    """What a command's help page has besides its flags; usage is what stands behind its name."""
 
     group: Group
     usage: str

@@ -124,8 +124,7 @@ JITTER = 0.01
 def parse_times(texts: Sequence[str], file: str, row: int | None = None) -> Times:
     """Read times as float64: numbers, ISO dates (in seconds), or numbers after a word, ``x_1``.
 
-    Raises:
-        DataError: the texts are none of these.
+    Anything else raises `DataError`.
     """
     if not texts:
         return np.empty(0)

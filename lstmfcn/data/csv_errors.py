@@ -34,8 +34,7 @@ _REMOVE_ROW = "remove the row (lstmfcn check --fix does this)"
 def read_lines(shard: Shard) -> Iterator[Iterator[list[str]]]:
     """Open a CSV shard; gives the cells of each line, header first, no cells for empty lines.
 
-    Raises:
-        UnicodeDecodeError, csv.Error, LongLineError: on iterating, a line cannot be read.
+    Iteration raises UnicodeDecodeError, csv.Error or LongLineError.
     """
     layout = shard.layout
     with shard.open() as stream, io.TextIOWrapper(stream, "utf-8-sig") as text:

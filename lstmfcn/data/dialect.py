@@ -108,8 +108,7 @@ def split(record: str, separator: str) -> list[str]:
 def find_header(lines: Iterator[str]) -> Header:
     """Find the header: the first line, unless only a later line has names of values and labels.
 
-    Raises:
-        LongLineError: the header is too long.
+    A header that is too long raises `LongLineError`.
     """
     record = _read_record(next(lines, ""), lines)
     header = _parse_header((), record)

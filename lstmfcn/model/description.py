@@ -44,11 +44,7 @@ _CHECKSUM = TypeAdapter(Annotated[str, Field(pattern="^[0-9a-f]{64}$")])
 
 @dataclass(frozen=True)
 class Description:
-    """The content of a model.json; see `lstmfcn.model.artifact.Artifact`.
-
-    Attributes:
-        sha256: checksum of the description itself.
-    """
+    """The content of a model.json, with its own checksum; see `lstmfcn.model.artifact.Artifact`."""
 
     hyperparameters: Hyperparameters
     schema: SeriesSchema

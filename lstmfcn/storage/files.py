@@ -37,7 +37,7 @@ def local_path(text: Path | str, raised: type[UserError] = OutputError) -> Path:
 
 
 def open_regular(path: Path) -> BinaryIO:
-    """Open a regular file for reading; anything else raises `OSError`, without a wait."""
+    """Open a regular file for reading; anything else, such as a pipe, raises `OSError` at once."""
     descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
     mode = os.fstat(descriptor).st_mode
     if stat.S_ISREG(mode):
@@ -141,7 +141,7 @@ def atomic_directory(path: Path, may_go: Collection[str] = ()) -> Iterator[Path]
 
 
 def make_folder(path: Path) -> None:
-    """Make a folder and its missing parents durable; `OSError` if that fails or it is a file."""
+    """Make a folder and its missing parents, durably; raises `OSError` if that fails."""
     missing = [folder for folder in (path, *path.parents) if not folder.exists()]
     for folder in reversed(missing):
         folder.mkdir(exist_ok=True)

@@ -104,7 +104,7 @@ class MLflow:
     def write(
         self, run: TrackedRun, history: Sequence[EpochMetrics], best: EpochMetrics | None
     ) -> None:
-        """Send what is missing, at the end also model and status, or `TrackerUnavailableError`."""
+        """Send what is missing, at the end model and status too; or `TrackerUnavailableError`."""
         progress = run.state + (f", {len(history)} epochs" if history else "")
         try:
             with _converted_errors(self.where):

@@ -45,7 +45,7 @@ class TensorBoard:
     def write(
         self, run: TrackedRun, history: Sequence[EpochMetrics], best: EpochMetrics | None
     ) -> None:
-        """Write missing points, or raise `TrackerUnavailableError`; a sweep of its own has none."""
+        """Write missing points (a sweep itself has none), or raise `TrackerUnavailableError`."""
         if not history:
             return
         try:

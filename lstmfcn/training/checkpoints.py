@@ -116,11 +116,7 @@ class Checkpoints:
     def load_all(
         self, log: Callable[[str], None] = logger.warning
     ) -> Iterator[tuple[Position, State]]:
-        """Load the valid checkpoints, the newest first.
-
-        Args:
-            log: called with a line for each invalid checkpoint.
-        """
+        """Load the valid checkpoints, the newest first; log a line for each invalid one."""
         import torch
 
         for path, position, content in _read_verified(self._folder, log):
@@ -140,11 +136,7 @@ class Checkpoints:
 def find_newest(
     folder: Path, log: Callable[[str], None] = logger.debug
 ) -> tuple[Position, bytes] | None:
-    """Return position and content of the newest intact checkpoint; None if there is none.
-
-    Args:
-        log: called with a line for each damaged checkpoint.
-    """
+    """Return position and content of the newest intact checkpoint, or None; log damaged ones."""
     for _, position, content in _read_verified(folder, log):
         return position, content
     return None

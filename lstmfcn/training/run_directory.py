@@ -131,7 +131,7 @@ class RunConfig(JsonRecord):
     track: tuple[TrackerName, ...] = ()
 
     def apply_resume_changes(self, requested: Hyperparameters) -> Hyperparameters:
-        """Return them with the requested epochs, if no other hyperparameter was changed."""
+        """Return them with the requested epochs; refuse (`HyperparameterError`) other changes."""
         changes = refuse_changes(self.hyperparameters, requested, _MAY_CHANGE)
         return self.hyperparameters.model_copy(update=changes)
 

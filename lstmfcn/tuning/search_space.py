@@ -108,14 +108,7 @@ class SearchSpace:
 
     @classmethod
     def parse(cls, text: str, source: str) -> SearchSpace:
-        """Parse a YAML text.
-
-        Args:
-            source: where it comes from, for error messages.
-
-        Raises:
-            HyperparameterError: it is not valid YAML, or allows invalid values.
-        """
+        """Parse a YAML text; errors (`HyperparameterError`) name its source."""
         try:
             content = yaml.load(text, Loader=_Loader)
         except yaml.YAMLError as error:

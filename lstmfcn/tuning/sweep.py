@@ -98,7 +98,7 @@ class SweepConfig(SearchConfig, JsonRecord):
         return SearchSpace.from_mapping(self.written, self.space)
 
     def apply_resume_changes(self, requested: SearchConfig) -> SweepConfig:
-        """Return this with the requested trials; another change raises `HyperparameterError`."""
+        """Return this with the requested trials; refuse (`HyperparameterError`) other changes."""
         return self.model_copy(update=refuse_changes(self, requested, _MAY_CHANGE))
 
 
