@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 from rich.console import Console
 
-from lstmfcn.check import run as check_module
+from lstmfcn.check import findings as check_module
 from lstmfcn.check.clean import write_clean
 from lstmfcn.check.duplicates import rows_to_drop
 from lstmfcn.check.findings import check, lines_for_terminal, to_facts, to_text
