@@ -38,13 +38,7 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class OutputMode:
-    """How a command prints; see the table in this module.
-
-    Attributes:
-        quiet: print only the result, warnings and errors.
-        as_json: print the result as one JSON object.
-        verbose: also print the messages of Ray.
-    """
+    """How a command prints; see the table in this module."""
 
     quiet: bool = False
     as_json: bool = False
@@ -80,12 +74,7 @@ def is_verbose() -> bool:
 
 
 def print_result(*lines: str, **facts: Any) -> None:
-    """Print the result of the command.
-
-    Args:
-        lines: the result as lines of text.
-        facts: the result for ``--json``, printed as one JSON object.
-    """
+    """Print the result: lines of text, or with ``--json`` the facts as one JSON object."""
     shown = "\n".join(line if isinstance(line, Style) else printable(line) for line in lines)
     print(json.dumps(facts, allow_nan=False) if _mode.as_json else shown, flush=True)
 
@@ -141,10 +130,7 @@ class Bar:
 
     Args:
         counted: what is counted, such as ``epoch``.
-        total: the final count.
-        done: the count at the start.
         state: the text after the bar.
-        tells_time_left: whether to show the time that is left.
     """
 
     def __init__(

@@ -18,6 +18,7 @@ from __future__ import annotations
 
 import reprlib
 from collections.abc import Iterable
+from functools import partial
 from typing import Any
 
 _MAX_LINE = 2000
@@ -126,13 +127,8 @@ class DataError(UserError):
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Pickle with all parts, to be sent from a worker process to the driver."""
-        return _data_error, (self.found, self.fix, self.file, self.row, self.column)
-
-
-def _data_error(
-    found: str, fix: str, file: str | None, row: int | None, column: str | None
-) -> DataError:
-    return DataError(found, fix, file=file, row=row, column=column)
+        make = partial(DataError, file=self.file, row=self.row, column=self.column)
+        return make, (self.found, self.fix)
 
 
 def raise_first(faults: Iterable[DataError]) -> None:

@@ -153,7 +153,11 @@ class LSTMFCNClassifier(ClassifierMixin, BaseEstimator):
         named = getattr(self, "feature_names_in_", None)
         columns = make_columns(named, n_channels, self.n_features_in_)
         with torch.random.fork_rng(devices=[]):  # the caller's own random numbers stay
-            artifact = self._train(train, hyperparameters, validation, columns)
+            arguments = (train, hyperparameters, validation)
+            if self.num_workers is None:
+                artifact = train_arrays(*arguments, columns=columns)
+            else:
+                artifact = train_arrays_on_ray(*arguments, columns, self.num_workers)
             return self._with(self._recorded(artifact), names)
 
     def predict_proba(self, X: npt.ArrayLike) -> FloatArray:
@@ -301,17 +305,6 @@ class LSTMFCNClassifier(ClassifierMixin, BaseEstimator):
         )
         train, validation = (np.sort(part) for part in parts)
         return (values[train], names[train]), (values[validation], names[validation])
-
-    def _train(
-        self,
-        train: Labelled,
-        hyperparameters: Hyperparameters,
-        validation: Labelled | None,
-        columns: list[str],
-    ) -> Artifact:
-        if self.num_workers is None:
-            return train_arrays(train, hyperparameters, validation, columns=columns)
-        return train_arrays_on_ray(train, hyperparameters, validation, columns, self.num_workers)
 
     def _recorded(self, artifact: Artifact) -> Artifact:
         columns = getattr(self, "feature_names_in_", None)

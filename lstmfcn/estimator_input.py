@@ -50,11 +50,7 @@ def input_checks(missing: MissingName) -> dict[str, Any]:
 
 
 def even_lengths(values: Any, missing: MissingName, n_timepoints: int = 0) -> Any:
-    """Pad series of several lengths with nan, if missing values are masked (`to_array`).
-
-    Raises:
-        ValueError: missing values are refused.
-    """
+    """Pad series of several lengths with nan (`to_array`); `ValueError` if nan is refused."""
     if missing == "refuse" and (lengths := several_lengths(values)):
         raise ValueError(
             f"X has series of {lengths}; missing='mask' pads the shorter ones with nan"
@@ -63,11 +59,7 @@ def even_lengths(values: Any, missing: MissingName, n_timepoints: int = 0) -> An
 
 
 def refuse_swapped_axes(shape: tuple[int, ...]) -> None:
-    """Refuse arrays (N, T, 1); warn if there are more channels than timepoints.
-
-    Raises:
-        ValueError: each series has several channels of one timepoint.
-    """
+    """Refuse (`ValueError`) arrays (N, T, 1); warn if there are more channels than timepoints."""
     swapped = swapped_axes(*shape[1:]) if len(shape) == 3 else None
     if swapped and shape[2] == 1:
         raise ValueError(f"X has {swapped}")
@@ -87,11 +79,7 @@ def flatten(values: npt.ArrayLike) -> npt.ArrayLike:
 
 
 def column_names(classes: npt.NDArray[Any]) -> list[str]:
-    """Labels as class names of a shard.
-
-    Raises:
-        ValueError: a label cannot be a name, or two labels have the same name.
-    """
+    """Labels as class names of a shard; `ValueError` for one that cannot be such a name."""
     labels = classes.tolist()
     names = [class_name(label) for label in labels]
     known: dict[str, object] = {}
@@ -110,11 +98,7 @@ def column_names(classes: npt.NDArray[Any]) -> list[str]:
 
 
 def refuse_missing(y: Any, missing_labels: MissingLabelsName) -> None:
-    """Refuse labels (text or Python objects) if one of them is missing.
-
-    Raises:
-        ValueError: names the first missing label.
-    """
+    """Refuse (`ValueError`) labels, text or Python objects, if one of them is missing."""
     labels = np.asarray(y)
     if labels.dtype.kind not in "OUT" or labels.ndim != 1:
         return
@@ -136,7 +120,6 @@ def make_columns(
     Args:
         named: the table's column names, (V,), if it has any; kept if all of them start with x.
         n_channels: channels of values without such names.
-        n_values: V.
 
     Raises:
         ValueError: columns of several channels are mixed.
@@ -163,11 +146,7 @@ class InputRecord(BaseModel):
 
     @classmethod
     def of(cls, written: object, schema: SeriesSchema, directory: object) -> Self:
-        """The record in a model of this schema.
-
-        Raises:
-            ModelError: the record is invalid, or does not fit the model.
-        """
+        """The record in a model of this schema; `ModelError` if it does not fit the model."""
         try:
             found = cls.model_validate(written)
             names = column_names(found.labels())
@@ -205,11 +184,8 @@ def train_arrays_on_ray(
     """Train on Ray, as ``lstmfcn train`` does on shards with these rows.
 
     Args:
-        training: training rows, (N, V).
         hyperparameters: of the model and its training; the task must be multiclass.
         validation: rows that decide which epoch is the best.
-        columns: names of the values, (V,).
-        num_workers: workers that share every batch.
 
     Raises:
         UserError: rows or cluster are not suited, or the machines do not share the temporary

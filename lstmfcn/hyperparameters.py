@@ -277,11 +277,7 @@ class Hyperparameters(BaseModel):
         return any(getattr(self, name) for name in POST_TRAINING)
 
     def validate_post_training(self, has_validation: bool) -> None:
-        """Check that the requested `POST_TRAINING` steps have something to fit.
-
-        Raises:
-            HyperparameterError: there are no validation rows, or the task has no thresholds.
-        """
+        """Refuse (`HyperparameterError`) `POST_TRAINING` steps that have nothing to fit."""
         for name in POST_TRAINING:
             if getattr(self, name) and not has_validation:
                 raise HyperparameterError(
@@ -330,8 +326,6 @@ def fine_tune_with(
     The user sets `FINE_TUNABLE`, `RUN_SETTINGS` and `POST_TRAINING`, the model everything else.
 
     Args:
-        model: hyperparameters of the model.
-        requested: hyperparameters that the user gave.
         log: called once for each value that changes or is overridden.
     """
     post_training = {name: getattr(requested, name) for name in POST_TRAINING}

@@ -55,14 +55,7 @@ def make_middleware(
     allow_origins: Sequence[str],
     count_refusal: CountRefusal,
 ) -> list[Middleware]:
-    """The middleware that checks every request before its route, outermost first.
-
-    Args:
-        token: what clients must send; empty for no token.
-        allow_hosts: host names beside localhost and IP addresses.
-        allow_origins: origins of other web pages.
-        count_refusal: called for each refused request.
-    """
+    """The middleware that checks every request before its route, outermost first."""
     allow_origins = [origin.lower() for origin in allow_origins]  # as browsers send them
     middleware = [Middleware(Gate, allow_hosts, allow_origins, count_refusal)]
     if allow_origins:
@@ -84,10 +77,8 @@ class Gate:
     """Accepts requests to an allowed host name, from an allowed web page; adds security headers.
 
     Args:
-        app: the application behind it.
         allow_hosts: names beside localhost; ``*`` for all, ``*.example.com`` for all below one.
         allow_origins: origins of other web pages, as browsers send them.
-        count_refusal: called for each refused request.
     """
 
     def __init__(
@@ -163,13 +154,7 @@ class Gate:
 
 
 class TokenCheck:
-    """Accepts requests with the token: as Bearer, or as the password of any user, for browsers.
-
-    Args:
-        app: the application behind it.
-        token: what clients must send.
-        count_refusal: called for each refused request.
-    """
+    """Accepts requests with the token: as Bearer, or as the password of any user, for browsers."""
 
     def __init__(self, app: ASGIApp, token: str, count_refusal: CountRefusal) -> None:
         self._app, self._token, self._count_refusal = app, token.encode(), count_refusal
@@ -201,11 +186,7 @@ class TokenCheck:
 
 
 def read_token(file: Path | str) -> str:
-    """Read the token from a file, without whitespace around it.
-
-    Raises:
-        ResourceError: the file cannot be read, or holds no token.
-    """
+    """Read the token in a file, without whitespace around it; without one `ResourceError`."""
     try:
         token = Path(file).read_text(encoding="utf-8").strip()
     except FileNotFoundError as error:
@@ -232,11 +213,7 @@ def public_host_names(host: str) -> list[str]:
 
 
 def refuse_invalid_origins(origins: Sequence[str]) -> None:
-    """Refuse an origin in a form that no browser sends.
-
-    Raises:
-        ResourceError: names the first.
-    """
+    """Refuse (`ResourceError`) an origin in a form that no browser sends."""
     for origin in origins:
         if not _ORIGIN.fullmatch(origin):
             raise ResourceError(

@@ -66,11 +66,7 @@ class Arguments(BaseModel):
 )
 @serve.ingress()
 class EndpointReplica:
-    """One process of the endpoint.
-
-    Args:
-        arguments: its settings.
-    """
+    """One process of the endpoint."""
 
     def __init__(self, arguments: Arguments) -> None:
         torch.set_num_threads(arguments.threads)

@@ -61,11 +61,7 @@ class Batcher:
         return self._queued_rows
 
     async def predict(self, x: FloatArray, compute: Compute | None = None) -> FloatArray:
-        """Compute one request's rows.
-
-        Args:
-            x: series (N, T).
-            compute: what to compute of them; by default probabilities.
+        """Compute one request's rows, by default their probabilities.
 
         Raises:
             RequestError: 503, too many rows wait.

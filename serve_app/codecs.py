@@ -98,11 +98,6 @@ def response_type(accept: str | None, content_type: str, explains: bool = False)
     Each type has the quality of the most specific range that matches it (RFC 9110, section
     12.5.1). Among equals the first in the header wins; within one range, the request's own type.
 
-    Args:
-        accept: the Accept header.
-        content_type: of the request.
-        explains: whether the answer has explanations.
-
     Raises:
         RequestError: 406 if the client accepts no type, or CSV with explanations.
     """
@@ -205,9 +200,7 @@ def encode(
 
     Args:
         content_type: of the answer, one of `TYPES`.
-        classifier: the model that predicted.
         probabilities: float32 (N, L).
-        explanation: of the same series.
     """
     columns = list_prediction_columns(classifier.schema)
     rows = format_predictions(classifier, probabilities)

@@ -53,9 +53,6 @@ def parse_csv_series(
     """Read the series of a body: numbers (N, V), nan for a missing value.
 
     Args:
-        text: the body.
-        schema: the model's.
-        max_rows: the most rows that the body may have.
         has_header: whether the first line names columns; None if the client does not say.
 
     Raises:
@@ -129,11 +126,7 @@ def _refuse_too_many_cells(line: str, row: int, n_columns: int) -> None:
 def _read_header(
     first: str, schema: SeriesSchema, has_header: bool | None
 ) -> tuple[str, ...] | None:
-    """The column names in the first line, checked; None if the first line is a row.
-
-    Raises:
-        DataError: the names are not those of the model.
-    """
+    """The column names in the first line, checked; None if the first line is a row."""
     if has_header is False:
         return None
     if has_header or _has_column_names(first):
@@ -145,13 +138,7 @@ def _read_header(
 
 
 def _refuse_numbered_header(first: str) -> None:
-    """Refuse a first line that only counts: 0, 1, 2, ..., perhaps with names at its ends.
-
-    It is not a row, but the header that pandas writes for columns without names.
-
-    Raises:
-        DataError: the line counts.
-    """
+    """Refuse a first line 0, 1, 2, ..., which pandas writes as the header of unnamed columns."""
     cells = next(csv.reader([first]), [])
     numbers = [float(cell) for cell in cells if _NUMBER.fullmatch(cell)]
     if len(numbers) < max(3, len(cells) - 2) or numbers[0] not in _FIRST_NUMBERS:
@@ -163,11 +150,7 @@ def _refuse_numbered_header(first: str) -> None:
 
 
 def _refuse_other_header(first: str, schema: SeriesSchema) -> None:
-    """Refuse a first line that cannot be read as a row because its cells are names.
-
-    Raises:
-        DataError: the line is a header.
-    """
+    """Refuse a first line that cannot be read as a row because its cells are names."""
     _refuse_numbered_header(first)
     cells = next(csv.reader([first]), [])
     names = [cell for cell in cells if cell.strip() and not _NUMBER.fullmatch(cell)]

@@ -49,7 +49,6 @@ class Limits:
 
     Attributes:
         max_body_bytes: bytes per request; fewer if ``max_rows`` series of the model need fewer.
-        max_rows: rows per request.
         request_timeout_s: seconds from the whole body to the answer.
         body_timeout_s: seconds in which a body must arrive; each MiB that arrives adds one more.
         max_bytes_in_flight: bytes of all bodies that are held at a time.
@@ -66,14 +65,7 @@ class Metrics(Protocol):
     """Counts requests."""
 
     def answered(self, endpoint: str, version: str, rows: int, seconds: float) -> None:
-        """Count a request that was answered.
-
-        Args:
-            endpoint: the name of the model.
-            version: of the model.
-            rows: of the request.
-            seconds: from the whole body to the answer.
-        """
+        """Count a request that was answered so many seconds after its whole body had come."""
 
     def refused(self, endpoint: str, status: int) -> None:
         """Count a request that was refused, by its HTTP status."""
@@ -83,9 +75,6 @@ class Endpoint:
     """The endpoint as an ASGI application, in ``app``.
 
     Args:
-        models: the models that answer.
-        metrics: counts requests.
-        limits: of each request.
         token: what clients must send; empty for no token.
         allow_hosts: host names that requests may name, beside localhost and IP addresses.
         allow_origins: origins of other web pages that may send requests.
@@ -121,13 +110,9 @@ class Endpoint:
                 allow_origins,
                 lambda status: metrics.refused(self._first_name, status),
             ),
-            exception_handlers={
-                DataError: self._refuse,
-                RequestError: self._refuse,
-                ClientDisconnect: self._refuse,
-                HTTPException: self._refuse,
-                Exception: self._refuse,
-            },
+            exception_handlers=dict.fromkeys(
+                (DataError, RequestError, ClientDisconnect, HTTPException, Exception), self._refuse
+            ),
         )
 
     async def _refuse(self, request: Request, error: Exception) -> Response:

@@ -11,9 +11,6 @@ class RequestError(Exception):
     """A request that gets no prediction.
 
     Args:
-        status: HTTP status code.
-        message: what the client reads.
-        headers: further headers of the answer.
         place: row and column of an error in the body, if it has any.
     """
 

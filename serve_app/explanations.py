@@ -39,7 +39,6 @@ def wants_explanations(parameters: Sequence[str], header: str | None) -> bool:
 
     Args:
         parameters: each ``explain`` of the URL.
-        header: SageMaker's header, if there is one.
 
     Raises:
         RequestError: 400 for anything but true or false.
@@ -55,11 +54,7 @@ def wants_explanations(parameters: Sequence[str], header: str | None) -> bool:
 
 
 def refuse_too_many_rows(classifier: Classifier, n_rows: int) -> None:
-    """Refuse rows whose explanations would hold more than `MAX_NUMBERS`.
-
-    Raises:
-        RequestError: 413.
-    """
+    """Refuse (413) rows whose explanations would hold more than `MAX_NUMBERS`."""
     schema = classifier.schema
     max_rows = max(1, MAX_NUMBERS // (len(outputs_to_explain(schema)) * schema.n_timepoints))
     if n_rows > max_rows:

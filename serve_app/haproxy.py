@@ -23,7 +23,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from http import HTTPStatus
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import Literal
 
 from lstmfcn.errors import ResourceError
 from lstmfcn.storage.scratch import scratch_folder
@@ -102,9 +102,6 @@ def serve_environment(proxy: ProxyName) -> Iterator[None]:
 
     Variables that the user has set stay.
 
-    Args:
-        proxy: the proxy that is to listen.
-
     Raises:
         ResourceError: no range of ports is free.
     """
@@ -148,18 +145,12 @@ def _set(variables: Mapping[str, str]) -> Iterator[None]:
 
 @contextmanager
 def _claim_port_range() -> Iterator[dict[str, str]]:
-    """Claim ports that no other server uses inside this block, and name them for Ray Serve.
+    """Claim ports that no other server uses inside this block; gives variables of Ray Serve.
 
     Ray Serve's default ports are the same for every Ray, and its proxies share theirs: HAProxy
     would send requests to another server's proxy, or to a replica that took the port of one that
     died. This process holds the first port of a range, and no other server then takes the others. A
     range with a port in use may belong to a server that was killed and whose processes still run.
-
-    Yields:
-        Environment variables.
-
-    Raises:
-        ResourceError: no range is free.
     """
     for first in _FIRST_PORTS:
         with socket.socket() as held:
@@ -199,7 +190,9 @@ def claim_ports(host: str, port: int) -> Iterator[None]:
         try:
             if sys.platform == "linux":  # a name without a file, gone with the process
                 claim.bind(f"\0lstmfcn serve {host}:{port}")
-            _refuse_port_in_use(host, port)
+            with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET) as probe:
+                probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+                probe.bind((host, port))
         except socket.gaierror as error:
             raise ResourceError(
                 f"--host {host}: found no address of this machine ({error.strerror}); write "
@@ -211,19 +204,6 @@ def claim_ports(host: str, port: int) -> Iterator[None]:
                 "an address of this machine as --host"
             ) from error
         yield
-
-
-def _refuse_port_in_use(host: str, port: int) -> None:
-    with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET) as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        probe.bind((host, port))
-
-
-class _Change(NamedTuple):
-    """A pattern that matches Ray's configuration exactly once, and its replacement."""
-
-    pattern: str
-    replacement: str
 
 
 def main() -> None:
@@ -277,31 +257,27 @@ def rewrite_config(config: str, answers: Path, descriptors: int) -> str:
     return config
 
 
-def _changes(connections: int, answers: Path) -> list[_Change]:
-    """All changes, for this many connections and this folder of HAProxy's own answers."""
+def _changes(connections: int, answers: Path) -> list[tuple[str, str]]:
+    """Patterns that match Ray's configuration exactly once each, and their replacements."""
     errorfiles = "".join(
         f"    errorfile {status} {answers / _answer_file(status)}\n" for status in _ANSWERS
     )
     max_per_address = connections * 3 // 4
     return [
-        _Change(r"^(frontend prometheus\n +bind )[^:\s]*:", r"\g<1>127.0.0.1:"),
-        _Change(r"^(listen stats\n +bind )[^:\s]*:", r"\g<1>127.0.0.1:"),
-        _Change(r"^(    stats socket .*) mode 666 ", r"\g<1> mode 600 "),
-        _Change(r"^    maxconn \d+$", f"    maxconn {connections}\n    maxpipes {_PIPES}"),
-        _Change(r"^frontend http_frontend\n", _REQUESTS.format(max_per_address=max_per_address)),
-        _Change(r"^    balance .*\n", _BALANCE),
-        _Change(r"^    timeout http-keep-alive .*$", "    timeout http-keep-alive 30s"),
-        _Change(r"^defaults\n", _WAITS),
-        _Change(r"(?:^    errorfile \d+ .*\n)+", errorfiles),
+        (r"^(frontend prometheus\n +bind )[^:\s]*:", r"\g<1>127.0.0.1:"),
+        (r"^(listen stats\n +bind )[^:\s]*:", r"\g<1>127.0.0.1:"),
+        (r"^(    stats socket .*) mode 666 ", r"\g<1> mode 600 "),
+        (r"^    maxconn \d+$", f"    maxconn {connections}\n    maxpipes {_PIPES}"),
+        (r"^frontend http_frontend\n", _REQUESTS.format(max_per_address=max_per_address)),
+        (r"^    balance .*\n", _BALANCE),
+        (r"^    timeout http-keep-alive .*$", "    timeout http-keep-alive 30s"),
+        (r"^defaults\n", _WAITS),
+        (r"(?:^    errorfile \d+ .*\n)+", errorfiles),
     ]
 
 
 def _max_connections(descriptors: int) -> int:
-    """The most connections that HAProxy can serve: each takes one descriptor on either side.
-
-    Raises:
-        ResourceError: they are too few to be of use.
-    """
+    """The most connections that HAProxy can serve: each takes one descriptor on either side."""
     connections = (descriptors - 2 * _PIPES - _OTHER_DESCRIPTORS) // 2
     if connections < _MIN_CONNECTIONS:
         raise ResourceError(

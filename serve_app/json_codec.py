@@ -74,15 +74,7 @@ def parse_json(text: bytes, schema: SeriesSchema, row: int | None = None) -> Any
 
 
 def parse_json_series(rows: list[Any], schema: SeriesSchema) -> npt.NDArray[np.float64]:
-    """Put series into one array of numbers (N, V), nan for a missing value.
-
-    Args:
-        rows: the series, as parsed from JSON.
-        schema: the model's.
-
-    Raises:
-        DataError: names the first row that is not such a series.
-    """
+    """Put series into numbers (N, V), nan for missing ones; `DataError` names a bad row."""
     if not rows:
         raise DataError("no rows", "send at least one series")
     values = np.empty((len(rows), schema.n_values))

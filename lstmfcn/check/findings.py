@@ -1,4 +1,4 @@
-"""Show the findings: tables on a terminal, plain lines elsewhere, a dict for programs."""
+"""Check data, and show the findings: tables on a terminal, lines elsewhere, a dict for programs."""
 
 from __future__ import annotations
 
@@ -12,10 +12,20 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
-from lstmfcn.check.rules import DataWarning
-from lstmfcn.check.scan import DataScan
+from lstmfcn.check.rules import find_warnings
+from lstmfcn.check.scan import (
+    DataScan,
+    guess_task,
+    name_classes,
+    read_headers,
+    reference_schema,
+    scan_shards,
+)
 from lstmfcn.console import Style, pluralize
+from lstmfcn.data.columns import DataWarning
+from lstmfcn.data.listing import Data
 from lstmfcn.errors import DataError, printable
+from lstmfcn.hyperparameters import MissingLabelsName, MissingName, TaskName
 
 _MAX_CLASSES = 20
 
@@ -24,10 +34,7 @@ class Findings(NamedTuple):
     """Everything that a check found.
 
     Attributes:
-        training: the training data.
-        validation: the validation data, if any.
         warnings: what training accepts, but may not be intended.
-        guessed: whether the task was guessed.
         limit: how many faults to describe.
     """
 
@@ -236,3 +243,43 @@ def _table(faults: list[DataError]) -> Table:
         row = "all" if fault.row is None else str(fault.row)
         table.add_row(*map(_text, (row, fault.column or "", fault.found, fault.fix)))
     return table
+
+
+def check(
+    data: Data,
+    validation: Data | None = None,
+    task: TaskName | None = None,
+    missing: MissingName = "refuse",
+    limit: int = 100,
+    *,
+    missing_marker: str = "",
+    missing_labels: MissingLabelsName = "refuse",
+) -> Findings:
+    """Find all faults of the data, and warn of what may not be intended.
+
+    Args:
+        data: training shards: a file, folder, glob or URI, or several of them.
+        task: what the labels mean; guessed if None.
+        missing, missing_marker, missing_labels: as the hyperparameters.
+        limit: how many faults to describe; all are counted.
+
+    Raises:
+        DataError: there is no shard.
+    """
+    headers = read_headers(data, missing)
+    validation_headers = read_headers(validation, missing) if validation else None
+    used_task = task or guess_task(headers)
+    options = {
+        "missing": missing,
+        "missing_marker": missing_marker,
+        "missing_labels": missing_labels,
+    }
+    schema = reference_schema(headers, used_task, options)
+    training = scan_shards(data, headers, schema, used_task, limit)
+    name_classes(training)
+    validation_scan = None
+    if validation and validation_headers:
+        schema = training.schema or reference_schema(validation_headers, used_task, options)
+        validation_scan = scan_shards(validation, validation_headers, schema, used_task, limit)
+    warnings = find_warnings(training, validation_scan)
+    return Findings(training, validation_scan, warnings, guessed=task is None, limit=limit)

@@ -11,6 +11,7 @@ from __future__ import annotations
 import csv
 import heapq
 from collections.abc import Callable, Iterator, Sequence, Set
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from itertools import chain, compress, groupby
@@ -61,7 +62,6 @@ class ScannedPart:
         values: float32 (N, V); nan for cells that are missing or not numbers.
         classes: the classes of each row without faults; one, or any number for multilabel.
         intact: whether each row is without faults, (N,).
-        n_faults: the number of faults.
     """
 
     values: FloatArray
@@ -103,9 +103,7 @@ def scan_parts(
     """Read the rows of a shard, in order.
 
     Args:
-        shard: the shard.
         schema: the schema, whose columns the shard has.
-        header: the columns of the shard.
         unparsed: why pyarrow cannot parse the shard; if given, it is read line by line.
 
     Raises:
@@ -202,12 +200,9 @@ def _try_table(
     lines: list[list[str]], header: Sequence[str], types: dict[str, pa.DataType], numbers: _Numbers
 ) -> pa.Table | None:
     """Make a table of lines; None if any of them cannot be parsed."""
-    if any(len(cells) != len(header) for cells in lines):
-        return None
-    try:
+    with suppress(ValueError):  # also pa.ArrowInvalid; other numbers of cells do not fit the header
         return _make_table(lines, header, types, numbers)
-    except pa.ArrowInvalid:
-        return None
+    return None
 
 
 def _make_table(

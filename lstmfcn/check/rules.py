@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import unicodedata
 from collections.abc import Iterator, Sequence
-from typing import NamedTuple
 
 import numpy as np
 
@@ -12,7 +11,7 @@ from lstmfcn.check.duplicates import Pairs, Series
 from lstmfcn.check.scan import DataScan
 from lstmfcn.check.statistics import N_MAGNITUDES
 from lstmfcn.console import pluralize
-from lstmfcn.data.columns import abbreviate, naming_warnings
+from lstmfcn.data.columns import DataWarning, abbreviate, naming_warnings
 from lstmfcn.data.schema import SeriesSchema
 from lstmfcn.data.table import MISSING_TEXTS, Place
 
@@ -30,33 +29,12 @@ _MAX_PLACES = 3
 """Examples of each warning."""
 
 
-class DataWarning(NamedTuple):
-    """A warning about the data.
-
-    Attributes:
-        kind: a name for programs.
-        found: what was found.
-        advice: what to do if it is not intended.
-        n: the number of rows, columns, values or classes concerned.
-        places: where some of them are.
-    """
-
-    kind: str
-    found: str
-    advice: str
-    n: int
-    places: Sequence[str] = ()
-
-    def __str__(self) -> str:
-        return f"{self.found}; {self.advice}"
-
-
 def find_warnings(training: DataScan, validation: DataScan | None) -> list[DataWarning]:
     """All warnings; none if no header makes a schema."""
     if training.schema is None or not training.n_rows:
         return []
     warnings = [
-        *_warn_of_columns(training.schema),
+        *naming_warnings(training.schema.value_columns, training.schema.label_columns),
         *_warn_of_classes(training, validation),
         *_warn_of_duplicates(training, validation),
         *_warn_of_values(training, training.schema, "training"),
@@ -64,11 +42,6 @@ def find_warnings(training: DataScan, validation: DataScan | None) -> list[DataW
     if validation and validation.n_rows:
         warnings += _warn_of_values(validation, training.schema, "validation")
     return warnings
-
-
-def _warn_of_columns(schema: SeriesSchema) -> Iterator[DataWarning]:
-    for warning in naming_warnings(schema.value_columns, schema.label_columns):
-        yield DataWarning(*warning)
 
 
 def _warn_of_classes(training: DataScan, validation: DataScan | None) -> Iterator[DataWarning]:

@@ -38,9 +38,7 @@ class Header(NamedTuple):
     """The columns of a shard, or why they cannot be read.
 
     Attributes:
-        shard: the shard.
         columns: the column names; empty if they cannot be read.
-        fault: why the columns cannot be read.
         before: the fault of lines above the header.
     """
 
@@ -59,7 +57,6 @@ def read_headers(data: Data, missing: MissingName = "refuse") -> list[Header]:
     """Read the header of each shard.
 
     Args:
-        data: a file, folder, glob or URI, or several of them.
         missing: whether values may be missing; if so, shorter lists of Parquet are filled up.
 
     Raises:
@@ -114,12 +111,7 @@ def reference_schema(
     """The schema of the columns that most shards have, in the order of the first of these shards.
 
     If two sets of columns are equally frequent, the first one counts. None if no header makes a
-    schema.
-
-    Args:
-        headers: the headers of all shards.
-        task: what the labels mean.
-        options: further arguments of `SeriesSchema.from_header`.
+    schema. The options are further arguments of `SeriesSchema.from_header`.
     """
     schemas: dict[frozenset[str], SeriesSchema] = {}
     votes: Counter[frozenset[str]] = Counter()
@@ -137,12 +129,10 @@ class ShardFindings(NamedTuple):
     """The faults and statistics of one shard.
 
     Attributes:
-        shard: the shard.
         header: the column names; empty if they cannot be read.
         statistics: of the rows without faults; None if the shard is refused as a whole.
         faults: the first faults; a fault of the whole shard comes first.
         n_faults: the number of all faults.
-        n_rows: the number of all rows.
         broken: the numbers of the rows with faults, counted from 1.
         unparsed: why pyarrow cannot parse the shard; None if it can.
         before: the fault of lines above the header, which is also among the faults.
@@ -169,9 +159,7 @@ class DataScan:
     """The faults and statistics of all shards of data arguments.
 
     Attributes:
-        arguments: the data arguments.
         schema: the schema that the rows were read with; None if no header makes a schema.
-        shards: the findings of each shard.
         faults: faults of the data as a whole, such as a class without rows; empty if any shard has
             faults.
     """
@@ -248,10 +236,8 @@ def scan_shards(
     """Read every row of all shards.
 
     Args:
-        data: the data arguments.
         headers: the headers of the shards, from `read_headers`.
         schema: the schema that the shards must have; None if no header makes one.
-        task: what the labels mean.
         limit: how many faults of each shard to describe.
     """
     if schema is None:

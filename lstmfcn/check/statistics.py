@@ -14,7 +14,7 @@ import numpy.typing as npt
 
 from lstmfcn.check.row_errors import Classes, ScannedPart
 from lstmfcn.data.schema import SeriesSchema
-from lstmfcn.data.table import FloatArray
+from lstmfcn.data.table import FloatArray, measure_lengths
 
 _HASH_BYTES = 16
 """With 128 bits, two of 10^9 different series have the same hash with a probability of 10^-21."""
@@ -40,7 +40,6 @@ class RowStatistics:
     """Statistics of rows without faults; needs 20 bytes for each row.
 
     Attributes:
-        n_rows: the number of rows so far.
         n_constant: the number of rows that have one value in each channel.
         constant: the indices of the first constant rows, from 0.
         low: the smallest value of each column, (V,); nan if it has no values.
@@ -75,7 +74,9 @@ class RowStatistics:
         self._add_ranges(values)
         self._add_magnitudes(values, rows)
         if self._schema.missing == "mask":
-            self._add_lengths(values)
+            lengths, n_missing = measure_lengths(values, self._schema.n_channels)
+            self.lengths.update(lengths.tolist())
+            self.n_missing += n_missing
         self.n_rows += len(values)
 
     @property
@@ -121,14 +122,6 @@ class RowStatistics:
                     self._schema.value_columns[column],
                     float(values[row, column]),
                 )
-
-    def _add_lengths(self, values: FloatArray) -> None:
-        present = ~np.isnan(self._channels(values))
-        any_channel = present.any(axis=1)
-        lengths = self._schema.n_timepoints - any_channel[:, ::-1].argmax(axis=1)
-        self.lengths.update(lengths.tolist())
-        n_values = int(lengths.sum()) * self._schema.n_channels
-        self.n_missing += n_values - int(present.sum())
 
     def _channels(self, values: npt.NDArray[np.generic]) -> npt.NDArray[np.generic]:
         return values.reshape(len(values), self._schema.n_channels, self._schema.n_timepoints)

@@ -1,1 +1,1 @@
-"""The command line: a file for each command."""
+"""What the command line is made of: a file for each group of commands."""

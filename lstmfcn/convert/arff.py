@@ -9,10 +9,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from functools import partial
 from typing import NamedTuple
 
 from lstmfcn.console import pluralize
-from lstmfcn.convert.series import ConvertRequest, Rereadable, Series, read_lines
+from lstmfcn.convert.series import ConvertRequest, ReadSeries, Series, read_lines
 from lstmfcn.data.columns import abbreviate
 from lstmfcn.data.shards import Shard
 from lstmfcn.data.table import class_name
@@ -33,26 +34,16 @@ class _Attribute(NamedTuple):
 
 
 class _Form(NamedTuple):
-    """The columns of a file.
-
-    Attributes:
-        attributes: the attribute of each cell of a row.
-        label: the index of the class attribute; None if there is no class.
-        is_relational: whether one cell has all values of a row.
-    """
+    """The attribute of each cell, the index of the class, and whether one cell has all values."""
 
     attributes: list[_Attribute]
     label: int | None
     is_relational: bool
 
 
-def read_arff(shard: Shard, request: ConvertRequest) -> Rereadable:
-    """Read the series of an .arff file.
-
-    Raises:
-        DataError: the attributes are not values and a class, or a row does not fit them.
-    """
-    return Rereadable(lambda: _iterate(shard, request))
+def read_arff(shard: Shard, request: ConvertRequest) -> ReadSeries:
+    """Read the series of an .arff file; attributes or rows that do not fit raise `DataError`."""
+    return partial(_iterate, shard, request)
 
 
 def _iterate(shard: Shard, request: ConvertRequest) -> Iterator[Series]:

@@ -9,13 +9,14 @@ import zipfile
 import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import partial
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from lstmfcn.console import pluralize
-from lstmfcn.convert.series import ConvertRequest, Rereadable, Series
+from lstmfcn.convert.series import ConvertRequest, ReadSeries, Series
 from lstmfcn.data.columns import abbreviate
 from lstmfcn.data.packing import HEAD_BYTES, find_packing, unpack
 from lstmfcn.data.reader import readable
@@ -41,7 +42,7 @@ Array = npt.NDArray[Any]
 logger = logging.getLogger(__name__)
 
 
-def read_arrays(shard: Shard, request: ConvertRequest) -> Rereadable:
+def read_arrays(shard: Shard, request: ConvertRequest) -> ReadSeries:
     """Read the series x, (N, timepoints) or (N, channels, timepoints), with the classes y, (N,).
 
     Raises:
@@ -65,7 +66,7 @@ def read_arrays(shard: Shard, request: ConvertRequest) -> Rereadable:
         )
     if x.ndim == 3:
         _log_axes(x, shard)
-    return Rereadable(lambda: _iterate(x, y))
+    return partial(_iterate, x, y)
 
 
 @contextmanager

@@ -10,8 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from lstmfcn.console import pluralize
-from lstmfcn.convert.series import Series, first_refused, is_gap
-from lstmfcn.convert.times import JITTER, are_equal, find_step
+from lstmfcn.convert.series import JITTER, Series, are_equal, find_step, first_refused, is_gap
 from lstmfcn.data.columns import value_names
 from lstmfcn.errors import DataError
 from lstmfcn.hyperparameters import MissingName
@@ -27,10 +26,7 @@ class Shape:
     """The shape of all series together.
 
     Attributes:
-        n_rows: the number of series.
-        n_channels: the number of channels of every series.
         n_timepoints: the length of the longest series.
-        has_labels: whether the series have classes.
         step: the step between times, if the file has times.
     """
 

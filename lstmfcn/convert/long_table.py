@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator
+from functools import partial
 from itertools import pairwise
 from typing import NamedTuple
 
@@ -14,8 +15,15 @@ import pyarrow.compute as pc
 import pyarrow.csv
 
 from lstmfcn.console import pluralize
-from lstmfcn.convert.series import ConvertRequest, Rereadable, Series, are_numbers, read_lines
-from lstmfcn.convert.times import Times, parse_times
+from lstmfcn.convert.series import (
+    ConvertRequest,
+    ReadSeries,
+    Series,
+    Times,
+    are_numbers,
+    parse_times,
+    read_lines,
+)
 from lstmfcn.data.columns import abbreviate
 from lstmfcn.data.dialect import ONE_MARK, find_separator, split
 from lstmfcn.data.layout import plain_bytes
@@ -39,16 +47,7 @@ logger = logging.getLogger(__name__)
 
 
 class _Table(NamedTuple):
-    """A long table, sorted by series, channel and time.
-
-    Attributes:
-        ids: the series of each row, numbered by first appearance.
-        channels: the channel of each row, numbered by first appearance.
-        times: the time of each row.
-        values: the value of each row, as text.
-        labels: the class of each row, as text; None when converting without labels.
-        rows: the row in the file, counted from 1.
-    """
+    """A long table by series, channel and time, which are numbered; its rows count from 1."""
 
     ids: Indices
     channels: Indices
@@ -58,12 +57,8 @@ class _Table(NamedTuple):
     rows: Indices
 
 
-def read_long_table(shard: Shard, request: ConvertRequest) -> Rereadable:
-    """Read the series of a long table.
-
-    Raises:
-        DataError: the file is not a long table, or a row cannot be read.
-    """
+def read_long_table(shard: Shard, request: ConvertRequest) -> ReadSeries:
+    """Read the series of a long table; any other table raises `DataError`."""
     numbered = enumerate(read_lines(shard), start=1)
     n_lines, header = next(((n, line) for n, line in numbered if line), (0, ""))
     separator = find_separator(header)
@@ -75,7 +70,7 @@ def read_long_table(shard: Shard, request: ConvertRequest) -> Rereadable:
     table = _sort(_read(shard, names, separator, n_lines), roles, shard.path)
     if table.labels is not None:
         _refuse_other_classes(table, roles["label"], shard.path)
-    return Rereadable(lambda: _iterate(table))
+    return partial(_iterate, table)
 
 
 def _refuse_numbers(names: list[str], file: str) -> None:

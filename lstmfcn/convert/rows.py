@@ -9,13 +9,14 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator
+from functools import partial
 from typing import NamedTuple
 
 from lstmfcn.console import pluralize
 from lstmfcn.convert.series import (
     ConvertRequest,
     LabelName,
-    Rereadable,
+    ReadSeries,
     Series,
     are_numbers,
     is_gap,
@@ -33,14 +34,7 @@ logger = logging.getLogger(__name__)
 
 
 class _Form(NamedTuple):
-    """How rows are written.
-
-    Attributes:
-        separator: the separator of cells; None for any spaces.
-        has_commas: whether decimal marks are commas.
-        label: where the class of a row is.
-        n_channels: the number of channels in a row, one after the other.
-    """
+    """How rows are written; the separator None stands for any spaces."""
 
     separator: str | None
     has_commas: bool
@@ -59,12 +53,8 @@ def find_separator(line: str) -> str | None:
     return next((mark for mark in "\t;," if mark in line), None)
 
 
-def read_rows(shard: Shard, request: ConvertRequest) -> Rereadable:
-    """Read the series of a file without a header.
-
-    Raises:
-        DataError: the first row is a header, or a row cannot be read.
-    """
+def read_rows(shard: Shard, request: ConvertRequest) -> ReadSeries:
+    """Read the series of a file without a header; a header or broken row raises `DataError`."""
     numbered = ((row, line) for row, line in enumerate(read_lines(shard), start=1) if line)
     row, first = next(numbered, (0, ""))
     form = _Form(find_separator(first), False, request.label or "first", request.n_channels or 1)
@@ -73,7 +63,7 @@ def read_rows(shard: Shard, request: ConvertRequest) -> Rereadable:
     _refuse_header(first, values, form, shard.path, row)
     marks = " and decimal commas" if form.has_commas else ""
     logger.info("%s: cells separated by %s%s", shard.name, _SEPARATOR_NAMES[form.separator], marks)
-    return Rereadable(lambda: _iterate(shard, form))
+    return partial(_iterate, shard, form)
 
 
 def _refuse_header(line: str, values: list[str], form: _Form, file: str, row: int) -> None:

@@ -16,7 +16,7 @@ from lstmfcn.convert.arrays import read_arrays
 from lstmfcn.convert.checking import Shape, validate_series, with_empty_cells
 from lstmfcn.convert.long_table import read_long_table
 from lstmfcn.convert.rows import read_rows
-from lstmfcn.convert.series import ConvertRequest, LabelName, Rereadable, Series
+from lstmfcn.convert.series import ConvertRequest, LabelName, ReadSeries, Series
 from lstmfcn.convert.ts import read_ts
 from lstmfcn.data.columns import value_names
 from lstmfcn.data.packing import PACKED_SUFFIXES
@@ -32,7 +32,7 @@ from lstmfcn.storage.files import local_path, new_folder
 class _Form(NamedTuple):
     """How to read files with a suffix, and which flags they allow."""
 
-    read: Callable[[Shard, ConvertRequest], Rereadable]
+    read: Callable[[Shard, ConvertRequest], ReadSeries]
     labels: tuple[LabelName, ...] = ("none",)
     takes_channels: bool = False
 
@@ -62,24 +62,10 @@ def convert(
     *,
     overwrite: bool = False,
 ) -> int:
-    """Convert a file to CSV shards: ``part-000.csv``, ... with columns y, x_1, x_2, ...
+    """Convert a file to CSV shards, as ``lstmfcn convert`` does; returns the number of rows.
 
     With several channels, the columns are y, x1_1, x1_2, ... (channel, timepoint). Values are
     copied digit by digit, with decimal points; classes are named as in training.
-
-    Args:
-        input: a .ts, .tsv, .txt, .arff, .npz, .npy or .csv file, compressed or not.
-        output: a folder that does not exist yet or is empty.
-        shards: how many files to spread the rows over, in order.
-        missing: mask turns gaps into empty cells, and fills shorter series up with them.
-        label: where the class is in a row, or none to convert without labels; by default what is
-            usual in the file's format.
-        header: whether a .csv file has a header, and so is a long table.
-        n_channels: the number of channels in a row of .tsv, .txt and headerless .csv files.
-        overwrite: whether shards in the folder may be replaced.
-
-    Returns:
-        The number of rows.
 
     Raises:
         DataError: the file has another format, or cannot be converted.
@@ -93,16 +79,14 @@ def convert(
         raise OutputError(f"{folder}: contains the file to convert; choose another --output")
     request = ConvertRequest(label, header, n_channels, missing)
     with readable(shard):
-        series = _find_form(shard, request).read(shard, request)
-        if missing == "mask":
-            series = _with_empty_cells(series)
-        shape = validate_series(series, shard.path, missing)
+        read = _find_form(shard, request).read(shard, request)
+        shape = validate_series(_with_gaps(read(), missing), shard.path, missing)
     names = value_names(shape.n_channels, shape.n_timepoints)
     columns = ["y", *names] if shape.has_labels else names
     write_rows(
         folder,
         columns,
-        _make_rows(series, shape, shard),
+        _make_rows(_with_gaps(read(), missing), shape, shard),
         shape.n_rows,
         shards,
         overwrite=overwrite,
@@ -123,11 +107,7 @@ def _make_shard(file: str) -> Shard:
 
 
 def _find_form(shard: Shard, request: ConvertRequest) -> _Form:
-    """Find the format of a file by its name.
-
-    Raises:
-        DataError: the suffix is unknown, or the format does not allow a flag.
-    """
+    """Find the format of a file by its name; refuse flags that it does not allow."""
     path = PurePath(shard.name.lower())
     suffix = PurePath(path.stem if path.suffix in PACKED_SUFFIXES else path).suffix
     form = _FORMS.get(suffix)
@@ -158,8 +138,8 @@ def _find_form(shard: Shard, request: ConvertRequest) -> _Form:
     return form
 
 
-def _with_empty_cells(series: Rereadable) -> Rereadable:
-    return Rereadable(lambda: map(with_empty_cells, series))
+def _with_gaps(series: Iterator[Series], missing: MissingName) -> Iterator[Series]:
+    return map(with_empty_cells, series) if missing == "mask" else series
 
 
 def _make_rows(series: Iterable[Series], shape: Shape, shard: Shard) -> Iterator[list[str]]:

@@ -1,19 +1,19 @@
-"""The series of a file that is converted, and reading its lines within limits."""
+"""The series of a file that is converted: its lines, read within limits, its numbers and times."""
 
 from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from itertools import takewhile
 from typing import Literal, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from lstmfcn.convert.times import Times
+from lstmfcn.data.columns import abbreviate
 from lstmfcn.data.dialect import MAX_LINE_CHARACTERS, LongLineError, lines_of_text
 from lstmfcn.data.layout import plain_bytes
 from lstmfcn.data.reader import readable
@@ -26,15 +26,7 @@ LabelName = Literal["first", "last", "none"]
 
 
 class ConvertRequest(NamedTuple):
-    """The user's options for a conversion.
-
-    Attributes:
-        label: where the class is in a row, or none to convert without labels; None for what is
-            usual in the file's format.
-        header: whether a .csv file has a header, and so is a long table.
-        n_channels: the number of channels in a row; None if the user did not say.
-        missing: whether values may be missing.
-    """
+    """The user's options for a conversion, as in `lstmfcn.convert.run.convert`."""
 
     label: LabelName | None = None
     header: bool = True
@@ -64,22 +56,12 @@ class Series(NamedTuple):
         return DataError(found, fix, file=file, row=self.row)
 
 
-@dataclass(frozen=True)
-class Rereadable:
-    """The series of a file; every iteration reads the file again."""
-
-    read: Callable[[], Iterator[Series]]
-
-    def __iter__(self) -> Iterator[Series]:
-        return self.read()
+ReadSeries = Callable[[], Iterator[Series]]
+"""Reads the series of a file; every call reads the file again."""
 
 
 def read_lines(shard: Shard) -> Iterator[str]:
-    """Read the lines of a text file, without spaces around them.
-
-    Raises:
-        DataError: the file cannot be read, or a line is longer than a row of a shard may be.
-    """
+    """Read lines, without spaces around them; one longer than a row of a shard is refused."""
     with (
         readable(shard),
         plain_bytes(shard.filesystem, shard.path) as (plain, _),
@@ -117,23 +99,11 @@ def first_refused(cells: list[str], missing: MissingName) -> int | None:
     """The index of the first cell that training would refuse, or None."""
     numbers = _parse_numbers(cells, missing)
     if numbers is None:
-        return _first_text(cells, missing)
+        return [_parse_numbers([cell], missing) is None for cell in cells].index(True)
     refused = ~np.isfinite(numbers)
     if missing == "mask":
         refused &= np.array([cell != "" for cell in cells], dtype=np.bool_)
     return int(refused.argmax()) if refused.any() else None
-
-
-def _first_text(cells: list[str], missing: MissingName) -> int:
-    """The index of the first cell that is not a number, found by bisection."""
-    start, stop = 0, len(cells)
-    while stop - start > 1:
-        middle = (start + stop) // 2
-        if _parse_numbers(cells[start:middle], missing) is None:
-            stop = middle
-        else:
-            start = middle
-    return start
 
 
 def _parse_numbers(cells: list[str], missing: MissingName = "refuse") -> np.ndarray | None:
@@ -143,3 +113,58 @@ def _parse_numbers(cells: list[str], missing: MissingName = "refuse") -> np.ndar
         numbers = pa.array(texts, pa.string()).cast(pa.float32())
         return np.asarray(numbers.to_numpy(zero_copy_only=False))
     return None
+
+
+Times = npt.NDArray[np.float64]
+
+JITTER = 0.01
+"""Steps may differ by this fraction, because clocks have jitter."""
+
+
+def parse_times(texts: Sequence[str], file: str, row: int | None = None) -> Times:
+    """Read times as float64: numbers, ISO dates (in seconds), or numbers after a word, ``x_1``.
+
+    Anything else raises `DataError`.
+    """
+    if not texts:
+        return np.empty(0)
+    first, last = min(texts), max(texts)
+    equal = takewhile(lambda pair: pair[0] == pair[1], zip(first, last, strict=False))
+    prefix = first[: sum(1 for _ in equal)].rstrip("+-.0123456789")
+    as_numbers = [text[len(prefix) :] for text in texts]
+    for cells, kind in (
+        (as_numbers, pa.float64()),
+        (texts, pa.timestamp("us")),
+        (texts, pa.timestamp("us", "UTC")),
+    ):
+        try:
+            times = pa.array(cells, pa.string()).cast(kind)
+        except pa.ArrowInvalid:
+            continue
+        if pa.types.is_timestamp(kind):
+            times = times.cast(pa.int64())
+        seconds = 1e6 if pa.types.is_timestamp(kind) else 1.0
+        return np.asarray(times.to_numpy() / seconds, dtype=np.float64)
+    raise DataError(
+        f"the times {abbreviate(texts)}",
+        "write numbers, dates such as 2026-01-31 13:00:00, or one word followed by numbers (t1, "
+        "t2)",
+        file=file,
+        row=row,
+    )
+
+
+def find_step(times: Times) -> float | None:
+    """The step between all times; 0 for fewer than two, None if there is no single step."""
+    if not np.isfinite(times).all():
+        return None
+    steps = np.diff(times)
+    if not len(steps):
+        return 0.0
+    step = float(np.median(steps))
+    return step if step > 0 and are_equal(steps, step) else None
+
+
+def are_equal(steps: Times | float, step: float) -> bool:
+    """Whether all steps are equal to ``step``, except for jitter."""
+    return bool((np.abs(np.asarray(steps) - step) <= JITTER * step).all())

@@ -10,10 +10,10 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from functools import partial
 
 from lstmfcn.console import pluralize
-from lstmfcn.convert.series import ConvertRequest, Rereadable, Series, read_lines
-from lstmfcn.convert.times import parse_times
+from lstmfcn.convert.series import ConvertRequest, ReadSeries, Series, parse_times, read_lines
 from lstmfcn.data.columns import abbreviate
 from lstmfcn.data.shards import Shard
 from lstmfcn.data.table import class_name
@@ -49,13 +49,9 @@ class _Header:
         return int(texts[0]) if texts and texts[0].isdecimal() else None
 
 
-def read_ts(shard: Shard, request: ConvertRequest) -> Rereadable:
-    """Read the series of a .ts file.
-
-    Raises:
-        DataError: the header says that there are no classes, or a row contradicts the header.
-    """
-    return Rereadable(lambda: _iterate(shard, request))
+def read_ts(shard: Shard, request: ConvertRequest) -> ReadSeries:
+    """Read the series of a .ts file; rows that contradict its header raise `DataError`."""
+    return partial(_iterate, shard, request)
 
 
 def _iterate(shard: Shard, request: ConvertRequest) -> Iterator[Series]:
@@ -73,7 +69,9 @@ def _iterate(shard: Shard, request: ConvertRequest) -> Iterator[Series]:
                 "no class", "end the row with : and its class", file=shard.path, row=row
             )
         series = _parse_series(row, None if request.label == "none" else label, parts, shard.path)
-        _refuse_contradictions(header, series, request, shard.path)
+        for found, statement in _differences(header, series, request.missing):
+            fix = f"the header {statement}; correct one of the two"
+            raise series.fault(shard.path, found, fix)
         yield series
 
 
@@ -113,7 +111,7 @@ def _refuse_without_classes(header: _Header, file: str) -> None:
 
 def _parse_series(row: int, label: str | None, parts: list[str], file: str) -> Series:
     if not any(part.lstrip().startswith("(") for part in parts):
-        return Series(row, label, [_split_values(part) for part in parts])
+        return Series(row, label, [list(map(str.strip, part.split(","))) for part in parts])
     channels, times = [], []
     for part in parts:
         pairs = [text.rpartition(",") for text in _PAIR.findall(part)]
@@ -127,18 +125,6 @@ def _parse_series(row: int, label: str | None, parts: list[str], file: str) -> S
         channels.append([value.strip() for *_, value in pairs])
         times.append([time.replace(_COLON, ":").strip() for time, *_ in pairs])
     return Series(row, label, channels, [parse_times(texts, file, row) for texts in times])
-
-
-def _split_values(part: str) -> list[str]:
-    return [cell.strip() for cell in part.split(",")]
-
-
-def _refuse_contradictions(
-    header: _Header, series: Series, request: ConvertRequest, file: str
-) -> None:
-    """Refuse a row that contradicts the header."""
-    for found, statement in _differences(header, series, request.missing):
-        raise series.fault(file, found, f"the header {statement}; correct one of the two")
 
 
 def _differences(

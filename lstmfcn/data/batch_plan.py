@@ -52,11 +52,7 @@ def bounds_after(
 
 
 def refuse_small_batches(batch_size: int, world_size: int) -> None:
-    """Refuse a batch size below two rows for each worker.
-
-    Raises:
-        HyperparameterError: with the smallest batch size allowed.
-    """
+    """Refuse (`HyperparameterError`) a batch size below two rows for each worker."""
     if batch_size < FEWEST_ROWS * world_size:
         raise HyperparameterError(
             f"batch-size: found {batch_size}; it must be at least {FEWEST_ROWS * world_size}, "
@@ -65,11 +61,7 @@ def refuse_small_batches(batch_size: int, world_size: int) -> None:
 
 
 def refuse_few_rows(n_rows: int, world_size: int, file: str) -> None:
-    """Refuse training data with fewer than two rows for each worker.
-
-    Raises:
-        DataError: with the data and its number of rows.
-    """
+    """Refuse (`DataError`) training data with fewer than two rows for each worker."""
     if n_rows < FEWEST_ROWS * world_size:
         raise DataError(
             f"{pluralize(n_rows, 'row')} for {pluralize(world_size, 'worker')}",

@@ -31,23 +31,24 @@ class ChannelLayout(NamedTuple):
     columns: tuple[str, ...]
 
 
-class NamingWarning(NamedTuple):
-    """A warning about column names.
+class DataWarning(NamedTuple):
+    """A warning about data that training accepts.
 
     Attributes:
         kind: a name for programs.
-        found: what was found.
         advice: what to do if it is not intended.
-        n: the number of columns concerned.
+        n: the number of rows, columns, values or classes concerned.
+        places: where some of them are.
     """
 
     kind: str
     found: str
     advice: str
     n: int
+    places: Sequence[str] = ()
 
     def __str__(self) -> str:
-        return f"found {self.found}; {self.advice}"
+        return f"{self.found}; {self.advice}"
 
 
 class _Position(NamedTuple):
@@ -133,9 +134,7 @@ def column_faults(
 
     Args:
         kind: "value" or "label".
-        header: all column names of the file.
         expected: the names of this kind that the file must have, in any order.
-        file: the file, for the message.
     """
     columns = value_columns(header) if kind == "value" else label_columns(header)
     yield from repeat_faults(columns, file)
@@ -162,9 +161,7 @@ def no_columns_fault(
     """Describe a header that has no value column, or no label column.
 
     Args:
-        header: all column names of the file.
         kind: "value" or "label".
-        file: the file, for the message.
         fix: what to do, unless the header itself shows what is wrong.
     """
     found = f"no {kind} column in the header ({abbreviate(header)})"
@@ -223,11 +220,7 @@ def parse_channels(columns: Sequence[str], file: str | None = None) -> ChannelLa
 
 
 def timepoints_out_of_order(columns: Sequence[str]) -> tuple[str, str] | None:
-    """The first two neighbours in a channel whose timepoints decrease, or None.
-
-    Args:
-        columns: value columns, one channel after the other.
-    """
+    """The first two neighbours in a channel whose timepoints decrease, or None."""
     for name, following in pairwise(columns):
         position, next_position = _parse_name(name), _parse_name(following)
         if position and next_position and _decreases(position, next_position):
@@ -241,10 +234,10 @@ def names_without_numbers(columns: Sequence[str]) -> list[str]:
     return names if len(columns) > 1 else []
 
 
-def naming_warnings(values: Sequence[str], labels: Sequence[str]) -> Iterator[NamingWarning]:
+def naming_warnings(values: Sequence[str], labels: Sequence[str]) -> Iterator[DataWarning]:
     """Warn of value and label columns whose names may not mean what they are read as."""
     if decreasing := timepoints_out_of_order(values):
-        yield NamingWarning(
+        yield DataWarning(
             "column_order",
             f"the column {decreasing[0]} before {decreasing[1]} in the header, and series keep the "
             "order of the header",
@@ -252,7 +245,7 @@ def naming_warnings(values: Sequence[str], labels: Sequence[str]) -> Iterator[Na
             2,
         )
     if unnumbered := names_without_numbers(values):
-        yield NamingWarning(
+        yield DataWarning(
             "names_without_numbers",
             f"{pluralize(len(unnumbered), 'value column')} without a number in the name: "
             f"{abbreviate(unnumbered)}; they are read as one channel, in the order of the header",
@@ -260,7 +253,7 @@ def naming_warnings(values: Sequence[str], labels: Sequence[str]) -> Iterator[Na
             len(unnumbered),
         )
     if odd := odd_labels(labels):
-        yield NamingWarning(
+        yield DataWarning(
             "odd_labels",
             f"the {'column' if len(odd) == 1 else 'columns'} {abbreviate(odd)}, read as labels "
             "because the name starts with y",

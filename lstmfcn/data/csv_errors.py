@@ -34,8 +34,7 @@ _REMOVE_ROW = "remove the row (lstmfcn check --fix does this)"
 def read_lines(shard: Shard) -> Iterator[Iterator[list[str]]]:
     """Open a CSV shard; gives the cells of each line, header first, no cells for empty lines.
 
-    Raises:
-        UnicodeDecodeError, csv.Error, LongLineError: on iterating, a line cannot be read.
+    Iteration raises UnicodeDecodeError, csv.Error or LongLineError.
     """
     layout = shard.layout
     with shard.open() as stream, io.TextIOWrapper(stream, "utf-8-sig") as text:
@@ -60,11 +59,7 @@ def refuse_first_fault(
 
     Args:
         lines: the cells of each line below the header; empty lines do not count as rows.
-        header: the column names.
         numbers: the columns that must contain numbers.
-        schema: the schema of the file.
-        file: the file, for the message.
-        dialect: how numbers are written.
 
     Returns:
         The number of rows, if all of them can be parsed.
@@ -97,12 +92,7 @@ def line_faults(
     """Report why a line cannot be parsed: one fault of the line, or one of each faulty cell.
 
     Args:
-        cells: the cells of the line.
-        header: the column names.
         fields: positions of the columns that must contain numbers.
-        schema: the schema of the file.
-        source: where the line comes from.
-        dialect: how numbers are written.
 
     Raises:
         DataError: the line is a second header, and the rows below it have other columns.
@@ -146,13 +136,7 @@ def _are_numbers(cells: Sequence[str], gap_texts: Collection[str], dialect: Dial
 def _refuse_other_columns(
     cells: Sequence[str], header: Sequence[str], schema: SeriesSchema, source: RowOrigin
 ) -> None:
-    """Refuse a second header with other columns or another order.
-
-    Rows below it would be read into the wrong columns.
-
-    Raises:
-        DataError: with the row of the second header.
-    """
+    """Refuse a second header with other columns or another order, which the rows below have."""
     names = [cell.strip() for cell in cells]
     if set(schema.value_columns) <= set(names) and not _is_header(names, header, schema):
         found = "a second header, with other columns or another order"
@@ -198,11 +182,7 @@ def _may_be_value(text: str, dialect: Dialect) -> bool:
 def parse_numbers(
     cells: Sequence[str], gap_texts: Collection[str], dialect: Dialect = USUAL
 ) -> pa.Array:
-    """Read cells as pyarrow reads a column of numbers: float32, null for missing cells.
-
-    Raises:
-        pa.ArrowInvalid: a cell is not a number.
-    """
+    """Read numbers as pyarrow does, float32, null for gaps; else raises `pa.ArrowInvalid`."""
     texts = [None if cell in gap_texts else dialect.number_text(cell) for cell in cells]
     return pa.array(texts, pa.string()).cast(pa.float32())
 

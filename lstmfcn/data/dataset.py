@@ -81,7 +81,6 @@ class SpillingBuffer:
     As a context manager it closes the file.
 
     Args:
-        n_values: V.
         memory_bytes: the memory that the values may use.
         path: the file, created only if it is needed.
     """
@@ -102,11 +101,7 @@ class SpillingBuffer:
             self._file.close()
 
     def add(self, values: FloatArray) -> None:
-        """Add the next rows, (n, V).
-
-        Raises:
-            OutputError: the file cannot be written.
-        """
+        """Add the next rows, (n, V); raises `OutputError` if the file cannot be written."""
         n_rows = self._n_rows + len(values)
         try:
             if self._file is None and n_rows > self._memory_rows:

@@ -62,8 +62,6 @@ class Header(NamedTuple):
     Attributes:
         before: lines above the header, which are not part of the table, with their line ends.
         record: the text of the header; several lines if a quoted name has line breaks.
-        separator: the separator of the names.
-        names: the column names.
     """
 
     before: tuple[str, ...]
@@ -73,11 +71,7 @@ class Header(NamedTuple):
 
 
 def lines_of_text(text: io.TextIOWrapper) -> Iterator[str]:
-    """Read the lines of a file, with their line ends.
-
-    Raises:
-        LongLineError: a line is too long.
-    """
+    """Read the lines of a file, with their line ends; a line too long raises `LongLineError`."""
     while line := text.readline(MAX_LINE_CHARACTERS):
         if len(line) >= MAX_LINE_CHARACTERS and not line.endswith(("\n", "\r")):
             raise LongLineError
@@ -114,8 +108,7 @@ def split(record: str, separator: str) -> list[str]:
 def find_header(lines: Iterator[str]) -> Header:
     """Find the header: the first line, unless only a later line has names of values and labels.
 
-    Raises:
-        LongLineError: the header is too long.
+    A header that is too long raises `LongLineError`.
     """
     record = _read_record(next(lines, ""), lines)
     header = _parse_header((), record)

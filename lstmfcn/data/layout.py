@@ -47,9 +47,6 @@ class Layout:
 
     Attributes:
         header: the column names of CSV.
-        packing: how it is compressed.
-        is_parquet: whether it is Parquet; otherwise it is CSV.
-        dialect: separator and decimal mark of CSV.
         before: lines of CSV above the header, with their line ends.
     """
 
@@ -91,7 +88,6 @@ class Layout:
         """Describe a first line that is not a header, or a header after a comment mark.
 
         Args:
-            file: the file, for the message.
             labels: whether the label columns are needed.
         """
         if self.is_parquet:
@@ -174,9 +170,9 @@ def _read_csv_layout(text: io.TextIOWrapper, path: str, packing: Packing) -> Lay
     except LongLineError as error:
         raise long_line(path) from error
     try:
-        header.record.encode()
-    except UnicodeEncodeError:
-        raise _header_not_utf8(header.record, path, packing) from None
+        header.record.encode(errors="surrogateescape").decode()
+    except UnicodeDecodeError as error:
+        raise not_utf8(error, path, packing) from None
     if rival := rival_separator(header.record, header.separator):
         names = abbreviate([name.strip() for name in header.names])
         raise DataError(
@@ -193,15 +189,6 @@ def _decimal_mark(lines: Iterator[str], separator: str) -> str:
         return decimal_mark(lines, separator)
     except LongLineError:
         return "."  # the long line is reported when the rows are read
-
-
-def _header_not_utf8(record: str, path: str, packing: Packing) -> DataError:
-    """Describe a header with bytes that are not UTF-8."""
-    try:
-        record.encode(errors="surrogateescape").decode()
-    except UnicodeDecodeError as error:
-        return not_utf8(error, path, packing)
-    raise AssertionError(record)
 
 
 def long_line(file: str) -> DataError:

@@ -31,9 +31,7 @@ class FoundFile(NamedTuple):
     """A file that was found.
 
     Attributes:
-        path: its path.
         name: its path below the folder that was searched.
-        size: its size in bytes.
         modified_ns: when it was last written, in nanoseconds.
     """
 
@@ -142,11 +140,7 @@ def broken_link(path: str) -> DataError:
 
 
 def refuse_no_utf8(path: str) -> None:
-    """Refuse a path that is not UTF-8, because pyarrow cannot open it.
-
-    Raises:
-        DataError: with the path, its bytes escaped.
-    """
+    """Refuse (`DataError`) a path that is not UTF-8, because pyarrow cannot open it."""
     try:
         path.encode()
     except UnicodeEncodeError:

@@ -104,8 +104,6 @@ def refuse_foreign(head: bytes, file: str, packing: Packing) -> None:
 
     Args:
         head: the first uncompressed bytes.
-        file: the file, for the message.
-        packing: how the file is compressed.
 
     Raises:
         DataError: says what the file is, and what to do.
@@ -139,8 +137,6 @@ def refuse_wide(head: bytes, file: str, packing: Packing) -> None:
 
     Args:
         head: the first uncompressed bytes of the file.
-        file: the file, for the message.
-        packing: how the file is compressed.
 
     Raises:
         DataError: with the encoding, and the command that converts the file.

@@ -50,7 +50,6 @@ def parquet_names(shard: Shard, model_columns: Collection[str] = ()) -> list[str
     All lists count as long as the longest one.
 
     Args:
-        shard: a Parquet shard.
         model_columns: columns of a model, to which shorter lists are filled up.
 
     Raises:
@@ -73,10 +72,6 @@ def parquet_tables(shard: Shard, types: Types) -> Iterator[pa.Table]:
     """Read the rows of a shard, in order, as tables; empty cells are null.
 
     In text columns (labels) NaN becomes null, and bools become ``True`` and ``False``.
-
-    Args:
-        shard: a Parquet shard.
-        types: the columns to read and their types.
 
     Raises:
         DataError: a column has another type, a list has more values than there are columns, or
@@ -190,16 +185,9 @@ def _cast(column: pa.Array, kind: pa.DataType | None, name: str, source: RowOrig
 
 def _not_utf8_fault(column: pa.Array, name: str, source: RowOrigin) -> DataError:
     """Describe the first cell of a column that is not UTF-8."""
-    row = [_is_utf8(cell) for cell in column.to_pylist()].index(False)
+    cells = [cell or b"" for cell in column.to_pylist()]
+    row = [cell.decode(errors="ignore").encode() == cell for cell in cells].index(False)
     return source.fault(row, "bytes that are not UTF-8", "store text as UTF-8", name)
-
-
-def _is_utf8(cell: bytes | None) -> bool:
-    try:
-        (cell or b"").decode()
-    except UnicodeDecodeError:
-        return False
-    return True
 
 
 def _refuse_other_types(shard: Shard, schema: pa.Schema, types: Types) -> None:

@@ -66,9 +66,6 @@ class ShardedDataset(NamedTuple):
 
     Attributes:
         data: the data arguments, as one text for messages.
-        shards: the shards.
-        headers: the column names of each shard.
-        schema: the schema of all shards.
     """
 
     data: str
@@ -94,7 +91,6 @@ def open_dataset(
     """Find the shards and check every header, before any row is read.
 
     Args:
-        data: a file, folder, glob or URI, or several of them.
         task: what the labels mean, if no schema is given.
         schema: the schema that the shards must have; by default that of the first shard.
         labels: whether the label columns are needed.
@@ -133,7 +129,6 @@ def read_header(
     """Read the column names of a shard, in file order.
 
     Args:
-        shard: the shard.
         model_columns: columns to which shorter lists of Parquet are filled up.
         labels: whether the label columns are needed.
 
@@ -160,12 +155,8 @@ def pad_lists(
     """Make the list columns of all Parquet shards equally long.
 
     Args:
-        shards: the shards.
         headers: the header of each, from `read_header`.
         model_columns: the value columns of a model; by default those of the longest list.
-
-    Returns:
-        The headers, longer where lists are filled up.
     """
     parquet = [header for shard, header in zip(shards, headers, strict=True) if shard.is_parquet]
     columns = model_columns or max(map(value_columns, parquet), key=len, default=[])
@@ -192,14 +183,8 @@ def read_tables(
     """Read the rows of a shard, in order, as tables of the schema's columns.
 
     Args:
-        shard: the shard.
-        schema: the schema that the shard must have.
-        labels: whether to read the label columns too.
         header: the columns of the shard, from `read_header`.
         others: further columns to read, as they are stored; from CSV as text.
-
-    Yields:
-        A table, and where it comes from.
 
     Raises:
         DataError: wrong columns, a row with too many or too few cells, a cell that is not a
@@ -232,11 +217,7 @@ def read_tables(
 
 
 def refuse_absent(names: Sequence[str], header: Sequence[str], shard: Shard) -> None:
-    """Refuse further columns that a shard does not have.
-
-    Raises:
-        DataError: with the first missing column, and the columns that the shard has.
-    """
+    """Refuse (`DataError`) further columns that a shard does not have."""
     for name in names:
         if name not in header:
             columns = [column for column in header if not column.startswith("x")]
@@ -250,9 +231,7 @@ def read_pieces(
     """Read the rows of a shard, in order, checked and encoded.
 
     Args:
-        shard: the shard.
         header: the columns of the shard, from `read_header`.
-        schema: the schema that the shard must have.
 
     Yields:
         Values, float32 (n, C * T), and labels: encoded, or class names (n,) if the schema has no
@@ -275,8 +254,6 @@ def typed_tables(
     """Read the rows of a shard, in order, as tables; empty cells are null.
 
     Args:
-        shard: the shard.
-        types: the columns to read and their types.
         gap_texts: texts in number columns of CSV that become null.
 
     Raises:

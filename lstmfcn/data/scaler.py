@@ -94,11 +94,9 @@ class Scaler(BaseModel):
     Each channel is scaled separately, because channels may have different units.
 
     Attributes:
-        kind: which mean and standard deviation to use.
         mean: one number for each channel for ``global``, V numbers for ``timestep``; empty for
             ``series``, where each series is scaled by its own, and for ``none``.
         std: as ``mean``.
-        n_channels: number of channels.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
@@ -138,6 +136,7 @@ class Scaler(BaseModel):
             kind=kind, mean=tuple(mean.tolist()), std=tuple(std.tolist()), n_channels=n_channels
         )
 
+    @np.errstate(over="ignore", invalid="ignore")
     def transform(self, values: FloatArray) -> FloatArray:
         """Return scaled values, float32 (N, V); a new array unless the kind is ``none``.
 
@@ -145,10 +144,6 @@ class Scaler(BaseModel):
         """
         if self.kind == "none":
             return values
-        with np.errstate(over="ignore", invalid="ignore"):
-            return self._transform(values)
-
-    def _transform(self, values: FloatArray) -> FloatArray:
         if self.kind == "timestep":
             return (values - _float32(self.mean)) / _float32(self.std)
         n_rows, n_values = values.shape

@@ -57,16 +57,11 @@ class SeriesSchema(BaseModel):
     A row is one flat vector: all values of the first channel, then all of the second, and so on.
 
     Attributes:
-        task: what the labels mean.
-        label_columns: names of the label columns.
         value_columns: names of the value columns, one channel after the other.
         classes: the names of the label columns; for one column of class names these names, numbers
             by value, then text alphabetically, and empty until `with_classes` has set them. A
             binary schema has two classes.
-        n_channels: number of channels.
-        missing: whether values may be missing.
         missing_marker: a text, besides `MISSING_TEXTS`, that marks a missing value in CSV.
-        missing_labels: whether `MISSING_TEXTS` are class names.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -151,11 +146,7 @@ class SeriesSchema(BaseModel):
         return tuple(f"p{name[1:]}" for name in self.label_columns)
 
     def with_classes(self, names: Sequence[str], file: str | None = None) -> SeriesSchema:
-        """Return this schema with the class names that its only label column has.
-
-        Raises:
-            DataError: fewer than two names.
-        """
+        """Return this schema with the names of its classes; fewer than two raise `DataError`."""
         if len(names) < 2:
             raise DataError(
                 f"only the class {abbreviate(names)}" if names else "no class",
@@ -167,7 +158,8 @@ class SeriesSchema(BaseModel):
 
     def naming_warnings(self) -> list[str]:
         """Warn of column names that may not mean what they are read as."""
-        return list(map(str, naming_warnings(self.value_columns, self.label_columns)))
+        warnings = naming_warnings(self.value_columns, self.label_columns)
+        return [f"found {warning}" for warning in warnings]
 
     def column_types(self, labels: bool) -> dict[str, pa.DataType]:
         """The columns to read and their types: labels first, then values, in schema order."""
@@ -183,11 +175,7 @@ class SeriesSchema(BaseModel):
         return ["", " ", *texts, *(f" {text}" for text in texts)]
 
     def check_header(self, header: Sequence[str], file: str | None, labels: bool) -> None:
-        """Refuse a shard with other columns than this schema; their order does not matter.
-
-        Raises:
-            DataError: a column is missing, unexpected or repeated.
-        """
+        """Refuse (`DataError`) a shard with other columns than this schema; their order is free."""
         raise_first(self.header_faults(header, file, labels))
 
     def header_faults(
@@ -223,11 +211,7 @@ class SeriesSchema(BaseModel):
         return usable | np.isnan(values) if self.missing == "mask" else usable
 
     def refuse_empty_rows(self, values: FloatArray, source: RowOrigin) -> None:
-        """Refuse values (N, V) if a whole row is missing.
-
-        Raises:
-            DataError: for the first such row.
-        """
+        """Refuse (`DataError`) values (N, V) if a whole row is missing."""
         raise_first(self.empty_row_faults(values, source))
 
     def empty_row_faults(self, values: FloatArray, source: RowOrigin) -> Iterator[DataError]:
@@ -238,11 +222,7 @@ class SeriesSchema(BaseModel):
             yield source.fault(row, "a row without any value", "remove the row")
 
     def label_names(self, table: pa.Table, source: RowOrigin = RowOrigin()) -> list[str]:
-        """Return the class name of each row, from the only label column.
-
-        Raises:
-            DataError: a row has no class name.
-        """
+        """Return the class name of each row; a row without one raises `DataError`."""
         names = self.names_of(table)
         raise_first(self.empty_name_faults(names, source))
         return names
@@ -268,11 +248,7 @@ class SeriesSchema(BaseModel):
     def encode_names(
         self, names: Sequence[str], source: RowOrigin = RowOrigin()
     ) -> npt.NDArray[np.int64]:
-        """Return class names as indices into ``classes``, int64 (N,).
-
-        Raises:
-            DataError: a name is missing or not one of the classes.
-        """
+        """Return the indices of class names, int64 (N,); other names raise `DataError`."""
         raise_first(self.empty_name_faults(names, source))
         raise_first(self.unknown_name_faults(names, source))
         index = {name: i for i, name in enumerate(self.classes)}
@@ -321,11 +297,7 @@ class SeriesSchema(BaseModel):
         return {name: int(count) for name, count in zip(self.classes, counts, strict=True)}
 
     def refuse_absent_classes(self, labels: Array, file: str) -> None:
-        """Refuse training labels if a class has no row, because it could not be learned.
-
-        Raises:
-            DataError: lists the classes without rows.
-        """
+        """Refuse (`DataError`) training labels if a class has no row; it could not be learned."""
         raise_first(self.absent_class_faults(self.class_counts(labels), file))
 
     def absent_class_faults(self, counts: Mapping[str, int], file: str) -> Iterator[DataError]:

@@ -25,7 +25,6 @@ def order_columns(values: Any, names: Sequence[Sequence[str]]) -> Any:
     pandas numbers columns without names, counts as an array.
 
     Args:
-        values: a table, or anything else.
         names: lists of value columns, in the order of the model; the first list is used of which
             the table has all columns.
 

@@ -45,11 +45,8 @@ class Shard:
     """One file of a data set.
 
     Attributes:
-        path: its path in its filesystem.
         name: its path below the folder of the data argument; outputs use this name.
-        size: its size in bytes.
         modified_ns: when it was last written, in nanoseconds; 0 if its filesystem does not say.
-        filesystem: the pyarrow filesystem that opens it.
     """
 
     path: str
@@ -82,7 +79,6 @@ class Shard:
         """Report a first line that is not a header, and labels that are only in a folder name.
 
         Args:
-            columns: the names in its header.
             labels: whether the label columns are needed.
         """
         if fault := self.layout.header_fault(self.path, labels):
@@ -149,11 +145,7 @@ def find_shards(data: Data) -> list[Shard]:
 
 
 def list_shards(data: Data) -> list[Shard]:
-    """Like `find_shards`, but include empty files.
-
-    Raises:
-        DataError: nothing was found, or two arguments give the same shard.
-    """
+    """Like `find_shards`, but with the empty files."""
     shard_lists = [_list_argument(argument) for argument in to_arguments(data)]
     return _merge(shard_lists) if len(shard_lists) > 1 else shard_lists[0]
 

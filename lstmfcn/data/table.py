@@ -71,6 +71,14 @@ def to_matrix(table: pa.Table, columns: Sequence[str]) -> FloatArray:
     return matrix
 
 
+def measure_lengths(values: FloatArray, n_channels: int) -> tuple[npt.NDArray[np.int64], int]:
+    """The timepoints of each series (N, V) up to its last value, (N,), and all values missing."""
+    present = ~np.isnan(values.reshape(len(values), n_channels, -1))
+    some: npt.NDArray[np.bool_] = np.logical_or.reduce(present, axis=1)
+    lengths: npt.NDArray[np.int64] = some.shape[1] - some[:, ::-1].argmax(axis=1)
+    return lengths, int(lengths.sum()) * n_channels - int(present.sum())
+
+
 def cell_faults(
     refused: npt.NDArray[np.bool_],
     table: pa.Table,
@@ -83,10 +91,6 @@ def cell_faults(
 
     Args:
         refused: whether each cell is refused, (N, len(columns)).
-        table: the cells.
-        columns: their columns.
-        source: where the table comes from.
-        fix: what to do.
         fix_for_missing: what else to do if the cell is empty or nan.
     """
     for row in np.flatnonzero(refused.any(axis=1)).tolist():
@@ -105,7 +109,6 @@ def is_missing(value: object, texts: bool = True) -> bool:
     """Whether a label is empty, None or NaN.
 
     Args:
-        value: the label, of any type.
         texts: whether text that is one of `MISSING_TEXTS` is missing too.
     """
     text = "" if value is None else str(value).strip()

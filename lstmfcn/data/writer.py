@@ -30,20 +30,11 @@ def write_shards(
     *,
     overwrite: bool = False,
 ) -> None:
-    """Write series and their classes to ``part-000.csv``, ... in a new folder.
-
-    The folder appears only when all files are complete.
+    """Write series and their classes as `write_rows` writes rows.
 
     Args:
-        folder: must be empty or not exist yet.
-        classes: the class of each row.
         series: the values of each row, one channel after the other; all of the same length.
-        n_shards: how many files to spread the rows over; at most one for each row.
         n_channels: with more than one, columns are named ``x1_1``, ... instead of ``x_1``, ...
-        overwrite: whether shards in the folder may be replaced.
-
-    Raises:
-        OutputError: the folder is not empty or cannot be written, or there are too few rows.
     """
     header = ["y", *value_names(n_channels, len(series[0]) // n_channels)]
     rows = ([name, *values] for name, values in zip(classes, series, strict=True))
@@ -65,11 +56,8 @@ def write_rows(
 
     Args:
         folder: must be empty or not exist yet.
-        header: the column names.
         rows: the cells of each row; read one row at a time.
-        n_rows: the number of rows.
         n_shards: how many files to spread the rows over, in order; at most one for each row.
-        overwrite: whether shards in the folder may be replaced.
 
     Raises:
         OutputError: the folder is not empty or cannot be written, or there are too few rows.
@@ -98,8 +86,6 @@ def opened_csv(path: Path, packing: Packing, errors: str = "strict") -> Iterator
     Gzip files have no time stamp, so that the same content gives the same bytes.
 
     Args:
-        path: the file.
-        packing: how to compress it.
         errors: what to do about text that is not valid UTF-8, as in Python's `open`.
     """
     with (

@@ -22,8 +22,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from lstmfcn.model.input_view import InputView
-from lstmfcn.model.layers import AttentionLSTM, BatchNorm, SqueezeExcite
-from lstmfcn.model.masking import mean_over_time
+from lstmfcn.model.layers import AttentionLSTM, BatchNorm, SqueezeExcite, mean_over_time
 from lstmfcn.model.network import LSTMFCN, ConvolutionBlock, Ensemble, LSTMBranch, native_dtype
 
 _Module = TypeVar("_Module", bound=nn.Module)
@@ -70,16 +69,11 @@ class FusedNetwork(NamedTuple):
     """A trained network, fused for prediction.
 
     Attributes:
-        n_channels: channels of a series.
-        n_timepoints: timepoints of a series.
-        view: the network's input view.
         lstm: for a single step, each layer's input weights (3H, features) for input gate, cell and
             output gate; else empty.
         recurrence: for several steps, the LSTM branch itself; else None.
         convolutions: fused convolutions of the three blocks.
         weightings: squeeze-and-excitation of each block, or None.
-        head: the linear layer.
-        blocks: functions that compute each convolution and its ReLU.
     """
 
     n_channels: int
@@ -97,7 +91,6 @@ class FusedNetwork(NamedTuple):
         """Fuse a network; the fusion is computed in float64.
 
         Args:
-            network: a trained network.
             dtype: dtype of the computation if the processor supports it; logits are float32.
         """
         dtype = native_dtype(dtype)

@@ -27,8 +27,6 @@ class Manifest:
     """The record of one prediction folder.
 
     Args:
-        folder: the folder of the predictions.
-        model_sha256: checksum of the current model.
         keep: columns that are copied to the predictions.
 
     Raises:
@@ -63,11 +61,7 @@ class Manifest:
         return self._is_there and all(each["made_by"] == self._made_by for each in entries)
 
     def add(self, shard: Shard, output: Path, rows: int) -> None:
-        """Record a prediction file that was written.
-
-        Raises:
-            OutputError: the record cannot be written.
-        """
+        """Record a prediction file that was written; raises `OutputError` if that fails."""
         self.begin()
         entry = self._entry(shard, output, rows)
         self._entries[entry["file"]] = entry
@@ -75,11 +69,7 @@ class Manifest:
             file.write(_line(entry))
 
     def begin(self) -> None:
-        """Rewrite the record without a line that a killed run left incomplete; before any file.
-
-        Raises:
-            OutputError: it cannot be written.
-        """
+        """Rewrite the record without a line that a killed run left incomplete, or `OutputError`."""
         if self._is_rewritten:
             return
         with atomic_write(self._path) as path:
@@ -103,11 +93,7 @@ class Manifest:
 
 
 def _read(path: Path, entries: Any) -> dict[str, dict[str, Any]]:
-    """Read the entries of a record by file name; empty if there is no record.
-
-    Raises:
-        OutputError: the record cannot be read.
-    """
+    """Read the entries of a record by file name; empty if there is no record."""
     try:
         return {entry["file"]: entry for entry in entries(path.read_text(encoding="utf-8"))}
     except FileNotFoundError:

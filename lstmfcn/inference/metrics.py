@@ -35,7 +35,6 @@ def compute_metrics(
     """Compute every metric of the task as JSON values; None where the data leave one undefined.
 
     Args:
-        schema: schema of the model.
         labels: encoded true labels of all rows, from `SeriesSchema.encode_labels`.
         probabilities: probabilities of each label column, (N, L).
         decided: predicted labels, 0 or 1, (N, L).

@@ -161,18 +161,12 @@ def _attention(graph: Graph, steps: str, layer: AttentionLSTM, n_steps: int) -> 
             graph.node("MatMul", h, recurrent),
             graph.node("MatMul", z, seen),
         )
-        i, f, new, o = (
-            graph.node("Tanh" if k == 2 else "Sigmoid", _slice(graph, gates, bounds, k, one))
-            for k in range(4)
-        )
+        parts = (graph.node("Slice", gates, bounds[k], bounds[k + 1], one) for k in range(4))
+        i, f, new, o = map(graph.node, ("Sigmoid", "Sigmoid", "Tanh", "Sigmoid"), parts)
         c = graph.node("Add", graph.node("Mul", f, c), graph.node("Mul", i, new))
         h = graph.node("Mul", o, graph.node("Tanh", c))
         states.append(graph.node("Unsqueeze", h, one))
     return graph.node("Concat", *states, axis=1)
-
-
-def _slice(graph: Graph, gates: str, bounds: list[str], k: int, axis: str) -> str:
-    return graph.node("Slice", gates, bounds[k], bounds[k + 1], axis)
 
 
 def export_onnx(artifact: Artifact, path: Path) -> None:

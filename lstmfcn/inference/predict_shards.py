@@ -58,9 +58,6 @@ def predict_batches(
     """Predict a shard in row order, a few thousand rows at a time.
 
     Args:
-        classifier: the model.
-        shard: the shard to predict.
-        labels: whether to read the shard's labels.
         others: further columns of the shard to read as text.
 
     Raises:
@@ -116,13 +113,9 @@ def predict_shard(
 def explain_shard(
     classifier: Classifier, shard: Shard, output: Path, keep: Sequence[str] = ()
 ) -> int:
-    """Write the explanations of one shard's predictions as a CSV file; returns its number of rows.
+    """Write the explanations of one shard's predictions, as `predict_shard` writes predictions.
 
-    The header has the columns to keep, then `list_explanation_columns`. The file is written as that
-    of `predict_shard` is, a few rows at a time.
-
-    Raises:
-        DataError: the shard breaks the data contract. OutputError: the file cannot be written.
+    The header has the columns to keep, then `list_explanation_columns`.
     """
     parts = (
         (others, format_explanations(classifier, explanation))
@@ -155,14 +148,7 @@ def explain_batches(
 def _write(
     output: Path, header: list[str], parts: Iterable[tuple[list[list[str]], list[list[str]]]]
 ) -> int:
-    """Write a CSV file; returns its number of rows.
-
-    Args:
-        output: path of the file.
-        header: its column names.
-        parts: each has some rows: the kept columns, one list per column, and the other cells, one
-            list per row.
-    """
+    """Write a CSV file of kept columns and rows of other cells; returns its number of rows."""
     n_rows = 0
     with (
         atomic_write(output) as unfinished,
@@ -236,8 +222,6 @@ def validate_keep_columns(schema: SeriesSchema, keep: Sequence[str], explain: bo
     """Check that the columns to keep are not values and have names of their own in the output.
 
     Args:
-        schema: schema of the model.
-        keep: names of the columns to keep.
         explain: whether explanations are written too, whose column names are then taken.
 
     Raises:
@@ -260,7 +244,6 @@ class ShardProgress(Bar):
 
     Args:
         doing: names the work, such as ``predicting``.
-        n_shards: number of shards.
         explains: number of shards that are explained too.
     """
 

@@ -253,7 +253,6 @@ class Classifier:
 
         Args:
             probabilities: (N, L), nan in rows that overflowed.
-            source: where the rows come from, for error messages.
 
         Raises:
             DataError: names the first row that did.

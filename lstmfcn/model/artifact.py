@@ -47,7 +47,6 @@ class Artifact:
 
     Attributes:
         weights: the network's state dict, on the CPU.
-        metrics: metrics of the best epoch.
         training: how the model was trained: data, workers, precision, the model it started from.
         sha256: checksum of the loaded model.json, which contains the checksum of the weights.
         decision: temperature and thresholds; the default, which is not written, if none was fitted.
@@ -63,11 +62,7 @@ class Artifact:
     decision: Decision = Decision()
 
     def build_network(self) -> LSTMFCN | Ensemble:
-        """Build the network and load the weights.
-
-        Raises:
-            ModelError: the weights do not fit the described network.
-        """
+        """Build the network with the weights; raises `ModelError` if they do not fit it."""
         n_outputs = make_task(self.schema).n_outputs
         schema = self.schema
         network = build_network(
@@ -82,23 +77,20 @@ class Artifact:
         return network
 
     def save(self, directory: Path | str) -> None:
-        """Write the model directory atomically, in place of an earlier model.
-
-        Raises:
-            OutputError: the directory cannot be written.
-        """
+        """Write the directory in place of an earlier model, atomically; or raise `OutputError`."""
         with atomic_directory(local_path(directory)) as unfinished:
             self._write(unfinished)
 
     def _write(self, directory: Path) -> None:
         tensors = {name: tensor.contiguous() for name, tensor in self.weights.items()}
         weights = safetensors.torch.save(tensors)
+        fitted = {"decision": self.decision.model_dump(mode="json")}
         description = {
             "format_version": FORMAT_VERSION,
             "hyperparameters": self.hyperparameters.to_flags(),
             "schema": self.schema.model_dump(mode="json"),
             "scaler": self.scaler.model_dump(mode="json"),
-            **self._fitted_decision(),
+            **(fitted if self.decision != Decision() else {}),
             "metrics": self.metrics,
             "training": self.training,
             "versions": {
@@ -113,11 +105,6 @@ class Artifact:
         (directory / WEIGHTS_FILE).write_bytes(weights)
         text = json.dumps(description, indent=2, allow_nan=False)
         (directory / DESCRIPTION_FILE).write_text(text + "\n", encoding="utf-8")
-
-    def _fitted_decision(self) -> dict[str, Any]:
-        if self.decision == Decision():
-            return {}
-        return {"decision": self.decision.model_dump(mode="json")}
 
     @classmethod
     def load(cls, directory: Path | str) -> Artifact:

@@ -44,12 +44,7 @@ _CHECKSUM = TypeAdapter(Annotated[str, Field(pattern="^[0-9a-f]{64}$")])
 
 @dataclass(frozen=True)
 class Description:
-    """The content of a model.json; see `lstmfcn.model.artifact.Artifact`.
-
-    Attributes:
-        weights_sha256: checksum of the weights file.
-        sha256: checksum of the description itself.
-    """
+    """The content of a model.json, with its own checksum; see `lstmfcn.model.artifact.Artifact`."""
 
     hyperparameters: Hyperparameters
     schema: SeriesSchema
@@ -93,11 +88,7 @@ def read_description(path: Path) -> Description:
 
 
 def compute_checksum(description: dict[str, Any]) -> str:
-    """Return the checksum of a description, which must not contain its own checksum.
-
-    Raises:
-        ValueError: the description contains nan or an infinite number.
-    """
+    """Return the checksum of a description without its own; nan and inf raise `ValueError`."""
     text = json.dumps(description, sort_keys=True, allow_nan=False)
     return hashlib.sha256(text.encode()).hexdigest()
 

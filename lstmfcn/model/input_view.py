@@ -17,8 +17,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from lstmfcn.hyperparameters import SingleViewName
-from lstmfcn.model.layers import BatchNorm
-from lstmfcn.model.masking import MaskedSeries
+from lstmfcn.model.layers import BatchNorm, MaskedSeries
 
 _COARSE_TIMEPOINTS = 4
 _MIN_COARSE_TIMEPOINTS = 24
@@ -29,8 +28,7 @@ class InputView(nn.Module):
     """Transforms scaled series (N, C, T) into the input of the branches, (N, C, S), and its mask.
 
     Args:
-        kind: the view's name.
-        masks: whether values may be missing (`lstmfcn.model.masking`).
+        masks: whether values may be missing (`lstmfcn.model.layers`).
     """
 
     def __init__(
@@ -63,7 +61,6 @@ class InputView(nn.Module):
         """Spread terms of the view (N, K, S) equally over the series' timepoints (N, K, T).
 
         Args:
-            terms: the terms.
             x: the series (N, C, T); a timepoint where all channels are missing gets 0.
         """
         if self.window == 1:

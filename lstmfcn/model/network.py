@@ -12,7 +12,7 @@ channels, the dimension shuffle makes each channel a step of the LSTM branch, wh
 that channel's timepoints; otherwise each timepoint is a step. The convolutions run over time and
 see all channels. MLSTM-FCN weights the filters of the first two blocks (`SqueezeExcite`),
 ALSTM-FCN has attention in its LSTM (`AttentionLSTM`), MALSTM-FCN both. The authors' code masks
-steps that are all zero; here, only missing values are masked (`lstmfcn.model.masking`).
+steps that are all zero; here, only missing values are masked (`lstmfcn.model.layers`).
 
 Details that the paper does not state follow the authors' code (titu1994/LSTM-FCN) on Keras 2.2.4:
 
@@ -43,8 +43,7 @@ from torch import Tensor, nn
 
 from lstmfcn.hyperparameters import Hyperparameters
 from lstmfcn.model.input_view import InputView
-from lstmfcn.model.layers import AttentionLSTM, BatchNorm, SqueezeExcite
-from lstmfcn.model.masking import last_step, mean_over_time
+from lstmfcn.model.layers import AttentionLSTM, BatchNorm, SqueezeExcite, last_step, mean_over_time
 
 _LAST_BLOCK = 3
 

@@ -42,6 +42,7 @@ class Task(ABC):
     """One kind of classification.
 
     Args:
+        n_columns: C for multiclass, else L.
         weights: class weights in the loss, from `compute_class_weights`.
         smoothing: share of each label that is spread over all classes in the loss.
         decision: temperature and thresholds; `loss_sum` and `n_correct` ignore them.
@@ -51,16 +52,20 @@ class Task(ABC):
         targets_per_row: decisions per row that the accuracy counts.
     """
 
-    n_outputs: int
-    targets_per_row = 1
+    _has_one_output = False
+    _counts_each_label = False
 
     def __init__(
         self,
+        n_columns: int,
         weights: Tensor | None = None,
         smoothing: float = 0.0,
         decision: Decision = Decision(),
     ) -> None:
-        self._weights, self._smoothing, self._decision = weights, smoothing, decision
+        self._n_columns, self._weights = n_columns, weights
+        self._smoothing, self._decision = smoothing, decision
+        self.n_outputs = 1 if self._has_one_output else n_columns
+        self.targets_per_row = n_columns if self._counts_each_label else 1
 
     @abstractmethod
     def loss_sum(self, logits: Tensor, targets: Tensor) -> Tensor:
@@ -85,16 +90,6 @@ class Task(ABC):
 
 class Multiclass(Task):
     """One of C classes: softmax, the most probable class. Targets int64 (N,)."""
-
-    def __init__(
-        self,
-        n_classes: int,
-        weights: Tensor | None = None,
-        smoothing: float = 0.0,
-        decision: Decision = Decision(),
-    ) -> None:
-        super().__init__(weights, smoothing, decision)
-        self.n_outputs = n_classes
 
     def loss_sum(self, logits: Tensor, targets: Tensor) -> Tensor:
         """Sum the cross-entropy times the class's weight over rows."""
@@ -124,17 +119,7 @@ class Binary(Task):
     With two one-hot label columns, the two probabilities add up to 1.
     """
 
-    n_outputs = 1
-
-    def __init__(
-        self,
-        n_label_columns: int,
-        weights: Tensor | None = None,
-        smoothing: float = 0.0,
-        decision: Decision = Decision(),
-    ) -> None:
-        super().__init__(weights, smoothing, decision)
-        self._n_label_columns = n_label_columns
+    _has_one_output = True
 
     def loss_sum(self, logits: Tensor, targets: Tensor) -> Tensor:
         """Sum the binary cross-entropy times the weight of the row's label over rows."""
@@ -147,27 +132,18 @@ class Binary(Task):
     def _probabilities(self, logits: Tensor) -> Tensor:
         """Apply the sigmoid; with two label columns, put its complement before it."""
         yes = logits.sigmoid()
-        return yes if self._n_label_columns == 1 else torch.cat([1 - yes, yes], dim=1)
+        return yes if self._n_columns == 1 else torch.cat([1 - yes, yes], dim=1)
 
     def predict_labels(self, probabilities: FloatArray) -> npt.NDArray[np.int8]:
         """Return 1 where the probability of yes is above 0.5."""
         yes = (probabilities[:, -1:] > _THRESHOLD).astype(np.int8)
-        return yes if self._n_label_columns == 1 else np.hstack([1 - yes, yes])
+        return yes if self._n_columns == 1 else np.hstack([1 - yes, yes])
 
 
 class Multilabel(Task):
     """Any of L labels: one sigmoid and threshold for each label. Targets float32 (N, L)."""
 
-    def __init__(
-        self,
-        n_labels: int,
-        weights: Tensor | None = None,
-        smoothing: float = 0.0,
-        decision: Decision = Decision(),
-    ) -> None:
-        super().__init__(weights, smoothing, decision)
-        self.n_outputs = self.targets_per_row = n_labels
-        self._thresholds = np.array(decision.thresholds or _THRESHOLD, dtype=np.float32)
+    _counts_each_label = True
 
     def loss_sum(self, logits: Tensor, targets: Tensor) -> Tensor:
         """Average the weighted binary cross-entropy over labels, and sum it over rows."""
@@ -184,17 +160,16 @@ class Multilabel(Task):
 
     def predict_labels(self, probabilities: FloatArray) -> npt.NDArray[np.int8]:
         """Return 1 where a probability is above its label's threshold."""
-        return (probabilities > self._thresholds).astype(np.int8)
+        thresholds = np.array(self._decision.thresholds or _THRESHOLD, dtype=np.float32)
+        return (probabilities > thresholds).astype(np.int8)
 
 
 class MetricSums(NamedTuple):
     """Sums over the rows of all batches and workers, from which metrics are computed.
 
     Attributes:
-        loss: sum of the loss.
         correct: number of correct decisions.
         exact: number of rows whose decisions are all correct.
-        rows: number of rows.
     """
 
     loss: float
@@ -219,14 +194,7 @@ def make_task(
     smoothing: float = 0.0,
     decision: Decision = Decision(),
 ) -> Task:
-    """Make the task of a schema whose classes are known.
-
-    Args:
-        schema: schema of the shards.
-        weights: class weights in the loss, from `compute_class_weights`.
-        smoothing: share of each label that is spread over all classes in the loss.
-        decision: temperature and thresholds of a calibrated model.
-    """
+    """Make the task of a schema whose classes are known."""
     if schema.task == "multiclass":
         return Multiclass(len(schema.classes), weights, smoothing, decision)
     if schema.task == "binary":

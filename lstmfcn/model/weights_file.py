@@ -31,8 +31,6 @@ def read_weights(
     """Read the tensors of a file.
 
     Args:
-        path: the file.
-        sha256: expected checksum of the file.
         expected: name, dtype and shape of each expected tensor; may be infinite.
 
     Raises:

@@ -1,16 +1,26 @@
-"""Write a report: ``report.html``, and its figures as PNG files."""
+"""Write a report: ``report.html``, which contains its figures and loads nothing, and PNG files."""
 
 from __future__ import annotations
 
+import base64
 import logging
+from importlib.resources import files
 from pathlib import Path
 
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup
+
+import lstmfcn
 from lstmfcn.console import pluralize
 from lstmfcn.data.listing import Data
 from lstmfcn.errors import OutputError
-from lstmfcn.report.figures import draw_figures
-from lstmfcn.report.findings import collect_findings
-from lstmfcn.report.page import render_page
+from lstmfcn.report.figures import Figures, classes_to_draw, draw_figures
+from lstmfcn.report.findings import Findings, collect_findings
+from lstmfcn.report.predictions import ALIKE
+from lstmfcn.report.score_plots import CURVES_NAMED, PANELS_OF_CLASSES
+from lstmfcn.report.scores import LEVEL, RESAMPLES
+from lstmfcn.report.style import Drawing
+from lstmfcn.report.summary import BAND
 from lstmfcn.storage.files import (
     atomic_directory,
     exists,
@@ -27,17 +37,9 @@ logger = logging.getLogger(__name__)
 def write_report(
     model: str, data: Data, output: str, seed: int = 0, *, overwrite: bool = False
 ) -> Path:
-    """Evaluate a model on labelled shards, and write the results as an HTML page.
+    """Evaluate a model on labelled shards, and write the results as an HTML page; returns its path.
 
-    Args:
-        model: a model directory.
-        data: labelled shards: a file, folder, glob or URI, or several of them.
-        output: the folder of the report; it is written atomically.
-        seed: seed of the sample of rows, and of the bootstrap.
-        overwrite: whether to replace an earlier report in that folder.
-
-    Returns:
-        The path of the page.
+    The seed is that of the sample of rows, and of the bootstrap.
 
     Raises:
         UserError: the model, the shards or the output cannot be used.
@@ -61,11 +63,7 @@ def write_report(
 
 
 def _refuse_other(folder: Path) -> None:
-    """Check that the output is new or holds a report, before any row is read.
-
-    Raises:
-        OutputError: it is a file, or a folder with other files.
-    """
+    """Refuse a file, or a folder that holds other files than a report, before any row is read."""
     if not exists(folder):
         return
     if not folder.is_dir():
@@ -77,3 +75,59 @@ def _refuse_other(folder: Path) -> None:
             f"{folder}: holds {(others or names)[0]}, which is not part of a report; "
             "name a new --output"
         )
+
+
+_TEMPLATE, _STYLE_SHEET = "report.html.j2", "report.css"
+
+
+def render_page(findings: Findings, drawings: Figures) -> str:
+    """Render the HTML of a report; all text from data and model is escaped."""
+    environment = Environment(
+        loader=PackageLoader("lstmfcn.report", "."),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters |= {
+        "score": _score,
+        "percent": _percent,
+        "embedded": _embed,
+        "number": pluralize,
+    }
+    style = files("lstmfcn.report").joinpath(_STYLE_SHEET).read_text(encoding="utf-8")
+    return environment.get_template(_TEMPLATE).render(
+        findings=findings,
+        summary=findings.summary,
+        scores=findings.scores,
+        drawings=drawings,
+        classes_to_draw=len(classes_to_draw(findings.summary)),
+        style=Markup(style),
+        version=lstmfcn.__version__,
+        band=BAND,
+        resamples=RESAMPLES,
+        level=LEVEL,
+        alike=ALIKE,
+        curves_named=CURVES_NAMED,
+        panels_of_classes=PANELS_OF_CLASSES,
+    )
+
+
+def _score(value: float | None) -> str:
+    """Format a score with three decimals; a dash if it is undefined."""
+    return "-" if value is None else f"{value:.3f}"
+
+
+def _percent(share: float) -> str:
+    """Format a share in per cent with one decimal; only exact 0 and 1 become 0 % and 100 %."""
+    shown = 100 * share
+    if 0 < shown < 0.1:
+        return "< 0.1 %"
+    if 99.9 < shown < 100:
+        return "> 99.9 %"
+    return f"{shown:.0f} %" if shown in (0, 100) else f"{shown:.1f} %"
+
+
+def _embed(drawing: Drawing) -> str:
+    """Convert a PNG to a data URI."""
+    return "data:image/png;base64," + base64.b64encode(drawing.png).decode("ascii")

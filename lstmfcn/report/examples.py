@@ -22,10 +22,8 @@ class Example(NamedTuple):
     """One row, its labels and its prediction.
 
     Attributes:
-        place: its file and row.
         values: unscaled values, (K, T).
         true: its true labels; for multilabel any number of them.
-        decided: its predicted labels.
         true_class: index of its true class; for multilabel, of the label in question.
         decided_class: index of its predicted class; for multilabel, of the label in question.
         true_share: the probability of the true class (or of the label's true value).
@@ -53,12 +51,8 @@ class ExplainedExample(NamedTuple):
     multilabel, the signed logit, as 0 means that both are equally probable.
 
     Attributes:
-        row: the row.
-        answer: the predicted answer.
         other: the answer with which it is compared.
         terms: the term of each timepoint, (T,).
-        bias: the bias term.
-        lstm: the term of the LSTM branch.
     """
 
     row: Example
@@ -157,11 +151,7 @@ def _select_names(classes: tuple[str, ...], marks: npt.NDArray[np.int8]) -> tupl
 
 
 def _compare(schema: SeriesSchema, row: Example) -> tuple[FloatArray, str, str]:
-    """Return the weight of each logit, (outputs,), and the two answers to compare.
-
-    For multiclass these are the predicted class and the true one, or the runner-up if they are the
-    same.
-    """
+    """Return the weight of each logit, (outputs,), and the two answers to compare."""
     classes = schema.classes
     if schema.task == "multiclass":
         other = row.runner_up if row.right else row.true_class

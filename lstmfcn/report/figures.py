@@ -39,13 +39,7 @@ class Figures(NamedTuple):
 
     Attributes:
         classes: medians of the classes, on one or several sheets.
-        lengths: histogram of the lengths.
-        learning: the learning curves.
-        class_scores: scores of each class.
         confusion: the confusion matrix; for multilabel, the found and missed rows of each label.
-        roc: the ROC curves.
-        reliability: reliability of the predictions.
-        class_reliability: reliability of each class's probability.
         hardest: one figure per hardest row.
         explained: one figure per explained row.
     """
@@ -197,9 +191,10 @@ def _class_reliability(scores: Scores) -> Drawing | None:
 
 
 def _hardest(summary: Summary, number: int, row: Example) -> Drawing:
+    shown = summary.classes[row.true_class]
     alt = (
         f"{row.place.file}, row {row.place.row}: true {_listed(row.true)}, "
-        f"predicted {_listed(row.decided)}; drawn over the median of {_class(summary, row)}."
+        f"predicted {_listed(row.decided)}; drawn over the median of {shown.name}."
     )
     return render_drawing(f"hardest_{number:02d}.png", alt, draw_row, summary, row)
 
@@ -213,10 +208,6 @@ def _explained(summary: Summary, number: int, explained: ExplainedExample) -> Dr
         f"at timepoint {at + 1}."
     )
     return render_drawing(f"explained_{number}.png", alt, draw_explanation, summary, explained)
-
-
-def _class(summary: Summary, row: Example) -> str:
-    return summary.classes[row.true_class].name
 
 
 def _listed(names: tuple[str, ...]) -> str:

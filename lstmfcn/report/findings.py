@@ -1,20 +1,112 @@
-"""Collect all results that a report shows."""
+"""Collect all results that a report shows, and the model card: model, training, versions."""
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
 
 from lstmfcn.data.listing import Data, join_arguments
 from lstmfcn.data.reader import open_dataset
 from lstmfcn.data.schema import SeriesSchema
+from lstmfcn.errors import ModelError
+from lstmfcn.hyperparameters import Hyperparameters, to_flag
 from lstmfcn.inference.predictor import Classifier
-from lstmfcn.model.artifact import Artifact, find_model_folder
+from lstmfcn.model.artifact import DESCRIPTION_FILE, Artifact, find_model_folder
 from lstmfcn.report.examples import Example, ExplainedExample, explain_examples, select_hardest
-from lstmfcn.report.model_card import Card, make_card, read_history
 from lstmfcn.report.predictions import collect_predictions
 from lstmfcn.report.scores import Scores, compute_scores
 from lstmfcn.report.summary import Summary, summarise
-from lstmfcn.training.metrics_log import EpochMetrics
+from lstmfcn.training.metrics_log import EpochMetrics, read_metrics
+from lstmfcn.training.run_directory import METRICS
+
+
+class Entry(NamedTuple):
+    """A name and its value; ``marked`` if the value is not the default."""
+
+    name: str
+    value: str
+    marked: bool = False
+
+
+class Card(NamedTuple):
+    """The entries of a model card, by table."""
+
+    model: list[Entry]
+    hyperparameters: list[Entry]
+    metrics: list[Entry]
+    training: list[Entry]
+    versions: list[Entry]
+
+
+def make_card(directory: str, artifact: Artifact) -> Card:
+    """Make the card of a model that was loaded from ``directory``."""
+    schema, decision = artifact.schema, artifact.decision
+    hyperparameters, defaults = artifact.hyperparameters, Hyperparameters()
+    parameters = sum(weight.numel() for weight in artifact.build_network().parameters())
+    model = {
+        "directory": directory,
+        "checksum (SHA-256)": artifact.sha256,
+        "network": hyperparameters.resolve_network(schema.n_channels),
+        "parameters": f"{parameters:,}",
+        "task": schema.task,
+        "classes": len(schema.classes),
+        "input": f"{schema.n_channels} x {schema.n_timepoints} (channels x timepoints)",
+        "temperature": f"{decision.temperature:.4g}",
+        "thresholds": ", ".join(f"{each:.4g}" for each in decision.thresholds) or "0.5",
+    }
+    if schema.task == "multiclass":
+        del model["thresholds"]
+    description = json.loads((Path(directory) / DESCRIPTION_FILE).read_bytes())
+    return Card(
+        model=[Entry(name, _text(value)) for name, value in model.items()],
+        hyperparameters=[
+            Entry(to_flag(name), _text(value), value != getattr(defaults, name))
+            for name, value in hyperparameters
+        ],
+        metrics=_entries({k: v for k, v in artifact.metrics.items() if k != "time"}),
+        training=_entries(artifact.training),
+        versions=_entries(description.get("versions", {})),
+    )
+
+
+def read_history(directory: str, artifact: Artifact) -> list[EpochMetrics]:
+    """Read the run's metrics of each epoch, or raise `ModelError`; empty outside its folder."""
+    path = Path(directory).absolute().parent / METRICS
+    try:
+        history = read_metrics(path)
+    except FileNotFoundError:
+        return []
+    except (OSError, ValueError) as error:
+        raise ModelError(
+            f"{path}: cannot be read ({error}); repair it, or copy the model out of this folder"
+        ) from error
+    epochs = {metrics["epoch"] for metrics in history}
+    return history if artifact.metrics.get("epoch") in epochs else []
+
+
+def _entries(values: dict[str, Any]) -> list[Entry]:
+    """Make the entries of a dict and its nested dicts; deeper levels are written as JSON."""
+    entries = []
+    for name, value in values.items():
+        if isinstance(value, dict):
+            entries += [Entry(f"{name}, {key}", _text(nested)) for key, nested in value.items()]
+        else:
+            entries.append(Entry(name, _text(value)))
+    return [Entry(entry.name.replace("_", " "), entry.value) for entry in entries]
+
+
+def _text(value: Any) -> str:
+    if value is None:
+        return "none"
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, float):
+        return f"{value:.6g}"
+    if isinstance(value, list) and all(isinstance(each, str | int | float) for each in value):
+        return ", ".join(map(_text, value)) or "none"
+    return value if isinstance(value, str) else json.dumps(value)
 
 
 @dataclass(frozen=True)
@@ -22,16 +114,11 @@ class Findings:
     """The results of a model on labelled shards.
 
     Attributes:
-        model: the model directory.
         data: the data arguments, as the user gave them.
-        schema: the model's schema.
-        summary: statistics of the rows.
         history: the run's metrics of each epoch; empty if the model is not in its run's folder.
         best_epoch: the epoch whose weights the model has.
-        scores: scores of the predictions.
         hardest: the hardest rows, the hardest first.
         explained: explained rows: correct predictions, then wrong ones.
-        card: the model card.
     """
 
     model: str
@@ -49,10 +136,7 @@ class Findings:
 def collect_findings(model: str, data: Data, seed: int = 0) -> Findings:
     """Predict labelled shards, and collect all results for the report.
 
-    Args:
-        model: a model directory.
-        data: labelled shards: a file, folder, glob or URI, or several of them.
-        seed: seed of the sample of rows, and of the bootstrap.
+    The seed is that of the sample of rows, and of the bootstrap.
 
     Raises:
         UserError: the model or the shards cannot be used.

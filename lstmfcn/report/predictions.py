@@ -16,7 +16,7 @@ import numpy.typing as npt
 
 from lstmfcn.data.reader import ShardedDataset, read_tables
 from lstmfcn.data.schema import SeriesSchema
-from lstmfcn.data.table import Array, FloatArray, Place
+from lstmfcn.data.table import Array, FloatArray, Place, measure_lengths
 from lstmfcn.inference.predictor import Classifier
 from lstmfcn.training.calibration import OneVsRest, to_one_vs_rest
 
@@ -40,7 +40,6 @@ class Predictions:
     """The predictions of all rows of the shards.
 
     Attributes:
-        schema: the model's schema.
         columns: true labels, predicted labels and probabilities of each class, (N, C).
         labels: encoded true labels, (N,) or (N, L).
         probabilities: probabilities of each label column, (N, L).
@@ -50,7 +49,6 @@ class Predictions:
         hardest: rows with the lowest `true_probabilities`, at most 2 per pair of true and predicted
             class, in the order of the shards.
         sample: up to 200 random rows of each class, in the order of the shards.
-        shards: names of the shards.
         starts: number of rows before each shard.
     """
 
@@ -78,8 +76,6 @@ def collect_predictions(
     """Read and predict every row once, in order.
 
     Args:
-        classifier: the model.
-        shard_set: labelled shards of the model's schema.
         seed: seed of the sample, which does not depend on the shard layout.
 
     Raises:
@@ -105,8 +101,9 @@ def collect_predictions(
             pairs = number_class_pairs(columns, classes, schema.task == "multilabel")
             hardest.add(rows, values, of_true, pairs)
             sample.add(rows, values, random.random(len(values)), columns.true == 1)
-            lengths.append(_find_lengths(schema, values))
-            missing += _count_gaps(schema, values, lengths[-1])
+            piece_lengths, piece_missing = measure_lengths(values, schema.n_channels)
+            lengths.append(piece_lengths)
+            missing += piece_missing
             rows += len(values)
     all_labels, all_probabilities = np.concatenate(labels), np.concatenate(probabilities)
     decided = classifier.predict_labels(all_probabilities)
@@ -139,13 +136,7 @@ def true_probabilities(
 
 
 class _TopK:
-    """Keeps the values of selected rows while rows arrive in pieces.
-
-    Args:
-        choose: returns which rows to keep, from their keys (n,) and groups (n, ...); rows that it
-            drops are not offered again.
-        n_values: V.
-    """
+    """Keeps the rows that a function of keys (n,) and groups (n, ...) chooses, as rows arrive."""
 
     def __init__(self, choose: Callable[[Array, Array], npt.NDArray[np.bool_]], n_values: int):
         self._choose = choose
@@ -154,14 +145,7 @@ class _TopK:
         self._groups: Array | None = None
 
     def add(self, before: int, values: FloatArray, keys: Array, groups: Array) -> None:
-        """Add the next n rows.
-
-        Args:
-            before: number of rows before them.
-            values: their values, (n, V).
-            keys: their keys, (n,); of equal keys the first row is kept.
-            groups: their groups, (n, ...).
-        """
+        """Add the next n rows, given the number of rows before; of equal keys the first is kept."""
         n_kept = len(self._keys)
         keys = np.concatenate([self._keys, keys])
         groups = groups if self._groups is None else np.concatenate([self._groups, groups])
@@ -222,19 +206,3 @@ def _sample_size(schema: SeriesSchema) -> int:
     """Return the number of rows of each class to sample."""
     affordable = _MAX_SAMPLE_VALUES // (len(schema.classes) * schema.n_values)
     return max(_MIN_SAMPLE_ROWS, min(_MAX_SAMPLE_ROWS, affordable))
-
-
-def _find_lengths(schema: SeriesSchema, values: FloatArray) -> npt.NDArray[np.int64]:
-    """Compute the length of each series (n, V) up to its last value, in timepoints, (n,)."""
-    if schema.missing == "refuse":
-        return np.full(len(values), schema.n_timepoints, dtype=np.int64)
-    channels = np.isnan(values).reshape(len(values), schema.n_channels, -1)
-    present: npt.NDArray[np.bool_] = ~np.logical_and.reduce(channels, axis=1)
-    lengths: npt.NDArray[np.int64] = schema.n_timepoints - present[:, ::-1].argmax(axis=1)
-    return lengths
-
-
-def _count_gaps(schema: SeriesSchema, values: FloatArray, lengths: npt.NDArray[np.int64]) -> int:
-    """Count the missing values before the ends of the series."""
-    after_the_end = (schema.n_timepoints - lengths).sum() * schema.n_channels
-    return int(np.isnan(values).sum() - after_the_end)

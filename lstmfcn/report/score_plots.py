@@ -93,27 +93,28 @@ def draw_roc(classes: Sequence[ClassScores]) -> Figure:
     """Draw ROC curves, one class against the rest; of many, highlight those with smallest area."""
     figure = Figure(figsize=(7.6, 4.4), layout="constrained")
     axes = figure.subplots()
-    named = {one.name for one in smallest_areas(classes)}
+    names = dict(zip((one.name for one in classes), _short_names(classes), strict=True))
+    front = smallest_areas(classes)
     axes.plot([0, 1], [0, 1], color=FAINT, linestyle=":", linewidth=1.2)
-    shown = [
-        (one, name) for one, name in zip(classes, _short_names(classes), strict=True) if one.roc
-    ]
-    for one, _ in shown:
-        if one.roc and one.name not in named:
+    curves = {one.name: one.roc for one in classes if one.roc}
+    for one in classes:
+        if one.roc and one.name not in [other.name for other in front]:
             axes.plot(*one.roc, color=FAINT, linewidth=0.9)
-    style = zip(COLOURS, DASHES, strict=True)
-    front = sorted((pair for pair in shown if pair[0].name in named), key=_area)
     lines = [
-        axes.plot(*one.roc, color=colour, linestyle=dash, label=f"{one.roc_auc:.3f}  {name}")[0]
-        for (one, name), (colour, dash) in zip(front, style, strict=False)
-        if one.roc
+        axes.plot(
+            *curves[one.name],
+            color=colour,
+            linestyle=dash,
+            label=f"{one.roc_auc:.3f}  {names[one.name]}",
+        )[0]
+        for one, colour, dash in zip(front, COLOURS, DASHES, strict=False)
     ]
     axes.set_aspect("equal", anchor="W")
     axes.set_xlim(-0.01, 1.01)
     axes.set_ylim(-0.01, 1.01)
     axes.set_xlabel("false positive rate")
     axes.set_ylabel("true positive rate")
-    title = "area" if len(shown) <= CURVES_NAMED else "smallest areas"
+    title = "area" if len(curves) <= CURVES_NAMED else "smallest areas"
     axes.legend(
         handles=lines,
         title=title,
@@ -217,7 +218,3 @@ def _reliability_line(axes: Axes, reliability: Reliability) -> None:
 
 def _short_names(classes: Sequence[ClassScores]) -> list[str]:
     return shorten_names([one.name for one in classes])
-
-
-def _area(pair: tuple[ClassScores, str]) -> float:
-    return pair[0].roc_auc or 0.0

@@ -37,16 +37,7 @@ class Interval(NamedTuple):
 
 
 class Resampled(NamedTuple):
-    """Scores of each resample; nan where a score is undefined.
-
-    Attributes:
-        precision: (B, C).
-        recall: (B, C).
-        f1: (B, C).
-        accuracy: (B,), as in `compute_metrics`.
-        exact_match: (B,).
-        macro_f1: (B,).
-    """
+    """Scores of each resample, (B, C) or (B,), as in `compute_metrics`; nan where undefined."""
 
     precision: Numbers
     recall: Numbers
@@ -65,7 +56,6 @@ def resample(
         true: true labels, 0/1, (N, C).
         decided: predicted labels, 0/1, (N, C).
         one_class: whether the accuracy counts rows whose columns are all correct, not columns.
-        seed: seed of the draws.
         resamples: B.
     """
     patterns, counts = np.unique(np.hstack([true, decided]), axis=0, return_counts=True)
@@ -175,13 +165,9 @@ class Scores:
 
     Attributes:
         metrics: the result of `compute_metrics`, which ``lstmfcn evaluate`` prints.
-        accuracy: accuracy with its interval.
-        exact_match: exact match with its interval, for multilabel.
-        macro_f1: macro F1 with its interval.
         baseline: the accuracy of always giving the most frequent answer.
         classes: scores of each class, in the model's order.
         confusion: true classes in rows, predicted ones in columns, (C, C); None for multilabel.
-        reliability: reliability diagram of the predictions.
         confusions: the most frequent confusions, those with most rows first.
     """
 
@@ -208,12 +194,7 @@ class Scores:
 
 
 def compute_scores(predictions: Predictions, seed: int = 0) -> Scores:
-    """Score the predictions.
-
-    Args:
-        predictions: all rows, predicted.
-        seed: seed of the bootstrap.
-    """
+    """Score the predictions; the seed is that of the bootstrap."""
     schema, columns = predictions.schema, predictions.columns
     metrics = compute_metrics(
         schema, predictions.labels, predictions.probabilities, predictions.decided

@@ -63,15 +63,7 @@ _STYLE: Any = {
 
 
 class Drawing(NamedTuple):
-    """A figure as a PNG, with a text alternative for screen readers.
-
-    Attributes:
-        name: name of its file.
-        png: content of the file.
-        alt: the text alternative.
-        width: width in pixels.
-        height: height in pixels.
-    """
+    """A figure as a PNG of so many pixels, with a text alternative for screen readers."""
 
     name: str
     png: bytes
@@ -85,14 +77,7 @@ class Drawing(NamedTuple):
 
 
 def render_drawing(name: str, alt: str, draw: Callable[..., Figure], *arguments: Any) -> Drawing:
-    """Draw a figure in the report's style, and render it as a PNG.
-
-    Args:
-        name: name of the PNG file.
-        alt: the text alternative.
-        draw: makes the figure from the arguments.
-        arguments: passed to ``draw``.
-    """
+    """Draw the figure ``draw(*arguments)`` in the report's style, and render it as a PNG."""
     with mpl.rc_context(_STYLE):
         figure = draw(*arguments)
         file = io.BytesIO()

@@ -48,16 +48,9 @@ class Summary:
     """Statistics of the rows.
 
     Attributes:
-        rows: number of rows.
-        shards: number of shards.
-        n_timepoints: timepoints of the model's input.
-        n_channels: channels of the model's input.
-        lengths: summary of the lengths.
         all_lengths: length of each series, (N,).
         gaps: share of the values before the end of a series that are missing.
-        classes: each class, in the model's order.
         channels: the channels to draw, from 0: those in which the classes' medians differ most.
-        channel_names: their names.
         unlabelled: number of rows without any label, for multilabel.
     """
 

@@ -25,15 +25,7 @@ _AT_FDCWD, _RENAME_EXCHANGE = -100, 2
 
 
 def local_path(text: Path | str, raised: type[UserError] = OutputError) -> Path:
-    """Make a path of a text that the user gave for an output or a model.
-
-    Args:
-        text: the text.
-        raised: the error class to raise.
-
-    Raises:
-        UserError: the text is a URI; as a path it would be a folder with a strange name.
-    """
+    """Make a path of an output or a model as the user wrote it; a URI raises the given error."""
     if not _URI.match(str(text)):
         return Path(text)
     if str(text).lower().startswith("file:"):
@@ -45,11 +37,7 @@ def local_path(text: Path | str, raised: type[UserError] = OutputError) -> Path:
 
 
 def open_regular(path: Path) -> BinaryIO:
-    """Open a file for reading; never waits for a pipe or a device.
-
-    Raises:
-        OSError: the file cannot be opened, or is not a regular file.
-    """
+    """Open a regular file for reading; anything else, such as a pipe, raises `OSError` at once."""
     descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
     mode = os.fstat(descriptor).st_mode
     if stat.S_ISREG(mode):
@@ -61,11 +49,7 @@ def open_regular(path: Path) -> BinaryIO:
 
 
 def read_regular(path: Path, max_bytes: int) -> bytes:
-    """Read the content of a file.
-
-    Raises:
-        OSError: the file cannot be read, is not a regular file, or is larger than ``max_bytes``.
-    """
+    """Read a regular file of at most ``max_bytes``; anything else raises `OSError`."""
     with open_regular(path) as file:
         size = os.fstat(file.fileno()).st_size  # reading max_bytes would allocate them
         content = file.read(min(size, max_bytes) + 1)
@@ -76,11 +60,7 @@ def read_regular(path: Path, max_bytes: int) -> bytes:
 
 @contextmanager
 def refusing_write_errors(path: Path) -> Iterator[None]:
-    """Turn errors of the operating system in this block into an `OutputError` of the path.
-
-    Raises:
-        OutputError: the path cannot be written.
-    """
+    """Turn errors of the operating system in this block into an `OutputError` of the path."""
     try:
         yield
     except OSError as error:
@@ -88,11 +68,7 @@ def refusing_write_errors(path: Path) -> Iterator[None]:
 
 
 def resolve(path: Path) -> Path:
-    """Return the path with links resolved.
-
-    Raises:
-        OutputError: the links form a loop.
-    """
+    """Return the path with links resolved; a loop of links raises `OutputError`."""
     try:
         return path.resolve()
     except RuntimeError as error:  # raised by Python before 3.13
@@ -100,22 +76,14 @@ def resolve(path: Path) -> Path:
 
 
 def exists(path: Path) -> bool:
-    """Whether the path exists.
-
-    Raises:
-        OutputError: the name is too long, or a parent folder may not be read.
-    """
+    """Whether the path exists; one that may not be looked at raises `OutputError`."""
     with refusing_write_errors(path):
         return path.exists()
 
 
 @contextmanager
 def atomic_write(path: Path) -> Iterator[Path]:
-    """Give a hidden path to write to; at the end it replaces ``path``.
-
-    Raises:
-        OutputError: the file cannot be written.
-    """
+    """Give a hidden path to write to, which then replaces ``path``; or raise `OutputError`."""
     path = resolve(path)
     unfinished = _hidden_path(path)
     try:
@@ -138,7 +106,6 @@ def atomic_directory(path: Path, may_go: Collection[str] = ()) -> Iterator[Path]
     lost. The folder is complete at every moment, if the file system can exchange two folders.
 
     Args:
-        path: the folder.
         may_go: names of files and folders that the new folder need not have.
 
     Raises:
@@ -174,11 +141,7 @@ def atomic_directory(path: Path, may_go: Collection[str] = ()) -> Iterator[Path]
 
 
 def make_folder(path: Path) -> None:
-    """Make a folder and its missing parents, and make them durable.
-
-    Raises:
-        OSError: a folder cannot be made, or the path is a file.
-    """
+    """Make a folder and its missing parents, durably; raises `OSError` if that fails."""
     missing = [folder for folder in (path, *path.parents) if not folder.exists()]
     for folder in reversed(missing):
         folder.mkdir(exist_ok=True)
@@ -188,32 +151,20 @@ def make_folder(path: Path) -> None:
 
 
 def new_folder(path: Path) -> Path:
-    """Return the path, after checking that it does not exist or is an empty folder.
-
-    Raises:
-        OutputError: the path is a file, or a folder that is not empty.
-    """
+    """Return the path of a new or empty folder; anything else raises `OutputError`."""
     if exists(path) and (not path.is_dir() or any(path.iterdir())):
         raise OutputError(f"{path}: is not empty; add --overwrite, or choose another --output")
     return path
 
 
 def refuse_existing(path: Path) -> None:
-    """Refuse to overwrite a file or folder.
-
-    Raises:
-        OutputError: the path exists.
-    """
+    """Refuse (`OutputError`) to overwrite a file or folder."""
     if exists(path):
         raise OutputError(f"{path}: exists already; add --overwrite or choose another --output")
 
 
 def refuse_unwritable(path: Path) -> None:
-    """Refuse a path that cannot be written, before there is anything to write.
-
-    Raises:
-        OutputError: says why the path cannot be written.
-    """
+    """Refuse (`OutputError`) a path that cannot be written, before there is anything to write."""
     path = resolve(path)
     parent = next(folder for folder in path.parents if exists(folder))
     with refusing_write_errors(path), tempfile.TemporaryFile(dir=parent):
@@ -221,11 +172,7 @@ def refuse_unwritable(path: Path) -> None:
 
 
 def remove_folder(folder: Path) -> None:
-    """Remove a folder and its files, if it exists.
-
-    Raises:
-        OSError: the folder contains a folder, or cannot be removed.
-    """
+    """Remove a folder and its files, if it exists; a folder in it raises `OSError`."""
     if folder.exists():
         for file in folder.iterdir():
             file.unlink()
@@ -253,11 +200,7 @@ def _replace(path: Path, new: Path, former: Path) -> None:
 
 
 def _exchange(one: Path, other: Path) -> None:
-    """Exchange two folders in one step (Linux).
-
-    Raises:
-        OSError: this kernel or this file system cannot.
-    """
+    """Exchange two folders in one step (Linux), if the kernel and the file system can."""
     libc = ctypes.CDLL(None, use_errno=True)
     if not hasattr(libc, "renameat2"):
         raise OSError(errno.ENOSYS, os.strerror(errno.ENOSYS))

@@ -19,11 +19,7 @@ _IMPORTED_PACKAGES = (
 
 
 def refuse_shadows(folder: Path) -> None:
-    """Refuse a current folder with a module that has the name of an imported package.
-
-    Raises:
-        UserError: with the path of the module.
-    """
+    """Refuse (`UserError`) a current folder with a module of an imported package's name."""
     is_clone = Path(__file__).resolve().parents[2] == folder.resolve()
     for name in (*_IMPORTED_PACKAGES, *(() if is_clone else _OWN_PACKAGES)):
         for path in (folder / f"{name}.py", folder / name / "__init__.py"):

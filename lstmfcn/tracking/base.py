@@ -24,8 +24,6 @@ class TrackedRun:
     Attributes:
         name: its folder, relative to the run's; empty for the run itself, the parent of all others.
         hyperparameters: by the names that users write.
-        state: its current state.
-        reason: why it failed.
     """
 
     name: str
@@ -59,8 +57,6 @@ class Tracker(Protocol):
         """Write everything that this process or an earlier one has not written yet.
 
         Args:
-            run: the run and its current state.
-            history: metrics of all epochs so far.
             best: metrics of the best epoch, once the training has ended with a model.
 
         Raises:
@@ -76,8 +72,6 @@ def find_missing_points(
     The best epoch has extra points, such as ``kept/valid_accuracy``, to compare runs by.
 
     Args:
-        history: metrics of all epochs so far.
-        best: metrics of the best epoch, once the training has ended.
         written: tags and epochs of the points that are written already.
     """
     points = [

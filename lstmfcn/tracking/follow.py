@@ -44,7 +44,6 @@ def tracking(
 
     Args:
         names: names of the trackers; empty for no tracking.
-        folder: the folder of the run.
         runs: returns its trainings with their current states.
         resumed: whether the run resumes; only a new run fails if a tracker does not answer.
 
@@ -110,12 +109,7 @@ class _Sync:
         self._pause, self._next = _FIRST_PAUSE_S, 0.0
 
     def send(self, snapshots: list[_Snapshot], last: bool) -> None:
-        """Send what has changed since the last call.
-
-        Args:
-            snapshots: all trainings.
-            last: whether this is the last call; then do not wait out a pause.
-        """
+        """Send what has changed since the last call; the last call does not wait out a pause."""
         if time.monotonic() < self._next and not last:
             return
         try:

@@ -61,7 +61,6 @@ class MLflow:
     """Writes a training and its child runs to MLflow.
 
     Args:
-        folder: the folder of the run.
         resumed: whether the training resumes; it then starts even if MLflow does not answer.
 
     Raises:
@@ -105,11 +104,7 @@ class MLflow:
     def write(
         self, run: TrackedRun, history: Sequence[EpochMetrics], best: EpochMetrics | None
     ) -> None:
-        """Send missing data; if the training has ended, also its model and its final status.
-
-        Raises:
-            TrackerUnavailableError: MLflow does not answer.
-        """
+        """Send what is missing, at the end model and status too; or `TrackerUnavailableError`."""
         progress = run.state + (f", {len(history)} epochs" if history else "")
         try:
             with _converted_errors(self.where):
@@ -211,12 +206,7 @@ def hide_secrets(text: str) -> str:
 
 @contextmanager
 def _converted_errors(where: str) -> Iterator[None]:
-    """Convert the errors of MLflow and its stores to one-line errors.
-
-    Raises:
-        TrackerUnavailableError: MLflow does not answer, or refuses.
-        RunNotFoundError: MLflow has no such run or experiment.
-    """
+    """Convert the errors of MLflow and its stores to one-line errors."""
     from mlflow.exceptions import MlflowException
     from sqlalchemy.exc import SQLAlchemyError  # Optuna brings SQLAlchemy
 

@@ -33,11 +33,7 @@ _HEADER, _CHECKSUM = struct.Struct("<Q4x"), struct.Struct("<I")
 
 
 class TensorBoard:
-    """Writes the event files of a run.
-
-    Args:
-        folder: the folder of the run.
-    """
+    """Writes the event files of a run."""
 
     name: TrackerName = "tensorboard"
 
@@ -49,11 +45,7 @@ class TensorBoard:
     def write(
         self, run: TrackedRun, history: Sequence[EpochMetrics], best: EpochMetrics | None
     ) -> None:
-        """Write missing points; a run without epochs of its own, such as a sweep, has none.
-
-        Raises:
-            TrackerUnavailableError: a file cannot be written.
-        """
+        """Write missing points (a sweep itself has none), or raise `TrackerUnavailableError`."""
         if not history:
             return
         try:
@@ -81,11 +73,7 @@ class _Events:
     def add(
         self, run: TrackedRun, history: Sequence[EpochMetrics], best: EpochMetrics | None
     ) -> None:
-        """Write missing points.
-
-        Raises:
-            OSError: the file cannot be written.
-        """
+        """Write missing points."""
         missing = find_missing_points(history, best, self._written)
         if not missing:
             return

@@ -113,8 +113,6 @@ class InMemoryLoader:
     Args:
         values: all scaled values, float32 (N, V), the same on every worker.
         labels: all targets, (N, ...).
-        batch_size: rows of a global batch.
-        seed: determines the order, together with the epoch.
         share: this worker's share of each batch, and the device that holds the rows.
         passes: passes over the rows per epoch, each in a new order.
     """
@@ -157,10 +155,7 @@ class StreamingLoader:
     with fewer workers, some take several lanes; with more, several workers share a lane's rows.
 
     Args:
-        values: all values, in the file.
         labels: all targets, (N, ...), in memory.
-        batch_size: rows of a global batch.
-        seed: determines the order, together with the epoch.
         share: this worker's rank, which selects its lanes, and its device.
     """
 
@@ -230,14 +225,7 @@ class StreamingLoader:
 
 
 class _Lanes:
-    """Deals out the runs of an epoch to lanes, in random order.
-
-    Args:
-        n_rows: N.
-        row_bytes: bytes of a row's values.
-        n_lanes: number of lanes.
-        seeds: determine the order.
-    """
+    """Deals out the runs of an epoch to lanes, in random order."""
 
     def __init__(self, n_rows: int, row_bytes: int, n_lanes: int, seeds: list[int]) -> None:
         max_run_rows = max(1, n_rows // (_RUNS_PER_WORKER * n_lanes))
@@ -277,12 +265,7 @@ def _assign_lanes(rank: int, world_size: int, n_lanes: int) -> dict[int, slice]:
 
 
 class _Stream:
-    """A sequence of windows, from which rows are taken piece by piece.
-
-    Args:
-        windows: the windows, in order.
-        no_rows: an empty window of their shapes and dtypes.
-    """
+    """A sequence of windows, from which rows are taken piece by piece."""
 
     def __init__(self, windows: Iterator[_Window], no_rows: _Window) -> None:
         self._windows = windows

@@ -53,9 +53,7 @@ def calibrate(
     """Fit the temperature and thresholds that the model's hyperparameters request.
 
     Args:
-        artifact: a trained model.
         validation: scaled rows that were not trained on; rows in a file are streamed.
-        device: device to compute on.
 
     Returns:
         The model with its decision and a record of the fit; unchanged if nothing is requested.
@@ -79,8 +77,7 @@ def calibrate(
         fitted = fit_thresholds(probabilities, labels)
         decision = decision.model_copy(update={"thresholds": tuple(fitted.tolist())})
         record["mean_f1"] = [
-            float(compute_f1_scores(probabilities > thresholds, labels).mean())
-            for thresholds in (np.float32(0.5), fitted)
+            _mean_f1(probabilities > thresholds, labels) for thresholds in (np.float32(0.5), fitted)
         ]
         absent = ~labels.any(axis=0)
         record["labels_without_positives"] = np.array(schema.classes)[absent].tolist()
@@ -176,18 +173,12 @@ def fit_thresholds(probabilities: FloatArray, labels: Array) -> FloatArray:
     return thresholds
 
 
-def compute_f1_scores(decided: npt.NDArray[np.bool_], labels: Array) -> npt.NDArray[np.float64]:
-    """Compute the F1 of each label, (L,); 0 for a label that is neither true nor predicted.
+def _mean_f1(decided: npt.NDArray[np.bool_], labels: Array) -> float:
+    """The mean F1 of all labels (N, L); 0 for one that is neither true nor predicted."""
+    from sklearn.metrics import f1_score  # slow to import, and most trainings fit no threshold
 
-    Args:
-        decided: predicted labels, (N, L).
-        labels: true labels, 0 or 1, (N, L).
-    """
-    hits = (decided & (labels == 1)).sum(axis=0)
-    scores: npt.NDArray[np.float64] = (
-        2 * hits / np.maximum(decided.sum(axis=0) + labels.sum(axis=0), 1)
-    )
-    return scores
+    pairs = zip(labels.T, decided.T, strict=True)
+    return float(np.mean([f1_score(*pair, zero_division=0.0) for pair in pairs]))
 
 
 def _candidate_thresholds(probabilities: FloatArray) -> FloatArray:
@@ -210,30 +201,9 @@ def _compute_logits(artifact: Artifact, rows: Dataset, device: torch.device | st
 def _error_with(decision: Decision, schema: SeriesSchema, logits: Tensor, labels: Array) -> float:
     task = make_task(schema, decision=decision)
     probabilities = task.probabilities(logits).numpy()
-    return compute_expected_calibration_error(
-        schema, labels, probabilities, task.predict_labels(probabilities)
-    )
-
-
-def compute_expected_calibration_error(
-    schema: SeriesSchema,
-    labels: Array,
-    probabilities: FloatArray,
-    decided: npt.NDArray[np.int8],
-) -> float:
-    """Compute the expected calibration error of predictions, from 0 to 1.
-
-    Each row is one decision; with multilabel, each label of each row.
-
-    Args:
-        schema: schema of the model.
-        labels: encoded true labels of all rows, at least one.
-        probabilities: probability of each label column, (N, L).
-        decided: the predicted labels, 0 or 1, (N, L).
-    """
-    return compute_calibration_error(
-        *compute_confidences(schema, to_one_vs_rest(schema, labels, probabilities, decided))
-    )
+    decided = task.predict_labels(probabilities)
+    columns = to_one_vs_rest(schema, labels, probabilities, decided)
+    return compute_calibration_error(*compute_confidences(schema, columns))
 
 
 def to_one_vs_rest(
@@ -244,7 +214,9 @@ def to_one_vs_rest(
 ) -> OneVsRest:
     """Split labels, probabilities and predictions (N, L) into one column per class, (N, C)."""
     if schema.task == "binary":
-        probabilities, decided = _to_no_and_yes(probabilities, decided)
+        yes, decided_yes = probabilities[:, -1], decided[:, -1]
+        probabilities = np.column_stack([1 - yes, yes])
+        decided = np.column_stack([1 - decided_yes, decided_yes])
     return OneVsRest(_one_hot(schema, labels), decided, probabilities)
 
 
@@ -288,13 +260,3 @@ def _one_hot(schema: SeriesSchema, labels: Array) -> npt.NDArray[np.int8]:
     if schema.task == "multilabel":
         return labels.astype(np.int8)
     return np.eye(len(schema.classes), dtype=np.int8)[labels.astype(np.int64)]
-
-
-def _to_no_and_yes(
-    probabilities: FloatArray, decided: npt.NDArray[np.int8]
-) -> tuple[FloatArray, npt.NDArray[np.int8]]:
-    """Return binary probabilities and predictions as two columns, whether given as one or two."""
-    return (
-        np.column_stack([1 - probabilities[:, -1], probabilities[:, -1]]),
-        np.column_stack([1 - decided[:, -1], decided[:, -1]]),
-    )

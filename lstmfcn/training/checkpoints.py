@@ -66,10 +66,8 @@ class Checkpoints:
 
     Args:
         folder: contains one folder per checkpoint, and nothing else.
-        every_s: seconds between checkpoints.
         sync_first: file to sync to disk before each checkpoint, such as metrics.jsonl.
         stop_file: training stops when this file exists.
-        clock: returns seconds from any origin.
     """
 
     def __init__(
@@ -93,11 +91,7 @@ class Checkpoints:
         return self._stop_file is not None and self._stop_file.exists()
 
     def save(self, position: Position, state: State) -> None:
-        """Write a checkpoint, then remove all but the newest two.
-
-        Raises:
-            OutputError: it cannot be written; the earlier checkpoints are still there.
-        """
+        """Write a checkpoint, or raise `OutputError`; then remove all but the newest two."""
         import torch  # slow to import, and not needed to find checkpoints
 
         if self._sync_first:
@@ -122,11 +116,7 @@ class Checkpoints:
     def load_all(
         self, log: Callable[[str], None] = logger.warning
     ) -> Iterator[tuple[Position, State]]:
-        """Load the valid checkpoints, the newest first.
-
-        Args:
-            log: called with a line for each invalid checkpoint.
-        """
+        """Load the valid checkpoints, the newest first; log a line for each invalid one."""
         import torch
 
         for path, position, content in _read_verified(self._folder, log):
@@ -146,12 +136,7 @@ class Checkpoints:
 def find_newest(
     folder: Path, log: Callable[[str], None] = logger.debug
 ) -> tuple[Position, bytes] | None:
-    """Return position and content of the newest intact checkpoint; None if there is none.
-
-    Args:
-        folder: the folder of `Checkpoints`.
-        log: called with a line for each damaged checkpoint.
-    """
+    """Return position and content of the newest intact checkpoint, or None; log damaged ones."""
     for _, position, content in _read_verified(folder, log):
         return position, content
     return None

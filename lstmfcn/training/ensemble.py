@@ -32,7 +32,6 @@ def combine_members(
 
     Args:
         members: models with the same schema and scaler.
-        hyperparameters: hyperparameters of the ensemble.
         batches: scaled rows to evaluate it on, by purpose: ``train`` and ``valid``.
     """
     first = members[0]

@@ -39,10 +39,9 @@ def train_arrays(
 
     Args:
         train: training rows, in the order of the shards.
-        hyperparameters: hyperparameters of the model and its training; the task must be multiclass.
+        hyperparameters: of the model and its training; the task must be multiclass.
         validation: rows that select the best epoch and fit the temperature; without them, the
             training loss selects the best epoch.
-        report: called with each epoch's metrics.
         columns: names of the values, one channel after the other, from which the channels are
             parsed as for shards; by default those of `value_names`.
 

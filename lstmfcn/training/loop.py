@@ -49,7 +49,6 @@ def fit(
     Args:
         training: the state to start from, the same on every worker; afterwards it has the weights
             of the last epoch and of the best one.
-        task: computes loss and accuracy.
         batches: returns this worker's batches of an epoch.
         validation: this worker's share of the validation rows; None without validation.
         hyperparameters: lr, schedule, epochs, precision and seed apply here.

@@ -23,7 +23,6 @@ class MetricsWriter:
     """Appends each epoch's metrics to the file.
 
     Args:
-        path: the file.
         epochs_done: finished epochs of the run that resumes; lines of later epochs are removed,
             because those epochs are trained again.
     """
@@ -42,11 +41,7 @@ class MetricsWriter:
             self._file.close()
 
     def __call__(self, metrics: EpochMetrics) -> None:
-        """Write one line and flush it.
-
-        Raises:
-            OutputError: the file cannot be written.
-        """
+        """Write one line and flush it; raises `OutputError` if the file cannot be written."""
         if self._file is None:
             return
         with refusing_write_errors(self._path):
@@ -55,11 +50,7 @@ class MetricsWriter:
 
 
 def keep_epochs(path: Path, epochs: int) -> None:
-    """Remove the lines of later epochs, which are trained again; make the file where none is.
-
-    Raises:
-        OutputError: the file cannot be written.
-    """
+    """Remove the lines of later epochs, or make the file; raises `OutputError` if it cannot."""
     kept = read_metrics(path)[:epochs] if path.exists() else []
     with atomic_write(path) as unfinished:
         unfinished.write_text("".join(map(_line, kept)), encoding="utf-8")

@@ -74,21 +74,13 @@ class JsonRecord(BaseModel):
     file_name: ClassVar[str]
 
     def save(self, folder: Path) -> None:
-        """Write the file.
-
-        Raises:
-            OutputError: the file cannot be written.
-        """
+        """Write the file; raises `OutputError` if it cannot be written."""
         with atomic_write(folder / self.file_name) as path:
             path.write_text(self.model_dump_json(indent=2) + "\n", encoding="utf-8")
 
     @classmethod
     def load(cls, folder: Path) -> Self | None:
-        """Read the record of a folder; None if it has none.
-
-        Raises:
-            OutputError: the file cannot be read, or its content is invalid.
-        """
+        """Read the record of a folder, None if it has none; an invalid one raises `OutputError`."""
         path = folder / cls.file_name
         try:
             return cls.model_validate_json(read_regular(path, _MAX_BYTES))
@@ -108,9 +100,7 @@ def refuse_changes(
     """Check that the user's options are those of the run to resume.
 
     Args:
-        recorded: the options of the run.
         requested: the user's options; only the fields that are set count.
-        may_change: fields that may differ.
 
     Returns:
         The requested values of the fields that may differ.
@@ -141,20 +131,12 @@ class RunConfig(JsonRecord):
     track: tuple[TrackerName, ...] = ()
 
     def apply_resume_changes(self, requested: Hyperparameters) -> Hyperparameters:
-        """Return the run's hyperparameters, with the requested number of epochs if there is one.
-
-        Raises:
-            HyperparameterError: another hyperparameter differs from the run's.
-        """
+        """Return them with the requested epochs; refuse (`HyperparameterError`) other changes."""
         changes = refuse_changes(self.hyperparameters, requested, _MAY_CHANGE)
         return self.hyperparameters.model_copy(update=changes)
 
     def refuse_other_rows(self, train_sha256: str, file: str) -> None:
-        """Check that the training rows are those that the run began with.
-
-        Raises:
-            DataError: the rows differ.
-        """
+        """Refuse (`DataError`) training rows other than those that the run began with."""
         if self.train_sha256 not in ("", train_sha256):
             raise DataError(
                 "training rows that differ from those of the run to resume",
@@ -170,7 +152,6 @@ def hold_run_folder(folder: Path, replaced: Iterable[str] = ()) -> Iterator[None
     Temporary files are removed at the end, and the folder too if it is empty then.
 
     Args:
-        folder: the folder of the run.
         replaced: files and folders of an earlier run, which are removed first.
 
     Raises:
@@ -194,9 +175,6 @@ def _acquire_lock(folder: Path) -> int:
 
     A training that ends removes the lock file, and perhaps the folder. If that happens between
     opening and locking, the lock is void, and this process tries again.
-
-    Raises:
-        OutputError: another training holds the lock, or the folder cannot be written to.
     """
     for _ in range(_MAX_LOCK_ATTEMPTS):
         try:
@@ -241,11 +219,7 @@ def find_run_position(
 
 
 def refuse_existing_run(folder: Path) -> None:
-    """Check that a folder does not hold a run yet.
-
-    Raises:
-        OutputError: it does; names a file of that run.
-    """
+    """Refuse (`OutputError`) a folder that holds a run already."""
     for name in _SIGNS_OF_A_RUN:
         if exists(folder / name):
             raise OutputError(

@@ -29,9 +29,7 @@ class TrainState:
 
     Args:
         model: the network, already on its device.
-        lr: initial learning rate.
         workers: the workers that train the model together; by default this process alone.
-        weight_decay: weight decay of the optimiser.
 
     Attributes:
         position: finished epochs, and finished steps of the current epoch.
@@ -78,11 +76,7 @@ class TrainState:
                 self.best_weights[name].copy_(tensor)
 
     def save(self, checkpoints: Checkpoints) -> None:
-        """Write a checkpoint. Every worker must call this; the first one writes.
-
-        Raises:
-            OutputError: the checkpoint cannot be written.
-        """
+        """Write a checkpoint, or raise `OutputError`; all workers call this, the first writes."""
         buffers = self.workers.all_gather(self._buffers())
         sums = self.workers.all_reduce(self.sums.clone())
         if self.workers.rank == 0:
@@ -218,8 +212,6 @@ def set_up(
 
     Args:
         rows: all training rows, scaled.
-        schema: schema of the shards, with its classes.
-        hyperparameters: hyperparameters of the network and its training.
         weights: weights of the model that training continues from; None to initialise them.
         workers: the workers that train the model together; by default this process alone.
         share: this worker's share of every batch, and its device.

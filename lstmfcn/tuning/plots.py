@@ -51,9 +51,6 @@ def list_plots(
 
     Args:
         trials: ended trials; at least one must be eligible.
-        space: the search space.
-        objective: the metric to optimise.
-        folder: the folder of the sweep.
     """
     plots = _prepare_plots([trial for trial in trials if trial.eligible], space, objective)
     return [partial(_save, plot, folder / name) for name, plot in plots.items()]

@@ -15,10 +15,7 @@ class SweepProgress(Bar):
     """Prints a line for each trial that ends: its result, its values and the state of the sweep.
 
     Args:
-        num_samples: number of trials of the sweep.
-        objective: the metric to optimise.
         before: trials that ended before the sweep was resumed.
-        clock: returns seconds from any origin.
     """
 
     def __init__(

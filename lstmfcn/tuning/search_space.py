@@ -92,11 +92,7 @@ class SearchSpace:
 
     @classmethod
     def load(cls, name: str) -> SearchSpace:
-        """Load a preset by name, or a YAML file.
-
-        Raises:
-            HyperparameterError: it cannot be read, or allows invalid values; names the field.
-        """
+        """Load a preset by name, or a YAML file; an invalid one raises `HyperparameterError`."""
         if name in PRESETS:
             text = (files("lstmfcn.tuning") / "search_spaces" / f"{name}.yaml").read_text("utf-8")
         else:
@@ -112,15 +108,7 @@ class SearchSpace:
 
     @classmethod
     def parse(cls, text: str, source: str) -> SearchSpace:
-        """Parse a YAML text.
-
-        Args:
-            text: the text.
-            source: where it comes from, for error messages.
-
-        Raises:
-            HyperparameterError: it is not valid YAML, or allows invalid values.
-        """
+        """Parse a YAML text; errors (`HyperparameterError`) name its source."""
         try:
             content = yaml.load(text, Loader=_Loader)
         except yaml.YAMLError as error:
@@ -133,11 +121,7 @@ class SearchSpace:
 
     @classmethod
     def from_mapping(cls, content: object, source: str) -> SearchSpace:
-        """Build the space from a mapping.
-
-        Raises:
-            HyperparameterError: it is not a valid mapping, or allows invalid values.
-        """
+        """Build the space from a mapping; an invalid one raises `HyperparameterError`."""
         if not isinstance(content, dict) or not content:
             raise HyperparameterError(f"{source}: names no hyperparameter; {_HELP} for each")
         values: dict[str, SearchedValues] = {}
@@ -156,10 +140,9 @@ class SearchSpace:
         return {to_flag(name): _to_domain(name, values) for name, values in self.values.items()}
 
     def without(self, fixed: set[str], source: str) -> SearchSpace:
-        """Remove the hyperparameters that the user fixed.
+        """Remove what the user fixed; `HyperparameterError` if nothing is left.
 
-        Raises:
-            HyperparameterError: nothing is left; or the user's own space searches a fixed one.
+        A space of the user's own must not search what is fixed.
         """
         both = sorted(fixed & self.values.keys())
         if both and source not in PRESETS:
@@ -172,11 +155,7 @@ class SearchSpace:
         return SearchSpace(remaining)
 
     def refuse_for_loaded_model(self, source: str) -> None:
-        """Check that the space searches only `FINE_TUNABLE` hyperparameters.
-
-        Raises:
-            HyperparameterError: names a hyperparameter that comes from the model.
-        """
+        """Refuse (`HyperparameterError`) a space that searches more than `FINE_TUNABLE`."""
         for name in self.values:
             if name not in FINE_TUNABLE:
                 allowed = ", ".join(map(to_flag, FINE_TUNABLE))

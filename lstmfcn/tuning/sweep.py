@@ -98,11 +98,7 @@ class SweepConfig(SearchConfig, JsonRecord):
         return SearchSpace.from_mapping(self.written, self.space)
 
     def apply_resume_changes(self, requested: SearchConfig) -> SweepConfig:
-        """Return this configuration, with the requested number of trials if there is one.
-
-        Raises:
-            HyperparameterError: another option differs from the sweep's.
-        """
+        """Return this with the requested trials; refuse (`HyperparameterError`) other changes."""
         return self.model_copy(update=refuse_changes(self, requested, _MAY_CHANGE))
 
 
@@ -112,13 +108,8 @@ class TrialResult:
 
     Attributes:
         number: number of the trial, from 1, in the order in which trials started.
-        hyperparameters: values of the searched hyperparameters.
-        status: how it ended.
         objective: objective at the best epoch; None if the trial failed before its first epoch.
         metrics: metrics of the best epoch.
-        epochs: number of trained epochs.
-        seconds: training time.
-        reason: why it failed.
     """
 
     number: int
@@ -160,11 +151,7 @@ class Objective(NamedTuple):
         return "min" if self.metric.endswith("_loss") else "max"
 
     def refuse_unknown(self, has_validation: bool) -> None:
-        """Check that epochs have this metric.
-
-        Raises:
-            HyperparameterError: they do not; names the metrics that they have.
-        """
+        """Refuse (`HyperparameterError`) a metric that epochs do not have."""
         prefixes = ("train", "valid") if has_validation else ("train",)
         available = [f"{p}_{q}" for p in prefixes for q in ("loss", "accuracy", "exact_match")]
         if self.metric in available:
@@ -192,14 +179,7 @@ def trial_folder(folder: Path, number: int) -> Path:
 
 
 class SweepLog:
-    """Reads and writes ``sweep.jsonl`` and ``trials.csv``.
-
-    Args:
-        folder: the folder of the sweep.
-
-    Raises:
-        OutputError: ``sweep.jsonl`` exists and cannot be read.
-    """
+    """Reads (or raises `OutputError`) and writes ``sweep.jsonl`` and ``trials.csv``."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
@@ -224,21 +204,13 @@ class SweepLog:
         return sum(isinstance(event, TrialStarted) for event in self.events)
 
     def start(self) -> None:
-        """Rewrite the files without an incomplete last line, so that lines can be added.
-
-        Raises:
-            OutputError: a file cannot be written.
-        """
+        """Rewrite the files without an incomplete last line; raises `OutputError` if it cannot."""
         with atomic_write(self._folder / EVENTS) as path:
             path.write_text("".join(map(_line, self.events)), encoding="utf-8")
         self._write_table()
 
     def add(self, event: TrialStarted | TrialResult) -> None:
-        """Append a line; it survives the end of this process.
-
-        Raises:
-            OutputError: the file cannot be written.
-        """
+        """Append a line that outlives this process; raises `OutputError` if it cannot."""
         self.events.append(event)
         self._is_flushed = False
         path = self._folder / EVENTS
@@ -246,11 +218,7 @@ class SweepLog:
             file.write(_line(event))
 
     def flush(self) -> None:
-        """Sync the added lines to disk, and rewrite the table.
-
-        Raises:
-            OutputError: a file cannot be written.
-        """
+        """Sync added lines to disk, and rewrite the table; raises `OutputError` if it cannot."""
         if self._is_flushed:
             return
         path = self._folder / EVENTS
@@ -265,11 +233,7 @@ class SweepLog:
 
 
 def write_table(trials: list[TrialResult], path: Path) -> None:
-    """Write ``trials.csv``, with one row per trial.
-
-    Raises:
-        OutputError: the file cannot be written.
-    """
+    """Write ``trials.csv``, one row per trial; raises `OutputError` if it cannot."""
     names = list(dict.fromkeys(name for trial in trials for name in trial.hyperparameters))
     metrics = list(dict.fromkeys(name for trial in trials for name in trial.metrics))
     metrics = [name for name in metrics if name.startswith(("train_", "valid_"))]

@@ -7,11 +7,10 @@ import pandas as pd
 import pytest
 from rich.console import Console
 
-from lstmfcn.check import run as check_module
+from lstmfcn.check import findings as check_module
 from lstmfcn.check.clean import write_clean
 from lstmfcn.check.duplicates import rows_to_drop
-from lstmfcn.check.findings import lines_for_terminal, to_facts, to_text
-from lstmfcn.check.run import check
+from lstmfcn.check.findings import check, lines_for_terminal, to_facts, to_text
 from lstmfcn.cli.main import main
 from lstmfcn.data.packing import PACKED_SUFFIXES
 from lstmfcn.data.shards import find_shards

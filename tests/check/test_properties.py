@@ -12,7 +12,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from lstmfcn.check.clean import write_clean
-from lstmfcn.check.run import check
+from lstmfcn.check.findings import check
 from lstmfcn.data import reader
 from lstmfcn.data.batch_plan import refuse_few_rows
 from lstmfcn.data.reader import open_dataset, read_tables

@@ -3,7 +3,7 @@
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lstmfcn.check.run import check
+from lstmfcn.check.findings import check
 from lstmfcn.errors import LstmfcnError
 from tests.helpers.conversions import converted
 

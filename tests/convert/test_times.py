@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from lstmfcn.convert.times import find_step, parse_times
+from lstmfcn.convert.series import find_step, parse_times
 from lstmfcn.errors import DataError
 
 

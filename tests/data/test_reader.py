@@ -18,7 +18,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from lstmfcn.check.run import check
+from lstmfcn.check.findings import check
 from lstmfcn.data import dialect, reader
 from lstmfcn.data.dialect import ONE_MARK
 from lstmfcn.data.reader import open_dataset, read_tables
@@ -583,7 +583,7 @@ def test_a_bomb_takes_little_memory(tmp_path):
         for _ in range(32):
             file.write(b"0" * (8 << 20))
     probe = (
-        "import resource, sys; from lstmfcn.check.run import check\n"
+        "import resource, sys; from lstmfcn.check.findings import check\n"
         "before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss\n"
         "(fault,) = check(sys.argv[1]).faults\n"
         "print(fault, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)"

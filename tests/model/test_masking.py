@@ -15,7 +15,7 @@ from lstmfcn.inference.fused_network import FusedNetwork
 from lstmfcn.inference.onnx_export import export_onnx
 from lstmfcn.inference.predictor import Classifier
 from lstmfcn.model.artifact import Artifact
-from lstmfcn.model.masking import Statistics
+from lstmfcn.model.layers import Statistics
 from lstmfcn.model.network import LSTMFCN
 from lstmfcn.training.in_memory import train_arrays
 from tests.helpers.small_models import tiny_hyperparameters

@@ -10,9 +10,9 @@ import pandas as pd
 import pytest
 
 from lstmfcn.cli.main import main
+from lstmfcn.report.build import _percent, render_page
 from lstmfcn.report.figures import draw_figures
 from lstmfcn.report.findings import collect_findings
-from lstmfcn.report.page import _percent, render_page
 from lstmfcn.report.scores import Interval, Score
 from tests.helpers.small_reports import ODD_NAMES, report_case
 

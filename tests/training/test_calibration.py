@@ -7,6 +7,7 @@ from sklearn.metrics import f1_score
 
 from lstmfcn.data.dataset import Dataset, FileBackedArray
 from lstmfcn.errors import HyperparameterError
+from lstmfcn.inference.metrics import compute_metrics
 from lstmfcn.inference.predictor import Classifier
 from lstmfcn.model.artifact import Artifact
 from lstmfcn.model.task import Decision, make_task
@@ -15,7 +16,6 @@ from lstmfcn.training.calibration import (
     MIN_TEMPERATURE,
     calibrate,
     calibration_summary,
-    compute_expected_calibration_error,
     fit_temperature,
     fit_thresholds,
 )
@@ -146,10 +146,8 @@ def test_a_model_is_calibrated_and_says_so(kind, tmp_path):
     before, after = found.training["calibration"]["calibration_error"]
     using = Classifier(found)
     shares = using.predict_proba(rows.values)
-    error = compute_expected_calibration_error(
-        using.schema, rows.labels, shares, using.predict_labels(shares)
-    )
-    assert error == pytest.approx(after, abs=2e-3)
+    metrics = compute_metrics(using.schema, rows.labels, shares, using.predict_labels(shares))
+    assert metrics["expected_calibration_error"] == pytest.approx(after, abs=2e-3)
     assert after < before
     (line,) = calibration_summary(found)
     assert line == (
@@ -248,11 +246,8 @@ def test_calibration_mends_what_balanced_classes_do_to_probabilities():
         using = Classifier(train_arrays(imbalanced(400, 0), wanted, imbalanced(600, 1)))
         shares, decided = using.predict_proba(test), using.predict(test)
         true = using.schema.encode_names(names.tolist())
-        errors.append(
-            compute_expected_calibration_error(
-                using.schema, true, shares, using.predict_labels(shares)
-            )
-        )
+        metrics = compute_metrics(using.schema, true, shares, using.predict_labels(shares))
+        errors.append(metrics["expected_calibration_error"])
         labels.append(decided)
     assert errors[1] < errors[0] - 0.01
     np.testing.assert_array_equal(*labels)
