@@ -14,7 +14,7 @@ import ray.train
 from ray.train.torch import TorchConfig, TorchTrainer
 
 from lstmfcn.console import is_verbose
-from lstmfcn.distributed.capacity import alive_nodes
+from lstmfcn.distributed.capacity import alive_nodes, capacity, nodes
 from lstmfcn.distributed.cluster import TRAINING_ENVIRONMENT, silence_logger
 from lstmfcn.distributed.failures import (
     MACHINE_GONE,
@@ -64,12 +64,12 @@ def train_until_done(
     """
     config = {"job": ray.put(job), "data": data}
     budget = RestartBudget(job.output / CHECKPOINTS, "a worker")
-    starts = 0
+    starts, n_workers = 0, resources.num_workers
     while True:
         nodes_before = _alive_node_ids()
         try:
             with nullcontext() if is_verbose() else silence_logger("ray.train"):
-                result = _trainer(job.output.name, config, resources, storage).fit()
+                result = _trainer(job.output.name, config, resources, n_workers, storage).fit()
             return cast(EpochMetrics, result.return_value)
         except ray.train.TrainingFailedError as error:
             if ours := unwrap_ray_error(error):
@@ -77,12 +77,13 @@ def train_until_done(
             if not _is_loss(error):
                 raise
             reason = failure_reason([str(error)])
-        if reason == NO_ROOM and starts < _START_ATTEMPTS:
-            starts += 1
-            continue
-        if _await_lost_nodes(nodes_before):
-            reason = MACHINE_GONE
-        budget.spend(reason)
+        is_start = reason == NO_ROOM and starts < _START_ATTEMPTS
+        if not is_start:
+            if _await_lost_nodes(nodes_before):
+                reason = MACHINE_GONE
+            budget.spend(reason)
+        starts += is_start
+        n_workers = _count_fitting_workers(resources)
 
 
 def train_in_this_process(
@@ -112,18 +113,25 @@ def train_in_this_process(
         return cast(EpochMetrics, trainer.fit().return_value)
 
 
+def _count_fitting_workers(resources: WorkerResources) -> int:
+    """How many workers to continue with on the machines that are up."""
+    room = capacity(nodes(), resources.cpus_per_worker, int(resources.use_gpu))
+    return min(max(room, resources.min_workers), resources.num_workers)
+
+
 def _trainer(
-    name: str, config: dict[str, Any], resources: WorkerResources, storage: Path
+    name: str,
+    config: dict[str, Any],
+    resources: WorkerResources,
+    n_workers: int,
+    storage: Path,
 ) -> TorchTrainer:
-    num_workers: int | tuple[int, int] = resources.num_workers
-    if resources.min_workers < resources.num_workers:
-        num_workers = (resources.min_workers, resources.num_workers)
     each = {"CPU": resources.cpus_per_worker, "GPU": int(resources.use_gpu)}
     return TorchTrainer(
         train_worker,
         train_loop_config=config,
         scaling_config=ray.train.ScalingConfig(
-            num_workers=num_workers, use_gpu=resources.use_gpu, resources_per_worker=each
+            num_workers=n_workers, use_gpu=resources.use_gpu, resources_per_worker=each
         ),
         run_config=ray.train.RunConfig(
             storage_path=str(storage),
