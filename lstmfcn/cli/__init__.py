@@ -1,1 +1,1 @@
-"""What the command line is made of: a file for each group of commands."""
+"""The command line: a file for each command."""

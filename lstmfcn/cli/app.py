@@ -1,16 +1,15 @@
-"""The command line: commands are added with group, examples and help page; and ``completion``."""
+"""The command line that commands are added to, each with its group, examples and help page."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 from cyclopts import App, Group, Parameter
 from cyclopts.help import DefaultFormatter, HelpEntry, HelpPanel
 
 import lstmfcn
-from lstmfcn.console import print_result
 
 if TYPE_CHECKING:
     from rich.console import Console, ConsoleOptions
@@ -128,38 +127,3 @@ def add(command: Callable[..., None]) -> None:
         usage=f"Usage: lstmfcn {command.__name__} {usage}",
         help_epilogue=indented(title, *examples),
     )
-
-
-ShellName = Literal["bash", "zsh", "fish"]
-
-
-@page(
-    SHELL_COMMANDS,
-    "bash|zsh|fish [OPTIONS]",
-    "lstmfcn completion bash --install",
-    "source <(lstmfcn completion bash)",
-)
-def completion(
-    shell: ShellName,
-    /,
-    *,
-    install: Annotated[bool, Parameter(negative="")] = False,
-) -> None:
-    """Let TAB complete commands, flags and choices: print or install a script for your shell.
-
-    Parameters
-    ----------
-    shell
-        Your shell.
-    install
-        Write the script where the shell finds it, and load it in the shell's start-up file.
-    """
-    script = app.generate_completion(shell=shell)
-    if shell == "bash":  # a folder's name then ends in a slash, and can be completed further
-        script = script.replace("complete -F ", "complete -o filenames -F ")
-    if install:
-        path = app.install_completion(shell=shell)
-        path.write_text(script, encoding="utf-8")
-        print_result(f"{path}: read by every new {shell}", path=str(path))
-    else:
-        print_result(script.rstrip("\n"), script=script)

@@ -7,12 +7,10 @@ stderr, with exit code 2 (1 if a training failed, 130 if it was stopped); a bug 
 from __future__ import annotations
 
 import os
-import shlex
 import sys
 from collections.abc import Sequence
 from contextlib import suppress
 from functools import partial
-from pathlib import Path
 from typing import Annotated, Any, NoReturn
 
 from cyclopts import (
@@ -24,33 +22,30 @@ from cyclopts import (
 )
 from pydantic import ValidationError as PydanticValidationError
 
-from lstmfcn.cli.app import PAGES, add, app, completion
-from lstmfcn.cli.data import check, convert, sample
+from lstmfcn.cli.app import PAGES, add, app
+from lstmfcn.cli.check import check
+from lstmfcn.cli.completion import completion
+from lstmfcn.cli.convert import convert
+from lstmfcn.cli.evaluate import evaluate
+from lstmfcn.cli.export import export
 from lstmfcn.cli.flags import EMPTY_PATH, PRINTING
-from lstmfcn.cli.model import train, tune
-from lstmfcn.cli.use import evaluate, export, predict, report, serve
+from lstmfcn.cli.predict import predict
+from lstmfcn.cli.report import report
+from lstmfcn.cli.resume_command import resume_command
+from lstmfcn.cli.sample import sample
+from lstmfcn.cli.serve import serve
+from lstmfcn.cli.train import train
+from lstmfcn.cli.tune import tune
 from lstmfcn.console import OutputMode, configure_output, show_all_characters
 from lstmfcn.errors import LstmfcnError, RunInterruptedError, one_line
-from lstmfcn.hyperparameters import Hyperparameters, format_validation_error, to_flag
+from lstmfcn.hyperparameters import format_validation_error
 from lstmfcn.signals import graceful_interrupts
-from lstmfcn.training.run_directory import RunConfig
-from lstmfcn.tuning.sweep import SearchConfig
 
 for command in (
     *(sample, convert, check, train, tune, evaluate, report, predict, serve, export),
     completion,
 ):
     add(command)
-
-_WITH_RESUME = ("train", "tune")
-_REMEMBERED = {
-    to_flag(name)
-    for kind in (RunConfig, Hyperparameters, SearchConfig)
-    for name in kind.model_fields
-}
-"""The flags that are stored with a run or a sweep, so that resuming it does not need them."""
-
-_ONLY_ONCE = {"data", "resume", "overwrite"}
 
 _AS_ERRORS: dict[str, Any] = {
     "exit_on_error": False,
@@ -146,34 +141,3 @@ def _stands_first(error: MissingArgumentError) -> bool:
 def _refuse(message: str, exit_code: int) -> int:
     print(f"lstmfcn: {one_line(message)}", file=sys.stderr)
     return exit_code
-
-
-def resume_command(arguments: Sequence[str]) -> str:
-    """What to type to resume the command with these arguments: without flags that the run has."""
-    place = next(i for i, word in enumerate(arguments) if not word.startswith("-"))
-    command, words = arguments[place], [*arguments[:place], *arguments[place + 1 :]]
-    if command in _WITH_RESUME:
-        words = [*_forgotten_flags(words), "--resume"]
-    return shlex.join([*_program(command), *words])
-
-
-def _forgotten_flags(words: Sequence[str]) -> list[str]:
-    """The flags, with their values, that are not stored with a run; no data, which is."""
-    left, is_left = [], False
-    for word in words:
-        if word.startswith("--"):
-            name = to_flag(word.removeprefix("--").partition("=")[0])
-            is_left = name not in _REMEMBERED | _ONLY_ONCE
-        if is_left:
-            left.append(word)
-    return left
-
-
-def _program(command: str) -> list[str]:
-    """How this process was started: as lstmfcn, as a module, or as one of jobs/."""
-    path = Path(sys.argv[0])
-    if path.stem == command:
-        return ["python", sys.argv[0]]
-    if path.name == "__main__.py":
-        return ["python", "-m", "lstmfcn", command]
-    return ["lstmfcn", command]

@@ -17,7 +17,8 @@ import lstmfcn.convert.run
 import lstmfcn.distributed.train
 import lstmfcn.distributed.tune
 from lstmfcn.cli.app import PAGES
-from lstmfcn.cli.main import app, main, resume_command
+from lstmfcn.cli.main import app, main
+from lstmfcn.cli.resume_command import resume_command
 from lstmfcn.distributed.train import TrainingResult
 from lstmfcn.distributed.tune import SweepResult
 from lstmfcn.hyperparameters import Hyperparameters, to_flag

@@ -1,9 +1,9 @@
-"""The commands for data: ``lstmfcn sample``, ``convert`` and ``check``."""
+"""``lstmfcn check``."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import Parameter
 
@@ -11,16 +11,14 @@ from lstmfcn.cli.app import DATA_COMMANDS, page
 from lstmfcn.cli.flags import (
     DATA,
     FIRST_DATA,
-    INPUT_DATA,
     OUTPUT,
     Count,
     Overwrite,
     Place,
     Places,
     PlacesOrNone,
-    Seed,
 )
-from lstmfcn.console import pluralize, print_result, print_status, print_written
+from lstmfcn.console import pluralize, print_result, print_status
 from lstmfcn.data.listing import join_arguments
 from lstmfcn.errors import DataError, OutputError
 from lstmfcn.hyperparameters import Hyperparameters, MissingLabelsName, MissingName, TaskName
@@ -28,96 +26,6 @@ from lstmfcn.storage.files import local_path
 
 if TYPE_CHECKING:
     from lstmfcn.check.findings import Findings
-
-
-@page(
-    DATA_COMMANDS,
-    "--output FOLDER [OPTIONS]",
-    "lstmfcn sample --output data/train --rows 300 --seed 1",
-)
-def sample(
-    *,
-    output: Annotated[Place, OUTPUT],
-    rows: Annotated[Count, DATA] = 600,
-    shards: Annotated[Count, OUTPUT] = 3,
-    seed: Annotated[Seed, DATA] = 0,
-    overwrite: Annotated[Overwrite, OUTPUT] = False,
-) -> None:
-    """Write demo data: CSV shards of the synthetic Cylinder-Bell-Funnel problem.
-
-    Parameters
-    ----------
-    output
-        New folder for part-000.csv, ...
-    rows
-        Number of series.
-    shards
-        Number of files.
-    seed
-        Random seed of the series.
-    overwrite
-        Replace the shards in OUTPUT.
-    """
-    from lstmfcn.data.synthetic import cylinder_bell_funnel
-    from lstmfcn.data.writer import write_shards
-
-    folder = local_path(output)
-    values, names = cylinder_bell_funnel(rows, seed)
-    write_shards(folder, names.tolist(), values.round(6).tolist(), shards, overwrite=overwrite)
-    print_written(rows, shards, output)
-
-
-@page(
-    DATA_COMMANDS,
-    "DATA --output FOLDER [OPTIONS]",
-    "lstmfcn convert Coffee_TRAIN.tsv --output coffee/train --shards 3",
-    "lstmfcn convert beats.csv --output beats --no-header --label last",
-)
-def convert(
-    data: Annotated[Place, INPUT_DATA, DATA],
-    *,
-    output: Annotated[Place, OUTPUT],
-    shards: Annotated[Count, OUTPUT] = 1,
-    missing: Annotated[MissingName, DATA] = "refuse",
-    label: Annotated[Literal["first", "last", "none"] | None, DATA] = None,
-    no_header: Annotated[bool, Parameter(negative=""), DATA] = False,
-    channels: Annotated[Count | None, DATA] = None,
-    overwrite: Annotated[Overwrite, OUTPUT] = False,
-) -> None:
-    """Convert a file of another format to CSV shards. The file name's ending tells the format.
-
-    .ts, .arff, .tsv, .txt or no ending: files of the UCR/UEA archive. .npz, .npy: NumPy arrays x
-    and y. .csv: a long table (id, time, value, label), or rows without a header. The file may be
-    compressed.
-
-    Parameters
-    ----------
-    data
-        File to convert.
-    output
-        New folder for part-000.csv, ...
-    shards
-        Number of files to write.
-    missing
-        mask writes missing values, and the missing ends of shorter series, as empty cells; then
-        train with --missing mask.
-    label
-        Which column is the class, if the file does not say so; none converts without labels,
-        which is enough for predict.
-    no_header
-        The .csv file has no header: each line is one series.
-    channels
-        Channels per row of .tsv, .txt and headerless .csv files, one after the other.
-    overwrite
-        Replace the shards in OUTPUT.
-    """
-    from lstmfcn.convert.run import convert as convert_file
-
-    with print_status(f"converting {data}"):
-        rows = convert_file(
-            data, output, shards, missing, label, not no_header, channels, overwrite=overwrite
-        )
-    print_written(rows, shards, output)
 
 
 @page(

@@ -1,4 +1,4 @@
-"""The commands that make a model: ``lstmfcn train`` and ``tune``."""
+"""``lstmfcn tune``."""
 
 from __future__ import annotations
 
@@ -24,97 +24,6 @@ from lstmfcn.cli.flags import (
 from lstmfcn.console import next_commands, print_result
 from lstmfcn.hyperparameters import Hyperparameters, to_flag
 from lstmfcn.tuning.sweep import SearchConfig
-
-
-@page(
-    MODEL_COMMANDS,
-    "DATA... --output FOLDER [OPTIONS]",
-    "lstmfcn train data/train --validation data/valid --output runs/first",
-    "lstmfcn train --output runs/first --resume",
-)
-def train(
-    data: Annotated[PlacesOrNone, TRAIN_DATA, DATA] = None,
-    *,
-    output: Annotated[Place, OUTPUT],
-    validation: Annotated[PlacesOrNone, DATA] = None,
-    model: Annotated[Place | None, TRAINING] = None,
-    resume: Annotated[bool, Parameter(negative=""), OUTPUT] = False,
-    overwrite: Annotated[Overwrite, OUTPUT] = False,
-    track: Annotated[Trackers, OUTPUT] = None,
-    num_workers: Annotated[Count, RESOURCES] = 1,
-    min_workers: Annotated[Count | None, RESOURCES] = None,
-    cpus_per_worker: Annotated[Count | None, RESOURCES] = None,
-    use_gpu: Annotated[bool | None, RESOURCES] = None,
-    memory_gb: Annotated[Amount | None, RESOURCES] = None,
-    checkpoint_every_s: Annotated[Amount, OUTPUT] = 30.0,
-    hyperparameters: Annotated[
-        Hyperparameters, Parameter(name="*", negative="")
-    ] = Hyperparameters(),
-) -> None:
-    """Train a model: writes OUTPUT/model, metrics.jsonl and learning_curve.png.
-
-    Parameters
-    ----------
-    data
-        Training shards: files, folders, globs or URIs of CSV or Parquet. Not needed to resume a
-        run.
-    output
-        Folder of the run, on storage that all machines share.
-    validation
-        Validation shards. With them, the epoch with the lowest validation loss is kept.
-    model
-        Model directory to continue from. Then only lr, batch-size, epochs, seed, precision,
-        calibrate and fit-thresholds apply.
-    resume
-        Resume the run in OUTPUT from its newest checkpoint; start it if there is none.
-    overwrite
-        Replace the run in OUTPUT.
-    track
-        Log metrics live to tensorboard (event files in OUTPUT/tensorboard), to mlflow (as
-        MLFLOW_TRACKING_URI and MLFLOW_EXPERIMENT_NAME say), or to both.
-    num_workers
-        Workers that share every batch, on one machine or several.
-    min_workers
-        Minimum workers to continue with after losing machines. By default all.
-    cpus_per_worker
-        CPUs of each worker. By default all CPUs, shared equally.
-    use_gpu
-        Give each worker a GPU. By default yes, if the cluster has GPUs.
-    memory_gb
-        Memory limit for the data; larger data sets are streamed from disk. By default half of the
-        smallest machine's object store.
-    checkpoint_every_s
-        Seconds between checkpoints.
-    """
-    from lstmfcn.distributed.requests import Resources
-    from lstmfcn.distributed.train import train as train_on_ray
-    from lstmfcn.training.progress import summary_lines
-    from lstmfcn.training.run_directory import CURVE, METRICS
-
-    result = train_on_ray(
-        data,
-        output,
-        validation=validation,
-        model=model,
-        hyperparameters=hyperparameters,
-        resources=Resources(num_workers, min_workers, cpus_per_worker, use_gpu, memory_gb),
-        checkpoint_every_s=checkpoint_every_s,
-        resume=resume,
-        overwrite=overwrite,
-        track=track,
-    )
-    commands = next_commands(output)
-    print_result(
-        *summary_lines(result.best),
-        f"model: {result.model}",
-        "next:",
-        *(f"  {command}" for command in commands),
-        model=str(result.model),
-        metrics_file=str(result.output / METRICS),
-        learning_curve=str(result.output / CURVE),
-        metrics=result.best,
-        next=commands,
-    )
 
 
 @page(

@@ -1,0 +1,43 @@
+"""``lstmfcn export``."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from lstmfcn.cli.app import USE_COMMANDS, page
+from lstmfcn.cli.flags import DATA, FIRST_MODEL, OUTPUT, Overwrite, Place
+from lstmfcn.console import print_result
+from lstmfcn.storage.files import local_path, refuse_existing, refuse_unwritable
+
+
+@page(
+    USE_COMMANDS,
+    "MODEL --output FILE [OPTIONS]",
+    "lstmfcn export runs/first --output model.onnx",
+)
+def export(
+    model: Annotated[Place, FIRST_MODEL, DATA],
+    *,
+    output: Annotated[Place, OUTPUT],
+    overwrite: Annotated[Overwrite, OUTPUT] = False,
+) -> None:
+    """Write a model as one ONNX file: unscaled series in, probabilities out.
+
+    Parameters
+    ----------
+    model
+        Model directory, or the folder of a run.
+    output
+        File to write, such as model.onnx.
+    overwrite
+        Replace a file that exists.
+    """
+    path = local_path(output)
+    if not overwrite:
+        refuse_existing(path)
+    refuse_unwritable(path)
+    from lstmfcn.inference.onnx_export import export_onnx
+    from lstmfcn.model.artifact import Artifact
+
+    export_onnx(Artifact.load(model), path)
+    print_result(output, output=str(path.absolute()))
