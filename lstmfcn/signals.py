@@ -104,7 +104,8 @@ class BackgroundTask(Future[T]):
     def abandon(self) -> None:
         """Raise SystemExit in the thread, because what the function uses is about to end.
 
-        A call outside Python, such as ``ray.get``, has to return first.
+        A call outside Python, such as ``ray.get``, has to return first. The thread may hold a lock,
+        of logging say, which then nobody can have: only for a process that is about to end.
         """
         if not self.done():
             thread = ctypes.c_ulong(self._thread.ident or 0)

@@ -4,7 +4,7 @@ In reading order, as a request goes:
 
     endpoint.py: the routes, and the limits of a request.
     access.py: host names, origins and tokens that are accepted; security headers.
-    bodies.py: receives bodies, within limits of size and time.
+    body_limits.py: receives bodies, within limits of size and time.
     codecs.py: content types; bytes to series, and predictions to bytes.
     csv_codec.py: series from CSV.
     json_codec.py: series from JSON.

@@ -19,7 +19,7 @@ from lstmfcn.errors import DataError
 from lstmfcn.inference.explanation import Explanation
 from serve_app.access import make_middleware
 from serve_app.batching import Compute
-from serve_app.bodies import Bodies
+from serve_app.body_limits import Bodies
 from serve_app.codecs import (
     TYPES,
     ContentType,

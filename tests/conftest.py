@@ -13,6 +13,7 @@ from hypothesis import settings
 from tests.helpers.checkout import REPOSITORY
 
 RAY = REPOSITORY / "tests" / "ray"
+DISTRIBUTED = REPOSITORY / "tests" / "distributed"
 
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 """Threads of PyTorch that wait leave the CPU to other processes, of which tests start many."""
@@ -25,8 +26,10 @@ settings.load_profile("suite")
 
 
 def pytest_collection_modifyitems(items):
-    """Mark what starts Ray, or uses one, so that ``-m "not ray"`` leaves it out."""
+    """Mark what starts Ray, or uses one, and what trains by whole commands."""
     for item in items:
+        if DISTRIBUTED in item.path.parents:
+            item.add_marker("slow")
         if RAY in item.path.parents or "cluster" in getattr(item, "fixturenames", ()):
             item.add_marker("ray")
 

@@ -83,6 +83,7 @@ EXPECTED_FAILURES = {
 }
 
 
+@pytest.mark.slow
 @parametrize_with_checks(
     [LSTMFCNClassifier(**CHECKED), LSTMFCNClassifier(**CHECKED, missing="mask")],
     expected_failed_checks=lambda _: EXPECTED_FAILURES,

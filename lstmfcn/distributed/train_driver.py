@@ -69,6 +69,8 @@ from lstmfcn.training.state import selection_loss
 
 _SECONDS_TO_STOP = 30.0
 """After Ctrl-C, for a busy machine or a slow disk; a second Ctrl-C ends the command at once."""
+_SECONDS_TO_FAIL = 5.0
+"""After an error of the data, which ends the workers too."""
 _JOB_SECONDS_TO_STOP = 3.0
 """What Ray gives a job that is stopped, unless RAY_JOB_STOP_WAIT_TIME_S says otherwise."""
 
@@ -114,10 +116,11 @@ def run_training(
     worker_resources = resolve_resources(machines, resources, members)
     require_shared_storage(inputs.folder)
     memory_limit = memory_bytes(machines, resources)
+    is_alone = not ray.is_initialized()
     data: TrainingData = (
-        start_loading(inputs, worker_resources.num_workers, memory_limit)
-        if ray.is_initialized()
-        else LoadingThread(inputs, memory_limit)
+        LoadingThread(inputs, memory_limit)
+        if is_alone
+        else start_loading(inputs, worker_resources.num_workers, memory_limit)
     )
     _log_start(inputs, worker_resources)
     job = _worker_job(inputs, worker_resources, checkpoint_every_s, started)
@@ -130,11 +133,11 @@ def run_training(
         except (KeyboardInterrupt, SystemExit) as stop:
             _stop(inputs, training, stop, ray_stays)
         except LstmfcnError:
-            if ray_stays:  # the workers get the same error from the data; leave none behind
-                training.exception()
+            with suppress(TimeoutError):  # the workers get the same error from the data
+                training.exception(None if ray_stays or is_alone else _SECONDS_TO_FAIL)
             raise
         finally:
-            if not ray_stays:
+            if not (ray_stays or is_alone):
                 training.abandon()
     if inputs.hyperparameters.has_post_training:
         for line in calibration_summary(Artifact.load(inputs.folder / MODEL)):

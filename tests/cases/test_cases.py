@@ -5,6 +5,8 @@ import pytest
 from tests.cases import arrays, asking, commands, converting, outputs, shards
 from tests.cases.inputs import write_inputs
 
+pytestmark = pytest.mark.slow
+
 WITHOUT_RAY = (shards, converting, arrays, asking, outputs, commands)
 
 

@@ -18,6 +18,8 @@ from lstmfcn.data.batch_plan import refuse_few_rows
 from lstmfcn.data.reader import open_dataset, read_tables
 from lstmfcn.errors import DataError
 
+pytestmark = pytest.mark.slow
+
 quickly = settings(max_examples=60, database=None)
 
 CLASSES = 3

@@ -174,7 +174,12 @@ def test_a_full_disk_ends_in_one_line_and_the_run_can_go_on_with_more_room(
 
 
 @pytest.mark.parametrize("memory_gb", [None, 0])
-def test_a_shard_that_is_faulty_or_breaks_off_is_refused_and_leaves_nothing(tmp_path, memory_gb):
+def test_a_shard_that_is_faulty_or_breaks_off_is_refused_and_leaves_nothing(
+    tmp_path, memory_gb, monkeypatch
+):
+    """The thread that trains ends by itself: cut off, it could keep a lock for ever."""
+    monkeypatch.setattr("lstmfcn.signals.BackgroundTask.abandon", None)
+
     def refusal(data):
         limits = Resources(memory_gb=memory_gb)
         with pytest.raises(DataError) as refused:

@@ -8,6 +8,8 @@ import pytest
 
 from tests.helpers.checkout import REPOSITORY
 
+pytestmark = pytest.mark.slow
+
 OTHER_ENVIRONMENT = ("litserve_server",)
 """Needs a package that the tests' environment does not have."""
 

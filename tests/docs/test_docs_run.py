@@ -15,6 +15,8 @@ from ray.scripts.scripts import cli as ray_commands
 
 from tests.helpers.pages import DOCS, WITHOUT_RAY, blocks, leave_first_run, run_page
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def first_run(tmp_path_factory):

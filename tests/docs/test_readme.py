@@ -12,6 +12,8 @@ from tests.helpers.checkout import REPOSITORY
 from tests.helpers.endpoints import Server
 from tests.helpers.pages import smaller
 
+pytestmark = pytest.mark.slow
+
 README = (REPOSITORY / "README.md").read_text()
 
 

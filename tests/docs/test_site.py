@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+pytestmark = pytest.mark.slow
+
 pytest.importorskip(
     "mkdocs", reason="pip install '.[docs]' brings it; `make docs` builds the site too"
 )

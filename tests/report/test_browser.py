@@ -9,7 +9,7 @@ from tests.helpers.small_reports import ODD_NAMES, report_case
 
 playwright = pytest.importorskip("playwright.sync_api", reason="needs the package playwright")
 CHROMIUM = shutil.which("chromium") or shutil.which("google-chrome")
-pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="needs Chromium")
+pytestmark = [pytest.mark.slow, pytest.mark.skipif(CHROMIUM is None, reason="needs Chromium")]
 
 TOO_WIDE = """() => [...document.querySelectorAll("body *")]
   .filter(each => !each.closest(".scroll") || each.classList.contains("scroll"))

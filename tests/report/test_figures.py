@@ -9,6 +9,8 @@ from lstmfcn.report.scores import ClassScores
 from lstmfcn.report.style import render_drawing, shorten_names
 from tests.helpers.small_reports import ODD_NAMES
 
+pytestmark = pytest.mark.slow
+
 
 def test_names_stay_where_the_font_has_them():
     assert shorten_names(["cat", "größer", "$x$", "_y"]) == ["cat", "größer", "$x$", "_y"]

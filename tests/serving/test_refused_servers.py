@@ -8,6 +8,8 @@ from lstmfcn.cli.main import main
 from tests.helpers.no_cluster import no_cluster
 from tests.helpers.small_models import tiny_artifact
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):

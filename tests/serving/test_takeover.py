@@ -7,6 +7,8 @@ from lstmfcn.inference.predictor import Classifier
 from serve_app.models import NO_VERSION, Models
 from serve_app.takeover import Takeover, can_load_in_new_process
 
+pytestmark = pytest.mark.slow
+
 AGAIN_S = 0.02
 
 

@@ -13,7 +13,7 @@ from lstmfcn.tracking.mlflow import MLflow, hide_secrets
 from tests.helpers.tracked_runs import HYPERPARAMETERS, epochs, tracked
 
 pytest.importorskip("mlflow", reason="MLflow is not installed")
-pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning:mlflow")
+pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore::DeprecationWarning:mlflow")]
 
 
 @pytest.fixture(scope="module")

@@ -4,6 +4,8 @@ import pytest
 
 from lstmfcn.training.progress import save_learning_curve
 
+pytestmark = pytest.mark.slow
+
 
 def history_of(epochs, validation):
     history = []

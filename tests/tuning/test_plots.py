@@ -7,6 +7,8 @@ from lstmfcn.tuning.plots import IMPORTANCE, OBJECTIVE, SLICES, list_plots
 from lstmfcn.tuning.search_space import SearchSpace
 from lstmfcn.tuning.sweep import Objective, TrialResult
 
+pytestmark = pytest.mark.slow
+
 SPACE = SearchSpace.parse(
     "lr: {loguniform: [0.001, 0.1]}\nfilters-1: {int: [3, 7]}\n"
     "schedule: {choice: [constant, cosine]}",

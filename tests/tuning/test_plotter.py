@@ -13,6 +13,8 @@ from lstmfcn.tuning.plotter import sweep_plotter
 from lstmfcn.tuning.search_space import Choice
 from lstmfcn.tuning.sweep import SearchConfig, SweepConfig, SweepLog, TrialResult
 
+pytestmark = pytest.mark.slow
+
 
 def children():
     return {int(pid) for pid in Path(f"/proc/self/task/{os.getpid()}/children").read_text().split()}

@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from starlette.requests import ClientDisconnect, Request
 
-from serve_app.bodies import Bodies
+from serve_app.body_limits import Bodies
 from serve_app.errors import RequestError
 
 MOST, TOGETHER = 100, 250
