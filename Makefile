@@ -58,7 +58,8 @@ test: $(VENV)/ready ## run all tests: minutes
 	$(BIN)/python -m pytest -m ray
 
 test-fast: $(VENV)/ready ## run the tests that take no more than a moment each
-	$(BIN)/python -m pytest -n 2 --dist worksteal -m "not ray and not slow"
+	$(BIN)/python -m pytest -n 2 --dist worksteal -m "not ray and not slow" \
+	  --ignore tests/ray --ignore tests/distributed --ignore tests/gpu
 
 docs: $(VENV)/ready ## generate the reference pages and build the documentation into site/
 	$(BIN)/python docs/generate/command_line.py > docs/reference/command-line.md

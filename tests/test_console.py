@@ -65,6 +65,7 @@ def in_a_pipe(command):
 EPOCH = "epoch: 1 train_loss: 0.50000000 train_accuracy: 0.50000000 (9 rows/s, 1 s left)"
 
 
+@pytest.mark.slow
 def test_a_pipe_gets_only_lines():
     stdout, stderr = in_a_pipe(make_program())
     assert stdout[0] == EPOCH
@@ -73,16 +74,19 @@ def test_a_pipe_gets_only_lines():
     assert stderr == ["starting", lost, lost, "a warning"]
 
 
+@pytest.mark.slow
 def test_quiet_leaves_the_result_and_warnings():
     assert in_a_pipe(make_program(quiet=True)) == (["best: epoch 2"], ["a warning"])
 
 
+@pytest.mark.slow
 def test_json_is_one_object_on_stdout_and_progress_goes_to_stderr():
     (line,), stderr = in_a_pipe(make_program(as_json=True))
     assert json.loads(line) == {"epoch": 2}
     assert EPOCH in stderr
 
 
+@pytest.mark.slow
 def test_on_a_terminal_whole_lines_appear_above_a_bar_in_colours():
     shown = on_a_terminal(make_program())
     assert "\x1b[?25l" in shown  # the cursor is hidden, and is there again at the end
@@ -94,12 +98,14 @@ def test_on_a_terminal_whole_lines_appear_above_a_bar_in_colours():
     assert shown.rstrip().endswith("best: epoch 2")
 
 
+@pytest.mark.slow
 def test_no_color_takes_the_colours_away():
     shown = on_a_terminal(make_program(), NO_COLOR="1")
     assert "━" in shown
     assert not re.search(r"\x1b\[[0-9;]*3[0-9][0-9;]*m", shown)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("mode", [{}, {"quiet": True}])
 def test_a_dumb_terminal_and_a_quiet_command_have_no_bar(mode):
     shown = on_a_terminal(make_program(**mode), **({} if mode else {"TERM": "dumb"}))
@@ -124,6 +130,7 @@ finally:
 """
 
 
+@pytest.mark.slow
 def test_the_second_ctrl_c_ends_a_command_at_once():
     command = ["env", "--default-signal=INT", sys.executable, "-c", WAITING]
     with subprocess.Popen(

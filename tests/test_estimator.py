@@ -456,6 +456,7 @@ def test_it_is_pickled_with_its_model():
     np.testing.assert_array_equal(other.predict_proba(values), estimator.predict_proba(values))
 
 
+@pytest.mark.slow
 def test_pipelines_cross_validation_and_searches():
     values, names = rows()
     shifted = make_pipeline(FunctionTransformer(np.negative), tiny(epochs=20))
@@ -476,6 +477,7 @@ def test_the_callers_random_numbers_are_left_alone():
     assert torch.equal(torch.rand(3), expected)
 
 
+@pytest.mark.slow
 def test_the_package_names_it_without_importing_it():
     code = (
         "import sys, lstmfcn\n"
@@ -488,6 +490,7 @@ def test_the_package_names_it_without_importing_it():
         _ = lstmfcn.Nobody
 
 
+@pytest.mark.slow
 def test_the_code_of_the_page_runs(tmp_path, monkeypatch, capsys):
     page = (ROOT / "docs" / "how-to" / "scikit-learn.md").read_text()
     (code,) = re.findall(r"^```python\n(.*?)^```", page, re.DOTALL | re.MULTILINE)

@@ -21,6 +21,7 @@ def printed_by(code):
     return done.stdout.strip()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("module", ["lstmfcn", "lstmfcn.inference.predictor", "lstmfcn.cli.main"])
 def test_importing_the_package_does_not_import_ray(module):
     code = f"import {module}, sys; print([name for name in sys.modules if name[:3] == 'ray'])"

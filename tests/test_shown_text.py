@@ -1,5 +1,6 @@
 import unicodedata
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -25,6 +26,7 @@ def test_printable_text_is_not_changed(text):
     assert one_line(text[:2000]) == text[:2000]
 
 
+@pytest.mark.slow
 @given(st.text(min_size=2001))
 def test_a_line_has_an_end(text):
     assert len(one_line(text)) < 2100 * 10

@@ -514,6 +514,7 @@ def test_other_shells_read_their_script(tmp_path, capsys, shell):
         subprocess.run([shell, "-n", script], check=True)
 
 
+@pytest.mark.slow
 def test_ctrl_c_is_told_in_a_line(tmp_path):
     words = ["sample", "--output", str(tmp_path / "data"), "--rows", "5000000", "--shards", "1"]
     with subprocess.Popen(

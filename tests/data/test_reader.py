@@ -577,6 +577,7 @@ def test_a_line_without_end_is_refused_without_being_held(tmp_path, monkeypatch,
     assert str(fault).startswith(message)
 
 
+@pytest.mark.slow
 def test_a_bomb_takes_little_memory(tmp_path):
     with gzip.open(tmp_path / "a.csv.gz", "wb", compresslevel=1) as file:
         file.write(b"y,x_1\na,1\n")

@@ -361,6 +361,7 @@ assert torch.get_num_threads() == 2
 """
 
 
+@pytest.mark.slow
 def test_forked_processes_predict_with_the_model_of_their_parent(tmp_path):
     tiny_artifact("names", hidden_size=32, filters_1=64).save(tmp_path / "model")
     done = subprocess.run(

@@ -79,6 +79,7 @@ def test_short_series_are_seen_whole():
     assert [window_size(n) for n in (1, 24, 47, 48, 95, 96, 1000)] == [1, 1, 1, 2, 3, 4, 4]
 
 
+@pytest.mark.slow
 @given(st.floats(-100, 100), st.integers(1, 4), st.booleans())
 @settings(max_examples=30)
 def test_only_a_network_that_sees_values_sees_their_level(level, n_channels, training):
@@ -110,6 +111,7 @@ def test_an_ensembles_members_are_those_of_its_views():
     assert [view.n_seen for view in views] == [100, 100, 25, 100]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("missing", ["refuse", "mask"])
 def test_what_differs_by_its_steps_alone_is_learned_by_differences(missing):
     """Series of one shape at random levels, whose only difference is the sign of one step."""
@@ -122,6 +124,7 @@ def test_what_differs_by_its_steps_alone_is_learned_by_differences(missing):
     assert artifact.metrics["train_accuracy"] == 1.0
 
 
+@pytest.mark.slow
 def test_a_slow_wave_in_noise_is_learned_from_its_means():
     """Waves longer than the kernels reach at a timepoint, but not at four times as many."""
     random = np.random.default_rng(0)

@@ -314,6 +314,7 @@ def models(tmp_path_factory):
     return [(folder, described(folder)) for folder in folders]
 
 
+@pytest.mark.slow
 @settings(max_examples=150, suppress_health_check=[HealthCheck.data_too_large])
 @given(data=st.data())
 def test_any_change_of_a_description_is_refused_or_leaves_a_model_that_answers(models, data):

@@ -18,6 +18,7 @@ def class_scores(true, decided):
     return precision_recall_fscore_support(true, decided)[:3]
 
 
+@pytest.mark.slow
 def test_scores_are_spread_as_those_of_rows_drawn_one_by_one():
     true, decided = labels()
     found = resample(true, decided, one_class=True, resamples=4000)

@@ -234,6 +234,7 @@ def streamed_sizes(draw):
     return n_rows, batch_size, world_size, draw(st.integers(8, 400)), draw(st.integers(8, 9000))
 
 
+@pytest.mark.slow
 @given(streamed_sizes(), st.integers(0, 2**32 - 1), st.integers(1, 50))
 @settings(max_examples=60)
 def test_streamed_rows_are_seen_once_an_epoch_over_all_workers(folder, case, seed, epoch):
@@ -282,6 +283,7 @@ def interrupted(draw):
     return n_rows, attempts
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("stream", [False, True])
 @given(interrupted(), st.integers(8, 200), st.integers(8, 3000), st.integers(0, 99))
 @settings(max_examples=150)

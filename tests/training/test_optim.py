@@ -1,6 +1,7 @@
 import subprocess
 import sys
 
+import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -71,6 +72,7 @@ def test_it_goes_on_from_its_state():
     assert torch.equal(weights(whole), weights(parted))
 
 
+@pytest.mark.slow
 def test_it_does_not_import_the_compiler():
     done = subprocess.run(
         [sys.executable, "-c", STEP_AND_LIST_COMPILER], capture_output=True, text=True

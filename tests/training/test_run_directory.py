@@ -169,6 +169,7 @@ print(holds)
 """
 
 
+@pytest.mark.slow
 def test_of_several_processes_that_come_and_go_one_holds_a_folder_at_a_time(tmp_path):
     command = [sys.executable, "-c", RIVAL, tmp_path / "run", tmp_path / "inside"]
     rivals = [subprocess.Popen(command, stdout=subprocess.PIPE) for _ in range(4)]
