@@ -329,7 +329,7 @@ def _predictors(artifact: Artifact, n_shards: int) -> Iterator[tuple[ActorPool, 
     model_ref: _ModelRef = (ray.put(artifact),)
     actor_class = ray.remote(
         num_cpus=threads,
-        max_restarts=-1,
+        max_restarts=_RETRIES * n_shards,
         max_task_retries=_RETRIES,  # safe: a shard's file appears whole or not at all
         runtime_env={"env_vars": TRAINING_ENVIRONMENT},
     )(_PredictorActor)
