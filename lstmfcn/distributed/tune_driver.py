@@ -334,7 +334,7 @@ class _TrialCallback(tune.Callback):
         self._searcher.end(trial.trial_id, status, result, result.get(FAILURE, ""))
 
     def on_trial_error(self, trial: TuneTrial, **info: Any) -> None:  # noqa: ARG002
-        error = trial.get_pickled_error()
+        error = ray.cloudpickle.loads(Path(trial.pickled_error_file).read_bytes())
         if isinstance(error, LOST):
             reason = failure_reason([str(error)])
         else:
