@@ -463,6 +463,15 @@ def test_the_table_of_averages_is_that_of_the_results():
     assert table("experiments", "epochs") == rows
 
 
+def test_the_changelog_names_modules_that_are_there():
+    """Its first column says where what had another name is now."""
+    table = (REPOSITORY / "CHANGELOG.md").read_text()
+    names = re.findall(r"^\| `((?:lstmfcn|serve_app)\.[\w.]+)` \|", table, re.MULTILINE)
+    assert len(names) > 50
+    paths = [REPOSITORY / name.replace(".", "/") for name in names]
+    assert [p for p in paths if not (p.is_dir() or p.with_suffix(".py").exists())] == []
+
+
 def test_the_tree_has_one_line_for_every_folder():
     contributing = (REPOSITORY / "CONTRIBUTING.md").read_text()
     (tree,) = re.findall("^```text\n(lstmfcn/.*?)^```", contributing, re.DOTALL | re.MULTILINE)
