@@ -8,12 +8,13 @@ import stat
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import PurePosixPath
-from typing import Any, NamedTuple
-
-from pyarrow import fs
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from lstmfcn.data.columns import abbreviate
 from lstmfcn.errors import DataError
+
+if TYPE_CHECKING:
+    from pyarrow import fs  # a tenth of a second of every command
 
 logger = logging.getLogger(__name__)
 
@@ -89,6 +90,8 @@ def list_files(filesystem: fs.FileSystem, folder: str, matching: FileFilter) -> 
         DataError: a link to a file that does not exist, or a name that is not UTF-8.
         OSError: a folder cannot be read.
     """
+    from pyarrow import fs
+
     if isinstance(filesystem, fs.LocalFileSystem):
         walk = _Walk(folder, matching)
         walk.run()
@@ -250,6 +253,8 @@ def _list_remote(
     filesystem: fs.FileSystem, folder: str, matching: FileFilter
 ) -> Iterator[FoundFile]:
     """List files of a remote filesystem: all at once, or folder by folder if only some matter."""
+    from pyarrow import fs
+
     folders = [folder]
     while folders:
         selector = fs.FileSelector(folders.pop(), recursive=matching.every_depth)
