@@ -72,9 +72,9 @@ def free_nodes() -> list[Node]:
     """
     started = time.monotonic()
     while True:
-        free = int(ray.available_resources().get("CPU", 0))
-        if free == sum(node.cpus for node in nodes()):
-            return nodes()
+        free, machines = int(ray.available_resources().get("CPU", 0)), nodes()
+        if free == sum(node.cpus for node in machines):
+            return machines
         if time.monotonic() - started > _MAX_WAIT_FOR_FREE_CPUS_S:
             return [Node(cpus=1, gpus=0)] * free
         time.sleep(0.1)

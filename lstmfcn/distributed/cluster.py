@@ -33,8 +33,6 @@ ENVIRONMENT = {
     "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.2",
     # it watches for machines about to be taken away; they end as any lost machine does
     "RAY_TRAIN_ENABLE_PREEMPTION_WATCHER": "0",
-    # Ray Train's controller runs in our process, whose Python logging it would replace
-    "RAY_TRAIN_ENABLE_CONTROLLER_STRUCTURED_LOGGING": "0",
     # paths of users are relative to their current folder
     "RAY_CHDIR_TO_TRIAL_DIR": "0",
     # workers without a GPU keep their view of the devices (the default of a coming Ray)

@@ -77,12 +77,12 @@ def train_until_done(
             if not _is_loss(error):
                 raise
             reason = failure_reason([str(error)])
-        is_start = reason == NO_ROOM and starts < _START_ATTEMPTS
-        if not is_start:
+        if reason == NO_ROOM and starts < _START_ATTEMPTS:
+            starts += 1
+        else:
             if _await_lost_nodes(nodes_before):
                 reason = MACHINE_GONE
             budget.spend(reason)
-        starts += is_start
         n_workers = _count_fitting_workers(resources)
 
 

@@ -258,13 +258,14 @@ class _EpochDisplay:
     @contextmanager
     def _showing(self) -> Iterator[None]:
         """Follow the metrics of all members inside this block."""
-        done = self._done
-        self._unfinished = {k for k, epochs in enumerate(done) if epochs < self._epochs}
-        progress = Progress(self._epochs * self._members, sum(done), self._began, self._at_once)
+        self._unfinished = {k for k, epochs in enumerate(self._done) if epochs < self._epochs}
+        progress = Progress(
+            self._epochs * self._members, sum(self._done), self._began, self._at_once
+        )
         with progress, ExitStack() as followers:
             for member, folder in enumerate(self._folders):
                 show = partial(self._show, progress, member)
-                followers.enter_context(tail_metrics(folder / METRICS, show, done[member]))
+                followers.enter_context(tail_metrics(folder / METRICS, show, self._done[member]))
             yield
 
     def _show(self, progress: Progress, member: int, metrics: EpochMetrics) -> None:

@@ -22,6 +22,7 @@ from ray.train.torch import get_device, prepare_model
 from torch import Tensor, nn
 
 from lstmfcn.distributed.capacity import available_cpus
+from lstmfcn.distributed.failures import LOST
 from lstmfcn.distributed.load import DatasetInfo, TrainingData
 from lstmfcn.errors import LstmfcnError, ResourceError
 from lstmfcn.hyperparameters import Hyperparameters, PrecisionName
@@ -84,17 +85,19 @@ def train_worker(config: dict[str, Any]) -> EpochMetrics | None:
         with refusing_memory_errors():
             job = ray.get(config["job"])
             return train_model(job, config["data"], TorchCollective(), get_device())
-    except RuntimeError as error:
-        if isinstance(error, torch.distributed.DistError) or "gloo" in str(error):
+    except (LstmfcnError, *LOST):
+        raise
+    except Exception as error:
+        if isinstance(error, RuntimeError) and _is_connection_error(error):
             # Another worker was lost, or failed by an error of its own, which is the one to
             # report: Ray ends this worker as soon as it knows
             time.sleep(_SECONDS_TO_NOTICE)
             raise LostConnectionError(str(error).splitlines()[0]) from error
         raise WorkerFaultError(traceback.format_exc()) from error
-    except LstmfcnError:
-        raise
-    except Exception as error:
-        raise WorkerFaultError(traceback.format_exc()) from error
+
+
+def _is_connection_error(error: RuntimeError) -> bool:
+    return isinstance(error, torch.distributed.DistError) or "gloo" in str(error)
 
 
 def train_alone(config: dict[str, Any]) -> EpochMetrics | None:

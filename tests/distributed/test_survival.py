@@ -16,23 +16,23 @@ from lstmfcn.training.metrics_log import read_metrics
 from tests.helpers.killing import epochs_in, wait_until
 from tests.helpers.problems import TINY, flags_of, waves, write
 from tests.helpers.runs import (
+    LONG,
+    ONE_CPU,
     assert_as_if_never_interrupted,
     assert_same_weights,
     small_disk,
     start_train,
+    write_long_data,
 )
 
-LONG = TINY.model_copy(update={"epochs": 6, "batch_size": 8})
 LONG_FLAGS = flags_of(LONG)
 
-ONE_CPU = Resources(cpus_per_worker=1)
-"""Two threads on a net so small would only wait for each other."""
 CPU_FLAGS = ["--cpus-per-worker", "1"]
 
 
 @pytest.fixture(scope="module")
 def long_data(tmp_path_factory):
-    return write(tmp_path_factory.mktemp("long") / "data", waves(1600), 2)
+    return write_long_data(tmp_path_factory.mktemp("long"))
 
 
 @pytest.fixture(scope="module")

@@ -5,12 +5,24 @@ import subprocess
 import sys
 from contextlib import contextmanager
 
+from lstmfcn.distributed.requests import Resources
 from lstmfcn.distributed.train import train
 from lstmfcn.model.artifact import Artifact
 from lstmfcn.training.checkpoints import find_newest
 from lstmfcn.training.metrics_log import read_metrics
 from tests.helpers.checkout import REPOSITORY
-from tests.helpers.problems import TINY
+from tests.helpers.problems import TINY, waves, write
+
+LONG = TINY.model_copy(update={"epochs": 6, "batch_size": 8})
+"""A training that can be interrupted on the rows of `write_long_data`."""
+
+ONE_CPU = Resources(cpus_per_worker=1)
+"""Two threads on a net so small would only wait for each other."""
+
+
+def write_long_data(folder):
+    """1,600 rows in two shards, of which `LONG` trains 200 steps an epoch."""
+    return write(folder / "data", waves(1600), 2)
 
 
 def train_run(folder, data, name="run", hyperparameters=TINY, **options):

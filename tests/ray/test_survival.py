@@ -24,20 +24,15 @@ from lstmfcn.training.metrics_log import read_metrics
 from tests.helpers.killing import epochs_in, kill_train_worker, train_workers, wait_until
 from tests.helpers.no_cluster import no_cluster
 from tests.helpers.problems import TINY, waves, write
-from tests.helpers.runs import assert_as_if_never_interrupted
+from tests.helpers.runs import LONG, ONE_CPU, assert_as_if_never_interrupted, write_long_data
 from tests.helpers.tracked_runs import logged, noted
 
 pytestmark = pytest.mark.usefixtures("cluster")
 
-LONG = TINY.model_copy(update={"epochs": 6, "batch_size": 8})
-
-ONE_CPU = Resources(cpus_per_worker=1)
-"""Two threads on a net so small would only wait for each other."""
-
 
 @pytest.fixture(scope="module")
 def long_data(tmp_path_factory):
-    return write(tmp_path_factory.mktemp("long") / "data", waves(1600), 2)
+    return write_long_data(tmp_path_factory.mktemp("long"))
 
 
 @pytest.fixture(scope="module")
