@@ -22,7 +22,7 @@ SMALLEST_STD = 1e-8
 
 
 class Values(Protocol):
-    """Values, float32 (N, V), in memory or in a file; a slice of rows is an array."""
+    """Values, float32 (N, V), in memory or in blocks; a slice of rows is an array."""
 
     def __len__(self) -> int: ...
 
@@ -123,9 +123,23 @@ class Scaler(BaseModel):
     @classmethod
     def fit(cls, kind: ScalingName, values: Values, n_channels: int = 1) -> Scaler:
         """Fit a scaler to training values (N, V). Constant values are centred but not scaled."""
-        if kind in ("series", "none"):
+        moments = Moments.of(values) if cls.needs_moments(kind) else None
+        return cls.from_moments(kind, moments, n_channels)
+
+    @staticmethod
+    def needs_moments(kind: ScalingName) -> bool:
+        """Whether fitting needs the moments of the training values."""
+        return kind in ("global", "timestep")
+
+    @classmethod
+    def from_moments(
+        cls, kind: ScalingName, moments: Moments | None, n_channels: int = 1
+    ) -> Scaler:
+        """Make a scaler of the moments of the training values; None where they are not needed."""
+        if not cls.needs_moments(kind):
             return cls(kind=kind, n_channels=n_channels)
-        moments = Moments.of(values)
+        if moments is None:
+            raise ValueError(f"{kind} scaling needs moments")
         mean, variance = moments.mean, moments.variance
         if kind == "global":
             mean, variance = moments.of_channels(n_channels)

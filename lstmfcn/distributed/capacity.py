@@ -40,9 +40,13 @@ def nodes() -> list[Node]:
 def _this_machine() -> Node:
     import torch  # takes a second or two
 
+    return Node(available_cpus(), torch.cuda.device_count(), data_bytes_of_this_machine())
+
+
+def data_bytes_of_this_machine() -> int:
+    """The part of this machine's memory that is for data."""
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    memory = min([memory, *_cgroup_numbers("memory.max")])
-    return Node(available_cpus(), torch.cuda.device_count(), int(_DATA_SHARE_OF_MEMORY * memory))
+    return int(_DATA_SHARE_OF_MEMORY * min([memory, *_cgroup_numbers("memory.max")]))
 
 
 def available_cpus() -> int:

@@ -1,52 +1,36 @@
-"""Read, check and scale a data set in one Ray task, while the training workers start.
+"""Read, check and scale a data set, while the training workers start if it fits into memory.
 
-Without Ray, a thread of this process does it.
-
-One process reads each shard: it checks every cell and packs the value columns into one array, so
-nothing after it sees a wide table. The rows of all shards, in order, are collected in memory if
-they fit, otherwise in a file that training streams. The results of the task belong to the driver:
-they stay when the task's process ends, and Ray runs the task again if a node that held them is
-lost.
+Without Ray, a thread of this process does it. With Ray, a task on the driver's node does: it checks
+every cell and packs the value columns into one array, so nothing after it sees a wide table. Rows
+that take more memory than they may are read on all machines, into blocks that stay in the object
+stores. The results belong to the driver: they stay when a task's process ends, and Ray runs a task
+again if a node that held them is lost.
 """
 
 from __future__ import annotations
 
-import hashlib
 import logging
-from collections.abc import Iterator, Sequence
-from dataclasses import replace
-from pathlib import Path
+import threading
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias, cast
 
-import numpy as np
 import ray
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from lstmfcn.console import format_bytes, pluralize
 from lstmfcn.data.batch_plan import batch_size_for, refuse_few_rows, refuse_small_batches
-from lstmfcn.data.dataset import FLOAT_BYTES, PIECE_ROWS, Dataset, FileBackedArray, SpillingBuffer
-from lstmfcn.data.reader import ShardedDataset, read_pieces
+from lstmfcn.data.dataset import FLOAT_BYTES, BlockArray, Dataset, LoadedData, MemoryLimitError
 from lstmfcn.data.scaler import Scaler
 from lstmfcn.data.schema import SeriesSchema
-from lstmfcn.data.shards import Shard
-from lstmfcn.distributed.cluster import silence_logger
 from lstmfcn.distributed.failures import reporting_ray_errors
-from lstmfcn.errors import ResourceError
+from lstmfcn.distributed.read import exceeds_memory, read_blocks, read_rows
+from lstmfcn.errors import ResourceError, RunInterruptedError
 from lstmfcn.hyperparameters import ScalingName
 from lstmfcn.signals import in_thread
-from lstmfcn.training.run_directory import ROWS
 
 if TYPE_CHECKING:
     from lstmfcn.distributed.requests import TrainInputs
-
-_BYTES_WORTH_A_PROCESS = 16 << 20
-"""A process takes as long to start as it does to parse this many bytes."""
-
-_BYTES_WORTH_RAY_DATA = 400 << 20
-"""Ray Data takes 3.5 s to start, beside workers that start too; one process parses 0.4 GB then."""
-
-_PACKING_RATIO = 4
-"""Bytes of CSV per compressed byte; 3.7 for MIT-BIH's .csv.gz."""
 
 _LESS_MEMORY = "if memory is short, lower --memory-gb, and run the command again"
 
@@ -63,7 +47,20 @@ class SplitInfo(NamedTuple):
     n_timepoints: int
     shards: int
     classes: dict[str, int]
-    streamed: bool
+    in_blocks: bool
+
+    @classmethod
+    def of(cls, data: LoadedData) -> SplitInfo:
+        """Count the rows and classes."""
+        schema = data.schema
+        return cls(
+            len(data.rows),
+            schema.n_channels,
+            schema.n_timepoints,
+            data.n_shards,
+            schema.class_counts(data.rows.labels),
+            isinstance(data.rows.values, BlockArray),
+        )
 
     @property
     def value_bytes(self) -> int:
@@ -97,7 +94,14 @@ class DatasetRefs(NamedTuple):
         with reporting_ray_errors("the process that reads the data", _LESS_MEMORY):
             return cast(DatasetInfo, ray.get(self.info))
 
-    def get(self) -> tuple[DatasetInfo, Dataset, Dataset | None]:
+    def refs(self) -> DatasetRefs:
+        """Return these references, which need not have been resolved."""
+        return self
+
+    def stop(self) -> None:
+        """Do nothing: workers stop once they have the data."""
+
+    def get(self) -> Prepared:
         """Wait for the data set and take it from the object store, without a copy."""
         return ray.get(self.info), ray.get(self.training), ray.get(self.validation)
 
@@ -111,62 +115,174 @@ class LoadingThread:
     """
 
     def __init__(self, inputs: TrainInputs, memory_bytes: int) -> None:
-        scaler = inputs.base_model.scaler if inputs.base_model else None
-        scaling = inputs.hyperparameters.scaling
-        self._loaded = in_thread(lambda: _load_all(inputs, scaling, scaler, 1, memory_bytes))
+        task = _Preparation.of(inputs, 1, memory_bytes)
+        self._loaded = in_thread(task.read)
 
     def wait(self) -> DatasetInfo:
         """Wait until the data set has been read and checked.
 
         Raises:
-            UserError: the training cannot use the data, or it does not fit into memory.
+            MemoryLimitError: the values take more memory than they may.
+            UserError: the training cannot use the data.
         """
         try:
             return self._loaded.result()[0]
         except MemoryError as error:
             raise ResourceError(f"out of memory while reading; {_LESS_MEMORY}") from error
 
-    def get(self) -> tuple[DatasetInfo, Dataset, Dataset | None]:
+    def stop(self) -> None:
+        """Do nothing: the training stops once it has the data."""
+
+    def get(self) -> Prepared:
         """Wait for the data set, and return it."""
         return self._loaded.result()
 
 
-TrainingData: TypeAlias = DatasetRefs | LoadingThread
-"""A data set that is being read."""
+class LoadingBlocks:
+    """A data set that all machines of the cluster read into blocks, for one scaling or several.
 
-
-def start_loading(
-    inputs: TrainInputs,
-    num_workers: int,
-    memory_bytes: int,
-    scaling: ScalingName | None = None,
-) -> DatasetRefs:
-    """Start to read a data set on the driver's node, and return at once.
+    What fits into memory after all is joined to one array, so that where rows lie depends on their
+    number only.
 
     Args:
         inputs: the shards, and the base model, whose scaler is used if there is one.
         num_workers: workers that share every batch; too few rows for them are an error.
         memory_bytes: the most that all values may take in memory.
-        scaling: how to scale the rows; by default as the hyperparameters say.
+        scalings: how to scale the rows; by default as the hyperparameters say.
+    """
+
+    def __init__(
+        self,
+        inputs: TrainInputs,
+        num_workers: int,
+        memory_bytes: int,
+        scalings: Sequence[ScalingName] = (),
+    ) -> None:
+        self._stopping = threading.Event()
+        self._inputs = inputs
+        self._scalings = scalings or [inputs.hyperparameters.scaling]
+        self._preparation = _Preparation.of(inputs, num_workers, memory_bytes)
+        self._started = in_thread(self._read)
+
+    def stop(self) -> None:
+        """Have the reading end soon, with a `RunInterruptedError`."""
+        self._stopping.set()
+
+    def wait(self) -> DatasetInfo:
+        """Wait until the data set has been read and checked.
+
+        Raises:
+            UserError: the training cannot use the data.
+        """
+        return self.refs().wait()
+
+    def refs(self) -> DatasetRefs:
+        """Wait until all rows are in blocks; return references for the first scaling."""
+        return next(iter(self.refs_by_scaling().values()))
+
+    def refs_by_scaling(self) -> dict[ScalingName, DatasetRefs]:
+        """Wait until all rows are in blocks; return references for each scaling."""
+        return self._started.result()
+
+    def _read(self) -> dict[ScalingName, DatasetRefs]:
+        inputs, with_moments = self._inputs, any(map(Scaler.needs_moments, self._scalings))
+        training = read_blocks(inputs.training, with_moments, self._raise_if_stopping)
+        self._preparation.check(training)
+        validation = None
+        if inputs.validation:
+            shards = inputs.validation._replace(schema=training.schema)
+            validation = read_blocks(shards, False, self._raise_if_stopping)
+        prepare = _task_here(_Preparation.take_blocks)
+        return {
+            scaling: DatasetRefs(
+                *prepare.remote(replace(self._preparation, scaling=scaling), training, validation)
+            )
+            for scaling in self._scalings
+        }
+
+    def _raise_if_stopping(self) -> None:
+        if self._stopping.is_set():
+            raise RunInterruptedError("stopped while the rows were read")
+
+
+Prepared: TypeAlias = tuple[DatasetInfo, Dataset, Dataset | None]
+"""What is known of a data set, the scaled training rows, and the validation rows or None."""
+
+TrainingData: TypeAlias = DatasetRefs | LoadingThread
+"""A data set as those who train on it get it."""
+
+
+Loading: TypeAlias = DatasetRefs | LoadingThread | LoadingBlocks
+"""A data set as the driver has it."""
+
+
+def start_loading(
+    inputs: TrainInputs, num_workers: int, memory_bytes: int, in_blocks: bool = False
+) -> Loading:
+    """Start to read a data set, and return at once.
+
+    Args:
+        inputs: the shards, and the base model, whose scaler is used if there is one.
+        num_workers: workers that share every batch; too few rows for them are an error.
+        memory_bytes: the most that all values may take in memory.
+        in_blocks: whether it is known that they take more.
 
     Returns:
-        References that resolve once all rows are read, checked and scaled.
+        What waits for the rows, and raises `MemoryLimitError` if they turn out to take more memory.
     """
+    if not ray.is_initialized():
+        return LoadingThread(inputs, memory_bytes)
+    if in_blocks or exceeds_memory(inputs.datasets, memory_bytes):
+        return LoadingBlocks(inputs, num_workers, memory_bytes)
+    return _start_task(_Preparation.of(inputs, num_workers, memory_bytes))
+
+
+def _start_task(preparation: _Preparation) -> DatasetRefs:
+    return DatasetRefs(*_task_here(_Preparation.read).remote(preparation))
+
+
+def _task_here(work: Callable[..., Any]) -> Any:
+    """Make a task of the driver's node that returns the three parts of a `DatasetRefs`."""
     here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
-    task = ray.remote(num_cpus=0, num_returns=3, scheduling_strategy=here)(_load_all)
-    scaler = inputs.base_model.scaler if inputs.base_model else None
-    without_model = replace(inputs, base_model=None)  # its weights would import PyTorch there
-    scaling = scaling or inputs.hyperparameters.scaling
-    return DatasetRefs(*task.remote(without_model, scaling, scaler, num_workers, memory_bytes))
+    return ray.remote(num_cpus=0, num_returns=3, scheduling_strategy=here)(work)
 
 
-def log_dataset(info: DatasetInfo, memory_limit: int, folder: Path) -> None:
-    """Log the rows and classes, and whether the rows are in memory or streamed, and why.
+def load_for_scalings(
+    inputs: TrainInputs, memory_bytes: int, scalings: Sequence[ScalingName]
+) -> dict[ScalingName, DatasetRefs]:
+    """Read a data set for trials of one worker that scale it in several ways.
+
+    Args:
+        inputs: the shards.
+        memory_bytes: the most that all values may take in memory, for all scalings together.
+        scalings: how to scale the rows.
+
+    Raises:
+        UserError: the sweep cannot use the data.
+    """
+    limit = memory_bytes // len(scalings)
+    if not exceeds_memory(inputs.datasets, limit):
+        preparation, data = _Preparation.of(inputs, 1, limit), {}
+        try:
+            for scaling in scalings:
+                data[scaling] = _start_task(replace(preparation, scaling=scaling))
+                data[scaling].wait()
+        except MemoryLimitError as error:
+            logger.info("%s: reading them again, into blocks", error)
+        else:
+            return data
+    data = LoadingBlocks(inputs, 1, limit, scalings).refs_by_scaling()
+    for refs in data.values():
+        refs.wait()
+    return data
+
+
+def log_dataset(info: DatasetInfo, memory_limit: int) -> None:
+    """Log the rows and classes, and whether the rows are in memory or in blocks, and why.
 
     Args:
         info: what is known of the data set.
         memory_limit: bytes that it may take in memory.
-        folder: the run's, where streamed rows lie.
     """
     splits = {"training": info.training}
     if info.validation:
@@ -174,16 +290,16 @@ def log_dataset(info: DatasetInfo, memory_limit: int, folder: Path) -> None:
     for name, split in splits.items():
         _log_split(name, split)
     limit = format_bytes(memory_limit)
-    if in_memory := sum(split.value_bytes for split in splits.values() if not split.streamed):
+    if in_memory := sum(split.value_bytes for split in splits.values() if not split.in_blocks):
         logger.info("data set in memory: %s (limit %s)", format_bytes(in_memory), limit)
     for name, split in splits.items():
-        if split.streamed:
+        if split.in_blocks:
             logger.info(
-                "%s rows take %s, more than the limit of %s: streamed from %s, shuffled in windows",
+                "%s rows take %s, more than the limit of %s: in blocks in Ray's object stores, "
+                "shuffled in windows",
                 name,
                 format_bytes(split.value_bytes),
                 limit,
-                folder / ROWS,
             )
 
 
@@ -201,169 +317,72 @@ def _log_split(name: str, split: SplitInfo) -> None:
     )
 
 
-def _load_all(
-    inputs: TrainInputs,
-    scaling: ScalingName,
-    scaler: Scaler | None,
-    num_workers: int,
-    memory_bytes: int,
-) -> tuple[DatasetInfo, Dataset, Dataset | None]:
-    """Read training and validation rows, and record the training rows' fingerprint in run.json."""
-    files = inputs.folder / ROWS / scaling
-    training = load(inputs.training, memory_bytes, files / "training.f32")
-    training.schema.refuse_absent_classes(training.rows.labels, inputs.training.data)
-    n_rows = len(training.rows)
-    refuse_few_rows(n_rows, num_workers, inputs.training.data)
-    batch_size = batch_size_for(inputs.hyperparameters.batch_size, n_rows, num_workers)
-    refuse_small_batches(batch_size, num_workers)
-    training_info = training.info()
-    validation = None
-    if inputs.validation:
-        memory_left = 0 if training.streamed else memory_bytes - training_info.value_bytes
-        shards = inputs.validation._replace(schema=training.schema)
-        validation = load(shards, memory_left, files / "validation.f32")
-    fingerprint = training.fingerprint()  # of the unscaled rows: scaling is done in place
-    inputs.config.refuse_other_rows(fingerprint, inputs.training.data)
-    scaler = scaler or Scaler.fit(scaling, training.rows.values, training.schema.n_channels)
-    inputs.config.model_copy(update={"train_sha256": fingerprint}).save(inputs.folder)
-    validation_info = validation.info() if validation else None
-    return (
-        DatasetInfo(training.schema, scaler, fingerprint, training_info, validation_info),
-        training.rows.scaled(scaler),
-        validation.rows.scaled(scaler) if validation else None,
-    )
+@dataclass(frozen=True)
+class _Preparation:
+    """How a data set becomes what workers train on.
 
+    Attributes:
+        inputs: the shards, without the base model, whose weights would import PyTorch.
+        scaling: how to scale the rows.
+        scaler: that of the base model, if there is one.
+        num_workers: workers that share every batch.
+        memory_bytes: the most that all values may take in memory.
+    """
 
-class LoadedData(NamedTuple):
-    """All rows of a data argument, unscaled, with the schema that they were read by."""
+    inputs: TrainInputs
+    scaling: ScalingName
+    scaler: Scaler | None
+    num_workers: int
+    memory_bytes: int
 
-    schema: SeriesSchema
-    rows: Dataset
-    n_shards: int
+    @classmethod
+    def of(cls, inputs: TrainInputs, num_workers: int, memory_bytes: int) -> _Preparation:
+        """Prepare the rows as the hyperparameters say."""
+        scaler = inputs.base_model.scaler if inputs.base_model else None
+        scaling = inputs.hyperparameters.scaling
+        return cls(replace(inputs, base_model=None), scaling, scaler, num_workers, memory_bytes)
 
-    @property
-    def streamed(self) -> bool:
-        """Whether the values lie in a file, because they do not fit into memory."""
-        return isinstance(self.rows.values, FileBackedArray)
+    def read(self) -> Prepared:
+        """Read training and validation rows into memory, and check and scale them."""
+        training = read_rows(self.inputs.training, self.memory_bytes)
+        self.check(training)
+        validation = None
+        if self.inputs.validation:
+            shards = self.inputs.validation._replace(schema=training.schema)
+            validation = read_rows(shards, self.memory_bytes - training.n_bytes)
+        return self._finish(training, validation)
 
-    def info(self) -> SplitInfo:
-        """The numbers of rows, timepoints, shards and classes."""
-        return SplitInfo(
-            len(self.rows),
-            self.schema.n_channels,
-            self.schema.n_timepoints,
-            self.n_shards,
-            self.schema.class_counts(self.rows.labels),
-            self.streamed,
+    def take_blocks(self, training: LoadedData, validation: LoadedData | None) -> Prepared:
+        """Scale rows in blocks; those that fit into memory are joined to one array."""
+        memory_left = self.memory_bytes
+        if training.n_bytes <= memory_left:
+            training = training.in_memory()
+            memory_left -= training.n_bytes
+        if validation and validation.n_bytes <= memory_left:
+            validation = validation.in_memory()
+        return self._finish(training, validation)
+
+    def check(self, training: LoadedData) -> None:
+        """Refuse training rows that these workers cannot learn from."""
+        data, n_rows = self.inputs.training.data, len(training.rows)
+        training.schema.refuse_absent_classes(training.rows.labels, data)
+        refuse_few_rows(n_rows, self.num_workers, data)
+        setting = self.inputs.hyperparameters.batch_size
+        refuse_small_batches(batch_size_for(setting, n_rows, self.num_workers), self.num_workers)
+
+    def _finish(self, training: LoadedData, validation: LoadedData | None) -> Prepared:
+        """Scale the rows, and record the training rows' fingerprint in run.json."""
+        config = self.inputs.config
+        fingerprint = training.fingerprint(like=config.train_sha256)  # scaling is done in place
+        config.refuse_other_rows(fingerprint, self.inputs.training.data)
+        scaler = self.scaler or training.fit_scaler(self.scaling)
+        config.model_copy(update={"train_sha256": fingerprint}).save(self.inputs.folder)
+        info = DatasetInfo(
+            training.schema,
+            scaler,
+            fingerprint,
+            SplitInfo.of(training),
+            SplitInfo.of(validation) if validation else None,
         )
-
-    def fingerprint(self) -> str:
-        """SHA-256 of values and labels in row order; it is the same in any shard layout."""
-        digest = hashlib.sha256()
-        for start in range(0, len(self.rows), PIECE_ROWS):
-            piece = self.rows.values[start : start + PIECE_ROWS]
-            digest.update(np.ascontiguousarray(piece).data)
-        digest.update(self.rows.labels.reshape(-1).data)
-        return digest.hexdigest()
-
-
-def load(dataset: ShardedDataset, memory_bytes: int, file: Path) -> LoadedData:
-    """Read and check every row of a data argument whose headers have been read.
-
-    Args:
-        dataset: the shards.
-        memory_bytes: the most that the values may take in memory.
-        file: where larger values are written, as float32.
-
-    Raises:
-        DataError: a shard breaks the data contract.
-        OutputError: the file cannot be written.
-    """
-    schema = dataset.schema
-    label_parts = []
-    with SpillingBuffer(schema.n_values, memory_bytes, file) as buffer:
-        for piece, labels in _read_pieces(dataset):
-            buffer.add(piece)
-            label_parts.append(labels)
-        values = buffer.values()
-    all_labels = np.concatenate(label_parts)
-    if not schema.classes:
-        names, codes = np.unique(all_labels, return_inverse=True)
-        schema = schema.with_classes(names.tolist(), dataset.data)
-        all_labels = schema.encode_names(names.tolist())[codes]
-    return LoadedData(schema, Dataset(values, all_labels), len(dataset.shards))
-
-
-def _read_pieces(
-    dataset: ShardedDataset,
-) -> Iterator[tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]]:
-    """All rows of all shards, in order: values and labels."""
-    processes = _processes_worth(dataset) if ray.is_initialized() else 1
-    if processes > 1:
-        yield from _read_with_ray_data(dataset, processes)
-        return
-    for shard, header in zip(dataset.shards, dataset.headers, strict=True):
-        yield from read_pieces(shard, header, dataset.schema)
-
-
-def _processes_worth(dataset: ShardedDataset) -> int:
-    """How many processes read the shards fastest; 1 stands for this process."""
-    if not is_worth_ray(dataset.shards):
-        return 1
-    cpus = int(ray.cluster_resources().get("CPU", 1))
-    n_shards = len(dataset.shards)
-    return min(cpus, n_shards, 1 + unpacked_bytes(dataset.shards) // _BYTES_WORTH_A_PROCESS)
-
-
-def is_worth_ray(shards: Sequence[Shard]) -> bool:
-    """Whether several processes read the shards so much faster that starting them pays."""
-    return len(shards) > 1 and unpacked_bytes(shards) >= _BYTES_WORTH_RAY_DATA
-
-
-def unpacked_bytes(shards: Sequence[Shard]) -> int:
-    """The size of all shards, in bytes of CSV that is not compressed."""
-    return sum(s.size * (_PACKING_RATIO if s.layout.packing else 1) for s in shards)
-
-
-def _read_with_ray_data(
-    dataset: ShardedDataset, processes: int
-) -> Iterator[tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]]:
-    """All rows, read by several processes, one task per shard.
-
-    The tasks ask for no CPU, because the training workers may already hold all of them.
-    """
-    import ray.data  # takes half a second
-
-    context = ray.data.DataContext.get_current()
-    context.enable_progress_bars = False
-    context.execution_options.preserve_order = True
-    context.raise_original_map_exception = True  # a DataError, not Ray Data's wrapping of it
-    with (
-        reporting_ray_errors("a process that reads shards"),
-        silence_logger("ray.data"),  # Ray would also print the traceback of a DataError
-    ):
-        n_shards = len(dataset.shards)
-        blocks = ray.data.from_items(range(n_shards), override_num_blocks=n_shards).map_batches(
-            _read_shard,
-            batch_size=1,
-            fn_kwargs={"dataset": dataset},
-            num_cpus=0,
-            concurrency=processes,
-        )
-        for block in blocks.iter_batches(batch_size=None, batch_format="numpy"):
-            yield block["x"], np.array(block["y"])  # a copy: the block leaves the object store
-
-
-def _read_shard(
-    batch: dict[str, np.ndarray[Any, Any]], dataset: ShardedDataset
-) -> Iterator[dict[str, np.ndarray[Any, Any]]]:
-    """One shard's rows, as blocks of a tensor column ``x`` and labels ``y``.
-
-    Args:
-        batch: the number of the shard, under ``item``.
-        dataset: all shards.
-    """
-    [number] = batch["item"]
-    shard, header = dataset.shards[number], dataset.headers[number]
-    for values, labels in read_pieces(shard, header, dataset.schema):
-        yield {"x": values, "y": labels}
+        scaled = validation.rows.scaled(scaler) if validation else None
+        return info, training.rows.scaled(scaler), scaled

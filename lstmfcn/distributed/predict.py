@@ -26,7 +26,7 @@ from lstmfcn.data.shards import Shard, finder
 from lstmfcn.distributed.capacity import available_cpus, capacity, free_nodes, max_cpus_per_worker
 from lstmfcn.distributed.cluster import TRAINING_ENVIRONMENT, has_cluster, ray_runtime, this_process
 from lstmfcn.distributed.failures import reporting_ray_errors
-from lstmfcn.distributed.load import unpacked_bytes
+from lstmfcn.distributed.read import unpacked_bytes
 from lstmfcn.errors import OutputError, RunInterruptedError
 from lstmfcn.inference.manifest import Manifest
 from lstmfcn.inference.metrics import compute_metrics

@@ -22,6 +22,7 @@ from lstmfcn.distributed.capacity import (
     Node,
     available_cpus,
     capacity,
+    data_bytes_of_this_machine,
     largest_capacity,
     max_cpus_per_worker,
 )
@@ -135,6 +136,11 @@ class TrainInputs:
         """The hyperparameters of the run."""
         return self.config.hyperparameters
 
+    @property
+    def datasets(self) -> list[ShardedDataset]:
+        """The training shards, and the validation shards if there are any."""
+        return [self.training, self.validation] if self.validation else [self.training]
+
 
 def read_inputs(config: RunConfig, folder: Path) -> TrainInputs:
     """Read the base model and the headers of all shards, and check that they fit together.
@@ -212,7 +218,8 @@ class Resources:
         min_workers: the fewest workers to continue with after machines were lost.
         cpus_per_worker: CPUs, and so threads, of each worker.
         use_gpu: whether each worker has a GPU.
-        memory_gb: the memory limit for the data set; a larger one is streamed from disk.
+        memory_gb: the limit below which the rows are kept whole in memory; more are kept in blocks
+            in the object stores of the cluster.
     """
 
     num_workers: int = 1
@@ -329,8 +336,13 @@ def members_at_once(machines: list[Node], resources: WorkerResources, members: i
     return max(1, min(room, members))
 
 
-def memory_bytes(machines: list[Node], requested: Resources) -> int:
-    """The memory limit for the data set; by default half of the smallest object store."""
+def memory_bytes(requested: Resources, machines: Sequence[Node] = ()) -> int:
+    """The memory limit for the data set; by default half of the smallest object store.
+
+    Args:
+        machines: of the cluster; without them this machine counts.
+    """
     if requested.memory_gb is not None:
         return int(requested.memory_gb * 1e9)
-    return int(_OBJECT_STORE_SHARE * min(node.object_store_bytes for node in machines))
+    stores = [node.object_store_bytes for node in machines] or [data_bytes_of_this_machine()]
+    return int(_OBJECT_STORE_SHARE * min(stores))

@@ -12,10 +12,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from lstmfcn.console import pluralize
+from lstmfcn.data.dataset import MemoryLimitError
 from lstmfcn.data.listing import Data
 from lstmfcn.distributed.cluster import has_cluster, ray_runtime, this_process
-from lstmfcn.distributed.load import is_worth_ray
-from lstmfcn.distributed.requests import Resources, TrainInputs, TrainRequest, read_inputs
+from lstmfcn.distributed.read import exceeds_memory, is_worth_ray
+from lstmfcn.distributed.requests import (
+    Resources,
+    TrainInputs,
+    TrainRequest,
+    memory_bytes,
+    read_inputs,
+)
 from lstmfcn.errors import OutputError
 from lstmfcn.hyperparameters import Hyperparameters
 from lstmfcn.storage.files import local_path
@@ -114,18 +121,36 @@ def train(
     with (
         hold_run_folder(folder, (*RUN_FILES, *SWEEP_FILES) if overwrite else ()),
         _tracking(folder, inputs.config, resumed=earlier_run is not None),
-        _runtime(inputs, resources) as ray_stays,
     ):
-        from lstmfcn.distributed.train_driver import run_training  # imports PyTorch
 
-        best = run_training(inputs, resources, checkpoint_every_s, started, ray_stays)
+        def run(*, in_blocks: bool) -> EpochMetrics:
+            with _runtime(inputs, resources, in_blocks) as ray_stays:
+                from lstmfcn.distributed.train_driver import run_training  # imports PyTorch
+
+                return run_training(
+                    inputs, resources, checkpoint_every_s, started, ray_stays, in_blocks
+                )
+
+        try:
+            best = run(in_blocks=False)
+        except MemoryLimitError as error:
+            logger.info("%s: reading them again, into blocks", error)
+            best = run(in_blocks=True)
     return _result(folder, inputs.config, best)
 
 
-def _runtime(inputs: TrainInputs, resources: Resources) -> AbstractContextManager[bool]:
-    """Ray, or this process alone if there is no cluster and one worker is enough."""
+def _runtime(
+    inputs: TrainInputs, resources: Resources, in_blocks: bool
+) -> AbstractContextManager[bool]:
+    """Ray, or this process alone if there is no cluster and it is enough for work and rows."""
     one_worker = resources.num_workers == inputs.hyperparameters.members == 1
-    if one_worker and not has_cluster() and not is_worth_ray(inputs.training.shards):
+    if (
+        one_worker
+        and not has_cluster()
+        and not in_blocks
+        and not is_worth_ray(inputs.training.shards)
+        and not exceeds_memory(inputs.datasets, memory_bytes(resources))
+    ):
         return this_process()
     return ray_runtime(meanwhile="lstmfcn.distributed.train_driver")
 

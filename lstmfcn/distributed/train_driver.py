@@ -21,16 +21,11 @@ import ray
 from ray.util.metrics import Gauge
 
 from lstmfcn.console import pluralize
+from lstmfcn.data.dataset import MemoryLimitError
 from lstmfcn.distributed.capacity import nodes
 from lstmfcn.distributed.cluster import require_shared_storage
 from lstmfcn.distributed.ensemble import train_members
-from lstmfcn.distributed.load import (
-    DatasetRefs,
-    LoadingThread,
-    TrainingData,
-    log_dataset,
-    start_loading,
-)
+from lstmfcn.distributed.load import Loading, LoadingThread, log_dataset, start_loading
 from lstmfcn.distributed.ray_trainer import train_in_this_process, train_until_done
 from lstmfcn.distributed.requests import (
     Resources,
@@ -93,6 +88,7 @@ def run_training(
     checkpoint_every_s: float,
     started: float,
     ray_stays: bool,
+    in_blocks: bool = False,
 ) -> EpochMetrics:
     """Train a model, or the members of an ensemble, and show each epoch.
 
@@ -102,11 +98,13 @@ def run_training(
         checkpoint_every_s: seconds between checkpoints.
         started: when the command started, in seconds since the epoch of Unix.
         ray_stays: whether Ray, and workers that still run, outlive this command.
+        in_blocks: whether it is known that the rows take more memory than they may.
 
     Returns:
         The best epoch's metrics.
 
     Raises:
+        MemoryLimitError: the rows take more memory than they may, against all estimates.
         UserError: data, output or cluster cannot be used.
         TrainingError: the loss became infinite or nan.
         RunInterruptedError: the user stopped the run.
@@ -115,26 +113,25 @@ def run_training(
     members = inputs.hyperparameters.members
     worker_resources = resolve_resources(machines, resources, members)
     require_shared_storage(inputs.folder)
-    memory_limit = memory_bytes(machines, resources)
+    memory_limit = memory_bytes(resources, machines)
     is_alone = not ray.is_initialized()
-    data: TrainingData = (
-        LoadingThread(inputs, memory_limit)
-        if is_alone
-        else start_loading(inputs, worker_resources.num_workers, memory_limit)
-    )
+    data = start_loading(inputs, worker_resources.num_workers, memory_limit, in_blocks)
     _log_start(inputs, worker_resources)
     job = _worker_job(inputs, worker_resources, checkpoint_every_s, started)
     epochs = _EpochDisplay(inputs, started, members_at_once(machines, worker_resources, members))
     with scratch_folder() as storage:
         training = in_thread(lambda: _train(job, data, worker_resources, storage))
         try:
-            log_dataset(data.wait(), memory_limit, inputs.folder)
+            log_dataset(data.wait(), memory_limit)
             best = epochs.show_until_done(training)
         except (KeyboardInterrupt, SystemExit) as stop:
+            data.stop()
             _stop(inputs, training, stop, ray_stays)
-        except LstmfcnError:
+        except LstmfcnError as error:
+            is_tried_again = isinstance(error, MemoryLimitError)
+            waits = ray_stays or is_alone or is_tried_again
             with suppress(TimeoutError):  # the workers get the same error from the data
-                training.exception(None if ray_stays or is_alone else _SECONDS_TO_FAIL)
+                training.exception(None if waits else _SECONDS_TO_FAIL)
             raise
         finally:
             if not (ray_stays or is_alone):
@@ -178,13 +175,14 @@ def _worker_job(
 
 
 def _train(
-    job: WorkerJob, data: TrainingData, resources: WorkerResources, storage: Path
+    job: WorkerJob, data: Loading, resources: WorkerResources, storage: Path
 ) -> EpochMetrics:
-    if not isinstance(data, DatasetRefs):
+    if isinstance(data, LoadingThread):
         return train_in_this_process(job, data, resources, storage)
+    refs = data.refs()
     if job.hyperparameters.members > 1:
-        return train_members(job, data, resources)
-    return train_until_done(job, data, resources, storage)
+        return train_members(job, refs, resources)
+    return train_until_done(job, refs, resources, storage)
 
 
 class _ClusterMetrics:

@@ -28,7 +28,7 @@ from lstmfcn.distributed.worker import (
     refusing_memory_errors,
 )
 from lstmfcn.errors import LstmfcnError
-from lstmfcn.hyperparameters import Hyperparameters
+from lstmfcn.hyperparameters import Hyperparameters, ScalingName
 from lstmfcn.model.artifact import Artifact
 from lstmfcn.signals import in_thread
 from lstmfcn.storage.scratch import scratch_folder
@@ -72,7 +72,7 @@ class SweepContext:
     """
 
     fixed: Hyperparameters
-    data: Mapping[str, DatasetRefs]
+    data: Mapping[ScalingName, DatasetRefs]
     base_model: Artifact | None
     folder: Path
     metric: str

@@ -10,7 +10,7 @@ import logging
 import os
 import time
 import traceback
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -23,7 +23,7 @@ from lstmfcn.console import pluralize
 from lstmfcn.distributed.capacity import Node, largest_capacity, nodes
 from lstmfcn.distributed.cluster import require_shared_storage, silence_logger
 from lstmfcn.distributed.failures import LOST, failure_reason, reporting_ray_errors
-from lstmfcn.distributed.load import DatasetRefs, log_dataset, start_loading
+from lstmfcn.distributed.load import DatasetRefs, load_for_scalings, log_dataset
 from lstmfcn.distributed.requests import (
     CheckedSweep,
     Resources,
@@ -91,7 +91,9 @@ def run_sweep(checked: CheckedSweep, log: SweepLog, draw: Draw) -> TrialResult:
         raise ResourceError(f"no machine has {pluralize(cpus, 'CPU')}; lower --cpus-per-worker")
     require_shared_storage(checked.folder)
     checked.sweep.save(checked.folder)
-    data = _load_for_each_scaling(checked, machines)
+    memory_limit = memory_bytes(checked.resources, machines)
+    data = load_for_scalings(checked.inputs, memory_limit, _scalings(checked))
+    log_dataset(next(iter(data.values())).wait(), memory_limit)
     context = SweepContext(
         fixed=checked.inputs.hyperparameters,
         data=data,
@@ -122,22 +124,6 @@ def _worker_resources(machines: list[Node], requested: Resources) -> WorkerResou
     return resolve_resources(machines, requested) if has_workers else None
 
 
-def _load_for_each_scaling(checked: CheckedSweep, machines: list[Node]) -> dict[str, DatasetRefs]:
-    """The rows, read once for each scaling that trials may choose.
-
-    Raises:
-        UserError: the sweep cannot use the data.
-    """
-    memory_limit = memory_bytes(machines, checked.resources)
-    scalings = _scalings(checked)
-    data: dict[str, DatasetRefs] = {}
-    for scaling in scalings:
-        data[scaling] = start_loading(checked.inputs, 1, memory_limit // len(scalings), scaling)
-        info = data[scaling].wait()
-    log_dataset(info, memory_limit, checked.folder)
-    return data
-
-
 def _scalings(checked: CheckedSweep) -> list[ScalingName]:
     """The scalings that trials may choose."""
     default = checked.inputs.hyperparameters.scaling
@@ -149,7 +135,7 @@ def _scalings(checked: CheckedSweep) -> list[ScalingName]:
 
 
 def _save_best(
-    checked: CheckedSweep, log: SweepLog, draw: Draw, data: dict[str, DatasetRefs]
+    checked: CheckedSweep, log: SweepLog, draw: Draw, data: Mapping[ScalingName, DatasetRefs]
 ) -> TrialResult:
     """Save the best trial's model, calibrated if that was asked for, and draw the plots.
 

@@ -1,4 +1,4 @@
-"""Load shuffled batches, of rows in memory or of rows streamed from a file.
+"""Load shuffled batches, of rows in memory or of rows streamed from blocks.
 
 The order of rows depends on the seed, the epoch and the number of rows, not on shards. For streamed
 rows it also depends on the number of workers with which the epoch began. Each worker takes its
@@ -18,7 +18,8 @@ import math
 import warnings
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from typing import NamedTuple, Protocol
+from functools import partial
+from typing import NamedTuple, Protocol, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -26,18 +27,18 @@ import torch
 from torch import Tensor
 
 from lstmfcn.data.batch_plan import bounds_after
-from lstmfcn.data.dataset import FLOAT_BYTES, Dataset, FileBackedArray
+from lstmfcn.data.dataset import FLOAT_BYTES, BlockArray, Dataset
 from lstmfcn.data.table import Array, FloatArray
+
+T = TypeVar("T")
 
 _Integers = npt.NDArray[np.int64]
 _Window = tuple[Tensor, Tensor]
 """Series (n, V) and their targets (n, ...)."""
 
 _EVALUATION_ROWS = 1024
-_RUN_BYTES = 256 << 10
-"""Bytes per run, the consecutive rows of one read: large enough for any disk or network share."""
-_WINDOW_BYTES = 32 << 20
-"""Bytes per window, the runs from all over the file whose rows are shuffled together."""
+_WINDOW_BYTES = 64 << 20
+"""Bytes per window, the runs from all over the data whose rows are shuffled together."""
 _RUNS_PER_WORKER = 64
 """Minimum runs per worker, so that all workers have nearly the same number of rows."""
 
@@ -101,7 +102,7 @@ def make_loader(
 
     Rows in memory are repeated until an epoch has at least ``rows_per_epoch`` rows.
     """
-    if isinstance(rows.values, FileBackedArray):
+    if isinstance(rows.values, BlockArray):
         return StreamingLoader(rows.values, rows.labels, batch_size, seed, share)
     passes = max(1, math.ceil(rows_per_epoch / len(rows.values)))
     return InMemoryLoader(rows.values, rows.labels, batch_size, seed, share, passes)
@@ -144,12 +145,12 @@ class InMemoryLoader:
 
 
 class StreamingLoader:
-    """Loads batches of rows in a file, with bounded memory.
+    """Loads batches of rows in blocks, with bounded memory.
 
-    An epoch visits short runs of consecutive rows in random order, which are dealt out to as many
-    lanes as there are workers. A lane is read window by window, one ahead of training, and the rows
-    of each window are shuffled. Each lane's share of a batch is proportional to its number of rows;
-    lanes differ by one run at most.
+    An epoch visits runs of consecutive rows (blocks, or parts of blocks where there are few) in
+    random order, which are dealt out to as many lanes as there are workers. A lane is read window
+    by window, one ahead of training, and the rows of each window are shuffled. Each lane's share of
+    a batch is proportional to its number of rows; lanes differ by about one run at most.
 
     Each worker takes a lane. An epoch that resumes with another number of workers keeps its lanes:
     with fewer workers, some take several lanes; with more, several workers share a lane's rows.
@@ -161,7 +162,7 @@ class StreamingLoader:
 
     def __init__(
         self,
-        values: FileBackedArray,
+        values: BlockArray,
         labels: Array,
         batch_size: int,
         seed: int,
@@ -174,7 +175,7 @@ class StreamingLoader:
         """This worker's batches of an epoch, in order, after the rows that have been taken."""
         rank, world_size, device = self._share
         n_rows, n_lanes = len(self._values), taken.workers or world_size
-        lanes = _Lanes(n_rows, FLOAT_BYTES * self._values.n_values, n_lanes, [self._seed, epoch])
+        lanes = _Lanes(self._values, n_lanes, [self._seed, epoch])
         bounds = bounds_after(taken.rows, n_rows, self._batch_size, world_size)
         stops = [stop for _, stop in bounds]
         rows_before = lanes.count_rows_before(np.array([taken.rows, *stops]))
@@ -194,65 +195,92 @@ class StreamingLoader:
 
     def _windows(self, lanes: _Lanes, lane: int, skipped_rows: int) -> Iterator[_Window]:
         """Yield the shuffled windows of a lane after the skipped rows; one is read ahead."""
-        with ThreadPoolExecutor(1) as reader:
-            ahead = None
-            for runs, places in lanes.windows(lane):
-                if skipped_rows >= len(places):
-                    skipped_rows -= len(places)
-                    continue
-                coming = reader.submit(self._read, lanes.run_rows, runs, places, skipped_rows)
-                skipped_rows = 0
-                if ahead:
-                    yield ahead.result()
-                ahead = coming
-            if ahead:
-                yield ahead.result()
 
-    def _read(
-        self, run_rows: int, runs: _Integers, places: _Integers, skipped_rows: int
-    ) -> _Window:
+        def reads() -> Iterator[Callable[[], _Window]]:
+            to_skip = skipped_rows
+            for runs, places in lanes.windows(lane):
+                if to_skip < len(places):
+                    yield partial(self._read, runs, places, to_skip)
+                to_skip = max(0, to_skip - len(places))
+
+        return _read_ahead(reads())
+
+    def _read(self, runs: _Runs, places: _Integers, skipped_rows: int) -> _Window:
         """Read the rows of some runs into their shuffled places, without the skipped rows."""
         values = np.empty((len(places), self._values.n_values), dtype=np.float32)
         labels = np.empty((len(places), *self._labels.shape[1:]), dtype=self._labels.dtype)
-        done = 0
-        for run in runs:
-            rows = slice(run * run_rows, (run + 1) * run_rows)
-            run_values = self._values[rows]
-            run_places = places[done : done + len(run_values)]
-            values[run_places], labels[run_places] = run_values, self._labels[rows]
-            done += len(run_values)
+        ends = np.cumsum(runs.lengths)
+        for i, run_values in self._values.read_runs(runs.starts, runs.stops):
+            run_places = places[ends[i] - len(run_values) : ends[i]]
+            values[run_places] = run_values
+            labels[run_places] = self._labels[runs.starts[i] : runs.stops[i]]
         return torch.from_numpy(values[skipped_rows:]), torch.from_numpy(labels[skipped_rows:])
+
+
+def _read_ahead(reads: Iterator[Callable[[], T]]) -> Iterator[T]:
+    """Call each function in a thread, one ahead of whoever takes the results."""
+    with ThreadPoolExecutor(1) as reader:
+        ahead = None
+        for read in reads:
+            coming = reader.submit(read)
+            if ahead:
+                yield ahead.result()
+            ahead = coming
+        if ahead:
+            yield ahead.result()
+
+
+class _Runs(NamedTuple):
+    """Runs of consecutive rows: the first row of each, and the row after its last."""
+
+    starts: _Integers
+    stops: _Integers
+
+    @property
+    def lengths(self) -> _Integers:
+        """The number of rows of each."""
+        return self.stops - self.starts
+
+    def select(self, which: _Integers | slice) -> _Runs:
+        """Return some of the runs."""
+        return _Runs(self.starts[which], self.stops[which])
 
 
 class _Lanes:
     """Deals out the runs of an epoch to lanes, in random order."""
 
-    def __init__(self, n_rows: int, row_bytes: int, n_lanes: int, seeds: list[int]) -> None:
-        max_run_rows = max(1, n_rows // (_RUNS_PER_WORKER * n_lanes))
-        self.run_rows = min(max_run_rows, max(1, _RUN_BYTES // row_bytes))
-        self._window_runs = max(1, _WINDOW_BYTES // (row_bytes * self.run_rows))
-        self._n_rows, self._seeds = n_rows, seeds
-        runs = np.random.default_rng(seeds).permutation(-(-n_rows // self.run_rows))
-        self._lanes = [runs[lane::n_lanes] for lane in range(n_lanes)]
-        self._totals = np.array([self._lengths(lane).sum() for lane in self._lanes])
+    def __init__(self, values: BlockArray, n_lanes: int, seeds: list[int]) -> None:
+        self._n_rows, self._seeds = len(values), seeds
+        max_run_rows = max(1, len(values) // (_RUNS_PER_WORKER * n_lanes))
+        parts = -(-values.block_rows // max_run_rows)
+        runs = _cut_blocks(values, parts)
+        runs = runs.select(np.random.default_rng(seeds).permutation(len(runs.starts)))
+        run_bytes = FLOAT_BYTES * values.n_values * -(-values.block_rows // parts)
+        self._window_runs = max(1, _WINDOW_BYTES // run_bytes)
+        self._lanes = [runs.select(slice(lane, None, n_lanes)) for lane in range(n_lanes)]
+        self._totals = np.array([lane.lengths.sum() for lane in self._lanes])
 
     def count_rows_before(self, taken: _Integers) -> _Integers:
         """Count each lane's rows among the first ``taken`` rows of the epoch, (lanes, n)."""
         before: _Integers = self._totals[:, None] * taken[None, :] // self._n_rows
         return before
 
-    def windows(self, lane: int) -> Iterator[tuple[_Integers, _Integers]]:
+    def windows(self, lane: int) -> Iterator[tuple[_Runs, _Integers]]:
         """Yield the runs of each window of a lane, and the shuffled places of their rows."""
         runs = self._lanes[lane]
-        for number, start in enumerate(range(0, len(runs), self._window_runs)):
-            part = runs[start : start + self._window_runs]
+        for number, start in enumerate(range(0, len(runs.starts), self._window_runs)):
+            part = runs.select(slice(start, start + self._window_runs))
             random = np.random.default_rng([*self._seeds, lane, number])
-            yield part, random.permutation(int(self._lengths(part).sum()))
+            yield part, random.permutation(int(part.lengths.sum()))
 
-    def _lengths(self, runs: _Integers) -> _Integers:
-        """Return the rows of each run; only the run at the end of the file is shorter."""
-        lengths: _Integers = np.minimum(self.run_rows, self._n_rows - runs * self.run_rows)
-        return lengths
+
+def _cut_blocks(values: BlockArray, parts: int) -> _Runs:
+    """Cut each block into this many runs of nearly the same length, at most."""
+    block_starts = np.arange(values.n_blocks)[:, None] * values.block_rows
+    bounds = block_starts + np.arange(parts + 1) * values.block_rows // parts
+    bounds = np.minimum(bounds, len(values))
+    runs = _Runs(bounds[:, :-1].ravel(), bounds[:, 1:].ravel())
+    return runs.select(np.flatnonzero(runs.lengths))
 
 
 def _assign_lanes(rank: int, world_size: int, n_lanes: int) -> dict[int, slice]:
@@ -285,25 +313,30 @@ class _Stream:
 class EvaluationLoader:
     """Loads this worker's share of the rows, unshuffled, in batches of up to 1,024 rows.
 
-    Rows in a file are read again in each pass.
+    Rows in blocks are read again in each pass, one batch ahead.
     """
 
     def __init__(self, rows: Dataset, share: WorkerContext = WorkerContext()) -> None:
         self._share = share
         self._targets = to_tensor(rows.labels).to(share.device)
         values = rows.values
-        self._x: Callable[[slice], Tensor]
-        if isinstance(values, FileBackedArray):
-            self._x = lambda part: torch.from_numpy(values[part]).to(share.device)
-        else:
-            self._x = to_tensor(values).to(share.device).__getitem__
+        self._values = (
+            values if isinstance(values, BlockArray) else to_tensor(values).to(share.device)
+        )
 
     def __iter__(self) -> Iterator[Batch]:
         starts = range(0, len(self._targets), _EVALUATION_ROWS)[self._share.rows]
-        for start in starts:
-            part = slice(start, start + _EVALUATION_ROWS)
-            x = self._x(part)
+        parts = [slice(start, start + _EVALUATION_ROWS) for start in starts]
+        for part, x in zip(parts, self._series(parts), strict=True):
             yield Batch(x, self._targets[part], len(x))
+
+    def _series(self, parts: list[slice]) -> Iterator[Tensor]:
+        values, device = self._values, self._share.device
+        if isinstance(values, Tensor):
+            yield from (values[part] for part in parts)
+        else:
+            reads = (partial(values.__getitem__, part) for part in parts)
+            yield from (torch.from_numpy(x).to(device) for x in _read_ahead(reads))
 
 
 def to_tensor(array: Array) -> Tensor:

@@ -8,7 +8,7 @@
 ``checkpoints/``                    the newest two
 ``members/NN/``                     for an ensemble: model, metrics and checkpoints of each member
 ``tensorboard/``, ``mlflow.json``   with ``--track``: event files; the ids of the runs in MLflow
-``.rows/``, ``.lock``               only while the training runs
+``.lock``                           only while the training runs
 ``.stop``                           asks the workers to write a checkpoint and stop
 ==================================  ===============================================================
 """
@@ -43,7 +43,7 @@ TrackerName = Literal["tensorboard", "mlflow"]
 MODEL, CHECKPOINTS, MEMBERS = "model", "checkpoints", "members"
 METRICS, CURVE, RUN = "metrics.jsonl", "learning_curve.png", "run.json"
 TENSORBOARD, MLFLOW = "tensorboard", "mlflow.json"
-ROWS, STOP = ".rows", ".stop"
+STOP = ".stop"
 
 _SIGNS_OF_A_RUN = (MODEL, METRICS, RUN, CHECKPOINTS, MEMBERS, TENSORBOARD, MLFLOW)
 
@@ -241,5 +241,4 @@ def _remove(folder: Path, names: Iterable[str]) -> None:
 
 def _remove_temporary_files(folder: Path) -> None:
     """Remove files that only a running training needs; a killed one leaves them behind."""
-    shutil.rmtree(folder / ROWS, ignore_errors=True)
     (folder / STOP).unlink(missing_ok=True)
