@@ -1,30 +1,44 @@
-"""Shards of every kind, read by this process and by Ray Data: the same rows, in order."""
+"""Shards of every kind, read by this process, by Ray Data and into blocks: the same rows, in order.
+
+Training on blocks gives the same weights from any layout of shards, whole or interrupted.
+"""
 
 import gzip
+import shutil
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
 import ray
+from hypothesis import given
+from hypothesis import strategies as st
 
 from lstmfcn.data.reader import open_dataset
-from lstmfcn.distributed import load as reading
-from lstmfcn.distributed.load import load
+from lstmfcn.distributed import read as reading
+from lstmfcn.distributed.read import exceeds_memory, join_pieces, read_blocks, read_rows
+from lstmfcn.distributed.requests import Resources
+from lstmfcn.distributed.train import train
 from lstmfcn.errors import DataError
-from tests.helpers.problems import waves, write
+from lstmfcn.model.artifact import Artifact
+from lstmfcn.training.checkpoints import find_newest_position
+from lstmfcn.training.metrics_log import read_metrics
+from tests.helpers.problems import TINY, waves, write
+from tests.helpers.runs import assert_same_weights
 
 
-@pytest.fixture(params=[False, True], ids=["here", "with Ray Data"])
+@pytest.fixture(params=["here", "with Ray Data", "into blocks"])
 def load_all(request, monkeypatch, cluster):  # noqa: ARG001 - the Ray that it finds
-    """Read all, in both ways; the second for small data too, wherever there are several shards."""
-    if request.param:
+    """Read all, in each way; the second for small data too, wherever there are several shards."""
+    if request.param == "with Ray Data":
         monkeypatch.setattr(reading, "_BYTES_WORTH_RAY_DATA", 1)
         monkeypatch.setattr(reading, "_BYTES_WORTH_A_PROCESS", 1)
 
-    def read(data, memory_bytes=10**9, store=Path("unused"), **options):
-        return load(open_dataset(str(data), **options), memory_bytes, store)
+    def read(data, **options):
+        shards = open_dataset(str(data), **options)
+        if request.param == "into blocks":
+            return read_blocks(shards, with_moments=True)
+        return read_rows(shards, 10**9)
 
     return read
 
@@ -35,7 +49,7 @@ def test_rows_come_whole_and_in_order_from_any_number_of_shards(load_all, tmp_pa
     data = load_all(write(tmp_path / "data", table, n_shards))
 
     assert data.n_shards == n_shards
-    np.testing.assert_array_equal(data.rows.values, table.filter(like="x_").to_numpy(np.float32))
+    np.testing.assert_array_equal(data.rows.values[:], table.filter(like="x_").to_numpy(np.float32))
     expected = table.filter(like="y_").to_numpy().argmax(axis=1)
     np.testing.assert_array_equal(data.rows.labels, expected)
 
@@ -118,7 +132,7 @@ def test_ray_data_reads_in_a_task_while_workers_hold_all_cpus(tmp_path):
     @ray.remote(num_cpus=0, max_calls=1)  # its process, thus changed, is not used again
     def read(shards):
         reading._BYTES_WORTH_RAY_DATA = reading._BYTES_WORTH_A_PROCESS = 1
-        return load(shards, 10**9, Path("unused")).fingerprint()
+        return read_rows(shards, 10**9).fingerprint()
 
     folder = write(tmp_path / "data", waves(60), 3)
     workers = Workers.remote()
@@ -127,18 +141,152 @@ def test_ray_data_reads_in_a_task_while_workers_hold_all_cpus(tmp_path):
         found = ray.get(read.remote(open_dataset(str(folder))), timeout=60)
     finally:
         ray.kill(workers)
-    assert found == load(open_dataset(str(folder)), 10**9, Path("unused")).fingerprint()
+    assert found == read_rows(open_dataset(str(folder)), 10**9).fingerprint()
 
 
-def test_rows_that_do_not_fit_are_packed_in_a_file_and_are_the_same(load_all, tmp_path):
-    table = waves(50)
-    kept = load_all(write(tmp_path / "one", table))
-    folder = write(tmp_path / "data", table, 3)
-    packed = load_all(folder, memory_bytes=40 * 12 * 4, store=tmp_path / "rows" / "values.f32")
+@given(st.lists(st.integers(1, 9), min_size=1, max_size=12), st.integers(1, 20))
+def test_pieces_are_joined_to_full_blocks(sizes, block_rows):
+    """Whatever the sizes of the pieces, rows stay in order and only the last block is short."""
+    pieces = [reading._Piece(number, size) for number, size in enumerate(sizes)]
+    rows = [[(number, row) for row in range(size)] for number, size in enumerate(sizes)]
+    blocks = [
+        [row for ref, bounds in parts for row in rows[ref][slice(*bounds)]]
+        for parts in join_pieces(pieces, block_rows)
+    ]
+    assert [row for block in blocks for row in block] == [row for piece in rows for row in piece]
+    assert {len(block) for block in blocks[:-1]} <= {block_rows}
+    assert len(blocks[-1]) <= block_rows
 
-    assert not kept.streamed
-    assert packed.streamed
-    np.testing.assert_array_equal(packed.rows.values[0:50], kept.rows.values)
-    np.testing.assert_array_equal(packed.rows.labels, kept.rows.labels)
-    assert packed.fingerprint() == kept.fingerprint()
-    assert (tmp_path / "rows" / "values.f32").stat().st_size == 50 * 12 * 4
+
+@pytest.fixture
+def small_blocks(monkeypatch):
+    """Blocks of 10 rows of 12 values."""
+    monkeypatch.setattr("lstmfcn.data.dataset.BLOCK_BYTES", 10 * 12 * 4)
+
+
+@pytest.mark.usefixtures("cluster", "small_blocks")
+def test_blocks_are_the_same_from_any_shards(tmp_path):
+    """One row is a shard of its own; all statistics agree too."""
+    table = waves(203)
+    whole = read_blocks(open_dataset(str(write(tmp_path / "1", table))), True)
+    uneven = tmp_path / "uneven"
+    uneven.mkdir()
+    for start, stop in [(0, 1), (1, 99), (99, 203)]:
+        table[start:stop].to_csv(uneven / f"part-{start:03d}.csv", index=False)
+    for folder in (uneven, write(tmp_path / "7", table, 7)):
+        found = read_blocks(open_dataset(str(folder)), True)
+        numbers = range(21)
+        for one, other in zip(
+            *(data.rows.values.read(numbers) for data in (whole, found)), strict=True
+        ):
+            assert one.tobytes() == other.tobytes()
+        assert found.rows.values.n_blocks == 21
+        assert found.fingerprint() == whole.fingerprint()
+        assert found.fit_scaler("timestep") == whole.fit_scaler("timestep")
+        np.testing.assert_array_equal(found.rows.labels, whole.rows.labels)
+
+
+@pytest.mark.usefixtures("cluster")
+def test_settings_of_ray_data_are_left_as_they_were(tmp_path):
+    context = ray.data.DataContext.get_current()
+    before = repr(context)
+    read_blocks(open_dataset(str(write(tmp_path / "data", waves(30), 3))), False)
+    assert repr(context) == before
+
+
+@pytest.mark.parametrize("suffix", [".csv", ".csv.gz", ".parquet"])
+@pytest.mark.parametrize("n_rows", [50, 5000])
+def test_the_size_of_all_values_is_estimated_from_some_of_the_rows(tmp_path, suffix, n_rows):
+    """With room for doubt: compressed, random digits take more than usual ones."""
+    table = waves(n_rows)
+    for i in range(3):
+        path = tmp_path / f"part-{i}{suffix}"
+        if suffix == ".parquet":
+            table.to_parquet(path)
+        else:
+            table.to_csv(path, index=False)
+    shards = open_dataset(str(tmp_path))
+    n_bytes = 3 * n_rows * 12 * 4
+    doubt = 4 if suffix == ".csv.gz" else 1.1
+    assert exceeds_memory([shards], int(n_bytes / doubt))
+    assert not exceeds_memory([shards], int(n_bytes * doubt))
+    assert exceeds_memory([shards, shards], int(1.9 * n_bytes / doubt))
+
+
+BLOCKS = TINY.model_copy(update={"batch_size": 20, "epochs": 2})
+
+
+def train_on_blocks(data, output, n_workers, hyperparameters=BLOCKS, **options):
+    limits = Resources(n_workers, cpus_per_worker=1, memory_gb=1e-5)
+    train(data, output, hyperparameters=hyperparameters, resources=limits, **options)
+    return [m["rows"] for m in read_metrics(output / "metrics.jsonl")]
+
+
+@pytest.mark.usefixtures("cluster", "small_blocks")
+def test_training_on_blocks_does_not_depend_on_shards_or_on_an_interruption(tmp_path, caplog):
+    """Two workers; every row counts in each epoch, and no byte of the rows is in the output."""
+    table = waves(603)
+    outputs = {n: tmp_path / f"run{n}" for n in (3, 7)}
+    for n_shards, output in outputs.items():
+        data = write(tmp_path / f"data{n_shards}", table, n_shards)
+        with caplog.at_level("INFO"):
+            assert train_on_blocks(data, output, 2, validation=data) == [603, 603]
+    assert_same_weights(*outputs.values())
+    assert (
+        "training rows take 28.9 kB, more than the limit of 10 kB: in blocks in Ray's object "
+        "stores, shuffled in windows"
+    ) in caplog.text
+    content = {path.name for path in outputs[3].iterdir()}
+    assert content == {"checkpoints", "learning_curve.png", "metrics.jsonl", "model", "run.json"}
+
+    output = tmp_path / "interrupted"
+    data = tmp_path / "data3"
+    first = BLOCKS.model_copy(update={"epochs": 1})
+    train_on_blocks(data, output, 2, first, validation=data, checkpoint_every_s=0)
+    shutil.rmtree(max((output / "checkpoints").iterdir()))
+    assert find_newest_position(output / "checkpoints").step
+    again = {"validation": None, "resume": True}
+    assert train_on_blocks(None, output, 2, BLOCKS, **again) == [603, 603]
+    assert_same_weights(output, outputs[3])
+
+
+@pytest.mark.usefixtures("cluster")
+def test_rows_that_turn_out_to_fit_are_trained_on_as_if_that_was_known(tmp_path, monkeypatch):
+    data = write(tmp_path / "data", waves(90), 3)
+    plain, feared = tmp_path / "plain", tmp_path / "feared"
+    train(data, plain, validation=data, hyperparameters=BLOCKS)
+    monkeypatch.setattr("lstmfcn.distributed.load.exceeds_memory", lambda *_: True)
+    train(data, feared, validation=data, hyperparameters=BLOCKS)
+    assert_same_weights(plain, feared)
+    found, expected = (
+        Artifact.load(run / "model").training["train_sha256"] for run in (feared, plain)
+    )
+    assert found == expected
+
+
+@pytest.mark.usefixtures("cluster")
+def test_rows_that_do_not_fit_against_the_estimate_are_read_again_into_blocks(
+    tmp_path, monkeypatch, caplog
+):
+    data = write(tmp_path / "data", waves(603), 3)
+    train_on_blocks(data, tmp_path / "known", 1)
+    monkeypatch.setattr("lstmfcn.distributed.load.exceeds_memory", lambda *_: False)
+    with caplog.at_level("INFO"):
+        train_on_blocks(data, tmp_path / "surprise", 1)
+    assert (
+        "the rows take more than the memory limit of 10 kB: reading them again, into blocks"
+        in caplog.messages
+    )
+    assert_same_weights(tmp_path / "known", tmp_path / "surprise")
+
+
+@pytest.mark.usefixtures("cluster")
+def test_a_run_in_memory_goes_on_in_blocks_and_refuses_other_rows(tmp_path):
+    data, output = write(tmp_path / "data", waves(603), 3), tmp_path / "run"
+    first = BLOCKS.model_copy(update={"epochs": 1})
+    train(data, output, hyperparameters=first)
+    assert train_on_blocks(None, output, 1, BLOCKS, resume=True) == [603, 603]
+    other = write(tmp_path / "other", waves(603, seed=1), 3)
+    longer = BLOCKS.model_copy(update={"epochs": 3})
+    with pytest.raises(DataError, match="training rows that differ from those of the run"):
+        train_on_blocks(other, output, 1, longer, resume=True)

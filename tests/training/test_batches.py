@@ -1,5 +1,6 @@
 import threading
 import warnings
+from dataclasses import replace
 from itertools import pairwise
 
 import numpy as np
@@ -9,7 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lstmfcn.data.batch_plan import batch_bounds, batch_size_for, bounds_after, refuse_small_batches
-from lstmfcn.data.dataset import Dataset, FileBackedArray
+from lstmfcn.data.dataset import Dataset
+from lstmfcn.data.scaler import Scaler
 from lstmfcn.errors import HyperparameterError
 from lstmfcn.training.batches import (
     EvaluationLoader,
@@ -18,6 +20,7 @@ from lstmfcn.training.batches import (
     make_loader,
     to_tensor,
 )
+from tests.helpers.blocks import in_blocks
 
 
 def numbered(n_rows):
@@ -211,38 +214,30 @@ def test_batches_never_write_to_the_rows():
     np.testing.assert_array_equal(rows.labels, numbered(9).labels)
 
 
-def stored(n_rows, folder, n_timepoints=2):
-    """Rows that tell their own index, in a file."""
+def stored(n_rows, block_rows=None, n_timepoints=2):
+    """Rows that tell their own index, in blocks."""
     rows = numbered(n_rows)
     values = np.repeat(rows.values[:, :1], n_timepoints, axis=1)
-    path = folder / f"{n_rows}x{n_timepoints}.f32"
-    values.tofile(path)
-    return Dataset(FileBackedArray(path, n_rows, n_timepoints), rows.labels)
-
-
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory):
-    return tmp_path_factory.mktemp("stored")
+    return Dataset(in_blocks(values, block_rows), rows.labels)
 
 
 @st.composite
 def streamed_sizes(draw):
-    """Rows, batch size, workers, bytes of a run and of a window."""
+    """Rows, batch size, workers, rows of a block, bytes of a window."""
     world_size = draw(st.integers(1, 3))
     n_rows = draw(st.integers(200 * world_size, 3000))
     batch_size = draw(st.integers(4 * world_size, 200))
-    return n_rows, batch_size, world_size, draw(st.integers(8, 400)), draw(st.integers(8, 9000))
+    return n_rows, batch_size, world_size, draw(st.integers(1, 4000)), draw(st.integers(8, 9000))
 
 
 @pytest.mark.slow
 @given(streamed_sizes(), st.integers(0, 2**32 - 1), st.integers(1, 50))
 @settings(max_examples=60)
-def test_streamed_rows_are_seen_once_an_epoch_over_all_workers(folder, case, seed, epoch):
-    n_rows, batch_size, world_size, run_bytes, window_bytes = case
+def test_streamed_rows_are_seen_once_an_epoch_over_all_workers(case, seed, epoch):
+    n_rows, batch_size, world_size, block_rows, window_bytes = case
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("lstmfcn.training.batches._RUN_BYTES", run_bytes)
         patch.setattr("lstmfcn.training.batches._WINDOW_BYTES", window_bytes)
-        rows = stored(n_rows, folder)
+        rows = stored(n_rows, block_rows)
         shares = [WorkerContext(rank, world_size) for rank in range(world_size)]
         workers = [list(make_loader(rows, batch_size, seed, s)(epoch)) for s in shares]
     bounds = batch_bounds(n_rows, batch_size, world_size)
@@ -261,9 +256,9 @@ def test_streamed_rows_are_seen_once_an_epoch_over_all_workers(folder, case, see
 
 @pytest.mark.parametrize("stream", [False, True])
 @pytest.mark.parametrize("first", [0, 1, 7, 30, 33, 34])
-def test_batches_from_one_on_are_those_of_the_whole_epoch(folder, monkeypatch, stream, first):
+def test_batches_from_one_on_are_those_of_the_whole_epoch(monkeypatch, stream, first):
     monkeypatch.setattr("lstmfcn.training.batches._WINDOW_BYTES", 2000)
-    rows = stored(1000, folder) if stream else numbered(1000)
+    rows = stored(1000, 33) if stream else numbered(1000)
     batches = make_loader(rows, 30, 5)
     whole = list(batches(3))
     rest = list(batches(3, whole[first - 1].taken if first else RowsTaken()))
@@ -285,17 +280,16 @@ def interrupted(draw):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("stream", [False, True])
-@given(interrupted(), st.integers(8, 200), st.integers(8, 3000), st.integers(0, 99))
+@given(interrupted(), st.integers(1, 500), st.integers(8, 3000), st.integers(0, 99))
 @settings(max_examples=150)
 def test_an_epoch_that_goes_on_with_other_workers_sees_each_row_once(
-    folder, stream, case, run_bytes, window_bytes, seed
+    stream, case, block_rows, window_bytes, seed
 ):
     """The rows of each attempt until it is cut off, and of the last one all that are left."""
     n_rows, attempts = case
-    rows = stored(n_rows, folder) if stream else numbered(n_rows)
+    rows = stored(n_rows, block_rows) if stream else numbered(n_rows)
     seen, taken = [], RowsTaken()
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("lstmfcn.training.batches._RUN_BYTES", run_bytes)
         patch.setattr("lstmfcn.training.batches._WINDOW_BYTES", window_bytes)
         for number, (world_size, batch_size, n_steps) in enumerate(attempts, 1):
             shares = [WorkerContext(rank, world_size) for rank in range(world_size)]
@@ -337,8 +331,9 @@ def test_bounds_after_some_batches_are_those_of_all_rows(case, first):
     assert bounds_after(taken, n_rows, batch_size, world_size) == bounds[first + 1 :]
 
 
-def test_streamed_rows_are_shuffled_anew_in_each_epoch(folder):
-    rows = stored(5000, folder)
+@pytest.mark.parametrize("block_rows", [50, 1000, 9000])
+def test_streamed_rows_are_shuffled_anew_in_each_epoch(block_rows):
+    rows = stored(5000, block_rows)
     epochs = {}
     for seed, epoch in [(0, 1), (0, 2), (1, 1)]:
         batches = make_loader(rows, 100, seed)(epoch)
@@ -351,21 +346,56 @@ def test_streamed_rows_are_shuffled_anew_in_each_epoch(folder):
     assert [i for batch in again for i in indices(batch)] == epochs[0, 1]
 
 
-def test_a_stream_that_is_left_early_leaves_no_thread(folder):
+def test_rows_of_several_blocks_are_mixed_and_each_block_is_read_once_an_epoch(monkeypatch):
+    """A window of eight blocks: a batch has rows of most of them."""
+    monkeypatch.setattr("lstmfcn.training.batches._WINDOW_BYTES", 8 * 100 * 2 * 4)
+    rows = stored(100 * 200, 100)
+    batches = list(make_loader(rows, 50, 1)(1))
+    assert sorted(rows.values.read.reads) == list(range(200))
+    mixed = [len({i // 100 for i in indices(batch)}) for batch in batches]
+    assert np.mean(mixed) > 7
+
+
+def test_values_are_scaled_as_blocks_are_read():
+    rows = stored(300, 70)
+    scaler = Scaler.fit("global", rows.values[:])
+    scaled = rows.scaled(scaler)
+    for batch in [*make_loader(scaled, 40, 0)(1), *EvaluationLoader(scaled)]:
+        expected = scaler.transform(np.repeat(batch.targets.numpy()[:, None], 2, axis=1))
+        np.testing.assert_array_equal(batch.x.numpy(), expected.astype(np.float32))
+
+
+def test_a_stream_that_is_left_early_leaves_no_thread():
     threads = set(threading.enumerate())
-    batches = make_loader(stored(5000, folder), 10, 0)(1)
+    batches = make_loader(stored(5000, 100), 10, 0)(1)
     next(batches)
     batches.close()
     assert set(threading.enumerate()) <= threads
 
 
 @pytest.mark.parametrize("world_size", [1, 2])
-def test_stored_rows_are_evaluated_as_those_in_memory(folder, world_size):
+def test_rows_in_blocks_are_evaluated_as_those_in_memory(world_size):
     for rank in range(world_size):
         share = WorkerContext(rank, world_size)
         in_memory = EvaluationLoader(numbered(2500), share)
-        streamed = EvaluationLoader(stored(2500, folder), share)
+        streamed = EvaluationLoader(stored(2500, 300), share)
         for one, other in zip(in_memory, streamed, strict=True):
             assert indices(one) == indices(other)
             torch.testing.assert_close(one.x[:, 0], other.x[:, 0])
         assert len(list(streamed)) == len(list(streamed))
+
+
+def test_what_reading_a_block_raises_comes_out_of_the_batches():
+    class LostError(Exception):
+        pass
+
+    def read(numbers):
+        raise LostError(numbers)
+        yield
+
+    rows = stored(500, 100)
+    lost = Dataset(replace(rows.values, read=read), rows.labels)
+    with pytest.raises(LostError):
+        list(make_loader(lost, 20, 0)(1))
+    with pytest.raises(LostError):
+        list(EvaluationLoader(lost))

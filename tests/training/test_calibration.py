@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -5,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from sklearn.metrics import f1_score
 
-from lstmfcn.data.dataset import Dataset, FileBackedArray
+from lstmfcn.data.dataset import Dataset
 from lstmfcn.errors import HyperparameterError
 from lstmfcn.inference.metrics import compute_metrics
 from lstmfcn.inference.predictor import Classifier
@@ -20,6 +22,7 @@ from lstmfcn.training.calibration import (
     fit_thresholds,
 )
 from lstmfcn.training.in_memory import train_arrays
+from tests.helpers.blocks import in_blocks
 from tests.helpers.small_models import (
     KINDS,
     tiny_artifact,
@@ -178,10 +181,9 @@ def test_thresholds_are_those_of_calibrated_probabilities_and_an_absent_label_is
     assert absent == "no validation row has y_2; the threshold stays 0.5"
 
 
-def test_rows_in_a_file_give_the_same(tmp_path):
+def test_rows_in_blocks_give_the_same():
     artifact, rows, scaled = model_and_rows("multiclass", 2500, calibrate=True)
-    rows.values.tofile(tmp_path / "values")
-    stored = FileBackedArray(tmp_path / "values", *rows.values.shape, artifact.scaler)
+    stored = replace(in_blocks(rows.values, 700), scaler=artifact.scaler)
     found = calibrate(artifact, Dataset(stored, rows.labels))
     assert found.decision == calibrate(artifact, scaled).decision
 
