@@ -7,19 +7,16 @@ import subprocess
 
 import pytest
 
-from lstmfcn.distributed.requests import Resources
 from lstmfcn.distributed.train import train
 from lstmfcn.errors import DataError, HyperparameterError, OutputError, ResourceError
 from lstmfcn.hyperparameters import Hyperparameters
 from lstmfcn.training.checkpoints import find_newest
-from lstmfcn.training.metrics_log import read_metrics
 from tests.helpers.killing import epochs_in, wait_until
 from tests.helpers.problems import TINY, flags_of, waves, write
 from tests.helpers.runs import (
     LONG,
     ONE_CPU,
     assert_as_if_never_interrupted,
-    assert_same_weights,
     small_disk,
     start_train,
     write_long_data,
@@ -173,17 +170,13 @@ def test_a_full_disk_ends_in_one_line_and_the_run_can_go_on_with_more_room(
         assert_as_if_never_interrupted(output, whole)
 
 
-@pytest.mark.parametrize("memory_gb", [None, 0])
-def test_a_shard_that_is_faulty_or_breaks_off_is_refused_and_leaves_nothing(
-    tmp_path, memory_gb, monkeypatch
-):
+def test_a_shard_that_is_faulty_or_breaks_off_is_refused_and_leaves_nothing(tmp_path, monkeypatch):
     """The thread that trains ends by itself: cut off, it could keep a lock for ever."""
     monkeypatch.setattr("lstmfcn.signals.BackgroundTask.abandon", None)
 
     def refusal(data):
-        limits = Resources(memory_gb=memory_gb)
         with pytest.raises(DataError) as refused:
-            train(data, tmp_path / "run", hyperparameters=TINY, resources=limits)
+            train(data, tmp_path / "run", hyperparameters=TINY)
         assert not (tmp_path / "run").exists()
         return str(refused.value)
 
@@ -197,17 +190,3 @@ def test_a_shard_that_is_faulty_or_breaks_off_is_refused_and_leaves_nothing(
     subprocess.run(["gzip", torn / "part-001.csv"], check=True)
     shard.write_bytes(shard.read_bytes()[:20_000])
     assert "part-001.csv.gz: found a file that cannot be read" in refusal(torn)
-
-
-def test_streamed_training_counts_every_row_and_does_not_depend_on_shards(tmp_path, caplog):
-    outputs = [tmp_path / f"run{n_shards}" for n_shards in (1, 5)]
-    for output, n_shards, memory_gb in zip(outputs, (1, 5), (0, 1e-5), strict=True):
-        data = write(tmp_path / f"data{n_shards}", waves(500), n_shards)
-        limits = Resources(cpus_per_worker=1, memory_gb=memory_gb)
-        with caplog.at_level("INFO"):
-            train(data, output, validation=data, hyperparameters=TINY, resources=limits)
-        assert [m["rows"] for m in read_metrics(output / "metrics.jsonl")] == [500, 500]
-        assert not list(output.glob(".*"))
-    packed = f"more than the limit of 10 kB: streamed from {output}/.rows, shuffled in windows"
-    assert packed in caplog.text
-    assert_same_weights(*outputs)

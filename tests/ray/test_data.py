@@ -23,7 +23,8 @@ from lstmfcn.errors import DataError
 from lstmfcn.model.artifact import Artifact
 from lstmfcn.training.checkpoints import find_newest_position
 from lstmfcn.training.metrics_log import read_metrics
-from tests.helpers.problems import TINY, waves, write
+from tests.helpers.commands import run_job
+from tests.helpers.problems import TINY, as_flags, waves, write
 from tests.helpers.runs import assert_same_weights
 
 
@@ -290,3 +291,41 @@ def test_a_run_in_memory_goes_on_in_blocks_and_refuses_other_rows(tmp_path):
     longer = BLOCKS.model_copy(update={"epochs": 3})
     with pytest.raises(DataError, match="training rows that differ from those of the run"):
         train_on_blocks(other, output, 1, longer, resume=True)
+
+
+@pytest.mark.usefixtures("cluster")
+def test_a_fault_in_the_last_shard_ends_a_training_on_blocks_and_leaves_nothing(tmp_path):
+    data = write(tmp_path / "data", waves(300), 3)
+    shard = data / "part-002.csv"
+    shard.write_text(shard.read_text().rstrip() + "x\n")
+    with pytest.raises(DataError, match=r"part-002.csv, row 100, column x_12: found '.*x';"):
+        train_on_blocks(data, tmp_path / "run", 1)
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.usefixtures("cluster")
+def test_an_ensemble_and_a_sweep_train_on_blocks(tmp_path):
+    """A sweep reads the rows once for both scalings."""
+    data = write(tmp_path / "data", waves(300), 3)
+    members = BLOCKS.model_copy(update={"members": 2, "calibrate": True, "epochs": 1})
+    train_on_blocks(data, tmp_path / "ensemble", 1, members, validation=data)
+    ensemble = Artifact.load(tmp_path / "ensemble" / "model")
+    assert ensemble.hyperparameters.members == 2
+    assert ensemble.training["train_sha256"].startswith("blocks:")
+
+    space = tmp_path / "space.yaml"
+    space.write_text("scaling: {choice: [timestep, series]}")
+    flags = {"num_samples": 3, "max_concurrent": 1, "scheduler": "none", "memory_gb": 1e-5}
+    given = {"train": data, "validation": data, "output": tmp_path / "sweep", "space": space}
+    fixed = BLOCKS.model_dump(exclude={"scaling"}) | {"calibrate": True}
+    done = run_job("tune", *as_flags(given | fixed | flags))
+    assert done.returncode == 0, done.stderr
+    assert "validation rows take 14.4 kB, more than the limit of 10 kB: in blocks" in done.stderr
+    rows = pd.read_csv(tmp_path / "sweep" / "trials.csv")
+    assert rows.status.tolist() == ["done"] * 3
+    assert set(rows.scaling) == {"timestep", "series"}
+    alone = tmp_path / "alone"
+    best = Artifact.load(tmp_path / "sweep" / "model")
+    train_on_blocks(data, alone, 1, best.hyperparameters, validation=data)
+    weights = Artifact.load(alone / "model").weights
+    assert all(bool((best.weights[name] == weights[name]).all()) for name in weights)

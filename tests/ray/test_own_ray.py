@@ -24,6 +24,28 @@ FLAGS = [
 ]
 
 
+def test_a_training_of_one_worker_starts_ray_if_its_rows_do_not_fit_into_memory(tmp_path):
+    """With a limit of 10 kB; the estimate of the size comes before anything is read."""
+    data, output = write(tmp_path / "data", waves(500), 2), tmp_path / "run"
+    words = [sys.executable, "-m", "lstmfcn", "train", "--train", data, "--output", output]
+    words += [*as_flags(TINY.model_dump()), "--cpus-per-worker", "1", "--memory-gb", "0.00001"]
+    done = subprocess.run(
+        [str(word) for word in words],
+        cwd=REPOSITORY,
+        env={name: value for name, value in os.environ.items() if name != "RAY_ADDRESS"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert "Ray is up: " in done.stderr
+    assert "rows take 24 kB, more than the limit of 10 kB: in blocks in Ray's obj" in done.stderr
+    assert [line for line in done.stderr.splitlines() if "reading" in line] == [
+        "reading 2 shards, starting 1 worker of 1 CPU"
+    ]
+    assert (output / "model").exists()
+
+
 @contextmanager
 def training(folder, **environment):
     """A training that would take long, on a Ray of its own."""
