@@ -25,7 +25,7 @@ from lstmfcn.data.dataset import MemoryLimitError
 from lstmfcn.distributed.capacity import nodes
 from lstmfcn.distributed.cluster import require_shared_storage
 from lstmfcn.distributed.ensemble import train_members
-from lstmfcn.distributed.load import Loading, LoadingThread, log_dataset, start_loading
+from lstmfcn.distributed.load import Loading, LoadingThread, start_loading
 from lstmfcn.distributed.ray_trainer import train_in_this_process, train_until_done
 from lstmfcn.distributed.requests import (
     Resources,
@@ -42,6 +42,7 @@ from lstmfcn.signals import in_thread
 from lstmfcn.storage.scratch import scratch_folder
 from lstmfcn.training.calibration import calibration_summary
 from lstmfcn.training.checkpoints import find_newest_position
+from lstmfcn.training.dataset_info import log_dataset
 from lstmfcn.training.metrics_log import (
     EpochMetrics,
     keep_epochs,

@@ -19,7 +19,7 @@ from ray import tune
 
 from lstmfcn.distributed.capacity import available_cpus
 from lstmfcn.distributed.failures import LOST
-from lstmfcn.distributed.load import DatasetInfo, DatasetRefs
+from lstmfcn.distributed.load import DatasetRefs
 from lstmfcn.distributed.requests import WorkerResources
 from lstmfcn.distributed.worker import (
     Hardware,
@@ -34,6 +34,7 @@ from lstmfcn.signals import in_thread
 from lstmfcn.storage.scratch import scratch_folder
 from lstmfcn.training.batches import EvaluationLoader
 from lstmfcn.training.checkpoints import Checkpoints
+from lstmfcn.training.dataset_info import DatasetInfo
 from lstmfcn.training.loop import fit
 from lstmfcn.training.metrics_log import EpochMetrics, MetricsWriter, read_metrics
 from lstmfcn.training.run_directory import CHECKPOINTS, METRICS, MODEL, STOP

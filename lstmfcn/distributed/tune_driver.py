@@ -23,7 +23,7 @@ from lstmfcn.console import pluralize
 from lstmfcn.distributed.capacity import Node, largest_capacity, nodes
 from lstmfcn.distributed.cluster import require_shared_storage, silence_logger
 from lstmfcn.distributed.failures import LOST, failure_reason, reporting_ray_errors
-from lstmfcn.distributed.load import DatasetRefs, load_for_scalings, log_dataset
+from lstmfcn.distributed.load import DatasetRefs, load_for_scalings
 from lstmfcn.distributed.requests import (
     CheckedSweep,
     Resources,
@@ -40,6 +40,7 @@ from lstmfcn.hyperparameters import ScalingName
 from lstmfcn.model.artifact import Artifact
 from lstmfcn.storage.scratch import scratch_folder
 from lstmfcn.training.calibration import calibrate, calibration_summary
+from lstmfcn.training.dataset_info import log_dataset
 from lstmfcn.training.metrics_log import read_metrics
 from lstmfcn.training.run_directory import METRICS, MODEL
 from lstmfcn.tuning.plotter import Draw

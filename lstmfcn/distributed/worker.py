@@ -23,7 +23,7 @@ from torch import Tensor, nn
 
 from lstmfcn.distributed.capacity import available_cpus
 from lstmfcn.distributed.failures import LOST
-from lstmfcn.distributed.load import DatasetInfo, TrainingData
+from lstmfcn.distributed.load import TrainingData
 from lstmfcn.errors import LstmfcnError, ResourceError
 from lstmfcn.hyperparameters import Hyperparameters, PrecisionName
 from lstmfcn.model.artifact import Artifact
@@ -31,6 +31,7 @@ from lstmfcn.training.batches import EvaluationLoader, WorkerContext
 from lstmfcn.training.calibration import calibrate
 from lstmfcn.training.checkpoints import Checkpoints
 from lstmfcn.training.collective import Collective, SingleProcess
+from lstmfcn.training.dataset_info import DatasetInfo
 from lstmfcn.training.loop import Report, fit
 from lstmfcn.training.metrics_log import EpochMetrics, MetricsWriter
 from lstmfcn.training.run_directory import CHECKPOINTS, METRICS, MODEL

@@ -94,7 +94,7 @@ def test_a_folder_into_which_nothing_came_is_removed_and_others_stay(tmp_path):
     with hold_run_folder(tmp_path / "a" / "run"):
         assert (tmp_path / "a" / "run").is_dir()
     assert not (tmp_path / "a" / "run").exists()
-    (tmp_path / "run" / ".rows").mkdir(parents=True)
+    (tmp_path / "run").mkdir()
     (tmp_path / "run" / ".stop").touch()
     with hold_run_folder(tmp_path / "run"):
         assert [path.name for path in (tmp_path / "run").iterdir()] == [".lock"]
