@@ -79,8 +79,8 @@ def train(
     use_gpu
         Give each worker a GPU. By default yes, if the cluster has GPUs.
     memory_gb
-        Memory limit for the data; larger data sets are streamed from disk. By default half of the
-        smallest machine's object store.
+        Limit below which all values (32-bit floats) are kept whole in memory. More are kept in
+        blocks on all machines, and streamed. By default half of the smallest object store.
     checkpoint_every_s
         Seconds between checkpoints.
     """

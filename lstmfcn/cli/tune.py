@@ -87,8 +87,8 @@ def tune(
     use_gpu
         Give each worker a GPU. By default yes, if the cluster has GPUs.
     memory_gb
-        Memory limit for the data; larger data sets are streamed from disk. By default half of the
-        smallest machine's object store.
+        Limit below which all values (32-bit floats) are kept whole in memory. More are kept in
+        blocks on all machines, and streamed. By default half of the smallest object store.
     """
     from lstmfcn.distributed.requests import Resources, SweepLimits
     from lstmfcn.distributed.tune import tune as tune_on_ray
