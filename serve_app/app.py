@@ -7,9 +7,11 @@
 
 # without "from __future__ import annotations": Serve reads the class of `build`'s argument
 
+import logging
 from collections.abc import Mapping
 from typing import Any
 
+import ray
 import torch
 from pydantic import BaseModel, ConfigDict, Field
 from ray import serve
@@ -17,7 +19,6 @@ from starlette.types import ASGIApp
 
 import lstmfcn
 from lstmfcn.distributed.cluster import TRAINING_ENVIRONMENT
-from lstmfcn.distributed.ray_private import name_version
 from lstmfcn.hyperparameters import InferencePrecision
 from serve_app.access import read_token
 from serve_app.endpoint import Endpoint, Limits
@@ -26,6 +27,8 @@ from serve_app.models import MAX_LOADED_MODELS, MAX_QUEUED_ROWS, Models
 from serve_app.takeover import Takeover
 
 DEPLOYMENT = "endpoint"
+
+logger = logging.getLogger(__name__)
 
 
 class Arguments(BaseModel):
@@ -139,3 +142,28 @@ def application(
     version = f"{lstmfcn.__version__} {arguments.model_dump_json()}"  # of all generations
     application: serve.Application = name_version(EndpointReplica, options, version).bind(arguments)
     return application
+
+
+def name_version(deployment: Any, options: dict[str, Any], version: str) -> Any:
+    """A deployment whose replicas stay when it is deployed again in this version.
+
+    Ray Serve has no public call for it; tests/serving/test_versions.py fails where a version of Ray
+    needs the fallback.
+
+    Args:
+        deployment: the decorated class.
+        options: of the deployment.
+        version: Serve starts new replicas where it differs from that of the running ones.
+
+    Returns:
+        The deployment with its options. Where Ray does not take a version, each deployment starts
+        new replicas before it ends the old ones.
+    """
+    try:
+        return deployment.options(**options, version=version, _internal=True)
+    except (TypeError, ValueError):
+        logger.warning(
+            "Ray %s takes no version of a deployment: new models start new replicas",
+            ray.__version__,
+        )
+        return deployment.options(**options)
