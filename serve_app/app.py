@@ -58,6 +58,11 @@ class Arguments(BaseModel):
     token_file: str | None = Field(None, description="Clients send its content as Bearer token.")
 
 
+def _replica_app() -> ASGIApp:
+    """The app of the endpoint in this process; Serve calls this after a replica's constructor."""
+    return Endpoint.in_this_process.app
+
+
 @serve.deployment(
     name=DEPLOYMENT,
     max_ongoing_requests=4096,  # the batcher counts rows; this only bounds open connections
@@ -67,7 +72,7 @@ class Arguments(BaseModel):
     graceful_shutdown_timeout_s=35,
     ray_actor_options={"num_cpus": 1, "runtime_env": {"env_vars": TRAINING_ENVIRONMENT}},
 )
-@serve.ingress()
+@serve.ingress(_replica_app)
 class EndpointReplica:
     """One process of the endpoint."""
 
@@ -89,7 +94,7 @@ class EndpointReplica:
             arguments.body_timeout_s,
             arguments.max_bytes_in_flight,
         )
-        self._endpoint = Endpoint(
+        Endpoint.in_this_process = Endpoint(
             self._models,
             self._metrics,
             limits,
@@ -97,9 +102,6 @@ class EndpointReplica:
             arguments.allow_hosts,
             arguments.allow_origins,
         )
-
-    def __serve_build_asgi_app__(self) -> ASGIApp:
-        return self._endpoint.app
 
     async def reconfigure(self, config: dict[str, Any]) -> None:
         """Serve the models of a ``user_config``; if one is refused, keep the earlier models.
