@@ -7,9 +7,11 @@
 
 # without "from __future__ import annotations": Serve reads the class of `build`'s argument
 
+import logging
 from collections.abc import Mapping
 from typing import Any
 
+import ray
 import torch
 from pydantic import BaseModel, ConfigDict, Field
 from ray import serve
@@ -17,7 +19,6 @@ from starlette.types import ASGIApp
 
 import lstmfcn
 from lstmfcn.distributed.cluster import TRAINING_ENVIRONMENT
-from lstmfcn.distributed.ray_private import name_version
 from lstmfcn.hyperparameters import InferencePrecision
 from serve_app.access import read_token
 from serve_app.endpoint import Endpoint, Limits
@@ -26,6 +27,8 @@ from serve_app.models import MAX_LOADED_MODELS, MAX_QUEUED_ROWS, Models
 from serve_app.takeover import Takeover
 
 DEPLOYMENT = "endpoint"
+
+logger = logging.getLogger(__name__)
 
 
 class Arguments(BaseModel):
@@ -55,6 +58,11 @@ class Arguments(BaseModel):
     token_file: str | None = Field(None, description="Clients send its content as Bearer token.")
 
 
+def _replica_app() -> ASGIApp:
+    """The app of the endpoint in this process; Serve calls this after a replica's constructor."""
+    return Endpoint.in_this_process.app
+
+
 @serve.deployment(
     name=DEPLOYMENT,
     max_ongoing_requests=4096,  # the batcher counts rows; this only bounds open connections
@@ -64,7 +72,7 @@ class Arguments(BaseModel):
     graceful_shutdown_timeout_s=35,
     ray_actor_options={"num_cpus": 1, "runtime_env": {"env_vars": TRAINING_ENVIRONMENT}},
 )
-@serve.ingress()
+@serve.ingress(_replica_app)
 class EndpointReplica:
     """One process of the endpoint."""
 
@@ -86,7 +94,7 @@ class EndpointReplica:
             arguments.body_timeout_s,
             arguments.max_bytes_in_flight,
         )
-        self._endpoint = Endpoint(
+        Endpoint.in_this_process = Endpoint(
             self._models,
             self._metrics,
             limits,
@@ -94,9 +102,6 @@ class EndpointReplica:
             arguments.allow_hosts,
             arguments.allow_origins,
         )
-
-    def __serve_build_asgi_app__(self) -> ASGIApp:
-        return self._endpoint.app
 
     async def reconfigure(self, config: dict[str, Any]) -> None:
         """Serve the models of a ``user_config``; if one is refused, keep the earlier models.
@@ -139,3 +144,28 @@ def application(
     version = f"{lstmfcn.__version__} {arguments.model_dump_json()}"  # of all generations
     application: serve.Application = name_version(EndpointReplica, options, version).bind(arguments)
     return application
+
+
+def name_version(deployment: Any, options: dict[str, Any], version: str) -> Any:
+    """A deployment whose replicas stay when it is deployed again in this version.
+
+    Ray Serve has no public call for it; tests/serving/test_versions.py fails where a version of Ray
+    needs the fallback.
+
+    Args:
+        deployment: the decorated class.
+        options: of the deployment.
+        version: Serve starts new replicas where it differs from that of the running ones.
+
+    Returns:
+        The deployment with its options. Where Ray does not take a version, each deployment starts
+        new replicas before it ends the old ones.
+    """
+    try:
+        return deployment.options(**options, version=version, _internal=True)
+    except (TypeError, ValueError):
+        logger.warning(
+            "Ray %s takes no version of a deployment: new models start new replicas",
+            ray.__version__,
+        )
+        return deployment.options(**options)

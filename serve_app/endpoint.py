@@ -6,7 +6,7 @@ import asyncio
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import ClassVar, Protocol
 
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
@@ -78,7 +78,12 @@ class Endpoint:
         token: what clients must send; empty for no token.
         allow_hosts: host names that requests may name, beside localhost and IP addresses.
         allow_origins: origins of other web pages that may send requests.
+
+    Attributes:
+        in_this_process: the one that a replica serves, which Serve asks for its app.
     """
+
+    in_this_process: ClassVar[Endpoint]
 
     def __init__(
         self,

@@ -184,13 +184,13 @@ def _serve(
 
 def _count_replicas(requested: int | None) -> int:
     """How many replicas to start, each with a CPU of its own."""
-    from lstmfcn.distributed.capacity import largest_capacity, nodes
+    from lstmfcn.distributed.capacity import may_grow, nodes
 
     machines = nodes()
     cpus = sum(node.cpus for node in machines)
     if requested is None:
         return min(_MAX_DEFAULT_REPLICAS, cpus)
-    if requested > largest_capacity(machines, cpus=1):
+    if requested > cpus and not may_grow():
         raise ResourceError(
             f"--num-replicas {requested}: found {pluralize(cpus, 'CPU')}, and each replica takes "
             f"one; ask for at most {cpus}"

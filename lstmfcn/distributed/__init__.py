@@ -8,7 +8,7 @@ What a command calls:
     predict.py: ``lstmfcn predict`` and ``evaluate``: actors that each take a shard at a time.
     requests.py: what was asked for, checked; CPUs, GPUs and memory.
     cluster.py: connects to Ray.
-    capacity.py: what machines have, what is free, what an autoscaler may start.
+    capacity.py: what machines have, what is free, whether the cluster may grow.
     own_ray.py: a private Ray on this machine, if there is no cluster.
 
 What a driver does:
@@ -19,7 +19,6 @@ What a driver does:
     ensemble.py: the members of an ensemble, one task each.
     searcher.py: suggests the hyperparameters of each trial, stops weak trials early.
     failures.py: one-line errors for what Ray raises; how often to start again.
-    ray_private.py: the two wishes for which Ray has no public call.
 
 What a worker runs:
     worker.py: the training loop on a worker's share of the rows.

@@ -1,4 +1,4 @@
-"""What machines have and what is free: this machine, or the cluster with its autoscaler."""
+"""What machines have, what is free, and whether the cluster may start more of them."""
 
 from __future__ import annotations
 
@@ -10,10 +10,12 @@ from typing import Any, NamedTuple
 
 import ray
 
-from lstmfcn.distributed.ray_private import find_autoscaler_limits
-
 _DATA_SHARE_OF_MEMORY = 0.3
 """What Ray, too, sets aside for data on each machine."""
+
+_NODE_GROUP, _FIXED_GROUP = "ray.io/node-group", "local.cluster.node"
+"""Ray's label of a machine that ``ray up`` or KubeRay started, which names its kind; and the kind
+of machines that ``ray up`` is given as a list of addresses."""
 
 _CGROUP = Path("/sys/fs/cgroup")
 """The limits of a container, as its processes see them (cgroup v2)."""
@@ -111,13 +113,12 @@ def max_cpus_per_worker(machines: list[Node], num_workers: int, gpus: int = 0) -
     return next(fitting, 1)
 
 
-def largest_capacity(machines: list[Node], cpus: int, gpus: int = 0) -> int:
-    """How many workers fit once the cluster's autoscaler has started all machines that it may."""
-    now = capacity(machines, cpus, gpus)
-    limits = find_autoscaler_limits() if ray.is_initialized() else None
-    if limits is None:
-        return now
-    most = int(limits.get("CPU", 0)) // cpus
-    if gpus:
-        most = min(most, int(limits.get("GPU", 0)) // gpus)
-    return max(now, most)
+def may_grow() -> bool:
+    """Whether ``ray up`` or KubeRay looks after this cluster, and so may start more machines.
+
+    Ray does not tell which machines these are, nor how many.
+    """
+    if not ray.is_initialized():
+        return False
+    groups = {node["Labels"].get(_NODE_GROUP) for node in alive_nodes()}
+    return bool(groups - {None, "", _FIXED_GROUP})

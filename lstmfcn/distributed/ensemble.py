@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from dataclasses import replace
-from typing import Any, cast
+from typing import Any
 
 import ray
 import torch
@@ -26,13 +26,13 @@ from lstmfcn.training.batches import EvaluationLoader
 from lstmfcn.training.calibration import calibrate
 from lstmfcn.training.collective import SingleProcess
 from lstmfcn.training.ensemble import combine_members, member_weights
-from lstmfcn.training.metrics_log import EpochMetrics, MetricsWriter, mean_metrics, read_metrics
+from lstmfcn.training.metrics_log import MetricsWriter, mean_metrics, read_metrics
 from lstmfcn.training.run_directory import CHECKPOINTS, METRICS, MODEL, list_member_folders
 
 logger = logging.getLogger(__name__)
 
 
-def train_members(job: WorkerJob, data: DatasetRefs, resources: WorkerResources) -> EpochMetrics:
+def train_members(job: WorkerJob, data: DatasetRefs, resources: WorkerResources) -> None:
     """Train as many members at a time as the cluster has room for, and save the ensemble.
 
     A member whose process is lost resumes from its newest checkpoint.
@@ -41,9 +41,6 @@ def train_members(job: WorkerJob, data: DatasetRefs, resources: WorkerResources)
         job: the job of the whole ensemble.
         data: the rows.
         resources: CPUs and GPU of each member.
-
-    Returns:
-        The ensemble's metrics.
 
     Raises:
         ResourceError: a member was lost several times without progress.
@@ -78,7 +75,7 @@ def train_members(job: WorkerJob, data: DatasetRefs, resources: WorkerResources)
             if interrupted:
                 raise interrupted
             combine = ray.remote(**options | {"num_gpus": 0, "max_retries": 3})(_combine_members)
-            return cast(EpochMetrics, ray.get(combine.remote(job, data)))
+            ray.get(combine.remote(job, data))
     finally:
         for task in pending:
             ray.cancel(task)
@@ -121,12 +118,8 @@ def _failure_reason(task: Any) -> str | None:
     return None
 
 
-def _combine_members(job: WorkerJob, data: DatasetRefs) -> EpochMetrics:
-    """Save the members as one model, and the means of their metrics.
-
-    Returns:
-        The metrics of the one model.
-    """
+def _combine_members(job: WorkerJob, data: DatasetRefs) -> None:
+    """Save the members as one model, and the means of their metrics."""
     torch.set_num_threads(job.threads)
     _, rows, validation = data.get()
     folders = list_member_folders(job.output, job.hyperparameters.members)
@@ -141,4 +134,3 @@ def _combine_members(job: WorkerJob, data: DatasetRefs) -> EpochMetrics:
         for metrics in mean_metrics([read_metrics(folder / METRICS) for folder in folders]):
             writer(metrics)
     ensemble.save(job.output / MODEL)
-    return ensemble.metrics

@@ -7,7 +7,7 @@ import socket
 import time
 from contextlib import nullcontext
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import ray
 import ray.train
@@ -26,7 +26,6 @@ from lstmfcn.distributed.failures import (
 from lstmfcn.distributed.load import DatasetRefs, LoadingThread
 from lstmfcn.distributed.requests import WorkerResources
 from lstmfcn.distributed.worker import WorkerFaultError, WorkerJob, train_alone, train_worker
-from lstmfcn.training.metrics_log import EpochMetrics
 from lstmfcn.training.run_directory import CHECKPOINTS
 
 _CONNECT_TIMEOUT_S = 5.0
@@ -46,7 +45,7 @@ logger = logging.getLogger(__name__)
 
 def train_until_done(
     job: WorkerJob, data: DatasetRefs, resources: WorkerResources, storage: Path
-) -> EpochMetrics:
+) -> None:
     """Train on workers; if one is lost, all start again from the newest checkpoint.
 
     Args:
@@ -54,9 +53,6 @@ def train_until_done(
         data: the rows.
         resources: how many workers, and what each has.
         storage: a folder for what Ray Train writes, which nobody reads.
-
-    Returns:
-        The best epoch's metrics.
 
     Raises:
         ResourceError: workers were lost several times without progress, or there is no room.
@@ -69,14 +65,15 @@ def train_until_done(
         nodes_before = _alive_node_ids()
         try:
             with nullcontext() if is_verbose() else silence_logger("ray.train"):
-                result = _trainer(job.output.name, config, resources, n_workers, storage).fit()
-            return cast(EpochMetrics, result.return_value)
+                _trainer(job.output.name, config, resources, n_workers, storage).fit()
         except ray.train.TrainingFailedError as error:
             if ours := unwrap_ray_error(error):
                 raise ours from None
             if not _is_loss(error):
                 raise
             reason = failure_reason([str(error)])
+        else:
+            return
         if reason == NO_ROOM and starts < _START_ATTEMPTS:
             starts += 1
         else:
@@ -88,7 +85,7 @@ def train_until_done(
 
 def train_in_this_process(
     job: WorkerJob, data: LoadingThread, resources: WorkerResources, storage: Path
-) -> EpochMetrics:
+) -> None:
     """Train by Ray Train's local mode: in this process, without Ray's own processes.
 
     Args:
@@ -96,9 +93,6 @@ def train_in_this_process(
         data: the rows.
         resources: what this process has.
         storage: a folder for what Ray Train writes, which nobody reads.
-
-    Returns:
-        The best epoch's metrics.
 
     Raises:
         LstmfcnError: the training raised it.
@@ -110,7 +104,7 @@ def train_in_this_process(
             scaling_config=ray.train.ScalingConfig(num_workers=0, use_gpu=resources.use_gpu),
             run_config=ray.train.RunConfig(storage_path=str(storage), name="lstmfcn"),
         )
-        return cast(EpochMetrics, trainer.fit().return_value)
+        trainer.fit()
 
 
 def _count_fitting_workers(resources: WorkerResources) -> int:

@@ -23,8 +23,8 @@ from lstmfcn.distributed.capacity import (
     available_cpus,
     capacity,
     data_bytes_of_this_machine,
-    largest_capacity,
     max_cpus_per_worker,
+    may_grow,
 )
 from lstmfcn.distributed.cluster import has_cluster
 from lstmfcn.errors import DataError, ModelError, OutputError, ResourceError
@@ -276,7 +276,7 @@ def resolve_resources(
 ) -> WorkerResources:
     """Choose what the user left open, to fit the machines of the cluster.
 
-    A worker takes a GPU if there is one, or if the autoscaler may start one. By default it takes
+    A worker takes a GPU if a machine that is up has one. By default it takes
     all CPUs of a machine: on two CPUs, one worker of two threads trained 0.98 to 2.5 times as fast
     as two workers of one thread, and 1.3 to 1.6 times as fast as one of one, except for tiny
     networks on tiny sets (benchmarks/train.py, workers). The members of an ensemble that train at a
@@ -298,20 +298,21 @@ def resolve_resources(
     if min_workers > num_workers:
         raise ResourceError(f"--min-workers {min_workers} is more than --num-workers {num_workers}")
     if capacity(machines, cpus, gpus) < num_workers:
-        if largest_capacity(machines, cpus, gpus) < num_workers:
-            raise ResourceError(_no_room_message(machines, num_workers, cpus, gpus))
-        logger.info(
-            "not enough free machines for %s; waiting for the autoscaler",
-            pluralize(num_workers, "worker"),
-        )
+        no_room = _no_room_message(machines, num_workers, cpus, gpus)
+        if not may_grow():
+            raise ResourceError(no_room)
+        logger.info("%s; waiting for the cluster to start machines", no_room)
     return WorkerResources(num_workers, min_workers, cpus, use_gpu)
 
 
 def choose_gpu(machines: list[Node], requested: Resources) -> bool:
-    """Whether a worker has a GPU: what the user asks for, or else if there is one, or may be."""
+    """Whether a worker has a GPU: as the user says, or else if a machine that is up has one."""
     if requested.use_gpu is not None:
         return requested.use_gpu
-    return largest_capacity(machines, cpus=1, gpus=1) > 0
+    has_gpu = capacity(machines, cpus=1, gpus=1) > 0
+    if not has_gpu and may_grow():
+        logger.info("no machine that is up has a GPU; add --use-gpu to wait for one")
+    return has_gpu
 
 
 def _no_room_message(machines: list[Node], num_workers: int, cpus: int, gpus: int) -> str:

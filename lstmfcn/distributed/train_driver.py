@@ -124,7 +124,7 @@ def run_training(
         training = in_thread(lambda: _train(job, data, worker_resources, storage))
         try:
             log_dataset(data.wait(), memory_limit)
-            best = epochs.show_until_done(training)
+            epochs.show_until_done(training)
         except (KeyboardInterrupt, SystemExit) as stop:
             data.stop()
             _stop(inputs, training, stop, ray_stays)
@@ -137,10 +137,11 @@ def run_training(
         finally:
             if not (ray_stays or is_alone):
                 training.abandon()
+    model = Artifact.load(inputs.folder / MODEL)
     if inputs.hyperparameters.has_post_training:
-        for line in calibration_summary(Artifact.load(inputs.folder / MODEL)):
+        for line in calibration_summary(model):
             logger.info(line)
-    return best
+    return model.metrics
 
 
 def _log_start(inputs: TrainInputs, resources: WorkerResources) -> None:
@@ -175,15 +176,15 @@ def _worker_job(
     )
 
 
-def _train(
-    job: WorkerJob, data: Loading, resources: WorkerResources, storage: Path
-) -> EpochMetrics:
+def _train(job: WorkerJob, data: Loading, resources: WorkerResources, storage: Path) -> None:
     if isinstance(data, LoadingThread):
-        return train_in_this_process(job, data, resources, storage)
+        train_in_this_process(job, data, resources, storage)
+        return
     refs = data.refs()
     if job.hyperparameters.members > 1:
-        return train_members(job, refs, resources)
-    return train_until_done(job, refs, resources, storage)
+        train_members(job, refs, resources)
+    else:
+        train_until_done(job, refs, resources, storage)
 
 
 class _ClusterMetrics:
@@ -227,8 +228,8 @@ class _EpochDisplay:
         self._first_epoch, self._all_epochs = threading.Event(), threading.Event()
         self._unfinished: set[int] = set()
 
-    def show_until_done(self, training: Future[EpochMetrics]) -> EpochMetrics:
-        """Show each epoch until the training ends, and return what it returns.
+    def show_until_done(self, training: Future[None]) -> None:
+        """Show each epoch until the training ends.
 
         Raises:
             LstmfcnError: the training ended with it.
@@ -245,9 +246,9 @@ class _EpochDisplay:
             history = mean_metrics([read_metrics(folder / METRICS) for folder in self._folders])
             best_epoch = min(history, key=selection_loss)["epoch"]
             save_learning_curve(history, best_epoch, self._folder / CURVE)
-            return training.result()
+            training.result()
 
-    def _training_ended(self, _: Future[EpochMetrics]) -> None:
+    def _training_ended(self, _: Future[None]) -> None:
         if self._cluster:
             for member in range(self._members):
                 self._cluster.set({"running": 0}, member)
@@ -290,7 +291,7 @@ def _newest_time(folder: Path) -> float:
 
 def _stop(
     inputs: TrainInputs,
-    training: Future[EpochMetrics],
+    training: Future[None],
     stop: KeyboardInterrupt | SystemExit,
     ray_stays: bool,
 ) -> NoReturn:

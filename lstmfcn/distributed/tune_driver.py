@@ -20,7 +20,7 @@ from ray import tune
 from ray.tune.experiment import Trial as TuneTrial
 
 from lstmfcn.console import pluralize
-from lstmfcn.distributed.capacity import Node, largest_capacity, nodes
+from lstmfcn.distributed.capacity import Node, capacity, may_grow, nodes
 from lstmfcn.distributed.cluster import require_shared_storage, silence_logger
 from lstmfcn.distributed.failures import LOST, failure_reason, reporting_ray_errors
 from lstmfcn.distributed.load import DatasetRefs, load_for_scalings
@@ -56,6 +56,9 @@ _RETRIES = 3
 
 _FLUSH_EVERY_S = 1.0
 
+_TRIALS_OF_A_GROWING_CLUSTER = 4
+"""Its machines start only once trials wait for them; more at a time let the search learn less."""
+
 _ENVIRONMENT = {
     "RAY_AIR_NEW_OUTPUT": "0",  # the sweep shows its own progress
     "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",  # the sweep has its own log
@@ -88,7 +91,7 @@ def run_sweep(checked: CheckedSweep, log: SweepLog, draw: Draw) -> TrialResult:
     machines = nodes()
     workers = _worker_resources(machines, checked.resources)
     cpus = workers.cpus_per_worker if workers else checked.resources.cpus_per_worker or 1
-    if largest_capacity(machines, cpus) < 1:
+    if capacity(machines, cpus) < 1 and not may_grow():
         raise ResourceError(f"no machine has {pluralize(cpus, 'CPU')}; lower --cpus-per-worker")
     require_shared_storage(checked.folder)
     checked.sweep.save(checked.folder)
@@ -252,10 +255,19 @@ def _tuner(
 
 
 def _trials_at_once(context: SweepContext) -> int:
-    """How many trials the cluster has room for; those without a machine have one started."""
+    """How many trials the machines have room for; a cluster that may grow starts some for them."""
     workers = context.workers
     gpus, n_workers = (int(workers.use_gpu), workers.num_workers) if workers else (0, 1)
-    return max(1, largest_capacity(nodes(), context.threads, gpus) // n_workers)
+    room = capacity(nodes(), context.threads, gpus) // n_workers
+    if room < _TRIALS_OF_A_GROWING_CLUSTER and may_grow():
+        logger.info(
+            "the machines that are up have room for %s at a time; the cluster is asked for room "
+            "for %d: --max-concurrent names another number",
+            pluralize(room, "trial"),
+            _TRIALS_OF_A_GROWING_CLUSTER,
+        )
+        return _TRIALS_OF_A_GROWING_CLUSTER
+    return max(1, room)
 
 
 def _record_timed_out_trials(

@@ -67,15 +67,12 @@ class WorkerJob:
     saves_model: bool = True
 
 
-def train_worker(config: dict[str, Any]) -> EpochMetrics | None:
+def train_worker(config: dict[str, Any]) -> None:
     """Train as one worker of Ray Train; the first worker saves the model.
 
     Args:
         config: under ``job`` the reference of a `WorkerJob`, under ``data`` those of the data.
             They are references because Ray Train's controller unpacks the config too.
-
-    Returns:
-        The best epoch's metrics on the first worker, None on all others.
 
     Raises:
         ResourceError: the memory of the worker or its device is too small.
@@ -85,7 +82,7 @@ def train_worker(config: dict[str, Any]) -> EpochMetrics | None:
     try:
         with refusing_memory_errors():
             job = ray.get(config["job"])
-            return train_model(job, config["data"], TorchCollective(), get_device())
+            train_model(job, config["data"], TorchCollective(), get_device())
     except (LstmfcnError, *LOST):
         raise
     except Exception as error:
@@ -101,7 +98,7 @@ def _is_connection_error(error: RuntimeError) -> bool:
     return isinstance(error, torch.distributed.DistError) or "gloo" in str(error)
 
 
-def train_alone(config: dict[str, Any]) -> EpochMetrics | None:
+def train_alone(config: dict[str, Any]) -> None:
     """Train as the only worker, in the process of the command, and save the model.
 
     Args:
@@ -113,7 +110,7 @@ def train_alone(config: dict[str, Any]) -> EpochMetrics | None:
     """
     with refusing_memory_errors():
         device = torch.device(config["device"])
-        return train_model(config["job"], config["data"], SingleProcess(), device)
+        train_model(config["job"], config["data"], SingleProcess(), device)
 
 
 class WorkerFaultError(Exception):
@@ -126,12 +123,8 @@ class LostConnectionError(Exception):
 
 def train_model(
     job: WorkerJob, data: TrainingData, collective: Collective, device: torch.device
-) -> EpochMetrics | None:
-    """Train from the newest checkpoint on; the first worker saves the model if the job says so.
-
-    Returns:
-        The best epoch's metrics on the first worker, None on all others.
-    """
+) -> None:
+    """Train from the newest checkpoint on; the first worker saves the model if the job says so."""
     info, rows, validation = data.get()
     hyperparameters = job.hyperparameters
     context = WorkerContext(collective.rank, collective.world_size, device)
@@ -156,15 +149,12 @@ def train_model(
             report,
             checkpoints,
         )
-    if collective.rank > 0:
-        return None
-    if job.saves_model:
+    if collective.rank == 0 and job.saves_model:
         hardware = Hardware(collective.world_size, device.type, state.precision)
         artifact = build_artifact(job, info, state.best_weights, state.best, hardware)
         if validation:
             artifact = calibrate(artifact, validation, device)
         artifact.save(job.output / MODEL)
-    return state.best
 
 
 def _metrics_writer(path: Path, rank: int, state: TrainState) -> AbstractContextManager[Report]:
