@@ -254,11 +254,12 @@ def silence_logger(name: str) -> Iterator[None]:
         silenced.setLevel(level)
 
 
-def require_shared_storage(folder: Path) -> None:
+def require_shared_storage(folder: Path, advice: str) -> None:
     """Check that every machine of the cluster sees a folder.
 
     Args:
         folder: exists on this machine.
+        advice: what the user can do if one does not.
 
     Raises:
         OutputError: names the machines that do not see it.
@@ -287,10 +288,7 @@ def require_shared_storage(folder: Path) -> None:
         node["NodeManagerAddress"] for node, sees in zip(others, answers, strict=True) if not sees
     ]
     if without:
-        raise OutputError(
-            f"{folder}: does not exist on {', '.join(sorted(without))}; "
-            "name an --output on storage that all machines of the cluster share"
-        )
+        raise OutputError(f"{folder}: does not exist on {', '.join(sorted(without))}; {advice}")
 
 
 def _exists(path: Path) -> bool:

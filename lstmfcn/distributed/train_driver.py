@@ -22,13 +22,14 @@ from ray.util.metrics import Gauge
 
 from lstmfcn.console import pluralize
 from lstmfcn.distributed.capacity import nodes
-from lstmfcn.distributed.cluster import require_shared_storage
 from lstmfcn.distributed.ensemble import train_members
+from lstmfcn.distributed.keeper import RemoteKeeper, keeper_process
 from lstmfcn.distributed.load import (
     DatasetRefs,
     LoadingThread,
     TrainingData,
     log_dataset,
+    require_shared_rows,
     start_loading,
 )
 from lstmfcn.distributed.ray_trainer import train_in_this_process, train_until_done
@@ -47,6 +48,7 @@ from lstmfcn.signals import in_thread
 from lstmfcn.storage.scratch import scratch_folder
 from lstmfcn.training.calibration import calibration_summary
 from lstmfcn.training.checkpoints import find_newest_position
+from lstmfcn.training.keeper import FolderKeeper
 from lstmfcn.training.metrics_log import (
     EpochMetrics,
     keep_epochs,
@@ -114,7 +116,6 @@ def run_training(
     machines = nodes()
     members = inputs.hyperparameters.members
     worker_resources = resolve_resources(machines, resources, members)
-    require_shared_storage(inputs.folder)
     memory_limit = memory_bytes(machines, resources)
     is_alone = not ray.is_initialized()
     data: TrainingData = (
@@ -126,9 +127,10 @@ def run_training(
     job = _worker_job(inputs, worker_resources, checkpoint_every_s, started)
     epochs = _EpochDisplay(inputs, started, members_at_once(machines, worker_resources, members))
     with scratch_folder() as storage:
-        training = in_thread(lambda: _train(job, data, worker_resources, storage))
+        training = in_thread(lambda: _train(job, inputs.folder, data, worker_resources, storage))
         try:
-            log_dataset(data.wait(), memory_limit, inputs.folder)
+            log_dataset(info := data.wait(), memory_limit, inputs.folder)
+            require_shared_rows(info, inputs.folder)
             best = epochs.show_until_done(training)
         except (KeyboardInterrupt, SystemExit) as stop:
             _stop(inputs, training, stop, ray_stays)
@@ -170,21 +172,20 @@ def _worker_job(
             "continued_from": base_model.training.get("train_sha256") if base_model else None,
             "cpus_per_worker": resources.cpus_per_worker,
         },
-        output=inputs.folder,
         threads=resources.cpus_per_worker,
         checkpoint_every_s=checkpoint_every_s,
-        stop_file=inputs.folder / STOP,
     )
 
 
 def _train(
-    job: WorkerJob, data: TrainingData, resources: WorkerResources, storage: Path
+    job: WorkerJob, folder: Path, data: TrainingData, resources: WorkerResources, storage: Path
 ) -> EpochMetrics:
     if not isinstance(data, DatasetRefs):
-        return train_in_this_process(job, data, resources, storage)
-    if job.hyperparameters.members > 1:
-        return train_members(job, data, resources)
-    return train_until_done(job, data, resources, storage)
+        return train_in_this_process(job, FolderKeeper(folder), data, resources, storage)
+    with keeper_process() as keeper:
+        if job.hyperparameters.members > 1:
+            return train_members(job, keeper, folder, data, resources)
+        return train_until_done(job, RemoteKeeper(keeper, folder), data, resources, storage)
 
 
 class _ClusterMetrics:
