@@ -231,7 +231,7 @@ def test_a_job_that_is_stopped_goes_on_with_resume(head, tmp_path, data, whole):
         head.jobs().stop_job("stopped")  # as `ray job stop` does
         process.communicate()
     wait_until(lambda: not train_workers(str(head.folder)), "the end of the worker")
-    position, _ = find_newest(output / "checkpoints")
+    position = find_newest(output / "checkpoints").position
     log = head.jobs().get_job_logs("stopped").splitlines()
     told = [line for line in log if line.startswith("lstmfcn: ")]
     if told:  # else it took more than the 3 seconds that Ray grants, as on a busy machine
