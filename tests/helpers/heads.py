@@ -160,9 +160,9 @@ class Head(Node):
         )
 
     @contextmanager
-    def joined(self, address=None, prefix=()):
+    def joined(self, address=None, prefix=(), cpus=1):
         """A further node, on the head's address of this machine or another one."""
-        flags = ["--address", self.address]
+        flags = ["--address", self.address, "--num-cpus", cpus]
         flags += ["--node-ip-address", address] if address else []
         before = self._alive()
         node = Node(flags, self.environment, prefix)
