@@ -29,7 +29,7 @@ from lstmfcn.data.reader import ShardedDataset, read_pieces
 from lstmfcn.data.scaler import Scaler
 from lstmfcn.data.schema import SeriesSchema
 from lstmfcn.data.shards import Shard
-from lstmfcn.distributed.cluster import require_shared_storage, silence_logger
+from lstmfcn.distributed.cluster import silence_logger
 from lstmfcn.distributed.failures import reporting_ray_errors
 from lstmfcn.errors import ResourceError
 from lstmfcn.hyperparameters import ScalingName
@@ -185,20 +185,6 @@ def log_dataset(info: DatasetInfo, memory_limit: int, folder: Path) -> None:
                 limit,
                 folder / ROWS,
             )
-
-
-def require_shared_rows(info: DatasetInfo, folder: Path) -> None:
-    """Check that all machines see the rows that are streamed, if any are.
-
-    Raises:
-        OutputError: names the machines that do not see the run's folder, where the rows lie.
-    """
-    if info.training.streamed or (info.validation and info.validation.streamed):
-        require_shared_storage(
-            folder,
-            "rows that do not fit into memory are streamed from there: raise --memory-gb, or name "
-            "an --output on storage that all machines of the cluster share",
-        )
 
 
 def _log_split(name: str, split: SplitInfo) -> None:

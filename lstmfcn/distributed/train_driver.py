@@ -29,7 +29,6 @@ from lstmfcn.distributed.load import (
     LoadingThread,
     TrainingData,
     log_dataset,
-    require_shared_rows,
     start_loading,
 )
 from lstmfcn.distributed.ray_trainer import train_in_this_process, train_until_done
@@ -129,8 +128,7 @@ def run_training(
     with scratch_folder() as storage:
         training = in_thread(lambda: _train(job, inputs.folder, data, worker_resources, storage))
         try:
-            log_dataset(info := data.wait(), memory_limit, inputs.folder)
-            require_shared_rows(info, inputs.folder)
+            log_dataset(data.wait(), memory_limit, inputs.folder)
             best = epochs.show_until_done(training)
         except (KeyboardInterrupt, SystemExit) as stop:
             _stop(inputs, training, stop, ray_stays)

@@ -24,12 +24,7 @@ from lstmfcn.distributed.capacity import Node, largest_capacity, nodes
 from lstmfcn.distributed.cluster import silence_logger
 from lstmfcn.distributed.failures import LOST, failure_reason, reporting_ray_errors
 from lstmfcn.distributed.keeper import keeper_process
-from lstmfcn.distributed.load import (
-    DatasetRefs,
-    log_dataset,
-    require_shared_rows,
-    start_loading,
-)
+from lstmfcn.distributed.load import DatasetRefs, log_dataset, start_loading
 from lstmfcn.distributed.requests import (
     CheckedSweep,
     Resources,
@@ -151,7 +146,6 @@ def _load_for_each_scaling(checked: CheckedSweep, machines: list[Node]) -> dict[
         data[scaling] = start_loading(checked.inputs, 1, memory_limit // len(scalings), scaling)
         info = data[scaling].wait()
     log_dataset(info, memory_limit, checked.folder)
-    require_shared_rows(info, checked.folder)
     return data
 
 

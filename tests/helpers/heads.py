@@ -153,6 +153,7 @@ class Head(Node):
                 "RAY_AUTH_TOKEN_PATH": str(token),
                 "RAY_USAGE_STATS_ENABLED": "0",
                 "RAY_GRACEFUL_SHUTDOWN_DRAIN_TIMEOUT_S": "0",
+                "RAY_raylet_start_wait_time_s": "120",  # instead of 30, on a busy machine
                 "AUTOSCALER_METRIC_PORT": autoscaler,
                 "DASHBOARD_METRIC_PORT": metrics,
             }

@@ -21,6 +21,7 @@ from tests.helpers.killing import epochs_in, train_workers, wait_until
 from tests.helpers.no_cluster import no_cluster
 from tests.helpers.problems import TINY, as_flags, waves, write
 from tests.helpers.runs import assert_as_if_never_interrupted, assert_same_weights
+from tests.helpers.small_models import tiny_artifact
 
 pytestmark = pytest.mark.skipif(
     os.geteuid() != 0 or not shutil.which("unshare"), reason="needs root, and unshare"
@@ -165,3 +166,20 @@ def test_trials_on_both_machines_are_kept_on_one(tmp_path, data, head, private):
         history = read_metrics(trial_folder(output, trial.number) / "metrics.jsonl")
         losses = [metrics["train_loss"] for metrics in history]
         assert losses == [metrics["train_loss"] for metrics in found.history]
+
+
+def test_predictions_are_refused_where_a_machine_would_write_them_into_nowhere(
+    tmp_path, data, head, private
+):
+    """All machines write them, each whole files."""
+    tiny_artifact().save(tmp_path / "model")
+    output = private / "predictions"
+    given = {"model": tmp_path / "model", "output": output}
+    with driver(head, "predict", data, *as_flags(given)) as process:
+        _, told = process.communicate(timeout=PATIENCE_S)
+    assert process.returncode == 2, told
+    assert told.splitlines()[-1] == (
+        f"lstmfcn: {output}: does not exist on {SECOND}; "
+        "name an --output on storage that all machines of the cluster share"
+    )
+    assert not output.exists()
