@@ -35,8 +35,8 @@ from benchmarks.common import (
 )
 from lstmfcn.data.reader import open_dataset, read_tables
 from lstmfcn.model.network import LSTMFCN
-from lstmfcn.training.checkpoints import Checkpoints, Position
-from lstmfcn.training.metrics_log import MetricsWriter
+from lstmfcn.training.checkpoints import Position
+from lstmfcn.training.keeper import Checkpoints, FolderKeeper
 from lstmfcn.training.state import TrainState
 
 N_TIMEPOINTS, N_CLASSES, BATCH = 100, 3, 128
@@ -231,7 +231,9 @@ def _checkpoint_s(network: LSTMFCN, folder: Path) -> float:
         parameter.grad = torch.zeros_like(parameter)
     training.optimizer.step()
     training.finish_epoch({"epoch": 1, "train_loss": 1.0})
-    checkpoints = Checkpoints(folder / "checkpoints")
+    keeper = FolderKeeper(folder)
+    keeper.start(0)
+    checkpoints = Checkpoints(keeper)
 
     def save() -> None:
         training.position = Position(training.position.epoch + 1)
@@ -242,8 +244,9 @@ def _checkpoint_s(network: LSTMFCN, folder: Path) -> float:
 
 def _report_s(folder: Path) -> float:
     metrics = {"epoch": 1, "train_loss": 0.1, "train_accuracy": 0.9, "rows": 2048, "seconds": 0.5}
-    with MetricsWriter(folder / "metrics.jsonl") as report:
-        return _seconds(lambda: report(metrics), 500)
+    keeper = FolderKeeper(folder)
+    keeper.start(0)
+    return _seconds(lambda: keeper.add_epochs(metrics), 500)
 
 
 def _poll_s() -> float:

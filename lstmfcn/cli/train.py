@@ -57,7 +57,7 @@ def train(
         Training shards: files, folders, globs or URIs of CSV or Parquet. Not needed to resume a
         run.
     output
-        Folder of the run, on storage that all machines share.
+        Folder of the run, on the machine of the command; workers elsewhere need not see it.
     validation
         Validation shards. With them, the epoch with the lowest validation loss is kept.
     model

@@ -63,7 +63,7 @@ def tune(
         Training shards: files, folders, globs or URIs of CSV or Parquet. Not needed to resume a
         sweep.
     output
-        Folder of the sweep, on storage that all machines share.
+        Folder of the sweep, on the machine of the command; trials elsewhere need not see it.
     validation
         Validation shards. They decide which epoch of a trial is kept, and which trial is best.
     model

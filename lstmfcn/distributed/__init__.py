@@ -16,6 +16,7 @@ What a driver does:
     tune_driver.py: runs the trials of a sweep on Ray Tune, saves the best one's model.
     load.py: reads, checks and scales the data set, once, in a task.
     ray_trainer.py: several workers on Ray Train, started again after a loss.
+    keeper.py: the process on the driver's machine that writes what trainings leave.
     ensemble.py: the members of an ensemble, one task each.
     searcher.py: suggests the hyperparameters of each trial, stops weak trials early.
     failures.py: one-line errors for what Ray raises; how often to start again.

@@ -26,6 +26,7 @@ from lstmfcn.distributed.capacity import alive_nodes, nodes
 from lstmfcn.distributed.failures import reporting_ray_errors
 from lstmfcn.distributed.own_ray import init_ray, own_ray
 from lstmfcn.errors import OutputError, ResourceError
+from lstmfcn.storage.files import make_folder, refusing_write_errors
 from lstmfcn.storage.shadows import refuse_shadows
 
 ENVIRONMENT = {
@@ -255,10 +256,10 @@ def silence_logger(name: str) -> Iterator[None]:
 
 
 def require_shared_storage(folder: Path) -> None:
-    """Check that every machine of the cluster sees a folder.
+    """Check that every machine of the cluster sees a folder to which all of them write.
 
     Args:
-        folder: exists on this machine.
+        folder: is made if it does not exist.
 
     Raises:
         OutputError: names the machines that do not see it.
@@ -271,7 +272,9 @@ def require_shared_storage(folder: Path) -> None:
         return
     marker = folder / f".seen-by-all-{uuid.uuid4().hex[:8]}"
     try:
-        marker.touch()
+        with refusing_write_errors(folder):
+            make_folder(folder)
+            marker.touch()
         exists = ray.remote(num_cpus=0)(_exists)
         with reporting_ray_errors("a machine of the cluster"):
             tasks = [
@@ -287,6 +290,8 @@ def require_shared_storage(folder: Path) -> None:
         node["NodeManagerAddress"] for node, sees in zip(others, answers, strict=True) if not sees
     ]
     if without:
+        with suppress(OSError):  # it is not empty
+            folder.rmdir()
         raise OutputError(
             f"{folder}: does not exist on {', '.join(sorted(without))}; "
             "name an --output on storage that all machines of the cluster share"

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import logging
 from dataclasses import replace
-from typing import Any
+from pathlib import Path
+from typing import Any, cast
 
 import ray
 import torch
@@ -17,6 +18,7 @@ from lstmfcn.distributed.failures import (
     reporting_ray_errors,
     unwrap_ray_error,
 )
+from lstmfcn.distributed.keeper import RemoteKeeper
 from lstmfcn.distributed.load import DatasetRefs
 from lstmfcn.distributed.requests import WorkerResources
 from lstmfcn.distributed.worker import WorkerJob, refusing_memory_errors, train_model
@@ -26,19 +28,24 @@ from lstmfcn.training.batches import EvaluationLoader
 from lstmfcn.training.calibration import calibrate
 from lstmfcn.training.collective import SingleProcess
 from lstmfcn.training.ensemble import combine_members, member_weights
-from lstmfcn.training.metrics_log import MetricsWriter, mean_metrics, read_metrics
-from lstmfcn.training.run_directory import CHECKPOINTS, METRICS, MODEL, list_member_folders
+from lstmfcn.training.keeper import FolderKeeper, Keeper
+from lstmfcn.training.metrics_log import mean_metrics, read_metrics
+from lstmfcn.training.run_directory import METRICS, MODEL, list_member_folders
 
 logger = logging.getLogger(__name__)
 
 
-def train_members(job: WorkerJob, data: DatasetRefs, resources: WorkerResources) -> None:
+def train_members(
+    job: WorkerJob, keeper: Any, folder: Path, data: DatasetRefs, resources: WorkerResources
+) -> None:
     """Train as many members at a time as the cluster has room for, and save the ensemble.
 
     A member whose process is lost resumes from its newest checkpoint.
 
     Args:
         job: the job of the whole ensemble.
+        keeper: the handle of the `KeeperActor`.
+        folder: of the run.
         data: the rows.
         resources: CPUs and GPU of each member.
 
@@ -54,8 +61,14 @@ def train_members(job: WorkerJob, data: DatasetRefs, resources: WorkerResources)
     }
     train = ray.remote(**options)(_train_member)
     jobs = _member_jobs(job)
-    budgets = [RestartBudget(jobs[k].output / CHECKPOINTS, f"member {k}") for k in range(len(jobs))]
-    pending = {train.remote(jobs[k], data, resources.device): k for k in range(len(jobs))}
+    folders = list_member_folders(folder, len(jobs))
+    keepers = [RemoteKeeper(keeper, member) for member in folders]
+    budgets = [RestartBudget(member.name, f"member {k}") for k, member in enumerate(folders)]
+
+    def start(k: int) -> Any:
+        return train.remote(jobs[k], keepers[k], data, resources.device)
+
+    pending = {start(k): k for k in range(len(jobs))}
     try:
         with reporting_ray_errors("the process that combines the members"):
             interrupted = None
@@ -68,14 +81,16 @@ def train_members(job: WorkerJob, data: DatasetRefs, resources: WorkerResources)
                     interrupted = stop
                     continue
                 if reason:
-                    budgets[k].spend(reason)
-                    pending[train.remote(jobs[k], data, resources.device)] = k
+                    budgets[k].spend(reason, keepers[k].renew())
+                    pending[start(k)] = k
                 else:
                     logger.info("member %d is trained", k)
             if interrupted:
                 raise interrupted
             combine = ray.remote(**options | {"num_gpus": 0, "max_retries": 3})(_combine_members)
-            ray.get(combine.remote(job, data))
+            members = [Artifact.load(member / MODEL) for member in folders]
+            ensemble = cast(Artifact, ray.get(combine.remote(job, members, data)))
+            _save(ensemble, folder, folders)
     finally:
         for task in pending:
             ray.cancel(task)
@@ -84,23 +99,20 @@ def train_members(job: WorkerJob, data: DatasetRefs, resources: WorkerResources)
 def _member_jobs(job: WorkerJob) -> list[WorkerJob]:
     members = job.hyperparameters.split_into_members()
     weights = member_weights(job.initial_weights, len(members)) if job.initial_weights else None
-    folders = list_member_folders(job.output, len(members))
     return [
         replace(
             job,
             hyperparameters=hyperparameters,
             initial_weights=weights[k] if weights else None,
             provenance={**job.provenance, "member": k},
-            output=folder,
         )
-        for k, (hyperparameters, folder) in enumerate(zip(members, folders, strict=True))
+        for k, hyperparameters in enumerate(members)
     ]
 
 
-def _train_member(job: WorkerJob, data: DatasetRefs, device: str) -> None:
-    job.output.mkdir(parents=True, exist_ok=True)
+def _train_member(job: WorkerJob, keeper: Keeper, data: DatasetRefs, device: str) -> None:
     with refusing_memory_errors():
-        train_model(job, data, SingleProcess(), torch.device(device))
+        train_model(job, keeper, data, SingleProcess(), torch.device(device))
 
 
 def _failure_reason(task: Any) -> str | None:
@@ -118,19 +130,20 @@ def _failure_reason(task: Any) -> str | None:
     return None
 
 
-def _combine_members(job: WorkerJob, data: DatasetRefs) -> None:
-    """Save the members as one model, and the means of their metrics."""
+def _combine_members(job: WorkerJob, members: list[Artifact], data: DatasetRefs) -> Artifact:
+    """Combine the members to one model, calibrated if there are validation rows."""
     torch.set_num_threads(job.threads)
     _, rows, validation = data.get()
-    folders = list_member_folders(job.output, job.hyperparameters.members)
     batches = {"train": EvaluationLoader(rows)}
     if validation:
         batches["valid"] = EvaluationLoader(validation)
-    members = [Artifact.load(folder / MODEL) for folder in folders]
     ensemble = combine_members(members, job.hyperparameters, batches)
-    if validation:
-        ensemble = calibrate(ensemble, validation)
-    with MetricsWriter(job.output / METRICS) as writer:
-        for metrics in mean_metrics([read_metrics(folder / METRICS) for folder in folders]):
-            writer(metrics)
-    ensemble.save(job.output / MODEL)
+    return calibrate(ensemble, validation) if validation else ensemble
+
+
+def _save(ensemble: Artifact, folder: Path, member_folders: list[Path]) -> None:
+    """Save the model, and the means of its members' metrics."""
+    keeper = FolderKeeper(folder)
+    keeper.start(0)
+    keeper.add_epochs(*mean_metrics([read_metrics(member / METRICS) for member in member_folders]))
+    keeper.save_model(ensemble.to_files())

@@ -3,18 +3,28 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from typing import TypeVar, cast
 
 from ray import exceptions
 from ray.util.metrics import Counter
 
 from lstmfcn.errors import LstmfcnError, ResourceError
-from lstmfcn.training.checkpoints import find_newest_position
+from lstmfcn.training.checkpoints import Position
+
+_KEEPER_LOST = "the process that writes the output was lost"
+
+
+class LostKeeperError(Exception):
+    """A worker cannot write any more: the keeper was lost, or the training began again."""
+
+    def __str__(self) -> str:
+        return _KEEPER_LOST
+
 
 LOST = (
+    LostKeeperError,
     exceptions.RayActorError,
     exceptions.WorkerCrashedError,
     exceptions.NodeDiedError,
@@ -24,7 +34,7 @@ LOST = (
     exceptions.TaskUnschedulableError,
     exceptions.ActorUnschedulableError,
 )
-"""What Ray raises when a process or a machine ended before it had done its work."""
+"""What is raised when a process or a machine ended before it had done its work."""
 
 MACHINE_GONE = "its machine is gone"
 NO_ROOM = "the cluster has no room for all workers"
@@ -33,6 +43,7 @@ _REASONS = {
     "node has died": MACHINE_GONE,
     "startup timed out": NO_ROOM,
     "health check hangs": "it does not answer",
+    _KEEPER_LOST: _KEEPER_LOST,
 }
 """A short reason for each phrase in Ray's long messages; the first phrase found decides."""
 
@@ -67,12 +78,12 @@ def reporting_ray_errors(
     """
     try:
         yield
-    except exceptions.RayError as error:
+    except (exceptions.RayError, LostKeeperError) as error:
         short = unwrap_ray_error(error) or _resource_error(error, process, advice)
         raise short or error from None
 
 
-def _resource_error(error: exceptions.RayError, process: str, advice: str) -> ResourceError | None:
+def _resource_error(error: Exception, process: str, advice: str) -> ResourceError | None:
     if isinstance(error, exceptions.RayActorError) and error.actor_init_failed:
         return None  # a bug
     for kind, text in _FULL.items():
@@ -116,26 +127,22 @@ class RestartBudget:
     """Allows a lost worker to be restarted, but not for ever at the same checkpoint.
 
     Args:
-        checkpoints: the folder of the training's checkpoints; a restart begins at the newest one.
+        run: the name of the training, for the metrics of the cluster.
         worker: who may be lost, for the messages: ``a worker`` or ``member 3``.
-        log: prints a message for each loss.
     """
 
-    def __init__(
-        self, checkpoints: Path, worker: str, log: Callable[[str], None] = logger.info
-    ) -> None:
-        self._checkpoints, self._worker, self._log = checkpoints, worker, log
-        self._losses, self._position = 0, find_newest_position(checkpoints, log)
+    def __init__(self, run: str, worker: str) -> None:
+        self._worker = worker
+        self._losses, self._position = 0, Position()
         self._restarts = Counter("lstmfcn_training_restarts", "Workers lost.", ("run",))
-        self._restarts.set_default_tags({"run": checkpoints.parent.name})
+        self._restarts.set_default_tags({"run": run})
 
-    def spend(self, reason: str) -> None:
-        """Count one loss, and log where the training starts again.
+    def spend(self, reason: str, position: Position) -> None:
+        """Count one loss, and log the position from which the training starts again.
 
         Raises:
             ResourceError: this was the third loss without a new checkpoint between them.
         """
-        position = find_newest_position(self._checkpoints, self._log)
         self._losses = self._losses + 1 if position == self._position else 1
         self._position = position
         if self._losses == _MAX_LOSSES_WITHOUT_PROGRESS:
@@ -144,5 +151,5 @@ class RestartBudget:
                 f"{reason}; if memory is short, lower --batch-size, --memory-gb or the sizes of "
                 "the network; then resume with --resume"
             )
-        self._log(f"lost {self._worker} ({reason}); starting again from {position}")
+        logger.info("lost %s (%s); starting again from %s", self._worker, reason, position)
         self._restarts.inc()

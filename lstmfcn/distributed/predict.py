@@ -24,7 +24,13 @@ from lstmfcn.data.listing import Data
 from lstmfcn.data.reader import open_dataset, refuse_absent
 from lstmfcn.data.shards import Shard, finder
 from lstmfcn.distributed.capacity import available_cpus, capacity, free_nodes, max_cpus_per_worker
-from lstmfcn.distributed.cluster import TRAINING_ENVIRONMENT, has_cluster, ray_runtime, this_process
+from lstmfcn.distributed.cluster import (
+    TRAINING_ENVIRONMENT,
+    has_cluster,
+    ray_runtime,
+    require_shared_storage,
+    this_process,
+)
 from lstmfcn.distributed.failures import reporting_ray_errors
 from lstmfcn.distributed.read import unpacked_bytes
 from lstmfcn.errors import OutputError, RunInterruptedError
@@ -250,6 +256,7 @@ def _write_files(
     n_explanations = sum(file.explains for file in files)
     try:
         with _predicting(artifact, shards, _RUN_AGAIN) as call:
+            require_shared_storage(files[0].path.parent)
             manifest.begin()
             started = time.perf_counter()
             with ShardProgress(

@@ -23,10 +23,11 @@ from lstmfcn.distributed.failures import (
     failure_reason,
     unwrap_ray_error,
 )
+from lstmfcn.distributed.keeper import RemoteKeeper
 from lstmfcn.distributed.load import DatasetRefs, LoadingThread
 from lstmfcn.distributed.requests import WorkerResources
 from lstmfcn.distributed.worker import WorkerFaultError, WorkerJob, train_alone, train_worker
-from lstmfcn.training.run_directory import CHECKPOINTS
+from lstmfcn.training.keeper import Keeper
 
 _CONNECT_TIMEOUT_S = 5.0
 _NOTICE_TIMEOUT_S = 60.0
@@ -44,28 +45,36 @@ logger = logging.getLogger(__name__)
 
 
 def train_until_done(
-    job: WorkerJob, data: DatasetRefs, resources: WorkerResources, storage: Path
+    job: WorkerJob,
+    keeper: RemoteKeeper,
+    data: DatasetRefs,
+    resources: WorkerResources,
+    storage: Path,
 ) -> None:
     """Train on workers; if one is lost, all start again from the newest checkpoint.
 
     Args:
         job: what each worker does.
+        keeper: keeps what they leave; each attempt but the first renews it.
         data: the rows.
         resources: how many workers, and what each has.
-        storage: a folder for what Ray Train writes, which nobody reads.
+        storage: a folder for what Ray Train's controller writes, which nobody reads. No worker
+            looks for it, because none reports a checkpoint to Ray Train.
 
     Raises:
         ResourceError: workers were lost several times without progress, or there is no room.
         LstmfcnError: a worker raised it.
     """
     config = {"job": ray.put(job), "data": data}
-    budget = RestartBudget(job.output / CHECKPOINTS, "a worker")
+    name = keeper.folder.name
+    budget = RestartBudget(name, "a worker")
     starts, n_workers = 0, resources.num_workers
     while True:
         nodes_before = _alive_node_ids()
         try:
             with nullcontext() if is_verbose() else silence_logger("ray.train"):
-                _trainer(job.output.name, config, resources, n_workers, storage).fit()
+                attempt = config | {"keeper": keeper}
+                _trainer(name, attempt, resources, n_workers, storage).fit()
         except ray.train.TrainingFailedError as error:
             if ours := unwrap_ray_error(error):
                 raise ours from None
@@ -79,17 +88,22 @@ def train_until_done(
         else:
             if _await_lost_nodes(nodes_before):
                 reason = MACHINE_GONE
-            budget.spend(reason)
+            budget.spend(reason, keeper.renew())
         n_workers = _count_fitting_workers(resources)
 
 
 def train_in_this_process(
-    job: WorkerJob, data: LoadingThread, resources: WorkerResources, storage: Path
+    job: WorkerJob,
+    keeper: Keeper,
+    data: LoadingThread,
+    resources: WorkerResources,
+    storage: Path,
 ) -> None:
     """Train by Ray Train's local mode: in this process, without Ray's own processes.
 
     Args:
         job: what to do.
+        keeper: keeps what the training leaves.
         data: the rows.
         resources: what this process has.
         storage: a folder for what Ray Train writes, which nobody reads.
@@ -100,7 +114,12 @@ def train_in_this_process(
     with silence_logger("ray.train"):  # it says that it runs in local mode
         trainer = TorchTrainer(
             train_alone,
-            train_loop_config={"job": job, "data": data, "device": resources.device},
+            train_loop_config={
+                "job": job,
+                "keeper": keeper,
+                "data": data,
+                "device": resources.device,
+            },
             scaling_config=ray.train.ScalingConfig(num_workers=0, use_gpu=resources.use_gpu),
             run_config=ray.train.RunConfig(storage_path=str(storage), name="lstmfcn"),
         )

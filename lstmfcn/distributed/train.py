@@ -87,7 +87,7 @@ def train(
 
     Args:
         data: training shards: a file, folder, glob or URI, or several; None with ``resume``.
-        output: a folder without a run, on storage that all machines share.
+        output: a folder without a run, on this machine; workers on others need not see it.
         validation: validation shards; they decide which epoch is the best one.
         model: a model directory to continue from.
         hyperparameters: of the network and the training; see `Hyperparameters`.

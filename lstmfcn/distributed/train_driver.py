@@ -23,8 +23,8 @@ from ray.util.metrics import Gauge
 from lstmfcn.console import pluralize
 from lstmfcn.data.dataset import MemoryLimitError
 from lstmfcn.distributed.capacity import nodes
-from lstmfcn.distributed.cluster import require_shared_storage
 from lstmfcn.distributed.ensemble import train_members
+from lstmfcn.distributed.keeper import RemoteKeeper, keeper_process
 from lstmfcn.distributed.load import Loading, LoadingThread, start_loading
 from lstmfcn.distributed.ray_trainer import train_in_this_process, train_until_done
 from lstmfcn.distributed.requests import (
@@ -43,6 +43,7 @@ from lstmfcn.storage.scratch import scratch_folder
 from lstmfcn.training.calibration import calibration_summary
 from lstmfcn.training.checkpoints import find_newest_position
 from lstmfcn.training.dataset_info import log_dataset
+from lstmfcn.training.keeper import FolderKeeper
 from lstmfcn.training.metrics_log import (
     EpochMetrics,
     keep_epochs,
@@ -113,7 +114,6 @@ def run_training(
     machines = nodes()
     members = inputs.hyperparameters.members
     worker_resources = resolve_resources(machines, resources, members)
-    require_shared_storage(inputs.folder)
     memory_limit = memory_bytes(resources, machines)
     is_alone = not ray.is_initialized()
     data = start_loading(inputs, worker_resources.num_workers, memory_limit, in_blocks)
@@ -121,7 +121,7 @@ def run_training(
     job = _worker_job(inputs, worker_resources, checkpoint_every_s, started)
     epochs = _EpochDisplay(inputs, started, members_at_once(machines, worker_resources, members))
     with scratch_folder() as storage:
-        training = in_thread(lambda: _train(job, data, worker_resources, storage))
+        training = in_thread(lambda: _train(job, inputs.folder, data, worker_resources, storage))
         try:
             log_dataset(data.wait(), memory_limit)
             epochs.show_until_done(training)
@@ -169,22 +169,23 @@ def _worker_job(
             "continued_from": base_model.training.get("train_sha256") if base_model else None,
             "cpus_per_worker": resources.cpus_per_worker,
         },
-        output=inputs.folder,
         threads=resources.cpus_per_worker,
         checkpoint_every_s=checkpoint_every_s,
-        stop_file=inputs.folder / STOP,
     )
 
 
-def _train(job: WorkerJob, data: Loading, resources: WorkerResources, storage: Path) -> None:
+def _train(
+    job: WorkerJob, folder: Path, data: Loading, resources: WorkerResources, storage: Path
+) -> None:
     if isinstance(data, LoadingThread):
-        train_in_this_process(job, data, resources, storage)
+        train_in_this_process(job, FolderKeeper(folder), data, resources, storage)
         return
     refs = data.refs()
-    if job.hyperparameters.members > 1:
-        train_members(job, refs, resources)
-    else:
-        train_until_done(job, refs, resources, storage)
+    with keeper_process() as keeper:
+        if job.hyperparameters.members > 1:
+            train_members(job, keeper, folder, refs, resources)
+        else:
+            train_until_done(job, RemoteKeeper(keeper, folder), refs, resources, storage)
 
 
 class _ClusterMetrics:

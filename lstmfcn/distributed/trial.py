@@ -6,6 +6,7 @@ several workers starts them as ``lstmfcn train`` does, and follows their checkpo
 
 from __future__ import annotations
 
+import logging
 import time
 import traceback
 from collections.abc import Mapping, Sequence
@@ -19,6 +20,7 @@ from ray import tune
 
 from lstmfcn.distributed.capacity import available_cpus
 from lstmfcn.distributed.failures import LOST
+from lstmfcn.distributed.keeper import RemoteKeeper
 from lstmfcn.distributed.load import DatasetRefs
 from lstmfcn.distributed.requests import WorkerResources
 from lstmfcn.distributed.worker import (
@@ -33,11 +35,9 @@ from lstmfcn.model.artifact import Artifact
 from lstmfcn.signals import in_thread
 from lstmfcn.storage.scratch import scratch_folder
 from lstmfcn.training.batches import EvaluationLoader
-from lstmfcn.training.checkpoints import Checkpoints
 from lstmfcn.training.dataset_info import DatasetInfo
 from lstmfcn.training.loop import fit
-from lstmfcn.training.metrics_log import EpochMetrics, MetricsWriter, read_metrics
-from lstmfcn.training.run_directory import CHECKPOINTS, METRICS, MODEL, STOP
+from lstmfcn.training.metrics_log import EpochMetrics
 from lstmfcn.training.state import TrainState, set_up
 from lstmfcn.tuning.sweep import trial_folder
 
@@ -56,6 +56,8 @@ _REPORT_EVERY_S = 1.0
 
 _POLL_INTERVAL_S = 0.5
 
+logger = logging.getLogger(__name__)
+
 
 @dataclass(frozen=True)
 class SweepContext:
@@ -65,7 +67,8 @@ class SweepContext:
         fixed: the hyperparameters that are not searched.
         data: references to the rows, by the scaling that was applied to them.
         base_model: the model that every trial continues from.
-        folder: the sweep's.
+        folder: the sweep's, on the driver's machine.
+        keeper: the handle of the `KeeperActor`, which writes to it.
         metric: the metric that is reported.
         rungs: the epochs after which the scheduler decides.
         threads: of each trial, or of each of its workers.
@@ -76,6 +79,7 @@ class SweepContext:
     data: Mapping[ScalingName, DatasetRefs]
     base_model: Artifact | None
     folder: Path
+    keeper: Any
     metric: str
     rungs: frozenset[int]
     threads: int
@@ -105,7 +109,7 @@ class SweepContext:
 
 
 def run_trial(config: dict[str, Any], context: SweepContext) -> None:
-    """Train one trial, and write the best epoch's model and all metrics to the trial's folder.
+    """Train one trial, and keep the best epoch's model and all metrics in the trial's folder.
 
     An error that the hyperparameters caused, or a bug, is reported and ends only this trial. Ray
     Tune tries a trial again that lost its process or its data.
@@ -123,19 +127,16 @@ def run_trial(config: dict[str, Any], context: SweepContext) -> None:
             hyperparameters=hyperparameters,
             initial_weights=context.base_model.weights if context.base_model else None,
             provenance={"started": now, "trial": number},
-            output=folder,
             threads=context.threads,
             checkpoint_every_s=_REPORT_EVERY_S,
-            stop_file=folder / STOP,
             saves_model=False,  # this process saves it before it reports the epoch
         )
-        job.output.mkdir(parents=True, exist_ok=True)
         data = context.data[hyperparameters.scaling]
         if context.workers:
-            _train_on_workers(job, data, context.workers, context)
+            _train_on_workers(job, folder, data, context.workers, context)
         else:
             with refusing_memory_errors():
-                _train_in_this_process(job, data, context)
+                _train_in_this_process(job, RemoteKeeper(context.keeper, folder), data, context)
     except LstmfcnError as error:
         tune.report({FINISHED: True, FAILURE: str(error)})
     except LOST:
@@ -145,25 +146,31 @@ def run_trial(config: dict[str, Any], context: SweepContext) -> None:
         tune.report({FINISHED: True, FAILURE: reason, BUG: traceback.format_exc()})
 
 
-def _train_in_this_process(job: WorkerJob, data: DatasetRefs, context: SweepContext) -> None:
+def _train_in_this_process(
+    job: WorkerJob, keeper: RemoteKeeper, data: DatasetRefs, context: SweepContext
+) -> None:
     torch.set_num_threads(min(context.threads, available_cpus()))  # Ray's may be more
     info, rows, validation = data.get()
     state, task, batches = set_up(rows, info.schema, job.hyperparameters, job.initial_weights)
-    with MetricsWriter(job.output / METRICS) as writer:
+    keeper.start(0)
+    try:
         fit(
             state,
             task,
             batches,
             EvaluationLoader(validation) if validation else None,
             job.hyperparameters,
-            _EpochReporter(job, info, state, context, writer),
+            _EpochReporter(job, info, state, context, keeper),
         )
+    finally:
+        keeper.flush()
 
 
 class _EpochReporter:
-    """Writes every epoch's metrics, and reports to Ray Tune those epochs that matter.
+    """Keeps every epoch's metrics, and reports to Ray Tune those epochs that matter.
 
-    The best epoch's model is saved before its report, because Tune may end the trial there.
+    All metrics and the best epoch's model are kept before the report, because Tune may end the
+    trial there.
     """
 
     def __init__(
@@ -172,21 +179,22 @@ class _EpochReporter:
         info: DatasetInfo,
         state: TrainState,
         context: SweepContext,
-        writer: MetricsWriter,
+        keeper: RemoteKeeper,
     ) -> None:
         self._job, self._info, self._state = job, info, state
-        self._context, self._writer = context, writer
+        self._context, self._keeper = context, keeper
         self._history: list[EpochMetrics] = []
         self._saved: EpochMetrics = {}
         self._reported_at = time.monotonic()
 
     def __call__(self, metrics: EpochMetrics) -> None:
         """Take the metrics of an epoch that is done."""
-        self._writer(metrics)
+        self._keeper.add_epochs(metrics)
         self._history.append(metrics)
         finished = metrics["epoch"] == self._job.hyperparameters.epochs
         is_due = time.monotonic() - self._reported_at >= _REPORT_EVERY_S
         if finished or is_due or metrics["epoch"] in self._context.rungs:
+            self._keeper.flush()
             self._save_best()
             self._context.report(self._history, self._state.best, finished)
             self._reported_at = time.monotonic()
@@ -198,12 +206,16 @@ class _EpochReporter:
             artifact = build_artifact(
                 self._job, self._info, state.best_weights, state.best, hardware
             )
-            artifact.save(self._job.output / MODEL)
+            self._keeper.save_model(artifact.to_files())
             self._saved = state.best
 
 
 def _train_on_workers(
-    job: WorkerJob, data: DatasetRefs, resources: WorkerResources, context: SweepContext
+    job: WorkerJob,
+    folder: Path,
+    data: DatasetRefs,
+    resources: WorkerResources,
+    context: SweepContext,
 ) -> None:
     """Train as ``lstmfcn train`` does, and report until the end, or until Ray Tune stops the trial.
 
@@ -212,18 +224,19 @@ def _train_on_workers(
     """
     from lstmfcn.distributed.ray_trainer import train_until_done  # 0.1 s of Ray Train
 
-    job.stop_file.unlink(missing_ok=True)  # of a sweep that was interrupted
-    reporter = _CheckpointReporter(job, ray.get(data.info), resources, context)
+    keeper = RemoteKeeper(context.keeper, folder)
+    keeper.request_stop(False)  # as a sweep did that was interrupted
+    reporter = _CheckpointReporter(job, folder, ray.get(data.info), resources, context)
     with scratch_folder() as storage:
-        training = in_thread(lambda: train_until_done(job, data, resources, storage))
+        training = in_thread(lambda: train_until_done(job, keeper, data, resources, storage))
         try:
             while not training.done():
                 time.sleep(_POLL_INTERVAL_S)
                 reporter.report_newest()
         except SystemExit:  # Ray Tune stops the trial
-            job.stop_file.touch()
+            keeper.request_stop(True)
             training.exception()
-            job.stop_file.unlink(missing_ok=True)
+            keeper.request_stop(False)
             raise
         training.result()  # raises the error, if it ended with one
     reporter.report_newest(ended=True)
@@ -232,30 +245,37 @@ def _train_on_workers(
 class _CheckpointReporter:
     """Reports the epoch of the newest checkpoint, and saves its best weights as a model first.
 
-    Nothing else saves the trial's model: two processes would replace each other's folder.
+    Nothing else saves the trial's model: it must be that of the reported epoch.
     """
 
     def __init__(
-        self, job: WorkerJob, info: DatasetInfo, resources: WorkerResources, context: SweepContext
+        self,
+        job: WorkerJob,
+        folder: Path,
+        info: DatasetInfo,
+        resources: WorkerResources,
+        context: SweepContext,
     ) -> None:
         self._job, self._info, self._context = job, info, context
+        self._keeper = RemoteKeeper(context.keeper, folder, writer="reporter")
         self._resources, self._reported_epoch = resources, 0
 
     def report_newest(self, *, ended: bool = False) -> None:
         """Report the newest epoch if it is new; the last one only once the training has ended."""
-        checkpoint = Checkpoints(self._job.output / CHECKPOINTS).load_newest()
-        if checkpoint is None:
+        progress = self._keeper.progress(self._reported_epoch)
+        if progress is None:
             return
-        (epoch, _), state = checkpoint
+        saved, history = progress
+        epoch = saved.position.epoch
         finished = epoch == self._job.hyperparameters.epochs
-        if epoch <= self._reported_epoch or (finished and not ended):
+        state = saved.unpack(logger.warning)
+        if state is None or (finished and not ended):
             return
         resources = self._resources
         hardware = Hardware(resources.num_workers, resources.device, state.get("precision", "fp32"))
         artifact = build_artifact(
             self._job, self._info, state["best_weights"], state["best"], hardware
         )
-        artifact.save(self._job.output / MODEL)
+        self._keeper.save_model(artifact.to_files())
         self._reported_epoch = epoch
-        history = read_metrics(self._job.output / METRICS)[:epoch]
         self._context.report(history, state["best"], finished)

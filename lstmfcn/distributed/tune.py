@@ -92,7 +92,7 @@ def tune(
 
     Args:
         data: training shards: a file, folder, glob or URI, or several; None with ``resume``.
-        output: a folder without a sweep, on storage that all machines share.
+        output: a folder without a sweep, on this machine; trials on others need not see it.
         validation: validation shards.
         model: a model directory that every trial continues from.
         hyperparameters: those that are set are not searched.

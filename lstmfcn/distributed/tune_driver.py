@@ -21,8 +21,9 @@ from ray.tune.experiment import Trial as TuneTrial
 
 from lstmfcn.console import pluralize
 from lstmfcn.distributed.capacity import Node, capacity, may_grow, nodes
-from lstmfcn.distributed.cluster import require_shared_storage, silence_logger
+from lstmfcn.distributed.cluster import silence_logger
 from lstmfcn.distributed.failures import LOST, failure_reason, reporting_ray_errors
+from lstmfcn.distributed.keeper import keeper_process
 from lstmfcn.distributed.load import DatasetRefs, load_for_scalings
 from lstmfcn.distributed.requests import (
     CheckedSweep,
@@ -93,22 +94,33 @@ def run_sweep(checked: CheckedSweep, log: SweepLog, draw: Draw) -> TrialResult:
     cpus = workers.cpus_per_worker if workers else checked.resources.cpus_per_worker or 1
     if capacity(machines, cpus) < 1 and not may_grow():
         raise ResourceError(f"no machine has {pluralize(cpus, 'CPU')}; lower --cpus-per-worker")
-    require_shared_storage(checked.folder)
     checked.sweep.save(checked.folder)
     memory_limit = memory_bytes(checked.resources, machines)
     data = load_for_scalings(checked.inputs, memory_limit, _scalings(checked))
     log_dataset(next(iter(data.values())).wait(), memory_limit)
-    context = SweepContext(
-        fixed=checked.inputs.hyperparameters,
-        data=data,
-        base_model=checked.inputs.base_model,
-        folder=checked.folder,
-        metric=checked.objective.metric,
-        rungs=frozenset(rungs(checked)),
-        threads=cpus,
-        workers=workers,
-    )
-    log.start()
+    with keeper_process() as keeper:
+        context = SweepContext(
+            fixed=checked.inputs.hyperparameters,
+            data=data,
+            base_model=checked.inputs.base_model,
+            folder=checked.folder,
+            keeper=keeper,
+            metric=checked.objective.metric,
+            rungs=frozenset(rungs(checked)),
+            threads=cpus,
+            workers=workers,
+        )
+        log.start()
+        _run_trials_until_stopped(checked, context, log)
+    return _save_best(checked, log, draw, data)
+
+
+def _run_trials_until_stopped(checked: CheckedSweep, context: SweepContext, log: SweepLog) -> None:
+    """Run the trials that the log does not have yet, and show them.
+
+    Raises:
+        RunInterruptedError: the user stopped the sweep.
+    """
     try:
         with SweepProgress(checked.sweep.num_samples, checked.objective, log.trials) as progress:
             _run_trials(checked, context, log, progress)
@@ -119,7 +131,6 @@ def run_sweep(checked: CheckedSweep, log: SweepLog, draw: Draw) -> TrialResult:
         gc.collect()
         message = f"stopped after {n_done} of {trials}"
         raise RunInterruptedError(message, resumable=True) from stop
-    return _save_best(checked, log, draw, data)
 
 
 def _worker_resources(machines: list[Node], requested: Resources) -> WorkerResources | None:

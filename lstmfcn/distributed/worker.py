@@ -9,9 +9,8 @@ from __future__ import annotations
 import time
 import traceback
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, NamedTuple, cast
 
 import ray
@@ -29,13 +28,12 @@ from lstmfcn.hyperparameters import Hyperparameters, PrecisionName
 from lstmfcn.model.artifact import Artifact
 from lstmfcn.training.batches import EvaluationLoader, WorkerContext
 from lstmfcn.training.calibration import calibrate
-from lstmfcn.training.checkpoints import Checkpoints
 from lstmfcn.training.collective import Collective, SingleProcess
 from lstmfcn.training.dataset_info import DatasetInfo
-from lstmfcn.training.loop import Report, fit
-from lstmfcn.training.metrics_log import EpochMetrics, MetricsWriter
-from lstmfcn.training.run_directory import CHECKPOINTS, METRICS, MODEL
-from lstmfcn.training.state import TrainState, set_up
+from lstmfcn.training.keeper import Checkpoints, Keeper
+from lstmfcn.training.loop import fit
+from lstmfcn.training.metrics_log import EpochMetrics
+from lstmfcn.training.state import set_up
 
 _ALLOCATION_FAILURES = ("can't allocate memory", "out of memory", "STATUS_ALLOC_FAILED")
 
@@ -45,14 +43,13 @@ _SECONDS_TO_NOTICE = 60.0
 
 @dataclass(frozen=True)
 class WorkerJob:
-    """All that a worker needs, apart from the data.
+    """All that a worker needs, apart from the data and the keeper.
 
     Attributes:
         initial_weights: those of the base model, if there is one.
         provenance: how the model comes to be, for model.json.
         threads: of each worker.
         checkpoint_every_s: seconds between checkpoints.
-        stop_file: training stops once this file exists.
         saves_model: whether the first worker saves the model at the end. The model of a trial is
             saved by the process that follows its checkpoints.
     """
@@ -60,10 +57,8 @@ class WorkerJob:
     hyperparameters: Hyperparameters
     initial_weights: dict[str, Tensor] | None
     provenance: dict[str, Any]
-    output: Path
     threads: int
     checkpoint_every_s: float
-    stop_file: Path
     saves_model: bool = True
 
 
@@ -71,8 +66,9 @@ def train_worker(config: dict[str, Any]) -> None:
     """Train as one worker of Ray Train; the first worker saves the model.
 
     Args:
-        config: under ``job`` the reference of a `WorkerJob`, under ``data`` those of the data.
-            They are references because Ray Train's controller unpacks the config too.
+        config: under ``job`` the reference of a `WorkerJob`, under ``data`` those of the data,
+            under ``keeper`` the `Keeper`. They are references because Ray Train's controller
+            unpacks the config too.
 
     Raises:
         ResourceError: the memory of the worker or its device is too small.
@@ -82,7 +78,7 @@ def train_worker(config: dict[str, Any]) -> None:
     try:
         with refusing_memory_errors():
             job = ray.get(config["job"])
-            train_model(job, config["data"], TorchCollective(), get_device())
+            train_model(job, config["keeper"], config["data"], TorchCollective(), get_device())
     except (LstmfcnError, *LOST):
         raise
     except Exception as error:
@@ -102,15 +98,15 @@ def train_alone(config: dict[str, Any]) -> None:
     """Train as the only worker, in the process of the command, and save the model.
 
     Args:
-        config: under ``job`` a `WorkerJob`, under ``data`` a `LoadingThread`, under ``device`` the
-            name of a PyTorch device.
+        config: under ``job`` a `WorkerJob`, under ``keeper`` a `Keeper`, under ``data`` a
+            `LoadingThread`, under ``device`` the name of a PyTorch device.
 
     Raises:
         ResourceError: the memory of the machine or its device is too small.
     """
     with refusing_memory_errors():
         device = torch.device(config["device"])
-        train_model(config["job"], config["data"], SingleProcess(), device)
+        train_model(config["job"], config["keeper"], config["data"], SingleProcess(), device)
 
 
 class WorkerFaultError(Exception):
@@ -122,7 +118,11 @@ class LostConnectionError(Exception):
 
 
 def train_model(
-    job: WorkerJob, data: TrainingData, collective: Collective, device: torch.device
+    job: WorkerJob,
+    keeper: Keeper,
+    data: TrainingData,
+    collective: Collective,
+    device: torch.device,
 ) -> None:
     """Train from the newest checkpoint on; the first worker saves the model if the job says so."""
     info, rows, validation = data.get()
@@ -132,36 +132,29 @@ def train_model(
     state, task, batches = set_up(
         rows, info.schema, hyperparameters, job.initial_weights, collective, context
     )
-    checkpoints = Checkpoints(
-        job.output / CHECKPOINTS,
-        job.checkpoint_every_s,
-        sync_first=job.output / METRICS,
-        stop_file=job.stop_file,
-    )
+    checkpoints = Checkpoints(keeper, job.checkpoint_every_s)
     state.restore_newest(checkpoints)
-    with _metrics_writer(job.output / METRICS, collective.rank, state) as report:
+    if collective.rank == 0:
+        keeper.start(state.position.epoch)
+    batches_to_evaluate = EvaluationLoader(validation, context) if validation else None
+    try:
         fit(
             state,
             task,
             batches,
-            EvaluationLoader(validation, context) if validation else None,
+            batches_to_evaluate,
             hyperparameters,
-            report,
+            keeper.add_epochs,
             checkpoints,
         )
+    finally:
+        keeper.flush()
     if collective.rank == 0 and job.saves_model:
         hardware = Hardware(collective.world_size, device.type, state.precision)
         artifact = build_artifact(job, info, state.best_weights, state.best, hardware)
         if validation:
             artifact = calibrate(artifact, validation, device)
-        artifact.save(job.output / MODEL)
-
-
-def _metrics_writer(path: Path, rank: int, state: TrainState) -> AbstractContextManager[Report]:
-    """Writes each epoch's metrics on the first worker, and nothing on all others."""
-    if rank > 0:
-        return nullcontext(lambda _: None)
-    return MetricsWriter(path, epochs_done=state.position.epoch)
+        keeper.save_model(artifact.to_files())
 
 
 class Hardware(NamedTuple):

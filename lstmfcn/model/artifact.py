@@ -31,7 +31,7 @@ from lstmfcn.model.description import FORMAT_VERSION, compute_checksum, read_des
 from lstmfcn.model.network import LSTMFCN, Ensemble, build_network
 from lstmfcn.model.task import Decision, make_task
 from lstmfcn.model.weights_file import read_weights
-from lstmfcn.storage.files import atomic_directory, local_path
+from lstmfcn.storage.files import local_path, write_directory
 
 WEIGHTS_FILE, DESCRIPTION_FILE = "model.safetensors", "model.json"
 
@@ -78,10 +78,10 @@ class Artifact:
 
     def save(self, directory: Path | str) -> None:
         """Write the directory in place of an earlier model, atomically; or raise `OutputError`."""
-        with atomic_directory(local_path(directory)) as unfinished:
-            self._write(unfinished)
+        write_directory(local_path(directory), self.to_files())
 
-    def _write(self, directory: Path) -> None:
+    def to_files(self) -> dict[str, bytes]:
+        """Return the content of the directory's files, by name."""
         tensors = {name: tensor.contiguous() for name, tensor in self.weights.items()}
         weights = safetensors.torch.save(tensors)
         fitted = {"decision": self.decision.model_dump(mode="json")}
@@ -102,9 +102,8 @@ class Artifact:
             "weights_sha256": hashlib.sha256(weights).hexdigest(),
         }
         description["description_sha256"] = compute_checksum(description)
-        (directory / WEIGHTS_FILE).write_bytes(weights)
-        text = json.dumps(description, indent=2, allow_nan=False)
-        (directory / DESCRIPTION_FILE).write_text(text + "\n", encoding="utf-8")
+        text = json.dumps(description, indent=2, allow_nan=False) + "\n"
+        return {WEIGHTS_FILE: weights, DESCRIPTION_FILE: text.encode()}
 
     @classmethod
     def load(cls, directory: Path | str) -> Artifact:

@@ -18,13 +18,14 @@ from collections.abc import Callable, Iterable
 import torch
 from torch import Tensor, nn
 
-from lstmfcn.errors import OutputError, RunInterruptedError, TrainingError
+from lstmfcn.errors import RunInterruptedError, TrainingError
 from lstmfcn.hyperparameters import Hyperparameters, PrecisionName
 from lstmfcn.model.layers import BatchNorm
 from lstmfcn.model.task import MetricSums, Task
 from lstmfcn.training.batches import Batch, BatchLoader
-from lstmfcn.training.checkpoints import Checkpoints, Position
+from lstmfcn.training.checkpoints import Position
 from lstmfcn.training.collective import Collective, SingleProcess
+from lstmfcn.training.keeper import Checkpoints
 from lstmfcn.training.metrics_log import EpochMetrics
 from lstmfcn.training.optim import Adam, learning_rate
 from lstmfcn.training.state import TrainState
@@ -52,16 +53,15 @@ def fit(
         batches: returns this worker's batches of an epoch.
         validation: this worker's share of the validation rows; None without validation.
         hyperparameters: lr, schedule, epochs, precision and seed apply here.
-        report: called after each epoch with its metrics, the same on every worker.
+        report: called after each epoch with its metrics, on the first worker.
         checkpoints: where the state is saved, at intervals and at the end; None saves nothing.
 
     Raises:
         TrainingError: the loss is no longer finite.
-        OutputError: a checkpoint cannot be written, or the workers see different ones.
+        OutputError: metrics or a checkpoint cannot be written.
         RunInterruptedError: the user asked to stop; the run resumes from its last checkpoint.
     """
     model, workers = training.model, training.workers
-    _refuse_different_positions(training)
     if checkpoints:
         _raise_if_stopping(training, checkpoints)
     training.precision = choose_precision(hyperparameters.precision, training.device)
@@ -86,10 +86,10 @@ def fit(
         }
         _refuse_divergence(metrics)
         training.finish_epoch(metrics)
-        report(metrics)
-        if checkpoints and workers.broadcast(
-            checkpoints.is_due() or epoch == hyperparameters.epochs
-        ):
+        if workers.rank == 0:
+            report(metrics)
+        is_last = epoch == hyperparameters.epochs
+        if checkpoints and (is_last or _is_due(training, checkpoints)):
             training.save(checkpoints)
             _raise_if_stopping(training, checkpoints)
 
@@ -114,7 +114,7 @@ def train_epoch(
             step_model, task, training.optimizer, batch, training.precision, workers.world_size
         )
         checks = checkpoints is not None and step % _STEPS_BETWEEN_CHECKS == 0
-        if checkpoints and checks and workers.broadcast(checkpoints.is_due()):
+        if checkpoints and checks and _is_due(training, checkpoints):
             training.position, training.taken = Position(epoch - 1, step), batch.taken
             training.seconds = time.perf_counter() - started
             training.save(checkpoints)
@@ -210,20 +210,17 @@ def _compute_sums(task: Task, logits: Tensor, loss: Tensor, targets: Tensor) -> 
     return torch.stack([loss.double(), correct, exact, torch.full_like(correct, len(targets))])
 
 
+def _is_due(training: TrainState, checkpoints: Checkpoints) -> bool:
+    """Whether a checkpoint is due; the first worker decides for all."""
+    workers = training.workers
+    return workers.broadcast(workers.rank == 0 and checkpoints.is_due())
+
+
 def _raise_if_stopping(training: TrainState, checkpoints: Checkpoints) -> None:
     """Stop every worker where the user asked for it; call only right after a checkpoint."""
-    if training.workers.broadcast(checkpoints.stop_requested()):
+    workers = training.workers
+    if workers.broadcast(workers.rank == 0 and checkpoints.stop_requested()):
         raise RunInterruptedError(f"stopped after {training.position}", resumable=True)
-
-
-def _refuse_different_positions(training: TrainState) -> None:
-    position = torch.tensor(training.position, device=training.device)
-    positions = training.workers.all_gather(position)
-    if not bool((positions == positions[0]).all()):
-        raise OutputError(
-            f"workers see checkpoints at {[str(Position(*p)) for p in positions.tolist()]}; "
-            "--output must be on storage that all workers share"
-        )
 
 
 def _refuse_divergence(metrics: EpochMetrics) -> None:

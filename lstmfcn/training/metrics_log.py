@@ -5,11 +5,11 @@ from __future__ import annotations
 import json
 import os
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from statistics import fmean
-from typing import Any, TextIO
+from typing import Any
 
 from lstmfcn.storage.files import atomic_write, refusing_write_errors
 
@@ -19,34 +19,11 @@ EpochMetrics = dict[str, Any]
 _POLL_INTERVAL_S = 0.25
 
 
-class MetricsWriter:
-    """Appends each epoch's metrics to the file.
-
-    Args:
-        epochs_done: finished epochs of the run that resumes; lines of later epochs are removed,
-            because those epochs are trained again.
-    """
-
-    def __init__(self, path: Path, epochs_done: int = 0) -> None:
-        self._path, self._epochs_done = path, epochs_done
-        self._file: TextIO | None = None
-
-    def __enter__(self) -> MetricsWriter:
-        keep_epochs(self._path, self._epochs_done)
-        self._file = self._path.open("a", encoding="utf-8")
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        if self._file:
-            self._file.close()
-
-    def __call__(self, metrics: EpochMetrics) -> None:
-        """Write one line and flush it; raises `OutputError` if the file cannot be written."""
-        if self._file is None:
-            return
-        with refusing_write_errors(self._path):
-            self._file.write(_line(metrics))
-            self._file.flush()
+def add_epochs(path: Path, epochs: Iterable[EpochMetrics]) -> None:
+    """Append a line per epoch; raises `OutputError` if the file cannot be written."""
+    lines = "".join(map(_line, epochs))
+    with refusing_write_errors(path), path.open("a", encoding="utf-8") as file:
+        file.write(lines)
 
 
 def keep_epochs(path: Path, epochs: int) -> None:

@@ -16,8 +16,9 @@ from lstmfcn.hyperparameters import Hyperparameters, PrecisionName
 from lstmfcn.model.network import LSTMFCN
 from lstmfcn.model.task import Task, compute_class_weights, make_task
 from lstmfcn.training.batches import BatchLoader, RowsTaken, WorkerContext, make_loader
-from lstmfcn.training.checkpoints import Checkpoints, Position, State
+from lstmfcn.training.checkpoints import Position, State
 from lstmfcn.training.collective import Collective, SingleProcess
+from lstmfcn.training.keeper import Checkpoints
 from lstmfcn.training.metrics_log import EpochMetrics
 from lstmfcn.training.optim import Adam
 

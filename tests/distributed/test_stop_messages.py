@@ -7,8 +7,8 @@ import pytest
 
 from lstmfcn.distributed import train_driver as module
 from lstmfcn.errors import RunInterruptedError
-from lstmfcn.training.checkpoints import Checkpoints, Position
-from lstmfcn.training.metrics_log import MetricsWriter
+from lstmfcn.training.checkpoints import Position
+from lstmfcn.training.keeper import FolderKeeper
 from lstmfcn.training.run_directory import RunConfig, list_member_folders
 from tests.helpers.problems import TINY
 
@@ -24,12 +24,11 @@ def stopped(folder, monkeypatch, members, epochs, done):
     )
     record.save(folder)
     for member in list_member_folders(folder, members):
-        member.mkdir(parents=True, exist_ok=True)
-        with MetricsWriter(member / "metrics.jsonl") as write:
-            for epoch in range(1, epochs + 1):
-                write({"epoch": epoch, "train_loss": 1.0})
+        keeper = FolderKeeper(member)
+        keeper.start(0)
+        keeper.add_epochs(*({"epoch": k, "train_loss": 1.0} for k in range(1, epochs + 1)))
         if done:
-            Checkpoints(member / "checkpoints").save(Position(done), {})
+            keeper.save_checkpoint(Position(done), b"")
     inputs = SimpleNamespace(folder=folder, hyperparameters=record.hyperparameters)
     with pytest.raises(RunInterruptedError) as told:
         module._stop(inputs, Future(), KeyboardInterrupt(), ray_stays=False)

@@ -113,7 +113,7 @@ def test_a_run_that_was_killed_and_stopped_can_be_resumed_and_ends_the_same(
     assert told.startswith("lstmfcn: stopped after epoch ")
     command = f"python -m lstmfcn train --output {output} --checkpoint-every-s 1000"
     assert told.endswith(f"; resume with: {command} {' '.join(CPU_FLAGS)} --resume")
-    position, _ = find_newest(output / "checkpoints")
+    position = find_newest(output / "checkpoints").position
     assert position.epoch >= 4
 
     done = job("train", *CPU_FLAGS, "--output", output, "--resume")

@@ -11,7 +11,6 @@ from lstmfcn.data.dataset import Dataset
 from lstmfcn.inference.predictor import Classifier
 from lstmfcn.training.batches import Batch, EvaluationLoader, WorkerContext
 from lstmfcn.training.calibration import calibrate
-from lstmfcn.training.checkpoints import Checkpoints
 from lstmfcn.training.loop import choose_precision, fit, train_step
 from lstmfcn.training.optim import Adam
 from lstmfcn.training.state import TrainState, set_up
@@ -19,6 +18,8 @@ from tests.helpers.small_models import (
     KINDS,
     CutError,
     cut_off,
+    newest,
+    saving,
     tiny_artifact,
     tiny_hyperparameters,
     tiny_network,
@@ -189,8 +190,8 @@ def test_a_training_that_was_cut_off_ends_as_if_it_never_was(
     changes |= {"precision": precision, "epochs": 4, "schedule": "one-cycle"}
     whole = fitted(rows, schema, changes, rows)
     with pytest.raises(CutError):
-        fitted(rows, schema, changes, rows, checkpoints=Checkpoints(tmp_path, 0), cut_at=at)
-    position, state = Checkpoints(tmp_path).load_newest()
+        fitted(rows, schema, changes, rows, checkpoints=saving(tmp_path, 0), cut_at=at)
+    position, state = newest(tmp_path)
     assert position == (at[0] - 1, at[1] // 3 * 3)
     went_on = fitted(rows, schema, changes, rows, start=(position, state))
     losses = column(whole.history, "train_loss")
@@ -203,8 +204,8 @@ def test_a_training_goes_on_where_a_cpu_left_it_and_the_other_way_round(tmp_path
     for first, second in [(DEVICE, "cpu"), ("cpu", DEVICE)]:
         folder = tmp_path / first
         changes = {"dropout": 0.0, "epochs": 2}
-        begun = fitted(rows, schema, changes, device=first, checkpoints=Checkpoints(folder, 1e9))
-        start = Checkpoints(folder).load_newest()
+        begun = fitted(rows, schema, changes, device=first, checkpoints=saving(folder, 1e9))
+        start = newest(folder)
         changes = {"dropout": 0.0, "epochs": 4}
         found = fitted(rows, schema, changes, device=second, start=start)
         whole = fitted(rows, schema, changes, device=second)

@@ -153,6 +153,7 @@ class Head(Node):
                 "RAY_AUTH_TOKEN_PATH": str(token),
                 "RAY_USAGE_STATS_ENABLED": "0",
                 "RAY_GRACEFUL_SHUTDOWN_DRAIN_TIMEOUT_S": "0",
+                "RAY_raylet_start_wait_time_s": "120",  # instead of 30, on a busy machine
                 "AUTOSCALER_METRIC_PORT": autoscaler,
                 "DASHBOARD_METRIC_PORT": metrics,
             }
@@ -160,9 +161,9 @@ class Head(Node):
         )
 
     @contextmanager
-    def joined(self, address=None, prefix=()):
+    def joined(self, address=None, prefix=(), cpus=1):
         """A further node, on the head's address of this machine or another one."""
-        flags = ["--address", self.address]
+        flags = ["--address", self.address, "--num-cpus", cpus]
         flags += ["--node-ip-address", address] if address else []
         before = self._alive()
         node = Node(flags, self.environment, prefix)

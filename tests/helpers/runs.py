@@ -54,10 +54,8 @@ def assert_as_if_never_interrupted(output, whole):
     assert [[m[k] for k in measured] for m in read_metrics(output / "metrics.jsonl")] == [
         [m[k] for k in measured] for m in read_metrics(whole / "metrics.jsonl")
     ]
-    (_, content), (_, expected_content) = (
-        find_newest(run / "checkpoints") for run in (output, whole)
-    )
-    assert len(content) == len(expected_content)
+    found, expected = (find_newest(run / "checkpoints") for run in (output, whole))
+    assert len(found.content) == len(expected.content)
     assert {path.name for path in output.iterdir()} == {path.name for path in whole.iterdir()}
 
 

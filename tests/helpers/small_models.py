@@ -15,6 +15,7 @@ from lstmfcn.model.layers import BatchNorm
 from lstmfcn.model.network import LSTMFCN
 from lstmfcn.model.task import Decision, make_task
 from lstmfcn.training.batches import RowsTaken
+from lstmfcn.training.keeper import Checkpoints, FolderKeeper
 
 torch.set_num_threads(1)
 
@@ -124,6 +125,18 @@ def cut_off(batches, at):
             yield batch
 
     return until_cut
+
+
+def saving(folder, every_s=30.0):
+    """Checkpoints that are saved in a new run of this folder."""
+    keeper = FolderKeeper(folder)
+    keeper.start(0)
+    return Checkpoints(keeper, every_s)
+
+
+def newest(folder):
+    """Position and state of the newest checkpoint of the run in this folder; None without one."""
+    return next(Checkpoints(FolderKeeper(folder)).load_all(), None)
 
 
 def trained_looking(network):

@@ -11,6 +11,7 @@ import pytest
 import ray
 import ray.train
 
+from lstmfcn.distributed.keeper import RemoteKeeper, keeper_process
 from lstmfcn.distributed.load import DatasetRefs
 from lstmfcn.distributed.ray_trainer import train_until_done
 from lstmfcn.distributed.requests import Resources, WorkerResources
@@ -115,10 +116,13 @@ def test_workers_that_die_at_once_are_not_started_for_ever(tmp_path):
 
 def test_a_bug_in_a_worker_is_told_with_its_traceback_and_not_tried_again(tmp_path, caplog):
     caplog.set_level("INFO")
-    job = WorkerJob(None, None, {}, tmp_path / "run", 1, 1.0, tmp_path / "stop")
+    job = WorkerJob(None, None, {}, 1, 1.0)
     data = DatasetRefs(*[ray.put((None, None, None))] * len(DatasetRefs._fields))
-    with pytest.raises(ray.train.TrainingFailedError) as told:
-        train_until_done(job, data, WorkerResources(1, 1, 1, False), tmp_path / "storage")
+    resources = WorkerResources(1, 1, 1, False)
+    with keeper_process() as actor:
+        keeper = RemoteKeeper(actor, tmp_path / "run")
+        with pytest.raises(ray.train.TrainingFailedError) as told:
+            train_until_done(job, keeper, data, resources, tmp_path / "storage")
     assert "Traceback" in str(told.value)
     assert "worker.py" in str(told.value)
     assert "lost a worker" not in caplog.text

@@ -10,31 +10,49 @@ import pytest
 import torch
 
 from lstmfcn.errors import OutputError
-from lstmfcn.training.checkpoints import Checkpoints, Position, find_newest
+from lstmfcn.training.checkpoints import (
+    Position,
+    find_newest,
+    read_checkpoints,
+    write_checkpoint,
+)
 
 
 def state(number):
     return {"model": {"weight": torch.full((3,), float(number))}, "best": {"epoch": number}}
 
 
+def stored(value, **arguments):
+    buffer = io.BytesIO()
+    torch.save(value, buffer, **arguments)
+    return buffer.getvalue()
+
+
 def saved(folder, *positions):
-    checkpoints = Checkpoints(folder)
     for number, position in enumerate(positions):
-        checkpoints.save(Position(*position), state(number))
-    return checkpoints
+        write_checkpoint(folder, Position(*position), stored(state(number)))
+
+
+def unpacked(folder, log=print):
+    """Position and state of the newest checkpoint that holds one."""
+    for checkpoint in read_checkpoints(folder, log):
+        found = checkpoint.unpack(log)
+        if found is not None:
+            return checkpoint.position, found
+    return None
 
 
 def test_the_newest_is_read_back(tmp_path):
-    checkpoints = saved(tmp_path, (1, 0), (1, 32), (2, 0))
-    position, found = checkpoints.load_newest()
+    saved(tmp_path, (1, 0), (1, 32), (2, 0))
+    position, found = unpacked(tmp_path)
     assert position == (2, 0)
     assert found["best"] == {"epoch": 2}
     assert torch.equal(found["model"]["weight"], torch.full((3,), 2.0))
 
 
 def test_a_folder_without_checkpoints_has_none(tmp_path):
-    assert Checkpoints(tmp_path / "none").load_newest() is None
-    assert Checkpoints(tmp_path).load_newest() is None
+    assert find_newest(tmp_path / "none") is None
+    assert find_newest(tmp_path) is None
 
 
 def test_two_are_kept_and_what_was_cut_off_before_is_removed(tmp_path):
@@ -49,17 +67,6 @@ def test_two_are_kept_and_what_was_cut_off_before_is_removed(tmp_path):
 def test_a_position_reads_as_words():
     assert str(Position(3)) == "epoch 3"
     assert str(Position(3, 48)) == "epoch 3 and 48 steps"
-
-
-def test_one_is_due_when_its_time_has_come(tmp_path):
-    now = [100.0]
-    checkpoints = Checkpoints(tmp_path, every_s=30, clock=lambda: now[0])
-    due = []
-    for seconds in (29.9, 0.1, 0.0):
-        now[0] += seconds
-        due.append(checkpoints.is_due())
-    checkpoints.save(Position(1), state(1))
-    assert [*due, checkpoints.is_due()] == [False, True, True, False]
 
 
 def damages(path):
@@ -88,7 +95,7 @@ def test_a_damaged_one_falls_back_to_the_one_before_and_says_so(tmp_path):
         found = find_newest(tmp_path, told.append)
         file.write_bytes(whole)
         assert found is not None
-        position, _ = found
+        position = found.position
         if position == (2, 0):  # a changed byte of white space changes nothing
             assert json.loads(content) == json.loads(whole)
             continue
@@ -96,40 +103,28 @@ def test_a_damaged_one_falls_back_to_the_one_before_and_says_so(tmp_path):
         assert len(told) == 1
         assert told[0].startswith(f"{newest}: ")
         assert told[0].endswith("; falling back to the one before it")
-    assert find_newest(tmp_path)[0] == (2, 0)
+    assert find_newest(tmp_path).position == (2, 0)
 
 
 def test_where_none_is_whole_there_is_none(tmp_path):
-    checkpoints = saved(tmp_path, (1, 0), (2, 0))
+    saved(tmp_path, (1, 0), (2, 0))
     for path in tmp_path.iterdir():
         (path / "state.pt").write_bytes(b"")
     told = []
     assert find_newest(tmp_path, told.append) is None
     assert len(told) == 2
-    assert checkpoints.load_newest() is None
-
-
-def test_the_file_that_must_be_durable_first_is(tmp_path):
-    missing = tmp_path / "metrics.jsonl"
-    checkpoints = Checkpoints(tmp_path / "checkpoints", sync_first=missing)
-    with pytest.raises(OSError, match=r"metrics\.jsonl"):
-        checkpoints.save(Position(1), state(1))
-    missing.touch()
-    checkpoints.save(Position(1), state(1))
-    assert checkpoints.load_newest()[0] == (1, 0)
 
 
 def test_a_folder_that_cannot_be_written_is_refused(tmp_path):
     (tmp_path / "file").touch()
     with pytest.raises(OutputError, match="cannot be written"):
-        Checkpoints(tmp_path / "file").save(Position(1), state(1))
+        write_checkpoint(tmp_path / "file", Position(1), b"")
 
 
 def write_for_ever(folder):
-    checkpoints = Checkpoints(folder)
     state = {"weights": torch.arange(300_000.0)}
     for epoch in range(1, 100_000):
-        checkpoints.save(Position(epoch), state | {"epoch": epoch})
+        write_checkpoint(folder, Position(epoch), stored(state | {"epoch": epoch}))
 
 
 def test_a_writer_killed_at_any_moment_leaves_a_whole_one(tmp_path):
@@ -146,7 +141,7 @@ def test_a_writer_killed_at_any_moment_leaves_a_whole_one(tmp_path):
         finally:
             writer.kill()
             writer.join()
-        position, found = Checkpoints(tmp_path).load_newest()
+        position, found = unpacked(tmp_path)
         assert found["epoch"] == position.epoch
         assert torch.equal(found["weights"], torch.arange(300_000.0))
         for path in tmp_path.iterdir():
@@ -176,12 +171,6 @@ class Command:
         return os.system, (f"touch {self._path}",)
 
 
-def stored(value, **arguments):
-    buffer = io.BytesIO()
-    torch.save(value, buffer, **arguments)
-    return buffer.getvalue()
-
-
 @pytest.mark.parametrize("kind", ["zip", "legacy", "pickle"])
 def test_a_checkpoint_that_would_run_a_command_is_passed_over_in_a_line(tmp_path, kind):
     mark = tmp_path / "ran"
@@ -190,10 +179,10 @@ def test_a_checkpoint_that_would_run_a_command_is_passed_over_in_a_line(tmp_path
         "legacy": stored({"model": Command(mark)}, _use_new_zipfile_serialization=False),
         "pickle": pickle.dumps(Command(mark)),
     }
-    checkpoints = saved(tmp_path / "run", (1, 0))
+    saved(tmp_path / "run", (1, 0))
     path = sealed(tmp_path / "run", (2, 0), contents[kind])
     told = []
-    assert [position for position, _ in checkpoints.load_all(told.append)] == [(1, 0)]
+    assert unpacked(tmp_path / "run", told.append)[0] == (1, 0)
     assert len(told) == 1
     assert told[0].startswith(f"{path}: holds no state (")
     assert "\n" not in told[0]
@@ -215,9 +204,9 @@ def test_a_checkpoint_that_would_run_a_command_is_passed_over_in_a_line(tmp_path
     ],
 )
 def test_what_holds_no_state_is_passed_over_though_its_checksum_is_right(tmp_path, content):
-    checkpoints = saved(tmp_path, (1, 0))
+    saved(tmp_path, (1, 0))
     sealed(tmp_path, (2, 0), content)
-    assert checkpoints.load_newest()[0] == (1, 0)
+    assert unpacked(tmp_path)[0] == (1, 0)
 
 
 @pytest.mark.parametrize(
@@ -237,7 +226,7 @@ def test_a_strange_description_is_passed_over_in_a_line(tmp_path, description):
     saved(tmp_path, (1, 0))
     sealed(tmp_path, (2, 0), b"", description)
     told = []
-    assert find_newest(tmp_path, told.append)[0] == (1, 0)
+    assert find_newest(tmp_path, told.append).position == (1, 0)
     assert len(told) == 1
     assert "\n" not in told[0]
     assert len(told[0]) < 600
@@ -249,4 +238,4 @@ def test_a_pipe_in_the_place_of_a_file_is_passed_over(tmp_path, name):
     path = tmp_path / "epoch-0000002-step-00000000" / name
     path.unlink()
     os.mkfifo(path)
-    assert find_newest(tmp_path)[0] == (1, 0)
+    assert find_newest(tmp_path).position == (1, 0)

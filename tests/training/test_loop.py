@@ -9,11 +9,11 @@ import torch
 from torch import nn
 
 from lstmfcn.data.dataset import Dataset
-from lstmfcn.errors import OutputError, TrainingError
+from lstmfcn.errors import TrainingError
 from lstmfcn.model.network import LSTMBranch
 from lstmfcn.model.task import Multilabel
 from lstmfcn.training.batches import Batch, EvaluationLoader, RowsTaken, WorkerContext, make_loader
-from lstmfcn.training.checkpoints import Checkpoints, Position
+from lstmfcn.training.checkpoints import Position
 from lstmfcn.training.collective import SingleProcess
 from lstmfcn.training.loop import (
     choose_precision,
@@ -28,6 +28,8 @@ from tests.helpers.small_models import (
     KINDS,
     CutError,
     cut_off,
+    newest,
+    saving,
     tiny_hyperparameters,
     tiny_network,
     tiny_rows,
@@ -218,8 +220,8 @@ def test_a_checkpoint_tells_what_of_its_epoch_was_trained_on(tmp_path):
     training = TrainState(tiny_network(), 0.01, TwoWorkers(0))
     training.position, training.taken = Position(1, 2), RowsTaken(24, 2)
     training.sums[3] = 12.0  # of each of the two workers
-    training.save(Checkpoints(tmp_path))
-    position, state = Checkpoints(tmp_path).load_newest()
+    training.save(saving(tmp_path))
+    position, state = newest(tmp_path)
     older = {name: value for name, value in state.items() if name != "taken"}
     for found in (state, older):
         again = TrainState(tiny_network(), 0.01, SingleProcess())
@@ -319,7 +321,7 @@ def fit_until_cut(folder, at, kind, rows, valid, changes):
             EvaluationLoader(valid),
             h,
             history.append,
-            Checkpoints(folder, every_s=0),
+            saving(folder, every_s=0),
         )
     return history
 
@@ -345,7 +347,7 @@ def test_a_training_that_was_cut_off_ends_as_if_it_never_was(tmp_path, monkeypat
     rows, valid, changes = of_24_steps(kind)
     whole = trained_whole(kind)
     before = fit_until_cut(tmp_path, at, kind, rows, valid, changes)
-    start = Checkpoints(tmp_path).load_newest()
+    start = newest(tmp_path)
     went_on = fitted(kind, rows=rows, valid=valid, changes=changes, start=start)
     done = start[0].epoch if start else 0
     assert (start is None) == (at <= (1, 4))
@@ -367,15 +369,15 @@ def assert_same_weights(one, other):
 
 def test_the_end_is_a_checkpoint_from_which_more_epochs_can_be_trained(tmp_path):
     whole = fitted(changes={"epochs": 5})
-    fitted(changes={"epochs": 3}, checkpoints=Checkpoints(tmp_path, every_s=1e9))
-    start = Checkpoints(tmp_path).load_newest()
+    fitted(changes={"epochs": 3}, checkpoints=saving(tmp_path, every_s=1e9))
+    start = newest(tmp_path)
     assert start[0] == (3, 0)
     assert_same_weights(fitted(changes={"epochs": 5}, start=start), whole)
 
 
 def test_a_checkpoint_tells_the_precision_to_those_who_are_on_another_machine(tmp_path):
-    fitted(changes={"epochs": 1, "precision": "bf16"}, checkpoints=Checkpoints(tmp_path))
-    assert Checkpoints(tmp_path).load_newest()[1]["precision"] == "bf16"
+    fitted(changes={"epochs": 1, "precision": "bf16"}, checkpoints=saving(tmp_path))
+    assert newest(tmp_path)[1]["precision"] == "bf16"
 
 
 class TwoWorkers(SingleProcess):
@@ -398,8 +400,8 @@ def test_batch_norm_statistics_stay_each_workers_own_or_are_averaged_for_other_n
     training = TrainState(model, 0.01, TwoWorkers(0))
     statistics = model.fcn.blocks[0].batch_norm.running_var
     statistics.fill_(2.0)
-    training.save(Checkpoints(tmp_path))
-    start = Checkpoints(tmp_path).load_newest()
+    training.save(saving(tmp_path))
+    start = newest(tmp_path)
     for workers, expected in [(TwoWorkers(0), 2.0), (TwoWorkers(1), 6.0), (SingleProcess(), 4.0)]:
         TrainState(model, 0.01, workers).restore(*start)
         assert statistics.unique().tolist() == [expected]
@@ -442,10 +444,10 @@ def changed(state, path, value):
 def test_a_checkpoint_of_another_training_falls_back_to_the_one_before(
     tmp_path, caplog, path, value
 ):
-    checkpoints = Checkpoints(tmp_path)
+    checkpoints = saving(tmp_path)
     whole = TrainState(tiny_network(), 0.01)
     whole.save(checkpoints)
-    (before, state), position = checkpoints.load_newest(), Position(2)
+    (before, state), position = newest(tmp_path), Position(2)
     checkpoints.save(position, changed(state, path, value))
     training = TrainState(tiny_network(), 0.01)
     training.restore_newest(checkpoints)
@@ -461,26 +463,29 @@ def test_a_checkpoint_of_another_training_falls_back_to_the_one_before(
 
 def test_a_checkpoint_that_does_not_name_its_precision_is_whole(tmp_path):
     """As those of before precision was kept; nothing that is restored is missing."""
-    TrainState(tiny_network(), 0.01).save(Checkpoints(tmp_path / "newer"))
-    _, state = Checkpoints(tmp_path / "newer").load_newest()
+    TrainState(tiny_network(), 0.01).save(saving(tmp_path / "newer"))
+    _, state = newest(tmp_path / "newer")
     del state["precision"]
-    Checkpoints(tmp_path).save(Position(2), state)
+    saving(tmp_path).save(Position(2), state)
     training = TrainState(tiny_network(), 0.01)
-    training.restore_newest(Checkpoints(tmp_path))
+    training.restore_newest(saving(tmp_path))
     assert training.position == Position(2)
 
 
-def test_workers_that_see_different_checkpoints_are_refused():
-    class Apart(SingleProcess):
-        def all_gather(self, numbers):
-            return torch.stack([numbers, numbers + 1])
+def test_only_the_first_worker_reports_and_asks_for_checkpoints(tmp_path):
+    class Follower(SingleProcess):
+        rank = 1
 
-    with pytest.raises(OutputError) as refusal:
-        fitted(workers=Apart())
-    assert str(refusal.value) == (
-        "workers see checkpoints at ['epoch 0', 'epoch 1 and 1 steps']; "
-        "--output must be on storage that all workers share"
-    )
+        def broadcast(self, decision):
+            assert not decision  # it does not even look
+            return False
+
+    stop_file = tmp_path / ".stop"
+    stop_file.touch()
+    trained = fitted(workers=Follower(), checkpoints=saving(tmp_path, every_s=0))
+    assert trained.history == []
+    assert newest(tmp_path) is None
+    assert trained.trained.best
 
 
 def test_the_cosine_schedule_falls_from_lr_and_survives_a_cut(tmp_path):
@@ -491,7 +496,7 @@ def test_the_cosine_schedule_falls_from_lr_and_survives_a_cut(tmp_path):
         [0.01, 0.01 * (1 + 0.5**0.5) / 2, 0.005, 0.01 * (1 - 0.5**0.5) / 2]
     )
     fit_until_cut(tmp_path, (3, 1), "multiclass", tiny_rows(), tiny_rows(seed=1), changes)
-    start = Checkpoints(tmp_path).load_newest()
+    start = newest(tmp_path)
     assert_same_weights(
         fitted(changes=changes, start=start, valid=tiny_rows(seed=1)),
         fitted(changes=changes, valid=tiny_rows(seed=1)),
