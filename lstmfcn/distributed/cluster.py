@@ -32,8 +32,6 @@ from lstmfcn.storage.shadows import refuse_shadows
 ENVIRONMENT = {
     # how often Ray Train checks its workers, and so how soon it notices that one has ended
     "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.2",
-    # it watches for machines about to be taken away; they end as any lost machine does
-    "RAY_TRAIN_ENABLE_PREEMPTION_WATCHER": "0",
     # paths of users are relative to their current folder
     "RAY_CHDIR_TO_TRIAL_DIR": "0",
     # workers without a GPU keep their view of the devices (the default of a coming Ray)

@@ -41,6 +41,11 @@ _COLLECTIVE_TIMEOUT_S = 300
 _STARTUP_FAILURES = ("WorkerGroupStartupFailedError", "WorkerGroupStartupTimeoutError")
 """What Ray Train's controller fails with if workers do not start; their classes are not public."""
 
+_KNOWS_PREEMPTION = hasattr(ray.train, "PreemptionError")  # from Ray 2.60 on
+_PREEMPTED = (ray.train.PreemptionError,) if _KNOWS_PREEMPTION else ()
+_PREEMPTION_LIMIT: dict[str, Any] = {"max_preemption_failures": 0} if _KNOWS_PREEMPTION else {}
+"""A machine that was taken away, as announced, is no failure: `train_until_done` starts again."""
+
 logger = logging.getLogger(__name__)
 
 
@@ -75,6 +80,11 @@ def train_until_done(
             with nullcontext() if is_verbose() else silence_logger("ray.train"):
                 attempt = config | {"keeper": keeper}
                 _trainer(name, attempt, resources, n_workers, storage).fit()
+        except _PREEMPTED:
+            logger.warning("a machine was taken away; continuing from the newest checkpoint")
+            keeper.renew()
+            n_workers = _count_fitting_workers(resources)
+            continue
         except ray.train.TrainingFailedError as error:
             if ours := unwrap_ray_error(error):
                 raise ours from None
@@ -151,7 +161,9 @@ def _trainer(
             name=name,  # on the dashboard
             worker_runtime_env={"env_vars": TRAINING_ENVIRONMENT},
             # `RestartBudget` decides: it knows whether there was progress
-            failure_config=ray.train.FailureConfig(max_failures=0, controller_failure_limit=0),
+            failure_config=ray.train.FailureConfig(
+                max_failures=0, controller_failure_limit=0, **_PREEMPTION_LIMIT
+            ),
         ),
         torch_config=TorchConfig(timeout_s=_COLLECTIVE_TIMEOUT_S),
     )

@@ -37,6 +37,9 @@ from lstmfcn.training.state import set_up
 
 _ALLOCATION_FAILURES = ("can't allocate memory", "out of memory", "STATUS_ALLOC_FAILED")
 
+_ASK_EVERY_S = 5.0
+"""How often Ray Train itself looks for machines that will be taken away."""
+
 _SECONDS_TO_NOTICE = 60.0
 """Ray takes about 20 seconds to notice that a machine is gone."""
 
@@ -212,6 +215,7 @@ class TorchCollective:
     """The workers of this Ray Train run, as the training loop sees them."""
 
     def __init__(self) -> None:
+        self._notice, self._asked_at = None, time.monotonic()
         context = ray.train.get_context()
         self.rank: int = context.get_world_rank()
         self.world_size: int = context.get_world_size()
@@ -248,8 +252,27 @@ class TorchCollective:
 
     def broadcast(self, wish: bool) -> bool:
         """The first worker's value, on all workers."""
+        return bool(self._broadcast(int(wish)))
+
+    def wants_checkpoint(self, due: bool) -> bool:
+        """Whether the first worker's checkpoint is due, or a machine will be taken away soon."""
+        asks = time.monotonic() - self._asked_at >= _ASK_EVERY_S
+        decision = self._broadcast(2 * asks + due)
+        has_notice = decision >= 2 and self._has_new_notice()
+        return has_notice or decision % 2 == 1
+
+    def _broadcast(self, number: int) -> int:
         if self.world_size == 1:
-            return wish
-        decision = torch.tensor(int(wish), device=get_device())
-        torch.distributed.broadcast(decision, src=0)
-        return bool(decision)
+            return number
+        numbers = torch.tensor(number, device=get_device())
+        torch.distributed.broadcast(numbers, src=0)
+        return int(numbers)
+
+    def _has_new_notice(self) -> bool:
+        """Whether Ray Train knows of a machine that will be taken away; all workers ask at once."""
+        self._asked_at = time.monotonic()
+        ask = getattr(ray.train, "get_preemption_info", None)  # from Ray 2.60 on
+        notice = ask() if ask else None
+        is_new = notice is not None and notice != self._notice
+        self._notice = notice
+        return is_new

@@ -28,6 +28,12 @@ class Collective(Protocol):
     def broadcast(self, decision: bool) -> bool:
         """Return the first worker's decision on every worker."""
 
+    def wants_checkpoint(self, due: bool) -> bool:
+        """Return on every worker whether to save a checkpoint now.
+
+        So it is if the first worker says that it is due, or if a machine is about to be taken away.
+        """
+
 
 class SingleProcess:
     """The collective of one process: nothing to exchange."""
@@ -53,3 +59,7 @@ class SingleProcess:
     def broadcast(self, decision: bool) -> bool:
         """Return the decision itself."""
         return decision
+
+    def wants_checkpoint(self, due: bool) -> bool:
+        """Return whether it is due."""
+        return due

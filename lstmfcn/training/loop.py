@@ -213,7 +213,7 @@ def _compute_sums(task: Task, logits: Tensor, loss: Tensor, targets: Tensor) -> 
 def _is_due(training: TrainState, checkpoints: Checkpoints) -> bool:
     """Whether a checkpoint is due; the first worker decides for all."""
     workers = training.workers
-    return workers.broadcast(workers.rank == 0 and checkpoints.is_due())
+    return workers.wants_checkpoint(workers.rank == 0 and checkpoints.is_due())
 
 
 def _raise_if_stopping(training: TrainState, checkpoints: Checkpoints) -> None:
