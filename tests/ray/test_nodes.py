@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+import ray.train
 from prometheus_client.parser import text_string_to_metric_families
 
 from lstmfcn.model.artifact import Artifact
@@ -107,6 +108,54 @@ def test_training_goes_on_where_one_machine_loses_its_power_and_another_its_rayl
     assert [epoch["epoch"] for epoch in history] == list(range(1, TOGETHER.epochs + 1))
     assert {epoch["rows"] for epoch in history} == {ROWS}
     assert Artifact.load(output / "model").training["num_workers"] == 1
+
+
+@pytest.mark.skipif(not hasattr(ray.train, "PreemptionError"), reason="from Ray 2.60 on")
+def test_a_machine_that_is_taken_away_as_announced_leaves_a_checkpoint_before(tmp_path, data, head):
+    output, checkpoints = tmp_path / "run", tmp_path / "run" / "checkpoints"
+    given = flags(TOGETHER.model_copy(update={"epochs": 30}), data, output)
+    counts = ("--num-workers", 2, "--min-workers", 1, "--checkpoint-every-s", 1000)
+    environment = head.environment | {"RAY_ADDRESS": head.address}
+    with (
+        head.joined("127.0.0.3") as second,
+        driver(environment, *given, *counts) as process,
+    ):
+        wait_until(lambda: epochs_in(output) >= 1, "an epoch")
+        assert find_newest(checkpoints) is None
+        announce_the_end(head, "127.0.0.3", 60)
+        saved = wait_until(lambda: find_newest(checkpoints), "a checkpoint").position
+        second.kill()
+        _, told = process.communicate(timeout=120)
+    assert process.returncode == 0, told
+    assert told.count("a machine was taken away; continuing from the newest checkpoint") == 1
+    assert "lost a worker" not in told
+    assert saved.epoch < 30
+    history = read_metrics(output / "metrics.jsonl")
+    assert [epoch["epoch"] for epoch in history] == list(range(1, 31))
+    assert Artifact.load(output / "model").training["num_workers"] == 1
+
+
+def announce_the_end(head, ip, seconds):
+    """What a cloud's autoscaler tells Ray of a machine that it will take away."""
+    nodes = head.get("/api/v0/nodes")["data"]["result"]["result"]
+    (node,) = (n["node_id"] for n in nodes if n["node_ip"] == ip and n["state"] == "ALIVE")
+    reason = ("--reason", "DRAIN_NODE_REASON_PREEMPTION", "--reason-message", "taken away")
+    deadline = ("--deadline-remaining-seconds", str(seconds))
+    subprocess.run(
+        [
+            BIN / "ray",
+            "drain-node",
+            "--address",
+            head.address,
+            "--node-id",
+            node,
+            *reason,
+            *deadline,
+        ],
+        env=head.environment,
+        capture_output=True,
+        check=True,
+    )
 
 
 def name_of(pid):
