@@ -143,6 +143,54 @@ def test_training_goes_on_where_one_machine_loses_its_power_and_another_its_rayl
     assert Artifact.load(output / "model").training["num_workers"] == 1
 
 
+READ_TWICE = """
+import sys
+from itertools import chain
+
+import numpy as np
+import pandas as pd
+import ray
+
+from lstmfcn.data import dataset
+from lstmfcn.data.reader import open_dataset
+from lstmfcn.distributed.read import read_blocks
+
+dataset.BLOCK_BYTES = 1 << 17
+ray.init(log_to_driver=False, logging_level="ERROR")
+shards = open_dataset(sys.argv[1])
+tables = [pd.read_csv(shard.path).filter(like="x_") for shard in shards.shards]
+expected = np.concatenate([table.to_numpy(np.float32) for table in tables])
+values = read_blocks(shards, with_moments=True).rows.values
+refs = values.read._refs
+places = ray.experimental.get_object_locations(refs).values()
+print(len(set(chain.from_iterable(place["node_ids"] for place in places))), flush=True)
+input()
+print(np.array_equal(values[:], expected))
+"""
+"""Reads shards into blocks, waits for a line, and prints whether they are still those rows."""
+
+
+def test_blocks_that_a_lost_machine_held_are_read_again(tmp_path, head):
+    data = write(tmp_path / "data", waves(40_000), 4)
+    with (
+        head.joined() as third,
+        subprocess.Popen(
+            [sys.executable, "-W", "ignore", "-c", READ_TWICE, data],
+            cwd=REPOSITORY,
+            env=head.environment | {"RAY_ADDRESS": head.address},
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        ) as process,
+    ):
+        try:
+            assert process.stdout.readline() == "2\n"  # machines
+            third.kill()
+            assert process.communicate("\n", timeout=300)[0] == "True\n"
+        finally:
+            process.kill()
+
+
 def name_of(pid):
     return Path(f"/proc/{pid}/comm").read_text().strip()
 
