@@ -11,8 +11,8 @@ object stores of the machines; Ray moves to local disks what does not fit there.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from contextlib import closing, contextmanager
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -201,8 +201,10 @@ def read_blocks(
     cpus = int(ray.cluster_resources().get("CPU", 1))
     processes = min(processes or cpus, len(dataset.shards))
     total, refs = StatisticsSum(), []
-    with reporting_ray_errors("a process that reads shards"):
-        pieces = _read_pieces(dataset, processes)
+    with (
+        reporting_ray_errors("a process that reads shards"),
+        closing(_read_pieces(dataset, processes)) as pieces,
+    ):
         for block, statistics in _make_blocks(pieces, block_rows, with_moments, processes):
             check()
             refs.append(block)
@@ -212,7 +214,7 @@ def read_blocks(
     return LoadedData(schema, Dataset(values, labels), len(dataset.shards), merged)
 
 
-def _read_pieces(dataset: ShardedDataset, processes: int) -> Iterator[_Piece]:
+def _read_pieces(dataset: ShardedDataset, processes: int) -> Generator[_Piece]:
     """All rows of all shards, in order, as blocks of Ray Data."""
     with _ray_data(dataset, processes, into_blocks=True) as pieces:
         for bundle in pieces.iter_internal_ref_bundles():

@@ -122,21 +122,28 @@ def train(
         hold_run_folder(folder, (*RUN_FILES, *SWEEP_FILES) if overwrite else ()),
         _tracking(folder, inputs.config, resumed=earlier_run is not None),
     ):
-
-        def run(*, in_blocks: bool) -> EpochMetrics:
-            with _runtime(inputs, resources, in_blocks) as ray_stays:
-                from lstmfcn.distributed.train_driver import run_training  # imports PyTorch
-
-                return run_training(
-                    inputs, resources, checkpoint_every_s, started, ray_stays, in_blocks
-                )
-
-        try:
-            best = run(in_blocks=False)
-        except MemoryLimitError as error:
-            logger.info("%s: reading them again, into blocks", error)
-            best = run(in_blocks=True)
+        best = _run(inputs, resources, checkpoint_every_s, started)
     return _result(folder, inputs.config, best)
+
+
+def _run(
+    inputs: TrainInputs,
+    resources: Resources,
+    checkpoint_every_s: float,
+    started: float,
+    in_blocks: bool = False,
+) -> EpochMetrics:
+    """Train; once more, on blocks, if the rows turn out to take more memory than they may."""
+    try:
+        with _runtime(inputs, resources, in_blocks) as ray_stays:
+            from lstmfcn.distributed.train_driver import run_training  # imports PyTorch
+
+            return run_training(
+                inputs, resources, checkpoint_every_s, started, ray_stays, in_blocks
+            )
+    except MemoryLimitError as error:
+        logger.info("%s: reading them again, into blocks", error)
+    return _run(inputs, resources, checkpoint_every_s, started, in_blocks=True)
 
 
 def _runtime(

@@ -53,7 +53,7 @@ def calibrate(
     """Fit the temperature and thresholds that the model's hyperparameters request.
 
     Args:
-        validation: scaled rows that were not trained on; rows in a file are streamed.
+        validation: scaled rows that were not trained on; rows in blocks are streamed.
 
     Returns:
         The model with its decision and a record of the fit; unchanged if nothing is requested.

@@ -16,13 +16,15 @@ from hypothesis import strategies as st
 
 from lstmfcn.data.reader import open_dataset
 from lstmfcn.distributed import read as reading
+from lstmfcn.distributed.load import LoadingBlocks, start_loading
 from lstmfcn.distributed.read import exceeds_memory, join_pieces, read_blocks, read_rows
-from lstmfcn.distributed.requests import Resources
+from lstmfcn.distributed.requests import Resources, TrainRequest, read_inputs
 from lstmfcn.distributed.train import train
-from lstmfcn.errors import DataError
+from lstmfcn.errors import DataError, RunInterruptedError
 from lstmfcn.model.artifact import Artifact
 from lstmfcn.training.checkpoints import find_newest_position
 from lstmfcn.training.metrics_log import read_metrics
+from lstmfcn.training.run_directory import RunConfig
 from tests.helpers.commands import run_job
 from tests.helpers.problems import TINY, as_flags, waves, write
 from tests.helpers.runs import assert_same_weights
@@ -251,18 +253,63 @@ def test_training_on_blocks_does_not_depend_on_shards_or_on_an_interruption(tmp_
     assert_same_weights(output, outputs[3])
 
 
+def inputs_of(data, folder, earlier=None):
+    """What a training of a folder reads, or one that resumes what another folder began."""
+    folder.mkdir()
+    config = TrainRequest(data, data, None, BLOCKS, None).new_run(folder, False, False)
+    if earlier:
+        config = config.model_copy(update={"train_sha256": RunConfig.load(earlier).train_sha256})
+    return read_inputs(config, folder)
+
+
 @pytest.mark.usefixtures("cluster")
-def test_rows_that_turn_out_to_fit_are_trained_on_as_if_that_was_known(tmp_path, monkeypatch):
-    data = write(tmp_path / "data", waves(90), 3)
-    plain, feared = tmp_path / "plain", tmp_path / "feared"
-    train(data, plain, validation=data, hyperparameters=BLOCKS)
-    monkeypatch.setattr("lstmfcn.distributed.load.exceeds_memory", lambda *_: True)
-    train(data, feared, validation=data, hyperparameters=BLOCKS)
-    assert_same_weights(plain, feared)
-    found, expected = (
-        Artifact.load(run / "model").training["train_sha256"] for run in (feared, plain)
-    )
-    assert found == expected
+def test_rows_that_turn_out_to_fit_are_those_of_a_training_that_knew_it(tmp_path):
+    data = str(write(tmp_path / "data", waves(90), 3))
+    plain = start_loading(inputs_of(data, tmp_path / "plain"), 1, 10**6)
+    feared = start_loading(inputs_of(data, tmp_path / "feared"), 1, 10**6, in_blocks=True)
+    assert isinstance(feared, LoadingBlocks)
+    assert feared.wait() == plain.wait()
+    for found, expected in zip(feared.refs().get()[1:], plain.get()[1:], strict=True):
+        np.testing.assert_array_equal(found.values, expected.values)
+        np.testing.assert_array_equal(found.labels, expected.labels)
+
+
+@pytest.mark.usefixtures("cluster")
+def test_a_run_goes_on_where_there_is_less_memory_or_more_but_not_with_other_rows(tmp_path):
+    data = str(write(tmp_path / "data", waves(90), 3))
+    other = str(write(tmp_path / "other", waves(90, seed=1), 3))
+    small, large = 10, 10**6
+    for first, then in [(large, small), (small, large)]:
+        began = tmp_path / f"began-{first}"
+        start_loading(inputs_of(data, began), 1, first).wait()
+        goes_on = inputs_of(data, tmp_path / f"then-{then}", began)
+        info = start_loading(goes_on, 1, then).wait()
+        assert info.training.in_blocks == (then == small)
+        assert info.train_sha256 == RunConfig.load(began).train_sha256
+        changed = inputs_of(other, tmp_path / f"other-{then}", began)
+        with pytest.raises(DataError, match="training rows that differ from those of the run"):
+            start_loading(changed, 1, then).wait()
+
+
+@pytest.mark.usefixtures("cluster")
+def test_validation_rows_are_in_memory_if_they_fit_beside_the_training_rows(tmp_path):
+    data = str(write(tmp_path / "data", waves(90), 3))
+    inputs = inputs_of(data, tmp_path / "run")
+    found = [
+        (info.training.in_blocks, info.validation.in_blocks)
+        for limit in (90 * 12 * 4 * 2, 90 * 12 * 4, 90 * 12 * 4 - 1)
+        for info in [start_loading(inputs, 1, limit).wait()]
+    ]
+    assert found == [(False, False), (False, True), (True, True)]
+
+
+@pytest.mark.usefixtures("cluster")
+def test_reading_into_blocks_ends_when_the_user_stops_it(tmp_path):
+    data = str(write(tmp_path / "data", waves(90), 3))
+    loading = start_loading(inputs_of(data, tmp_path / "run"), 1, 10)
+    loading.stop()
+    with pytest.raises(RunInterruptedError, match="stopped while the rows were read"):
+        loading.wait()
 
 
 @pytest.mark.usefixtures("cluster")
@@ -270,27 +317,12 @@ def test_rows_that_do_not_fit_against_the_estimate_are_read_again_into_blocks(
     tmp_path, monkeypatch, caplog
 ):
     data = write(tmp_path / "data", waves(603), 3)
-    train_on_blocks(data, tmp_path / "known", 1)
     monkeypatch.setattr("lstmfcn.distributed.load.exceeds_memory", lambda *_: False)
     with caplog.at_level("INFO"):
-        train_on_blocks(data, tmp_path / "surprise", 1)
-    assert (
-        "the rows take more than the memory limit of 10 kB: reading them again, into blocks"
-        in caplog.messages
-    )
-    assert_same_weights(tmp_path / "known", tmp_path / "surprise")
-
-
-@pytest.mark.usefixtures("cluster")
-def test_a_run_in_memory_goes_on_in_blocks_and_refuses_other_rows(tmp_path):
-    data, output = write(tmp_path / "data", waves(603), 3), tmp_path / "run"
-    first = BLOCKS.model_copy(update={"epochs": 1})
-    train(data, output, hyperparameters=first)
-    assert train_on_blocks(None, output, 1, BLOCKS, resume=True) == [603, 603]
-    other = write(tmp_path / "other", waves(603, seed=1), 3)
-    longer = BLOCKS.model_copy(update={"epochs": 3})
-    with pytest.raises(DataError, match="training rows that differ from those of the run"):
-        train_on_blocks(other, output, 1, longer, resume=True)
+        assert train_on_blocks(data, tmp_path / "run", 1) == [603, 603]
+    again = "the rows take more than the memory limit of 10 kB: reading them again, into blocks"
+    assert again in caplog.messages
+    assert Artifact.load(tmp_path / "run" / "model").training["train_rows"] == 603
 
 
 @pytest.mark.usefixtures("cluster")

@@ -139,23 +139,57 @@ def announce_the_end(head, ip, seconds):
     """What a cloud's autoscaler tells Ray of a machine that it will take away."""
     nodes = head.get("/api/v0/nodes")["data"]["result"]["result"]
     (node,) = (n["node_id"] for n in nodes if n["node_ip"] == ip and n["state"] == "ALIVE")
-    reason = ("--reason", "DRAIN_NODE_REASON_PREEMPTION", "--reason-message", "taken away")
-    deadline = ("--deadline-remaining-seconds", str(seconds))
-    subprocess.run(
-        [
-            BIN / "ray",
-            "drain-node",
-            "--address",
-            head.address,
-            "--node-id",
-            node,
-            *reason,
-            *deadline,
-        ],
-        env=head.environment,
-        capture_output=True,
-        check=True,
-    )
+    told = {"reason": "DRAIN_NODE_REASON_PREEMPTION", "reason_message": "taken away"}
+    given = {"address": head.address, "node_id": node, "deadline_remaining_seconds": seconds} | told
+    subprocess.run([BIN / "ray", "drain-node", *as_flags(given)], env=head.environment, check=True)
+
+
+READ_TWICE = """
+import sys
+from itertools import chain
+
+import numpy as np
+import pandas as pd
+import ray
+
+from lstmfcn.data import dataset
+from lstmfcn.data.reader import open_dataset
+from lstmfcn.distributed.read import read_blocks
+
+dataset.BLOCK_BYTES = 1 << 17
+ray.init(log_to_driver=False, logging_level="ERROR")
+shards = open_dataset(sys.argv[1])
+tables = [pd.read_csv(shard.path).filter(like="x_") for shard in shards.shards]
+expected = np.concatenate([table.to_numpy(np.float32) for table in tables])
+values = read_blocks(shards, with_moments=True).rows.values
+refs = values.read._refs
+places = ray.experimental.get_object_locations(refs).values()
+print(len(set(chain.from_iterable(place["node_ids"] for place in places))), flush=True)
+input()
+print(np.array_equal(values[:], expected))
+"""
+"""Reads shards into blocks, waits for a line, and prints whether they are still those rows."""
+
+
+def test_blocks_that_a_lost_machine_held_are_read_again(tmp_path, head):
+    data = write(tmp_path / "data", waves(40_000), 4)
+    with (
+        head.joined() as third,
+        subprocess.Popen(
+            [sys.executable, "-W", "ignore", "-c", READ_TWICE, data],
+            cwd=REPOSITORY,
+            env=head.environment | {"RAY_ADDRESS": head.address},
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        ) as process,
+    ):
+        try:
+            assert process.stdout.readline() == "2\n"  # machines
+            third.kill()
+            assert process.communicate("\n", timeout=300)[0] == "True\n"
+        finally:
+            process.kill()
 
 
 def name_of(pid):
