@@ -27,7 +27,7 @@ from lstmfcn.training.keeper import FolderKeeper
 from lstmfcn.training.metrics_log import EpochMetrics, read_metrics
 from lstmfcn.training.run_directory import CHECKPOINTS, METRICS, STOP
 
-_MAX_RESTARTS = 3
+_OPEN_ATTEMPTS = 3
 _THREADS = 32
 """Runs whose writes it handles at a time; a disk takes some milliseconds for each."""
 
@@ -43,7 +43,7 @@ def keeper_process() -> Iterator[Any]:
     """Run a `KeeperActor` on this machine inside this block, and give its handle."""
     keeper = ray.remote(
         num_cpus=0,
-        max_restarts=_MAX_RESTARTS,
+        max_restarts=-1,  # trainings and trials limit how often they start again
         max_concurrency=_THREADS,
         scheduling_strategy=NodeAffinitySchedulingStrategy(
             ray.get_runtime_context().get_node_id(), soft=False
@@ -65,7 +65,7 @@ class KeeperActor:
         self._attempts: dict[tuple[Path, str], str] = {}
         self._locks: dict[tuple[Path, str], threading.Lock] = {}
 
-    @ray.method(num_returns=2, max_task_retries=_MAX_RESTARTS)
+    @ray.method(num_returns=2, max_task_retries=_OPEN_ATTEMPTS)
     def open(
         self, folder: Path, writer: str, attempt: str
     ) -> tuple[tuple[Position, list[str]], list[SavedCheckpoint]]:

@@ -142,8 +142,12 @@ def test_members_are_trained_on_both_machines_and_saved_on_one(tmp_path, data, h
     assert_same_weights(output / "members" / "02", tmp_path / "last")
 
 
+def ended_trials(output):
+    return SweepLog(output).trials
+
+
 def test_trials_on_both_machines_are_kept_on_one(tmp_path, data, head, private):
-    """Each as one process trains it with its hyperparameters."""
+    """Each as one process trains it with its hyperparameters, though their keeper is killed."""
     space = tmp_path / "space.yaml"
     space.write_text("lr: {loguniform: [1.0e-3, 0.1]}\n")
     output = private / "sweep"
@@ -151,9 +155,13 @@ def test_trials_on_both_machines_are_kept_on_one(tmp_path, data, head, private):
     given = {"train": data, "output": output, "space": space, "num_samples": 5}
     given |= {"metric": "train_loss", "searcher": "random", "scheduler": "none"}
     with driver(head, "tune", *as_flags(fixed | given | {"cpus_per_worker": 1})) as process:
+        wait_until(lambda: ended_trials(output), "the end of a trial", PATIENCE_S)
+        (keeper,) = train_workers(str(head.folder), name="ray::KeeperActor")
+        os.kill(keeper, signal.SIGKILL)
         _, told = process.communicate(timeout=PATIENCE_S)
     assert process.returncode == 0, told
-    trials = SweepLog(output).trials
+    assert "Traceback" not in told
+    trials = ended_trials(output)
     assert [(trial.number, trial.status) for trial in trials] == [(k, "done") for k in range(1, 6)]
     for trial in trials[::2]:
         alone = tmp_path / str(trial.number)
