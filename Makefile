@@ -12,6 +12,9 @@ EPOCHS := 20
 INSTALLED := $(if $(wildcard $(VENV)/ready),$(VENV)/ready,$(VENV)/installed)
 INSTALL = $(BIN)/python -m pip install --quiet --constraint constraints.txt --editable
 
+# Tests start hundreds of processes: compiled files are kept, whatever the environment wishes.
+test test-fast: export PYTHONDONTWRITEBYTECODE =
+
 .PHONY: help demo check test test-fast docs clean
 .DEFAULT_GOAL := help
 
@@ -58,8 +61,7 @@ test: $(VENV)/ready ## run all tests: minutes
 	$(BIN)/python -m pytest -m ray
 
 test-fast: $(VENV)/ready ## run the tests that take no more than a moment each
-	$(BIN)/python -m pytest -n 2 --dist worksteal -m "not ray and not slow" \
-	  --ignore tests/ray --ignore tests/distributed --ignore tests/gpu
+	$(BIN)/python -m pytest -n 2 --dist worksteal -m "not ray and not slow"
 
 docs: $(VENV)/ready ## generate the reference pages and build the documentation into site/
 	$(BIN)/python docs/generate/command_line.py > docs/reference/command-line.md
