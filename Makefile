@@ -13,9 +13,9 @@ INSTALLED := $(if $(wildcard $(VENV)/ready),$(VENV)/ready,$(VENV)/installed)
 INSTALL = $(BIN)/python -m pip install --quiet --constraint constraints.txt --editable
 
 # Tests start hundreds of processes: compiled files are kept, whatever the environment wishes.
-test test-fast: export PYTHONDONTWRITEBYTECODE =
+test-alone test-ray test-fast: export PYTHONDONTWRITEBYTECODE =
 
-.PHONY: help demo check test test-fast docs clean
+.PHONY: help demo check test test-alone test-ray test-fast docs clean
 .DEFAULT_GOAL := help
 
 help: ## list the targets
@@ -56,8 +56,12 @@ check: $(VENV)/ready ## check format, lint, types and import layers: seconds
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-test: $(VENV)/ready ## run all tests: minutes
+test: test-alone test-ray ## run all tests: minutes (`make -j2 -O test`: both parts at a time)
+
+test-alone: $(VENV)/ready
 	$(BIN)/python -m pytest -n 2 --dist worksteal -m "not ray"
+
+test-ray: $(VENV)/ready
 	$(BIN)/python -m pytest -m ray
 
 test-fast: $(VENV)/ready ## run the tests that take no more than a moment each
