@@ -68,11 +68,11 @@ def ray_folder(of):
 
 @pytest.mark.parametrize(("name", "flags"), [("gcs_server", WORKERS), ("raylet", MEMBERS)])
 def test_the_end_of_ray_is_told_soon_and_its_files_are_this_users_alone(name, flags, tmp_path):
-    """The home folder is new, or there is none; the one for temporary files has too long a path."""
+    """The home folder is new, or cannot be written; the temporary one has too long a path."""
     home, temporary = tmp_path / "home", tmp_path / ("long" * 20)
     home.mkdir()
     temporary.mkdir()
-    environment = {"TMPDIR": temporary} | ({"HOME": home} if name == "raylet" else {})
+    environment = {"TMPDIR": temporary, "HOME": home if name == "raylet" else "/proc"}
     with training(tmp_path, flags, **environment) as process:
         folder, session = ray_folder(process.pid)
         assert folder.parent == Path("/tmp")
