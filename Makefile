@@ -12,7 +12,10 @@ EPOCHS := 20
 INSTALLED := $(if $(wildcard $(VENV)/ready),$(VENV)/ready,$(VENV)/installed)
 INSTALL = $(BIN)/python -m pip install --quiet --constraint constraints.txt --editable
 
-.PHONY: help demo check test test-fast docs clean
+# Tests start hundreds of processes: compiled files are kept, whatever the environment wishes.
+test-alone test-ray test-fast: export PYTHONDONTWRITEBYTECODE =
+
+.PHONY: help demo check test test-alone test-ray test-fast docs clean
 .DEFAULT_GOAL := help
 
 help: ## list the targets
@@ -53,13 +56,16 @@ check: $(VENV)/ready ## check format, lint, types and import layers: seconds
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-test: $(VENV)/ready ## run all tests: minutes
+test: test-alone test-ray ## run all tests: minutes (`make -j2 -O test`: both parts at a time)
+
+test-alone: $(VENV)/ready
 	$(BIN)/python -m pytest -n 2 --dist worksteal -m "not ray"
+
+test-ray: $(VENV)/ready
 	$(BIN)/python -m pytest -m ray
 
 test-fast: $(VENV)/ready ## run the tests that take no more than a moment each
-	$(BIN)/python -m pytest -n 2 --dist worksteal -m "not ray and not slow" \
-	  --ignore tests/ray --ignore tests/distributed --ignore tests/gpu
+	$(BIN)/python -m pytest -n 2 --dist worksteal -m "not ray and not slow"
 
 docs: $(VENV)/ready ## generate the reference pages and build the documentation into site/
 	$(BIN)/python docs/generate/command_line.py > docs/reference/command-line.md

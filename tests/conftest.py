@@ -4,6 +4,7 @@ Tests on Ray share one local Ray; commands that they start as processes use it t
 """
 
 import os
+import re
 import subprocess
 import sys
 
@@ -12,8 +13,12 @@ from hypothesis import settings
 
 from tests.helpers.checkout import REPOSITORY
 
-RAY = REPOSITORY / "tests" / "ray"
-DISTRIBUTED = REPOSITORY / "tests" / "distributed"
+FOLDERS = {
+    REPOSITORY / "tests" / "ray": "ray",
+    REPOSITORY / "tests" / "distributed": "slow",
+    REPOSITORY / "tests" / "gpu": "slow",
+}
+"""The mark of all tests of a folder."""
 
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 """Threads of PyTorch that wait leave the CPU to other processes, of which tests start many."""
@@ -24,13 +29,27 @@ if "PYTEST_XDIST_WORKER" in os.environ:  # threads of two processes would wait f
 settings.register_profile("suite", deadline=None)
 settings.load_profile("suite")
 
+MARK = re.compile(r"^pytestmark = pytest\.mark\.(slow|ray|usefixtures\(.cluster.\))", re.MULTILINE)
+"""The mark of all tests of a file."""
+
+
+def pytest_ignore_collect(collection_path, config):
+    """Do not import a file all of whose tests are left out: what it imports takes seconds."""
+    left_out = re.findall(r"not (\w+)", config.option.markexpr)
+    if collection_path.suffix != ".py" or not left_out:
+        return None
+    marks = MARK.findall(collection_path.read_text())
+    found = {"ray" if mark.startswith("use") else mark for mark in marks}
+    found.add(FOLDERS.get(collection_path.parent))
+    return True if found & set(left_out) else None
+
 
 def pytest_collection_modifyitems(items):
     """Mark what starts Ray, or uses one, and what trains by whole commands."""
     for item in items:
-        if DISTRIBUTED in item.path.parents:
-            item.add_marker("slow")
-        if RAY in item.path.parents or "cluster" in getattr(item, "fixturenames", ()):
+        if mark := FOLDERS.get(item.path.parent):
+            item.add_marker(mark)
+        if "cluster" in getattr(item, "fixturenames", ()):
             item.add_marker("ray")
 
 

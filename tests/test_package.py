@@ -28,6 +28,12 @@ def test_importing_the_package_does_not_import_ray(module):
     assert printed_by(code) == "[]"
 
 
+@pytest.mark.slow
+def test_what_predicts_does_not_import_scikit_learn():
+    code = "import lstmfcn.distributed.predict, sys; print('sklearn' in sys.modules)"
+    assert printed_by(code) == "False"
+
+
 def test_importing_the_package_imports_nothing_heavy():
     heavy = "{'numpy', 'pandas', 'pyarrow', 'pydantic', 'ray', 'sklearn', 'torch'}"
     code = f"import lstmfcn, sys; dir(lstmfcn); print(sorted({heavy} & set(sys.modules)))"

@@ -35,7 +35,6 @@ from lstmfcn.distributed.failures import reporting_ray_errors
 from lstmfcn.distributed.read import unpacked_bytes
 from lstmfcn.errors import OutputError, RunInterruptedError
 from lstmfcn.inference.manifest import Manifest
-from lstmfcn.inference.metrics import compute_metrics
 from lstmfcn.inference.predict_shards import (
     PredictionBatch,
     ShardProgress,
@@ -193,6 +192,8 @@ def evaluate(data: Data, *, model: str | Path) -> EvaluationResult:
     probabilities = np.concatenate([batch.probabilities for batch in batches])
     labels = np.concatenate([batch.labels for batch in batches])
     predicted = make_task(artifact.schema, decision=artifact.decision).predict_labels(probabilities)
+    from lstmfcn.inference.metrics import compute_metrics  # scikit-learn: not for each predictor
+
     metrics = compute_metrics(artifact.schema, labels, probabilities, predicted)
     return EvaluationResult(directory.absolute(), metrics)
 

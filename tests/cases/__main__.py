@@ -1,6 +1,6 @@
 """Run every case against the installed package, and print a table: `python -m tests.cases`.
 
-Options: `--no-ray` leaves out what starts Ray; words choose the cases whose name holds one of them.
+Words choose the cases whose name holds one of them.
 Ends with exit code 1 where a case is wrong.
 """
 
@@ -9,28 +9,25 @@ from __future__ import annotations
 import shutil
 import sys
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from tempfile import mkdtemp
 
 import pytest
 
-from tests.cases import arrays, asking, commands, converting, on_ray, outputs, shards
+from tests.cases import arrays, asking, commands, converting, outputs, shards
 from tests.cases.case import Case
 from tests.cases.inputs import write_inputs
 
-WITHOUT_RAY = (shards, converting, arrays, asking, outputs, commands)
+MODULES = (shards, converting, arrays, asking, outputs, commands)
 
 
 def main(words: list[str]) -> int:
     """Run all cases; the exit code says whether any failed."""
-    with_ray = "--no-ray" not in words
-    wanted = [word for word in words if not word.startswith("--")]
     folder = Path(mkdtemp(prefix="cases-"))
     write_inputs(folder / "inputs")
     results = []
-    for case in all_cases(with_ray):
-        if wanted and not any(word in str(case) for word in wanted):
+    for case in (case for module in MODULES for case in module.cases()):
+        if words and not any(word in str(case) for word in words):
             continue
         started = time.perf_counter()
         wrong = judge(case, folder / "inputs", folder / "own")
@@ -42,14 +39,6 @@ def main(words: list[str]) -> int:
     shutil.rmtree(folder)
     print(f"\n{sum(results)} of {len(results)} cases right")
     return 0 if all(results) else 1
-
-
-def all_cases(with_ray: bool) -> Iterator[Case]:
-    """The cases of every module; those that need Ray come last."""
-    for module in WITHOUT_RAY:
-        yield from module.cases()
-    if with_ray:
-        yield from on_ray.cases()
 
 
 def judge(case: Case, inputs: Path, own: Path) -> str:

@@ -22,6 +22,9 @@ TINY = (
 )
 TWO_WORKERS = ("--num-workers", "2", "--cpus-per-worker", "1")
 """For which a command starts a Ray."""
+LONG_FOLDER = (
+    "a_long_folder_of_a_job_on_a_cluster_0123456789/1355700/tmp.t0016/scratch/of/this/very/job"
+)
 MODULE = (sys.executable, "-m", "lstmfcn")
 
 
@@ -43,6 +46,7 @@ def cases() -> Iterator[Case]:
     )
     yield Case("surroundings", "files ray.py and torch.py beside the data", _shadowed)
     yield Case("surroundings", "the first training of a machine", _first_training)
+    yield Case("surroundings", "HOME that cannot be written, a long TMPDIR", _no_place_for_files)
 
 
 def _model(folder: Path) -> Path:
@@ -173,3 +177,12 @@ def _first_training(inputs: Path, folder: Path) -> None:
     ended = trains(inputs, folder, MPLCONFIGDIR=str(folder / "matplotlib"))
     assert ended.returncode == 0, ended.stderr[-600:]
     assert "fontManager" not in ended.stderr + ended.stdout
+
+
+def _no_place_for_files(inputs: Path, folder: Path) -> None:
+    """tests/ray/test_own_ray.py starts a Ray there."""
+    temporary = folder / LONG_FOLDER
+    temporary.mkdir(parents=True)
+    ended = trains(inputs, folder, HOME="/proc", TMPDIR=str(temporary))
+    assert "Traceback" not in ended.stderr, ended.stderr[-600:]
+    assert ended.returncode == 0, ended.stderr[-600:]

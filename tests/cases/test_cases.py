@@ -1,13 +1,11 @@
-"""Every case of `tests/cases` that needs no Ray; the others run in tests/ray."""
+"""Every case of `tests/cases`."""
 
 import pytest
 
-from tests.cases import arrays, asking, commands, converting, outputs, shards
+from tests.cases.__main__ import MODULES
 from tests.cases.inputs import write_inputs
 
 pytestmark = pytest.mark.slow
-
-WITHOUT_RAY = (shards, converting, arrays, asking, outputs, commands)
 
 
 @pytest.fixture(scope="module")
@@ -17,8 +15,6 @@ def inputs(tmp_path_factory):
     return folder
 
 
-@pytest.mark.parametrize(
-    "case", [case for module in WITHOUT_RAY for case in module.cases()], ids=str
-)
+@pytest.mark.parametrize("case", [case for module in MODULES for case in module.cases()], ids=str)
 def test_case(case, inputs, tmp_path):
     case.act(inputs, tmp_path)

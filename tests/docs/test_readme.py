@@ -8,9 +8,11 @@ from pathlib import Path
 
 import pytest
 
+from serve_app.server import parse_model_arguments
 from tests.helpers.checkout import REPOSITORY
-from tests.helpers.endpoints import Server
-from tests.helpers.pages import smaller
+from tests.helpers.no_cluster import no_cluster
+from tests.helpers.pages import run_step, smaller
+from tests.helpers.served_here import served_here
 
 pytestmark = pytest.mark.slow
 
@@ -60,13 +62,13 @@ def test_the_two_commands_to_a_first_result_write_what_they_say(as_a_user, tmp_p
     assert (tmp_path / written).is_file()
 
 
-@pytest.mark.ray  # a sweep and the endpoint start one
-def test_the_commands_and_the_code_run(as_a_user, tmp_path):
-    commands = [line for line in blocks("sh")[1].splitlines() if line]
-    (resume,), (tune,) = (block.splitlines() for block in blocks("sh")[2:])
+def test_the_commands_and_the_code_run(as_a_user, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    commands, (resume,), _ = commands_of_data()
     assert len(commands) == 5
-    for line in [*commands, resume, smaller(tune)]:
-        as_a_user(line, tmp_path)
+    for line in [*commands, resume]:
+        with no_cluster():
+            run_step(README, "sh", line)
     asking, predicting = blocks("python")
     (tmp_path / "example.py").write_text(predicting)
     printed = as_a_user("python example.py", tmp_path).stdout
@@ -77,20 +79,33 @@ def test_the_commands_and_the_code_run(as_a_user, tmp_path):
     assert_the_clients_are_answered(as_a_user, [asking, longer], tmp_path)
 
 
+@pytest.mark.usefixtures("cluster")
+def test_the_sweep_runs(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (*samples, _, _, _), _, (tune,) = commands_of_data()
+    for line in [*samples, smaller(tune)]:
+        run_step(README, "sh", line)
+    assert (tmp_path / "runs" / "sweep" / "model" / "model.json").is_file()
+
+
+def commands_of_data():
+    """The lines of each block of commands after the first result's."""
+    return [[line for line in block.splitlines() if line] for block in blocks("sh")[1:]]
+
+
 def assert_the_clients_are_answered(as_a_user, programs, folder):
+    """The model is served in this process; tests/ray/test_serve.py starts the command."""
     (lines,) = (block for block in blocks("text") if block.startswith("lstmfcn serve"))
     serving, asking = lines.splitlines()
-    *_, model = serving.split()
-    server = Server([folder / model], folder / "serve.log", "--num-replicas", "1")
-    try:
+    *command, model = serving.split()
+    assert command == ["lstmfcn", "serve"]
+    with served_here(parse_model_arguments([model])) as server:
         here = f"127.0.0.1:{server.port}"
         by_curl = as_a_user(asking.replace("127.0.0.1:8000", here), folder).stdout
         printed = []
         for code in programs:
             (folder / "client.py").write_text(code.replace("127.0.0.1:8000", here))
             printed.append(as_a_user("python client.py", folder).stdout.splitlines())
-    finally:
-        server.stop()
     (short,), (first, *others) = printed
     assert by_curl.splitlines()[0] == "y,p_bell,p_cylinder,p_funnel"
     assert by_curl.splitlines() == [line for line in others if line]

@@ -58,7 +58,7 @@ class Server(Endpoint):
     """One `lstmfcn serve` with a Ray of its own.
 
     Args:
-        models: of `--model`.
+        models: that it serves, as the command's first arguments.
         log: file for what it prints.
         flags: further ones.
         ray_address: of a Ray that runs, instead of one of its own.
@@ -85,7 +85,7 @@ class Server(Endpoint):
                         "lstmfcn",
                         "serve",
                     ),
-                    *(part for model in models for part in ("--model", str(model))),
+                    *map(str, models),
                     *("--port", str(self.port), *flags),
                 ],
                 env=environment | {"RAY_AUTH_MODE": "token"},

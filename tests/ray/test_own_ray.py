@@ -16,13 +16,9 @@ from tests.helpers.checkout import REPOSITORY
 from tests.helpers.killing import epochs_in, wait_until
 from tests.helpers.problems import TINY, as_flags, waves, write
 
-FLAGS = [
-    "--num-workers",
-    "2",
-    "--cpus-per-worker",
-    "1",
-    *as_flags(TINY.model_dump() | {"epochs": 30000}),
-]
+WORKERS = ["--num-workers", "2", "--cpus-per-worker", "1"]
+MEMBERS = ["--cpus-per-worker", "1"]
+HYPERPARAMETERS = TINY.model_copy(update={"epochs": 30000})
 
 
 @pytest.mark.parametrize("is_foreseen", [True, False])
@@ -56,10 +52,13 @@ def test_a_training_of_one_worker_starts_ray_if_its_rows_do_not_fit_into_memory(
 
 
 @contextmanager
-def training(folder, **environment):
-    """A training that would take long, on a Ray of its own."""
+def training(folder, flags, **environment):
+    """A training that would take long, of two workers or members, on a Ray of its own."""
     data, output = write(folder / "data", waves(100)), folder / "run"
-    words = [sys.executable, "-m", "lstmfcn", "train", "--train", data, "--output", output, *FLAGS]
+    words = [sys.executable, "-m", "lstmfcn", "train", "--train", data, "--output", output, *flags]
+    members = 1 if flags == WORKERS else 2
+    words += as_flags(HYPERPARAMETERS.model_dump() | {"members": members})
+    first = output if flags == WORKERS else output / "members" / "00"
     ours = {name: v for name, v in os.environ.items() if name not in ("RAY_ADDRESS", "HOME")}
     ours = {name: v for name, v in ours.items() if not name.startswith("RAY_AUTH")}
     with subprocess.Popen(
@@ -72,7 +71,7 @@ def training(folder, **environment):
         umask=0o022,
     ) as process:
         try:
-            wait_until(lambda: epochs_in(output) >= 2 or process.poll() is not None, "epoch 2", 300)
+            wait_until(lambda: epochs_in(first) >= 2 or process.poll() is not None, "epoch 2", 300)
             assert process.poll() is None, process.stderr.read()
             yield process
         finally:
@@ -98,14 +97,14 @@ def ray_folder(of):
     return session.parent.parent, session
 
 
-@pytest.mark.parametrize("name", ["gcs_server", "raylet"])
-def test_the_end_of_ray_is_told_soon_and_its_files_are_this_users_alone(name, tmp_path):
-    """The home folder is new, or there is none; the one for temporary files has too long a path."""
+@pytest.mark.parametrize(("name", "flags"), [("gcs_server", WORKERS), ("raylet", MEMBERS)])
+def test_the_end_of_ray_is_told_soon_and_its_files_are_this_users_alone(name, flags, tmp_path):
+    """The home folder is new, or cannot be written; the temporary one has too long a path."""
     home, temporary = tmp_path / "home", tmp_path / ("long" * 20)
     home.mkdir()
     temporary.mkdir()
-    environment = {"TMPDIR": temporary} | ({"HOME": home} if name == "raylet" else {})
-    with training(tmp_path, **environment) as process:
+    environment = {"TMPDIR": temporary, "HOME": home if name == "raylet" else "/proc"}
+    with training(tmp_path, flags, **environment) as process:
         folder, session = ray_folder(process.pid)
         assert folder.parent == Path("/tmp")
         assert folder.stat().st_mode & 0o777 == 0o700
@@ -121,6 +120,6 @@ def test_the_end_of_ray_is_told_soon_and_its_files_are_this_users_alone(name, tm
     assert process.returncode == 1
     assert told[-1] == (
         f"lstmfcn: Ray ended: its process {name} was killed or crashed; resume with: python -m "
-        f"lstmfcn train --output {tmp_path / 'run'} --num-workers 2 --cpus-per-worker 1 --resume"
+        f"lstmfcn train --output {tmp_path / 'run'} {' '.join(flags)} --resume"
     )
     assert not [line for line in told if "Traceback" in line]

@@ -214,7 +214,8 @@ def after_a_kill(server, folder, token):
     assert server.processes("haproxy")
     server.kill()
     wait_until(lambda: not server.processes("haproxy"), "the end of HAProxy", 30)
-    tiny_artifact(filters_1=512, filters_2=512, filters_3=512).save(folder / "large")
+    large = tiny_artifact(filters_1=512, filters_2=512, filters_3=512)
+    large.save(folder / "large" / "model")  # as a run's
     flags = ("--num-replicas", "1", "--token-file", str(token))
     models = [folder / "second", f"large={folder / 'large'}"]
     second = Server(models, folder / "second-serve.log", *flags)

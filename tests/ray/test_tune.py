@@ -275,38 +275,34 @@ def test_asha_stops_the_worse_trials_early_but_never_the_defaults(swept):
 def test_a_trial_on_several_workers_trains_as_train_does_and_again_if_it_was_being_stopped(
     data, job, tmp_path
 ):
+    """It had begun in one process, which was told to stop."""
     output, space = tmp_path / "two", "lr: {choice: [0.02]}"
-    changes = {"num_workers": 2, "cpus_per_worker": 1, "calibrate": True}
-    done = job("tune", *flags(data, output, space, num_samples=1, **changes))
+    workers = {"num_workers": 2, "cpus_per_worker": 1}
+    done = job("tune", *flags(data, output, space, num_samples=1, calibrate=True))
     assert done.returncode == 0, done.stderr
-    (trial,) = trials(output)
-    assert (trial.status, trial.epochs) == ("done", 4)
-    found = Artifact.load(output / "model")
-    assert found.training["num_workers"] == 2
-    own = Artifact.load(output / "trials" / "0001" / "model")
-    assert own.decision.temperature == 1  # its workers, who would calibrate it, do not save it too
-    chosen = ["--train", data / "train", "--validation", data / "valid"]
-    fixed = TINY.model_copy(update={"lr": Hyperparameters().lr, "epochs": 4, "seed": 3})
-    chosen += as_flags(fixed.model_dump() | changes | {"output": tmp_path / "one"})
-    assert job("train", *chosen).returncode == 0
-    trained = Artifact.load(tmp_path / "one" / "model")
-    assert found.decision == trained.decision != own.decision
-    weights = trained.weights
-    assert all(bool((found.weights[name] == weights[name]).all()) for name in weights)
-    assert not (output / "trials" / "0001" / STOP).exists()
-
     began, _ = (output / EVENTS).read_text().splitlines(keepends=True)
     (output / EVENTS).write_text(began)
     folder = output / "trials" / "0001"
     shutil.rmtree(folder)
     folder.mkdir()
     (folder / STOP).touch()
-    workers = ["--num-workers", 2, "--cpus-per-worker", 1]
-    assert job("tune", "--output", output, "--resume", *workers).returncode == 0
-    (again,) = trials(output)
-    assert (again.status, again.epochs, again.metrics["train_loss"]) == (
-        "done", 4, trial.metrics["train_loss"],
-    )  # fmt: skip
+
+    assert job("tune", *as_flags({"output": output} | workers), "--resume").returncode == 0
+    (trial,) = trials(output)
+    assert (trial.status, trial.epochs) == ("done", 4)
+    assert not (folder / STOP).exists()
+    found, own = Artifact.load(output / "model"), Artifact.load(folder / "model")
+    assert found.training["num_workers"] == 2
+    assert own.decision.temperature == 1  # its workers, who would calibrate it, do not save it too
+    chosen = ["--train", data / "train", "--validation", data / "valid"]
+    fixed = TINY.model_copy(update={"lr": Hyperparameters().lr, "epochs": 4, "seed": 3})
+    given = fixed.model_dump() | workers | {"calibrate": True, "output": tmp_path / "one"}
+    assert job("train", *chosen, *as_flags(given)).returncode == 0
+    trained = Artifact.load(tmp_path / "one" / "model")
+    assert found.decision == trained.decision != own.decision
+    weights = trained.weights
+    assert all(bool((found.weights[name] == weights[name]).all()) for name in weights)
+    assert trial.metrics["train_loss"] == trained.metrics["train_loss"]
 
 
 def test_a_users_mistake_is_one_line_and_nothing_is_written(data, refused, tmp_path):

@@ -34,8 +34,9 @@ def filled(unit, head=b"", tail=b""):
     return head + unit * (LONGEST // len(unit)) + tail
 
 
-def names(n):
-    return ",".join(f"x_{i}" for i in range(n)).encode()
+def columns(n):
+    """A function that makes a header of so many columns, which takes a second, and a row of one."""
+    return lambda: ",".join(f"x_{i}" for i in range(n)).encode() + b"\n1"
 
 
 HOSTILE = {
@@ -54,8 +55,8 @@ HOSTILE = {
     "a wide second line": (CSV, filled(b"1,", LINE.encode() + b"\n"), 400),
     "quoted cells": (CSV, filled(b'"1",'), 400),
     "one cell": (CSV, filled(b"1"), 400),
-    "four million columns": (CSV, names(4_000_000) + b"\n1", 400),
-    "columns below the bound": (CSV, names(10_000) + b"\n1", 400),
+    "four million columns": (CSV, columns(4_000_000), 400),
+    "columns below the bound": (CSV, columns(10_000), 400),
     "empty lines": (CSV, filled(b"\n", b"", LINE.encode()), 200),
     "semicolons": (CSV, filled(b"1;"), 400),
 }  # fmt: skip
@@ -132,6 +133,7 @@ def process(tmp_path_factory):
 @pytest.mark.parametrize("name", HOSTILE)
 def test_an_expensive_body_costs_little(process, name):
     content_type, body, status = HOSTILE[name]
+    body = body() if callable(body) else body
     process.forget_peak()
     before, worked = process.memory(), process.worked()
     found, answer = process.ask(content_type, body)
