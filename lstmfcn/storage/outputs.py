@@ -144,6 +144,21 @@ def whole_file(place: Place) -> Iterator[Path]:
         RemoteFolder(str(folder)).upload(scratch, [name])
 
 
+def existing(
+    place: Place, names: tuple[str, ...], raised: type[UserError] = OutputError
+) -> set[str]:
+    """Which of these files are at a place.
+
+    Raises:
+        UserError: of the given kind; the storage fails or refuses.
+    """
+    if not is_remote(place):
+        return {name for name in names if (Path(place) / name).exists()}
+    from lstmfcn.storage.remote import RemoteFolder
+
+    return {file.name for file in RemoteFolder(str(place), raised).find(names)}
+
+
 @contextmanager
 def fetched(
     place: Place, names: tuple[str, ...], raised: type[UserError] = OutputError

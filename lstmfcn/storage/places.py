@@ -57,7 +57,12 @@ def shown_place(place: Place | os.PathLike[str]) -> str:
     text = os.fspath(place)
     if not is_remote(text):
         return text
-    return _CREDENTIALS.sub("", text).partition("?")[0].rstrip("/")
+    return re.sub("(?<=[^/:])/+$", "", _CREDENTIALS.sub("", text).partition("?")[0])
+
+
+def without_password(place: str) -> str:
+    """A place as records have it: a URI without user and password."""
+    return _CREDENTIALS.sub("", place) if is_remote(place) else place
 
 
 def absolute(place: Place) -> Place:

@@ -307,8 +307,10 @@ def describe_failure(error: Exception, uri: str = "") -> str:
         for pattern, reason in _REASONS:
             if re.search(pattern, text):
                 return reason
-    text = text.partition(" (Request ID")[0]
-    return one_line(f"the storage failed ({text[:_MAX_REASON]}); check the address and try again")
+    text = text.partition(" (Request ID")[0][:_MAX_REASON]
+    if isinstance(error, OSError):
+        return one_line(f"the storage failed ({text}); check the address and try again")
+    return one_line(text if "; " in text else f"found a URI that cannot be used ({text}); check it")
 
 
 def _is_visible(name: str) -> bool:
