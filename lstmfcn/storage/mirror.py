@@ -139,6 +139,9 @@ class Mirror:
             self._remote.remove(sorted(some))
         for name in names:
             self._sent.pop(name, None)
+        left = set(map(_parent, self._sent))
+        for folder in set(map(_parent, names)) - left - {""}:
+            self._remote.remove_folder(folder)
 
 
 class _Sender:

@@ -17,7 +17,8 @@ from lstmfcn.storage.files import local_path
 Place = Path | str
 
 _REMOTE = re.compile(r"[a-z][a-z0-9+.-]*://", re.IGNORECASE)
-_CREDENTIALS = re.compile(r"(?<=://)[^/?]*@")
+_CREDENTIALS = re.compile(r"(?<=://)[^/?@]*:[^/?]*@")
+"""A user and a password; a user alone may be what ``abfs://CONTAINER@ACCOUNT`` names so."""
 _SECRET_OPTIONS = re.compile("secret|key|token|password|sig", re.IGNORECASE)
 
 
@@ -40,11 +41,8 @@ def checked_place(place: Place, raised: type[UserError] = OutputError) -> Place:
     if not is_remote(place):
         return local_path(place, raised)
     uri = str(place)
-    user_and_password = _CREDENTIALS.search(uri)
     options = dict(parse_qsl(uri.partition("?")[2], keep_blank_values=True))
-    if (user_and_password and ":" in user_and_password[0]) or any(
-        map(_SECRET_OPTIONS.search, options)
-    ):
+    if _CREDENTIALS.search(uri) or any(map(_SECRET_OPTIONS.search, options)):
         raise raised(
             f"{shown_place(uri)}: found a password in the URI; take it out, and set it as the "
             "storage's own variables, such as AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY"

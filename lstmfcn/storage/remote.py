@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import os
 import re
+import shutil
 import uuid
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from datetime import datetime
 from pathlib import Path, PurePosixPath
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, BinaryIO, NamedTuple, TypeVar
 from urllib.parse import parse_qsl, unquote, urlsplit
 
 import pyarrow as pa
@@ -28,7 +29,7 @@ T = TypeVar("T")
 _CONNECT_S, _ANSWER_S, _ATTEMPTS = 3.0, 5.0, 3
 """pyarrow's own limits add up to 100 seconds for a server that accepts and never answers."""
 
-_AT_ONCE = 8
+_AT_ONCE, _CHUNK_BYTES = 8, 8 << 20
 _OBJECT_STORES = ("s3", "gcs", "abfs")
 """There an object appears whole; in other file systems a file is renamed when it is whole."""
 
@@ -88,9 +89,11 @@ class RemoteFolder:
 
     def files(self, *, below: bool = True) -> list[RemoteFile]:
         """List its visible files by name; with all sub-folders, unless ``below`` is False."""
-        selector = fs.FileSelector(self._path, allow_not_found=True, recursive=below)
+        selector = fs.FileSelector(self._path, recursive=below)
+        infos: list[fs.FileInfo] = []
         with self._reporting():
-            infos = self._filesystem.get_file_info(selector)
+            with suppress(FileNotFoundError):  # not so if the bucket is not there
+                infos = self._filesystem.get_file_info(selector)
             is_file = not infos and self._info("").type == fs.FileType.File
         if is_file:
             raise self._raised(f"{self.shown}: is a file; name a folder")
@@ -141,7 +144,11 @@ class RemoteFolder:
         def copy(file: RemoteFile) -> None:
             path = folder / file.name
             path.parent.mkdir(parents=True, exist_ok=True)
-            self._copy(self._at(file.name), self._filesystem, str(path), fs.LocalFileSystem())
+            with (
+                self._filesystem.open_input_stream(self._at(file.name)) as stream,
+                path.open("wb") as copy,
+            ):
+                shutil.copyfileobj(stream, copy, _CHUNK_BYTES)
             if path.stat().st_size != file.size:
                 raise self._raised(
                     f"{self.shown}: {file.name} changed while it was being read; try again"
@@ -169,8 +176,8 @@ class RemoteFolder:
 
         def copy(name: str) -> None:
             try:
-                with self._replacing(name) as target:
-                    self._copy(str(folder / name), fs.LocalFileSystem(), target, self._filesystem)
+                with (folder / name).open("rb") as file, self._replacing(name) as target:
+                    self._send(file, target)
             except FileNotFoundError:
                 if (folder / name).exists():
                     raise
@@ -190,21 +197,35 @@ class RemoteFolder:
         with self._reporting():
             _in_parallel(remove, names)
 
+    def remove_folder(self, name: str) -> None:
+        """Remove a folder without files; object stores keep an empty object for it."""
+        with self._reporting():
+            selector = fs.FileSelector(self._at(name), allow_not_found=True, recursive=True)
+            infos = self._filesystem.get_file_info(selector)
+            if all(info.type == fs.FileType.Directory for info in infos):
+                with suppress(FileNotFoundError):
+                    self._filesystem.delete_dir(self._at(name))
+
     def refuse_unwritable(self) -> None:
         """Refuse a folder that cannot be written to, before there is anything to write."""
         name = f".lstmfcn-{uuid.uuid4().hex[:8]}"
         self.write(name, b"")
         self.remove([name])
 
-    def _copy(self, source: str, there: Any, target: str, here: Any) -> None:
-        """Copy a file in C++: a Ctrl-C in between does not leave half of it as the whole."""
-        fs.copy_files(
-            source,
-            target,
-            source_filesystem=there,
-            destination_filesystem=here,
-            use_threads=False,
-        )
+    def _send(self, file: BinaryIO, target: str) -> None:
+        """Copy a file, in a thread, which Ctrl-C does not reach: what is closed appears.
+
+        `pyarrow.fs.copy_files` does not tell of errors that come when the copy is closed.
+        """
+        stream = self._filesystem.open_output_stream(target)
+        try:
+            shutil.copyfileobj(file, stream, _CHUNK_BYTES)
+        except BaseException:
+            with suppress(OSError):  # there is no way to give it up
+                stream.close()
+                self._filesystem.delete_file(target)
+            raise
+        stream.close()
 
     @contextmanager
     def _replacing(self, name: str) -> Iterator[str]:

@@ -21,7 +21,6 @@ import socket
 import threading
 import time
 import uuid
-from _thread import interrupt_main
 from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
@@ -171,5 +170,5 @@ def _interrupt() -> None:
     """Stop the command of this process, as Ctrl-C does, or as SIGTERM if Ctrl-C is ignored."""
     for number in (signal.SIGINT, signal.SIGTERM):
         if callable(signal.getsignal(number)):
-            interrupt_main(number)
+            signal.pthread_kill(threading.main_thread().ident or 0, number)
             return

@@ -12,6 +12,7 @@ from lstmfcn.data.reader import open_dataset
 from lstmfcn.data.schema import SeriesSchema
 from lstmfcn.data.shards import find_shards
 from lstmfcn.errors import DataError
+from lstmfcn.inference.overlap import finder
 
 TREE = (
     "b.csv",
