@@ -79,11 +79,11 @@ def print_result(*lines: str, **facts: Any) -> None:
     print(json.dumps(facts, allow_nan=False) if _mode.as_json else shown, flush=True)
 
 
-def print_written(rows: int, shards: int, folder: str) -> None:
-    """Print the number of rows and shards that were written, and the folder."""
+def print_written(rows: int, shards: int, folder: str, absolute: Path | str) -> None:
+    """Print the number of rows and shards that were written, and the folder as typed."""
     print_result(
         f"{pluralize(rows, 'row')} in {pluralize(shards, 'shard')}: {folder}",
-        output=str(Path(folder).absolute()),
+        output=str(absolute),
         rows=rows,
         shards=shards,
     )

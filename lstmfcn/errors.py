@@ -16,8 +16,10 @@ Any other error that reaches the user is a bug of lstmfcn, and is shown with its
 
 from __future__ import annotations
 
+import os
 import reprlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from functools import partial
 from typing import Any
 
@@ -39,9 +41,19 @@ _ESCAPED = {
 }
 
 
+_SHOWN_AS: dict[str, str] = {}
+"""How paths of temporary folders are shown."""
+
+
 def printable(text: str) -> str:
     r"""Escape control characters, as ``\x1b``; line ends and tabs stay."""
-    return text.translate(_ESCAPED)
+    return _name_places(text).translate(_ESCAPED)
+
+
+def _name_places(text: str) -> str:
+    for folder, place in _SHOWN_AS.items():
+        text = text.replace(folder, place)
+    return text
 
 
 def one_line(text: str) -> str:
@@ -88,6 +100,19 @@ class LstmfcnError(Exception):
     def _render_traceback_(self) -> list[str]:
         """Called by IPython: a notebook shows the line without a traceback."""
         return [f"{type(self).__name__}: {self}"]
+
+
+@contextmanager
+def shown_as(folder: os.PathLike[str], place: str) -> Iterator[None]:
+    """In this block lines and errors name this place, such as a URI, and not a temporary folder."""
+    _SHOWN_AS[os.fspath(folder)] = place
+    try:
+        yield
+    except LstmfcnError as error:
+        error.args = tuple(_name_places(each) for each in error.args)
+        raise
+    finally:
+        del _SHOWN_AS[os.fspath(folder)]
 
 
 class UserError(LstmfcnError):

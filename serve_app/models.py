@@ -7,7 +7,6 @@ import logging
 import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
-from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
@@ -17,6 +16,7 @@ from lstmfcn.data.schema import SeriesSchema
 from lstmfcn.errors import DataError, ModelError
 from lstmfcn.hyperparameters import InferencePrecision
 from lstmfcn.inference.predictor import Classifier, chunk_rows
+from lstmfcn.storage.places import Place, checked_place, shown_place
 from serve_app.batching import Batcher, Compute
 from serve_app.errors import RequestError
 from serve_app.explanations import pack
@@ -49,7 +49,7 @@ class LoadedModel(NamedTuple):
     """
 
     name: str
-    directory: Path
+    directory: Place
     version: str
     classifier: Classifier
     batcher: Batcher
@@ -93,7 +93,7 @@ class Models:
     ) -> None:
         self._precision, self._max_queued_rows = precision, max_queued_rows
         self._max_loaded, self._observe = max_loaded, observe
-        self._directories: dict[str, Path] = {}
+        self._directories: dict[str, Place] = {}
         self._loaded: dict[str, LoadedModel] = {}  # the last was used last
         self._schemas: dict[str, SeriesSchema] = {}  # also of models that were unloaded
         self._refusals: dict[str, _Refusal] = {}
@@ -150,7 +150,9 @@ class Models:
             ModelError: a model cannot be read, or has other columns than the one that it would
                 replace; the present models stay.
         """
-        new_directories = {name: Path(directory) for name, directory in directories.items()}
+        new_directories = {
+            name: checked_place(directory, ModelError) for name, directory in directories.items()
+        }
         first = next(iter(new_directories), None)
         kept = [name for name in self._loaded if name in new_directories]
         new_models = {}
@@ -160,7 +162,9 @@ class Models:
         for name, model in new_models.items():
             former = self._loaded.get(name)
             if former is None or former.version != model.version:
-                logger.info("%s: serving %s, version %s", name, model.directory, model.version)
+                logger.info(
+                    "%s: serving %s, version %s", name, shown_place(model.directory), model.version
+                )
         self._loaded = new_models
         self._schemas = {k: schema for k, schema in self._schemas.items() if k in new_directories}
         self._refusals = {}
@@ -187,7 +191,7 @@ class Models:
                 logger.info("%s: unloaded, to make room for another model", unloaded.name)
         return model
 
-    async def _load_checked(self, name: str, directory: Path) -> LoadedModel:
+    async def _load_checked(self, name: str, directory: Place) -> LoadedModel:
         """Load a model that may replace the one of that name; a refusal is logged once."""
         version = NO_VERSION
         try:
@@ -204,7 +208,7 @@ class Models:
         self._refusals.pop(name, None)
         return model
 
-    def _load(self, name: str, directory: Path) -> LoadedModel:
+    def _load(self, name: str, directory: Place) -> LoadedModel:
         """Read, check and warm up a model."""
         try:
             classifier = Classifier.load(directory, self._precision)
@@ -218,8 +222,8 @@ class Models:
                 raise ArithmeticError("its predictions are not finite numbers")
         except (*LOADING_ERRORS, DataError) as error:
             raise ModelError(
-                f"{directory}: found a model that cannot predict ({error!r:.200}); copy the model "
-                "directory again or train it again"
+                f"{shown_place(directory)}: found a model that cannot predict ({error!r:.200}); "
+                "copy the model directory again or train it again"
             ) from error
         return LoadedModel(
             name,

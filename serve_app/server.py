@@ -20,6 +20,7 @@ from lstmfcn.errors import ModelError, ResourceError
 from lstmfcn.hyperparameters import InferencePrecision
 from lstmfcn.model.artifact import Artifact, find_model_folder
 from lstmfcn.signals import end_at_next
+from lstmfcn.storage.places import absolute, shown_place
 from serve_app.access import public_host_names, read_token, refuse_invalid_origins
 from serve_app.haproxy import ProxyName, claim_ports, serve_environment
 from serve_app.models import LOADING_ERRORS, refuse_other_columns
@@ -105,7 +106,7 @@ def parse_model_arguments(models: Sequence[str]) -> dict[str, str]:
             name, directory = DEFAULT_NAME, model
         if name in directories:
             raise ModelError(f"found two models named {name!r}; name each, as in a=FOLDER b=FOLDER")
-        directories[name] = str(find_model_folder(directory).absolute())
+        directories[name] = str(absolute(find_model_folder(directory)))
     return directories
 
 
@@ -117,8 +118,8 @@ def _read_schemas(directories: dict[str, str]) -> dict[str, SeriesSchema]:
             schemas[name] = Artifact.load(directory).schema
         except LOADING_ERRORS as error:
             raise ModelError(
-                f"{directory}: found no model that can be read ({error!r:.200}); copy the model "
-                "directory again or train it again"
+                f"{shown_place(directory)}: found no model that can be read ({error!r:.200}); "
+                "copy the model directory again or train it again"
             ) from error
     return schemas
 
@@ -161,7 +162,7 @@ def _serve(
             with print_status(f"starting {pluralize(replicas, 'replica')}"):
                 deploy(0)
             for name, directory in directories.items():
-                logger.info("%s: %s", name, directory)
+                logger.info("%s: %s", name, shown_place(directory))
             logger.info("%s behind %s", pluralize(replicas, "replica"), proxy_name)
             url = f"http://{host}:{port}"
             print_result(

@@ -82,6 +82,24 @@ def cluster():
 
 
 @pytest.fixture(scope="session")
+def s3_address():
+    """The address of an S3 server."""
+    from tests.helpers.s3 import moto_server
+
+    with moto_server() as address:
+        yield address
+
+
+@pytest.fixture
+def bucket(s3_address):
+    """A new bucket, whose server the environment names."""
+    from tests.helpers.s3 import Bucket
+
+    with Bucket(s3_address).in_use() as bucket:
+        yield bucket
+
+
+@pytest.fixture(scope="session")
 def run_command(cluster):
     """Run a command as a user would, against the shared Ray; returns the finished process."""
 

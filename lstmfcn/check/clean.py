@@ -28,6 +28,8 @@ from lstmfcn.data.shards import Shard
 from lstmfcn.data.writer import opened_csv
 from lstmfcn.errors import DataError, OutputError
 from lstmfcn.storage.files import atomic_directory, exists, new_folder, resolve
+from lstmfcn.storage.outputs import output_folder
+from lstmfcn.storage.places import Place, is_remote, lies_in, shown_place
 
 _PARQUET_ROWS = 1 << 14
 
@@ -118,7 +120,7 @@ class _RemovedList:
 
 
 def write_clean(
-    findings: Findings, output: Path, dropped: Dropped, *, overwrite: bool = False
+    findings: Findings, output: Place, dropped: Dropped, *, overwrite: bool = False
 ) -> Cleaned:
     """Write clean shards: ``train``, ``validation``, and ``set_aside.csv`` with what is left out.
 
@@ -130,30 +132,39 @@ def write_clean(
         OutputError: the folder cannot be used.
         DataError: training would refuse the rows that are left; nothing is written.
     """
+    _refuse_data_places(findings, output, overwrite)
     schema = findings.training.schema
-    for scan in findings.scans.values():
-        for data in to_arguments(scan.arguments):
-            if resolve(output).is_relative_to(Path(data).resolve()):
-                raise OutputError(f"{output}: is inside the data {data}; choose another --output")
-            if overwrite and Path(data).resolve().is_relative_to(resolve(output)):
-                raise OutputError(f"{output}: contains the data {data}; choose another --output")
     if schema is None:
         raise _nothing_left(findings.training.data)
-    replaces = overwrite and exists(output / REMOVED_FILE)
-    with (
-        atomic_directory(
-            output if replaces else new_folder(output),
-            may_go=(*_FOLDERS.values(), REMOVED_FILE) if replaces else (),
-        ) as unfinished,
-        (unfinished / REMOVED_FILE).open("w", encoding="utf-8", newline="") as file,
-    ):
-        removed = _RemovedList(file)
-        for which, scan in findings.scans.items():
-            for shard in scan.shards:
-                drop = dropped.get(shard.shard.path, {}) if which == "training" else {}
-                _copy_intact_rows(shard, schema, drop, unfinished / _FOLDERS[which], removed)
-        n_rows = _check_again(findings, schema, unfinished, removed)
-        return Cleaned(n_rows, removed.n_rows, removed.n_shards)
+    with output_folder(output) as folder:
+        replaces = overwrite and exists(folder / REMOVED_FILE)
+        with (
+            atomic_directory(
+                folder if replaces else new_folder(folder),
+                may_go=(*_FOLDERS.values(), REMOVED_FILE) if replaces else (),
+            ) as unfinished,
+            (unfinished / REMOVED_FILE).open("w", encoding="utf-8", newline="") as file,
+        ):
+            removed = _RemovedList(file)
+            for which, scan in findings.scans.items():
+                for shard in scan.shards:
+                    drop = dropped.get(shard.shard.path, {}) if which == "training" else {}
+                    _copy_intact_rows(shard, schema, drop, unfinished / _FOLDERS[which], removed)
+            n_rows = _check_again(findings, schema, unfinished, removed)
+            return Cleaned(n_rows, removed.n_rows, removed.n_shards)
+
+
+def _refuse_data_places(findings: Findings, output: Place, overwrite: bool) -> None:
+    """Refuse (`OutputError`) to write into the data, or to overwrite a folder that holds them."""
+    if not is_remote(output):
+        resolve(Path(output))  # raises if its links form a loop
+    shown = shown_place(output)
+    for scan in findings.scans.values():
+        for data in to_arguments(scan.arguments):
+            if lies_in(output, data):
+                raise OutputError(f"{shown}: is inside the data {data}; choose another --output")
+            if overwrite and lies_in(data, output):
+                raise OutputError(f"{shown}: contains the data {data}; choose another --output")
 
 
 def _copy_intact_rows(

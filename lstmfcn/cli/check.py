@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import Parameter
@@ -22,7 +21,7 @@ from lstmfcn.console import pluralize, print_result, print_status
 from lstmfcn.data.listing import join_arguments
 from lstmfcn.errors import DataError, OutputError
 from lstmfcn.hyperparameters import Hyperparameters, MissingLabelsName, MissingName, TaskName
-from lstmfcn.storage.files import local_path
+from lstmfcn.storage.places import absolute, checked_place, shown_place
 
 if TYPE_CHECKING:
     from lstmfcn.check.findings import Findings
@@ -83,7 +82,8 @@ def check(
     Hyperparameters.parse({"missing": missing, "missing_marker": missing_marker})  # go together
     if fix != (output is not None) or ((drop_duplicates or drop_shared) and not fix):
         raise OutputError("--fix and --output DIR go together, and --drop-... with them")
-    folder = local_path(output) if output else None
+    if output:
+        checked_place(output)
     from lstmfcn.check.findings import check as check_data
     from lstmfcn.check.findings import lines_for_terminal, to_facts
 
@@ -99,11 +99,11 @@ def check(
         )
     lines, facts = lines_for_terminal(findings), to_facts(findings)
     try:
-        if folder:
-            with print_status(f"writing {output}"):
-                written = _write_clean(findings, folder, drop_duplicates, drop_shared, overwrite)
+        if output:
+            with print_status(f"writing {shown_place(output)}"):
+                written = _write_clean(findings, output, drop_duplicates, drop_shared, overwrite)
             lines += ["", written]
-            facts["output"] = str(folder.absolute())
+            facts["output"] = str(absolute(output))
     finally:
         print_result(*lines, **facts)
     if findings.n_faults and not output:
@@ -115,7 +115,7 @@ def check(
 
 
 def _write_clean(
-    findings: Findings, output: Path, drop_duplicates: bool, drop_shared: bool, overwrite: bool
+    findings: Findings, output: Place, drop_duplicates: bool, drop_shared: bool, overwrite: bool
 ) -> str:
     """Write clean shards, and say what was written."""
     from lstmfcn.check.clean import write_clean
@@ -123,8 +123,9 @@ def _write_clean(
 
     dropped = rows_to_drop(findings.training, findings.validation, drop_duplicates, drop_shared)
     cleaned = write_clean(findings, output, dropped, overwrite=overwrite)
+    shown = shown_place(output)
     return (
-        f"{output}: {pluralize(cleaned.n_rows, 'row')}; set aside: "
+        f"{shown}: {pluralize(cleaned.n_rows, 'row')}; set aside: "
         f"{pluralize(cleaned.n_rows_left_out, 'row')} and "
-        f"{pluralize(cleaned.n_shards_left_out, 'shard')}, listed in {output}/set_aside.csv"
+        f"{pluralize(cleaned.n_shards_left_out, 'shard')}, listed in {shown}/set_aside.csv"
     )

@@ -10,6 +10,7 @@ from lstmfcn.cli.app import DATA_COMMANDS, page
 from lstmfcn.cli.flags import DATA, INPUT_DATA, OUTPUT, Count, Overwrite, Place
 from lstmfcn.console import print_status, print_written
 from lstmfcn.hyperparameters import MissingName
+from lstmfcn.storage.places import absolute, shown_place
 
 
 @page(
@@ -62,4 +63,4 @@ def convert(
         rows = convert_file(
             data, output, shards, missing, label, not no_header, channels, overwrite=overwrite
         )
-    print_written(rows, shards, output)
+    print_written(rows, shards, shown_place(output), absolute(output))

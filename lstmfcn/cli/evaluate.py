@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import json
+from contextlib import ExitStack
 from typing import Annotated
 
 from lstmfcn.cli.app import USE_COMMANDS, page
 from lstmfcn.cli.flags import DATA, FIRST_DATA, OUTPUT, Overwrite, Place, Places
 from lstmfcn.console import print_result
-from lstmfcn.storage.files import atomic_write, local_path, refuse_existing, refuse_unwritable
+from lstmfcn.storage.files import atomic_write
+from lstmfcn.storage.outputs import output_file
+from lstmfcn.storage.places import checked_place, within
 
 
 @page(
@@ -36,16 +39,16 @@ def evaluate(
     overwrite
         Replace an evaluation.json that exists.
     """
-    written = local_path(output) / "evaluation.json" if output else None
-    if written:
-        refuse_unwritable(written)
-        if not overwrite:
-            refuse_existing(written)
-    from lstmfcn.distributed.predict import evaluate as evaluate_on_ray
+    with ExitStack() as files:
+        written = None
+        if output:
+            place = within(checked_place(output), "evaluation.json")
+            written = files.enter_context(output_file(place, overwrite=overwrite))
+        from lstmfcn.distributed.predict import evaluate as evaluate_on_ray
 
-    result = evaluate_on_ray(data, model=model)
-    line = json.dumps(result.metrics, allow_nan=False)
-    print_result(line, **result.metrics)
-    if written:
-        with atomic_write(written) as path:
-            path.write_text(line + "\n", encoding="utf-8")
+        result = evaluate_on_ray(data, model=model)
+        line = json.dumps(result.metrics, allow_nan=False)
+        print_result(line, **result.metrics)
+        if written:
+            with atomic_write(written) as path:
+                path.write_text(line + "\n", encoding="utf-8")

@@ -7,7 +7,8 @@ from typing import Annotated
 from lstmfcn.cli.app import USE_COMMANDS, page
 from lstmfcn.cli.flags import DATA, FIRST_MODEL, OUTPUT, Overwrite, Place
 from lstmfcn.console import print_result
-from lstmfcn.storage.files import local_path, refuse_existing, refuse_unwritable
+from lstmfcn.storage.outputs import output_file
+from lstmfcn.storage.places import absolute, shown_place
 
 
 @page(
@@ -32,12 +33,9 @@ def export(
     overwrite
         Replace a file that exists.
     """
-    path = local_path(output)
-    if not overwrite:
-        refuse_existing(path)
-    refuse_unwritable(path)
-    from lstmfcn.inference.onnx_export import export_onnx
-    from lstmfcn.model.artifact import Artifact
+    with output_file(output, overwrite=overwrite) as path:
+        from lstmfcn.inference.onnx_export import export_onnx
+        from lstmfcn.model.artifact import Artifact
 
-    export_onnx(Artifact.load(model), path)
-    print_result(output, output=str(path.absolute()))
+        export_onnx(Artifact.load(model), path)
+    print_result(shown_place(output), output=str(absolute(output)))

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Annotated
 
 from lstmfcn.cli.app import USE_COMMANDS, page
 from lstmfcn.cli.flags import DATA, FIRST_DATA, OUTPUT, Overwrite, Place, Places, Seed
 from lstmfcn.console import print_result, print_status
 from lstmfcn.data.listing import join_arguments
+from lstmfcn.storage.places import absolute, shown_place
 
 
 @page(
@@ -46,4 +46,4 @@ def report(
 
     with print_status(f"reading {join_arguments(data)} and drawing"):
         written = write_report(model, data, output, seed, overwrite=overwrite)
-    print_result(str(written), report=str(Path(written).absolute()))
+    print_result(shown_place(written), report=str(absolute(written)))

@@ -7,7 +7,8 @@ from typing import Annotated
 from lstmfcn.cli.app import DATA_COMMANDS, page
 from lstmfcn.cli.flags import DATA, OUTPUT, Count, Overwrite, Place, Seed
 from lstmfcn.console import print_written
-from lstmfcn.storage.files import local_path
+from lstmfcn.storage.outputs import output_folder
+from lstmfcn.storage.places import absolute, shown_place
 
 
 @page(
@@ -41,7 +42,7 @@ def sample(
     from lstmfcn.data.synthetic import cylinder_bell_funnel
     from lstmfcn.data.writer import write_shards
 
-    folder = local_path(output)
-    values, names = cylinder_bell_funnel(rows, seed)
-    write_shards(folder, names.tolist(), values.round(6).tolist(), shards, overwrite=overwrite)
-    print_written(rows, shards, output)
+    with output_folder(output) as folder:
+        values, names = cylinder_bell_funnel(rows, seed)
+        write_shards(folder, names.tolist(), values.round(6).tolist(), shards, overwrite=overwrite)
+    print_written(rows, shards, shown_place(output), absolute(output))

@@ -22,6 +22,7 @@ from lstmfcn.cli.flags import (
 )
 from lstmfcn.console import next_commands, print_result
 from lstmfcn.hyperparameters import Hyperparameters
+from lstmfcn.storage.places import shown_place, within
 
 
 @page(
@@ -57,12 +58,13 @@ def train(
         Training shards: files, folders, globs or URIs of CSV or Parquet. Not needed to resume a
         run.
     output
-        Folder of the run, on the machine of the command; workers elsewhere need not see it.
+        Folder of the run on the machine of the command, or its URI, such as s3://bucket/run.
+        Workers on other machines need not see it.
     validation
         Validation shards. With them, the epoch with the lowest validation loss is kept.
     model
-        Model directory to continue from. Then only lr, batch-size, epochs, seed, precision,
-        calibrate and fit-thresholds apply.
+        Model directory to continue from, or its URI. Then only lr, batch-size, epochs, seed,
+        precision, calibrate and fit-thresholds apply.
     resume
         Resume the run in OUTPUT from its newest checkpoint; start it if there is none.
     overwrite
@@ -104,12 +106,12 @@ def train(
     commands = next_commands(output)
     print_result(
         *summary_lines(result.best),
-        f"model: {result.model}",
+        f"model: {shown_place(result.model)}",
         "next:",
         *(f"  {command}" for command in commands),
         model=str(result.model),
-        metrics_file=str(result.output / METRICS),
-        learning_curve=str(result.output / CURVE),
+        metrics_file=str(within(result.output, METRICS)),
+        learning_curve=str(within(result.output, CURVE)),
         metrics=result.best,
         next=commands,
     )

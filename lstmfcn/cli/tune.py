@@ -23,6 +23,7 @@ from lstmfcn.cli.flags import (
 )
 from lstmfcn.console import next_commands, print_result
 from lstmfcn.hyperparameters import Hyperparameters, to_flag
+from lstmfcn.storage.places import shown_place, within
 from lstmfcn.tuning.sweep import SearchConfig
 
 
@@ -63,12 +64,13 @@ def tune(
         Training shards: files, folders, globs or URIs of CSV or Parquet. Not needed to resume a
         sweep.
     output
-        Folder of the sweep, on the machine of the command; trials elsewhere need not see it.
+        Folder of the sweep on the machine of the command, or its URI, such as s3://bucket/sweep.
+        Trials on other machines need not see it.
     validation
         Validation shards. They decide which epoch of a trial is kept, and which trial is best.
     model
-        Model directory that every trial continues from. Then only lr, batch-size and epochs can be
-        searched.
+        Model directory that every trial continues from, or its URI. Then only lr, batch-size and
+        epochs can be searched.
     resume
         Resume the sweep in OUTPUT; finished trials do not run again.
     overwrite
@@ -116,11 +118,11 @@ def tune(
     best, defaults, commands = result.best, result.defaults, next_commands(output)
     print_result(
         *format_best(best, result.objective, defaults),
-        f"model: {result.model}",
+        f"model: {shown_place(result.model)}",
         "next:",
         *(f"  {command}" for command in commands),
         model=str(result.model),
-        trials=str(result.output / TRIALS),
+        trials=str(within(result.output, TRIALS)),
         trial=best.number,
         hyperparameters={to_flag(name): value for name, value in best.hyperparameters.items()},
         metrics=best.metrics,

@@ -26,7 +26,9 @@ from lstmfcn.data.table import class_name
 from lstmfcn.data.writer import write_rows
 from lstmfcn.errors import DataError, OutputError
 from lstmfcn.hyperparameters import MissingName
-from lstmfcn.storage.files import local_path, new_folder
+from lstmfcn.storage.files import new_folder
+from lstmfcn.storage.outputs import output_folder
+from lstmfcn.storage.places import lies_in
 
 
 class _Form(NamedTuple):
@@ -71,13 +73,21 @@ def convert(
         DataError: the file has another format, or cannot be converted.
         OutputError: the folder cannot be used.
     """
-    folder = local_path(output)
-    shard = _make_shard(input)
-    if not overwrite:
-        new_folder(folder)
-    elif Path(shard.path).resolve().parent == folder.resolve():
-        raise OutputError(f"{folder}: contains the file to convert; choose another --output")
-    request = ConvertRequest(label, header, n_channels, missing)
+    with output_folder(output) as folder:
+        shard = _make_shard(input)
+        if not overwrite:
+            new_folder(folder)
+        elif lies_in(input, output):
+            raise OutputError(f"{folder}: contains the file to convert; choose another --output")
+        return _convert(
+            shard, folder, shards, ConvertRequest(label, header, n_channels, missing), overwrite
+        )
+
+
+def _convert(
+    shard: Shard, folder: Path, shards: int, request: ConvertRequest, overwrite: bool
+) -> int:
+    missing = request.missing
     with readable(shard):
         read = _find_form(shard, request).read(shard, request)
         shape = validate_series(_with_gaps(read(), missing), shard.path, missing)

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from lstmfcn.data.columns import abbreviate
 from lstmfcn.errors import DataError
+from lstmfcn.storage.places import shown_place
 
 if TYPE_CHECKING:
     from pyarrow import fs  # a tenth of a second of every command
@@ -71,7 +72,7 @@ def to_arguments(data: Data) -> tuple[str, ...]:
 
 def join_arguments(data: Data) -> str:
     """The data arguments as one text, for messages."""
-    return ", ".join(to_arguments(data))
+    return ", ".join(map(shown_place, to_arguments(data)))
 
 
 def as_arguments(data: Any) -> Any:

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import fnmatch
 import logging
-import os.path
+import os
 import posixpath
 import re
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path, PurePosixPath
@@ -31,6 +31,8 @@ from lstmfcn.data.listing import (
 )
 from lstmfcn.data.packing import PACKED_SUFFIXES, unpack
 from lstmfcn.errors import DataError
+from lstmfcn.storage.places import is_remote, shown_place
+from lstmfcn.storage.remote import describe_failure, locate
 
 CSV_SUFFIXES = (".csv", ".tsv")
 PARQUET_SUFFIXES = (".parquet", ".parq", ".pq")
@@ -154,6 +156,11 @@ def _list_argument(data: str) -> list[Shard]:
     try:
         shards = _look_up(data)
     except OSError as error:
+        if is_remote(data):
+            reason, _, advice = describe_failure(error, data).partition("; ")
+            raise DataError(
+                f"data that cannot be read: {reason}", advice, file=shown_place(data)
+            ) from error
         raise DataError(
             f"data that cannot be read ({error})", "check its permissions", file=data
         ) from error
@@ -161,7 +168,7 @@ def _list_argument(data: str) -> list[Shard]:
         raise DataError(
             "no shard",
             "give files, or a folder with files ending in .csv, .csv.gz, .tsv or .parquet",
-            file=data,
+            file=shown_place(data),
         )
     return shards
 
@@ -189,7 +196,7 @@ def log_dialects(data: str, shards: Sequence[Shard]) -> None:
 def _look_up(data: str) -> list[Shard]:
     if data == "-":
         raise DataError("standard input", "save it as a file first, and give that file", file=data)
-    filesystem, path = _locate(data)
+    filesystem, path = locate_data(data)
     if isinstance(filesystem, fs.LocalFileSystem):
         refuse_no_utf8(path)
         refuse_unusual(path, data)
@@ -201,7 +208,7 @@ def _look_up(data: str) -> list[Shard]:
         return _list_folder(filesystem, path)
     if any(mark in path for mark in _WILDCARDS):
         return _list_glob(filesystem, path)
-    raise DataError("nothing", "check the path", file=data)
+    raise DataError("nothing", "check the path", file=shown_place(data))
 
 
 def has_data_suffix(name: str) -> bool:
@@ -217,16 +224,20 @@ def _make_shards(files: Sequence[FoundFile], filesystem: fs.FileSystem) -> list[
     return [Shard(*file, filesystem) for file in files]
 
 
-def _locate(data: str) -> tuple[fs.FileSystem, str]:
+def locate_data(data: str) -> tuple[fs.FileSystem, str]:
     """The filesystem of a data argument, and the path in it."""
     if "://" not in data:
         return fs.LocalFileSystem(), str(Path(data).absolute())
     parts = data.split("/")
-    fixed = _count_fixed(parts, "*[")  # in a URI a ? begins the query, it is not a wildcard
+    fixed = count_fixed(parts, "*[")  # in a URI a ? begins the query, it is not a wildcard
+    uri = "/".join(parts[:fixed])
     try:
-        filesystem, path = fs.FileSystem.from_uri("/".join(parts[:fixed]))
-    except (ValueError, OSError) as error:
-        raise DataError(f"a URI that cannot be opened ({error})", "check it", file=data) from error
+        filesystem, path = locate(uri)
+    except (ValueError, OSError, ImportError) as error:
+        reason = describe_failure(error, uri)
+        raise DataError(
+            f"a URI that cannot be opened ({reason})", "check it", file=shown_place(data)
+        ) from error
     return filesystem, "/".join([path.rstrip("/"), *parts[fixed:]]) if parts[fixed:] else path
 
 
@@ -242,13 +253,13 @@ def _list_folder(filesystem: fs.FileSystem, folder: str) -> list[Shard]:
 
 def _list_glob(filesystem: fs.FileSystem, pattern: str) -> list[Shard]:
     parts = PurePosixPath(pattern).parts
-    fixed = _count_fixed(parts)
+    fixed = count_fixed(parts)
     folder = str(PurePosixPath(*parts[:fixed]))
     if filesystem.get_file_info(folder).type != fs.FileType.Directory:
         return []
     wildcards = parts[fixed:]
     matching = FileFilter(
-        lambda names: _matches(names, wildcards),
+        lambda names: matches_glob(names, wildcards),
         lambda names: _may_contain(names, wildcards),
         "**" in wildcards,
     )
@@ -262,16 +273,16 @@ def _may_contain(names: Parts, pattern: Parts) -> bool:
     return fnmatch.fnmatchcase(names[0], pattern[0]) and _may_contain(names[1:], pattern[1:])
 
 
-def _matches(names: Parts, pattern: Parts) -> bool:
+def matches_glob(names: Parts, pattern: Parts) -> bool:
     """Whether a path matches a glob; ``**`` stands for any number of folders, even none."""
     if not pattern or not names:
         return not names and all(part == "**" for part in pattern)
     if pattern[0] == "**":
-        return _matches(names, pattern[1:]) or _matches(names[1:], pattern)
-    return fnmatch.fnmatchcase(names[0], pattern[0]) and _matches(names[1:], pattern[1:])
+        return matches_glob(names, pattern[1:]) or matches_glob(names[1:], pattern)
+    return fnmatch.fnmatchcase(names[0], pattern[0]) and matches_glob(names[1:], pattern[1:])
 
 
-def _count_fixed(parts: Sequence[str], marks: str = _WILDCARDS) -> int:
+def count_fixed(parts: Sequence[str], marks: str = _WILDCARDS) -> int:
     """Count the parts of a path before the first one with a wildcard."""
     wild = (i for i, part in enumerate(parts) if any(mark in part for mark in marks))
     return next(wild, len(parts))
@@ -311,29 +322,3 @@ def _real_location(shard: Shard) -> tuple[str, str]:
     """The filesystem and path of a shard, with links resolved."""
     kind = shard.filesystem.type_name
     return kind, os.path.realpath(shard.path) if kind == "local" else shard.path
-
-
-def finder(data: Data) -> Callable[[Path], str | None]:
-    """Make a function that says which data argument would find a local file, or None."""
-    located = [(argument, *_locate(argument)) for argument in to_arguments(data)]
-    local = [(argument, Path(path)) for argument, fs, path in located if fs.type_name == "local"]
-
-    def find_argument(file: Path) -> str | None:
-        return next((argument for argument, path in local if _would_find(path, file)), None)
-
-    return find_argument
-
-
-def _would_find(searched: Path, file: Path) -> bool:
-    """Whether a search of a folder or a glob would find a file with this path."""
-    folder = searched
-    if not searched.is_dir():
-        folder = Path(*searched.parts[: _count_fixed(searched.parts)])
-    try:
-        parts = file.resolve().relative_to(folder.resolve()).parts
-    except ValueError:
-        return False
-    if any(part.startswith(("_", ".")) for part in parts):
-        return False
-    wildcards = searched.parts[len(folder.parts) :]
-    return _matches(parts, wildcards) if wildcards else searched.is_dir()

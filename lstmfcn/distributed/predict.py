@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import cycle
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -22,7 +23,7 @@ from ray.util import ActorPool
 from lstmfcn.console import pluralize
 from lstmfcn.data.listing import Data
 from lstmfcn.data.reader import open_dataset, refuse_absent
-from lstmfcn.data.shards import Shard, finder
+from lstmfcn.data.shards import Shard
 from lstmfcn.distributed.capacity import available_cpus, capacity, free_nodes, max_cpus_per_worker
 from lstmfcn.distributed.cluster import (
     TRAINING_ENVIRONMENT,
@@ -34,7 +35,8 @@ from lstmfcn.distributed.cluster import (
 from lstmfcn.distributed.failures import reporting_ray_errors
 from lstmfcn.distributed.read import unpacked_bytes
 from lstmfcn.errors import OutputError, RunInterruptedError
-from lstmfcn.inference.manifest import Manifest
+from lstmfcn.inference.manifest import MANIFEST_FILES, Manifest
+from lstmfcn.inference.overlap import finder
 from lstmfcn.inference.predict_shards import (
     PredictionBatch,
     ShardProgress,
@@ -47,7 +49,9 @@ from lstmfcn.inference.predict_shards import (
 from lstmfcn.inference.predictor import Classifier
 from lstmfcn.model.artifact import Artifact, find_model_folder
 from lstmfcn.model.task import make_task
-from lstmfcn.storage.files import local_path, refuse_existing, refuse_unwritable
+from lstmfcn.storage.files import refuse_existing, refuse_unwritable
+from lstmfcn.storage.outputs import Output, followed_folder, whole_file
+from lstmfcn.storage.places import Place, absolute, checked_place, is_remote, shown_place, within
 
 EXPLANATIONS = "explanations"
 """The folder of the explanations, inside that of the predictions."""
@@ -74,16 +78,16 @@ class PredictionResult:
     """What was predicted.
 
     Attributes:
-        output: the folder of the prediction files.
+        output: the folder of the prediction files, or its URI as a text.
         rows: the number of rows predicted, by this call and by earlier ones into the folder.
         files: the prediction files, in the order of the shards.
         explanations: the files with explanations, in the same order; none without ``explain``.
     """
 
-    output: Path
+    output: Place
     rows: int
-    files: tuple[Path, ...]
-    explanations: tuple[Path, ...] = ()
+    files: tuple[Place, ...]
+    explanations: tuple[Place, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -96,7 +100,7 @@ class EvaluationResult:
             ``evaluation.json`` has them.
     """
 
-    model: Path
+    model: Place
     metrics: dict[str, Any]
 
 
@@ -115,8 +119,8 @@ def predict(
 
     Args:
         data: shards: a file, folder, glob or URI, or several. Only the value columns are read.
-        model: a model directory, or the folder of a run.
-        output: a folder outside the data; each file in it appears whole or not at all.
+        model: a model directory, or the folder of a run, or a URI of one.
+        output: a folder outside the data, or its URI; each file in it appears whole or not at all.
         keep_columns: other columns of the shards, to copy to the front of the prediction files. The
             model's label columns are renamed, as from ``y`` to ``y_true``.
         explain: also write an explanation of each prediction (`explain_shard`), to files of the
@@ -130,16 +134,29 @@ def predict(
     Raises:
         UserError: model, shards or output cannot be used.
     """
-    folder = local_path(output).absolute()
+    checked_place(output)
     artifact = Artifact.load(model)
     validate_keep_columns(artifact.schema, keep_columns, explain)
     dataset = open_dataset(data, schema=artifact.schema, labels=False)
     for shard, header in zip(dataset.shards, dataset.headers, strict=True):
         refuse_absent(keep_columns, header, shard)
-    files = _list_files(dataset.shards, folder, explain)
+    with followed_folder(output, lambda name: name in MANIFEST_FILES) as there:
+        return _predict(artifact, data, dataset.shards, there, keep_columns, explain, overwrite)
+
+
+def _predict(
+    artifact: Artifact,
+    data: Data,
+    shards: list[Shard],
+    output: Output,
+    keep_columns: Sequence[str],
+    explain: bool,
+    overwrite: bool,
+) -> PredictionResult:
+    files = _list_files(shards, output, explain)
     refuse_unwritable(files[0].path)
-    _refuse_data_places(data, files)
-    manifest = Manifest(folder, artifact.sha256, keep_columns)
+    _refuse_data_places(data, files, output)
+    manifest = Manifest(output.folder, artifact.sha256, keep_columns)
     n_rows, n_finished, unfinished = 0, 0, []
     for file in files:
         rows = manifest.rows(file.shard, file.path)
@@ -158,12 +175,12 @@ def predict(
             if not manifest.may_replace(file.path):
                 refuse_existing(file.path)
     if unfinished:
-        n_rows += _write_files(artifact, unfinished, keep_columns, manifest)
+        n_rows += _write_files(artifact, unfinished, keep_columns, manifest, output)
     return PredictionResult(
-        folder,
+        absolute(output.place),
         n_rows,
-        files=tuple(file.path for file in files if not file.explains),
-        explanations=tuple(file.path for file in files if file.explains),
+        files=tuple(file.place for file in files if not file.explains),
+        explanations=tuple(file.place for file in files if file.explains),
     )
 
 
@@ -195,30 +212,36 @@ def evaluate(data: Data, *, model: str | Path) -> EvaluationResult:
     from lstmfcn.inference.metrics import compute_metrics  # scikit-learn: not for each predictor
 
     metrics = compute_metrics(artifact.schema, labels, probabilities, predicted)
-    return EvaluationResult(directory.absolute(), metrics)
+    return EvaluationResult(absolute(directory), metrics)
 
 
 class _File(NamedTuple):
-    """A file to write for a shard: its predictions, or explanations of them."""
+    """A file to write for a shard: its predictions, or explanations of them.
+
+    Attributes:
+        path: the local path, or the one that stands for that at a URI.
+        place: where it is written.
+    """
 
     shard: Shard
     path: Path
+    place: Place
     explains: bool
 
 
-def _list_files(shards: list[Shard], folder: Path, explain: bool) -> list[_File]:
+def _list_files(shards: list[Shard], output: Output, explain: bool) -> list[_File]:
     """The files to write for the shards.
 
     Raises:
         OutputError: two shards would be written to one file.
     """
     names = output_names(shards)
-    files = [_File(s, folder / name, False) for s, name in zip(shards, names, strict=True)]
     if explain:
-        files += [
-            _File(file.shard, folder / EXPLANATIONS / name, True)
-            for file, name in zip(files, names, strict=True)
-        ]
+        names += [f"{EXPLANATIONS}/{name}" for name in names]
+    files = [
+        _File(shard, output.folder / name, absolute(within(output.place, name)), k >= len(shards))
+        for k, (shard, name) in enumerate(zip(cycle(shards), names, strict=False))
+    ]
     shard_of: dict[Path, Shard] = {}
     for file in files:
         other = shard_of.setdefault(file.path, file.shard)
@@ -230,26 +253,30 @@ def _list_files(shards: list[Shard], folder: Path, explain: bool) -> list[_File]
     return files
 
 
-def _refuse_data_places(data: Data, files: list[_File]) -> None:
+def _refuse_data_places(data: Data, files: list[_File], output: Output) -> None:
     """Refuse to write onto a shard, or where the next run would look for shards.
 
     Raises:
         OutputError: names the file.
     """
     shards = {Path(file.shard.path).resolve() for file in files}
-    find_argument = finder(data)
+    find_argument = finder(data, output.folder, output.place)
     for file in files:
-        if file.path.resolve() in shards:
+        if not is_remote(file.place) and file.path.resolve() in shards:
             raise OutputError(f"{file.path}: is an input shard; name another --output")
         if argument := find_argument(file.path):
             raise OutputError(
-                f"{file.path}: lies in the input {argument}, and the next run would read it as a "
-                "shard; name another --output"
+                f"{file.path}: lies in the input {shown_place(argument)}, and the next run would "
+                "read it as a shard; name another --output"
             )
 
 
 def _write_files(
-    artifact: Artifact, files: list[_File], keep_columns: Sequence[str], manifest: Manifest
+    artifact: Artifact,
+    files: list[_File],
+    keep_columns: Sequence[str],
+    manifest: Manifest,
+    output: Output,
 ) -> int:
     """Write these files, and record each in the manifest; returns the rows predicted."""
     rows, n_written = {True: 0, False: 0}, 0
@@ -259,15 +286,16 @@ def _write_files(
         with _predicting(artifact, shards, _RUN_AGAIN) as call:
             require_shared_storage(files[0].path.parent)
             manifest.begin()
+            output.send()
             started = time.perf_counter()
             with ShardProgress(
                 "predicting", len(files) - n_explanations, n_explanations
             ) as progress:
                 calls = [
-                    ("explain" if file.explains else "write", file.shard, file.path, keep_columns)
+                    ("explain" if file.explains else "write", file.shard, file.place, keep_columns)
                     for file in files
                 ]
-                for (shard, path, explains), n_rows in zip(files, call(calls), strict=True):
+                for (shard, path, _, explains), n_rows in zip(files, call(calls), strict=True):
                     manifest.add(shard, path, n_rows)
                     n_written += 1
                     logger.info("%s: %s to %s", shard.name, pluralize(n_rows, "row"), path)
@@ -357,13 +385,15 @@ class Predictor:
     def __init__(self, artifact: Artifact) -> None:
         self._classifier = Classifier(artifact)
 
-    def write(self, shard: Shard, output: Path, keep_columns: Sequence[str]) -> int:
+    def write(self, shard: Shard, output: Place, keep_columns: Sequence[str]) -> int:
         """Write one shard's predictions; returns the number of rows."""
-        return predict_shard(self._classifier, shard, output, keep_columns)
+        with whole_file(output) as path:
+            return predict_shard(self._classifier, shard, path, keep_columns)
 
-    def explain(self, shard: Shard, output: Path, keep_columns: Sequence[str]) -> int:
+    def explain(self, shard: Shard, output: Place, keep_columns: Sequence[str]) -> int:
         """Write the explanations of one shard's predictions; returns the number of rows."""
-        return explain_shard(self._classifier, shard, output, keep_columns)
+        with whole_file(output) as path:
+            return explain_shard(self._classifier, shard, path, keep_columns)
 
     def collect(self, shard: Shard) -> list[PredictionBatch]:
         """Return one shard's probabilities and labels."""

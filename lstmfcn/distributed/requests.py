@@ -29,7 +29,7 @@ from lstmfcn.distributed.capacity import (
 from lstmfcn.distributed.cluster import has_cluster
 from lstmfcn.errors import DataError, ModelError, OutputError, ResourceError
 from lstmfcn.hyperparameters import Hyperparameters, fine_tune_with
-from lstmfcn.storage.files import local_path
+from lstmfcn.storage.places import Place, checked_place, lies_in
 from lstmfcn.training.run_directory import RunConfig, TrackerName, refuse_existing_run
 from lstmfcn.tuning.search_space import SearchSpace
 from lstmfcn.tuning.sweep import Objective, SweepConfig
@@ -50,8 +50,11 @@ logger = logging.getLogger(__name__)
 class TrainRequest:
     """What the user asks to train; the fields are those of `RunConfig`.
 
+    Attributes:
+        output: where the run writes, as the user names it.
+
     Raises:
-        ModelError: the model is a URI.
+        ModelError: the model's URI cannot be used.
     """
 
     train: Data | None
@@ -59,10 +62,11 @@ class TrainRequest:
     model: str | Path | None
     hyperparameters: Hyperparameters
     track: Sequence[TrackerName] | None = None
+    output: Place = ""
 
     def __post_init__(self) -> None:
         if self.model:
-            local_path(self.model, ModelError)
+            checked_place(self.model, ModelError)
 
     def new_run(self, folder: Path, resume: bool, overwrite: bool = False) -> RunConfig:
         """The configuration of a new run in this folder.
@@ -82,7 +86,7 @@ class TrainRequest:
             raise OutputError("overwrite and resume exclude each other; leave one of them out")
         if not overwrite:
             refuse_existing_run(folder)
-        elif self.model and Path(self.model).resolve().is_relative_to(folder.resolve()):
+        elif self.model and self.output and lies_in(self.model, self.output):
             raise OutputError(
                 f"{folder}: holds the model to continue from, which would be lost; name another "
                 "--output"

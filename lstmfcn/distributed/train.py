@@ -25,7 +25,8 @@ from lstmfcn.distributed.requests import (
 )
 from lstmfcn.errors import OutputError
 from lstmfcn.hyperparameters import Hyperparameters
-from lstmfcn.storage.files import local_path
+from lstmfcn.storage.outputs import run_folder
+from lstmfcn.storage.places import Place, absolute, within
 from lstmfcn.tracking.follow import tracked_members, tracking
 from lstmfcn.training.metrics_log import EpochMetrics, mean_metrics, read_metrics
 from lstmfcn.training.run_directory import (
@@ -51,14 +52,14 @@ class TrainingResult:
     """What a training wrote.
 
     Attributes:
-        output: the folder of the run.
+        output: the folder of the run, or its URI as a text.
         model: the model directory in it, with the weights of the best epoch.
         best: the best epoch's metrics: ``epoch``, ``train_loss``, ``valid_accuracy``, ...
         history: the metrics of each epoch, in order; for an ensemble, the means over its members.
     """
 
-    output: Path
-    model: Path
+    output: Place
+    model: Place
     best: EpochMetrics
     history: Sequence[EpochMetrics] = field(repr=False)
 
@@ -87,9 +88,10 @@ def train(
 
     Args:
         data: training shards: a file, folder, glob or URI, or several; None with ``resume``.
-        output: a folder without a run, on this machine; workers on others need not see it.
+        output: a folder without a run on this machine, or the URI of one, such as
+            ``s3://bucket/run``; workers on other machines need not see it.
         validation: validation shards; they decide which epoch is the best one.
-        model: a model directory to continue from.
+        model: a model directory to continue from, or its URI.
         hyperparameters: of the network and the training; see `Hyperparameters`.
         resources: CPUs, GPUs and memory to use.
         checkpoint_every_s: seconds between checkpoints.
@@ -106,24 +108,24 @@ def train(
         TrainingError: the loss became infinite or nan.
     """
     started = time.time()
-    folder = local_path(output).absolute()
-    request = TrainRequest(data, validation, model, hyperparameters, track)
-    earlier_run = RunConfig.load(folder) if resume else None
-    if earlier_run is None:
-        config = request.new_run(folder, resume, overwrite)
-    else:
-        config = _resumed_run(request, earlier_run, folder)
-        if metrics := _finished_metrics(folder, config):
-            _send_to_trackers(folder, config)
-            return _result(folder, config, metrics)
-    resources.refuse_more_than_this_machine()
-    inputs = read_inputs(config, folder)
-    with (
-        hold_run_folder(folder, (*RUN_FILES, *SWEEP_FILES) if overwrite else ()),
-        _tracking(folder, inputs.config, resumed=earlier_run is not None),
-    ):
-        best = _run(inputs, resources, checkpoint_every_s, started)
-    return _result(folder, inputs.config, best)
+    request = TrainRequest(data, validation, model, hyperparameters, track, output)
+    with run_folder(output, (*RUN_FILES, *SWEEP_FILES), resume=resume) as folder:
+        earlier_run = RunConfig.load(folder) if resume else None
+        if earlier_run is None:
+            config = request.new_run(folder, resume, overwrite)
+        else:
+            config = _resumed_run(request, earlier_run, folder)
+            if metrics := _finished_metrics(folder, config):
+                _send_to_trackers(folder, config)
+                return _result(output, folder, config, metrics)
+        resources.refuse_more_than_this_machine()
+        inputs = read_inputs(config, folder)
+        with (
+            hold_run_folder(folder, (*RUN_FILES, *SWEEP_FILES) if overwrite else ()),
+            _tracking(folder, inputs.config, resumed=earlier_run is not None),
+        ):
+            best = _run(inputs, resources, checkpoint_every_s, started)
+        return _result(output, folder, inputs.config, best)
 
 
 def _run(
@@ -162,10 +164,11 @@ def _runtime(
     return ray_runtime(meanwhile="lstmfcn.distributed.train_driver")
 
 
-def _result(folder: Path, config: RunConfig, best: EpochMetrics) -> TrainingResult:
+def _result(output: Place, folder: Path, config: RunConfig, best: EpochMetrics) -> TrainingResult:
     paths = [each / METRICS for each in list_member_folders(folder, config.hyperparameters.members)]
     history = mean_metrics([read_metrics(path) for path in paths if path.exists()])
-    return TrainingResult(folder, folder / MODEL, best, history)
+    place = absolute(output)
+    return TrainingResult(place, within(place, MODEL), best, history)
 
 
 def _resumed_run(request: TrainRequest, earlier_run: RunConfig, folder: Path) -> RunConfig:

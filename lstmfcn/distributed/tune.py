@@ -19,7 +19,8 @@ from lstmfcn.distributed.requests import (
 )
 from lstmfcn.errors import HyperparameterError, OutputError
 from lstmfcn.hyperparameters import Hyperparameters, to_flag
-from lstmfcn.storage.files import local_path
+from lstmfcn.storage.outputs import fetched, run_folder
+from lstmfcn.storage.places import Place, absolute, within
 from lstmfcn.tracking.base import TrackedRun
 from lstmfcn.tracking.follow import tracking
 from lstmfcn.training.run_directory import (
@@ -52,7 +53,7 @@ class SweepResult:
     """What a sweep found and wrote.
 
     Attributes:
-        output: the folder of the sweep.
+        output: the folder of the sweep, or its URI as a text.
         model: the model directory in it: that of the best trial.
         best: the best trial: its number, hyperparameters and metrics.
         objective: the metric that trials are compared by, ``objective.metric``, and whether it is
@@ -60,8 +61,8 @@ class SweepResult:
         defaults: the trial with the default hyperparameters; None if there was none.
     """
 
-    output: Path
-    model: Path
+    output: Place
+    model: Place
     best: TrialResult
     objective: Objective
     defaults: TrialResult | None = None
@@ -71,7 +72,8 @@ class SweepResult:
         """The table ``trials.csv``: one row per trial, with its hyperparameters and metrics."""
         import pandas as pd
 
-        return pd.read_csv(self.output / TRIALS)
+        with fetched(self.output, (TRIALS,)) as folder:
+            return pd.read_csv(folder / TRIALS)
 
 
 def tune(
@@ -92,9 +94,10 @@ def tune(
 
     Args:
         data: training shards: a file, folder, glob or URI, or several; None with ``resume``.
-        output: a folder without a sweep, on this machine; trials on others need not see it.
+        output: a folder without a sweep on this machine, or the URI of one, such as
+            ``s3://bucket/sweep``; trials on other machines need not see it.
         validation: validation shards.
-        model: a model directory that every trial continues from.
+        model: a model directory that every trial continues from, or its URI.
         hyperparameters: those that are set are not searched.
         search: the space, the number of trials, the metric and how to choose and stop trials.
         resources: CPUs, GPUs and memory that each trial uses.
@@ -110,35 +113,36 @@ def tune(
         UserError: data, output, space, model or cluster cannot be used.
         TrainingError: no trial finished.
     """
-    folder = local_path(output).absolute()
-    request = TrainRequest(data, validation, model, hyperparameters, track)
-    config, sweep, resumed = _configs(request, search, folder, resume, overwrite)
-    Objective(sweep.metric).refuse_unknown(config.validation is not None)
-    space = sweep.search_space()
-    if config.model:
-        space.refuse_for_loaded_model(sweep.space)
-    resources.refuse_more_than_this_machine()
-    inputs = read_inputs(config, folder)
-    refuse_ensembles(inputs.hyperparameters)
-    checked = CheckedSweep(inputs, sweep, space, resources, limits)
-    with hold_run_folder(folder, (*RUN_FILES, *SWEEP_FILES) if overwrite else ()):
-        log = SweepLog(folder)
-        with (
-            tracking(
-                inputs.config.track,
-                folder,
-                lambda: tracked_trials(inputs.hyperparameters, log.events),
-                resumed=resumed,
-            ),
-            sweep_plotter() as draw,
-            ray_runtime(meanwhile="lstmfcn.distributed.tune_driver"),
-        ):
-            from lstmfcn.distributed.tune_driver import run_sweep  # imports PyTorch
+    request = TrainRequest(data, validation, model, hyperparameters, track, output)
+    with run_folder(output, (*RUN_FILES, *SWEEP_FILES), resume=resume) as folder:
+        config, sweep, resumed = _configs(request, search, folder, resume, overwrite)
+        Objective(sweep.metric).refuse_unknown(config.validation is not None)
+        space = sweep.search_space()
+        if config.model:
+            space.refuse_for_loaded_model(sweep.space)
+        resources.refuse_more_than_this_machine()
+        inputs = read_inputs(config, folder)
+        refuse_ensembles(inputs.hyperparameters)
+        checked = CheckedSweep(inputs, sweep, space, resources, limits)
+        with hold_run_folder(folder, (*RUN_FILES, *SWEEP_FILES) if overwrite else ()):
+            log = SweepLog(folder)
+            with (
+                tracking(
+                    inputs.config.track,
+                    folder,
+                    lambda: tracked_trials(inputs.hyperparameters, log.events),
+                    resumed=resumed,
+                ),
+                sweep_plotter() as draw,
+                ray_runtime(meanwhile="lstmfcn.distributed.tune_driver"),
+            ):
+                from lstmfcn.distributed.tune_driver import run_sweep  # imports PyTorch
 
-            best = run_sweep(checked, log, draw)
-        first = log.trials[0] if sweep.defaults_first else None
-        defaults = first if first and first.number == 1 else None
-        return SweepResult(folder, folder / MODEL, best, checked.objective, defaults)
+                best = run_sweep(checked, log, draw)
+            first = log.trials[0] if sweep.defaults_first else None
+            defaults = first if first and first.number == 1 else None
+            place = absolute(output)
+            return SweepResult(place, within(place, MODEL), best, checked.objective, defaults)
 
 
 def _configs(

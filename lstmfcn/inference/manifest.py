@@ -23,6 +23,9 @@ _OLD_FILE = "_predicted.json"
 """The format until 2026-12, one JSON object; it is read, and removed when a file is written."""
 
 
+MANIFEST_FILES = (MANIFEST_FILE, _OLD_FILE)
+
+
 class Manifest:
     """The record of one prediction folder.
 

@@ -31,7 +31,9 @@ from lstmfcn.model.description import FORMAT_VERSION, compute_checksum, read_des
 from lstmfcn.model.network import LSTMFCN, Ensemble, build_network
 from lstmfcn.model.task import Decision, make_task
 from lstmfcn.model.weights_file import read_weights
-from lstmfcn.storage.files import local_path, write_directory
+from lstmfcn.storage.files import write_directory
+from lstmfcn.storage.outputs import existing, fetched, output_folder
+from lstmfcn.storage.places import Place, checked_place, shown_place, within
 
 WEIGHTS_FILE, DESCRIPTION_FILE = "model.safetensors", "model.json"
 
@@ -77,8 +79,12 @@ class Artifact:
         return network
 
     def save(self, directory: Path | str) -> None:
-        """Write the directory in place of an earlier model, atomically; or raise `OutputError`."""
-        write_directory(local_path(directory), self.to_files())
+        """Write the directory in place of an earlier model, or raise `OutputError`.
+
+        A folder is replaced in one step; at a URI a reader may for a moment find no model.
+        """
+        with output_folder(directory) as folder:
+            write_directory(folder, self.to_files())
 
     def to_files(self) -> dict[str, bytes]:
         """Return the content of the directory's files, by name."""
@@ -107,17 +113,18 @@ class Artifact:
 
     @classmethod
     def load(cls, directory: Path | str) -> Artifact:
-        """Load and verify a model directory, or the one in the folder of a run or sweep.
+        """Load and verify a model directory, or the one of a run or sweep, at a path or a URI.
 
         Raises:
             ModelError: it is missing, incomplete or damaged, has another format version, or
                 describes a model that cannot predict.
         """
-        folder = find_model_folder(directory)
-        with _readable(folder, DESCRIPTION_FILE) as path:
-            described = read_description(path)
-        with _readable(folder, WEIGHTS_FILE) as path:
-            weights = read_weights(path, described.weights_sha256, described.tensors())
+        place = find_model_folder(directory)
+        with fetched(place, (DESCRIPTION_FILE, WEIGHTS_FILE), ModelError) as folder:
+            with _readable(folder, DESCRIPTION_FILE) as path:
+                described = read_description(path)
+            with _readable(folder, WEIGHTS_FILE) as path:
+                weights = read_weights(path, described.weights_sha256, described.tensors())
         return cls(
             hyperparameters=described.hyperparameters,
             schema=described.schema,
@@ -130,21 +137,24 @@ class Artifact:
         )
 
 
-def find_model_folder(path: Path | str) -> Path:
-    """Return the model directory that the user means: the path itself, or the model of that run.
+def find_model_folder(path: Place) -> Place:
+    """Return the model directory that the user means: the place itself, or the model of that run.
 
     Raises:
-        ModelError: the path is a URI, or the run has no model yet.
+        ModelError: the run has no model yet, or a URI cannot be read.
     """
-    folder = local_path(path, ModelError)
-    if (folder / DESCRIPTION_FILE).exists() or not (folder / _RUN).exists():
-        return folder
-    if not (folder / _MODEL).exists():
+    place = checked_place(path, ModelError)
+    model = f"{_MODEL}/{DESCRIPTION_FILE}"
+    found = existing(place, (DESCRIPTION_FILE, _RUN, model), ModelError)
+    if DESCRIPTION_FILE in found or _RUN not in found:
+        return place
+    shown, inner = shown_place(place), within(place, _MODEL)
+    if model not in found:
         raise ModelError(
-            f"{folder}: this run has no model yet; wait until it ends, or resume it with --resume"
+            f"{shown}: this run has no model yet; wait until it ends, or resume it with --resume"
         )
-    logger.info("%s is the folder of a run; using its model %s", folder, folder / _MODEL)
-    return folder / _MODEL
+    logger.info("%s is the folder of a run; using its model %s", shown, shown_place(inner))
+    return inner
 
 
 @contextmanager

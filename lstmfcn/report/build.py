@@ -24,10 +24,11 @@ from lstmfcn.report.summary import BAND
 from lstmfcn.storage.files import (
     atomic_directory,
     exists,
-    local_path,
     refuse_existing,
     refuse_unwritable,
 )
+from lstmfcn.storage.outputs import output_folder
+from lstmfcn.storage.places import Place, within
 
 REPORT = "report.html"
 
@@ -36,7 +37,7 @@ logger = logging.getLogger(__name__)
 
 def write_report(
     model: str, data: Data, output: str, seed: int = 0, *, overwrite: bool = False
-) -> Path:
+) -> Place:
     """Evaluate a model on labelled shards, and write the results as an HTML page; returns its path.
 
     The seed is that of the sample of rows, and of the bootstrap.
@@ -44,7 +45,12 @@ def write_report(
     Raises:
         UserError: the model, the shards or the output cannot be used.
     """
-    folder = local_path(output)
+    with output_folder(output) as folder:
+        _write(folder, model, data, seed, overwrite)
+    return within(output, REPORT)
+
+
+def _write(folder: Path, model: str, data: Data, seed: int, overwrite: bool) -> None:
     _refuse_other(folder)
     if not overwrite:
         refuse_existing(folder / REPORT)
@@ -59,7 +65,6 @@ def write_report(
             drawing.save(unfinished)
         page = render_page(findings, drawings)
         (unfinished / REPORT).write_text(page, encoding="utf-8")
-    return folder / REPORT
 
 
 def _refuse_other(folder: Path) -> None:

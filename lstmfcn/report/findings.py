@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -13,13 +15,28 @@ from lstmfcn.data.schema import SeriesSchema
 from lstmfcn.errors import ModelError
 from lstmfcn.hyperparameters import Hyperparameters, to_flag
 from lstmfcn.inference.predictor import Classifier
-from lstmfcn.model.artifact import DESCRIPTION_FILE, Artifact, find_model_folder
+from lstmfcn.model.artifact import DESCRIPTION_FILE, WEIGHTS_FILE, Artifact, find_model_folder
 from lstmfcn.report.examples import Example, ExplainedExample, explain_examples, select_hardest
 from lstmfcn.report.predictions import collect_predictions
 from lstmfcn.report.scores import Scores, compute_scores
 from lstmfcn.report.summary import Summary, summarise
+from lstmfcn.storage.outputs import fetched
+from lstmfcn.storage.places import Place, is_remote, shown_place, split_place
 from lstmfcn.training.metrics_log import EpochMetrics, read_metrics
 from lstmfcn.training.run_directory import METRICS
+
+
+@contextmanager
+def _with_history(place: Place) -> Iterator[Path]:
+    """The local folder of a model, with the metrics of its run beside it."""
+    run, name = split_place(place)
+    if not is_remote(place) or not name:  # at a bucket's top there is nothing beside it
+        with fetched(place, (DESCRIPTION_FILE, WEIGHTS_FILE), ModelError) as folder:
+            yield folder
+        return
+    names = (f"{name}/{DESCRIPTION_FILE}", f"{name}/{WEIGHTS_FILE}", METRICS)
+    with fetched(run, names, ModelError) as folder:
+        yield folder / name
 
 
 class Entry(NamedTuple):
@@ -40,8 +57,8 @@ class Card(NamedTuple):
     versions: list[Entry]
 
 
-def make_card(directory: str, artifact: Artifact) -> Card:
-    """Make the card of a model that was loaded from ``directory``."""
+def make_card(directory: str, artifact: Artifact, folder: Path) -> Card:
+    """Make the card of a model of ``directory``, whose files are in a local folder."""
     schema, decision = artifact.schema, artifact.decision
     hyperparameters, defaults = artifact.hyperparameters, Hyperparameters()
     parameters = sum(weight.numel() for weight in artifact.build_network().parameters())
@@ -58,7 +75,7 @@ def make_card(directory: str, artifact: Artifact) -> Card:
     }
     if schema.task == "multiclass":
         del model["thresholds"]
-    description = json.loads((Path(directory) / DESCRIPTION_FILE).read_bytes())
+    description = json.loads((folder / DESCRIPTION_FILE).read_bytes())
     return Card(
         model=[Entry(name, _text(value)) for name, value in model.items()],
         hyperparameters=[
@@ -71,9 +88,9 @@ def make_card(directory: str, artifact: Artifact) -> Card:
     )
 
 
-def read_history(directory: str, artifact: Artifact) -> list[EpochMetrics]:
+def read_history(folder: Path, artifact: Artifact) -> list[EpochMetrics]:
     """Read the run's metrics of each epoch, or raise `ModelError`; empty outside its folder."""
-    path = Path(directory).absolute().parent / METRICS
+    path = folder.absolute().parent / METRICS
     try:
         history = read_metrics(path)
     except FileNotFoundError:
@@ -141,14 +158,16 @@ def collect_findings(model: str, data: Data, seed: int = 0) -> Findings:
     Raises:
         UserError: the model or the shards cannot be used.
     """
-    model = str(find_model_folder(model))
-    artifact = Artifact.load(model)
-    shards = open_dataset(data, schema=artifact.schema)
-    history, card = read_history(model, artifact), make_card(model, artifact)
+    place = find_model_folder(model)
+    with _with_history(place) as folder:
+        artifact = Artifact.load(folder)
+        shards = open_dataset(data, schema=artifact.schema)
+        history = read_history(folder, artifact)
+        card = make_card(shown_place(place), artifact, folder)
     classifier = Classifier(artifact)
     predictions = collect_predictions(classifier, shards, seed)
     return Findings(
-        model=model,
+        model=shown_place(place),
         data=join_arguments(data),
         schema=artifact.schema,
         summary=summarise(predictions),

@@ -25,14 +25,19 @@ _AT_FDCWD, _RENAME_EXCHANGE = -100, 2
 
 
 def local_path(text: Path | str, raised: type[UserError] = OutputError) -> Path:
-    """Make a path of an output or a model as the user wrote it; a URI raises the given error."""
+    """Make a path of an output or a model as the user wrote it.
+
+    Raises:
+        UserError: of the given kind; the text is a URI, or looks like one. URIs of other file
+            systems are for `lstmfcn.storage.places.checked_place`.
+    """
     if not _URI.match(str(text)):
         return Path(text)
     if str(text).lower().startswith("file:"):
         raise raised(f"found {text}; write the path without file:")
     raise raised(
-        f"found {text}; lstmfcn reads models from folders and writes to folders: give a folder "
-        "on storage that all machines share"
+        f"found {text}; write a folder, or a URI with two slashes, as in s3://bucket/folder (in "
+        "Python as a text, not as a Path)"
     )
 
 

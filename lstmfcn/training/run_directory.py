@@ -24,7 +24,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Annotated, ClassVar, Literal, Self
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, ValidationError
+from pydantic import BaseModel, BeforeValidator, ConfigDict, ValidationError, field_serializer
 
 from lstmfcn.data.listing import as_arguments
 from lstmfcn.errors import DataError, HyperparameterError, OutputError, shown
@@ -36,6 +36,7 @@ from lstmfcn.storage.files import (
     read_regular,
     refusing_write_errors,
 )
+from lstmfcn.storage.places import without_password
 from lstmfcn.training.checkpoints import Position, find_newest_position
 
 TrackerName = Literal["tensorboard", "mlflow"]
@@ -129,6 +130,10 @@ class RunConfig(JsonRecord):
     hyperparameters: Hyperparameters
     train_sha256: str = ""
     track: tuple[TrackerName, ...] = ()
+
+    @field_serializer("train", "validation")
+    def _leave_out_passwords(self, places: tuple[str, ...] | None) -> tuple[str, ...] | None:
+        return None if places is None else tuple(map(without_password, places))
 
     def apply_resume_changes(self, requested: Hyperparameters) -> Hyperparameters:
         """Return them with the requested epochs; refuse (`HyperparameterError`) other changes."""

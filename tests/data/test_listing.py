@@ -8,7 +8,7 @@ from pyarrow import fs
 
 from lstmfcn.data import listing
 from lstmfcn.data.reader import open_dataset
-from lstmfcn.data.shards import _matches, _may_contain, find_shards
+from lstmfcn.data.shards import _may_contain, find_shards, matches_glob
 from lstmfcn.errors import DataError
 
 ROW = "y,x_1\na,1\n"
@@ -178,7 +178,7 @@ def test_another_filesystem_lists_the_same_files(tmp_path, pattern):
     other = fs.SubTreeFileSystem(str(tmp_path), fs.LocalFileSystem())
     parts = tuple(pattern.split("/")) if pattern else ("**",)
     wanted = listing.FileFilter(
-        lambda names: _matches(names, parts),
+        lambda names: matches_glob(names, parts),
         lambda names: _may_contain(names, parts),
         "**" in parts,
     )

@@ -10,8 +10,9 @@ import pytest
 
 from lstmfcn.data.reader import open_dataset
 from lstmfcn.data.schema import SeriesSchema
-from lstmfcn.data.shards import find_shards, finder
+from lstmfcn.data.shards import find_shards
 from lstmfcn.errors import DataError
+from lstmfcn.inference.overlap import finder
 
 TREE = (
     "b.csv",

@@ -246,22 +246,9 @@ def test_checking_a_writable_path_leaves_nothing_behind(tmp_path, monkeypatch):
     assert list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.parametrize(
-    "uri",
-    [
-        *("s3://b/run", "s3:/b/run", "S3://b", "gs://b", "abfs://c@a/run", "hdfs://host:9/run"),
-        *(
-            "memory::",
-            "simplecache::s3://b",
-            "memory://",
-            "ray+http://x",
-            "wasbs://a/b\nc",
-            "C:/runs",
-        ),
-    ],
-)
-def test_a_uri_is_refused_as_output(uri):
-    with pytest.raises(OutputError, match=r"give a folder on storage that all machines share$"):
+@pytest.mark.parametrize("uri", ["s3:/b/run", "memory::", "simplecache::s3://b", "C:/runs"])
+def test_what_looks_like_a_uri_is_refused(uri):
+    with pytest.raises(OutputError, match=rf"^found {uri}; write a folder, or a URI with two sl"):
         local_path(uri)
     with pytest.raises(OutputError):
         local_path(Path(uri) / "model")
