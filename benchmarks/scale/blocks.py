@@ -283,7 +283,7 @@ def kind_of(title: str, pid: int) -> str:
     if "-m lstmfcn" in title:
         return "the driver of a command"
     if title.startswith("ray::"):
-        return title.split("(")[0].split()[0]
+        return title.split("(")[0].split()[0].split(".")[0]
     return Path(title.split()[0]).name if title else "?"
 
 

@@ -337,7 +337,7 @@ def test_a_fault_in_the_last_shard_ends_a_training_on_blocks_and_leaves_nothing(
 
 @pytest.mark.usefixtures("cluster")
 def test_an_ensemble_and_a_sweep_train_on_blocks(tmp_path):
-    """A sweep reads the rows once for both scalings."""
+    """A sweep reads the rows once for all scalings."""
     data = write(tmp_path / "data", waves(300), 3)
     members = BLOCKS.model_copy(update={"members": 2, "calibrate": True, "epochs": 1})
     train_on_blocks(data, tmp_path / "ensemble", 1, members, validation=data)
@@ -355,7 +355,7 @@ def test_an_ensemble_and_a_sweep_train_on_blocks(tmp_path):
     assert "validation rows take 14.4 kB, more than the limit of 10 kB: in blocks" in done.stderr
     rows = pd.read_csv(tmp_path / "sweep" / "trials.csv")
     assert rows.status.tolist() == ["done"] * 3
-    assert set(rows.scaling) == {"timestep", "series"}
+    assert set(rows.scaling) == {"global", "timestep", "series"}  # the defaults come first
     alone = tmp_path / "alone"
     best = Artifact.load(tmp_path / "sweep" / "model")
     train_on_blocks(data, alone, 1, best.hyperparameters, validation=data)
