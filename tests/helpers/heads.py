@@ -81,7 +81,7 @@ class Node:
             return "will now block forever" in log.read_text()
 
         try:
-            wait_until(started, "ray start", 60, 0.1)
+            wait_until(started, "ray start", 180, 0.1)
         except BaseException:
             self.stop()
             raise

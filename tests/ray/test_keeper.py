@@ -177,10 +177,13 @@ def test_trials_on_both_machines_are_kept_on_one(tmp_path, data, head, private):
 
 
 def test_predictions_are_refused_where_a_machine_would_write_them_into_nowhere(
-    tmp_path, data, head, private
+    tmp_path, head, private
 ):
     """All machines write them, each whole files."""
-    tiny_artifact().save(tmp_path / "model")
+    artifact = tiny_artifact()
+    artifact.save(tmp_path / "model")
+    names = {f"x_{i + 1}": f"x_{i}" for i in range(artifact.schema.n_timepoints)}
+    data = write(tmp_path / "data", waves(60).rename(columns=names), 2)
     output = private / "predictions"
     given = {"model": tmp_path / "model", "output": output}
     with driver(head, "predict", data, *as_flags(given)) as process:
