@@ -79,6 +79,7 @@ def test_the_site_leads_to_every_page_and_the_readme_to_each_part():
         assert f"(docs/{part}/" in readme
 
 
+@pytest.mark.slow  # starts a process
 @pytest.mark.parametrize("name", ["hyperparameters", "command_line"])
 def test_a_generated_page_is_what_its_script_prints(name):
     command = [sys.executable, DOCS / "generate" / f"{name}.py"]

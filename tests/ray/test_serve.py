@@ -215,7 +215,8 @@ def after_a_kill(server, folder, token):
     server.kill()
     wait_until(lambda: not server.processes("haproxy"), "the end of HAProxy", 30)
     large = tiny_artifact(filters_1=512, filters_2=512, filters_3=512)
-    large.save(folder / "large" / "model")  # as a run's
+    large.save(folder / "large" / "model")
+    (folder / "large" / "run.json").touch()  # as a run has
     flags = ("--num-replicas", "1", "--token-file", str(token))
     models = [folder / "second", f"large={folder / 'large'}"]
     second = Server(models, folder / "second-serve.log", *flags)
