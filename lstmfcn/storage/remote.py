@@ -323,7 +323,7 @@ def describe_failure(error: Exception, uri: str = "") -> str:
     if uri:
         text = text.replace(uri, shown_place(uri))
     if "Unrecognized filesystem type" in text:
-        return "found a URI of no file system that is known; write s3://, gs://, abfs:// or hdfs://"
+        return "no file system is known for this URI; write s3://, gs://, abfs:// or hdfs://"
     if isinstance(error, OSError):
         for pattern, reason in _REASONS:
             if re.search(pattern, text):

@@ -93,7 +93,7 @@ def test_the_options_of_a_uri_are_those_of_pyarrow(s3_address):
 
 @pytest.mark.parametrize("uri", ["foo://b/x", "mock://b", "memory://x"])
 def test_an_unknown_kind_of_uri_is_refused(uri):
-    assert "found a URI of no file system that is known" in refusal(lambda: RemoteFolder(uri))
+    assert "no file system is known for this URI; write s3://" in refusal(lambda: RemoteFolder(uri))
 
 
 @pytest.mark.usefixtures("bucket")
