@@ -632,14 +632,14 @@ WITH_MODEL = {
 }
 
 
-@pytest.mark.parametrize("uri", ["s3://bucket/x", "file:///data/x", "hdfs:/x"])
+@pytest.mark.parametrize("uri", ["s3:/bucket/x", "file:///data/x", "hdfs:/x"])
 @pytest.mark.parametrize(
     ("command", "arguments"),
     [(name, [*words, "--output"]) for name, words in WITH_OUTPUT.items()]
     + [(name, [*words, "--model"]) for name, words in WITH_MODEL.items()]
     + [("serve", ["out", "name={}"])],
 )
-def test_a_uri_is_refused_before_anything_starts(
+def test_what_looks_like_a_uri_is_refused_before_anything_starts(
     tmp_path, monkeypatch, capsys, command, arguments, uri
 ):
     monkeypatch.chdir(tmp_path)
