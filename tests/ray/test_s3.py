@@ -7,6 +7,7 @@ import signal
 import pandas as pd
 import pytest
 
+from lstmfcn.distributed.cluster import TRAINING_ENVIRONMENT
 from lstmfcn.distributed.predict import predict
 from lstmfcn.inference.predictor import Classifier
 from lstmfcn.model.artifact import Artifact
@@ -14,7 +15,7 @@ from serve_app.server import parse_model_arguments
 from tests.helpers.endpoints import ROWS, Server
 from tests.helpers.killing import wait_until
 from tests.helpers.problems import TINY, as_flags, waves, write
-from tests.helpers.s3 import Bucket
+from tests.helpers.s3 import KEYS, Bucket
 from tests.helpers.small_models import tiny_artifact
 
 SPACE = "lr: {loguniform: [1.0e-4, 0.1]}\n"
@@ -72,6 +73,8 @@ def test_actors_write_predictions_to_a_uri(filled, tmp_path, monkeypatch):
     here = predict(tmp_path / "data", model=tmp_path / "model", output=tmp_path / "out")
     options = f"?scheme=http&endpoint_override={filled.address}"
     monkeypatch.delenv("AWS_ENDPOINT_URL")  # the actors do not have it
+    environment = TRAINING_ENVIRONMENT | KEYS  # as that of a cluster's machines
+    monkeypatch.setattr("lstmfcn.distributed.predict.TRAINING_ENVIRONMENT", environment)
     there = predict(
         tmp_path / "data", model=tmp_path / "model", output=filled.uri("predicted") + options
     )

@@ -9,7 +9,8 @@ import pytest
 from pyarrow import fs
 
 from lstmfcn.errors import ModelError, OutputError
-from lstmfcn.storage.remote import RemoteFile, RemoteFolder, locate
+from lstmfcn.storage.filesystems import locate
+from lstmfcn.storage.remote import RemoteFile, RemoteFolder
 from tests.helpers.s3 import Bucket, Proxy, within_seconds
 
 
