@@ -293,6 +293,12 @@ def test_both_spellings_of_a_flag_are_taken(given):
     assert parsed.model_fields_set == {"hidden_size", "task"}
 
 
+def test_the_command_that_resumes_has_no_password(monkeypatch):
+    monkeypatch.setattr(sys, "argv", ["lstmfcn"])
+    words = ["predict", "s3://me:open-sesame@b/x?region=y", "--output", "s3://b/out"]
+    assert resume_command(words) == "lstmfcn predict 's3://b/x?region=y' --output s3://b/out"
+
+
 @pytest.mark.parametrize(
     "given", ["--track tensorboard mlflow", "--track tensorboard --track mlflow"]
 )
