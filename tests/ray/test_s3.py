@@ -7,16 +7,18 @@ import signal
 import pandas as pd
 import pytest
 
+from lstmfcn.data.shards import find_shards
 from lstmfcn.distributed.cluster import TRAINING_ENVIRONMENT
 from lstmfcn.distributed.predict import predict
+from lstmfcn.inference.predict_shards import predict_shard
 from lstmfcn.inference.predictor import Classifier
 from lstmfcn.model.artifact import Artifact
 from serve_app.server import parse_model_arguments
-from tests.helpers.endpoints import ROWS, Server
+from tests.helpers.endpoints import LINES, ROWS, Server
 from tests.helpers.killing import wait_until
 from tests.helpers.problems import TINY, as_flags, waves, write
 from tests.helpers.s3 import KEYS, Bucket
-from tests.helpers.small_models import tiny_artifact
+from tests.helpers.small_models import N_TIMEPOINTS, tiny_artifact
 
 SPACE = "lr: {loguniform: [1.0e-4, 0.1]}\n"
 
@@ -85,24 +87,27 @@ def test_actors_write_predictions_to_a_uri(filled, tmp_path, monkeypatch):
 
 
 def test_an_endpoint_serves_a_uri_and_reloads_it(filled, tmp_path):
+    header = ",".join(f"x_{i}" for i in range(N_TIMEPOINTS))
+    body = "\n".join([header, *LINES, ""])
+    (tmp_path / "in.csv").write_text(body)
     tiny_artifact(seed=1).save(filled.uri("served"))
     server = Server([filled.uri("served")], tmp_path / "log", "--num-replicas", "1")
     try:
-        before = server.ask(json.dumps({"instances": ROWS}), "application/json")[2]
+        before = server.ask(body)[2]
         tiny_artifact(seed=2).save(filled.uri("served"))
         server.process.send_signal(signal.SIGHUP)
         wait_until(lambda: "reloaded the models" in server.log.read_text(), "a reload")
-        after = server.ask(json.dumps({"instances": ROWS}), "application/json")[2]
+        after = server.ask(body)[2]
         filled.client.delete_object(Bucket=filled.name, Key="served/model.json")
         server.process.send_signal(signal.SIGHUP)
         wait_until(lambda: "still serving the earlier models" in server.log.read_text(), "a line")
-        assert server.ask(json.dumps({"instances": ROWS}), "application/json")[2] == after
+        assert server.ask(body)[2] == after
     finally:
         server.kill_all()
     assert before != after
-    found = [row["score"] for row in json.loads(after)["predictions"]]
-    second = Classifier(tiny_artifact(seed=2)).predict_proba(ROWS)
-    assert found == pytest.approx(second.max(axis=1).tolist(), abs=1e-6)
+    (shard,) = find_shards(str(tmp_path / "in.csv"))
+    predict_shard(Classifier(tiny_artifact(seed=2)), shard, tmp_path / "out.csv")
+    assert after == (tmp_path / "out.csv").read_bytes()
 
 
 def test_models_of_an_endpoint_are_named_before_their_uris(filled):
