@@ -51,7 +51,7 @@ def printable(text: str) -> str:
 
 
 def _name_places(text: str) -> str:
-    for folder, place in _SHOWN_AS.items():
+    for folder, place in list(_SHOWN_AS.items()):  # other threads may add to them
         text = text.replace(folder, place)
     return text
 

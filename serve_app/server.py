@@ -20,7 +20,7 @@ from lstmfcn.errors import ModelError, ResourceError
 from lstmfcn.hyperparameters import InferencePrecision
 from lstmfcn.model.artifact import Artifact, find_model_folder
 from lstmfcn.signals import end_at_next
-from lstmfcn.storage.places import absolute, shown_place
+from lstmfcn.storage.places import absolute, is_remote, shown_place
 from serve_app.access import public_host_names, read_token, refuse_invalid_origins
 from serve_app.haproxy import ProxyName, claim_ports, serve_environment
 from serve_app.models import LOADING_ERRORS, refuse_other_columns
@@ -102,7 +102,7 @@ def parse_model_arguments(models: Sequence[str]) -> dict[str, str]:
     directories: dict[str, str] = {}
     for model in models:
         name, equals, directory = model.partition("=")
-        if not equals:
+        if not equals or is_remote(model):  # a URI's options have equals signs
             name, directory = DEFAULT_NAME, model
         if name in directories:
             raise ModelError(f"found two models named {name!r}; name each, as in a=FOLDER b=FOLDER")

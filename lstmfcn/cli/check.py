@@ -71,7 +71,8 @@ def check(
     fix
         Copy the data to OUTPUT without the rows that have errors. The data itself is not changed.
     output
-        New folder for train, validation, and set_aside.csv, which lists the rows left out.
+        New folder, or its URI, for train, validation, and set_aside.csv, which lists the rows left
+        out.
     drop_duplicates
         With --fix, also leave out training rows that repeat an earlier row and its class.
     drop_shared

@@ -41,7 +41,7 @@ def convert(
     data
         File to convert.
     output
-        New folder for part-000.csv, ...
+        New folder for part-000.csv, ..., or its URI.
     shards
         Number of files to write.
     missing

@@ -33,9 +33,9 @@ def evaluate(
     data
         Labelled shards: files, folders, globs or URIs of CSV or Parquet.
     model
-        Model directory, or the folder of a run.
+        Model directory or folder of a run, or its URI.
     output
-        Also write the metrics to evaluation.json in this folder.
+        Also write the metrics to evaluation.json in this folder, or at this URI.
     overwrite
         Replace an evaluation.json that exists.
     """

@@ -27,9 +27,9 @@ def export(
     Parameters
     ----------
     model
-        Model directory, or the folder of a run.
+        Model directory or folder of a run, or its URI.
     output
-        File to write, such as model.onnx.
+        File to write, such as model.onnx, or its URI.
     overwrite
         Replace a file that exists.
     """

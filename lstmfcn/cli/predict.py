@@ -36,9 +36,9 @@ def predict(
     data
         Shards: files, folders, globs or URIs of CSV or Parquet. Label columns are not needed.
     model
-        Model directory, or the folder of a run.
+        Model directory or folder of a run, or its URI.
     output
-        Folder of the prediction files, outside of the folders that hold the data.
+        Folder of the prediction files, outside of the folders that hold the data, or its URI.
     keep_columns
         Columns of the shards to copy into the prediction files, before the predictions, such as
         an id. The label column y becomes y_true there.

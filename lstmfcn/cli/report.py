@@ -34,9 +34,10 @@ def report(
     data
         Labelled shards: files, folders, globs or URIs of CSV or Parquet.
     model
-        Model directory, or the folder of a run. With a run, the learning curves are drawn too.
+        Model directory or folder of a run, or its URI. With a run, the learning curves are drawn
+        too.
     output
-        Folder of the report.
+        Folder of the report, or its URI, such as s3://bucket/report.
     overwrite
         Replace an earlier report.
     seed

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from lstmfcn.hyperparameters import Hyperparameters, to_flag
+from lstmfcn.storage.places import without_password
 from lstmfcn.training.run_directory import RunConfig
 from lstmfcn.tuning.sweep import SearchConfig
 
@@ -28,7 +29,7 @@ def resume_command(arguments: Sequence[str]) -> str:
     command, words = arguments[place], [*arguments[:place], *arguments[place + 1 :]]
     if command in _WITH_RESUME:
         words = [*_forgotten_flags(words), "--resume"]
-    return shlex.join([*_program(command), *words])
+    return shlex.join([*_program(command), *map(without_password, words)])
 
 
 def _forgotten_flags(words: Sequence[str]) -> list[str]:

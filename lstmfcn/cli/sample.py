@@ -29,7 +29,7 @@ def sample(
     Parameters
     ----------
     output
-        New folder for part-000.csv, ...
+        New folder for part-000.csv, ..., or its URI.
     rows
         Number of series.
     shards

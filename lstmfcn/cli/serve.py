@@ -33,8 +33,8 @@ def serve(
     Parameters
     ----------
     model
-        Model directory, or the folder of a run. Serve several models as NAME=FOLDER: each answers
-        at /endpoints/NAME/invocations, the first one also at /invocations.
+        Model directory or folder of a run, or its URI. Serve several models as NAME=FOLDER: each
+        answers at /endpoints/NAME/invocations, the first one also at /invocations.
     host
         Interface to listen on; 0.0.0.0 for all interfaces.
     port

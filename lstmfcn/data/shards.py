@@ -31,8 +31,8 @@ from lstmfcn.data.listing import (
 )
 from lstmfcn.data.packing import PACKED_SUFFIXES, unpack
 from lstmfcn.errors import DataError
+from lstmfcn.storage.filesystems import describe_failure, locate
 from lstmfcn.storage.places import is_remote, shown_place
-from lstmfcn.storage.remote import describe_failure, locate
 
 CSV_SUFFIXES = (".csv", ".tsv")
 PARQUET_SUFFIXES = (".parquet", ".parq", ".pq")

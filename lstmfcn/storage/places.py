@@ -58,9 +58,9 @@ def shown_place(place: Place | os.PathLike[str]) -> str:
     return re.sub("(?<=[^/:])/+$", "", _CREDENTIALS.sub("", text).partition("?")[0])
 
 
-def without_password(place: str) -> str:
-    """A place as records have it: a URI without user and password."""
-    return _CREDENTIALS.sub("", place) if is_remote(place) else place
+def without_password(text: str) -> str:
+    """A place, or a word of a command line, as records have it: URIs without user and password."""
+    return _CREDENTIALS.sub("", text)
 
 
 def absolute(place: Place) -> Place:

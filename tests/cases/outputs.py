@@ -33,18 +33,18 @@ COMMANDS = {
     "serve --model NAME=": "serve --model beats={uri}",
 }
 ADDRESSES = (
-    "s3://bucket/run",
+    "s3:/bucket/run",
     "file:///data/run",
-    "gs://bucket/run",
-    "S3://bucket/run",
-    "abfs://c@a/run",
+    "foo://bucket/run",
+    "memory::",
+    "abfs:/c@a/run",
 )
 
 
 def cases() -> Iterator[Case]:
     """All cases of this module."""
     for name, words in COMMANDS.items():
-        yield Case("addresses as outputs", f"{name} s3://", _address(words, ADDRESSES[0]))
+        yield Case("addresses as outputs", f"{name} s3:/", _address(words, ADDRESSES[0]))
     for uri in ADDRESSES[1:]:
         for name in ("train", "predict", "evaluate --model"):
             yield Case("addresses as outputs", f"{name} {uri}", _address(COMMANDS[name], uri))
@@ -78,8 +78,8 @@ def _address(words: str, uri: str) -> Act:
 
 
 def _loading(_: Path, __: Path) -> None:
-    with pytest.raises(LstmfcnError, match="s3://bucket/model"):
-        Classifier.load("s3://bucket/model")
+    with pytest.raises(LstmfcnError, match="s3:/bucket/model"):
+        Classifier.load("s3:/bucket/model")
 
 
 def _encoded(encoding: str) -> Act:

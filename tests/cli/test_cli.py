@@ -293,6 +293,12 @@ def test_both_spellings_of_a_flag_are_taken(given):
     assert parsed.model_fields_set == {"hidden_size", "task"}
 
 
+def test_the_command_that_resumes_has_no_password(monkeypatch):
+    monkeypatch.setattr(sys, "argv", ["lstmfcn"])
+    words = ["predict", "s3://me:open-sesame@b/x?region=y", "--output", "s3://b/out"]
+    assert resume_command(words) == "lstmfcn predict 's3://b/x?region=y' --output s3://b/out"
+
+
 @pytest.mark.parametrize(
     "given", ["--track tensorboard mlflow", "--track tensorboard --track mlflow"]
 )
@@ -632,14 +638,14 @@ WITH_MODEL = {
 }
 
 
-@pytest.mark.parametrize("uri", ["s3://bucket/x", "file:///data/x", "hdfs:/x"])
+@pytest.mark.parametrize("uri", ["s3:/bucket/x", "file:///data/x", "hdfs:/x"])
 @pytest.mark.parametrize(
     ("command", "arguments"),
     [(name, [*words, "--output"]) for name, words in WITH_OUTPUT.items()]
     + [(name, [*words, "--model"]) for name, words in WITH_MODEL.items()]
     + [("serve", ["out", "name={}"])],
 )
-def test_a_uri_is_refused_before_anything_starts(
+def test_what_looks_like_a_uri_is_refused_before_anything_starts(
     tmp_path, monkeypatch, capsys, command, arguments, uri
 ):
     monkeypatch.chdir(tmp_path)

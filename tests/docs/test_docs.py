@@ -272,7 +272,7 @@ def test_the_model_directorys_messages_are_what_is_told(tmp_path, monkeypatch):
     os.mkfifo(path)
     Path("run").mkdir()
     Path("run", "run.json").touch()
-    told += [refusal(Artifact.load, name) for name in ("model", "run", "s3://bucket/model")]
+    told += [refusal(Artifact.load, name) for name in ("model", "run", "s3:/bucket/model")]
     assert [re.sub("^(model|run):", "DIR:", line) for line in told] == messages
 
 

@@ -9,7 +9,8 @@ import pytest
 from pyarrow import fs
 
 from lstmfcn.errors import ModelError, OutputError
-from lstmfcn.storage.remote import RemoteFile, RemoteFolder, locate
+from lstmfcn.storage.filesystems import locate
+from lstmfcn.storage.remote import RemoteFile, RemoteFolder
 from tests.helpers.s3 import Bucket, Proxy, within_seconds
 
 
@@ -93,7 +94,7 @@ def test_the_options_of_a_uri_are_those_of_pyarrow(s3_address):
 
 @pytest.mark.parametrize("uri", ["foo://b/x", "mock://b", "memory://x"])
 def test_an_unknown_kind_of_uri_is_refused(uri):
-    assert "found a URI of no file system that is known" in refusal(lambda: RemoteFolder(uri))
+    assert "no file system is known for this URI; write s3://" in refusal(lambda: RemoteFolder(uri))
 
 
 @pytest.mark.usefixtures("bucket")
