@@ -284,7 +284,8 @@ def _write_files(
     n_explanations = sum(file.explains for file in files)
     try:
         with _predicting(artifact, shards, _RUN_AGAIN) as call:
-            require_shared_storage(files[0].path.parent)
+            if not is_remote(output.place):
+                require_shared_storage(output.folder)
             manifest.begin()
             output.send()
             started = time.perf_counter()
