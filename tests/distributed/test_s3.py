@@ -3,9 +3,11 @@
 import json
 import os
 import re
+import shutil
 import signal
 import socket
 import time
+from pathlib import Path
 
 import pytest
 
@@ -369,6 +371,7 @@ def test_a_storage_that_fails_at_the_end_costs_no_model(filled, monkeypatch):
             )
     kept = str(caught.value).rpartition("kept in ")[2]
     assert Artifact.load(kept).metrics["epoch"] in (1, 2)
+    shutil.rmtree(Path(kept).parent)
 
 
 def test_a_password_of_the_data_is_neither_told_nor_recorded(filled, job):
