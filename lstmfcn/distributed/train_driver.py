@@ -57,10 +57,10 @@ from lstmfcn.training.run_directory import (
     CURVE,
     METRICS,
     MODEL,
-    STOP,
     RunConfig,
     find_run_position,
     list_member_folders,
+    request_stop,
 )
 from lstmfcn.training.state import selection_loss
 
@@ -303,7 +303,7 @@ def _stop(
             lost.
     """
     logger.info("stopping after a checkpoint (Ctrl-C again stops at once)")
-    (inputs.folder / STOP).touch()
+    request_stop(inputs.folder, inputs.hyperparameters.members)
     seconds = _seconds_to_stop(stop)
     try:
         training.exception(None if ray_stays else seconds)

@@ -215,6 +215,13 @@ def list_member_folders(folder: Path, members: int) -> list[Path]:
     return [folder / MEMBERS / f"{k:02d}" for k in range(members)]
 
 
+def request_stop(folder: Path, members: int) -> None:
+    """Ask the workers of a run, and those of each member, to write a checkpoint and stop."""
+    for each in list_member_folders(folder, members):
+        make_folder(each)
+        (each / STOP).touch()
+
+
 def find_run_position(
     folder: Path, members: int, log: Callable[[str], None] = logger.debug
 ) -> Position:
@@ -246,4 +253,8 @@ def _remove(folder: Path, names: Iterable[str]) -> None:
 
 def _remove_temporary_files(folder: Path) -> None:
     """Remove files that only a running training needs; a killed one leaves them behind."""
-    (folder / STOP).unlink(missing_ok=True)
+    for stop in (folder / STOP, *folder.glob(f"{MEMBERS}/*/{STOP}")):
+        stop.unlink(missing_ok=True)
+        if stop.parent != folder:
+            with suppress(OSError):  # the member has begun
+                stop.parent.rmdir()
