@@ -4,6 +4,7 @@ Tests on Ray share one local Ray; commands that they start as processes use it t
 """
 
 import os
+import signal
 import re
 import subprocess
 import sys
@@ -25,6 +26,9 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 if "PYTEST_XDIST_WORKER" in os.environ:  # threads of two processes would wait for each other
     os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # as in the background of a shell script
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 settings.register_profile("suite", deadline=None)
 settings.load_profile("suite")
