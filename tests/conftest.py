@@ -4,8 +4,8 @@ Tests on Ray share one local Ray; commands that they start as processes use it t
 """
 
 import os
-import signal
 import re
+import signal
 import subprocess
 import sys
 
