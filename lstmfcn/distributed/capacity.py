@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Set
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -32,11 +32,16 @@ class Node(NamedTuple):
     object_store_bytes: int = 0
 
 
-def nodes() -> list[Node]:
-    """The machines of the cluster, with all that they have; without Ray, this machine."""
+def nodes(leaving: Set[str] = frozenset()) -> list[Node]:
+    """The machines of the cluster, with all that they have; without Ray, this machine.
+
+    Args:
+        leaving: ids of machines that will be taken away, and do not count.
+    """
     if not ray.is_initialized():
         return [_this_machine()]
-    return [_make_node(node["Resources"]) for node in alive_nodes()]
+    there = (node for node in alive_nodes() if node["NodeID"] not in leaving)
+    return [_make_node(node["Resources"]) for node in there]
 
 
 def _this_machine() -> Node:

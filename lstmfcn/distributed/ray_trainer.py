@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import socket
 import time
+from collections.abc import Set
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
@@ -74,16 +75,18 @@ def train_until_done(
     name = keeper.folder.name
     budget = RestartBudget(name, "a worker")
     starts, n_workers = 0, resources.num_workers
+    leaving: set[str] = set()
     while True:
         nodes_before = _alive_node_ids()
         try:
             with nullcontext() if is_verbose() else silence_logger("ray.train"):
                 attempt = config | {"keeper": keeper}
                 _trainer(name, attempt, resources, n_workers, storage).fit()
-        except _PREEMPTED:
-            logger.warning("a machine was taken away; continuing from the newest checkpoint")
+        except _PREEMPTED as notice:
+            logger.warning("a machine is taken away; continuing from the newest checkpoint")
+            leaving.update(notice.preemption_info.preempted_node_to_ranks)
             keeper.renew()
-            n_workers = _count_fitting_workers(resources)
+            n_workers = _count_fitting_workers(resources, leaving)
             continue
         except ray.train.TrainingFailedError as error:
             if ours := unwrap_ray_error(error):
@@ -99,7 +102,7 @@ def train_until_done(
             if _await_lost_nodes(nodes_before):
                 reason = MACHINE_GONE
             budget.spend(reason, keeper.renew())
-        n_workers = _count_fitting_workers(resources)
+        n_workers = _count_fitting_workers(resources, leaving)
 
 
 def train_in_this_process(
@@ -136,9 +139,9 @@ def train_in_this_process(
         trainer.fit()
 
 
-def _count_fitting_workers(resources: WorkerResources) -> int:
-    """How many workers to continue with on the machines that are up."""
-    room = capacity(nodes(), resources.cpus_per_worker, int(resources.use_gpu))
+def _count_fitting_workers(resources: WorkerResources, leaving: Set[str]) -> int:
+    """How many workers to continue with on the machines that are up and stay."""
+    room = capacity(nodes(leaving), resources.cpus_per_worker, int(resources.use_gpu))
     return min(max(room, resources.min_workers), resources.num_workers)
 
 

@@ -218,7 +218,7 @@ def test_a_half_replaced_model_is_never_taken_for_a_whole_one(filled):
         Classifier.load(filled.uri("unfinished"))
 
 
-LONG_FLAGS = flags_of(LONG, epochs=40)
+LONG_FLAGS = flags_of(LONG, epochs=300)
 
 
 @pytest.mark.parametrize("held", ["state.pt", "checkpoint.json"])
@@ -226,18 +226,18 @@ def test_a_run_whose_writer_is_killed_in_mid_upload_is_resumed(filled, tmp_path,
     """The newest checkpoint hangs on its way when the process is killed."""
     uri, n_seen = filled.uri(f"killed-{held}"), []
 
-    def hold_the_third(method, path):
+    def hold_the_second(method, path):
         if method == "PUT" and path.endswith(held):
             n_seen.append(path)
-            if len(n_seen) == 3:
+            if len(n_seen) == 2:
                 time.sleep(120)
 
     with Proxy(filled.address) as proxy, filled.in_use(proxy.address):
-        proxy.hinder = hold_the_third
+        proxy.hinder = hold_the_second
         process = start(
             filled.uri("data/train"), "--output", uri, "--checkpoint-every-s", 0.5, *LONG_FLAGS
         )
-        wait_until(lambda: len(n_seen) >= 3 or process.poll() is not None, "an upload", 240)
+        wait_until(lambda: len(n_seen) >= 2 or process.poll() is not None, "an upload", 240)
         assert process.poll() is None
         process.kill()
         process.wait()
@@ -246,11 +246,11 @@ def test_a_run_whose_writer_is_killed_in_mid_upload_is_resumed(filled, tmp_path,
     assert any(name.endswith("checkpoint.json") for name in filled.names(prefix))
     resumed = job("train", "--output", uri, "--resume", "--cpus-per-worker", 1)
     assert resumed.returncode == 0, resumed.stderr
-    assert re.search(r"resuming after epoch \d+.* of 40 epochs", resumed.stderr)
+    assert re.search(r"resuming after epoch \d+.* of 300 epochs", resumed.stderr)
     expected, _ = train_run(
         tmp_path,
         filled.folder / "train",
-        hyperparameters=LONG.model_copy(update={"epochs": 40}),
+        hyperparameters=LONG.model_copy(update={"epochs": 300}),
         resources=ONE_CPU,
     )
     there = filled.fetch(f"killed-{held}", tmp_path / "there")

@@ -122,12 +122,14 @@ def test_a_machine_that_is_taken_away_as_announced_leaves_a_checkpoint_before(tm
     ):
         wait_until(lambda: epochs_in(output) >= 1, "an epoch")
         assert find_newest(checkpoints) is None
-        announce_the_end(head, "127.0.0.3", 60)
+        announce_the_end(head, "127.0.0.3", 20)
         saved = wait_until(lambda: find_newest(checkpoints), "a checkpoint").position
+        assert train_workers(str(second.folder))
+        wait_until(lambda: not train_workers(str(second.folder)), "the end of its worker")
         second.kill()
         _, told = process.communicate(timeout=120)
     assert process.returncode == 0, told
-    assert told.count("a machine was taken away; continuing from the newest checkpoint") == 1
+    assert told.count("a machine is taken away; continuing from the newest checkpoint") == 1
     assert "lost a worker" not in told
     assert saved.epoch < 30
     history = read_metrics(output / "metrics.jsonl")

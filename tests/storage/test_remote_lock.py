@@ -112,12 +112,13 @@ def test_a_process_whose_lock_was_taken_over_stops_and_overwrites_nothing(
     def lose_the_lock():
         with run_folder(uri, NAMES, resume=False) as here:
             here.mkdir()
-            if is_removed:
-                bucket.client.delete_object(Bucket=bucket.name, Key=f"run/{LOCK}")
-            else:
-                held_by(bucket)
             (here / "a").write_text("first")
-            time.sleep(60)
+            while True:  # it may be renewed in the moment between a look and a write
+                if is_removed:
+                    bucket.client.delete_object(Bucket=bucket.name, Key=f"run/{LOCK}")
+                else:
+                    held_by(bucket)
+                time.sleep(0.3)
 
     try:
         with within_seconds(20), pytest.raises(TakenOverError) as caught:
