@@ -32,7 +32,7 @@ from benchmarks.common import (
 from lstmfcn.distributed.cluster import prepare_environment
 from lstmfcn.tuning.sweep import EVENTS, SweepLog
 
-N_SHARDS, ROWS_PER_SHARD, N_TIMEPOINTS = 400, 3000, 100
+N_SHARDS, ROWS_PER_SHARD, N_TIMEPOINTS = 400, 800, 100
 KILL_EVERY_S = 5.0
 N_TRIALS, N_KILLED_TRIALS = 20, 5
 PREDICTOR, TRIAL = b"ray::_PredictorActor", b"ray::ImplicitFunc.train"
