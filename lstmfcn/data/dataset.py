@@ -276,10 +276,8 @@ class RowBuffer:
     """
 
     def __init__(self, n_values: int, memory_bytes: int) -> None:
-        self._memory_bytes, self._memory_rows = (
-            memory_bytes,
-            memory_bytes // (n_values * FLOAT_BYTES),
-        )
+        self._memory_bytes = memory_bytes
+        self._memory_rows = memory_bytes // (n_values * FLOAT_BYTES)
         self._values: FloatArray = np.empty((0, n_values), dtype=np.float32)
         self._n_rows = 0
 

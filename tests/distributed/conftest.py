@@ -4,6 +4,7 @@ import pytest
 
 from tests.helpers.commands import run_job, run_refused
 from tests.helpers.no_cluster import no_cluster
+from tests.helpers.runs import start_train
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -22,3 +23,18 @@ def job():
 def refused():
     """Run a command that ends with exit code 2; returns its last line on stderr."""
     return run_refused
+
+
+@pytest.fixture
+def start():
+    """Start ``lstmfcn train`` as a process."""
+    started = []
+
+    def start(*flags):
+        started.append(start_train(*flags))
+        return started[-1]
+
+    yield start
+    for process in started:
+        process.kill()
+        process.communicate()

@@ -24,7 +24,6 @@ from tests.helpers.runs import (
     ONE_CPU,
     assert_as_if_never_interrupted,
     assert_same_weights,
-    start_train,
     train_run,
 )
 from tests.helpers.s3 import Bucket, Proxy, within_seconds
@@ -50,21 +49,6 @@ def filled(s3_address, tmp_path_factory):
             resources=ONE_CPU,
         )
         yield bucket
-
-
-@pytest.fixture
-def start():
-    """Start ``lstmfcn train`` as a process."""
-    started = []
-
-    def start(*flags):
-        started.append(start_train(*flags))
-        return started[-1]
-
-    yield start
-    for process in started:
-        process.kill()
-        process.communicate()
 
 
 def top(names):

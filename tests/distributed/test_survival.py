@@ -18,7 +18,6 @@ from tests.helpers.runs import (
     ONE_CPU,
     assert_as_if_never_interrupted,
     small_disk,
-    start_train,
     write_long_data,
 )
 
@@ -38,21 +37,6 @@ def whole(long_data, tmp_path_factory):
     output = tmp_path_factory.mktemp("whole") / "run"
     train(long_data, output, hyperparameters=LONG, resources=ONE_CPU)
     return output
-
-
-@pytest.fixture
-def start():
-    """Start ``lstmfcn train`` as a process."""
-    started = []
-
-    def start(*flags):
-        started.append(start_train(*flags))
-        return started[-1]
-
-    yield start
-    for process in started:
-        process.kill()
-        process.communicate()
 
 
 def stopped_by(process, number):

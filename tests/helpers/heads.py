@@ -17,6 +17,7 @@ from pathlib import Path
 import ray
 from ray.job_submission import JobSubmissionClient
 
+from tests.helpers.checkout import REPOSITORY
 from tests.helpers.killing import wait_until
 
 BIN = Path(sys.executable).parent
@@ -174,6 +175,22 @@ class Head(Node):
         finally:
             node.stop()
             wait_until(lambda: not found & self._alive(), "its end to be known", 60, 0.1)
+
+    @contextmanager
+    def driver(self, command, *arguments):
+        """What ``jobs/COMMAND.py`` runs, as a process on the head's machine."""
+        process = subprocess.Popen(
+            [sys.executable, REPOSITORY / "jobs" / f"{command}.py", *map(str, arguments)],
+            env=self.environment | {"RAY_ADDRESS": self.address},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        with process:
+            try:
+                yield process
+            finally:
+                process.kill()
 
     def get(self, path):
         """What the dashboard answers."""

@@ -3,9 +3,6 @@
 import os
 import shutil
 import signal
-import subprocess
-import sys
-from contextlib import contextmanager
 
 import pytest
 
@@ -15,7 +12,6 @@ from lstmfcn.hyperparameters import Hyperparameters
 from lstmfcn.model.artifact import Artifact
 from lstmfcn.training.metrics_log import read_metrics
 from lstmfcn.tuning.sweep import SweepLog, trial_folder
-from tests.helpers.checkout import REPOSITORY
 from tests.helpers.heads import Head
 from tests.helpers.killing import epochs_in, train_workers, wait_until
 from tests.helpers.no_cluster import no_cluster
@@ -60,23 +56,6 @@ def head(tmp_path_factory, private):
         head.stop()
 
 
-@contextmanager
-def driver(head, command, *arguments):
-    """A command as a process on the head's machine."""
-    process = subprocess.Popen(
-        [sys.executable, REPOSITORY / "jobs" / f"{command}.py", *map(str, arguments)],
-        env=head.environment | {"RAY_ADDRESS": head.address},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
-    with process:
-        try:
-            yield process
-        finally:
-            process.kill()
-
-
 def training(hyperparameters, data, output, **options):
     given = {"train": data, "output": output, "checkpoint_every_s": 0.2} | options
     return as_flags(hyperparameters.model_dump() | given)
@@ -91,7 +70,7 @@ def test_a_worker_on_a_machine_that_does_not_see_the_output_trains_as_one_proces
         train(data, tmp_path / "whole", **options)
     output = private / "alone"
     given = training(ALONE, data, output, cpus_per_worker=2)
-    with driver(head, "train", *given) as process:
+    with head.driver("train", *given) as process:
         wait_until(lambda: epochs_in(output) >= 2, "epoch 2", PATIENCE_S)
         (worker,) = train_workers(str(head.second.folder))
         os.kill(worker, signal.SIGKILL)
@@ -103,7 +82,7 @@ def test_a_worker_on_a_machine_that_does_not_see_the_output_trains_as_one_proces
     assert "lstmfcn: stopped after epoch " in told.splitlines()[-1]
     assert "no checkpoint could be written" not in told
 
-    with driver(head, "train", *given, "--resume") as process:
+    with head.driver("train", *given, "--resume") as process:
         _, told = process.communicate(timeout=PATIENCE_S)
     assert process.returncode == 0, told
     assert_as_if_never_interrupted(output, tmp_path / "whole")
@@ -112,7 +91,7 @@ def test_a_worker_on_a_machine_that_does_not_see_the_output_trains_as_one_proces
 def test_a_training_on_both_machines_goes_on_when_its_keeper_is_killed(data, head, private):
     output = private / "together"
     given = training(TOGETHER, data, output, cpus_per_worker=1, num_workers=3)
-    with driver(head, "train", *given) as process:
+    with head.driver("train", *given) as process:
         wait_until(lambda: epochs_in(output) >= 2, "epoch 2", PATIENCE_S)
         assert len(train_workers(str(head.folder))) == 1
         assert len(train_workers(str(head.second.folder))) == 2
@@ -132,7 +111,7 @@ def test_members_are_trained_on_both_machines_and_saved_on_one(tmp_path, data, h
     members = TINY.model_copy(update={"members": 3, "epochs": 2})
     output = private / "members"
     given = training(members, data, output, cpus_per_worker=1)
-    with driver(head, "train", *given) as process:
+    with head.driver("train", *given) as process:
         _, told = process.communicate(timeout=PATIENCE_S)
     assert process.returncode == 0, told
     assert len(Artifact.load(output / "model").training["members"]) == 3
@@ -154,7 +133,7 @@ def test_trials_on_both_machines_are_kept_on_one(tmp_path, data, head, private):
     fixed = TINY.model_dump(exclude={"lr"}) | {"epochs": 3, "seed": 3}
     given = {"train": data, "output": output, "space": space, "num_samples": 5}
     given |= {"metric": "train_loss", "searcher": "random", "scheduler": "none"}
-    with driver(head, "tune", *as_flags(fixed | given | {"cpus_per_worker": 1})) as process:
+    with head.driver("tune", *as_flags(fixed | given | {"cpus_per_worker": 1})) as process:
         wait_until(lambda: ended_trials(output), "the end of a trial", PATIENCE_S)
         (keeper,) = train_workers(str(head.folder), name="ray::KeeperActor")
         os.kill(keeper, signal.SIGKILL)
@@ -186,7 +165,7 @@ def test_predictions_are_refused_where_a_machine_would_write_them_into_nowhere(
     data = write(tmp_path / "data", waves(60).rename(columns=names), 2)
     output = private / "predictions"
     given = {"model": tmp_path / "model", "output": output}
-    with driver(head, "predict", data, *as_flags(given)) as process:
+    with head.driver("predict", data, *as_flags(given)) as process:
         _, told = process.communicate(timeout=PATIENCE_S)
     assert process.returncode == 2, told
     assert told.splitlines()[-1] == (

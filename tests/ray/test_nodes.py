@@ -6,7 +6,6 @@ import subprocess
 import sys
 import time
 import urllib.request
-from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -67,33 +66,15 @@ def scraped(name):
         }
 
 
-@contextmanager
-def driver(environment, *arguments):
-    """`jobs/train.py` as a process."""
-    process = subprocess.Popen(
-        [sys.executable, REPOSITORY / "jobs" / "train.py", *map(str, arguments)],
-        env=environment,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
-    with process:
-        try:
-            yield process
-        finally:
-            process.kill()
-
-
 def test_training_goes_on_where_one_machine_loses_its_power_and_another_its_raylet(
     tmp_path, data, head
 ):
     """The third has the head's address: the driver takes the head's raylet, as Ray does."""
     output = tmp_path / "run"
-    environment = head.environment | {"RAY_ADDRESS": head.address}
     with (
         head.joined("127.0.0.2") as second,
         head.joined() as third,
-        driver(environment, *flags(TOGETHER, data, output), *workers(3)) as process,
+        head.driver("train", *flags(TOGETHER, data, output), *workers(3)) as process,
     ):
         (raylet,) = (pid for pid in third.processes() if name_of(pid) == "raylet")
         wait_until(lambda: epochs_in(output) >= 2, "epoch 2")
@@ -115,10 +96,9 @@ def test_a_machine_that_is_taken_away_as_announced_leaves_a_checkpoint_before(tm
     output, checkpoints = tmp_path / "run", tmp_path / "run" / "checkpoints"
     given = flags(TOGETHER.model_copy(update={"epochs": 100_000}), data, output)
     counts = ("--num-workers", 2, "--min-workers", 1, "--checkpoint-every-s", 1000)
-    environment = head.environment | {"RAY_ADDRESS": head.address}
     with (
         head.joined("127.0.0.3") as second,
-        driver(environment, *given, *counts) as process,
+        head.driver("train", *given, *counts) as process,
     ):
         wait_until(lambda: epochs_in(output) >= 1, "an epoch")
         assert find_newest(checkpoints) is None
