@@ -9,12 +9,10 @@ import argparse
 import csv
 import json
 import os
-import re
 import subprocess
 import sys
 import tempfile
 import textwrap
-import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -365,49 +363,3 @@ def _loop(
             optimizer.step()
         seconds.append(time.perf_counter() - started)
     return seconds
-
-
-_ANONYMOUS = re.compile(r"RssAnon:\s+(\d+) kB")
-
-
-@contextmanager
-def peak_memory() -> Iterator[dict[str, float]]:
-    """Peaks in MB by kind of process of the running Ray, while this block runs.
-
-    Only a process's own memory counts (RssAnon): the object store is shared, and capped.
-    """
-    session = Path(ray._private.worker._global_node.get_session_dir_path()).name
-    peaks: dict[str, float] = {}
-    finished = threading.Event()
-
-    def poll() -> None:
-        while not finished.wait(0.2):
-            for process in Path("/proc").glob("[0-9]*"):
-                _note_memory(process, session, peaks)
-
-    poller = threading.Thread(target=poll, daemon=True)
-    poller.start()
-    try:
-        yield peaks
-    finally:
-        finished.set()
-        poller.join()
-
-
-def _note_memory(process: Path, session: str, peaks: dict[str, float]) -> None:
-    try:
-        title = (process / "cmdline").read_bytes().replace(b"\0", b" ").decode().strip()
-        memory = _ANONYMOUS.search((process / "status").read_text())
-        log = str((process / "fd" / "1").readlink())
-    except (OSError, UnicodeDecodeError):
-        return
-    driver = "-m lstmfcn" in title
-    if memory and (driver or (title.startswith("ray::") and session in log)):
-        name = "the driver" if driver else title.split("(")[0]
-        peaks[name] = max(peaks.get(name, 0.0), int(memory[1]) / 1000)
-
-
-def print_peaks(peaks: Mapping[str, float]) -> None:
-    """Print the processes with the largest peaks."""
-    largest = sorted(peaks.items(), key=lambda item: -item[1])[:8]
-    print_table([{"process": name, "peak MB": megabytes} for name, megabytes in largest])

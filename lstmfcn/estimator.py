@@ -19,7 +19,6 @@ import numpy as np
 import numpy.typing as npt
 import torch
 from sklearn.base import BaseEstimator, ClassifierMixin
-from sklearn.model_selection import train_test_split
 from sklearn.utils import Tags, check_array, check_random_state
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_is_fitted, validate_data
@@ -36,6 +35,7 @@ from lstmfcn.estimator_input import (
     make_columns,
     refuse_missing,
     refuse_swapped_axes,
+    split_rows,
     too_large_is_infinite,
     train_arrays_on_ray,
 )
@@ -54,7 +54,7 @@ from lstmfcn.hyperparameters import (
 from lstmfcn.inference.explanation import Explanation
 from lstmfcn.inference.predictor import ESTIMATOR, Classifier
 from lstmfcn.model.artifact import Artifact
-from lstmfcn.training.in_memory import Labelled, train_arrays
+from lstmfcn.training.in_memory import train_arrays
 
 
 @dataclass(kw_only=True, eq=False, repr=False)
@@ -148,7 +148,8 @@ class LSTMFCNClassifier(ClassifierMixin, BaseEstimator):
         if len(self.classes_) < 2:
             raise ValueError(f"y has only the class {self.classes_[0]}; training needs two")
         names = column_names(self.classes_)
-        train, validation = self._split((values, np.array(names)[codes]), hyperparameters.seed)
+        rows, seed = (values, np.array(names)[codes]), hyperparameters.seed
+        train, validation = split_rows(rows, self.validation_fraction, seed)
         n_channels = shape[1] if len(shape) == 3 else 1
         named = getattr(self, "feature_names_in_", None)
         columns = make_columns(named, n_channels, self.n_features_in_)
@@ -291,20 +292,6 @@ class LSTMFCNClassifier(ClassifierMixin, BaseEstimator):
             )
         if self.num_workers is not None and self.num_workers < 1:
             raise ValueError(f"num_workers: found {self.num_workers}; it must be at least 1")
-
-    def _split(self, rows: Labelled, seed: int) -> tuple[Labelled, Labelled | None]:
-        """Rows to train on, and rows held out; both in the order in which they came."""
-        if self.validation_fraction is None:
-            return rows, None
-        values, names = rows
-        parts = train_test_split(
-            np.arange(len(names)),
-            test_size=self.validation_fraction,
-            stratify=names,
-            random_state=seed,
-        )
-        train, validation = (np.sort(part) for part in parts)
-        return (values[train], names[train]), (values[validation], names[validation])
 
     def _recorded(self, artifact: Artifact) -> Artifact:
         columns = getattr(self, "feature_names_in_", None)

@@ -25,6 +25,7 @@ from pydantic import (
     StrictStr,
     ValidationError,
 )
+from sklearn.model_selection import train_test_split
 
 from lstmfcn.data.columns import parse_channels, value_names
 from lstmfcn.data.schema import SeriesSchema
@@ -172,6 +173,24 @@ def too_large_is_infinite() -> Iterator[None]:
     """Convert values too large for 32 bits to infinity without a warning; checks refuse them."""
     with np.errstate(over="ignore", invalid="ignore"):
         yield
+
+
+def split_rows(
+    rows: Labelled, fraction: float | None, seed: int
+) -> tuple[Labelled, Labelled | None]:
+    """Rows to train on, and rows held out, both in their order; each has the same share of a class.
+
+    Args:
+        fraction: of the rows to hold out; None for none.
+    """
+    if fraction is None:
+        return rows, None
+    values, names = rows
+    parts = train_test_split(
+        np.arange(len(names)), test_size=fraction, stratify=names, random_state=seed
+    )
+    train, validation = (np.sort(part) for part in parts)
+    return (values[train], names[train]), (values[validation], names[validation])
 
 
 def train_arrays_on_ray(

@@ -15,10 +15,10 @@ import os
 import signal
 import subprocess
 import sys
-import threading
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -40,6 +40,7 @@ from benchmarks.common import (
     print_table,
     train,
 )
+from benchmarks.processes import Peaks, peak_memory, print_peaks
 from lstmfcn.data.dataset import BlockArray
 from lstmfcn.data.reader import open_dataset
 from lstmfcn.distributed.cluster import prepare_environment
@@ -59,7 +60,7 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "--network": {"choices": NETWORKS, "default": "tiny"},
 }
 
-Peaks = dict[str, float]
+OUTPUT = "files of an output folder"
 
 
 def blocks(arguments: argparse.Namespace) -> None:
@@ -70,14 +71,17 @@ def blocks(arguments: argparse.Namespace) -> None:
     print(f"  {written / 1e9:.2f} GB of CSV, {n_rows} x {N_TIMEPOINTS}, {n_bytes / 1e6:.0f} MB of "
           f"values; two nodes with object stores of {arguments.store_mb} MB")  # fmt: skip
     flags = [*plain_flags(NETWORKS[arguments.network]), "--epochs", 2]
-    with two_nodes(arguments.store_mb), watched(arguments.folder) as peaks:
+    note = partial(note_output, arguments.folder)
+    with two_nodes(arguments.store_mb), peak_memory(note) as peaks:
         runs = train_all(arguments.folder, data, flags)
         with connected():
             rate = bare_rate([str(flag) for flag in flags])
             count_rows(data[7])
             time_reading(data[7])
     print_rates(runs, rate)
-    print_peaks(peaks, n_bytes)
+    print_peaks(peaks)
+    held = peaks.get(OUTPUT, 0.0) * 1e6
+    print_ratio("bytes of an output folder, at the most / bytes of the values", held / n_bytes)
 
 
 def write_layouts(
@@ -224,75 +228,12 @@ def print_rates(runs: Mapping[str, Training], bare: float) -> None:
     print_ratio("streamed from blocks / bare, one worker of one thread", one / bare, least=0.85)
 
 
-@contextmanager
-def watched(folder: Path) -> Iterator[Peaks]:
-    """Peaks in MB while this block runs: of the own memory of each kind of process, and of outputs.
-
-    Only a process's own memory counts (RssAnon): the object stores are shared, and capped.
-    """
-    peaks: Peaks = {}
-    finished = threading.Event()
-
-    def poll() -> None:
-        while not finished.wait(0.3):
-            for name, megabytes in own_memory():
-                peaks[name] = max(peaks.get(name, 0.0), megabytes)
-            for run in folder.glob("run-*"):
-                files = [path for path in run.rglob("*") if path.is_file()]
-                size = sum(path.stat().st_size for path in files if path.exists()) / 1e6
-                peaks["files of an output folder"] = max(
-                    peaks.get("files of an output folder", 0.0), size
-                )
-
-    poller = threading.Thread(target=poll, daemon=True)
-    poller.start()
-    try:
-        yield peaks
-    finally:
-        finished.set()
-        poller.join()
-
-
-def own_memory() -> Iterator[tuple[str, float]]:
-    """The kind and the memory in MB of this process and all that descend from it."""
-    parents, found = {}, {}
-    for process in Path("/proc").glob("[0-9]*"):
-        try:
-            status = dict(
-                line.split(":", 1) for line in (process / "status").read_text().splitlines()
-            )
-            title = (process / "cmdline").read_bytes().replace(b"\0", b" ").decode().strip()
-        except (OSError, UnicodeDecodeError):
-            continue
-        pid = int(process.name)
-        parents[pid] = int(status["PPid"])
-        if "RssAnon" in status:
-            found[pid] = title, int(status["RssAnon"].split()[0]) / 1000
-    for pid, (title, megabytes) in found.items():
-        ancestor = pid
-        while ancestor not in (0, os.getpid()):
-            ancestor = parents.get(ancestor, 0)
-        if ancestor:
-            yield kind_of(title, pid), megabytes
-
-
-def kind_of(title: str, pid: int) -> str:
-    """What a process is, from its title."""
-    if pid == os.getpid():
-        return "this benchmark"
-    if "-m lstmfcn" in title:
-        return "the driver of a command"
-    if title.startswith("ray::"):
-        return title.split("(")[0].split()[0].split(".")[0]
-    return Path(title.split()[0]).name if title else "?"
-
-
-def print_peaks(peaks: Peaks, n_bytes: int) -> None:
-    """Print all peaks, and how much of the data an output folder has ever held."""
-    largest = sorted(peaks.items(), key=lambda item: -item[1])
-    print_table([{"what": name, "peak MB": megabytes} for name, megabytes in largest[:16]])
-    held = peaks.get("files of an output folder", 0.0) * 1e6
-    print_ratio("bytes of an output folder, at the most / bytes of the values", held / n_bytes)
+def note_output(folder: Path, peaks: Peaks) -> None:
+    """Note the most bytes that the files of a run have ever taken."""
+    for run in folder.glob("run-*"):
+        files = [path for path in run.rglob("*") if path.is_file()]
+        size = sum(path.stat().st_size for path in files if path.exists()) / 1e6
+        peaks[OUTPUT] = max(peaks.get(OUTPUT, 0.0), size)
 
 
 if __name__ == "__main__":

@@ -10,10 +10,9 @@ from __future__ import annotations
 
 import argparse
 import os
-import signal
 import sys
-import threading
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -29,13 +28,14 @@ from benchmarks.common import (
     print_table,
     write_random_shards,
 )
+from benchmarks.processes import kill_oldest, repeating
 from lstmfcn.distributed.cluster import prepare_environment
 from lstmfcn.tuning.sweep import EVENTS, SweepLog
 
 N_SHARDS, ROWS_PER_SHARD, N_TIMEPOINTS = 400, 800, 100
 KILL_EVERY_S = 5.0
 N_TRIALS, N_KILLED_TRIALS = 20, 5
-PREDICTOR, TRIAL = b"ray::_PredictorActor", b"ray::ImplicitFunc.train"
+PREDICTOR, TRIAL = "ray::_PredictorActor", "ray::ImplicitFunc.train"
 
 
 def predictions(arguments: argparse.Namespace) -> None:
@@ -55,7 +55,7 @@ def predictions(arguments: argparse.Namespace) -> None:
                 command("predict", data, "--model", model, "--output", output)
             seconds = time.perf_counter() - started
             files = {path.name: path.read_bytes() for path in output.glob("part-*.csv")}
-            rows.append((name, seconds, len(killed), files))
+            rows.append((name, seconds, killed.total(), files))
     print_table(
         [
             {"run": name, "seconds": seconds, "predictors killed": n_killed, "files": len(files)}
@@ -112,69 +112,31 @@ def two_nodes() -> Iterator[Callable[[], None]]:
 def losing(output: Path, lose_node: Callable[[], None] | None) -> Iterator[dict[str, int]]:
     """Kill trials one by one as the sweep goes on, and then a node, while this block runs."""
     killed = {"trials killed": 0, "nodes killed": 0}
-    over = threading.Event()
+    if lose_node is None:
+        yield killed
+        return
 
     def lose() -> None:
-        while lose_node and not over.wait(0.05):
-            ended = len(SweepLog(output).trials) if (output / EVENTS).exists() else 0
-            if killed["trials killed"] < N_KILLED_TRIALS and ended > 2 * killed["trials killed"]:
-                if pids := descendants(TRIAL):
-                    os.kill(pids[-1], signal.SIGKILL)
-                    killed["trials killed"] += 1
-            elif killed["trials killed"] == N_KILLED_TRIALS and not killed["nodes killed"]:
-                lose_node()
-                killed["nodes killed"] = 1
+        ended = len(SweepLog(output).trials) if (output / EVENTS).exists() else 0
+        if killed["trials killed"] == N_KILLED_TRIALS and not killed["nodes killed"]:
+            lose_node()
+            killed["nodes killed"] = 1
+        elif killed["trials killed"] < N_KILLED_TRIALS and ended > 2 * killed["trials killed"]:
+            killed["trials killed"] += bool(kill_oldest(TRIAL))
 
-    loser = threading.Thread(target=lose)
-    loser.start()
-    try:
+    with repeating(lose, 0.05):
         yield killed
-    finally:
-        over.set()
-        loser.join()
 
 
 @contextmanager
-def killing(name: bytes, every_s: float | None) -> Iterator[list[int]]:
-    """SIGKILL a process of this name every so many seconds; yields the ids of those killed."""
-    killed: list[int] = []
-    over = threading.Event()
-
-    def kill() -> None:
-        while every_s and not over.wait(every_s):
-            if pids := descendants(name):
-                os.kill(pids[0], signal.SIGKILL)
-                killed.append(pids[0])
-
-    killer = threading.Thread(target=kill)
-    killer.start()
-    try:
+def killing(name: str, every_s: float | None) -> Iterator[Counter[str]]:
+    """SIGKILL the oldest process of this name every so many seconds; counts how many."""
+    killed = Counter[str]()
+    if every_s is None:
         yield killed
-    finally:
-        over.set()
-        killer.join()
-
-
-def descendants(name: bytes) -> list[int]:
-    """Ids of the processes below this one whose command begins with the name."""
-    parents: dict[int, int] = {}
-    named = []
-    for process in Path("/proc").glob("[0-9]*"):
-        try:
-            parents[int(process.name)] = int(
-                (process / "stat").read_text().rpartition(")")[2].split()[1]
-            )
-            if (process / "cmdline").read_bytes().startswith(name):
-                named.append(int(process.name))
-        except (FileNotFoundError, ProcessLookupError):  # it has ended
-            continue
-    return sorted(pid for pid in named if os.getpid() in ancestors(pid, parents))
-
-
-def ancestors(pid: int, parents: dict[int, int]) -> Iterator[int]:
-    """The ids of a process's parent, its parent, and so on."""
-    while pid := parents.get(pid, 0):
-        yield pid
+        return
+    with repeating(lambda: killed.update({name: bool(kill_oldest(name))}), every_s):
+        yield killed
 
 
 if __name__ == "__main__":

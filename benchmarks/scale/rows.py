@@ -15,14 +15,13 @@ from benchmarks.common import (
     bare_loop_s,
     local_ray,
     main,
-    peak_memory,
     plain_flags,
-    print_peaks,
     print_ratio,
     print_table,
     train,
     write_random_shards,
 )
+from benchmarks.processes import peak_memory, print_peaks
 
 
 def growth(arguments: argparse.Namespace) -> None:

@@ -15,12 +15,11 @@ from benchmarks.common import (
     command,
     local_ray,
     main,
-    peak_memory,
-    print_peaks,
     print_ratio,
     print_table,
     write_random_shards,
 )
+from benchmarks.processes import peak_memory, print_peaks
 from benchmarks.serving.endpoint import N_TIMEPOINTS, bare_rows_per_second, random_model
 
 N_SHARDS = 20

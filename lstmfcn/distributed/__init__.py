@@ -23,6 +23,5 @@ What a driver does:
 
 What a worker runs:
     worker.py: the training loop on a worker's share of the rows.
-    trial_entry.py: the start of a trial's process, before PyTorch is imported.
     trial.py: the training loop of a trial, and its reports to Ray Tune.
 """

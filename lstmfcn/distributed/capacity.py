@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Mapping, Set
+from collections.abc import Mapping, Sequence, Set
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -12,6 +12,9 @@ import ray
 
 _DATA_SHARE_OF_MEMORY = 0.3
 """What Ray, too, sets aside for data on each machine."""
+
+_OBJECT_STORE_SHARE = 0.5
+"""The data set lies in the object store of each machine, beside what is being read."""
 
 _NODE_GROUP, _FIXED_GROUP = "ray.io/node-group", "local.cluster.node"
 """Ray's label of a machine that ``ray up`` or KubeRay started, which names its kind; and the kind
@@ -47,10 +50,10 @@ def nodes(leaving: Set[str] = frozenset()) -> list[Node]:
 def _this_machine() -> Node:
     import torch  # takes a second or two
 
-    return Node(available_cpus(), torch.cuda.device_count(), data_bytes_of_this_machine())
+    return Node(available_cpus(), torch.cuda.device_count(), _data_bytes_of_this_machine())
 
 
-def data_bytes_of_this_machine() -> int:
+def _data_bytes_of_this_machine() -> int:
     """The part of this machine's memory that is for data."""
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     return int(_DATA_SHARE_OF_MEMORY * min([memory, *_cgroup_numbers("memory.max")]))
@@ -127,3 +130,16 @@ def may_grow() -> bool:
         return False
     groups = {node["Labels"].get(_NODE_GROUP) for node in alive_nodes()}
     return bool(groups - {None, "", _FIXED_GROUP})
+
+
+def memory_bytes(memory_gb: float | None, machines: Sequence[Node] = ()) -> int:
+    """How many bytes of rows are kept whole in memory; more are kept in blocks.
+
+    Args:
+        memory_gb: what the user allows; None for half of the smallest object store.
+        machines: of the cluster; without them this machine counts.
+    """
+    if memory_gb is not None:
+        return int(memory_gb * 1e9)
+    stores = [node.object_store_bytes for node in machines] or [_data_bytes_of_this_machine()]
+    return int(_OBJECT_STORE_SHARE * min(stores))

@@ -7,13 +7,11 @@ Each takes one shard at a time; an actor that is lost is started again.
 from __future__ import annotations
 
 import logging
-import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from itertools import cycle
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import ray
@@ -34,27 +32,20 @@ from lstmfcn.distributed.cluster import (
 )
 from lstmfcn.distributed.failures import reporting_ray_errors
 from lstmfcn.distributed.read import unpacked_bytes
-from lstmfcn.errors import OutputError, RunInterruptedError
+from lstmfcn.errors import RunInterruptedError
 from lstmfcn.inference.manifest import MANIFEST_FILES, Manifest
-from lstmfcn.inference.overlap import finder
 from lstmfcn.inference.predict_shards import (
     PredictionBatch,
+    Predictor,
     ShardProgress,
-    explain_shard,
-    output_names,
-    predict_batches,
-    predict_shard,
     validate_keep_columns,
 )
-from lstmfcn.inference.predictor import Classifier
+from lstmfcn.inference.prediction_files import PredictionFile, list_files, refuse_data_places
 from lstmfcn.model.artifact import Artifact, find_model_folder
 from lstmfcn.model.task import make_task
 from lstmfcn.storage.files import refuse_existing, refuse_unwritable
-from lstmfcn.storage.outputs import Output, followed_folder, whole_file
-from lstmfcn.storage.places import Place, absolute, checked_place, is_remote, shown_place, within
-
-EXPLANATIONS = "explanations"
-"""The folder of the explanations, inside that of the predictions."""
+from lstmfcn.storage.outputs import Output, followed_folder
+from lstmfcn.storage.places import Place, absolute, checked_place, is_remote
 
 _RETRIES = 3
 """How often a shard is predicted again whose actor was lost; it may crash every actor."""
@@ -153,9 +144,9 @@ def _predict(
     explain: bool,
     overwrite: bool,
 ) -> PredictionResult:
-    files = _list_files(shards, output, explain)
+    files = list_files(shards, output, explain)
     refuse_unwritable(files[0].path)
-    _refuse_data_places(data, files, output)
+    refuse_data_places(data, files, output)
     manifest = Manifest(output.folder, artifact.sha256, keep_columns)
     n_rows, n_finished, unfinished = 0, 0, []
     for file in files:
@@ -215,80 +206,22 @@ def evaluate(data: Data, *, model: str | Path) -> EvaluationResult:
     return EvaluationResult(absolute(directory), metrics)
 
 
-class _File(NamedTuple):
-    """A file to write for a shard: its predictions, or explanations of them.
-
-    Attributes:
-        path: the local path, or the one that stands for that at a URI.
-        place: where it is written.
-    """
-
-    shard: Shard
-    path: Path
-    place: Place
-    explains: bool
-
-
-def _list_files(shards: list[Shard], output: Output, explain: bool) -> list[_File]:
-    """The files to write for the shards.
-
-    Raises:
-        OutputError: two shards would be written to one file.
-    """
-    names = output_names(shards)
-    if explain:
-        names += [f"{EXPLANATIONS}/{name}" for name in names]
-    files = [
-        _File(shard, output.folder / name, absolute(within(output.place, name)), k >= len(shards))
-        for k, (shard, name) in enumerate(zip(cycle(shards), names, strict=False))
-    ]
-    shard_of: dict[Path, Shard] = {}
-    for file in files:
-        other = shard_of.setdefault(file.path, file.shard)
-        if other is not file.shard:
-            raise OutputError(
-                f"{file.path}: the predictions of {other.path} and {file.shard.path} would both "
-                "be written there; predict them into two folders"
-            )
-    return files
-
-
-def _refuse_data_places(data: Data, files: list[_File], output: Output) -> None:
-    """Refuse to write onto a shard, or where the next run would look for shards.
-
-    Raises:
-        OutputError: names the file.
-    """
-    shards = {Path(file.shard.path).resolve() for file in files}
-    find_argument = finder(data, output.folder, output.place)
-    for file in files:
-        if not is_remote(file.place) and file.path.resolve() in shards:
-            raise OutputError(f"{file.path}: is an input shard; name another --output")
-        if argument := find_argument(file.path):
-            raise OutputError(
-                f"{file.path}: lies in the input {shown_place(argument)}, and the next run would "
-                "read it as a shard; name another --output"
-            )
-
-
 def _write_files(
     artifact: Artifact,
-    files: list[_File],
+    files: list[PredictionFile],
     keep_columns: Sequence[str],
     manifest: Manifest,
     output: Output,
 ) -> int:
     """Write these files, and record each in the manifest; returns the rows predicted."""
-    rows, n_written = {True: 0, False: 0}, 0
-    shards = [file.shard for file in files]
+    n_rows = n_written = 0
     n_explanations = sum(file.explains for file in files)
     try:
-        with _predicting(artifact, shards, _RUN_AGAIN) as call:
+        with _predicting(artifact, [file.shard for file in files], _RUN_AGAIN) as call:
             if not is_remote(output.place):
                 require_shared_storage(output.folder)
             manifest.begin()
             output.send()
-            started = time.perf_counter()
             with ShardProgress(
                 "predicting", len(files) - n_explanations, n_explanations
             ) as progress:
@@ -296,29 +229,19 @@ def _write_files(
                     ("explain" if file.explains else "write", file.shard, file.place, keep_columns)
                     for file in files
                 ]
-                for (shard, path, _, explains), n_rows in zip(files, call(calls), strict=True):
-                    manifest.add(shard, path, n_rows)
+                for file, rows in zip(files, call(calls), strict=True):
+                    manifest.add(file.shard, file.path, rows)
                     n_written += 1
-                    logger.info("%s: %s to %s", shard.name, pluralize(n_rows, "row"), path)
-                    progress.ended(n_rows)
-                    rows[explains] += n_rows
+                    logger.info("%s: %s to %s", file.shard.name, pluralize(rows, "row"), file.path)
+                    progress.ended(rows, file.explains)
+                    n_rows += 0 if file.explains else rows
     except KeyboardInterrupt as stop:
         raise RunInterruptedError(
             f"stopped after {n_written} of {pluralize(len(files), 'file')}; finished files stay",
             resumable=True,
         ) from stop
-    seconds = time.perf_counter() - started
-    for explains, verb in ((False, "predicted"), (True, "explained")):
-        if n_shards := sum(file.explains == explains for file in files):
-            logger.info(
-                "%s %s of %s in %.1f s, %s rows/s",
-                verb,
-                pluralize(rows[explains], "row"),
-                pluralize(n_shards, "shard"),
-                seconds,
-                f"{rows[explains] / seconds:,.0f}",
-            )
-    return rows[False]
+    progress.log_speed()
+    return n_rows
 
 
 @contextmanager
@@ -378,27 +301,6 @@ def _predictors(artifact: Artifact, n_shards: int) -> Iterator[tuple[ActorPool, 
     finally:
         for actor in actors:
             ray.kill(actor)
-
-
-class Predictor:
-    """A model, and what is asked of it for each shard."""
-
-    def __init__(self, artifact: Artifact) -> None:
-        self._classifier = Classifier(artifact)
-
-    def write(self, shard: Shard, output: Place, keep_columns: Sequence[str]) -> int:
-        """Write one shard's predictions; returns the number of rows."""
-        with whole_file(output) as path:
-            return predict_shard(self._classifier, shard, path, keep_columns)
-
-    def explain(self, shard: Shard, output: Place, keep_columns: Sequence[str]) -> int:
-        """Write the explanations of one shard's predictions; returns the number of rows."""
-        with whole_file(output) as path:
-            return explain_shard(self._classifier, shard, path, keep_columns)
-
-    def collect(self, shard: Shard) -> list[PredictionBatch]:
-        """Return one shard's probabilities and labels."""
-        return list(predict_batches(self._classifier, shard, labels=True))
 
 
 class _PredictorActor:

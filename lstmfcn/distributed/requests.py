@@ -22,7 +22,6 @@ from lstmfcn.distributed.capacity import (
     Node,
     available_cpus,
     capacity,
-    data_bytes_of_this_machine,
     max_cpus_per_worker,
     may_grow,
 )
@@ -36,9 +35,6 @@ from lstmfcn.tuning.sweep import Objective, SweepConfig
 
 if TYPE_CHECKING:
     from lstmfcn.model.artifact import Artifact
-
-_OBJECT_STORE_SHARE = 0.5
-"""The data set lies in the object store of each machine, beside what is being read."""
 
 _GPU_DEVICES = ("/dev/nvidiactl", "/dev/kfd", "/dev/dri", "/dev/dxg")
 """Device files of NVIDIA, AMD, Intel and WSL drivers; a Linux machine without any has no GPU."""
@@ -339,15 +335,3 @@ def members_at_once(machines: list[Node], resources: WorkerResources, members: i
     """How many members of an ensemble train at a time; 1 while the cluster has to grow."""
     room = capacity(machines, resources.cpus_per_worker, int(resources.use_gpu))
     return max(1, min(room, members))
-
-
-def memory_bytes(requested: Resources, machines: Sequence[Node] = ()) -> int:
-    """The memory limit for the data set; by default half of the smallest object store.
-
-    Args:
-        machines: of the cluster; without them this machine counts.
-    """
-    if requested.memory_gb is not None:
-        return int(requested.memory_gb * 1e9)
-    stores = [node.object_store_bytes for node in machines] or [data_bytes_of_this_machine()]
-    return int(_OBJECT_STORE_SHARE * min(stores))

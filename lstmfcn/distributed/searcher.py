@@ -1,4 +1,4 @@
-"""Suggest the hyperparameters of each trial, keep the log, and stop weak trials early.
+"""Suggest the hyperparameters of each trial, log how each ended, and stop weak trials early.
 
 Early stopping is asynchronous successive halving (ASHA): Li et al. (2020), "A System for Massively
 Parallel Hyperparameter Tuning", MLSys.
@@ -6,18 +6,24 @@ Parallel Hyperparameter Tuning", MLSys.
 
 from __future__ import annotations
 
+import logging
+import time
 import warnings
 from collections.abc import Iterable, Mapping
+from pathlib import Path
 from typing import Any, NamedTuple, cast
 
 import optuna
+import ray
+from ray import tune
 from ray.tune.experiment import Trial as TuneTrial
 from ray.tune.schedulers import ASHAScheduler, FIFOScheduler, TrialScheduler
 from ray.tune.search import Searcher
 from ray.tune.search.optuna import OptunaSearch
 
+from lstmfcn.distributed.failures import LOST, failure_reason
 from lstmfcn.distributed.requests import CheckedSweep
-from lstmfcn.distributed.trial import BEST, HYPERPARAMETERS, NUMBER
+from lstmfcn.distributed.trial import BEST, BUG, FAILURE, FINISHED, HYPERPARAMETERS, NUMBER
 from lstmfcn.errors import OutputError
 from lstmfcn.training.metrics_log import read_metrics
 from lstmfcn.training.run_directory import METRICS
@@ -36,6 +42,10 @@ from lstmfcn.tuning.sweep import (
 
 _REDUCTION = 3
 """A third of the trials continues after each rung; the paper suggests 3 or 4."""
+
+_FLUSH_EVERY_S = 1.0
+
+logger = logging.getLogger(__name__)
 
 
 class ResumableSearcher(Searcher):
@@ -245,3 +255,42 @@ def _replay_rungs(
             best = min(history[:epoch], key=selection_loss)
             scheduler.on_trial_result(None, ended, {"epoch": epoch, metric: best[metric]})
     scheduler.on_trial_remove(None, ended)
+
+
+class TrialCallback(tune.Callback):
+    """Passes on to the searcher how each trial ended."""
+
+    def __init__(self, searcher: ResumableSearcher, log: SweepLog) -> None:
+        self._searcher, self._log = searcher, log
+        self._flushed_at = time.monotonic()
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {}  # Ray Tune pickles its callbacks
+
+    def on_step_end(self, iteration: int, trials: list[TuneTrial], **info: Any) -> None:  # noqa: ARG002
+        """Flush the log, not at every trial's end: the next trial waits for some milliseconds."""
+        if time.monotonic() - self._flushed_at >= _FLUSH_EVERY_S:
+            self._log.flush()
+            self._flushed_at = time.monotonic()
+
+    def on_trial_complete(self, trial: TuneTrial, **info: Any) -> None:  # noqa: ARG002
+        """Log a trial that ended as it should, or with an error that its last report tells."""
+        result = trial.last_result or {}
+        status: Status = "stopped early"
+        if result.get(FAILURE):
+            status = "failed"
+            if BUG in result:
+                logger.error("a trial failed because of a bug:\n%s", result[BUG])
+        elif result.get(FINISHED):
+            status = "done"
+        self._searcher.end(trial.trial_id, status, result, result.get(FAILURE, ""))
+
+    def on_trial_error(self, trial: TuneTrial, **info: Any) -> None:  # noqa: ARG002
+        """Log a trial whose process was lost too often, or whose code failed."""
+        error = ray.cloudpickle.loads(Path(trial.pickled_error_file).read_bytes())
+        if isinstance(error, LOST):
+            reason = failure_reason([str(error)])
+        else:
+            reason = str(error).strip().splitlines()[-1]
+            logger.error("a trial failed because of a bug:\n%s", error)
+        self._searcher.end(trial.trial_id, "failed", trial.last_result or {}, reason)

@@ -14,13 +14,13 @@ from typing import TYPE_CHECKING
 from lstmfcn.console import pluralize
 from lstmfcn.data.dataset import MemoryLimitError
 from lstmfcn.data.listing import Data
+from lstmfcn.distributed.capacity import memory_bytes
 from lstmfcn.distributed.cluster import has_cluster, ray_runtime, this_process
 from lstmfcn.distributed.read import exceeds_memory, is_worth_ray
 from lstmfcn.distributed.requests import (
     Resources,
     TrainInputs,
     TrainRequest,
-    memory_bytes,
     read_inputs,
 )
 from lstmfcn.errors import OutputError
@@ -158,7 +158,7 @@ def _runtime(
         and not has_cluster()
         and not in_blocks
         and not is_worth_ray(inputs.training.shards)
-        and not exceeds_memory(inputs.datasets, memory_bytes(resources))
+        and not exceeds_memory(inputs.datasets, memory_bytes(resources.memory_gb))
     ):
         return this_process()
     return ray_runtime(meanwhile="lstmfcn.distributed.train_driver")

@@ -22,7 +22,7 @@ from ray.util.metrics import Gauge
 
 from lstmfcn.console import pluralize
 from lstmfcn.data.dataset import MemoryLimitError
-from lstmfcn.distributed.capacity import nodes
+from lstmfcn.distributed.capacity import memory_bytes, nodes
 from lstmfcn.distributed.ensemble import train_members
 from lstmfcn.distributed.keeper import RemoteKeeper, keeper_process
 from lstmfcn.distributed.load import Loading, LoadingThread, start_loading
@@ -32,7 +32,6 @@ from lstmfcn.distributed.requests import (
     TrainInputs,
     WorkerResources,
     members_at_once,
-    memory_bytes,
     resolve_resources,
 )
 from lstmfcn.distributed.worker import WorkerJob
@@ -114,7 +113,7 @@ def run_training(
     machines = nodes()
     members = inputs.hyperparameters.members
     worker_resources = resolve_resources(machines, resources, members)
-    memory_limit = memory_bytes(resources, machines)
+    memory_limit = memory_bytes(resources.memory_gb, machines)
     is_alone = not ray.is_initialized()
     data = start_loading(inputs, worker_resources.num_workers, memory_limit, in_blocks)
     _log_start(inputs, worker_resources)

@@ -8,9 +8,8 @@ from __future__ import annotations
 import gc
 import logging
 import os
-import time
 import traceback
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -20,9 +19,9 @@ from ray import tune
 from ray.tune.experiment import Trial as TuneTrial
 
 from lstmfcn.console import pluralize
-from lstmfcn.distributed.capacity import Node, capacity, may_grow, nodes
+from lstmfcn.distributed.capacity import Node, capacity, may_grow, memory_bytes, nodes
 from lstmfcn.distributed.cluster import silence_logger
-from lstmfcn.distributed.failures import LOST, failure_reason, reporting_ray_errors
+from lstmfcn.distributed.failures import reporting_ray_errors
 from lstmfcn.distributed.keeper import keeper_process
 from lstmfcn.distributed.load import DatasetRefs, load_for_scalings
 from lstmfcn.distributed.requests import (
@@ -30,12 +29,10 @@ from lstmfcn.distributed.requests import (
     Resources,
     WorkerResources,
     choose_gpu,
-    memory_bytes,
     resolve_resources,
 )
-from lstmfcn.distributed.searcher import ResumableSearcher, make_scheduler, rungs
-from lstmfcn.distributed.trial import BEST, BUG, FAILURE, FINISHED, SweepContext
-from lstmfcn.distributed.trial_entry import start_trial
+from lstmfcn.distributed.searcher import ResumableSearcher, TrialCallback, make_scheduler, rungs
+from lstmfcn.distributed.trial import BEST, FINISHED, SweepContext
 from lstmfcn.errors import ResourceError, RunInterruptedError, TrainingError
 from lstmfcn.hyperparameters import ScalingName
 from lstmfcn.model.artifact import Artifact
@@ -47,15 +44,13 @@ from lstmfcn.training.run_directory import METRICS, MODEL
 from lstmfcn.tuning.plotter import Draw
 from lstmfcn.tuning.progress import SweepProgress
 from lstmfcn.tuning.search_space import Choice
-from lstmfcn.tuning.sweep import Status, SweepLog, TrialResult, trial_folder
+from lstmfcn.tuning.sweep import SweepLog, TrialResult, trial_folder
 
 _FOLLOWER_RESOURCES = {"cpu": 0, "memory": 1 << 20}
 """For a trial that only follows its workers: no CPU, because they may need all of them."""
 
 _RETRIES = 3
 """How often a trial whose process or machine was lost is tried again; it may crash every time."""
-
-_FLUSH_EVERY_S = 1.0
 
 _TRIALS_OF_A_GROWING_CLUSTER = 4
 """Its machines start only once trials wait for them; more at a time let the search learn less."""
@@ -95,7 +90,7 @@ def run_sweep(checked: CheckedSweep, log: SweepLog, draw: Draw) -> TrialResult:
     if capacity(machines, cpus) < 1 and not may_grow():
         raise ResourceError(f"no machine has {pluralize(cpus, 'CPU')}; lower --cpus-per-worker")
     checked.sweep.save(checked.folder)
-    memory_limit = memory_bytes(checked.resources, machines)
+    memory_limit = memory_bytes(checked.resources.memory_gb, machines)
     data = load_for_scalings(checked.inputs, memory_limit, _scalings(checked))
     log_dataset(next(iter(data.values())).wait(), memory_limit)
     with keeper_process() as keeper:
@@ -202,7 +197,7 @@ def _run_trials(
         silence_logger("ray.tune"),  # it warns of metrics that it misses, which the sweep keeps
         _gc_frozen(),
     ):
-        callback = _TrialCallback(searcher, log)
+        callback = TrialCallback(searcher, log)
         try:
             results = _tuner(checked, context, searcher, callback, log, storage).fit()
             _record_timed_out_trials(results, searcher, checked.folder)
@@ -244,7 +239,7 @@ def _tuner(
     resources = _FOLLOWER_RESOURCES if context.workers else {"cpu": context.threads}
     max_concurrent = checked.limits.max_concurrent or _trials_at_once(context)
     return tune.Tuner(
-        tune.with_resources(tune.with_parameters(start_trial, context=context), resources),
+        tune.with_resources(tune.with_parameters(_trial_function(), context=context), resources),
         tune_config=tune.TuneConfig(
             search_alg=searcher,
             scheduler=make_scheduler(checked, log.trials),
@@ -263,6 +258,30 @@ def _tuner(
             callbacks=[callback],
         ),
     )
+
+
+def _trial_function() -> Callable[[dict[str, Any], SweepContext], None]:
+    """Make a `run_trial` for whose process nothing has to be imported before it has started.
+
+    For Ray Tune a process has started once it has imported the module of the function that it will
+    run; a function inside another one has none. If that took longer than a trial, Tune would give
+    each waiting trial's place to the first process that is free again, end the process that was
+    starting, and run one trial at a time for ever
+    (ray/tune/execution/tune_controller.py, ``_maybe_reuse_cached_actor``).
+    """
+
+    def start_trial(config: dict[str, Any], context: SweepContext) -> None:
+        import gc
+        import sys
+
+        is_first = "lstmfcn.distributed.trial" not in sys.modules
+        from lstmfcn.distributed.trial import run_trial
+
+        if is_first:  # else the collector looks through PyTorch for 0.6 s before the process ends
+            gc.freeze()
+        run_trial(config, context)
+
+    return start_trial
 
 
 def _trials_at_once(context: SweepContext) -> int:
@@ -314,40 +333,3 @@ class _NoReporter(tune.ProgressReporter):
 
     def report(self, trials: list[TuneTrial], done: bool, *sys_info: dict[str, Any]) -> None:
         """Do nothing."""
-
-
-class _TrialCallback(tune.Callback):
-    """Passes on to the searcher how each trial ended."""
-
-    def __init__(self, searcher: ResumableSearcher, log: SweepLog) -> None:
-        self._searcher, self._log = searcher, log
-        self._flushed_at = time.monotonic()
-
-    def __getstate__(self) -> dict[str, Any]:
-        return {}  # Ray Tune pickles its callbacks
-
-    def on_step_end(self, iteration: int, trials: list[TuneTrial], **info: Any) -> None:  # noqa: ARG002
-        """Flush the log, not at every trial's end: the next trial waits for some milliseconds."""
-        if time.monotonic() - self._flushed_at >= _FLUSH_EVERY_S:
-            self._log.flush()
-            self._flushed_at = time.monotonic()
-
-    def on_trial_complete(self, trial: TuneTrial, **info: Any) -> None:  # noqa: ARG002
-        result = trial.last_result or {}
-        status: Status = "stopped early"
-        if result.get(FAILURE):
-            status = "failed"
-            if BUG in result:
-                logger.error("a trial failed because of a bug:\n%s", result[BUG])
-        elif result.get(FINISHED):
-            status = "done"
-        self._searcher.end(trial.trial_id, status, result, result.get(FAILURE, ""))
-
-    def on_trial_error(self, trial: TuneTrial, **info: Any) -> None:  # noqa: ARG002
-        error = ray.cloudpickle.loads(Path(trial.pickled_error_file).read_bytes())
-        if isinstance(error, LOST):
-            reason = failure_reason([str(error)])
-        else:
-            reason = str(error).strip().splitlines()[-1]
-            logger.error("a trial failed because of a bug:\n%s", error)
-        self._searcher.end(trial.trial_id, "failed", trial.last_result or {}, reason)

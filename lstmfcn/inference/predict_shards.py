@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import datetime
 import logging
-import re
 import time
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
@@ -27,13 +26,10 @@ from lstmfcn.data.writer import opened_csv
 from lstmfcn.errors import DataError
 from lstmfcn.inference.explanation import Explanation, outputs_to_explain
 from lstmfcn.inference.predictor import Classifier, chunk_rows
+from lstmfcn.model.artifact import Artifact
 from lstmfcn.storage.files import atomic_write
-
-_OTHER_SUFFIX = re.compile(
-    r"(.+)\.(?:parquet|parq|pq|tsv(?:(\.gz)|\.bz2|\.xz|\.zst)?|csv\.(?:bz2|xz|zst))",
-    re.IGNORECASE,
-)
-"""Suffixes of shards other than .csv and .csv.gz."""
+from lstmfcn.storage.outputs import whole_file
+from lstmfcn.storage.places import Place
 
 logger = logging.getLogger(__name__)
 
@@ -71,20 +67,25 @@ def predict_batches(
         yield PredictionBatch(classifier.predict_proba(values, source), targets, texts)
 
 
-def output_name(shard: Shard) -> str:
-    """Name a shard's prediction file: as the shard, with .csv for .parquet, .tsv, .csv.xz, ..."""
-    match = _OTHER_SUFFIX.fullmatch(shard.name)
-    return f"{match[1]}.csv{match[2] or ''}" if match else shard.name
+class Predictor:
+    """A model, and what is asked of it for each shard."""
 
+    def __init__(self, artifact: Artifact) -> None:
+        self._classifier = Classifier(artifact)
 
-def output_names(shards: Sequence[Shard]) -> list[str]:
-    """Name each shard's prediction file; if there is also a.csv, a.parquet gets a.parquet.csv."""
-    names = [output_name(shard) for shard in shards]
-    counts = Counter(names)
-    return [
-        f"{shard.name}.csv" if counts[name] > 1 and name != shard.name else name
-        for name, shard in zip(names, shards, strict=True)
-    ]
+    def write(self, shard: Shard, output: Place, keep_columns: Sequence[str]) -> int:
+        """Write one shard's predictions; returns the number of rows."""
+        with whole_file(output) as path:
+            return predict_shard(self._classifier, shard, path, keep_columns)
+
+    def explain(self, shard: Shard, output: Place, keep_columns: Sequence[str]) -> int:
+        """Write the explanations of one shard's predictions; returns the number of rows."""
+        with whole_file(output) as path:
+            return explain_shard(self._classifier, shard, path, keep_columns)
+
+    def collect(self, shard: Shard) -> list[PredictionBatch]:
+        """Return one shard's probabilities and labels."""
+        return list(predict_batches(self._classifier, shard, labels=True))
 
 
 def predict_shard(
@@ -251,13 +252,28 @@ class ShardProgress(Bar):
         also = f", explaining {explains:,}" if explains else ""
         logger.info("%s %s%s", doing, pluralize(n_shards, "shard"), also)
         super().__init__("file" if explains else "shard", n_shards + explains)
-        self._began, self._shards, self._rows = time.monotonic(), 0, 0
+        self._began = time.monotonic()
+        self._shards, self._rows = Counter[bool](), Counter[bool]()  # by whether explained
 
-    def ended(self, rows: int) -> None:
-        """A shard of so many rows has ended."""
-        self._shards, self._rows = self._shards + 1, self._rows + rows
-        speed = self._rows / (time.monotonic() - self._began)
-        self.draw(f"{speed:,.0f} rows/s", self._shards)
+    def ended(self, rows: int, explained: bool = False) -> None:
+        """A shard of so many rows has been predicted, or explained."""
+        self._shards[explained] += 1
+        self._rows[explained] += rows
+        speed = self._rows.total() / (time.monotonic() - self._began)
+        self.draw(f"{speed:,.0f} rows/s", self._shards.total())
+
+    def log_speed(self) -> None:
+        """Log how many rows of how many shards were predicted, and explained, in a second."""
+        seconds = time.monotonic() - self._began
+        for explained, n_shards in sorted(self._shards.items()):
+            logger.info(
+                "%s %s of %s in %.1f s, %s rows/s",
+                "explained" if explained else "predicted",
+                pluralize(self._rows[explained], "row"),
+                pluralize(n_shards, "shard"),
+                seconds,
+                f"{self._rows[explained] / seconds:,.0f}",
+            )
 
 
 def name_kept_columns(schema: SeriesSchema, keep: Sequence[str]) -> list[str]:

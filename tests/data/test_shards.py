@@ -12,7 +12,7 @@ from lstmfcn.data.reader import open_dataset
 from lstmfcn.data.schema import SeriesSchema
 from lstmfcn.data.shards import find_shards
 from lstmfcn.errors import DataError
-from lstmfcn.inference.overlap import finder
+from lstmfcn.inference.prediction_files import make_finder
 
 TREE = (
     "b.csv",
@@ -322,4 +322,4 @@ def test_a_file_that_two_arguments_name_is_refused(tree, again, monkeypatch):
 def test_finder_says_which_argument_would_find_a_file(tree, monkeypatch, data, file, finds):
     monkeypatch.chdir(tree)
     for named in (data, f"file://{tree}/{data}"):
-        assert finder(["b.csv", named])(Path(file).absolute()) == (named if finds else None)
+        assert make_finder(["b.csv", named])(Path(file).absolute()) == (named if finds else None)
