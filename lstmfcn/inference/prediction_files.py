@@ -84,7 +84,7 @@ def refuse_data_places(data: Data, files: list[PredictionFile], output: Output) 
             )
 
 
-def output_name(shard: Shard) -> str:
+def _output_name(shard: Shard) -> str:
     """Name a shard's prediction file: as the shard, with .csv for .parquet, .tsv, .csv.xz, ..."""
     match = _OTHER_SUFFIX.fullmatch(shard.name)
     return f"{match[1]}.csv{match[2] or ''}" if match else shard.name
@@ -92,7 +92,7 @@ def output_name(shard: Shard) -> str:
 
 def output_names(shards: Sequence[Shard]) -> list[str]:
     """Name each shard's prediction file; if there is also a.csv, a.parquet gets a.parquet.csv."""
-    names = [output_name(shard) for shard in shards]
+    names = [_output_name(shard) for shard in shards]
     counts = Counter(names)
     return [
         f"{shard.name}.csv" if counts[name] > 1 and name != shard.name else name

@@ -12,7 +12,6 @@ from lstmfcn.data.reader import open_dataset
 from lstmfcn.data.schema import SeriesSchema
 from lstmfcn.data.shards import find_shards
 from lstmfcn.errors import DataError
-from lstmfcn.inference.prediction_files import make_finder
 
 TREE = (
     "b.csv",
@@ -302,24 +301,3 @@ def test_a_file_that_two_arguments_name_is_refused(tree, again, monkeypatch):
     monkeypatch.chdir(tree)
     with pytest.raises(DataError, match=r"csv: found a file that is given twice; give it once"):
         find_shards(["b.csv", again.format(tree=tree) or str(tree)])
-
-
-@pytest.mark.parametrize(
-    ("data", "file", "finds"),
-    [
-        ("sub", "sub/out/a.csv", True),
-        (".", "out/a.csv", True),
-        ("sub", "out/a.csv", False),
-        ("sub", "sub/_out/a.csv", False),
-        ("sub/part-1.csv", "sub/part-1.csv/a.csv", False),
-        ("sub/*.csv", "sub/out/a.csv", False),
-        ("sub/**/*.csv", "sub/out/a.csv", True),
-        ("*/out/part-*.csv", "sub/out/part-0.csv", True),
-        ("*/out/part-*.csv", "sub/out/a.csv", False),
-        ("nowhere/*.csv", "nowhere/a.csv", True),
-    ],
-)
-def test_finder_says_which_argument_would_find_a_file(tree, monkeypatch, data, file, finds):
-    monkeypatch.chdir(tree)
-    for named in (data, f"file://{tree}/{data}"):
-        assert make_finder(["b.csv", named])(Path(file).absolute()) == (named if finds else None)

@@ -8,14 +8,12 @@ import pytest
 
 import lstmfcn.data.reader
 from lstmfcn.data.scaler import Scaler
-from lstmfcn.data.shards import Shard, find_shards
+from lstmfcn.data.shards import find_shards
 from lstmfcn.errors import DataError, OutputError
 from lstmfcn.inference.explanation import outputs_to_explain
 from lstmfcn.inference.predict_shards import (
     explain_shard,
     list_explanation_columns,
-    output_name,
-    output_names,
     predict_batches,
     predict_shard,
     validate_keep_columns,
@@ -112,7 +110,6 @@ def test_probabilities_are_given_back_bit_by_bit_by_their_text(tmp_path):
 def test_compressed_output_is_gzip_with_equal_bytes_each_time(tmp_path):
     classifier, table = classifier_of("names"), values_of(40)
     shard = shard_of(table, tmp_path / "a.csv.gz")
-    assert output_name(shard) == "a.csv.gz"
     first, second = tmp_path / "1" / "a.csv.gz", tmp_path / "2" / "b.csv.gz"
     predict_shard(classifier, shard, first)
     predict_shard(classifier, shard, second)
@@ -125,34 +122,9 @@ def test_compressed_output_is_gzip_with_equal_bytes_each_time(tmp_path):
 def test_a_parquet_shard_is_predicted_as_csv(tmp_path):
     classifier, table = classifier_of("one-hot"), values_of(40)
     shard = shard_of(table, tmp_path / "a.parquet")
-    assert output_name(shard) == "a.csv"
     predict_shard(classifier, shard, tmp_path / "parquet")
     predict_shard(classifier, shard_of(table, tmp_path / "a.csv"), tmp_path / "csv")
     assert (tmp_path / "parquet").read_bytes() == (tmp_path / "csv").read_bytes()
-
-
-def named(*names):
-    return [Shard(f"/in/{name}", name, 1) for name in names]
-
-
-@pytest.mark.parametrize(
-    ("name", "output"),
-    [
-        ("a.csv", "a.csv"), ("d/a.csv.gz", "d/a.csv.gz"), ("UPPER.CSV", "UPPER.CSV"),
-        ("data.txt", "data.txt"), ("part", "part"), ("d/a.parquet", "d/a.csv"),
-        ("a.PARQUET", "a.csv"), ("a.parq", "a.csv"), ("a.tsv", "a.csv"), ("a.tsv.gz", "a.csv.gz"),
-        ("a.csv.bz2", "a.csv"), ("a.csv.xz", "a.csv"), ("a.b.csv.zst", "a.b.csv"),
-    ],
-)  # fmt: skip
-def test_a_prediction_file_has_its_shards_name_and_is_csv(name, output):
-    assert output_names(named(name)) == [output]
-
-
-def test_shards_that_differ_by_suffix_alone_have_files_of_their_own():
-    names = ["a.csv", "a.parquet", "b.parquet", "d/a.csv", "c.tsv", "c.parq"]
-    expected = ["a.csv", "a.parquet.csv", "b.csv", "d/a.csv", "c.tsv.csv", "c.parq.csv"]
-    assert output_names(named(*names)) == expected
-    assert output_names(named(*names[::-1])) == expected[::-1]
 
 
 @pytest.mark.parametrize("name", ["p.csv", "p.csv.gz"])
@@ -260,28 +232,6 @@ def test_columns_of_explanations_are_not_kept():
     validate_keep_columns(schema, ["bias"])
     with pytest.raises(DataError, match="--keep-columns bias"):
         validate_keep_columns(schema, ["bias"], explain=True)
-
-
-@pytest.mark.parametrize(
-    ("name", "output"),
-    [
-        ("a.csv", "a.csv"),
-        ("sub/A.CSV", "sub/A.CSV"),
-        ("a.csv.gz", "a.csv.gz"),
-        ("a.csv.bz2", "a.csv"),
-        ("a.csv.xz", "a.csv"),
-        ("a.CSV.ZST", "a.csv"),
-        ("a.tsv", "a.csv"),
-        ("a.tsv.gz", "a.csv.gz"),
-        ("a.tsv.xz", "a.csv"),
-        ("a.parquet", "a.csv"),
-        ("v1.2/a.PARQUET", "v1.2/a.csv"),
-        ("a.parq", "a.csv"),
-        ("data", "data"),
-    ],
-)
-def test_a_prediction_file_has_the_name_of_its_shard_as_csv(name, output):
-    assert output_name(Shard(f"/data/{name}", name, 1)) == output
 
 
 @pytest.mark.parametrize("separator", [";", "\t"])

@@ -228,29 +228,24 @@ def train_on_blocks(data, output, n_workers, hyperparameters=BLOCKS, **options):
 @pytest.mark.usefixtures("cluster", "small_blocks")
 def test_training_on_blocks_does_not_depend_on_shards_or_on_an_interruption(tmp_path, caplog):
     """Two workers; every row counts in each epoch, and no byte of the rows is in the output."""
-    table = waves(603)
-    outputs = {n: tmp_path / f"run{n}" for n in (3, 7)}
-    for n_shards, output in outputs.items():
-        data = write(tmp_path / f"data{n_shards}", table, n_shards)
-        with caplog.at_level("INFO"):
-            assert train_on_blocks(data, output, 2, validation=data) == [603, 603]
-    assert_same_weights(*outputs.values())
+    few, many = (write(tmp_path / f"data{n}", waves(603), n) for n in (3, 7))
+    whole, output = tmp_path / "whole", tmp_path / "interrupted"
+    with caplog.at_level("INFO"):
+        assert train_on_blocks(many, whole, 2, validation=many) == [603, 603]
     assert (
         "training rows take 28.9 kB, more than the limit of 10 kB: in blocks in Ray's object "
         "stores, shuffled in windows"
     ) in caplog.text
-    content = {path.name for path in outputs[3].iterdir()}
+    content = {path.name for path in whole.iterdir()}
     assert content == {"checkpoints", "learning_curve.png", "metrics.jsonl", "model", "run.json"}
 
-    output = tmp_path / "interrupted"
-    data = tmp_path / "data3"
     first = BLOCKS.model_copy(update={"epochs": 1})
-    train_on_blocks(data, output, 2, first, validation=data, checkpoint_every_s=0)
+    train_on_blocks(few, output, 2, first, validation=few, checkpoint_every_s=0)
     shutil.rmtree(max((output / "checkpoints").iterdir()))
     assert find_newest_position(output / "checkpoints").step
     again = {"validation": None, "resume": True}
     assert train_on_blocks(None, output, 2, BLOCKS, **again) == [603, 603]
-    assert_same_weights(output, outputs[3])
+    assert_same_weights(output, whole)
 
 
 def inputs_of(data, folder, earlier=None):

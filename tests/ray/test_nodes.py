@@ -23,6 +23,7 @@ from tests.helpers.no_cluster import no_cluster
 from tests.helpers.problems import TINY, as_flags, waves, write
 
 ROWS = 2400
+PATIENCE_S = 240
 ALONE = TINY.model_copy(update={"epochs": 8, "batch_size": 8})
 ENDLESS = ALONE.model_copy(update={"epochs": 100_000})
 TOGETHER = TINY.model_copy(update={"epochs": 10, "batch_size": 24})
@@ -78,11 +79,11 @@ def test_training_goes_on_where_one_machine_loses_its_power_and_another_its_rayl
         head.driver("train", *flags(TOGETHER, data, output), *workers(3)) as process,
     ):
         (raylet,) = (pid for pid in third.processes() if name_of(pid) == "raylet")
-        wait_until(lambda: epochs_in(output) >= 2, "epoch 2")
+        wait_until(lambda: epochs_in(output) >= 2, "epoch 2", PATIENCE_S)
         second.kill()
-        wait_until(lambda: epochs_in(output) >= 5, "epoch 5")
+        wait_until(lambda: epochs_in(output) >= 5, "epoch 5", PATIENCE_S)
         os.kill(raylet, signal.SIGKILL)
-        _, told = process.communicate(timeout=120)
+        _, told = process.communicate(timeout=PATIENCE_S)
     assert process.returncode == 0, told
     assert told.count("lost a worker (its machine is gone); starting again from epoch ") == 2
     assert "Traceback" not in told
@@ -101,17 +102,19 @@ def test_a_machine_that_is_taken_away_as_announced_leaves_a_checkpoint_before(tm
         head.joined("127.0.0.3") as second,
         head.driver("train", *given, *counts) as process,
     ):
-        wait_until(lambda: epochs_in(output) >= 1, "an epoch")
+        wait_until(lambda: epochs_in(output) >= 1, "an epoch", PATIENCE_S)
         assert find_newest(checkpoints) is None
         announce_the_end(head, "127.0.0.3", 20)
-        wait_until(lambda: find_newest(checkpoints), "a checkpoint")
+        wait_until(lambda: find_newest(checkpoints), "a checkpoint", PATIENCE_S)
         assert train_workers(str(second.folder))
-        wait_until(lambda: not train_workers(str(second.folder)), "the end of its worker")
+        wait_until(
+            lambda: not train_workers(str(second.folder)), "the end of its worker", PATIENCE_S
+        )
         before = epochs_in(output)
         second.kill()
-        wait_until(lambda: epochs_in(output) > before + 2, "the training to go on")
+        wait_until(lambda: epochs_in(output) > before + 2, "the training to go on", PATIENCE_S)
         process.send_signal(signal.SIGINT)
-        _, told = process.communicate(timeout=120)
+        _, told = process.communicate(timeout=PATIENCE_S)
     assert process.returncode == 130, told
     assert told.count("a machine is taken away; continuing from the newest checkpoint") == 1
     assert "lost a worker" not in told
@@ -172,7 +175,7 @@ def test_blocks_that_a_lost_machine_held_are_read_again(tmp_path, head):
         try:
             assert process.stdout.readline() == "2\n"  # machines
             third.kill()
-            told, _ = process.communicate("\n", timeout=300)  # Ray tells of the machine too
+            told, _ = process.communicate("\n", timeout=PATIENCE_S)  # Ray tells of the machine too
             assert told.splitlines()[-1] == "True"
         finally:
             process.kill()
@@ -244,8 +247,8 @@ def test_a_job_is_seen_in_the_metrics_and_goes_on_after_it_is_stopped(head, tmp_
     output, start = tmp_path / "stopped", time.time()
     given = [*flags(ENDLESS, data, output), "--checkpoint-every-s", "0.5"]
     with submitted(head, "stopped", *given) as process:
-        now = wait_until(lambda: read_numbers("stopped"), "metrics", every_s=0.1)
-        wait_until(lambda: epochs_in(output) >= 2, "epoch 2")
+        now = wait_until(lambda: read_numbers("stopped"), "metrics", PATIENCE_S, 0.1)
+        wait_until(lambda: epochs_in(output) >= 2, "epoch 2", PATIENCE_S)
         head.jobs().stop_job("stopped")  # as `ray job stop` does
         process.communicate()
     assert now["running"] == 1
@@ -253,7 +256,7 @@ def test_a_job_is_seen_in_the_metrics_and_goes_on_after_it_is_stopped(head, tmp_
     assert now["train_loss"] > 0
     assert now["rows_per_second"] > 1
     assert start < now["checkpoint_time_seconds"] < time.time()
-    wait_until(lambda: not train_workers(str(head.folder)), "the end of the worker")
+    wait_until(lambda: not train_workers(str(head.folder)), "the end of the worker", PATIENCE_S)
     position = find_newest(output / "checkpoints").position
     log = head.jobs().get_job_logs("stopped").splitlines()
     told = [line for line in log if line.startswith("lstmfcn: ")]
