@@ -64,7 +64,7 @@ def training(hyperparameters, data, output, **options):
 def test_a_worker_on_a_machine_that_does_not_see_the_output_trains_as_one_process(
     tmp_path, data, head, private
 ):
-    """It has two CPUs, which only the second machine has; here the run goes on without a cluster."""
+    """Which has two CPUs, as no other; the run is stopped, and goes on here without a cluster."""
     with no_cluster():
         options = {"hyperparameters": ALONE, "resources": Resources(cpus_per_worker=2)}
         train(data, tmp_path / "whole", **options)
