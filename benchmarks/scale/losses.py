@@ -32,7 +32,7 @@ from benchmarks.processes import kill_oldest, repeating
 from lstmfcn.distributed.cluster import prepare_environment
 from lstmfcn.tuning.sweep import EVENTS, SweepLog
 
-N_SHARDS, ROWS_PER_SHARD, N_TIMEPOINTS = 400, 800, 100
+N_SHARDS, ROWS_PER_SHARD, N_TIMEPOINTS = 400, 250, 100
 KILL_EVERY_S = 5.0
 N_TRIALS, N_KILLED_TRIALS = 20, 5
 PREDICTOR, TRIAL = "ray::_PredictorActor", "ray::ImplicitFunc.train"
