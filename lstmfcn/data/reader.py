@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import csv
 import lzma
+from collections import deque
 from collections.abc import Callable, Collection, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from functools import partial
 from typing import Any, NamedTuple, TypeVar
@@ -44,6 +45,11 @@ BLOCK_BYTES = 16 << 20
 _MIN_BLOCK_BYTES, _BLOCK_BYTES_PER_COLUMN = 1 << 20, 3 << 10
 """With 192 columns, blocks of 1 MiB (in the processor's cache) were parsed twice as fast as 16 MiB;
 with 3,001 columns, 8 MiB was five times as fast as 1 MiB, which has few rows."""
+
+_SEGMENT_BYTES = 4 << 20
+"""What a thread parses at a time, in blocks; to begin takes it a few milliseconds."""
+
+_QUOTE = b'"'
 
 _HEADER_THREADS = 16
 
@@ -179,12 +185,14 @@ def read_tables(
     labels: bool,
     header: Sequence[str],
     others: Sequence[str] = (),
+    threads: int = 1,
 ) -> Iterator[tuple[pa.Table, RowOrigin]]:
     """Read the rows of a shard, in order, as tables of the schema's columns.
 
     Args:
         header: the columns of the shard, from `read_header`.
         others: further columns to read, as they are stored; from CSV as text.
+        threads: how many parts of CSV are parsed at a time.
 
     Raises:
         DataError: wrong columns, a row with too many or too few cells, a cell that is not a
@@ -196,7 +204,7 @@ def read_tables(
     rows = 0
     with readable(shard):
         try:
-            for whole_table in typed_tables(shard, types, schema.gap_texts):
+            for whole_table in typed_tables(shard, types, schema.gap_texts, threads):
                 table = with_decimal_points(whole_table, schema.label_columns, shard.layout.dialect)
                 empty = empty_rows(table) if labels else []
                 if empty:
@@ -226,12 +234,13 @@ def refuse_absent(names: Sequence[str], header: Sequence[str], shard: Shard) -> 
 
 
 def read_pieces(
-    shard: Shard, header: Sequence[str], schema: SeriesSchema
+    shard: Shard, header: Sequence[str], schema: SeriesSchema, threads: int = 1
 ) -> Iterator[tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]]:
     """Read the rows of a shard, in order, checked and encoded.
 
     Args:
         header: the columns of the shard, from `read_header`.
+        threads: how many parts of CSV are parsed at a time.
 
     Yields:
         Values, float32 (n, C * T), and labels: encoded, or class names (n,) if the schema has no
@@ -240,7 +249,7 @@ def read_pieces(
     Raises:
         DataError: the shard has a fault.
     """
-    for table, source in read_tables(shard, schema, True, header):
+    for table, source in read_tables(shard, schema, True, header, threads=threads):
         values = schema.encode_values(table, source)
         if schema.classes:
             yield values, schema.encode_labels(table, source)
@@ -249,12 +258,13 @@ def read_pieces(
 
 
 def typed_tables(
-    shard: Shard, types: Types, gap_texts: Sequence[str] = ("",)
+    shard: Shard, types: Types, gap_texts: Sequence[str] = ("",), threads: int = 1
 ) -> Iterator[pa.Table]:
     """Read the rows of a shard, in order, as tables; empty cells are null.
 
     Args:
         gap_texts: texts in number columns of CSV that become null.
+        threads: how many parts of CSV are parsed at a time.
 
     Raises:
         pa.ArrowInvalid: a row of CSV has too many or too few cells, or a cell has another type.
@@ -262,30 +272,103 @@ def typed_tables(
     """
     if shard.is_parquet:
         return parquet_tables(shard, types)
-    return _csv_tables(shard, types, gap_texts)
+    return _csv_tables(shard, types, gap_texts, threads)
 
 
-def _csv_tables(shard: Shard, types: Types, gap_texts: Sequence[str]) -> Iterator[pa.Table]:
+def _csv_tables(
+    shard: Shard, types: Types, gap_texts: Sequence[str], threads: int
+) -> Iterator[pa.Table]:
+    """Parse segments of CSV, several at a time; tables come in order."""
+    parse = partial(_parse, shard, types, gap_texts)
+    with shard.open() as stream:
+        segments = enumerate(_segments(stream, shard.layout.n_lines_before))
+        if threads == 1:
+            for number, segment in segments:
+                yield from parse(segment, number == 0)
+            return
+        parsed: deque[Future[list[pa.Table | pa.ArrowInvalid]]] = deque()
+        pool = ThreadPoolExecutor(threads)
+        try:
+            for number, segment in segments:
+                parsed.append(pool.submit(_collect, parse, segment, number == 0))
+                if len(parsed) > threads:
+                    yield from _raising(parsed.popleft().result())
+            while parsed:
+                yield from _raising(parsed.popleft().result())
+        finally:
+            pool.shutdown(cancel_futures=True)
+
+
+def _collect(
+    parse: Callable[[bytes, bool], Iterator[pa.Table]], segment: bytes, is_first: bool
+) -> list[pa.Table | pa.ArrowInvalid]:
+    """The tables of a segment, and the error that ends them."""
+    tables: list[pa.Table | pa.ArrowInvalid] = []
+    try:
+        for table in parse(segment, is_first):
+            tables.append(table)  # noqa: PERF402 - those before an error are kept
+    except pa.ArrowInvalid as error:
+        tables.append(error)
+    return tables
+
+
+def _raising(tables: list[pa.Table | pa.ArrowInvalid]) -> Iterator[pa.Table]:
+    for table in tables:
+        if isinstance(table, pa.ArrowInvalid):
+            raise table
+        yield table
+
+
+def _segments(stream: pa.NativeFile, n_lines_before: int) -> Iterator[bytes]:
+    """Cut CSV into segments of whole rows, the first of which has a line below the header.
+
+    A row that is longer than a block may be cut: no block can hold it.
+    """
+    segment, n_lines = b"", n_lines_before + 2
+    while more := stream.read(_SEGMENT_BYTES):
+        segment += more
+        end = _end_of_rows(segment, n_lines)
+        if end or len(segment) > BLOCK_BYTES:
+            end = end or len(segment)
+            yield segment[:end]
+            segment, n_lines = segment[end:], 1
+    if segment.strip():
+        yield segment
+
+
+def _end_of_rows(segment: bytes, n_lines: int) -> int:
+    """Where the last whole row ends, if so many lines end before; else 0."""
+    newline = b"\n" if b"\n" in segment else b"\r"
+    end = segment.rfind(newline) + 1
+    while end and segment.count(_QUOTE, 0, end) % 2:  # a quoted cell goes on in the next line
+        end = segment.rfind(newline, 0, end - 1) + 1
+    return end if segment.count(newline, 0, end) >= n_lines else 0
+
+
+def _parse(
+    shard: Shard, types: Types, gap_texts: Sequence[str], segment: bytes, is_first: bool
+) -> Iterator[pa.Table]:
+    """Parse a segment of CSV, block by block."""
     layout = shard.layout
     block_bytes = max(_MIN_BLOCK_BYTES, _BLOCK_BYTES_PER_COLUMN * len(types))
-    with (
-        shard.open() as stream,
-        pa.csv.open_csv(
-            stream,
-            read_options=pa.csv.ReadOptions(
-                use_threads=False,
-                block_size=min(BLOCK_BYTES, block_bytes),
-                skip_rows=layout.n_lines_before,
-            ),
-            parse_options=pa.csv.ParseOptions(delimiter=layout.dialect.separator),
-            convert_options=pa.csv.ConvertOptions(
-                column_types={name: kind or pa.string() for name, kind in types.items()},
-                include_columns=list(types),
-                null_values=list(gap_texts),
-                decimal_point=layout.dialect.decimal,
-            ),
-        ) as reader,
-    ):
+    with pa.csv.open_csv(
+        pa.BufferReader(segment),
+        read_options=pa.csv.ReadOptions(
+            use_threads=False,
+            block_size=min(BLOCK_BYTES, block_bytes),
+            skip_rows=layout.n_lines_before if is_first else 0,
+            column_names=None if is_first else layout.header,
+        ),
+        parse_options=pa.csv.ParseOptions(
+            delimiter=layout.dialect.separator, newlines_in_values=_QUOTE in segment
+        ),
+        convert_options=pa.csv.ConvertOptions(
+            column_types={name: kind or pa.string() for name, kind in types.items()},
+            include_columns=list(types),
+            null_values=list(gap_texts),
+            decimal_point=layout.dialect.decimal,
+        ),
+    ) as reader:
         for batch in reader:
             if batch.num_rows:
                 yield pa.Table.from_batches([batch])

@@ -8,6 +8,7 @@ from __future__ import annotations
 import re
 import unicodedata
 from collections.abc import Callable, Iterator, Sequence
+from functools import lru_cache
 from typing import NamedTuple
 
 import numpy as np
@@ -212,6 +213,7 @@ def _numbers(cells: pa.Array) -> FloatArray:
     return decoded
 
 
+@lru_cache(1024)
 def _number(text: str) -> float:
     text = {"true": "1", "false": "0"}.get(text.strip().lower(), text.strip(" \t"))
     try:

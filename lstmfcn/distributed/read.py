@@ -33,6 +33,7 @@ from lstmfcn.data.parquet import count_parquet_rows
 from lstmfcn.data.reader import ShardedDataset, read_pieces, readable
 from lstmfcn.data.shards import Shard
 from lstmfcn.data.table import Array, FloatArray
+from lstmfcn.distributed.capacity import available_cpus
 from lstmfcn.distributed.cluster import silence_logger
 from lstmfcn.distributed.failures import reporting_ray_errors
 
@@ -106,7 +107,7 @@ def _read_all_pieces(
         yield from read_with_ray_data(dataset, processes)
         return
     for shard, header in zip(dataset.shards, dataset.headers, strict=True):
-        yield from read_pieces(shard, header, dataset.schema)
+        yield from read_pieces(shard, header, dataset.schema, available_cpus())
 
 
 def _processes_worth(dataset: ShardedDataset) -> int:

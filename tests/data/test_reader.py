@@ -56,16 +56,40 @@ def parquet(**columns):
 
 
 def read(data, task="multiclass", schema=None, labels=True):
-    """Read a data argument: its schema, values and labels (encoded, or class names)."""
+    """Read a data argument: its schema, values and labels (encoded, or class names).
+
+    One thread reads it, and three read short segments; both must find the same, or refuse it alike.
+    """
     dataset = open_dataset(str(data), task, schema, labels)
+    with pytest.MonkeyPatch.context() as short:
+        short.setattr(reader, "_SEGMENT_BYTES", 16)
+        found, refusal = outcome(dataset, labels, threads=3)
+    expected, expected_refusal = outcome(dataset, labels, threads=1)
+    assert str(refusal) == str(expected_refusal)
+    if expected is None:
+        raise expected_refusal
+    for one, other in zip(found, expected, strict=True):
+        np.testing.assert_array_equal(one, other)
+    return dataset.schema, *expected
+
+
+def outcome(dataset, labels, threads):
+    """What is read, or the refusal."""
+    try:
+        return read_all(dataset, labels, threads), None
+    except DataError as refusal:
+        return None, refusal
+
+
+def read_all(dataset, labels, threads):
     schema, values, answers = dataset.schema, [], []
     for shard, header in zip(dataset.shards, dataset.headers, strict=True):
-        for table, source in read_tables(shard, schema, labels, header):
+        for table, source in read_tables(shard, schema, labels, header, threads=threads):
             values.append(schema.encode_values(table, source))
             if labels:
                 encode = schema.label_names if schema.holds_names else schema.encode_labels
                 answers += list(encode(table, source))
-    return schema, np.concatenate(values), answers
+    return np.concatenate(values), answers
 
 
 def catch_refusal(data, *args, **options):
@@ -563,7 +587,7 @@ LONG = 5000
         b"x" * LONG,
         b'"' + b"x\n" * LONG,
         b"y,x_1\n" + b"a,1\n" * 100 + b"1" * LONG + b"\n",
-        b"y,x_1\n" + b"a,1\n" * 100 + b"\n," * 3 + b"," * LONG,
+        b"y,x_1\n" + b"a,1\n" * 100 + b"\n" * 3 + b"," * LONG,
         b"y,x_1\n" + b"a,1\n" * 100 + b'"\n",' * LONG + b"\n",
         b"sep=,\n" + b"y" * LONG,
     ],
@@ -575,6 +599,30 @@ def test_a_line_without_end_is_refused_without_being_held(tmp_path, monkeypatch,
     assert str(catch_refusal(tmp_path)).startswith(message)
     (fault,) = [fault for fault in check(str(tmp_path)).faults if fault.row is None]
     assert str(fault).startswith(message)
+
+
+@quickly
+@given(st.lists(st.text('a," \n'), min_size=1, max_size=12))
+def test_quotes_and_line_breaks_in_other_columns_do_not_matter(tmp_path_factory, notes):
+    folder = tmp_path_factory.mktemp("notes")
+    with (folder / "a.csv").open("w", newline="") as file:
+        rows = csv.writer(file, lineterminator="\n")
+        rows.writerow(["note", "y", "x_1"])
+        rows.writerows([note, "b", i] for i, note in enumerate(notes))
+    _, values, answers = read(folder)
+    assert values.ravel().tolist() == list(range(len(notes)))
+    assert answers == ["b"] * len(notes)
+
+
+def test_a_cell_of_two_lines_may_lie_where_two_blocks_meet(tmp_path):
+    rows = (3 << 20) // 20
+    write(tmp_path, {"a.csv": "y,x_1,note\n" + 'b,1.5,"two\nlines"\n' * rows})
+    assert len(read(tmp_path)[1]) == rows
+
+
+def test_of_two_faults_the_first_row_is_told_though_the_second_is_a_line_without_end(tmp_path):
+    write(tmp_path, {"a.csv": b"y,x_1\n" + b"a,1\n" * 100 + b"\n," * 3 + b"," * LONG})
+    assert catch_refusal(tmp_path).row == 101
 
 
 @pytest.mark.slow
