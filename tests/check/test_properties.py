@@ -281,6 +281,7 @@ def test_check_lists_exactly_what_training_refuses(
         (folder / "in" / f"{i}.csv").write_bytes(content)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(reader, "BLOCK_BYTES", block_bytes)
+        patch.setattr(reader, "SEGMENT_BYTES", block_bytes)
         findings = check(str(folder / "in"), task=task, missing=missing, limit=10**6)
         refused = catch_refusal(lambda: train_reads(folder / "in", task, missing))
         if refused is None:
