@@ -25,9 +25,9 @@ from lstmfcn.convert.series import (
     read_lines,
 )
 from lstmfcn.data.columns import abbreviate
+from lstmfcn.data.csv_parser import BLOCK_BYTES
 from lstmfcn.data.dialect import ONE_MARK, find_separator, split
 from lstmfcn.data.layout import plain_bytes
-from lstmfcn.data.reader import BLOCK_BYTES
 from lstmfcn.data.shards import Shard
 from lstmfcn.data.table import class_name
 from lstmfcn.errors import DataError

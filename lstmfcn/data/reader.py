@@ -8,12 +8,10 @@ from __future__ import annotations
 
 import csv
 import lzma
-from collections import deque
 from collections.abc import Callable, Collection, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from functools import partial
-from itertools import chain
 from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
@@ -29,6 +27,7 @@ from lstmfcn.data.csv_errors import (
     refuse_first_fault,
     with_decimal_points,
 )
+from lstmfcn.data.csv_parser import parse_csv
 from lstmfcn.data.dialect import LongLineError
 from lstmfcn.data.layout import long_line
 from lstmfcn.data.listing import Data, join_arguments
@@ -39,18 +38,6 @@ from lstmfcn.data.shards import Shard, find_shards, log_dialects, without_rows
 from lstmfcn.data.table import RowOrigin
 from lstmfcn.errors import DataError, raise_first
 from lstmfcn.hyperparameters import MissingLabelsName, MissingName, TaskName
-
-BLOCK_BYTES = 16 << 20
-"""The largest block of CSV that is parsed at once; no row may be longer."""
-
-_MIN_BLOCK_BYTES, _BLOCK_BYTES_PER_COLUMN = 1 << 20, 3 << 10
-"""With 192 columns, blocks of 1 MiB (in the processor's cache) were parsed twice as fast as 16 MiB;
-with 3,001 columns, 8 MiB was five times as fast as 1 MiB, which has few rows."""
-
-SEGMENT_BYTES = 4 << 20
-"""What a thread parses at a time, in blocks; to begin takes it a few milliseconds."""
-
-_QUOTE = b'"'
 
 _HEADER_THREADS = 16
 
@@ -273,118 +260,7 @@ def typed_tables(
     """
     if shard.is_parquet:
         return parquet_tables(shard, types)
-    return _csv_tables(shard, types, gap_texts, threads)
-
-
-def _csv_tables(
-    shard: Shard, types: Types, gap_texts: Sequence[str], threads: int
-) -> Iterator[pa.Table]:
-    """Parse segments of CSV, several at a time; tables come in order."""
-    parse = partial(_parse, shard, types, gap_texts)
-    with shard.open() as stream:
-        segments = _segments(stream, shard.layout.n_lines_before)
-        if threads == 1:
-            yield from chain.from_iterable(map(_Parsed.tables, map(parse, segments)))
-            return
-        parsed: deque[Future[_Parsed]] = deque()
-        pool = ThreadPoolExecutor(threads)
-        try:
-            for segment in segments:
-                parsed.append(pool.submit(parse, segment))
-                if len(parsed) > threads:
-                    yield from parsed.popleft().result().tables()
-            while parsed:
-                yield from parsed.popleft().result().tables()
-        finally:
-            pool.shutdown(cancel_futures=True)
-
-
-class _Parsed(NamedTuple):
-    """The rows of a segment, and the error that ended them."""
-
-    batches: list[pa.RecordBatch]
-    error: pa.ArrowInvalid | None
-
-    def tables(self) -> Iterator[pa.Table]:
-        """All rows as one table, if there are any; then raises the error."""
-        if self.batches:
-            yield pa.Table.from_batches(self.batches)
-        if self.error:
-            raise self.error
-
-
-class _Segment(NamedTuple):
-    """Whole rows of CSV."""
-
-    lines: memoryview
-    is_first: bool
-    has_quotes: bool
-
-
-def _segments(stream: pa.NativeFile, n_lines_before: int) -> Iterator[_Segment]:
-    """Cut CSV into segments, the first of which has a line below the header.
-
-    A row that is longer than a block may be cut: no block can hold it.
-    """
-    rest, n_lines = b"", n_lines_before + 2
-    while True:
-        held = bytearray(len(rest) + SEGMENT_BYTES)
-        held[: len(rest)] = rest
-        n_read = stream.readinto(memoryview(held)[len(rest) :])
-        n_bytes, has_quotes = len(rest) + n_read, _QUOTE in held
-        if n_read:
-            end = _end_of_rows(held, n_bytes, n_lines, has_quotes)
-            end = end or (n_bytes if n_bytes > BLOCK_BYTES else 0)
-        else:
-            end = n_bytes if rest.strip() else 0
-        if end:
-            yield _Segment(memoryview(held)[:end], n_lines > 1, has_quotes)
-            n_lines = 1
-        if not n_read:
-            return
-        rest = bytes(memoryview(held)[end:n_bytes])
-
-
-def _end_of_rows(held: bytearray, n_bytes: int, n_lines: int, has_quotes: bool) -> int:
-    """Where the last whole row of these bytes ends, if so many lines end before; else 0."""
-    newline = b"\n" if b"\n" in held else b"\r"
-    end = held.rfind(newline, 0, n_bytes) + 1
-    if has_quotes:  # to count takes 20 times as long as to look for one
-        while end and held.count(_QUOTE, 0, end) % 2:  # a cell goes on in the next line
-            end = held.rfind(newline, 0, end - 1) + 1
-    return end if n_lines == 1 or held.count(newline, 0, end) >= n_lines else 0
-
-
-def _parse(shard: Shard, types: Types, gap_texts: Sequence[str], segment: _Segment) -> _Parsed:
-    """Parse a segment of CSV, block by block."""
-    layout = shard.layout
-    block_bytes = max(_MIN_BLOCK_BYTES, _BLOCK_BYTES_PER_COLUMN * len(types))
-    batches: list[pa.RecordBatch] = []
-    try:
-        with pa.csv.open_csv(
-            pa.BufferReader(segment.lines),
-            read_options=pa.csv.ReadOptions(
-                use_threads=False,
-                block_size=min(BLOCK_BYTES, block_bytes),
-                skip_rows=layout.n_lines_before if segment.is_first else 0,
-                column_names=None if segment.is_first else layout.header,
-            ),
-            parse_options=pa.csv.ParseOptions(
-                delimiter=layout.dialect.separator, newlines_in_values=segment.has_quotes
-            ),
-            convert_options=pa.csv.ConvertOptions(
-                column_types={name: kind or pa.string() for name, kind in types.items()},
-                include_columns=list(types),
-                null_values=list(gap_texts),
-                decimal_point=layout.dialect.decimal,
-            ),
-        ) as reader:
-            for batch in reader:
-                if batch.num_rows:
-                    batches.append(batch)  # noqa: PERF401 - those before an error are kept
-    except pa.ArrowInvalid as error:
-        return _Parsed(batches, error)
-    return _Parsed(batches, None)
+    return parse_csv(shard, types, gap_texts, threads)
 
 
 @contextmanager

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from lstmfcn.check.clean import write_clean
 from lstmfcn.check.findings import check
-from lstmfcn.data import reader
+from lstmfcn.data import csv_parser
 from lstmfcn.data.batch_plan import refuse_few_rows
 from lstmfcn.data.reader import open_dataset, read_tables
 from lstmfcn.errors import DataError
@@ -280,8 +280,8 @@ def test_check_lists_exactly_what_training_refuses(
     for i, content in enumerate(contents):
         (folder / "in" / f"{i}.csv").write_bytes(content)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(reader, "BLOCK_BYTES", block_bytes)
-        patch.setattr(reader, "SEGMENT_BYTES", block_bytes)
+        patch.setattr(csv_parser, "BLOCK_BYTES", block_bytes)
+        patch.setattr(csv_parser, "SEGMENT_BYTES", block_bytes)
         findings = check(str(folder / "in"), task=task, missing=missing, limit=10**6)
         refused = catch_refusal(lambda: train_reads(folder / "in", task, missing))
         if refused is None:

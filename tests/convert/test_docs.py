@@ -9,7 +9,7 @@ import pytest
 
 from lstmfcn.cli.main import main
 from lstmfcn.convert.run import _FORMS
-from lstmfcn.data.reader import BLOCK_BYTES
+from lstmfcn.data.csv_parser import BLOCK_BYTES
 
 DOCS = Path(__file__).parents[2] / "docs"
 PAGE = "".join(

@@ -7,7 +7,7 @@ import pytest
 
 import lstmfcn.convert.run
 from lstmfcn.convert.run import convert
-from lstmfcn.data.reader import BLOCK_BYTES
+from lstmfcn.data.csv_parser import BLOCK_BYTES
 from lstmfcn.errors import DataError, OutputError
 from tests.helpers.conversions import converted, lines_of
 

@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from lstmfcn.check.findings import check
-from lstmfcn.data import dialect, reader
+from lstmfcn.data import csv_parser, dialect, reader
 from lstmfcn.data.dialect import ONE_MARK
 from lstmfcn.data.reader import open_dataset, read_tables
 from lstmfcn.errors import DataError
@@ -62,7 +62,7 @@ def read(data, task="multiclass", schema=None, labels=True):
     """
     dataset = open_dataset(str(data), task, schema, labels)
     with pytest.MonkeyPatch.context() as short:
-        short.setattr(reader, "SEGMENT_BYTES", 16)
+        short.setattr(csv_parser, "SEGMENT_BYTES", 16)
         found, refusal = outcome(dataset, labels, threads=3)
     expected, expected_refusal = outcome(dataset, labels, threads=1)
     assert str(refusal) == str(expected_refusal)
@@ -280,7 +280,7 @@ def test_parquet_may_hold_ints_and_doubles(tmp_path, labels):
 
 
 def test_rows_that_begin_as_integers_may_go_on_as_floats(tmp_path, monkeypatch):
-    monkeypatch.setattr(reader, "SEGMENT_BYTES", 4096)
+    monkeypatch.setattr(csv_parser, "SEGMENT_BYTES", 4096)
     write(tmp_path, {"a.csv": "y,x_1\n" + "a,1\n" * 3000 + "b.5,1E+05\n"})
     _, values, answers = read(tmp_path)
     assert values[:, 0].tolist() == [1.0] * 3000 + [100000.0]
@@ -298,7 +298,7 @@ def test_rows_that_begin_as_integers_may_go_on_as_floats(tmp_path, monkeypatch):
     [("a,1,x", "x_2"), ("a,,1", "x_1"), ("a,nan,1", "x_1"), (",1,2", "y"), ("a,1", None)],
 )
 def test_a_fault_in_a_later_block_is_reported_with_its_row(tmp_path, monkeypatch, line, column):
-    monkeypatch.setattr(reader, "SEGMENT_BYTES", 4096)
+    monkeypatch.setattr(csv_parser, "SEGMENT_BYTES", 4096)
     write(tmp_path, {"a.csv": NAMED + "a,1,2\n" * 2500 + "\n\n" + line + "\n" + "a,1,2\n" * 9})
     error = catch_refusal(tmp_path)
     assert (error.row, error.column) == (2501, column)
@@ -340,8 +340,8 @@ def test_float32_values_are_read_bit_by_bit_in_any_columns_order_and_any_shards(
     folder = tmp_path_factory.mktemp("data")
     names, _ = write_matrix(folder, matrix, data)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(reader, "BLOCK_BYTES", block_bytes)
-        patch.setattr(reader, "SEGMENT_BYTES", block_bytes)
+        patch.setattr(csv_parser, "BLOCK_BYTES", block_bytes)
+        patch.setattr(csv_parser, "SEGMENT_BYTES", block_bytes)
         schema, values, answers = read(folder)
     expected = matrix[:, [names.index(name) - 1 for name in schema.value_columns]]
     assert values.dtype == np.float32
@@ -570,7 +570,7 @@ def test_a_line_that_is_not_a_row_is_reported_once(tmp_path, lines, message):
 
 
 def test_empty_rows_are_reported_with_their_row_in_any_block(tmp_path, monkeypatch):
-    monkeypatch.setattr(reader, "SEGMENT_BYTES", 4096)
+    monkeypatch.setattr(csv_parser, "SEGMENT_BYTES", 4096)
     write(tmp_path, {"a.csv": NAMED + "a,1,2\n" * 2500 + ",,\n" + "a,1,2\n" * 9})
     assert str(catch_refusal(tmp_path)).startswith(
         f"{tmp_path}/a.csv, row 2501: found an empty row"

@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-import lstmfcn.data.reader
+import lstmfcn.data.csv_parser
 from lstmfcn.data.scaler import Scaler
 from lstmfcn.data.shards import find_shards
 from lstmfcn.errors import DataError, OutputError
@@ -84,7 +84,7 @@ def test_awkward_class_names_survive_as_csv(tmp_path):
 
 
 def test_rows_stay_in_order_and_the_header_comes_once_over_many_blocks(tmp_path, monkeypatch):
-    monkeypatch.setattr(lstmfcn.data.reader, "SEGMENT_BYTES", 4096)
+    monkeypatch.setattr(lstmfcn.data.csv_parser, "SEGMENT_BYTES", 4096)
     classifier, table = classifier_of("one-hot"), values_of(300)
     shard, output = shard_of(table, tmp_path / "a.csv"), tmp_path / "new" / "folder" / "p.csv"
     assert len(list(predict_batches(classifier, shard, labels=False))) > 3
@@ -132,7 +132,7 @@ def test_a_parquet_shard_is_predicted_as_csv(tmp_path):
     ("cell", "found"), [("abc", "'abc'"), ("", "an empty cell"), ("inf", "inf, which is no")]
 )
 def test_a_bad_row_in_the_middle_leaves_no_file(tmp_path, monkeypatch, name, cell, found):
-    monkeypatch.setattr(lstmfcn.data.reader, "SEGMENT_BYTES", 4096)
+    monkeypatch.setattr(lstmfcn.data.csv_parser, "SEGMENT_BYTES", 4096)
     table = values_of(300).astype(object)
     table.loc[199, "x_5"] = cell
     shard, output = shard_of(table, tmp_path / "a.csv"), tmp_path / "output" / name
@@ -181,7 +181,7 @@ def test_an_output_below_a_file_is_refused(tmp_path):
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_the_predicted_class_of_each_row_is_explained(tmp_path, kind, monkeypatch):
-    monkeypatch.setattr(lstmfcn.data.reader, "SEGMENT_BYTES", 4096)
+    monkeypatch.setattr(lstmfcn.data.csv_parser, "SEGMENT_BYTES", 4096)
     classifier, table = classifier_of(kind), values_of(300).assign(id=range(300))
     shard = shard_of(table, tmp_path / "a.csv")
     predict_shard(classifier, shard, tmp_path / "p.csv", ["id"])

@@ -14,7 +14,8 @@ import ray
 from lstmfcn.data.shards import find_shards
 from lstmfcn.distributed.predict import predict
 from lstmfcn.errors import DataError, ResourceError, RunInterruptedError
-from lstmfcn.inference.predict_shards import explain_shard, output_name, predict_shard
+from lstmfcn.inference.predict_shards import explain_shard, predict_shard
+from lstmfcn.inference.prediction_files import output_names
 from lstmfcn.inference.predictor import Classifier
 from tests.helpers.killing import interrupted_at, train_workers, wait_until
 from tests.helpers.problems import waves, write
@@ -43,8 +44,9 @@ def contents(folder):
 def without_ray(model, data, folder, work=predict_shard):
     """The bytes of the files that this process alone writes for the shards."""
     classifier = Classifier.load(model)
-    for shard in find_shards(str(data)):
-        work(classifier, shard, folder / output_name(shard))
+    found = find_shards(str(data))
+    for shard, name in zip(found, output_names(found), strict=True):
+        work(classifier, shard, folder / name)
     return contents(folder)
 
 
