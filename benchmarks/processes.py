@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
@@ -33,12 +32,14 @@ def repeating(action: Callable[[], None], every_s: float) -> Iterator[None]:
         thread.join()
 
 
-def kill_oldest(name: str) -> int:
-    """SIGKILL the oldest process below this one with such a name; gives how many there were."""
+def kill_oldest(name: str) -> bool:
+    """SIGKILL the oldest process below this one with such a name, if there is one."""
     named = [process for process, title in _descendants() if title.startswith(name)]
-    if named:
-        min(named, key=psutil.Process.create_time).kill()
-    return len(named)
+    with suppress(psutil.NoSuchProcess):  # it has just ended
+        if named:
+            min(named, key=psutil.Process.create_time).kill()
+            return True
+    return False
 
 
 @contextmanager
@@ -73,7 +74,7 @@ def print_peaks(peaks: Mapping[str, float]) -> None:
 
 def _descendants() -> Iterator[tuple[psutil.Process, str]]:
     """The processes below this one, each with its title."""
-    for process in psutil.Process(os.getpid()).children(recursive=True):
+    for process in psutil.Process().children(recursive=True):
         with suppress(psutil.Error):
             if title := " ".join(process.cmdline()).strip():
                 yield process, title

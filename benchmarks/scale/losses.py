@@ -122,7 +122,7 @@ def losing(output: Path, lose_node: Callable[[], None] | None) -> Iterator[dict[
             lose_node()
             killed["nodes killed"] = 1
         elif killed["trials killed"] < N_KILLED_TRIALS and ended > 2 * killed["trials killed"]:
-            killed["trials killed"] += bool(kill_oldest(TRIAL))
+            killed["trials killed"] += kill_oldest(TRIAL)
 
     with repeating(lose, 0.05):
         yield killed
@@ -135,7 +135,7 @@ def killing(name: str, every_s: float | None) -> Iterator[Counter[str]]:
     if every_s is None:
         yield killed
         return
-    with repeating(lambda: killed.update({name: bool(kill_oldest(name))}), every_s):
+    with repeating(lambda: killed.update({name: kill_oldest(name)}), every_s):
         yield killed
 
 

@@ -35,7 +35,7 @@ def parse_csv(
     parse = partial(_parse, shard, types, gap_texts)
     with shard.open() as stream:
         segments = _segments(stream, shard.layout.n_lines_before)
-        if threads == 1:
+        if threads == 1 or shard.size < SEGMENT_BYTES:
             yield from chain.from_iterable(map(_Parsed.tables, map(parse, segments)))
             return
         parsed: deque[Future[_Parsed]] = deque()
@@ -76,35 +76,34 @@ class _Segment(NamedTuple):
 def _segments(stream: pa.NativeFile, n_lines_before: int) -> Iterator[_Segment]:
     """Cut CSV into segments, the first of which has a line below the header.
 
-    A row that is longer than a block may be cut: no block can hold it.
+    What no block can hold may be cut elsewhere: a longer row, or one with a lone quote.
     """
     rest, n_lines = b"", n_lines_before + 2
-    while True:
-        held = bytearray(len(rest) + SEGMENT_BYTES)
-        held[: len(rest)] = rest
-        n_read = stream.readinto(memoryview(held)[len(rest) :])
-        n_bytes, has_quotes = len(rest) + n_read, _QUOTE in held
-        if n_read:
-            end = _end_of_rows(held, n_bytes, n_lines, has_quotes)
-            end = end or (n_bytes if n_bytes > BLOCK_BYTES else 0)
-        else:
-            end = n_bytes if rest.strip() else 0
-        if end:
+    while more := stream.read(SEGMENT_BYTES):
+        held = rest + more
+        has_quotes = _QUOTE in held
+        if end := _end_of_rows(held, n_lines, has_quotes):
             yield _Segment(memoryview(held)[:end], n_lines > 1, has_quotes)
             n_lines = 1
-        if not n_read:
-            return
-        rest = bytes(memoryview(held)[end:n_bytes])
+        rest = held[end:]
+    if rest.strip():
+        yield _Segment(memoryview(rest), n_lines > 1, _QUOTE in rest)
 
 
-def _end_of_rows(held: bytearray, n_bytes: int, n_lines: int, has_quotes: bool) -> int:
+def _end_of_rows(held: bytes, n_lines: int, has_quotes: bool) -> int:
     """Where the last whole row of these bytes ends, if so many lines end before; else 0."""
     newline = b"\n" if b"\n" in held else b"\r"
-    end = held.rfind(newline, 0, n_bytes) + 1
-    if has_quotes:  # to count takes 20 times as long as to look for one
-        while end and held.count(_QUOTE, 0, end) % 2:  # a cell goes on in the next line
-            end = held.rfind(newline, 0, end - 1) + 1
-    return end if n_lines == 1 or held.count(newline, 0, end) >= n_lines else 0
+    end = end_of_lines = held.rfind(newline) + 1
+    n_quotes = held.count(_QUOTE, 0, end) if has_quotes else 0  # slow: 20 times as a search
+    while n_quotes % 2:  # the last one opens a cell that goes on behind the end
+        before = held.rfind(newline, 0, held.rfind(_QUOTE, 0, end)) + 1
+        n_quotes -= held.count(_QUOTE, before, end)
+        end = before
+    if n_lines > 1 and held.count(newline, 0, end) < n_lines:
+        end = 0
+    if not end and len(held) > BLOCK_BYTES:
+        return end_of_lines or len(held)
+    return end
 
 
 def _parse(shard: Shard, types: Types, gap_texts: Sequence[str], segment: _Segment) -> _Parsed:

@@ -272,13 +272,11 @@ def _trial_function() -> Callable[[dict[str, Any], SweepContext], None]:
 
     def start_trial(config: dict[str, Any], context: SweepContext) -> None:
         import gc
-        import sys
 
-        is_first = "lstmfcn.distributed.trial" not in sys.modules
         from lstmfcn.distributed.trial import run_trial
 
-        if is_first:  # else the collector looks through PyTorch for 0.6 s before the process ends
-            gc.freeze()
+        if not gc.get_freeze_count():  # the process's first trial
+            gc.freeze()  # else the collector looks through PyTorch for 0.6 s at its end
         run_trial(config, context)
 
     return start_trial
