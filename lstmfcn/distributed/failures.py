@@ -151,5 +151,6 @@ class RestartBudget:
                 f"{reason}; if memory is short, lower --batch-size, --memory-gb or the sizes of "
                 "the network; then resume with --resume"
             )
-        logger.info("lost %s (%s); starting again from %s", self._worker, reason, position)
+        where = "from the start" if position == Position() else f"after {position}"
+        logger.info("lost %s (%s); starting again %s", self._worker, reason, where)
         self._restarts.inc()
