@@ -2,9 +2,9 @@
 
 Without Ray, a thread of this process does it. With Ray, a task on the driver's node does: it checks
 every cell and packs the value columns into one array, so nothing after it sees a wide table. Rows
-that take more memory than they may are read on all machines, into blocks that stay in the object
-stores. The results belong to the driver: they stay when a task's process ends, and Ray runs a task
-again if a node that held them is lost.
+that take more memory than they may, or long to read, are read on all machines, into blocks that
+stay in the object stores. The results belong to the driver: they stay when a task's process ends,
+and Ray runs a task again if a node that held them is lost.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from lstmfcn.data.batch_plan import batch_size_for, refuse_few_rows, refuse_smal
 from lstmfcn.data.dataset import Dataset, LoadedData, MemoryLimitError
 from lstmfcn.data.scaler import Scaler
 from lstmfcn.distributed.failures import reporting_ray_errors
-from lstmfcn.distributed.read import exceeds_memory, read_blocks, read_rows
+from lstmfcn.distributed.read import needs_blocks, read_blocks, read_rows
 from lstmfcn.errors import ResourceError, RunInterruptedError
 from lstmfcn.hyperparameters import ScalingName
 from lstmfcn.signals import in_thread
@@ -190,7 +190,7 @@ def start_loading(
     """
     if not ray.is_initialized():
         return LoadingThread(inputs, memory_bytes)
-    if in_blocks or exceeds_memory(inputs.datasets, memory_bytes):
+    if in_blocks or needs_blocks(inputs.datasets, memory_bytes):
         return LoadingBlocks(inputs, num_workers, memory_bytes)
     return _start_task(_Preparation.of(inputs, num_workers, memory_bytes))
 
@@ -219,7 +219,7 @@ def load_for_scalings(
         UserError: the sweep cannot use the data.
     """
     limit = memory_bytes // len(scalings)
-    if not exceeds_memory(inputs.datasets, limit):
+    if not needs_blocks(inputs.datasets, limit):
         preparation, data = _Preparation.of(inputs, 1, limit), {}
         try:
             for scaling in scalings:

@@ -1,11 +1,11 @@
 """Read and check all rows of shards, into memory or into blocks on all machines.
 
-One process reads small data, and several read more; `read_blocks` is for what does not fit into
-memory. There Ray Data reads the shards, one task per shard. Its blocks end where shards end, so a
-task for each of ours cuts and joins them, and computes what is known of the block. (Ray Data's
-``repartition`` gave the same blocks, but took 5 times as long, and the statistics would need a pass
-of their own.) Our blocks have equal numbers of rows, whatever the shards are. They stay in the
-object stores of the machines; Ray moves to local disks what does not fit there.
+One process reads small data, with all its CPUs. `read_blocks` is for what does not fit into memory,
+or takes long: Ray Data reads the shards on all machines, one task per shard. Its blocks end where
+shards end, so a task for each of ours cuts and joins them, and computes what is known of the block.
+(Ray Data's ``repartition`` gave the same blocks, but took 5 times as long, and the statistics would
+need a pass of their own.) Our blocks have equal numbers of rows, whatever the shards are. They stay
+in the object stores of the machines; Ray moves to local disks what does not fit there.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ from lstmfcn.data.parquet import count_parquet_rows
 from lstmfcn.data.reader import ShardedDataset, read_pieces, readable
 from lstmfcn.data.shards import Shard
 from lstmfcn.data.table import Array, FloatArray
-from lstmfcn.distributed.capacity import available_cpus
+from lstmfcn.distributed.capacity import alive_nodes, available_cpus
 from lstmfcn.distributed.cluster import silence_logger
 from lstmfcn.distributed.failures import reporting_ray_errors
 
@@ -41,11 +41,8 @@ if TYPE_CHECKING:
     import pyarrow as pa
     import ray.data
 
-_BYTES_WORTH_A_PROCESS = 16 << 20
-"""A process takes as long to start as it does to parse this many bytes."""
-
-_BYTES_WORTH_RAY_DATA = 400 << 20
-"""Ray Data takes 3.5 s to start, beside workers that start too; one process parses 0.4 GB then."""
+_BYTES_WORTH_ALL_MACHINES = 400 << 20
+"""Ray Data takes 3.5 s to start, beside workers that start too; one machine parses 0.4 GB then."""
 
 _PACKING_RATIO = 4
 """Bytes of CSV per compressed byte; 3.7 for MIT-BIH's .csv.gz."""
@@ -87,9 +84,10 @@ def read_rows(dataset: ShardedDataset, memory_bytes: int) -> LoadedData:
     """
     schema = dataset.schema
     label_parts, buffer = [], RowBuffer(schema.n_values, memory_bytes)
-    for piece, labels in _read_all_pieces(dataset):
-        buffer.add(piece)
-        label_parts.append(labels)
+    for shard, header in zip(dataset.shards, dataset.headers, strict=True):
+        for piece, labels in read_pieces(shard, header, schema, available_cpus()):
+            buffer.add(piece)
+            label_parts.append(labels)
     all_labels = np.concatenate(label_parts)
     if not schema.classes:
         names, codes = np.unique(all_labels, return_inverse=True)
@@ -98,30 +96,17 @@ def read_rows(dataset: ShardedDataset, memory_bytes: int) -> LoadedData:
     return LoadedData(schema, Dataset(buffer.values(), all_labels), len(dataset.shards))
 
 
-def _read_all_pieces(
-    dataset: ShardedDataset,
-) -> Iterator[tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]]:
-    """All rows of all shards, in order: values and labels."""
-    processes = _processes_worth(dataset) if ray.is_initialized() else 1
-    if processes > 1:
-        yield from read_with_ray_data(dataset, processes)
-        return
-    for shard, header in zip(dataset.shards, dataset.headers, strict=True):
-        yield from read_pieces(shard, header, dataset.schema, available_cpus())
+def needs_blocks(datasets: Sequence[ShardedDataset], memory_bytes: int) -> bool:
+    """Whether all machines should read the rows, because of their memory or of the time it takes.
 
-
-def _processes_worth(dataset: ShardedDataset) -> int:
-    """How many processes read the shards fastest; 1 stands for this process."""
-    if not is_worth_ray(dataset.shards):
-        return 1
-    cpus = int(ray.cluster_resources().get("CPU", 1))
-    n_shards = len(dataset.shards)
-    return min(cpus, n_shards, 1 + unpacked_bytes(dataset.shards) // _BYTES_WORTH_A_PROCESS)
-
-
-def is_worth_ray(shards: Sequence[Shard]) -> bool:
-    """Whether several processes read the shards so much faster that starting them pays."""
-    return len(shards) > 1 and unpacked_bytes(shards) >= _BYTES_WORTH_RAY_DATA
+    Raises:
+        DataError: a shard cannot be read.
+    """
+    if exceeds_memory(datasets, memory_bytes):
+        return True
+    shards = [shard for dataset in datasets for shard in dataset.shards]
+    is_large = len(shards) > 1 and unpacked_bytes(shards) >= _BYTES_WORTH_ALL_MACHINES
+    return is_large and ray.is_initialized() and len(alive_nodes()) > 1
 
 
 def exceeds_memory(datasets: Sequence[ShardedDataset], memory_bytes: int) -> bool:
@@ -217,7 +202,7 @@ def read_blocks(
 
 def _read_pieces(dataset: ShardedDataset, processes: int) -> Generator[_Piece]:
     """All rows of all shards, in order, as blocks of Ray Data."""
-    with _ray_data(dataset, processes, into_blocks=True) as pieces:
+    with _ray_data(dataset, processes) as pieces:
         for bundle in pieces.iter_internal_ref_bundles():
             for ref, metadata in zip(bundle.block_refs, bundle.metadata, strict=True):
                 if metadata.num_rows:
@@ -279,42 +264,25 @@ def _make_block(
     return values, BlockStatistics.of(values, labels, with_moments)
 
 
-def read_with_ray_data(
-    dataset: ShardedDataset, processes: int
-) -> Iterator[tuple[FloatArray, Array]]:
-    """All rows, in order, read by several processes and brought here: values and labels."""
-    with (
-        reporting_ray_errors("a process that reads shards"),
-        _ray_data(dataset, processes, into_blocks=False) as pieces,
-    ):
-        for piece in pieces.iter_batches(batch_size=None, batch_format="numpy"):
-            yield piece["x"], np.array(piece["y"])  # a copy: the piece leaves the object store
-
-
 @contextmanager
-def _ray_data(
-    dataset: ShardedDataset, processes: int, *, into_blocks: bool
-) -> Iterator[ray.data.Dataset]:
-    """All rows as a data set of Ray Data, to be executed inside this block.
+def _ray_data(dataset: ShardedDataset, processes: int) -> Iterator[ray.data.Dataset]:
+    """All rows as a data set of Ray Data, in small blocks, to be executed inside this block.
 
     The tasks ask for no CPU, because training workers may already hold all of them, also when a
-    block that was lost is made again.
-
-    Args:
-        into_blocks: whether to make small blocks, and to read on without waiting for whoever takes
-            them: Ray spills those that do not fit.
+    block that was lost is made again. They do not wait for whoever takes the blocks: Ray spills
+    those that do not fit.
     """
     import ray.data  # takes half a second
 
     settings: dict[str, Any] = {
         "enable_progress_bars": False,
         "raise_original_map_exception": True,  # a DataError, not Ray Data's wrapping of it
-        "execution_options": ray.data.ExecutionOptions(preserve_order=True),
+        "target_max_block_size": BLOCK_BYTES,
+        "execution_options": ray.data.ExecutionOptions(
+            resource_limits=ray.data.ExecutionResources(object_store_memory=_ENDLESS),
+            preserve_order=True,
+        ),
     }
-    if into_blocks:
-        settings["target_max_block_size"] = BLOCK_BYTES
-        limits = ray.data.ExecutionResources(object_store_memory=_ENDLESS)
-        settings["execution_options"].resource_limits = limits
     context = ray.data.DataContext.get_current()
     before = {name: getattr(context, name) for name in settings}
     n_shards = len(dataset.shards)

@@ -16,7 +16,7 @@ from lstmfcn.data.dataset import MemoryLimitError
 from lstmfcn.data.listing import Data
 from lstmfcn.distributed.capacity import memory_bytes
 from lstmfcn.distributed.cluster import has_cluster, ray_runtime, this_process
-from lstmfcn.distributed.read import exceeds_memory, is_worth_ray
+from lstmfcn.distributed.read import exceeds_memory
 from lstmfcn.distributed.requests import (
     Resources,
     TrainInputs,
@@ -157,7 +157,6 @@ def _runtime(
         one_worker
         and not has_cluster()
         and not in_blocks
-        and not is_worth_ray(inputs.training.shards)
         and not exceeds_memory(inputs.datasets, memory_bytes(resources.memory_gb))
     ):
         return this_process()

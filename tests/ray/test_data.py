@@ -1,4 +1,4 @@
-"""Shards of every kind, read by this process, by Ray Data and into blocks: the same rows, in order.
+"""Shards of every kind, read by this process and into blocks: the same rows, in order.
 
 Training on blocks gives the same weights from any layout of shards, whole or interrupted.
 """
@@ -17,7 +17,13 @@ from hypothesis import strategies as st
 from lstmfcn.data.reader import open_dataset
 from lstmfcn.distributed import read as reading
 from lstmfcn.distributed.load import LoadingBlocks, start_loading
-from lstmfcn.distributed.read import exceeds_memory, join_pieces, read_blocks, read_rows
+from lstmfcn.distributed.read import (
+    exceeds_memory,
+    join_pieces,
+    needs_blocks,
+    read_blocks,
+    read_rows,
+)
 from lstmfcn.distributed.requests import Resources, TrainRequest, read_inputs
 from lstmfcn.distributed.train import train
 from lstmfcn.errors import DataError, RunInterruptedError
@@ -30,12 +36,9 @@ from tests.helpers.problems import TINY, as_flags, waves, write
 from tests.helpers.runs import assert_same_weights
 
 
-@pytest.fixture(params=["here", "with Ray Data", "into blocks"])
-def load_all(request, monkeypatch, cluster):  # noqa: ARG001 - the Ray that it finds
-    """Read all, in each way; the second for small data too, wherever there are several shards."""
-    if request.param == "with Ray Data":
-        monkeypatch.setattr(reading, "_BYTES_WORTH_RAY_DATA", 1)
-        monkeypatch.setattr(reading, "_BYTES_WORTH_A_PROCESS", 1)
+@pytest.fixture(params=["here", "into blocks"])
+def load_all(request, cluster):  # noqa: ARG001 - the Ray that it finds
+    """Read all, in each way."""
 
     def read(data, **options):
         shards = open_dataset(str(data), **options)
@@ -110,41 +113,33 @@ def test_an_unknown_class_of_a_validation_shard_is_named_with_its_row(load_all, 
         load_all(folder, schema=schema)
 
 
-@pytest.mark.parametrize("suffix", [".csv", ".csv.gz"])
-@pytest.mark.parametrize(("csv_mb", "n_shards", "processes"), [
-    (0.001, 3, 1), (300, 3, 1), (500, 1, 1), (500, 3, 3), (500, 300, 4), (5000, 2, 2),
-])  # fmt: skip
 @pytest.mark.usefixtures("cluster")
-def test_only_what_takes_longer_to_read_than_ray_data_to_start_is_read_with_it(
-    tmp_path, suffix, csv_mb, n_shards, processes
-):
-    waves(3).to_csv(tmp_path / f"part{suffix}", index=False)
-    known = open_dataset(str(tmp_path))
-    size = int(csv_mb * 2**20 / n_shards / (4 if suffix == ".csv.gz" else 1))
-    shard = replace(known.shards[0], size=size)
-    assert reading._processes_worth(known._replace(shards=[shard] * n_shards)) == processes
-
-
-@pytest.mark.usefixtures("cluster")
-def test_ray_data_reads_in_a_task_while_workers_hold_all_cpus(tmp_path):
+def test_blocks_are_read_while_workers_hold_all_cpus(tmp_path):
     @ray.remote(num_cpus=4)
     class Workers:
         def ready(self):
             return True
 
-    @ray.remote(num_cpus=0, max_calls=1)  # its process, thus changed, is not used again
+    @ray.remote(num_cpus=0)
     def read(shards):
-        reading._BYTES_WORTH_RAY_DATA = reading._BYTES_WORTH_A_PROCESS = 1
-        return read_rows(shards, 10**9).fingerprint()
+        return read_blocks(shards, False).fingerprint()
 
-    folder = write(tmp_path / "data", waves(60), 3)
+    shards = open_dataset(str(write(tmp_path / "data", waves(60), 3)))
     workers = Workers.remote()
     assert ray.get(workers.ready.remote())
     try:
-        found = ray.get(read.remote(open_dataset(str(folder))), timeout=60)
+        found = ray.get(read.remote(shards), timeout=60)
     finally:
         ray.kill(workers)
-    assert found == read_rows(open_dataset(str(folder)), 10**9).fingerprint()
+    assert found == read_rows(shards, 10**9).fingerprint()
+
+
+@pytest.mark.usefixtures("cluster")
+def test_large_rows_that_fit_into_the_memory_of_the_only_machine_need_no_blocks(tmp_path):
+    shards = open_dataset(str(write(tmp_path / "data", waves(60), 3)))
+    large = [replace(shard, size=1 << 30) for shard in shards.shards]
+    assert not needs_blocks([shards._replace(shards=large)], 10**12)
+    assert needs_blocks([shards], 60 * 12 * 4 - 1)
 
 
 @given(st.lists(st.integers(1, 9), min_size=1, max_size=12), st.integers(1, 20))

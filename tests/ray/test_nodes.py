@@ -134,6 +134,7 @@ def announce_the_end(head, ip, seconds):
 
 READ_TWICE = """
 import sys
+from dataclasses import replace
 from itertools import chain
 
 import numpy as np
@@ -142,7 +143,7 @@ import ray
 
 from lstmfcn.data import dataset
 from lstmfcn.data.reader import open_dataset
-from lstmfcn.distributed.read import read_blocks
+from lstmfcn.distributed.read import needs_blocks, read_blocks
 
 dataset.BLOCK_BYTES = 1 << 17
 ray.init(log_to_driver=False, logging_level="ERROR")
@@ -152,7 +153,10 @@ expected = np.concatenate([table.to_numpy(np.float32) for table in tables])
 values = read_blocks(shards, with_moments=True).rows.values
 refs = values.read._refs
 places = ray.experimental.get_object_locations(refs).values()
-print(len(set(chain.from_iterable(place["node_ids"] for place in places))), flush=True)
+large = [replace(shard, size=200 << 20) for shard in shards.shards]
+print(len(set(chain.from_iterable(place["node_ids"] for place in places))))
+print(needs_blocks([shards], 10**12), needs_blocks([shards._replace(shards=large)], 10**12))
+sys.stdout.flush()
 input()
 print(np.array_equal(values[:], expected))
 """
@@ -174,6 +178,7 @@ def test_blocks_that_a_lost_machine_held_are_read_again(tmp_path, head):
     ):
         try:
             assert process.stdout.readline() == "2\n"  # machines
+            assert process.stdout.readline() == "False True\n"  # large data come to blocks
             third.kill()
             told, _ = process.communicate("\n", timeout=PATIENCE_S)  # Ray tells of the machine too
             assert told.splitlines()[-1] == "True"
