@@ -152,10 +152,11 @@ class Scaler(BaseModel):
 
     @np.errstate(over="ignore", invalid="ignore")
     def transform(self, values: FloatArray) -> FloatArray:
-        """Return scaled values, float32 (N, V); a new array unless the kind is ``none``.
+        """Return scaled values, float32 (N, V), row after row; for ``none`` perhaps the same array.
 
         Results that are too large for float32 become infinite or nan, which the classifier refuses.
         """
+        values = np.ascontiguousarray(values)  # sums, here and in the network, add in memory order
         if self.kind == "none":
             return values
         if self.kind == "timestep":

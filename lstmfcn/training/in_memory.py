@@ -91,4 +91,5 @@ def _encode(labelled: Labelled, schema: SeriesSchema, scaler: Scaler) -> Dataset
 
 
 def _flatten(values: FloatArray) -> FloatArray:
-    return values.reshape(len(values), -1)
+    """Rows (N, V), row after row in memory: sums add in that order."""
+    return np.ascontiguousarray(values).reshape(len(values), -1)

@@ -616,8 +616,9 @@ def test_quotes_and_line_breaks_in_other_columns_do_not_matter(tmp_path_factory,
     assert answers == ["b"] * len(notes)
 
 
-def test_a_cell_of_two_lines_may_lie_where_two_blocks_meet(tmp_path):
-    rows = (3 << 20) // 20
+def test_a_cell_of_two_lines_may_lie_where_two_blocks_meet(tmp_path, monkeypatch):
+    monkeypatch.setattr(csv_parser, "BLOCK_BYTES", 1 << 12)
+    rows = 3 * csv_parser.BLOCK_BYTES // 20
     write(tmp_path, {"a.csv": "y,x_1,note\n" + 'b,1.5,"two\nlines"\n' * rows})
     assert len(read(tmp_path)[1]) == rows
 

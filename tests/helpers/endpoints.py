@@ -168,13 +168,14 @@ class Deployed(Endpoint):
             },
         )
 
-    def deploy(self, model, replicas=None, **arguments):
+    def deploy(self, model, replicas=None, replicas_per_node=None, **arguments):
         """Put a model there, with other arguments than the file's where given, and wait.
 
         The first time by `serve deploy`, later by the request that it sends.
         """
         config = yaml.safe_load(CONFIG.read_text())
         config["http_options"]["port"] = self.port
+        config["proxy_location"] = "HeadOnly"  # nodes on one machine would want the same port
         (application,) = config["applications"]
         application["args"] |= arguments
         (deployment,) = application["deployments"]
@@ -182,6 +183,8 @@ class Deployed(Endpoint):
         if replicas:
             del deployment["autoscaling_config"]
             deployment["num_replicas"] = replicas
+        if replicas_per_node:
+            deployment["max_replicas_per_node"] = replicas_per_node
         if self._config.exists():
             self._head.put("/api/serve/applications/", config)
         else:
@@ -199,9 +202,13 @@ class Deployed(Endpoint):
         )
         assert done.returncode == 0, done.stdout + done.stderr
 
-    def replicas(self):
-        """Process ids of those that live."""
-        return sorted(pid for pid in self._head.processes() if _is_replica(pid))
+    def replicas(self, node=None):
+        """Process ids of those that live on the head, or on a node that joined."""
+        return sorted(pid for pid in (node or self._head).processes() if _is_replica(pid))
+
+    def joined(self, address):
+        """A further node, inside a block."""
+        return self._head.joined(address)
 
     def stop(self):
         """End it, and its Ray."""
@@ -227,6 +234,12 @@ def haproxy_environment():
     ).stdout
     variables = dict(line.split("=", 1) for line in exported.splitlines())
     return {name: value for name, value in variables.items() if name.startswith("RAY_")}
+
+
+def cpu_seconds(pid):
+    """What a process has computed so far."""
+    user, system = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[11:13]
+    return (int(user) + int(system)) / os.sysconf("SC_CLK_TCK")
 
 
 def _is_replica(pid):

@@ -23,7 +23,14 @@ from lstmfcn.inference.predict_shards import predict_shard
 from lstmfcn.inference.predictor import Classifier
 from lstmfcn.model.artifact import Artifact
 from tests.helpers.browser import needs_chromium, opening, paste, started_browser
-from tests.helpers.endpoints import LINES, Server, alone_by_version, is_near, steady_load
+from tests.helpers.endpoints import (
+    LINES,
+    Server,
+    alone_by_version,
+    cpu_seconds,
+    is_near,
+    steady_load,
+)
 from tests.helpers.heads import free_ports
 from tests.helpers.killing import wait_until
 from tests.helpers.small_models import N_TIMEPOINTS, tiny_artifact
@@ -279,12 +286,6 @@ def stop_while_it_answers(server, number, *path, **headers):
         status, _, answer = asked.result()
     assert status == 200
     assert answer.count(b"\n") == 10_001
-
-
-def cpu_seconds(pid):
-    """What a process has computed so far."""
-    user, system = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[11:13]
-    return (int(user) + int(system)) / os.sysconf("SC_CLK_TCK")
 
 
 def test_on_a_running_ray_one_server_comes_and_goes_and_a_second_one_is_refused(

@@ -8,7 +8,15 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from lstmfcn.inference.predictor import Classifier
-from tests.helpers.endpoints import LINES, Deployed, alone_by_version, clients, is_near, steady_load
+from tests.helpers.endpoints import (
+    LINES,
+    Deployed,
+    alone_by_version,
+    clients,
+    cpu_seconds,
+    is_near,
+    steady_load,
+)
 from tests.helpers.killing import wait_until
 from tests.helpers.small_models import tiny_artifact
 
@@ -106,3 +114,24 @@ def test_the_surplus_is_refused_and_told_when_to_come_again(deployed, models):
             assert int(headers["retry-after"]) >= 1
             assert "too many rows are waiting" in json.loads(answer)["message"]
     assert [deployed.ask(line)[0] for line in LINES] == [200] * len(LINES)
+
+
+def test_replicas_on_two_machines_answer_and_the_loss_of_one_loses_no_answer(deployed, models):
+    version = list(models)[1]
+    (expected,) = alone_by_version([models[version]]).values()
+    with deployed.joined("127.0.0.2") as second:
+        deployed.deploy(models[version], replicas=2, replicas_per_node=1)
+        wait_until(lambda: deployed.described()["version"] == version, "the second model")
+        nodes = (None, second)
+        wait_until(lambda: [len(deployed.replicas(node)) for node in nodes] == [1, 1], "both", 120)
+        idle = {pid: cpu_seconds(pid) for node in nodes for pid in deployed.replicas(node)}
+        with steady_load(deployed, LINES) as answers:
+            wait_until(
+                lambda: all(cpu_seconds(pid) > idle[pid] + 0.2 for pid in idle), "work for both"
+            )
+            second.kill()
+            begun = len(answers)
+            wait_until(lambda: len(answers) > begun + 200, "answers")
+    assert [answer for answer in answers if answer[1] is None] == []
+    for index, _, answer in answers:
+        assert is_near(answer, expected[index])

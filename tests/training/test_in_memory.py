@@ -66,3 +66,19 @@ def test_one_channel_is_the_same_with_and_without_its_axis():
     assert nested.schema == flat.schema
     for name, tensor in flat.weights.items():
         assert torch.equal(nested.weights[name], tensor)
+
+
+@pytest.mark.parametrize("scaling", ["global", "series", "none"])
+def test_rows_in_another_order_in_memory_give_the_same_bits(scaling):
+    """Those of a table lie column after column."""
+    values, names = labelled()
+    hyperparameters = tiny_hyperparameters(epochs=2, scaling=scaling)
+    one, other = (
+        train_arrays((given, names), hyperparameters)
+        for given in (values, np.asfortranarray(values))
+    )
+    assert one.scaler == other.scaler
+    for name, tensor in one.weights.items():
+        assert tensor.equal(other.weights[name]), name
+    predicted = [Classifier(one).predict_proba(v) for v in (values, np.asfortranarray(values))]
+    np.testing.assert_array_equal(*predicted)
