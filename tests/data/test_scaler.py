@@ -191,7 +191,7 @@ def test_channels_are_scaled_each_for_itself(kind, n_channels):
 def test_how_rows_lie_in_memory_changes_no_bit(kind):
     values = make_values(50, 70, offset=3.0)
     scaler = Scaler.fit(kind, values)
-    for given in (np.asfortranarray(values), np.repeat(values, 2, axis=1)[:, ::2]):
-        scaled = scaler.transform(given)
+    for rows in (np.asfortranarray(values), np.repeat(values, 2, axis=1)[:, ::2]):
+        scaled = scaler.transform(rows)
         assert scaled.flags.c_contiguous
         np.testing.assert_array_equal(scaled, scaler.transform(values))
