@@ -116,7 +116,7 @@ def run_training(
     memory_limit = memory_bytes(resources.memory_gb, machines)
     is_alone = not ray.is_initialized()
     data = start_loading(inputs, worker_resources.num_workers, memory_limit, in_blocks)
-    _log_start(inputs, worker_resources)
+    _log_start(inputs, worker_resources, ray_stays)
     job = _worker_job(inputs, worker_resources, checkpoint_every_s, started)
     epochs = _EpochDisplay(inputs, started, members_at_once(machines, worker_resources, members))
     with scratch_folder() as storage:
@@ -143,12 +143,14 @@ def run_training(
     return model.metrics
 
 
-def _log_start(inputs: TrainInputs, resources: WorkerResources) -> None:
+def _log_start(inputs: TrainInputs, resources: WorkerResources, on_a_cluster: bool) -> None:
+    """Say what starts; on a cluster under the name that the dashboard and the metrics have."""
     members = inputs.hyperparameters.members
     trained = (members, "member") if members > 1 else (resources.num_workers, "worker")
     is_alone = not ray.is_initialized()
     logger.info(
-        "reading %s, %s %s%s",
+        "%sreading %s, %s %s%s",
+        f"run {inputs.folder.name}: " if on_a_cluster else "",
         pluralize(len(inputs.training.shards), "shard"),
         "training in this process with" if is_alone else f"starting {pluralize(*trained)} of",
         pluralize(resources.cpus_per_worker, "CPU"),

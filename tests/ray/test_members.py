@@ -67,7 +67,7 @@ def test_the_command_tells_of_each_member_and_of_the_one_that_was_lost(command):
     for k in range(3):
         for epoch in range(1, 7):
             assert f"member: {k} epoch: {epoch} train_loss: " in done.stdout
-    assert "starting 3 members of 1 CPU" in done.stderr
+    assert "run run: reading 2 shards, starting 3 members of 1 CPU" in done.stderr
     assert "lost member " in done.stderr
     assert "fitted on 100 validation rows" in done.stderr
 
