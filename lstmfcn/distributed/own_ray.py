@@ -24,9 +24,7 @@ _TOO_SLOW = "timed out during startup"
 """The text of a bare Exception of Ray (ray/_private/node.py); its 30 s cannot be changed."""
 _ATTEMPTS = 2
 
-_FOLDER = "ray"
-"""A folder in the scratch folder, because Ray opens its own folder to all users."""
-_LONGEST_SOCKET = len(f"/{_FOLDER}/session_2026-01-01_00-00-00_000000_1234567/sockets/plasma_store")
+_LONGEST_SOCKET = len("/ray/session_2026-01-01_00-00-00_000000_1234567/sockets/plasma_store")
 _MAX_PATH_BYTES = 107 - _LONGEST_SOCKET
 """The longest path of Ray's folder: Linux allows 107 bytes for that of a socket (unix(7))."""
 
@@ -47,7 +45,8 @@ def own_ray() -> Iterator[None]:
         ResourceError: Ray does not start, or there is no place for its files.
     """
     with scratch_folder(_MAX_PATH_BYTES) as folder, _private_token(folder):
-        _start(folder / _FOLDER)
+        with _variable("RAY_TMPDIR", folder):  # in which Ray makes its folder
+            _start()
         try:
             with _watched():
                 yield
@@ -66,11 +65,11 @@ def init_ray(**options: object) -> bool:
     return bool(context.dashboard_url)
 
 
-def _start(folder: Path) -> None:
+def _start() -> None:
     others = _processes().keys()  # of a Ray that this process started before
     for attempt in range(1, _ATTEMPTS + 1):
         try:
-            init_ray(address="local", include_dashboard=False, _temp_dir=str(folder))
+            init_ray(address="local", include_dashboard=False)
         except Exception as error:  # Ray raises nothing narrower
             if _TOO_SLOW not in str(error):
                 raise
@@ -99,11 +98,22 @@ def _private_token(folder: Path) -> Iterator[None]:
     path = folder / "auth_token"
     path.touch(mode=0o600)
     path.write_text(_token(), encoding="ascii")
-    os.environ["RAY_AUTH_TOKEN_PATH"] = str(path)
+    with _variable("RAY_AUTH_TOKEN_PATH", path):
+        yield
+
+
+@contextmanager
+def _variable(name: str, value: Path) -> Iterator[None]:
+    """Set an environment variable inside this block."""
+    before = os.environ.get(name)
+    os.environ[name] = str(value)
     try:
         yield
     finally:
-        del os.environ["RAY_AUTH_TOKEN_PATH"]
+        if before is None:
+            del os.environ[name]
+        else:
+            os.environ[name] = before
 
 
 @cache
