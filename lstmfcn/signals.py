@@ -7,8 +7,9 @@ import os
 import signal
 import sys
 import threading
-from collections.abc import Callable, Iterator
-from concurrent.futures import Future, wait
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import contextmanager
 from types import FrameType
 from typing import NoReturn, TypeVar
@@ -16,6 +17,7 @@ from typing import NoReturn, TypeVar
 from lstmfcn.errors import RunInterruptedError
 
 T = TypeVar("T")
+R = TypeVar("R")
 
 _SHOW_CURSOR = b"\x1b[?25h"
 """A progress bar hides the cursor (ECMA-48 private mode DECTCEM)."""
@@ -116,3 +118,34 @@ class BackgroundTask(Future[T]):
 def in_thread(work: Callable[[], T]) -> BackgroundTask[T]:
     """Start a function in a thread."""
     return BackgroundTask(work)
+
+
+def map_in_order(function: Callable[[T], R], items: Iterable[T], threads: int) -> Iterator[R]:
+    """Yield the function's result for each item, in the order of the items.
+
+    As many items as there are threads, and one, are taken ahead. What an item raises, or the
+    iterable itself, is raised after the results of the items before.
+    """
+    if threads == 1:
+        yield from map(function, items)
+        return
+    pending: deque[Future[R]] = deque()
+    failure: Exception | None = None
+    remaining = iter(items)
+    pool = ThreadPoolExecutor(threads)
+    try:
+        while failure is None:
+            try:
+                pending.append(pool.submit(function, next(remaining)))
+            except StopIteration:
+                break
+            except Exception as error:
+                failure = error
+            if len(pending) > threads:
+                yield pending.popleft().result()
+        while pending:
+            yield pending.popleft().result()
+        if failure:
+            raise failure
+    finally:
+        pool.shutdown(cancel_futures=True)

@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
 from functools import partial
-from itertools import chain
 from typing import NamedTuple
 
 import pyarrow as pa
@@ -14,6 +11,7 @@ import pyarrow.csv
 
 from lstmfcn.data.parquet import Types
 from lstmfcn.data.shards import Shard
+from lstmfcn.signals import map_in_order
 
 BLOCK_BYTES = 16 << 20
 """The largest block of CSV that is parsed at once; no row may be longer."""
@@ -35,20 +33,13 @@ def parse_csv(
     parse = partial(_parse, shard, types, gap_texts)
     with shard.open() as stream:
         segments = _segments(stream, shard.layout.n_lines_before)
-        if threads == 1 or shard.size < SEGMENT_BYTES:
-            yield from chain.from_iterable(map(_Parsed.tables, map(parse, segments)))
-            return
-        parsed: deque[Future[_Parsed]] = deque()
-        pool = ThreadPoolExecutor(threads)
-        try:
-            for segment in segments:
-                parsed.append(pool.submit(parse, segment))
-                if len(parsed) > threads:
-                    yield from parsed.popleft().result().tables()
-            while parsed:
-                yield from parsed.popleft().result().tables()
-        finally:
-            pool.shutdown(cancel_futures=True)
+        for parsed in map_in_order(parse, segments, threads):
+            yield from parsed.tables()
+
+
+def useful_threads(shard: Shard, threads: int) -> int:
+    """So many threads, or one for a shard that has but one segment."""
+    return threads if shard.size >= SEGMENT_BYTES else 1
 
 
 class _Parsed(NamedTuple):

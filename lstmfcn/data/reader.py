@@ -12,7 +12,7 @@ from collections.abc import Callable, Collection, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from functools import partial
-from typing import Any, NamedTuple, TypeVar
+from typing import NamedTuple, TypeVar
 
 import numpy as np
 import pyarrow as pa
@@ -27,7 +27,7 @@ from lstmfcn.data.csv_errors import (
     refuse_first_fault,
     with_decimal_points,
 )
-from lstmfcn.data.csv_parser import parse_csv
+from lstmfcn.data.csv_parser import parse_csv, useful_threads
 from lstmfcn.data.dialect import LongLineError
 from lstmfcn.data.layout import long_line
 from lstmfcn.data.listing import Data, join_arguments
@@ -35,9 +35,10 @@ from lstmfcn.data.packing import not_utf8
 from lstmfcn.data.parquet import Types, parquet_names, parquet_tables
 from lstmfcn.data.schema import SeriesSchema
 from lstmfcn.data.shards import Shard, find_shards, log_dialects, without_rows
-from lstmfcn.data.table import RowOrigin
+from lstmfcn.data.table import Array, FloatArray, RowOrigin
 from lstmfcn.errors import DataError, raise_first
 from lstmfcn.hyperparameters import MissingLabelsName, MissingName, TaskName
+from lstmfcn.signals import map_in_order
 
 _HEADER_THREADS = 16
 
@@ -180,7 +181,7 @@ def read_tables(
     Args:
         header: the columns of the shard, from `read_header`.
         others: further columns to read, as they are stored; from CSV as text.
-        threads: how many parts of CSV are parsed at a time.
+        threads: how many parts of the shard are worked on at a time.
 
     Raises:
         DataError: wrong columns, a row with too many or too few cells, a cell that is not a
@@ -223,12 +224,12 @@ def refuse_absent(names: Sequence[str], header: Sequence[str], shard: Shard) -> 
 
 def read_pieces(
     shard: Shard, header: Sequence[str], schema: SeriesSchema, threads: int = 1
-) -> Iterator[tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]]:
+) -> Iterator[tuple[FloatArray, Array]]:
     """Read the rows of a shard, in order, checked and encoded.
 
     Args:
         header: the columns of the shard, from `read_header`.
-        threads: how many parts of CSV are parsed at a time.
+        threads: how many parts of the shard are worked on at a time.
 
     Yields:
         Values, float32 (n, C * T), and labels: encoded, or class names (n,) if the schema has no
@@ -237,12 +238,15 @@ def read_pieces(
     Raises:
         DataError: the shard has a fault.
     """
-    for table, source in read_tables(shard, schema, True, header, threads=threads):
-        values = schema.encode_values(table, source)
+
+    def encode(part: tuple[pa.Table, RowOrigin]) -> tuple[FloatArray, Array]:
+        values = schema.encode_values(*part)
         if schema.classes:
-            yield values, schema.encode_labels(table, source)
-        else:
-            yield values, np.array(schema.label_names(table, source))
+            return values, schema.encode_labels(*part)
+        return values, np.array(schema.label_names(*part))
+
+    tables = read_tables(shard, schema, True, header, threads=threads)
+    yield from map_in_order(encode, tables, useful_threads(shard, threads))
 
 
 def typed_tables(
@@ -252,15 +256,15 @@ def typed_tables(
 
     Args:
         gap_texts: texts in number columns of CSV that become null.
-        threads: how many parts of CSV are parsed at a time.
+        threads: how many parts of the shard are worked on at a time.
 
     Raises:
         pa.ArrowInvalid: a row of CSV has too many or too few cells, or a cell has another type.
         DataError: a column of Parquet has another type.
     """
     if shard.is_parquet:
-        return parquet_tables(shard, types)
-    return parse_csv(shard, types, gap_texts, threads)
+        return parquet_tables(shard, types, useful_threads(shard, threads))
+    return parse_csv(shard, types, gap_texts, useful_threads(shard, threads))
 
 
 @contextmanager

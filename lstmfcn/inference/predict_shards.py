@@ -16,6 +16,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import pyarrow as pa
+import torch
 
 from lstmfcn.console import Bar, pluralize
 from lstmfcn.data.reader import read_header_for, read_tables
@@ -60,7 +61,8 @@ def predict_batches(
         DataError: the shard breaks the data contract or has other columns than the model.
     """
     schema = classifier.schema
-    for table, source in read_tables(shard, schema, labels, read_header_for(shard, schema), others):
+    header, threads = read_header_for(shard, schema), torch.get_num_threads()
+    for table, source in read_tables(shard, schema, labels, header, others, threads):
         values = schema.encode_values(table, source)
         targets = schema.encode_labels(table, source) if labels else None
         texts = read_kept_columns(schema, table, others)
@@ -137,7 +139,8 @@ def explain_batches(
         DataError: the shard breaks the data contract or has other columns than the model.
     """
     schema, step = classifier.schema, chunk_rows(classifier.schema.n_values)
-    for table, source in read_tables(shard, schema, False, read_header_for(shard, schema), others):
+    header, threads = read_header_for(shard, schema), torch.get_num_threads()
+    for table, source in read_tables(shard, schema, False, header, others, threads):
         values = schema.encode_values(table, source)
         texts = read_kept_columns(schema, table, others)
         for start in range(0, len(values), step):
