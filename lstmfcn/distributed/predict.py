@@ -248,7 +248,7 @@ def _write_files(
 def _predicting(
     artifact: Artifact, shards: Sequence[Shard], advice: str
 ) -> Iterator[Callable[[Sequence[_Call]], Iterator[Any]]]:
-    """Load the model in this process, or in actors if there is a cluster or much to predict.
+    """Load the model in this process, or in actors if there is a cluster or they are faster.
 
     Args:
         artifact: the model.
@@ -259,7 +259,7 @@ def _predicting(
         A function that takes calls of `Predictor`, one for each shard, and returns their results in
         order, or raises what the call raised.
     """
-    if has_cluster() or unpacked_bytes(shards) >= _BYTES_WORTH_RAY:
+    if has_cluster() or (len(shards) > 1 and unpacked_bytes(shards) >= _BYTES_WORTH_RAY):
         with ray_runtime(), _predictors(artifact, len(shards)) as (pool, model_ref):
             yield lambda calls: _unwrap_results(
                 pool.map(lambda actor, call: actor.call.remote(model_ref, *call), calls),

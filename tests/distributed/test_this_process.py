@@ -14,6 +14,7 @@ from lstmfcn.inference.predictor import Classifier
 from lstmfcn.model.artifact import Artifact
 from lstmfcn.training.in_memory import train_arrays
 from tests.helpers.problems import TINY, waves, write
+from tests.helpers.small_models import tiny_artifact, tiny_rows
 
 LONG = TINY.model_copy(update={"epochs": 6, "batch_size": 8})
 
@@ -42,6 +43,18 @@ def test_it_trains_evaluates_and_predicts_as_on_arrays(tmp_path):
         written.filter(like="y_").columns[written.filter(like="y_").to_numpy().argmax(1)].tolist()
         == predicted.tolist()
     )
+
+
+def test_one_shard_is_predicted_in_this_process_however_large_it_is(tmp_path, monkeypatch, caplog):
+    """Another process would be alone with it, and start first."""
+    monkeypatch.setattr("lstmfcn.distributed.predict._BYTES_WORTH_RAY", 0)
+    caplog.set_level("INFO")
+    tiny_artifact().save(tmp_path / "model")
+    columns = tiny_artifact().schema.value_columns
+    data = tmp_path / "data.csv"
+    pd.DataFrame(tiny_rows(n_rows=9).values, columns=columns).to_csv(data, index=False)
+    assert predict(data, model=tmp_path / "model", output=tmp_path / "out").rows == 9
+    assert "Ray is up" not in caplog.text
 
 
 def test_cpus_are_those_that_this_process_may_use(monkeypatch, tmp_path):
