@@ -131,7 +131,7 @@ def test_blocks_are_read_while_workers_hold_all_cpus(tmp_path):
         found = ray.get(read.remote(shards), timeout=60)
     finally:
         ray.kill(workers)
-    assert found == read_rows(shards, 10**9).fingerprint()
+    assert found == read_blocks(shards, False).fingerprint()
 
 
 @pytest.mark.usefixtures("cluster")
@@ -307,7 +307,7 @@ def test_rows_that_do_not_fit_against_the_estimate_are_read_again_into_blocks(
     tmp_path, monkeypatch, caplog
 ):
     data = write(tmp_path / "data", waves(603), 3)
-    monkeypatch.setattr("lstmfcn.distributed.load.exceeds_memory", lambda *_: False)
+    monkeypatch.setattr("lstmfcn.distributed.load.needs_blocks", lambda *_: False)
     with caplog.at_level("INFO"):
         assert train_on_blocks(data, tmp_path / "run", 1) == [603, 603]
     again = "the rows take more than the memory limit of 10 kB: reading them again, into blocks"
