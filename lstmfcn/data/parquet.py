@@ -27,7 +27,7 @@ Types = Mapping[str, pa.DataType | None]
 
 _BATCH_ROWS = 1 << 16
 _BATCH_VALUES = 1 << 20
-"""Of the value columns: 4 MiB of float32, which stay in the processor's cache until checked."""
+"""4 MiB of float32, which stay in the processor's cache until they are checked."""
 _LIST_TYPES = (pa.types.is_list, pa.types.is_large_list, pa.types.is_fixed_size_list)
 _NUMBER_TYPES = (
     pa.types.is_integer,
@@ -104,7 +104,7 @@ def parquet_tables(shard: Shard, types: Types, threads: int = 1) -> Iterator[pa.
                 columns |= _split_lists(batch[name], name, widths[name], source)
             return pa.table({name: columns[name] for name in types})
 
-        n_rows = min(_BATCH_ROWS, max(1, _BATCH_VALUES // len(types)))
+        n_rows = min(_BATCH_ROWS, max(1, _BATCH_VALUES // max(1, len(types))))
         batches = stored.iter_batches(n_rows, columns=[*plain, *lists])
         yield from map_in_order(convert, _number_rows(shard, batches), threads)
 
