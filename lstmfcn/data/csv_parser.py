@@ -41,9 +41,7 @@ def parse_csv(
 
 
 def useful_threads(shard: Shard, threads: int) -> int:
-    """So many threads; fewer if they would wait for the one that cuts, or if there is no second
-    segment to cut.
-    """
+    """So many threads; fewer if they would wait for segments, or if there is only one."""
     return min(threads, _MOST_THREADS) if shard.size >= SEGMENT_BYTES else 1
 
 
