@@ -66,7 +66,7 @@ time.sleep(60)
 """
 
 
-def test_a_start_that_failed_is_killed_and_not_watched(tmp_path, monkeypatch):
+def test_a_start_that_failed_is_killed_and_not_watched(monkeypatch):
     """Its own processes, which Ray has not collected, and no other Ray of this process."""
     started, told = [], []
 
@@ -80,7 +80,7 @@ def test_a_start_that_failed_is_killed_and_not_watched(tmp_path, monkeypatch):
     monkeypatch.setattr("lstmfcn.distributed.own_ray.init_ray", init)
     monkeypatch.setattr("lstmfcn.distributed.own_ray.end_now", lambda *line: told.append(line))
     monkeypatch.setattr("lstmfcn.distributed.own_ray._POLL_INTERVAL_S", 0.05)
-    _start(tmp_path)
+    _start()
     assert started[0].poll() is None
     ended = os.waitid(os.P_PID, started[1].pid, os.WEXITED | os.WNOWAIT)
     assert ended.si_status == signal.SIGKILL
