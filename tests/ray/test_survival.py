@@ -5,6 +5,7 @@ import os
 import shutil
 import signal
 import threading
+import time
 from contextlib import nullcontext
 
 import pytest
@@ -48,19 +49,23 @@ def whole(long_data, tmp_path_factory):
 def test_a_killed_worker_is_replaced_and_the_result_is_that_of_one_process(
     tmp_path, long_data, whole, caplog
 ):
-    """Killed early, before an epoch, and late, while it writes a checkpoint if it is caught at it.
+    """Killed early, without a checkpoint, and late, while it writes one.
 
     What Python logs stays.
     """
     handlers, level = logging.root.handlers[:], logging.root.level
     output = tmp_path / "run"
 
-    def writes_a_checkpoint():
-        return epochs_in(output) >= 3 and any((output / "checkpoints").glob(".epoch-*"))
-
     def kill():
+        wait_until(lambda: epochs_in(output) >= 2, "epoch 2")
+        (pid,) = train_workers()
+        os.kill(pid, signal.SIGSTOP)
+        time.sleep(2)  # the keeper writes what it has been sent, or it would come back
+        (output / "checkpoints").rename(tmp_path / "lost")
         kill_train_worker()
-        wait_until(lambda: writes_a_checkpoint() or epochs_in(output) >= 5, "epoch 3", every_s=0)
+        wait_until(lambda: not epochs_in(output), "the next worker, from the start")
+        wait_until(lambda: epochs_in(output) >= 3, "epoch 3")
+        wait_until(lambda: any((output / "checkpoints").glob(".epoch-*")), "a checkpoint", 60, 0)
         kill_train_worker()
 
     killer = threading.Thread(target=kill)
