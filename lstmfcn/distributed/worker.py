@@ -11,13 +11,13 @@ import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any, NamedTuple, cast
+from typing import Any, NamedTuple
 
 import ray
 import ray.train
 import torch
 import torch.distributed
-from ray.train.torch import get_device, prepare_model
+from ray.train.torch import get_device
 from torch import Tensor, nn
 
 from lstmfcn.distributed.capacity import available_cpus
@@ -219,13 +219,8 @@ class TorchCollective:
         context = ray.train.get_context()
         self.rank: int = context.get_world_rank()
         self.world_size: int = context.get_world_size()
-
-    def wrap(self, model: nn.Module) -> nn.Module:
-        """Wrap a model in DDP. Batch-norm statistics differ by worker until `average_buffers`."""
-        return cast(
-            nn.Module,
-            prepare_model(model, parallel_strategy_kwargs={"broadcast_buffers": False}),
-        )
+        if get_device().type == "cuda":
+            torch.cuda.set_device(get_device())  # NCCL exchanges tensors of the current one
 
     def all_reduce(self, totals: Tensor) -> Tensor:
         """Sum over workers, in place."""
@@ -234,7 +229,7 @@ class TorchCollective:
         return totals
 
     def average_buffers(self, model: nn.Module) -> None:
-        """Replace running statistics by their mean over workers."""
+        """Replace running statistics, which differ by worker, by their mean over workers."""
         if self.world_size == 1:
             return
         for buffer in model.buffers():

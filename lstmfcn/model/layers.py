@@ -96,22 +96,42 @@ class BatchNorm(nn.BatchNorm2d):
 
     def forward(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
         """Normalise; in training also update the statistics, from the timepoints not masked."""
-        if self.training:
-            if self._n_batches is None:  # read once, as reading a tensor waits for the device
-                self._n_batches = int(cast(Tensor, self.num_batches_tracked))
-            self._n_batches += 1
-            self.momentum = max(self._min_momentum, 1 / self._n_batches)
-            if mask is not None:
-                return self._masked(x, mask)
-        return super().forward(x)
+        if not self.training:
+            return super().forward(x)
+        if x.device.type != "cpu":
+            return self._train_without_host(x, mask)
+        if self._n_batches is None:
+            self._n_batches = int(cast(Tensor, self.num_batches_tracked))
+        self._n_batches += 1
+        self.momentum = max(self._min_momentum, 1 / self._n_batches)
+        if mask is None:
+            return super().forward(x)
+        cast(Tensor, self.num_batches_tracked).add_(1)
+        return self._masked(x, mask, self.momentum)
 
-    def _masked(self, x: Tensor, mask: Tensor) -> Tensor:
+    def _train_without_host(self, x: Tensor, mask: Tensor | None) -> Tensor:
+        """Count batches on the device, so that a CUDA graph counts each time that it is replayed.
+
+        PyTorch's batch norm takes its momentum from the host; with 1 it leaves the statistics of
+        the batch, which are then mixed into the running ones.
+        """
+        n_batches = cast(Tensor, self.num_batches_tracked).add_(1)
+        momentum = n_batches.reciprocal().clamp(min=self._min_momentum)
+        if mask is not None:
+            return self._masked(x, mask, momentum)
+        running = cast(Tensor, self.running_mean), cast(Tensor, self.running_var)
+        mean, variance = map(torch.zeros_like, running)
+        y = F.batch_norm(x, mean, variance, self.weight, self.bias, True, 1.0, self.eps)
+        with torch.no_grad():
+            running[0].lerp_(mean, momentum)
+            running[1].lerp_(variance, momentum)
+        return y
+
+    def _masked(self, x: Tensor, mask: Tensor, momentum: Tensor | float) -> Tensor:
         batch = Statistics.compute(x.float(), mask)
         with torch.no_grad():
-            momentum = cast(float, self.momentum)
             cast(Tensor, self.running_mean).lerp_(batch.mean, momentum)
             cast(Tensor, self.running_var).lerp_(batch.unbiased, momentum)
-            cast(Tensor, self.num_batches_tracked).add_(1)
         scale = self.weight * (batch.variance + self.eps).rsqrt()
         shift = self.bias - batch.mean * scale
         return (x.float() * scale[:, None, None] + shift[:, None, None]).to(x.dtype)

@@ -43,7 +43,7 @@ class Task(ABC):
 
     Args:
         n_columns: C for multiclass, else L.
-        weights: class weights in the loss, from `compute_class_weights`.
+        weights: class weights in the loss, from `compute_class_weights`, on the logits' device.
         smoothing: share of each label that is spread over all classes in the loss.
         decision: temperature and thresholds; `loss_sum` and `n_correct` ignore them.
 
@@ -93,9 +93,8 @@ class Multiclass(Task):
 
     def loss_sum(self, logits: Tensor, targets: Tensor) -> Tensor:
         """Sum the cross-entropy times the class's weight over rows."""
-        weights = None if self._weights is None else self._weights.to(logits.device)
         return F.cross_entropy(
-            logits, targets, weights, reduction="sum", label_smoothing=self._smoothing
+            logits, targets, self._weights, reduction="sum", label_smoothing=self._smoothing
         )
 
     def n_correct(self, logits: Tensor, targets: Tensor) -> Tensor:
@@ -234,6 +233,6 @@ def _binary_loss_sum(
     smooth = targets * (1 - smoothing) + smoothing / 2 if smoothing else targets
     if weights is None:
         return F.binary_cross_entropy_with_logits(logits, smooth, reduction="sum")
-    no, yes = weights.to(logits.device)
+    no, yes = weights
     weight = no + (yes - no) * targets
     return F.binary_cross_entropy_with_logits(logits, smooth, weight, reduction="sum")

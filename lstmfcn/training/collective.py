@@ -13,11 +13,8 @@ class Collective(Protocol):
     rank: int
     world_size: int
 
-    def wrap(self, model: nn.Module) -> nn.Module:
-        """Return the model for training steps, which averages gradients over workers."""
-
     def all_reduce(self, sums: Tensor) -> Tensor:
-        """Return the total of every worker's sums, of the same shape."""
+        """Replace the sums by the total of every worker's, and return them."""
 
     def average_buffers(self, model: nn.Module) -> None:
         """Set every worker's batch-norm statistics to their mean over all workers."""
@@ -40,10 +37,6 @@ class SingleProcess:
 
     rank = 0
     world_size = 1
-
-    def wrap(self, model: nn.Module) -> nn.Module:
-        """Return the model itself."""
-        return model
 
     def all_reduce(self, sums: Tensor) -> Tensor:
         """Return the sums themselves."""

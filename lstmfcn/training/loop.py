@@ -1,4 +1,4 @@
-"""The training loop: fit → train_epoch → train_step, and evaluate.
+"""The training loop: fit → train_epoch → step, and evaluate.
 
 Plain PyTorch. Batches, the callback for each epoch, checkpoints and the other workers are
 arguments, so the loop runs the same under Ray Train, in a tuning trial and in a test.
@@ -14,26 +14,30 @@ import hashlib
 import math
 import time
 from collections.abc import Callable, Iterable
+from functools import partial
 
 import torch
 from torch import Tensor, nn
 
 from lstmfcn.errors import RunInterruptedError, TrainingError
 from lstmfcn.hyperparameters import Hyperparameters, PrecisionName
-from lstmfcn.model.layers import BatchNorm
+from lstmfcn.model.replay import graphed
 from lstmfcn.model.task import MetricSums, Task
 from lstmfcn.training.batches import Batch, BatchLoader
 from lstmfcn.training.checkpoints import Position
 from lstmfcn.training.collective import Collective, SingleProcess
 from lstmfcn.training.keeper import Checkpoints
 from lstmfcn.training.metrics_log import EpochMetrics
-from lstmfcn.training.optim import Adam, learning_rate
+from lstmfcn.training.optim import learning_rate
 from lstmfcn.training.state import TrainState
 
 _STEPS_BETWEEN_CHECKS = 16
 """Steps between checks whether a checkpoint is due; the workers must agree, which takes time."""
 
 Report = Callable[[EpochMetrics], None]
+Step = Callable[[Batch], None]
+Score = Callable[[Tensor, Tensor], Tensor]
+"""Scaled series (n, V) and targets (n, ...) to sums (4,): see `_compute_sums`."""
 
 
 def fit(
@@ -65,18 +69,18 @@ def fit(
     if checkpoints:
         _raise_if_stopping(training, checkpoints)
     training.precision = choose_precision(hyperparameters.precision, training.device)
-    step_model = workers.wrap(model)
+    step, score = make_step(training, task), make_score(model, task)
     while training.position.epoch < hyperparameters.epochs:
         epoch = training.position.epoch + 1
         started = time.perf_counter() - training.seconds
         lr = learning_rate(hyperparameters, training.losses)
         training.optimizer.lr = lr
-        totals = train_epoch(training, step_model, task, batches, hyperparameters.seed, checkpoints)
+        totals = train_epoch(training, step, batches, hyperparameters.seed, checkpoints)
         metrics: EpochMetrics = {"epoch": epoch, **totals.metrics("train", task)}
         trained_in = time.perf_counter() - started
         workers.average_buffers(model)
         if validation is not None:
-            metrics |= evaluate(model, task, validation, workers).metrics("valid", task)
+            metrics |= evaluate(model, task, validation, workers, score).metrics("valid", task)
         metrics |= {
             "lr": lr,
             "rows": int(totals.rows),
@@ -96,84 +100,109 @@ def fit(
 
 def train_epoch(
     training: TrainState,
-    step_model: nn.Module,
-    task: Task,
+    step: Step,
     batches: BatchLoader,
     seed: int,
     checkpoints: Checkpoints | None = None,
 ) -> MetricSums:
     """Train on the remaining batches of an epoch; returns the sums over all workers' rows."""
     workers = training.workers
-    if not step_model.training:  # train() visits every module, which takes time
-        step_model.train()
+    if not training.model.training:  # train() visits every module, which takes time
+        training.model.train()
     started = time.perf_counter() - training.seconds
     epoch, first = training.position.epoch + 1, training.position.step
-    for step, batch in enumerate(batches(epoch, training.taken), start=first + 1):
-        _seed_step(training.device, f"{seed}/{epoch}/{step}/{workers.rank}")
-        training.sums += train_step(
-            step_model, task, training.optimizer, batch, training.precision, workers.world_size
-        )
-        checks = checkpoints is not None and step % _STEPS_BETWEEN_CHECKS == 0
+    for number, batch in enumerate(batches(epoch, training.taken), start=first + 1):
+        _seed_step(training.device, f"{seed}/{epoch}/{number}/{workers.rank}")
+        step(batch)
+        checks = checkpoints is not None and number % _STEPS_BETWEEN_CHECKS == 0
         if checkpoints and checks and _is_due(training, checkpoints):
-            training.position, training.taken = Position(epoch - 1, step), batch.taken
+            training.position, training.taken = Position(epoch - 1, number), batch.taken
             training.seconds = time.perf_counter() - started
             training.save(checkpoints)
             _raise_if_stopping(training, checkpoints)
     return MetricSums(*workers.all_reduce(training.sums).tolist())
 
 
-def train_step(
-    model: nn.Module,
-    task: Task,
-    optimizer: Adam,
-    batch: Batch,
-    precision: PrecisionName,
-    world_size: int,
-) -> Tensor:
-    """Forward, backward, update. Returns the batch's sums (loss, correct, exact, rows), (4,).
+def make_step(training: TrainState, task: Task) -> Step:
+    """Return the training step: forward, backward, update, and adding up the batch's sums.
 
     The gradient is that of the mean loss over the global batch: each worker divides its sum by the
-    global number of rows, and multiplies it by the number of workers, as DDP averages over workers.
+    global number of rows, and the workers add up their gradients. On a GPU a step is one CUDA
+    graph; two if there are several workers, which may have batches of different sizes, and so
+    capture their graphs at different steps: what they exchange stands between the graphs.
     """
-    if not len(batch.x):
-        return _step_without_rows(model, optimizer, batch.x)
-    with torch.autocast(batch.x.device.type, torch.bfloat16, enabled=precision == "bf16"):
-        logits = model(batch.x)
-    logits = logits.float()
-    loss = task.loss_sum(logits, batch.targets)
-    optimizer.zero_grad()
-    torch.autograd.backward(loss * (world_size / batch.n_rows_global))
-    optimizer.step()
-    return _compute_sums(task, logits.detach(), loss.detach(), batch.targets)
+    optimizer, workers = training.optimizer, training.workers
+
+    def differentiate(x: Tensor, targets: Tensor, n_rows_global: int) -> Tensor:
+        with torch.autocast(x.device.type, torch.bfloat16, enabled=training.precision == "bf16"):
+            logits = training.model(x)
+        logits = logits.float()
+        loss = task.loss_sum(logits, targets)
+        optimizer.zero_grad()
+        torch.autograd.backward(loss * (1 / n_rows_global))
+        training.sums += _compute_sums(task, logits.detach(), loss.detach(), targets)
+        return training.sums
+
+    def update() -> Tensor:
+        optimizer.step()
+        return training.sums
+
+    def differentiate_and_update(x: Tensor, targets: Tensor, n_rows_global: int) -> Tensor:
+        differentiate(x, targets, n_rows_global)
+        return update()
+
+    capture = partial(graphed, device=training.device, state=training.tensors)
+    if workers.world_size == 1:
+        train = capture(differentiate_and_update, name="the training step")
+
+        def step_alone(batch: Batch) -> None:
+            train(batch.x, batch.targets, batch.n_rows_global)
+
+        return step_alone
+
+    gradients = optimizer.join_gradients()
+    first, last = capture(differentiate, name="the gradient"), capture(update, name="the update")
+
+    def step(batch: Batch) -> None:
+        if len(batch.x):
+            first(batch.x, batch.targets, batch.n_rows_global)
+        else:  # an epoch that resumes with more workers may end with fewer rows than workers
+            gradients.zero_()
+        workers.all_reduce(gradients)
+        last()
+
+    return step
 
 
-def _step_without_rows(model: nn.Module, optimizer: Adam, x: Tensor) -> Tensor:
-    """Join the other workers' step with a gradient of zero and without batch statistics.
+def make_score(model: nn.Module, task: Task) -> Score:
+    """Return the function that computes a batch's sums for `evaluate`."""
 
-    An epoch that resumes with more workers may end with fewer rows than there are workers.
-    """
-    norms = [module for module in model.modules() if isinstance(module, BatchNorm)]
-    for norm in norms:  # not the whole model: cuDNN has no LSTM gradients in evaluation mode
-        norm.eval()
-    optimizer.zero_grad()
-    torch.autograd.backward(0.0 * model(x.new_zeros(1, x.shape[1])).sum())
-    for norm in norms:
-        norm.train()
-    optimizer.step()
-    return torch.zeros(4, dtype=torch.float64, device=x.device)
+    def score(x: Tensor, targets: Tensor) -> Tensor:
+        logits = model(x)
+        return _compute_sums(task, logits, task.loss_sum(logits, targets), targets)
+
+    return graphed(score, next(model.parameters()).device, "the evaluation")
 
 
 @torch.inference_mode()
 def evaluate(
-    model: nn.Module, task: Task, batches: Iterable[Batch], workers: Collective | None = None
+    model: nn.Module,
+    task: Task,
+    batches: Iterable[Batch],
+    workers: Collective | None = None,
+    score: Score | None = None,
 ) -> MetricSums:
-    """Return loss and accuracy sums over all workers' batches, in evaluation mode and fp32."""
+    """Return loss and accuracy sums over all workers' batches, in evaluation mode and fp32.
+
+    Args:
+        score: from `make_score`, for those who evaluate a model again and again.
+    """
     model.eval()
+    score = score or make_score(model, task)
     device = next(model.parameters()).device
     sums = torch.zeros(4, dtype=torch.float64, device=device)
     for batch in batches:
-        logits = model(batch.x)
-        sums += _compute_sums(task, logits, task.loss_sum(logits, batch.targets), batch.targets)
+        sums += score(batch.x, batch.targets)
     return MetricSums(*(workers or SingleProcess()).all_reduce(sums).tolist())
 
 

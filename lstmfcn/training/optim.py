@@ -43,16 +43,43 @@ class Adam:
     def __init__(
         self, parameters: Iterable[nn.Parameter], lr: float, weight_decay: float = 0.0
     ) -> None:
-        self.lr, self._weight_decay = lr, weight_decay
         self._parameters: list[Tensor] = list(parameters)
+        self._weight_decay = weight_decay
         self._decaying = [p for p in self._parameters if weight_decay and p.ndim > 1]
         self._means = [torch.zeros_like(p) for p in self._parameters]
         self._squares = [torch.zeros_like(p) for p in self._parameters]
         device = self._parameters[0].device
         self._steps = [torch.zeros((), device=device) for _ in self._parameters]
+        self._gradients: Tensor | None = None
+        # a graph reads it at each replay; the CPU's kernel wants a number
+        self._lr = lr if device.type == "cpu" else torch.tensor(lr, device=device)
+
+    @property
+    def lr(self) -> float:
+        """The learning rate."""
+        return float(self._lr)
+
+    @lr.setter
+    def lr(self, lr: float) -> None:
+        if isinstance(self._lr, Tensor):
+            self._lr.fill_(lr)
+        else:
+            self._lr = lr
+
+    def join_gradients(self) -> Tensor:
+        """Keep all gradients in one tensor (n,) from now on, and return it, to be exchanged."""
+        n_numbers = [parameter.numel() for parameter in self._parameters]
+        self._gradients = torch.zeros(sum(n_numbers), device=self._parameters[0].device)
+        parts = torch.split(self._gradients, n_numbers)
+        for parameter, part in zip(self._parameters, parts, strict=True):
+            parameter.grad = part.as_strided(parameter.shape, parameter.stride())
+        return self._gradients
 
     def zero_grad(self) -> None:
         """Drop the gradients."""
+        if self._gradients is not None:
+            self._gradients.zero_()
+            return
         for parameter in self._parameters:
             parameter.grad = None
 
@@ -60,7 +87,7 @@ class Adam:
     def step(self) -> None:
         """Update the parameters from their gradients."""
         for parameter in self._decaying:
-            parameter.mul_(1 - self.lr * self._weight_decay)
+            parameter.mul_(1 - self._lr * self._weight_decay)
         adam(
             self._parameters,
             [cast(Tensor, parameter.grad) for parameter in self._parameters],
@@ -69,7 +96,7 @@ class Adam:
             [],
             self._steps,
             fused=True,
-            lr=self.lr,
+            lr=self._lr,
             beta1=_BETA_1,
             beta2=_BETA_2,
             weight_decay=0.0,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import NamedTuple
 
 import torch
@@ -61,10 +61,19 @@ class TrainState:
         self.best_weights: dict[str, Tensor] = {}
         self.precision: PrecisionName = "fp32"
 
+    def tensors(self) -> Iterator[Tensor]:
+        """Yield all tensors that a step changes."""
+        yield from self.model.parameters()
+        yield from self.model.buffers()
+        for tensors in self.optimizer.state_dict().values():
+            yield from tensors
+        yield self.sums
+
     def finish_epoch(self, metrics: EpochMetrics) -> None:
         """Count the epoch, and copy its weights if its loss is the lowest so far."""
         self.position, self.taken = Position(self.position.epoch + 1), RowsTaken()
-        self.sums, self.seconds = torch.zeros_like(self.sums), 0.0
+        self.sums.zero_()
+        self.seconds = 0.0
         self.losses.append(float(metrics["train_loss"]))
         if not self.best or selection_loss(metrics) < selection_loss(self.best):
             self.best = metrics
@@ -117,7 +126,7 @@ class TrainState:
         self.model.load_state_dict(state["model"])
         self.optimizer.load_state_dict(state["optimizer"])
         if self.workers.rank == 0:
-            self.sums = state["sums"].to(self.device)
+            self.sums.copy_(state["sums"])
         buffers = state["buffers"]
         rows = int(state["sums"][3])  # older checkpoints have no "taken", only these sums
         self.taken = RowsTaken(*state.get("taken", (rows, len(buffers) if rows else 0)))
@@ -219,6 +228,8 @@ def set_up(
     """
     seed = hyperparameters.seed
     weight_of_class = compute_class_weights(hyperparameters.class_weight, schema, rows.labels)
+    if weight_of_class is not None:
+        weight_of_class = weight_of_class.to(share.device)
     task = make_task(schema, weight_of_class, hyperparameters.label_smoothing)
     torch.manual_seed(seed)
     network = LSTMFCN(hyperparameters, schema.n_timepoints, task.n_outputs, schema.n_channels)

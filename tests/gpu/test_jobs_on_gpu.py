@@ -161,5 +161,5 @@ def test_memory_that_the_gpu_lacks_is_a_lack_of_resources():
         torch.empty(1 << 44, device=DEVICE)
     told = str(refusal.value)
     assert told.startswith("out of memory in a worker (CUDA out of memory. Tried to allocate"), told
-    assert told.endswith("lower --batch-size or the net's sizes")
+    assert told.endswith("lower --batch-size or the sizes of the network")
     assert "\n" not in told

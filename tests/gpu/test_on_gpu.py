@@ -11,8 +11,7 @@ from lstmfcn.data.dataset import Dataset
 from lstmfcn.inference.predictor import Classifier
 from lstmfcn.training.batches import Batch, EvaluationLoader, WorkerContext
 from lstmfcn.training.calibration import calibrate
-from lstmfcn.training.loop import choose_precision, fit, train_step
-from lstmfcn.training.optim import Adam
+from lstmfcn.training.loop import choose_precision, fit, make_step
 from lstmfcn.training.state import TrainState, set_up
 from tests.helpers.small_models import (
     KINDS,
@@ -142,9 +141,10 @@ def test_each_network_gives_the_logits_that_it_gives_on_the_cpu_and_takes_a_step
     for precision in ("fp32", "bf16"):
         model = network_with(h, n_channels, n_timepoints).to(DEVICE).train()
         before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
-        batch, optimizer = Batch(x.to(DEVICE), targets, 24), Adam(model.parameters(), 0.01, 0.01)
-        sums = train_step(model, task, optimizer, batch, precision, 1)
-        assert torch.isfinite(sums).all(), (precision, sums)
+        training = TrainState(model, 0.01, weight_decay=0.01)
+        training.precision = precision
+        make_step(training, task)(Batch(x.to(DEVICE), targets, 24))
+        assert torch.isfinite(training.sums).all(), (precision, training.sums)
         after = model.state_dict()
         wrong = [name for name, tensor in after.items() if not torch.isfinite(tensor).all()]
         assert not wrong, precision

@@ -19,10 +19,9 @@ from lstmfcn.training.loop import (
     choose_precision,
     evaluate,
     fit,
+    make_step,
     train_epoch,
-    train_step,
 )
-from lstmfcn.training.optim import Adam
 from lstmfcn.training.state import TrainState, selection_loss
 from tests.helpers.small_models import (
     KINDS,
@@ -172,17 +171,16 @@ def test_gradients_averaged_over_workers_are_those_of_the_whole_batch(kind, worl
 
     def step(share):
         """The gradients and sums of a single step over 13 rows."""
-        copied = copy.deepcopy(model)
-        optimizer = Adam(copied.parameters(), lr=0.0)
+        training = TrainState(copy.deepcopy(model), 0.0, Workers(share))
         (batch,) = make_loader(tiny_rows(kind, 13), 13, 0, share)(1)
-        sums = train_step(copied, task, optimizer, batch, "fp32", share.world_size)
-        return [parameter.grad for parameter in copied.parameters()], sums
+        make_step(training, task)(batch)
+        return [parameter.grad for parameter in training.model.parameters()], training.sums
 
     whole, whole_sums = step(WorkerContext())
     parts = [step(WorkerContext(rank, world_size)) for rank in range(world_size)]
     for i, expected in enumerate(whole):
-        averaged = torch.stack([gradients[i] for gradients, _ in parts]).mean(dim=0)
-        torch.testing.assert_close(averaged, expected, rtol=1e-4, atol=1e-7)
+        total = torch.stack([gradients[i] for gradients, _ in parts]).sum(dim=0)
+        torch.testing.assert_close(total, expected, rtol=1e-4, atol=1e-7)
     torch.testing.assert_close(sum(sums for _, sums in parts), whole_sums)
     assert whole_sums[3] == 13
 
@@ -192,8 +190,9 @@ def test_a_step_returns_the_sums_of_loss_right_exact_and_rows():
     nn.init.eye_(model.weight)
     logits = torch.tensor([[2.0, -1.0], [3.0, 1.0], [-1.0, 2.0]])
     targets = torch.tensor([[1.0, 0.0], [1.0, 0.0], [1.0, 0.0]])
-    optimizer = Adam(model.parameters(), lr=0.0)
-    sums = train_step(model, Multilabel(2), optimizer, Batch(logits, targets, 3), "fp32", 1)
+    training = TrainState(model, 0.0)
+    make_step(training, Multilabel(2))(Batch(logits, targets, 3))
+    sums = training.sums
     losses = nn.functional.binary_cross_entropy_with_logits(logits, targets, reduction="none")
     assert sums.dtype == torch.float64
     assert sums.tolist() == pytest.approx([losses.mean(dim=1).sum().item(), 3, 1, 3])
@@ -203,16 +202,17 @@ def test_a_step_returns_the_sums_of_loss_right_exact_and_rows():
 def test_a_worker_without_rows_takes_part_with_a_gradient_of_zero(kind):
     model = tiny_network(kind).train()
     before = copy.deepcopy(model.state_dict())
-    optimizer = Adam(model.parameters(), lr=0.0)
-    batch = Batch(torch.empty(0, 12), torch.empty(0), 2)
-    modes = []
-    model.lstm.layers[0].register_forward_hook(lambda lstm, *_: modes.append(lstm.training))
-    sums = train_step(model, tiny_task(kind), optimizer, batch, "fp32", 2)
-    assert sums.tolist() == [0, 0, 0, 0]
+    workers = Workers(WorkerContext(1, 2))
+    training = TrainState(model, 0.0, workers)
+    step = make_step(training, tiny_task(kind))
+    step(Batch(torch.empty(0, 12), torch.empty(0), 2))
+    n_numbers = sum(parameter.numel() for parameter in model.parameters())
+    (exchanged,) = workers.exchanged
+    assert torch.equal(exchanged, torch.zeros(n_numbers))
+    assert training.sums.tolist() == [0, 0, 0, 0]
     assert all(not parameter.grad.any() for parameter in model.parameters())
     assert all(torch.equal(before[name], t) for name, t in model.state_dict().items())
     assert all(module.training for module in model.modules())
-    assert modes == [True]  # else cuDNN would refuse
 
 
 def test_a_checkpoint_tells_what_of_its_epoch_was_trained_on(tmp_path):
@@ -234,7 +234,8 @@ def test_a_checkpoint_tells_what_of_its_epoch_was_trained_on(tmp_path):
 def test_an_epoch_totals_what_was_trained_on_and_takes_a_step_a_batch():
     model, batches = tiny_network(dropout=0.0).eval(), make_loader(tiny_rows(), 16, 0)
     training = TrainState(model, 0.01, SingleProcess())
-    totals = train_epoch(training, model, tiny_task(), batches, seed=0)
+    step = make_step(training, tiny_task())
+    totals = train_epoch(training, step, batches, seed=0)
     assert model.training
     assert totals.rows == 48
     assert model.fcn.blocks[0].batch_norm.num_batches_tracked == 3
@@ -378,6 +379,18 @@ def test_the_end_is_a_checkpoint_from_which_more_epochs_can_be_trained(tmp_path)
 def test_a_checkpoint_tells_the_precision_to_those_who_are_on_another_machine(tmp_path):
     fitted(changes={"epochs": 1, "precision": "bf16"}, checkpoints=saving(tmp_path))
     assert newest(tmp_path)[1]["precision"] == "bf16"
+
+
+class Workers(SingleProcess):
+    """One of several workers, the others of which have gradients of zero."""
+
+    def __init__(self, share):
+        self.rank, self.world_size = share.rank, share.world_size
+        self.exchanged = []
+
+    def all_reduce(self, sums):
+        self.exchanged.append(sums.clone())
+        return sums
 
 
 class TwoWorkers(SingleProcess):
