@@ -9,13 +9,12 @@ from collections.abc import Callable, Mapping
 from contextlib import suppress
 from typing import NamedTuple
 
-import numpy as np
 from safetensors import SafetensorError
 
 from lstmfcn.data.schema import SeriesSchema
 from lstmfcn.errors import DataError, ModelError
-from lstmfcn.hyperparameters import InferencePrecision
-from lstmfcn.inference.predictor import Classifier, chunk_rows
+from lstmfcn.hyperparameters import DeviceName, InferencePrecision
+from lstmfcn.inference.predictor import Classifier
 from lstmfcn.storage.places import Place, checked_place, shown_place
 from serve_app.batching import Batcher, Compute
 from serve_app.errors import RequestError
@@ -82,6 +81,7 @@ class Models:
         max_queued_rows: rows that may wait for each model.
         max_loaded: models in memory at a time; the one that was not used for longest is unloaded.
         observe: called with the name of a model and the number of rows of each of its steps.
+        device: where the models compute.
     """
 
     def __init__(
@@ -90,8 +90,10 @@ class Models:
         max_queued_rows: int = MAX_QUEUED_ROWS,
         max_loaded: int = MAX_LOADED_MODELS,
         observe: Callable[[str, int], None] = lambda _name, _rows: None,
+        device: DeviceName = "cpu",
     ) -> None:
-        self._precision, self._max_queued_rows = precision, max_queued_rows
+        self._precision, self._device = precision, device
+        self._max_queued_rows = max_queued_rows
         self._max_loaded, self._observe = max_loaded, observe
         self._directories: dict[str, Place] = {}
         self._loaded: dict[str, LoadedModel] = {}  # the last was used last
@@ -211,14 +213,8 @@ class Models:
     def _load(self, name: str, directory: Place) -> LoadedModel:
         """Read, check and warm up a model."""
         try:
-            classifier = Classifier.load(directory, self._precision)
-            n_values = classifier.schema.n_values
-            max_step_rows = chunk_rows(n_values)
-            predictions = [
-                classifier.predict_validated(np.zeros((n_rows, n_values), dtype=np.float32))
-                for n_rows in (1, max_step_rows)
-            ]
-            if not all(np.isfinite(probabilities).all() for probabilities in predictions):
+            classifier = Classifier.load(directory, self._precision, self._device)
+            if not classifier.warm_up():
                 raise ArithmeticError("its predictions are not finite numbers")
         except (*LOADING_ERRORS, DataError) as error:
             raise ModelError(
@@ -232,7 +228,7 @@ class Models:
             classifier,
             Batcher(
                 classifier.predict_validated,
-                max_step_rows,
+                classifier.chunk_rows,
                 self._max_queued_rows,
                 lambda rows: self._observe(name, rows),
             ),

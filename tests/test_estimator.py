@@ -544,7 +544,7 @@ def test_it_and_its_model_show_what_they_are():
     estimator = LSTMFCNClassifier(epochs=1, filters_1=2, filters_2=2, filters_3=2)
     estimator.fit(values, names)
     assert repr(estimator) == "LSTMFCNClassifier(epochs=1, filters_1=2, filters_2=2, filters_3=2)"
-    shown = "<Classifier of 128 timepoints, multiclass: bell, cylinder, funnel; fp32>"
+    shown = "<Classifier of 128 timepoints, multiclass: bell, cylinder, funnel; fp32 on cpu>"
     assert repr(estimator.classifier_) == shown
     assert estimator.metrics_["epoch"] == 1
     assert estimator.metrics_ == estimator.classifier_.artifact.metrics

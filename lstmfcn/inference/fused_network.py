@@ -87,29 +87,34 @@ class FusedNetwork(NamedTuple):
     blocks: list[Callable[[Tensor], Tensor]]
 
     @classmethod
-    def fuse(cls, network: LSTMFCN, dtype: torch.dtype = torch.float32) -> FusedNetwork:
-        """Fuse a network; the fusion is computed in float64.
+    def fuse(
+        cls,
+        network: LSTMFCN,
+        dtype: torch.dtype = torch.float32,
+        device: torch.device | str = "cpu",
+    ) -> FusedNetwork:
+        """Fuse a network, and move it to a device; the fusion is computed in float64.
 
         Args:
             dtype: dtype of the computation if the processor supports it; logits are float32.
         """
-        dtype = native_dtype(dtype)
+        to = _Target(native_dtype(dtype, torch.device(device).type), device)
         n_channels, n_seen = network.n_channels, network.view.n_seen
         one_step = (n_channels if network.lstm.shuffled else n_seen) == 1
         lstm = [_fuse_lstm(layer) for layer in network.lstm.layers] if one_step else []
         trained = [cast(ConvolutionBlock, block) for block in network.fcn.blocks]
         head = FusedLayer(network.head.weight.detach(), network.head.bias.detach())
-        convolutions = [_convert(_fuse_block(block), dtype) for block in trained]
-        weightings = [b.squeeze_excite and _copy(b.squeeze_excite, dtype) for b in trained]
+        convolutions = [to.convert(_fuse_block(block)) for block in trained]
+        weightings = [b.squeeze_excite and to.copy(b.squeeze_excite) for b in trained]
         return cls(
             n_channels,
             network.n_timepoints,
-            _copy(network.view, torch.float32),
-            [_convert(layer, dtype) for layer in lstm],
-            None if one_step else _copy(network.lstm, dtype),
+            _Target(torch.float32, device).copy(network.view),
+            [to.convert(layer) for layer in lstm],
+            None if one_step else to.copy(network.lstm),
             convolutions,
             weightings,
-            _convert(head, dtype),
+            to.convert(head),
             [_block(layer, n_seen) for layer in convolutions],
         )
 
@@ -184,10 +189,15 @@ class FusedEnsemble(NamedTuple):
     members: list[FusedNetwork]
 
     @classmethod
-    def fuse(cls, network: LSTMFCN | Ensemble, dtype: torch.dtype = torch.float32) -> FusedEnsemble:
+    def fuse(
+        cls,
+        network: LSTMFCN | Ensemble,
+        dtype: torch.dtype = torch.float32,
+        device: torch.device | str = "cpu",
+    ) -> FusedEnsemble:
         """Fuse a network, or each member of an ensemble, as `FusedNetwork.fuse` does."""
         members = network.members if isinstance(network, Ensemble) else [network]
-        return cls([FusedNetwork.fuse(cast(LSTMFCN, member), dtype) for member in members])
+        return cls([FusedNetwork.fuse(cast(LSTMFCN, member), dtype, device) for member in members])
 
     def compute_logits(self, x: Tensor) -> Tensor:
         """Compute the mean of the members' logits, float32 (N, K), of scaled series (N, C * T)."""
@@ -208,6 +218,23 @@ class FusedEnsemble(NamedTuple):
         return torch.stack([member.head.bias.float() for member in self.members]).mean(dim=0)
 
 
+class _Target(NamedTuple):
+    """What a fused network computes in, and where."""
+
+    dtype: torch.dtype
+    device: torch.device | str
+
+    def copy(self, module: _Module) -> _Module:
+        """Copy a module for prediction."""
+        return copy.deepcopy(module).to(self.device, self.dtype).eval().requires_grad_(False)
+
+    def convert(self, layer: FusedLayer) -> FusedLayer:
+        weight = layer.weight.to(self.device, self.dtype)
+        if weight.dim() == 4:
+            weight = weight.contiguous(memory_format=torch.channels_last)
+        return FusedLayer(weight, layer.bias.to(self.device, self.dtype), layer.padding)
+
+
 def _block(layer: FusedLayer, n_seen: int) -> Callable[[Tensor], Tensor]:
     """Make the function of a convolution and its ReLU: (N, C_in, 1, S) to (N, C_out, 1, S).
 
@@ -225,7 +252,8 @@ def _block(layer: FusedLayer, n_seen: int) -> Callable[[Tensor], Tensor]:
     def plain(x: Tensor) -> Tensor:
         return F.conv2d(pad(x), weight, bias, padding=own_padding).relu_()
 
-    if not torch.backends.mkldnn.is_available():  # type: ignore[no-untyped-call]
+    has_onednn = torch.backends.mkldnn.is_available()  # type: ignore[no-untyped-call]
+    if weight.device.type != "cpu" or not has_onednn:
         return plain
     shape = [1, weight.shape[1], 1, n_seen + sum(padding)]
     strides = [1, 1]
@@ -241,11 +269,6 @@ def _block(layer: FusedLayer, n_seen: int) -> Callable[[Tensor], Tensor]:
         return filters
 
     return packed_block
-
-
-def _copy(module: _Module, dtype: torch.dtype) -> _Module:
-    """Copy a module for prediction."""
-    return copy.deepcopy(module).to(dtype).eval().requires_grad_(False)
 
 
 def _fuse_lstm(layer: nn.Module) -> FusedLayer:
@@ -266,10 +289,3 @@ def _fuse_block(block: ConvolutionBlock) -> FusedLayer:
     weight = convolution.weight.detach().double() * norm.scale[:, None, None, None]
     bias = cast(Tensor, convolution.bias).detach().double()
     return FusedLayer(weight, bias * norm.scale + norm.shift, block.padding)
-
-
-def _convert(layer: FusedLayer, dtype: torch.dtype) -> FusedLayer:
-    weight = layer.weight.to(dtype)
-    if weight.dim() == 4:
-        weight = weight.contiguous(memory_format=torch.channels_last)
-    return FusedLayer(weight, layer.bias.to(dtype), layer.padding)

@@ -26,7 +26,7 @@ from lstmfcn.data.table import Array, FloatArray, RowOrigin, class_name
 from lstmfcn.data.writer import opened_csv
 from lstmfcn.errors import DataError
 from lstmfcn.inference.explanation import Explanation, outputs_to_explain
-from lstmfcn.inference.predictor import Classifier, chunk_rows
+from lstmfcn.inference.predictor import Classifier
 from lstmfcn.model.artifact import Artifact
 from lstmfcn.storage.files import atomic_write
 from lstmfcn.storage.outputs import whole_file
@@ -138,7 +138,7 @@ def explain_batches(
     Raises:
         DataError: the shard breaks the data contract or has other columns than the model.
     """
-    schema, step = classifier.schema, chunk_rows(classifier.schema.n_values)
+    schema, step = classifier.schema, classifier.chunk_rows
     header, threads = read_header_for(shard, schema), torch.get_num_threads()
     for table, source in read_tables(shard, schema, False, header, others, threads):
         values = schema.encode_values(table, source)

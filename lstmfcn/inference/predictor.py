@@ -21,15 +21,13 @@ from lstmfcn.data.schema import SeriesSchema
 from lstmfcn.data.series_input import order_columns, several_lengths, to_array
 from lstmfcn.data.table import FloatArray, RowOrigin
 from lstmfcn.errors import DataError
-from lstmfcn.hyperparameters import InferencePrecision
+from lstmfcn.hyperparameters import DeviceName, InferencePrecision
+from lstmfcn.inference.device import LogitsOnCPU, LogitsOnGPU, choose_device, chunk_rows
 from lstmfcn.inference.explanation import Explanation
 from lstmfcn.inference.fused_network import FusedEnsemble
 from lstmfcn.model.artifact import Artifact
 from lstmfcn.model.network import native_dtype
 from lstmfcn.model.task import make_task
-
-_CHUNK_VALUES = 16384
-_MAX_CHUNK_ROWS, _MIN_CHUNK_ROWS = 128, 8
 
 logger = logging.getLogger(__name__)
 
@@ -41,33 +39,46 @@ _TRANSPOSED = "; the axes must be (N, channels, timepoints): use X.transpose(0, 
 _DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
 
 
-def chunk_rows(n_values: int) -> int:
-    """Return the rows per chunk; a fixed size makes equal input give equal output.
-
-    128 rows of up to 128 values; larger chunks were no faster, as they do not fit the CPU caches.
-    """
-    return max(_MIN_CHUNK_ROWS, min(_MAX_CHUNK_ROWS, _CHUNK_VALUES // n_values))
-
-
 class Classifier:
-    """Predicts series with a trained model, on the CPU.
+    """Predicts series with a trained model, on a GPU or the CPU.
 
     Args:
         artifact: the model.
-        precision: fp32, with probabilities within 1e-6 of the trained network's; or bf16, about
-            twice as fast on processors with instructions for it, with probabilities within 0.01
-            (docs/benchmarks.md). Other processors log a warning and compute in fp32.
+        precision: fp32, with probabilities within 1e-6 of the trained network's on a CPU and 1e-5
+            on a GPU; or bf16, about twice as fast on processors with instructions for it, with
+            probabilities within 0.01 (docs/benchmarks.md). Other processors log a warning and
+            compute in fp32.
+        device: ``cpu``, ``cuda``, or ``auto``, a GPU if this process sees one.
+
+    Attributes:
+        chunk_rows: the rows that are computed at a time.
+
+    Raises:
+        ResourceError: ``cuda`` without a GPU.
     """
 
-    def __init__(self, artifact: Artifact, precision: InferencePrecision = "fp32") -> None:
+    def __init__(
+        self,
+        artifact: Artifact,
+        precision: InferencePrecision = "fp32",
+        device: DeviceName = "auto",
+    ) -> None:
         self.artifact = artifact
         self.schema = artifact.schema
-        self._precision = precision
+        self._precision, self._requested_device = precision, device
+        self._device = choose_device(device)
         self._task = make_task(artifact.schema, decision=artifact.decision)
         dtype = _DTYPES[precision]
-        if native_dtype(dtype) != dtype:
+        if native_dtype(dtype, self._device.type) != dtype:
             logger.warning("this processor has no %s instructions; predicting in fp32", precision)
-        self._network = FusedEnsemble.fuse(artifact.build_network().eval(), dtype)
+        self._network = FusedEnsemble.fuse(artifact.build_network().eval(), dtype, self._device)
+        n_values, n_outputs = self.schema.n_values, self._task.n_outputs
+        self.chunk_rows = chunk_rows(n_values, self._device.type)
+        self._logits = (
+            LogitsOnCPU(self._network)
+            if self._device.type == "cpu"
+            else LogitsOnGPU(self._network, self._device, self.chunk_rows, n_values, n_outputs)
+        )
         recorded = artifact.training.get(ESTIMATOR, {}).get("columns")
         self._value_names = [artifact.schema.value_columns, *([recorded] if recorded else [])]
         _compute_in_one_thread_after_forking()
@@ -78,21 +89,40 @@ class Classifier:
         channels = f"{schema.n_channels} x " if schema.n_channels > 1 else ""
         return (
             f"<Classifier of {channels}{pluralize(schema.n_timepoints, 'timepoint')}, "
-            f"{schema.task}: {abbreviate(schema.classes)}; {self._precision}>"
+            f"{schema.task}: {abbreviate(schema.classes)}; {self._precision} on {self._device}>"
         )
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Pickle the artifact; the other process builds the fused network from it."""
-        return type(self), (self.artifact, self._precision)
+        return type(self), (self.artifact, self._precision, self._requested_device)
 
     @classmethod
-    def load(cls, directory: Path | str, precision: InferencePrecision = "fp32") -> Classifier:
+    def load(
+        cls,
+        directory: Path | str,
+        precision: InferencePrecision = "fp32",
+        device: DeviceName = "auto",
+    ) -> Classifier:
         """Read and verify a model directory.
 
         Raises:
             ModelError: it is missing, incomplete or damaged.
+            ResourceError: ``cuda`` without a GPU.
         """
-        return cls(Artifact.load(directory), precision)
+        return cls(Artifact.load(directory), precision, device)
+
+    def warm_up(self) -> bool:
+        """Predict all sizes of chunks once; returns whether the predictions are finite numbers.
+
+        A GPU then has a graph of each, and no request waits for one.
+        """
+        sizes = {1, self.chunk_rows}
+        if self._device.type != "cpu":
+            sizes = {1 << power for power in range(self.chunk_rows.bit_length())}
+        zeros = np.zeros((self.chunk_rows, self.schema.n_values), dtype=np.float32)
+        return all(
+            bool(np.isfinite(self.predict_validated(zeros[:n_rows])).all()) for n_rows in sizes
+        )
 
     def predict_proba(self, values: npt.ArrayLike, source: RowOrigin = RowOrigin()) -> FloatArray:
         """Predict the probabilities, float32 (N, L), of unscaled series, (N, V) or (N, C, T).
@@ -113,13 +143,13 @@ class Classifier:
     def predict_validated(self, x: FloatArray) -> FloatArray:
         """Predict validated series (N, V): probabilities (N, L), nan in rows that overflow."""
         probabilities = np.empty((len(x), len(self.schema.probability_columns)), np.float32)
-        step = chunk_rows(self.schema.n_values)
-        for start in range(0, len(x), step):
-            scaled = self.artifact.scaler.transform(x[start : start + step])
-            logits = self._network.compute_logits(torch.tensor(scaled))
-            chunk = probabilities[start : start + step]
-            chunk[:] = self._task.probabilities(logits).numpy()
-            _mark_overflows(chunk, x[start : start + step], scaled)
+        starts = range(0, len(x), self.chunk_rows)
+        chunks = [slice(start, start + self.chunk_rows) for start in starts]
+        all_scaled = (self.artifact.scaler.transform(x[rows]) for rows in chunks)
+        results = self._logits.compute(all_scaled)
+        for rows, (scaled, logits) in zip(chunks, results, strict=True):
+            probabilities[rows] = self._task.probabilities(logits).numpy()
+            _mark_overflows(probabilities[rows], x[rows], scaled)
         return probabilities
 
     def explain(self, values: npt.ArrayLike, source: RowOrigin = RowOrigin()) -> Explanation:
@@ -145,16 +175,15 @@ class Classifier:
         """Explain validated series (N, V); the logits are nan in rows that overflow."""
         n_outputs, n_timepoints = self._task.n_outputs, self.schema.n_timepoints
         explanation = Explanation.empty(len(x), n_outputs, n_timepoints)
-        step = chunk_rows(self.schema.n_values)
-        for start in range(0, len(x), step):
-            rows = slice(start, start + step)
+        for start in range(0, len(x), self.chunk_rows):
+            rows = slice(start, start + self.chunk_rows)
             scaled = self.artifact.scaler.transform(x[rows])
-            terms = self._network.compute_terms(torch.tensor(scaled))
-            explanation.logits[rows] = terms.logits.numpy()
-            explanation.lstm[rows] = terms.lstm.numpy()
-            explanation.timepoints[rows] = terms.timepoints.numpy()
+            terms = self._network.compute_terms(torch.tensor(scaled, device=self._device))
+            explanation.logits[rows] = terms.logits.cpu().numpy()
+            explanation.lstm[rows] = terms.lstm.cpu().numpy()
+            explanation.timepoints[rows] = terms.timepoints.cpu().numpy()
             _mark_overflows(explanation.logits[rows], x[rows], scaled)
-        explanation.bias[:] = self._network.bias().numpy()
+        explanation.bias[:] = self._network.bias().cpu().numpy()
         finite = np.isfinite(explanation.timepoints).all(axis=(1, 2)) & np.isfinite(
             explanation.lstm
         ).all(1)

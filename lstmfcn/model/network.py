@@ -99,11 +99,15 @@ def _run(lstm: nn.Module, steps: Tensor) -> Tensor:
 
 
 @cache
-def native_dtype(requested: torch.dtype) -> torch.dtype:
-    """Return the dtype in which LSTMs and packed convolutions compute on this processor.
+def native_dtype(requested: torch.dtype, device_type: str = "cpu") -> torch.dtype:
+    """Return the dtype in which LSTMs and packed convolutions compute on this processor or GPU.
 
-    In bf16 those of oneDNN need AVX-512; without it PyTorch 2.13 raises an error.
+    In bf16 those of oneDNN need AVX-512; without it PyTorch 2.13 raises an error. A GPU before
+    Ampere emulates it, slowly.
     """
+    if device_type == "cuda":
+        has_bf16 = torch.cuda.is_bf16_supported(including_emulation=False)
+        return requested if has_bf16 else torch.float32
     return requested if torch.cpu.get_capabilities().get("avx512_bw") else torch.float32
 
 

@@ -12,9 +12,10 @@ from lstmfcn.data.schema import SeriesSchema
 from lstmfcn.data.synthetic import cylinder_bell_funnel
 from lstmfcn.errors import DataError
 from lstmfcn.hyperparameters import Hyperparameters
+from lstmfcn.inference.device import chunk_rows
 from lstmfcn.inference.explanation import outputs_to_explain
 from lstmfcn.inference.fused_network import FusedEnsemble
-from lstmfcn.inference.predictor import Classifier, chunk_rows
+from lstmfcn.inference.predictor import Classifier
 from lstmfcn.model.artifact import Artifact
 from lstmfcn.model.network import Ensemble, build_network
 from lstmfcn.training.in_memory import train_arrays

@@ -5,8 +5,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lstmfcn.hyperparameters import Hyperparameters
+from lstmfcn.inference.device import chunk_rows
 from lstmfcn.inference.fused_network import FusedNetwork
-from lstmfcn.inference.predictor import Classifier, chunk_rows
+from lstmfcn.inference.predictor import Classifier
 from lstmfcn.model.network import LSTMFCN, native_dtype
 from lstmfcn.model.task import make_task
 from tests.helpers.small_models import (

@@ -15,7 +15,8 @@ import lstmfcn
 from lstmfcn.data.scaler import Scaler
 from lstmfcn.data.table import RowOrigin
 from lstmfcn.errors import DataError
-from lstmfcn.inference.predictor import Classifier, chunk_rows
+from lstmfcn.inference.device import chunk_rows
+from lstmfcn.inference.predictor import Classifier
 from lstmfcn.model.network import native_dtype
 from tests.helpers.small_models import (
     KINDS,
@@ -335,10 +336,10 @@ def test_swapped_axes_are_refused_with_the_way_to_turn_them(n_channels, shape):
 
 def test_it_shows_what_it_takes_and_gives():
     assert repr(Classifier(tiny_artifact("names"))) == (
-        "<Classifier of 12 timepoints, multiclass: cat, dog, emu; fp32>"
+        "<Classifier of 12 timepoints, multiclass: cat, dog, emu; fp32 on cpu>"
     )
     shown = repr(Classifier(tiny_artifact(n_channels=3)))
-    assert shown == "<Classifier of 3 x 4 timepoints, multiclass: y_a, y_b, y_c; fp32>"
+    assert shown == "<Classifier of 3 x 4 timepoints, multiclass: y_a, y_b, y_c; fp32 on cpu>"
 
 
 FORKS = """

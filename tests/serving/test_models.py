@@ -214,8 +214,8 @@ def test_a_model_loaded_before_a_replacement_is_not_kept(saved, monkeypatch):
     directories = {name: saved(name) for name in ("first", "second")}
     load, begun, go_on = Classifier.load, threading.Event(), threading.Event()
 
-    def slow(directory, precision):
-        found = load(directory, precision)
+    def slow(directory, precision, device):
+        found = load(directory, precision, device)
         if directory.name == "second":
             begun.set()
             assert go_on.wait(20)
