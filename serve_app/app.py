@@ -20,6 +20,7 @@ from starlette.types import ASGIApp
 import lstmfcn
 from lstmfcn.distributed.cluster import TRAINING_ENVIRONMENT
 from lstmfcn.hyperparameters import InferencePrecision
+from lstmfcn.inference.device import choose_device
 from serve_app.access import read_token
 from serve_app.endpoint import Endpoint, Limits
 from serve_app.metrics import RayMetrics
@@ -27,6 +28,8 @@ from serve_app.models import MAX_LOADED_MODELS, MAX_QUEUED_ROWS, Models
 from serve_app.takeover import Takeover
 
 DEPLOYMENT = "endpoint"
+
+_ACTOR_OPTIONS = {"num_cpus": 1, "runtime_env": {"env_vars": TRAINING_ENVIRONMENT}}
 
 logger = logging.getLogger(__name__)
 
@@ -37,6 +40,9 @@ class Arguments(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     precision: InferencePrecision = "fp32"
+    use_gpu: bool = Field(
+        False, description="Compute on a GPU, of which num_gpus gives each replica a share."
+    )
     threads: int = Field(1, ge=1, description="CPU threads per replica.")
     max_body_bytes: int = Field(Limits.max_body_bytes, ge=1)
     max_rows: int = Field(Limits.max_rows, ge=1, description="Rows per request.")
@@ -70,7 +76,7 @@ def _replica_app() -> ASGIApp:
     health_check_timeout_s=10,
     graceful_shutdown_wait_loop_s=0.5,
     graceful_shutdown_timeout_s=35,
-    ray_actor_options={"num_cpus": 1, "runtime_env": {"env_vars": TRAINING_ENVIRONMENT}},
+    ray_actor_options=_ACTOR_OPTIONS,
 )
 @serve.ingress(_replica_app)
 class EndpointReplica:
@@ -78,12 +84,15 @@ class EndpointReplica:
 
     def __init__(self, arguments: Arguments) -> None:
         torch.set_num_threads(arguments.threads)
+        if arguments.use_gpu:
+            choose_device("cuda")  # refuses a replica that has none, before it takes a model
         self._metrics = RayMetrics()
         self._models = Models(
             arguments.precision,
             arguments.max_queued_rows,
             arguments.most_loaded,
             self._metrics.computed,
+            "cuda" if arguments.use_gpu else "cpu",
         )
         self._takeover = Takeover(self._models)
         token = read_token(arguments.token_file) if arguments.token_file else ""
@@ -127,7 +136,11 @@ def build(arguments: Arguments) -> serve.Application:
 
 
 def application(
-    arguments: Arguments, models: Mapping[str, str], num_replicas: int, generation: int = 0
+    arguments: Arguments,
+    models: Mapping[str, str],
+    num_replicas: int,
+    generation: int = 0,
+    num_gpus: float = 0,
 ) -> serve.Application:
     """The application with models and replicas.
 
@@ -136,9 +149,11 @@ def application(
         models: the model directory of each name.
         num_replicas: the number of replicas.
         generation: a number that has changed makes the replicas read the models again.
+        num_gpus: the share of a GPU that each replica has.
     """
     options = {
         "num_replicas": num_replicas,
+        "ray_actor_options": _ACTOR_OPTIONS | {"num_gpus": num_gpus},
         "user_config": {"models": dict(models), "generation": generation},
     }
     version = f"{lstmfcn.__version__} {arguments.model_dump_json()}"  # of all generations

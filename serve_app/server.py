@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import os
 import re
 import signal
@@ -18,6 +19,7 @@ from lstmfcn.console import is_verbose, pluralize, print_result, print_status
 from lstmfcn.data.schema import SeriesSchema
 from lstmfcn.errors import ModelError, ResourceError
 from lstmfcn.hyperparameters import InferencePrecision
+from lstmfcn.inference.device import choose_device
 from lstmfcn.model.artifact import Artifact, find_model_folder
 from lstmfcn.signals import end_at_next
 from lstmfcn.storage.places import absolute, is_remote, shown_place
@@ -57,6 +59,7 @@ def serve_models(
     num_replicas: int | None = None,
     proxy: ProxyName | None = None,
     precision: InferencePrecision = "fp32",
+    use_gpu: bool = False,
     token_file: str | None = None,
     allow_hosts: Sequence[str] = (),
     allow_origins: Sequence[str] = (),
@@ -66,13 +69,15 @@ def serve_models(
     The arguments are the flags of ``lstmfcn serve``; each model is ``DIR`` or ``NAME=DIR``.
 
     Raises:
-        UserError: a model or the token cannot be read, the port is in use, or ``proxy`` was given
-            for a cluster (RAY_ADDRESS), which has its own.
+        UserError: a model or the token cannot be read, the port is in use, there is no GPU, or
+            ``proxy`` was given for a cluster (RAY_ADDRESS), which has its own.
     """
     directories = parse_model_arguments(models)
     schemas = _read_schemas(directories)
     if token_file is not None:
         read_token(token_file)
+    if use_gpu and not _on_cluster():
+        choose_device("cuda")
     refuse_invalid_origins(allow_origins)
     if _on_cluster() and proxy:
         raise ResourceError(
@@ -83,6 +88,7 @@ def serve_models(
         logger.warning("%s accepts unauthenticated requests; set --token-file", host)
     settings = {
         "precision": precision,
+        "use_gpu": use_gpu,
         "token_file": str(Path(token_file).absolute()) if token_file else None,
         "allow_hosts": (*public_host_names(host), *allow_hosts),
         "allow_origins": tuple(allow_origins),
@@ -146,14 +152,14 @@ def _serve(
         from serve_app.app import Arguments, application
 
         host, port = address
-        replicas = _count_replicas(num_replicas)
+        replicas, num_gpus = _size_replicas(num_replicas, bool(settings["use_gpu"]))
         if not is_verbose():
             logging.getLogger("ray.serve").addFilter(lambda record: record.levelno > logging.INFO)
         _start_proxy(host, port)
 
         def deploy(generation: int) -> None:
             serve.run(
-                application(Arguments(**settings), directories, replicas, generation),
+                application(Arguments(**settings), directories, replicas, generation, num_gpus),
                 name=APPLICATION,
                 logging_config=_REPLICA_LOGGING,
             )
@@ -183,20 +189,27 @@ def _serve(
                     ray.shutdown()
 
 
-def _count_replicas(requested: int | None) -> int:
-    """How many replicas to start, each with a CPU of its own."""
+def _size_replicas(requested: int | None, use_gpu: bool) -> tuple[int, float]:
+    """How many replicas to start, each with a CPU of its own, and the GPU's share of each."""
     from lstmfcn.distributed.capacity import may_grow, nodes
 
     machines = nodes()
-    cpus = sum(node.cpus for node in machines)
-    if requested is None:
-        return min(_MAX_DEFAULT_REPLICAS, cpus)
-    if requested > cpus and not may_grow():
+    cpus, gpus = sum(node.cpus for node in machines), sum(node.gpus for node in machines)
+    if use_gpu and not gpus and not may_grow():
+        raise ResourceError("--use-gpu: no machine of the cluster has a GPU; leave the flag out")
+    replicas = requested or min(_MAX_DEFAULT_REPLICAS, max(1, gpus) if use_gpu else cpus)
+    if replicas > cpus and not may_grow():
         raise ResourceError(
             f"--num-replicas {requested}: found {pluralize(cpus, 'CPU')}, and each replica takes "
             f"one; ask for at most {cpus}"
         )
-    return requested
+    return replicas, share_of_gpu(replicas, gpus) if use_gpu else 0.0
+
+
+def share_of_gpu(replicas: int, gpus: int) -> float:
+    """The share of a GPU that each replica has: one, or the same part where GPUs are fewer."""
+    per_gpu = -(-replicas // max(1, gpus))
+    return math.floor(1e4 / per_gpu) / 1e4  # Ray counts in ten-thousandths
 
 
 def _start_proxy(host: str, port: int) -> None:

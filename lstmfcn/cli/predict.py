@@ -7,7 +7,7 @@ from typing import Annotated
 from cyclopts import Parameter
 
 from lstmfcn.cli.app import USE_COMMANDS, page
-from lstmfcn.cli.flags import DATA, INPUT_DATA, OUTPUT, Overwrite, Place, Places
+from lstmfcn.cli.flags import DATA, INPUT_DATA, OUTPUT, RESOURCES, Overwrite, Place, Places
 from lstmfcn.console import pluralize, print_result
 
 
@@ -26,6 +26,7 @@ def predict(
     ] = (),
     explain: Annotated[bool, Parameter(negative=""), OUTPUT] = False,
     overwrite: Annotated[Overwrite, OUTPUT] = False,
+    use_gpu: Annotated[bool | None, RESOURCES] = None,
 ) -> None:
     """Write one prediction file per shard: same name and folder, same order of rows.
 
@@ -47,6 +48,8 @@ def predict(
         branch and each timepoint contribute to the logit of the predicted class.
     overwrite
         Replace prediction files of another model, or with other columns.
+    use_gpu
+        Compute on GPUs. By default yes, if there are any.
     """
     from lstmfcn.distributed.predict import predict as predict_on_ray
 
@@ -57,6 +60,7 @@ def predict(
         keep_columns=keep_columns,
         explain=explain,
         overwrite=overwrite,
+        use_gpu=use_gpu,
     )
     print_result(
         f"{pluralize(result.rows, 'row')}: {output}", output=str(result.output), rows=result.rows

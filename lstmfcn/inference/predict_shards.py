@@ -25,6 +25,7 @@ from lstmfcn.data.shards import Shard
 from lstmfcn.data.table import Array, FloatArray, RowOrigin, class_name
 from lstmfcn.data.writer import opened_csv
 from lstmfcn.errors import DataError
+from lstmfcn.hyperparameters import DeviceName
 from lstmfcn.inference.explanation import Explanation, outputs_to_explain
 from lstmfcn.inference.predictor import Classifier
 from lstmfcn.model.artifact import Artifact
@@ -72,8 +73,8 @@ def predict_batches(
 class Predictor:
     """A model, and what is asked of it for each shard."""
 
-    def __init__(self, artifact: Artifact) -> None:
-        self._classifier = Classifier(artifact)
+    def __init__(self, artifact: Artifact, device: DeviceName = "auto") -> None:
+        self._classifier = Classifier(artifact, device=device)
 
     def write(self, shard: Shard, output: Place, keep_columns: Sequence[str]) -> int:
         """Write one shard's predictions; returns the number of rows."""

@@ -47,7 +47,7 @@ def graphed(
     """
     if device.type != "cuda":
         return function
-    return GraphedFunction(function, name, state, _capture)
+    return GraphedFunction(function, name, state, capture)
 
 
 class GraphedFunction:
@@ -118,7 +118,7 @@ def _tensors(arguments: Iterable[Tensor | int]) -> list[Tensor]:
     return [argument for argument in arguments if isinstance(argument, Tensor)]
 
 
-def _capture(run: Run) -> Run:
+def capture(run: Run) -> Run:
     """Run a few times on a stream of its own, then capture; PyTorch documents this order."""
     random = torch.cuda.get_rng_state()  # which the runs would change
     stream = torch.cuda.Stream()  # type: ignore[no-untyped-call]
