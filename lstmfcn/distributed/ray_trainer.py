@@ -7,6 +7,7 @@ import socket
 import time
 from collections.abc import Set
 from contextlib import nullcontext
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -154,8 +155,7 @@ def _trainer(
 ) -> TorchTrainer:
     each = {"CPU": resources.cpus_per_worker, "GPU": int(resources.use_gpu)}
     return TorchTrainer(
-        train_worker,
-        train_loop_config=config,
+        partial(train_worker, config),  # not as its config, which the dashboard writes as JSON
         scaling_config=ray.train.ScalingConfig(
             num_workers=n_workers, use_gpu=resources.use_gpu, resources_per_worker=each
         ),

@@ -71,7 +71,7 @@ def train_worker(config: dict[str, Any]) -> None:
     Args:
         config: under ``job`` the reference of a `WorkerJob`, under ``data`` those of the data,
             under ``keeper`` the `Keeper`. They are references because Ray Train's controller
-            unpacks the config too.
+            unpacks the function too.
 
     Raises:
         ResourceError: the memory of the worker or its device is too small.
