@@ -5,13 +5,14 @@ import logging
 
 import pandas as pd
 import pytest
+import torch
 
 import lstmfcn.distributed.predict
 from lstmfcn.data.reader import open_dataset, read_header
 from lstmfcn.data.shards import Shard, find_shards
 from lstmfcn.distributed.predict import evaluate, predict
 from lstmfcn.distributed.train import train
-from lstmfcn.errors import DataError, ModelError, OutputError
+from lstmfcn.errors import DataError, ModelError, OutputError, ResourceError
 from lstmfcn.inference.predict_shards import explain_shard
 from lstmfcn.inference.predictor import Classifier
 from lstmfcn.model.artifact import Artifact
@@ -144,6 +145,18 @@ def test_inputs_are_never_overwritten_and_a_model_must_be_one(tmp_path, model):
         predict(str(data), model=str(model), output=str(data))
     with pytest.raises(ModelError, match=r"found no readable model.json"):
         predict(str(data), model=str(data), output=str(tmp_path / "out"))
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="a GPU")
+@pytest.mark.parametrize("command", [predict, evaluate])
+def test_a_gpu_that_is_not_there_is_refused_in_a_line_and_nothing_is_written(
+    tmp_path, model, command
+):
+    data, output = write(tmp_path / "data", waves(9)), tmp_path / "out"
+    asked = {"output": str(output)} if command is predict else {}
+    with pytest.raises(ResourceError, match=r"^this process has no GPU that PyTorch can use; "):
+        command(str(data), model=str(model), use_gpu=True, **asked)
+    assert not output.exists()
 
 
 @pytest.fixture

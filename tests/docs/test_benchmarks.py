@@ -25,6 +25,20 @@ def test_a_benchmark_imports(name):
     importlib.import_module(name)
 
 
+def test_what_is_measured_on_a_gpu_runs_on_a_cpu():
+    words = "-m benchmarks.gpu.all --device cpu --rows 40 --only exact prediction"
+    done = subprocess.run(
+        [sys.executable, *words.split()],
+        cwd=REPOSITORY,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert "largest difference of a probability, fp32: 0.000" in done.stdout
+    assert "fp32 / bare graph: " in done.stdout
+
+
 def test_a_benchmark_prints_its_help():
     done = subprocess.run(
         [sys.executable, "-m", "benchmarks.training.train", "--help"],

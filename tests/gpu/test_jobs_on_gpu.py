@@ -73,7 +73,7 @@ def trained_on(output):
 def accuracy(output):
     """Of the model, on rows that it has not seen, in this process."""
     test = waves(300, seed=2)
-    predicted = Classifier.load(output / "model").predict(test.filter(like="x_"))
+    predicted = Classifier.load(output / "model", device="cpu").predict(test.filter(like="x_"))
     truth = np.array(["y_1", "y_2", "y_3"])[test.filter(like="y_").to_numpy().argmax(axis=1)]
     return (predicted == truth).mean()
 

@@ -219,7 +219,7 @@ def test_the_kept_weights_are_on_the_cpu_and_predict_there():
     weights = found.trained.best_weights
     assert {tensor.device.type for tensor in weights.values()} == {"cpu"}
     artifact = replace(tiny_artifact(scaling="none"), weights=weights)
-    probabilities = Classifier(artifact).predict_proba(valid.values)
+    probabilities = Classifier(artifact, device="cpu").predict_proba(valid.values)
     accuracy = (probabilities.argmax(axis=1) == valid.labels).mean()
     assert accuracy == pytest.approx(found.trained.best["valid_accuracy"], abs=0.021)
     loss = -np.log(probabilities[np.arange(len(valid.labels)), valid.labels]).mean()
@@ -236,3 +236,37 @@ def test_calibrating_finds_what_it_finds_on_the_cpu(kind):
     assert there.decision.temperature == pytest.approx(here.decision.temperature, rel=2e-2)
     assert there.decision.thresholds == pytest.approx(here.decision.thresholds, abs=2e-2)
     assert {tensor.device.type for tensor in there.weights.values()} == {"cpu"}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_classifier_predicts_and_explains_what_it_does_on_the_cpu(kind):
+    artifact = replace(
+        tiny_artifact(kind), weights=trained_looking(tiny_network(kind)).state_dict()
+    )
+    values = tiny_rows(kind, 300, seed=2).values
+    here, there = (Classifier(artifact, device=device) for device in ("cpu", DEVICE))
+    expected, found = here.predict_proba(values), there.predict_proba(values)
+    np.testing.assert_allclose(found, expected, atol=1e-5)
+    assert np.array_equal(found, there.predict_proba(values))
+    few = there.predict_proba(values[:3])
+    np.testing.assert_allclose(few, expected[:3], atol=1e-5)
+    terms, theirs = here.explain(values), there.explain(values)
+    np.testing.assert_allclose(theirs.timepoints, terms.timepoints, atol=1e-4)
+    half = Classifier(artifact, "bf16", DEVICE).predict_proba(values)
+    np.testing.assert_allclose(half, expected, atol=0.02)
+    assert there.warm_up()
+
+
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+@pytest.mark.parametrize("net", NETS)
+def test_steps_and_evaluations_are_captured_and_give_what_single_kernels_give(
+    net, precision, monkeypatch, caplog
+):
+    rows, schema, changes = problem(net)
+    changes |= {"precision": precision, "batch_size": 36}  # so that the last batch is smaller
+    graphs = fitted(rows, schema, changes, rows)
+    assert not [message for message in caplog.messages if "CUDA graph" in message]
+    monkeypatch.setattr("lstmfcn.training.loop.graphed", lambda function, *_, **__: function)
+    kernels = fitted(rows, schema, changes, rows)
+    assert different(graphs, kernels) == {}
+    assert column(graphs.history, "valid_loss") == column(kernels.history, "valid_loss")

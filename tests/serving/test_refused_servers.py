@@ -5,6 +5,7 @@ import socket
 import pytest
 
 from lstmfcn.cli.main import main
+from serve_app.server import share_of_gpu
 from tests.helpers.no_cluster import no_cluster
 from tests.helpers.small_models import tiny_artifact
 
@@ -32,6 +33,7 @@ def folder(tmp_path_factory):
         (["--model", "MODEL", "--port", "0"], "Must be >= 1"),
         (["--model", "MODEL", "--num-replicas", "0"], "Must be >= 1"),
         (["--model", "MODEL", "--allow-origin", "app"], "--allow-origin app: is not an origin"),
+        (["--model", "MODEL", "--use-gpu"], "has no GPU that PyTorch can use; leave the GPU out"),
     ],
 )
 def test_what_cannot_be_served_is_one_line(folder, capsys, flags, message):
@@ -48,3 +50,12 @@ def test_what_cannot_be_served_is_one_line(folder, capsys, flags, message):
     (line,) = capsys.readouterr().err.splitlines()
     assert line.startswith("lstmfcn: ")
     assert message in line
+
+
+@pytest.mark.parametrize(("replicas", "gpus"), [(1, 1), (4, 1), (3, 2), (8, 3), (7, 1), (2, 2)])
+def test_replicas_that_share_gpus_fit_them_all(replicas, gpus):
+    share = share_of_gpu(replicas, gpus)
+    per_gpu = int(1 / share + 1e-9)
+    assert 0 < share <= 1
+    assert per_gpu * gpus >= replicas
+    assert (per_gpu - 1) * gpus < replicas  # no smaller part than needed
