@@ -155,6 +155,16 @@ class Hyperparameters(BaseModel):
         description="multiclass: one class per row; binary: yes or no; multilabel: any number of "
         "labels per row.",
     )
+    label_column: Annotated[str, DATA] = Field(
+        "",
+        description="Label column, or several: names or patterns such as 'is_*', separated by "
+        "commas. By default the columns whose names start with y.",
+    )
+    value_columns: Annotated[str, DATA] = Field(
+        "",
+        description="Value columns: names or patterns such as 't*', separated by commas. By "
+        "default the columns whose names start with x.",
+    )
     scaling: Annotated[ScalingName, DATA] = Field(
         "global",
         description="Standardise by mean and deviation of all training values (global), of each "
@@ -232,6 +242,13 @@ class Hyperparameters(BaseModel):
         if marker and is_number(marker):
             raise ValueError("a text that is not a number; leave such cells empty")
         return marker.strip()
+
+    @field_validator("label_column", "value_columns")
+    @classmethod
+    def _validate_names(cls, names: str) -> str:
+        if names and not all(part.strip() for part in names.split(",")):
+            raise ValueError("names or patterns, separated by single commas")
+        return names.strip()
 
     @classmethod
     def parse(cls, values: Mapping[str, Any]) -> Hyperparameters:

@@ -40,6 +40,8 @@ NOT_PARAMETERS = {
     "fit_thresholds": "only multilabel has thresholds",
     "seed": "is random_state",
     "missing_marker": "arrays hold nan, not text",
+    "label_column": "labels are y",
+    "value_columns": "values are X",
 }
 
 

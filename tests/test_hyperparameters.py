@@ -61,6 +61,8 @@ def test_defaults_are_the_papers_net_and_the_default_recipe():
         "members": 1,
         "view": "series",
         "task": "multiclass",
+        "label-column": "",
+        "value-columns": "",
         "scaling": "global",
         "missing": "refuse",
         "missing-marker": "",

@@ -215,6 +215,7 @@ def _check_again(
         limit=1,
         missing_marker=schema.missing_marker,
         missing_labels=schema.missing_labels,
+        roles=schema.roles,
     )
     n_refused = 0
     for which, scan in second.scans.items():

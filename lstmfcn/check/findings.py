@@ -22,7 +22,7 @@ from lstmfcn.check.scan import (
     scan_shards,
 )
 from lstmfcn.console import Style, pluralize
-from lstmfcn.data.columns import DataWarning
+from lstmfcn.data.columns import BY_FIRST_LETTER, DataWarning, Roles
 from lstmfcn.data.listing import Data
 from lstmfcn.errors import DataError, printable
 from lstmfcn.hyperparameters import MissingLabelsName, MissingName, TaskName
@@ -254,32 +254,36 @@ def check(
     *,
     missing_marker: str = "",
     missing_labels: MissingLabelsName = "refuse",
+    roles: Roles = BY_FIRST_LETTER,
 ) -> Findings:
     """Find all faults of the data, and warn of what may not be intended.
 
     Args:
         data: training shards: a file, folder, glob or URI, or several of them.
         task: what the labels mean; guessed if None.
-        missing, missing_marker, missing_labels: as the hyperparameters.
+        missing, missing_marker, missing_labels, roles: as the hyperparameters.
         limit: how many faults to describe; all are counted.
 
     Raises:
         DataError: there is no shard.
     """
-    headers = read_headers(data, missing)
-    validation_headers = read_headers(validation, missing) if validation else None
-    used_task = task or guess_task(headers)
+    headers = read_headers(data, missing, roles)
+    validation_headers = read_headers(validation, missing, roles) if validation else None
+    used_task = task or guess_task(headers, roles)
     options = {
         "missing": missing,
         "missing_marker": missing_marker,
         "missing_labels": missing_labels,
+        "roles": roles,
     }
     schema = reference_schema(headers, used_task, options)
-    training = scan_shards(data, headers, schema, used_task, limit)
+    training = scan_shards(data, headers, schema, used_task, limit, roles)
     name_classes(training)
     validation_scan = None
     if validation and validation_headers:
         schema = training.schema or reference_schema(validation_headers, used_task, options)
-        validation_scan = scan_shards(validation, validation_headers, schema, used_task, limit)
+        validation_scan = scan_shards(
+            validation, validation_headers, schema, used_task, limit, roles
+        )
     warnings = find_warnings(training, validation_scan)
     return Findings(training, validation_scan, warnings, guessed=task is None, limit=limit)

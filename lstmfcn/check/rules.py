@@ -11,7 +11,7 @@ from lstmfcn.check.duplicates import Pairs, Series
 from lstmfcn.check.scan import DataScan
 from lstmfcn.check.statistics import N_MAGNITUDES
 from lstmfcn.console import pluralize
-from lstmfcn.data.columns import DataWarning, abbreviate, naming_warnings
+from lstmfcn.data.columns import DataWarning, abbreviate
 from lstmfcn.data.schema import SeriesSchema
 from lstmfcn.data.table import MISSING_TEXTS, Place
 
@@ -34,7 +34,7 @@ def find_warnings(training: DataScan, validation: DataScan | None) -> list[DataW
     if training.schema is None or not training.n_rows:
         return []
     warnings = [
-        *naming_warnings(training.schema.value_columns, training.schema.label_columns),
+        *training.schema.naming_warnings(),
         *_warn_of_classes(training, validation),
         *_warn_of_duplicates(training, validation),
         *_warn_of_values(training, training.schema, "training"),

@@ -21,7 +21,7 @@ import pyarrow as pa
 from lstmfcn.check.row_errors import UnparsedError, scan_parts
 from lstmfcn.check.statistics import RowStatistics
 from lstmfcn.data.batch_plan import refuse_few_rows
-from lstmfcn.data.columns import ignored_columns
+from lstmfcn.data.columns import BY_FIRST_LETTER, Roles
 from lstmfcn.data.csv_errors import with_decimal_points
 from lstmfcn.data.listing import Data, join_arguments
 from lstmfcn.data.reader import column_names, map_shards, pad_lists, readable, typed_tables
@@ -47,13 +47,14 @@ class Header(NamedTuple):
     fault: DataError | None = None
     before: DataError | None = None
 
-    @property
-    def roles(self) -> frozenset[str]:
+    def named(self, roles: Roles) -> frozenset[str]:
         """The names of label and value columns."""
-        return frozenset(name for name in self.columns if name.startswith(("x", "y")))
+        return frozenset([*roles.labels(self.columns), *roles.values(self.columns)])
 
 
-def read_headers(data: Data, missing: MissingName = "refuse") -> list[Header]:
+def read_headers(
+    data: Data, missing: MissingName = "refuse", roles: Roles = BY_FIRST_LETTER
+) -> list[Header]:
     """Read the header of each shard.
 
     Args:
@@ -62,35 +63,35 @@ def read_headers(data: Data, missing: MissingName = "refuse") -> list[Header]:
     Raises:
         DataError: nothing was found.
     """
-    headers = map_shards(_read_header, list_shards(data))
+    headers = map_shards(partial(_read_header, roles=roles), list_shards(data))
     intact = [header for header in headers if header.fault is None]
     log_dialects(join_arguments(data), [header.shard for header in intact])
     if missing == "refuse":
         return headers
-    padded = pad_lists([h.shard for h in intact], [h.columns for h in intact])
+    padded = pad_lists([h.shard for h in intact], [h.columns for h in intact], roles=roles)
     columns = dict(zip((h.shard.path for h in intact), padded, strict=True))
     return [h._replace(columns=columns.get(h.shard.path, h.columns)) for h in headers]
 
 
-def _read_header(shard: Shard) -> Header:
+def _read_header(shard: Shard, roles: Roles) -> Header:
     if shard.is_empty:
         return Header(shard, [], empty_file(shard))
     try:
         with readable(shard):
             columns = column_names(shard)
-            raise_first(shard.header_faults(columns, labels=True))
+            raise_first(shard.header_faults(columns, labels=not roles.label_column))
             return Header(shard, columns, before=shard.layout.before_fault(shard.path))
     except DataError as fault:
         return Header(shard, [], fault)
 
 
-def guess_task(headers: list[Header]) -> TaskName:
+def guess_task(headers: list[Header], roles: Roles = BY_FIRST_LETTER) -> TaskName:
     """Guess the task from the label columns.
 
     One column means multiclass, and so do several if most of the first rows have exactly one 1.
     """
     header = next((header for header in headers if header.fault is None), None)
-    labels = [name for name in header.columns if name.startswith("y")] if header else []
+    labels = roles.labels(header.columns) if header else []
     if header is None or len(labels) < 2:
         return "multiclass"
     try:
@@ -120,8 +121,9 @@ def reference_schema(
             schema = SeriesSchema.from_header(header.columns, task, header.shard.path, **options)
         except DataError:
             continue
-        schemas.setdefault(header.roles, schema)
-        votes[header.roles] += 1
+        named = header.named(schema.roles)
+        schemas.setdefault(named, schema)
+        votes[named] += 1
     return schemas[votes.most_common(1)[0][0]] if votes else None
 
 
@@ -211,7 +213,8 @@ class DataScan:
 
     def ignored_columns(self) -> list[str]:
         """Names of columns that are neither labels nor values."""
-        return ignored_columns(shard.header for shard in self.shards)
+        roles = self.schema.roles if self.schema else BY_FIRST_LETTER
+        return roles.ignored(shard.header for shard in self.shards)
 
     def lengths(self) -> dict[str, int] | None:
         """Shortest, median and longest length of the series, and missing values before their ends.
@@ -231,7 +234,12 @@ class DataScan:
 
 
 def scan_shards(
-    data: Data, headers: list[Header], schema: SeriesSchema | None, task: TaskName, limit: int
+    data: Data,
+    headers: list[Header],
+    schema: SeriesSchema | None,
+    task: TaskName,
+    limit: int,
+    roles: Roles = BY_FIRST_LETTER,
 ) -> DataScan:
     """Read every row of all shards.
 
@@ -241,7 +249,7 @@ def scan_shards(
         limit: how many faults of each shard to describe.
     """
     if schema is None:
-        return DataScan(data, None, [_refuse_header(header, task) for header in headers], [])
+        return DataScan(data, None, [_refuse_header(header, task, roles) for header in headers], [])
     scan_shard = partial(_scan_shard, schema=schema, limit=limit)
     with ThreadPoolExecutor(min(_MAX_THREADS, os.cpu_count() or 1)) as threads:
         return DataScan(data, schema, list(threads.map(scan_shard, headers)), [])
@@ -269,12 +277,12 @@ def name_classes(scan: DataScan) -> None:
         scan.faults = faults
 
 
-def _refuse_header(header: Header, task: TaskName) -> ShardFindings:
+def _refuse_header(header: Header, task: TaskName, roles: Roles) -> ShardFindings:
     """Refuse a shard whose header cannot be read, or makes no schema."""
     fault = header.fault
     if fault is None:
         try:
-            SeriesSchema.from_header(header.columns, task, header.shard.path)
+            SeriesSchema.from_header(header.columns, task, header.shard.path, roles=roles)
         except DataError as error:
             fault = error
     return _refuse_shard(header, [fault] if fault else [])

@@ -41,6 +41,8 @@ def check(
     missing: Annotated[MissingName, DATA] = "refuse",
     missing_marker: Annotated[str, DATA] = "",
     missing_labels: Annotated[MissingLabelsName, DATA] = "refuse",
+    label_column: Annotated[str, DATA] = "",
+    value_columns: Annotated[str, DATA] = "",
     limit: Annotated[Count, OUTPUT] = 100,
     fix: Annotated[bool, Parameter(negative=""), OUTPUT] = False,
     output: Annotated[Place | None, OUTPUT] = None,
@@ -66,6 +68,12 @@ def check(
         With --missing mask, one more text that means a missing value, such as ?.
     missing_labels
         name: nan, NA, None, null and the like are class names.
+    label_column
+        Label column, or several: names or patterns such as 'is_*', separated by commas. By default
+        the columns whose names start with y.
+    value_columns
+        Value columns: names or patterns such as 't*', separated by commas. By default the columns
+        whose names start with x.
     limit
         How many errors to list; all are counted.
     fix
@@ -80,13 +88,16 @@ def check(
     overwrite
         Replace what an earlier --fix wrote to OUTPUT.
     """
-    Hyperparameters.parse({"missing": missing, "missing_marker": missing_marker})  # go together
+    asked = {"missing": missing, "missing_marker": missing_marker}  # they go together
+    asked |= {"label_column": label_column, "value_columns": value_columns}
+    checked = Hyperparameters.parse(asked)
     if fix != (output is not None) or ((drop_duplicates or drop_shared) and not fix):
         raise OutputError("--fix and --output DIR go together, and --drop-... with them")
     if output:
         checked_place(output)
     from lstmfcn.check.findings import check as check_data
     from lstmfcn.check.findings import lines_for_terminal, to_facts
+    from lstmfcn.data.columns import Roles
 
     with print_status(f"checking {join_arguments(data)}"):
         findings = check_data(
@@ -97,6 +108,7 @@ def check(
             limit,
             missing_marker=missing_marker,
             missing_labels=missing_labels,
+            roles=Roles(checked.label_column, checked.value_columns),
         )
     lines, facts = lines_for_terminal(findings), to_facts(findings)
     try:

@@ -1,5 +1,8 @@
 """Column names: which columns are labels and values, and each value's channel and timepoint.
 
+Names that start with y are labels and those that start with x are values, unless `Roles` says
+otherwise. In what follows, another first letter may stand for x.
+
 ``x_1``, ``x1``, ``x-1`` or ``x.1`` are the timepoints of one channel. ``x1_1``, ``x_1_1`` or
 ``x_acc_1`` name the channel before the timepoint. If no value name ends in a number, the columns
 are one channel, in the order of the header.
@@ -8,20 +11,68 @@ are one channel, in the order of the header.
 from __future__ import annotations
 
 import re
+import shlex
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
+from fnmatch import fnmatchcase
 from itertools import pairwise
 from typing import NamedTuple
 
 from lstmfcn.console import is_number, pluralize
 from lstmfcn.errors import DataError
 
-_VALUE_NAME = re.compile(r"(x(?:.*?\D)??)((?:(?<=[_. ])-)?\d+(?:\.\d+)?)", re.ASCII | re.DOTALL)
+_VALUE_NAME = re.compile(r"(\D(?:.*?\D)??)((?:(?<=[_. ])-)?\d+(?:\.\d+)?)", re.ASCII | re.DOTALL)
 """The text before the timepoint, and the timepoint: 3, 0.5, or -3 after a separator."""
 
 _SEPARATORS = "_-. "
 
+_USUAL_LABELS = ("label", "class", "target", "category", "outcome", "diagnosis")
+
 _CHANNELS, _WITHOUT_NUMBER = "channels", "without number"
+
+
+class Roles(NamedTuple):
+    """Which columns are labels, and which are values.
+
+    Attributes:
+        label_column: names or patterns (``*`` and ``?``), separated by commas; empty for the names
+            that start with y.
+        value_columns: the same of values; empty for the names that start with x.
+    """
+
+    label_column: str = ""
+    value_columns: str = ""
+
+    def labels(self, header: Sequence[str]) -> list[str]:
+        """The label columns of a header."""
+        if self.label_column:
+            return [name for name in header if _fits(name, self.label_column)]
+        names = (name for name in header if name.startswith("y"))
+        return [name for name in names if not _fits(name, self.value_columns)]
+
+    def values(self, header: Sequence[str]) -> list[str]:
+        """The value columns of a header; a label is none."""
+        labels = {*self.labels(header)}
+        if self.value_columns:
+            fitting = (name for name in header if _fits(name, self.value_columns))
+        else:
+            fitting = (name for name in header if name.startswith("x"))
+        return [name for name in fitting if name not in labels]
+
+    def ignored(self, headers: Iterable[Sequence[str]]) -> list[str]:
+        """The names in any of the headers that are neither labels nor values, sorted."""
+        ignored: set[str] = set()
+        for header in headers:
+            ignored.update({*header} - {*self.labels(header)} - {*self.values(header)})
+        return sorted(ignored)
+
+
+BY_FIRST_LETTER = Roles()
+
+
+def _fits(name: str, patterns: str) -> bool:
+    parts = [part.strip() for part in patterns.split(",")]
+    return name in (patterns, *parts) or any(fnmatchcase(name, part) for part in parts)
 
 
 class ChannelLayout(NamedTuple):
@@ -63,22 +114,6 @@ def abbreviate(names: Sequence[str]) -> str:
     if len(names) <= 6:
         return ", ".join(names) or "nothing"
     return f"{names[0]}, {names[1]}, ... {names[-1]} ({len(names)} in all)"
-
-
-def value_columns(header: Sequence[str]) -> list[str]:
-    """The names that start with x."""
-    return [name for name in header if name.startswith("x")]
-
-
-def label_columns(header: Sequence[str]) -> list[str]:
-    """The names that start with y."""
-    return [name for name in header if name.startswith("y")]
-
-
-def ignored_columns(headers: Iterable[Sequence[str]]) -> list[str]:
-    """The names in any of the headers that are neither labels nor values, sorted."""
-    names = {name for header in headers for name in header}
-    return sorted(name for name in names if not name.startswith(("x", "y")))
 
 
 def odd_labels(labels: Sequence[str]) -> list[str]:
@@ -128,7 +163,11 @@ def label_name_faults(labels: Sequence[str], file: str | None) -> Iterator[DataE
 
 
 def column_faults(
-    kind: str, header: Sequence[str], expected: Sequence[str], file: str | None
+    kind: str,
+    header: Sequence[str],
+    expected: Sequence[str],
+    file: str | None,
+    roles: Roles = BY_FIRST_LETTER,
 ) -> Iterator[DataError]:
     """Report value or label columns that are missing, unexpected or repeated.
 
@@ -136,7 +175,7 @@ def column_faults(
         kind: "value" or "label".
         expected: the names of this kind that the file must have, in any order.
     """
-    columns = value_columns(header) if kind == "value" else label_columns(header)
+    columns = roles.values(header) if kind == "value" else roles.labels(header)
     yield from repeat_faults(columns, file)
     present, required = set(columns), set(expected)
     if present == required:
@@ -145,7 +184,7 @@ def column_faults(
     fix = f"the file must have the {count} {abbreviate(expected)}"
     if not columns:
         unlabelled = "; for data without labels use lstmfcn predict" if kind == "label" else ""
-        yield no_columns_fault(header, kind, file, fix + unlabelled)
+        yield no_columns_fault(header, kind, file, fix + unlabelled, roles)
         return
     missing = [name for name in expected if name not in present]
     unexpected = [name for name in columns if name not in required]
@@ -156,7 +195,11 @@ def column_faults(
 
 
 def no_columns_fault(
-    header: Sequence[str], kind: str, file: str | None, fix: str = ""
+    header: Sequence[str],
+    kind: str,
+    file: str | None,
+    fix: str = "",
+    roles: Roles = BY_FIRST_LETTER,
 ) -> DataError:
     """Describe a header that has no value column, or no label column.
 
@@ -164,6 +207,11 @@ def no_columns_fault(
         kind: "value" or "label".
         fix: what to do, unless the header itself shows what is wrong.
     """
+    wanted = roles.value_columns if kind == "value" else roles.label_column
+    if wanted:
+        flag = "--value-columns" if kind == "value" else "--label-column"
+        found = f"no column {wanted!r}, as {flag} names, in the header ({abbreviate(header)})"
+        return DataError(found, fix or f"correct {flag}", file=file)
     found = f"no {kind} column in the header ({abbreviate(header)})"
     capitals = [name for name in header if name.startswith("X" if kind == "value" else "Y")]
     if header and sum(map(is_number, header)) > len(header) / 2:
@@ -173,9 +221,38 @@ def no_columns_fault(
         labels = [name for name in header if name.startswith("Y")] if kind == "value" else []
         renames = [f"{name} to {name[0].lower()}{name[1:]}" for name in [*capitals, *labels]]
         fix = f"names are case-sensitive: rename {abbreviate(renames)}"
-    if not fix and kind == "value":
-        fix = "start the names of the value columns with x, and separate names by commas"
-    return DataError(found, fix or "start the names of the label columns with y", file=file)
+    if not fix:
+        fix = f"start the names of the {kind} columns with {'x' if kind == 'value' else 'y'}"
+        if len(header) > 1:
+            fix += f", or add {_guess_flags(header, roles)}"
+        elif kind == "value":
+            fix += ", and separate names by commas"
+    return DataError(found, fix, file=file)
+
+
+def _guess_flags(header: Sequence[str], roles: Roles) -> str:
+    """The flags that name the columns that no first letter names."""
+    labels = [] if roles.label_column else roles.labels(header)
+    needs_labels = not roles.label_column and labels == odd_labels(labels)
+    flags = [f"--label-column {_guess_label(header)}"] if needs_labels else []
+    if not roles.values(header):
+        flags.append(f"--value-columns {_guess_values(header)}")
+    return " ".join(flags)
+
+
+def _guess_values(header: Sequence[str]) -> str:
+    """The pattern of the largest group of names that differ in their number only."""
+    positions = [position for name in header if (position := _parse_name(name))]
+    groups = Counter(position.channel for position in positions)
+    if not groups:
+        return "NAMES"
+    return shlex.quote(f"{groups.most_common(1)[0][0]}*")
+
+
+def _guess_label(header: Sequence[str]) -> str:
+    """The name that most likely means the label."""
+    usual = [name for name in header if name.strip().lower() in _USUAL_LABELS]
+    return shlex.quote(usual[0]) if usual else "NAME"
 
 
 def value_names(n_channels: int, n_timepoints: int) -> list[str]:
@@ -309,4 +386,4 @@ def _refuse_different_timepoints(
 
 
 def _short_name(channel: str) -> str:
-    return channel[1:].strip(_SEPARATORS)
+    return channel.removeprefix("x").strip(_SEPARATORS)

@@ -18,7 +18,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.csv
 
-from lstmfcn.data.columns import abbreviate, ignored_columns, value_columns
+from lstmfcn.data.columns import BY_FIRST_LETTER, Roles, abbreviate
 from lstmfcn.data.csv_errors import (
     empty_row,
     empty_rows,
@@ -70,7 +70,7 @@ class ShardedDataset(NamedTuple):
 
     def ignored_columns(self) -> list[str]:
         """Names of columns that are neither labels nor values."""
-        return ignored_columns(self.headers)
+        return self.schema.roles.ignored(self.headers)
 
 
 def open_dataset(
@@ -82,6 +82,7 @@ def open_dataset(
     *,
     missing_marker: str = "",
     missing_labels: MissingLabelsName = "refuse",
+    roles: Roles = BY_FIRST_LETTER,
 ) -> ShardedDataset:
     """Find the shards and check every header, before any row is read.
 
@@ -89,16 +90,19 @@ def open_dataset(
         task: what the labels mean, if no schema is given.
         schema: the schema that the shards must have; by default that of the first shard.
         labels: whether the label columns are needed.
-        missing, missing_marker, missing_labels: as the hyperparameters, if no schema is given.
+        missing, missing_marker, missing_labels, roles: as the hyperparameters, if no schema is
+            given.
 
     Raises:
         DataError: nothing was found, or the headers disagree.
     """
     shards = find_shards(data)
-    headers = map_shards(partial(read_header, labels=labels), shards)
+    roles = schema.roles if schema else roles
+    # a column that is named is missed by its name, not by the first letter of others
+    headers = map_shards(partial(read_header, labels=labels and not roles.label_column), shards)
     log_dialects(join_arguments(data), shards)
     if (schema.missing if schema else missing) == "mask":
-        headers = pad_lists(shards, headers, schema.value_columns if schema else ())
+        headers = pad_lists(shards, headers, schema.value_columns if schema else (), roles)
     schema = schema or SeriesSchema.from_header(
         headers[0],
         task,
@@ -106,6 +110,7 @@ def open_dataset(
         missing,
         missing_marker=missing_marker,
         missing_labels=missing_labels,
+        roles=roles,
     )
     for shard, header in zip(shards, headers, strict=True):
         schema.check_header(header, shard.path, labels)
@@ -145,7 +150,10 @@ def column_names(shard: Shard, model_columns: Collection[str] = ()) -> list[str]
 
 
 def pad_lists(
-    shards: Sequence[Shard], headers: Sequence[list[str]], model_columns: Sequence[str] = ()
+    shards: Sequence[Shard],
+    headers: Sequence[list[str]],
+    model_columns: Sequence[str] = (),
+    roles: Roles = BY_FIRST_LETTER,
 ) -> list[list[str]]:
     """Make the list columns of all Parquet shards equally long.
 
@@ -154,10 +162,10 @@ def pad_lists(
         model_columns: the value columns of a model; by default those of the longest list.
     """
     parquet = [header for shard, header in zip(shards, headers, strict=True) if shard.is_parquet]
-    columns = model_columns or max(map(value_columns, parquet), key=len, default=[])
+    columns = model_columns or max(map(roles.values, parquet), key=len, default=[])
     return [
         read_header(shard, columns)
-        if shard.is_parquet and len(value_columns(header)) < len(columns)
+        if shard.is_parquet and len(roles.values(header)) < len(columns)
         else header
         for shard, header in zip(shards, headers, strict=True)
     ]

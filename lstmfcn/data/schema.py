@@ -16,16 +16,17 @@ import pyarrow as pa
 from pydantic import BaseModel, ConfigDict, Field
 
 from lstmfcn.data.columns import (
+    BY_FIRST_LETTER,
+    DataWarning,
+    Roles,
     abbreviate,
     blank_faults,
     column_faults,
-    label_columns,
     label_name_faults,
     naming_warnings,
     no_columns_fault,
     parse_channels,
     repeat_faults,
-    value_columns,
 )
 from lstmfcn.data.table import (
     MISSING_TEXTS,
@@ -62,6 +63,7 @@ class SeriesSchema(BaseModel):
             by value, then text alphabetically, and empty until `with_classes` has set them. A
             binary schema has two classes.
         missing_marker: a text, besides `MISSING_TEXTS`, that marks a missing value in CSV.
+        label_pattern, value_pattern: how labels and values were named; see `Roles`.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -74,6 +76,8 @@ class SeriesSchema(BaseModel):
     missing: MissingName = "refuse"
     missing_marker: str = ""
     missing_labels: MissingLabelsName = "refuse"
+    label_pattern: str = ""
+    value_pattern: str = ""
 
     @classmethod
     def from_header(
@@ -85,28 +89,30 @@ class SeriesSchema(BaseModel):
         *,
         missing_marker: str = "",
         missing_labels: MissingLabelsName = "refuse",
+        roles: Roles = BY_FIRST_LETTER,
     ) -> SeriesSchema:
-        """Make the schema of a header: names that start with y are labels, with x values.
+        """Make the schema of a header, whose labels and values the roles tell.
 
         Raises:
             DataError: no label or no value column, a repeated name, labels that do not suit the
                 task, channels with different timepoints, or names that do not fit the others.
         """
-        labels = tuple(label_columns(header))
+        labels, values = tuple(roles.labels(header)), roles.values(header)
         raise_first(blank_faults(header, file))
-        raise_first(repeat_faults([*labels, *value_columns(header)], file))
-        if not value_columns(header):
-            raise no_columns_fault(header, "value", file)
+        raise_first(repeat_faults([*labels, *values], file))
+        if not values:
+            raise no_columns_fault(header, "value", file, roles=roles)
         if not labels:
-            raise no_columns_fault(header, "label", file)
-        raise_first(label_name_faults(labels, file))
+            raise no_columns_fault(header, "label", file, roles=roles)
+        if not roles.label_column:
+            raise_first(label_name_faults(labels, file))
         if task == "binary" and len(labels) > 2:
             raise DataError(
                 f"{len(labels)} label columns ({abbreviate(labels)}) for the task binary",
                 "use --task multiclass or multilabel, or keep one or two label columns",
                 file=file,
             )
-        n_channels, values = parse_channels(value_columns(header), file)
+        n_channels, ordered = parse_channels(values, file)
         classes = labels
         if task == "binary" and len(labels) == 1:
             classes = ("0", "1")
@@ -115,13 +121,20 @@ class SeriesSchema(BaseModel):
         return cls(
             task=task,
             label_columns=labels,
-            value_columns=values,
+            value_columns=ordered,
             classes=classes,
             n_channels=n_channels,
             missing=missing,
             missing_marker=missing_marker,
             missing_labels=missing_labels,
+            label_pattern=roles.label_column,
+            value_pattern=roles.value_columns,
         )
+
+    @property
+    def roles(self) -> Roles:
+        """Which columns of a shard are labels and values."""
+        return Roles(self.label_pattern, self.value_pattern)
 
     @property
     def n_values(self) -> int:
@@ -140,10 +153,12 @@ class SeriesSchema(BaseModel):
 
     @property
     def probability_columns(self) -> tuple[str, ...]:
-        """Names of the probability columns of a prediction: ``p_NAME``, or p instead of y."""
+        """Names of the probability columns of a prediction: p instead of y, or ``p_NAME``."""
         if self.holds_names:
             return tuple(f"p_{name}" for name in self.classes)
-        return tuple(f"p{name[1:]}" for name in self.label_columns)
+        return tuple(
+            f"p{name[1:]}" if name.startswith("y") else f"p_{name}" for name in self.label_columns
+        )
 
     def with_classes(self, names: Sequence[str], file: str | None = None) -> SeriesSchema:
         """Return this schema with the names of its classes; fewer than two raise `DataError`."""
@@ -156,10 +171,10 @@ class SeriesSchema(BaseModel):
             )
         return self.model_copy(update={"classes": tuple(sorted(names, key=class_order))})
 
-    def naming_warnings(self) -> list[str]:
+    def naming_warnings(self) -> Iterator[DataWarning]:
         """Warn of column names that may not mean what they are read as."""
-        warnings = naming_warnings(self.value_columns, self.label_columns)
-        return [f"found {warning}" for warning in warnings]
+        labels = () if self.label_pattern else self.label_columns
+        return naming_warnings(self.value_columns, labels)
 
     def column_types(self, labels: bool) -> dict[str, pa.DataType]:
         """The columns to read and their types: labels first, then values, in schema order."""
@@ -183,9 +198,9 @@ class SeriesSchema(BaseModel):
     ) -> Iterator[DataError]:
         """Report how the columns of a shard differ from this schema."""
         yield from blank_faults(header, file)
-        yield from column_faults("value", header, self.value_columns, file)
+        yield from column_faults("value", header, self.value_columns, file, self.roles)
         if labels:
-            yield from column_faults("label", header, self.label_columns, file)
+            yield from column_faults("label", header, self.label_columns, file, self.roles)
 
     def encode_values(self, table: pa.Table, source: RowOrigin = RowOrigin()) -> FloatArray:
         """Return the values as float32 (N, V), columns matched by name; nan for missing values.

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from lstmfcn.console import pluralize
+from lstmfcn.data.columns import Roles
 from lstmfcn.data.listing import Data, to_arguments
 from lstmfcn.data.reader import ShardedDataset, open_dataset
 from lstmfcn.distributed.capacity import (
@@ -164,6 +165,7 @@ def read_inputs(config: RunConfig, folder: Path) -> TrainInputs:
         missing=hyperparameters.missing,
         missing_marker=hyperparameters.missing_marker,
         missing_labels=hyperparameters.missing_labels,
+        roles=Roles(hyperparameters.label_column, hyperparameters.value_columns),
     )
     validation = (
         open_dataset(config.validation, schema=training.schema) if config.validation else None
@@ -171,7 +173,7 @@ def read_inputs(config: RunConfig, folder: Path) -> TrainInputs:
     if ignored := training.ignored_columns():
         logger.info("columns not used: %s", ", ".join(ignored))
     for warning in training.schema.naming_warnings():
-        logger.warning("%s: %s", training.data, warning)
+        logger.warning("%s: found %s", training.data, warning)
     return TrainInputs(config, folder, training, validation, base_model)
 
 

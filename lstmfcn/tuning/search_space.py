@@ -45,6 +45,8 @@ _NOT_SEARCHED = {
     "task": "it describes the labels",
     "missing_labels": "it describes the labels",
     "missing_marker": "it describes the values",
+    "label_column": "it names the labels",
+    "value_columns": "it names the values",
     "seed": "it is not a property of a model",
     "members": "more members are always better but slower; set it in lstmfcn train",
     **dict.fromkeys(POST_TRAINING, "it does not change the metrics of trials"),

@@ -268,7 +268,8 @@ def test_hyperparameters_stand_in_their_groups(monkeypatch, capsys):
         title: re.findall(r"^│[ *]+--([\w-]+)", panel, re.MULTILINE) for title, panel in panels
     }
     missing = ["missing", "missing-marker", "missing-labels"]
-    assert flags["Data"] == ["validation", "task", "scaling", *missing]
+    columns = ["label-column", "value-columns"]
+    assert flags["Data"] == ["validation", "task", *columns, "scaling", *missing]
     assert "dropout. [default: 0]" in " ".join(text.replace("│", " ").split())  # of --seed
     assert flags["After training"] == ["calibrate", "fit-thresholds"]
 
@@ -388,6 +389,8 @@ def test_every_hyperparameter_is_taken_as_a_flag():
         missing="mask",
         missing_marker="?",
         missing_labels="name",
+        label_column="is_*",
+        value_columns="t*",
         task="multilabel",
         scaling="timestep",
         class_weight="balanced",

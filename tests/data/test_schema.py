@@ -4,6 +4,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
+from lstmfcn.data.columns import Roles
 from lstmfcn.data.schema import SeriesSchema
 from lstmfcn.data.table import RowOrigin
 from lstmfcn.errors import DataError
@@ -54,11 +55,16 @@ def test_value_columns_keep_the_headers_order():
     ("task", "header", "message"),
     [
         ("multiclass", "y,z", "a.csv: found no value column in the header (y, z); start the "
-         "names of the value columns with x, and separate names by commas"),
+         "names of the value columns with x, or add --value-columns NAMES"),
+        ("multiclass", "y,t1,t2,v", "a.csv: found no value column in the header (y, t1, t2, v); "
+         "start the names of the value columns with x, or add --value-columns 't*'"),
+        ("multiclass", "id,year,t1,t2,Label", "a.csv: found no value column in the header (id, "
+         "year, t1, t2, Label); start the names of the value columns with x, or add "
+         "--label-column Label --value-columns 't*'"),
         ("multiclass", "y;x_1;x_2", "a.csv: found no value column in the header (y;x_1;x_2); "
          "start the names of the value columns with x, and separate names by commas"),
         ("multiclass", "x_1,z", "a.csv: found no label column in the header (x_1, z); start the "
-         "names of the label columns with y"),
+         "names of the label columns with y, or add --label-column NAME"),
         ("multiclass", "y,year,x_1", "a.csv: found 2 columns whose names start with y (y, year); "
          "keep only y (class names), or only y_1, y_2, ... (0 or 1); rename columns that are "
          "not labels"),
@@ -86,11 +92,13 @@ def test_a_header_without_its_roles_is_refused(task, header, message):
 def test_many_columns_are_abbreviated():
     assert refusal_text(make_schema, "a,b,c,d,e,f") == (
         "a.csv: found no value column in the header (a, b, c, d, e, f); "
-        "start the names of the value columns with x, and separate names by commas"
+        "start the names of the value columns with x, or add --label-column NAME --value-columns "
+        "NAMES"
     )
     assert refusal_text(make_schema, "a,b,c,d,e,f,g") == (
         "a.csv: found no value column in the header (a, b, ... g (7 in all)); "
-        "start the names of the value columns with x, and separate names by commas"
+        "start the names of the value columns with x, or add --label-column NAME --value-columns "
+        "NAMES"
     )
 
 
@@ -211,12 +219,64 @@ def test_true_and_false_are_1_and_0_in_label_columns(yes, task):
     np.testing.assert_array_equal(bools, numbers)
 
 
+@pytest.mark.parametrize(
+    ("roles", "labels", "values", "n_channels"),
+    [
+        (Roles("diagnosis", "t*"), ["diagnosis"], ["t1", "t2"], 1),
+        (Roles("diagnosis", "t1, t2"), ["diagnosis"], ["t1", "t2"], 1),
+        (Roles("", "t*"), ["year"], ["t1", "t2"], 1),
+        (Roles("diagnosis", ""), ["diagnosis"], ["x_1"], 1),
+        (Roles("t1", "t*"), ["t1"], ["t2"], 1),  # a label is no value
+        (Roles("", "year, t*"), [], ["year", "t1", "t2"], 1),
+        (Roles("is_*", "acc_?,gyr_?"), ["is_a", "is_b"], ["acc_1", "gyr_1", "acc_2", "gyr_2"], 2),
+        (Roles("", "x[1]"), ["year"], ["x[1]"], 1),
+        (Roles("a,b", "t*"), ["a,b"], ["t1", "t2"], 1),  # a name may have a comma
+    ],
+)
+def test_columns_may_be_named_instead(roles, labels, values, n_channels):
+    header = [
+        *("id", "diagnosis", "year", "t1", "t2", "x_1", "is_a", "is_b", "x[1]", "a,b"),
+        *("acc_1", "gyr_1", "acc_2", "gyr_2"),
+    ]
+    if not roles.value_columns:
+        header.remove("x[1]")
+    assert (roles.labels(header), roles.values(header)) == (labels, values)
+    assert roles.ignored([header]) == sorted({*header} - {*labels, *values})
+    if not labels or values != list(dict.fromkeys(values)) or "year" in values:
+        return
+    schema = SeriesSchema.from_header(header, "multiclass", roles=roles)
+    assert schema.label_columns == tuple(labels)
+    assert sorted(schema.value_columns) == sorted(values)
+    assert schema.n_channels == n_channels
+    schema.check_header([name for name in header if name != "id"], "b.csv", labels=True)
+    schema.check_header([name for name in header if name not in labels], "b.csv", labels=False)
+    with pytest.raises(DataError, match=r"^b\.csv: found "):
+        schema.check_header([name for name in header if name != values[0]], "b.csv", labels=True)
+    assert SeriesSchema.model_validate(schema.model_dump()) == schema
+
+
+def test_one_hot_labels_that_are_named_have_probabilities_of_their_names():
+    roles = Roles("is_*", "t*")
+    schema = SeriesSchema.from_header(["is_a", "is_b", "t1"], "multiclass", roles=roles)
+    assert schema.probability_columns == ("p_is_a", "p_is_b")
+
+
+def test_a_name_that_no_column_has_is_refused():
+    header = ["y", "t1"]
+    with pytest.raises(
+        DataError, match=r"no column 'u\*', as --value-columns names, in the header"
+    ):
+        SeriesSchema.from_header(header, "multiclass", roles=Roles("", "u*"))
+    with pytest.raises(DataError, match=r"no column 'z', as --label-column names, in the header"):
+        SeriesSchema.from_header(header, "multiclass", roles=Roles("z", "t*"))
+
+
 def test_suspicious_column_names_give_a_warning():
-    assert make_schema("y,x_1,x_2").naming_warnings() == []
+    assert list(make_schema("y,x_1,x_2").naming_warnings()) == []
     for header, columns in (("y,x_1,x_10,x_2", "x_10 before x_2"), ("y,x_a,x_b", "x_a, x_b"),
                          ("year,x_1", "the column year")):  # fmt: skip
         (warning,) = make_schema(header).naming_warnings()
-        assert columns in warning
+        assert columns in str(warning)
 
 
 def test_wide_headers_are_compared_quickly():

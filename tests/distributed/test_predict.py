@@ -258,3 +258,30 @@ def test_evaluation_agrees_with_the_predictions(tmp_path, model):
     for i, name in enumerate(labels):
         assert sum(found["confusion_matrix"][i]) == table[name].sum()
         assert found["classes"][name]["support"] == table[name].sum()
+
+
+def test_columns_that_are_named_give_what_columns_of_the_usual_names_give(tmp_path):
+    usual = waves(60).rename(columns=lambda name: name.replace("y_", "y_is_"))
+    named = usual.rename(columns=lambda name: name.replace("y_", "").replace("x_", "t"))
+    named.insert(0, "xid", range(len(named)))  # is no value now
+    flags = {"label_column": "is_*", "value_columns": "t*"}
+    runs = {
+        "usual": (write(tmp_path / "usual", usual), TINY),
+        "named": (write(tmp_path / "named", named), TINY.model_copy(update=flags)),
+    }
+    found = {}
+    for name, (data, hyperparameters) in runs.items():
+        run = tmp_path / f"{name}-run"
+        train(str(data), str(run), hyperparameters=hyperparameters)
+        output = tmp_path / f"{name}-out"
+        predict(str(data), model=str(run), output=str(output))
+        metrics = evaluate(str(data), model=str(run)).metrics
+        table = pd.read_csv(output / "part-000.csv")
+        found[name] = (Artifact.load(run / "model").weights, metrics, table)
+    assert all(torch.equal(w, found["named"][0][name]) for name, w in found["usual"][0].items())
+    assert found["named"][1]["accuracy"] == found["usual"][1]["accuracy"]
+    assert found["named"][2].columns.tolist() == [
+        *("is_1", "is_2", "is_3"),
+        *("p_is_1", "p_is_2", "p_is_3"),
+    ]
+    assert (found["named"][2].to_numpy() == found["usual"][2].to_numpy()).all()
