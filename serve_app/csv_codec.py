@@ -61,7 +61,7 @@ def parse_csv_series(
     """
     text = text.replace("\r\n", "\n").replace("\r", "\n").strip("\n")
     try:
-        return _read(_separate_by_commas(text), schema, max_rows, has_header)
+        return _read(_separate_by_commas(text, schema), schema, max_rows, has_header)
     except csv.Error as error:
         raise DataError(f"invalid CSV ({error})", "correct it") from error
 
@@ -93,12 +93,12 @@ def _read(text: str, schema: SeriesSchema, max_rows: int, has_header: bool | Non
     return series
 
 
-def _separate_by_commas(text: str) -> str:
+def _separate_by_commas(text: str, schema: SeriesSchema) -> str:
     """Replace semicolons or tabs between cells by commas."""
     first = text[: text.find("\n")] if "\n" in text else text
     if ";" not in first and "\t" not in first:
         return text
-    if _has_column_names(first):
+    if _has_column_names(first, schema):
         separator = find_separator(first)
     else:
         separator = next(mark for mark in ";,\t" if mark in first)
@@ -111,9 +111,14 @@ def _separate_by_commas(text: str) -> str:
     return text.replace(separator, ",")
 
 
-def _has_column_names(first: str) -> bool:
-    """Whether a first line has an x or y, as the names of columns do and numbers do not."""
-    return "x" in first or "y" in first
+def _has_column_names(first: str, schema: SeriesSchema) -> bool:
+    """Whether a first line has names: an x or y, which numbers do not have, or one of the model."""
+    if "x" in first or "y" in first:
+        return True
+    if not schema.value_pattern:
+        return False
+    cells = {cell.strip(' "\r') for cell in re.split("[,;\t]", first)}
+    return any(name in cells and not _NUMBER.fullmatch(name) for name in schema.value_columns)
 
 
 def _refuse_too_many_cells(line: str, row: int, n_columns: int) -> None:
@@ -129,7 +134,7 @@ def _read_header(
     """The column names in the first line, checked; None if the first line is a row."""
     if has_header is False:
         return None
-    if has_header or _has_column_names(first):
+    if has_header or _has_column_names(first, schema):
         names = next(csv.reader([first]), [])
         _refuse_numbered_header(first)
         schema.check_header(names, None, labels=False)

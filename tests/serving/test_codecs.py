@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from lstmfcn.data.columns import Roles
 from lstmfcn.data.schema import SeriesSchema
 from lstmfcn.errors import DataError
 from lstmfcn.inference.predictor import Classifier
@@ -414,3 +415,18 @@ def test_a_column_name_can_hold_another_separator():
     for name in ("note;more", '"note;more"', '"a;b\tc"'):
         found = decoded("text/csv", f"{names},{name}\n{row},3\n")
         np.testing.assert_array_equal(found, [[1.5] * SCHEMA.n_values])
+
+
+@pytest.mark.parametrize("separator", [",", ";", "\t"])
+@pytest.mark.parametrize("others", [[], ["id"]])
+def test_a_header_of_names_that_the_user_chose_is_found(separator, others):
+    roles = Roles("diagnosis", "t*")
+    names = [f"t{t}" for t in range(N_TIMEPOINTS)]
+    schema = SeriesSchema.from_header(["diagnosis", *names], "multiclass", roles=roles)
+    expected = decoded(CSV, LINE, schema=schema)
+    header = separator.join([*others, *reversed(names)])
+    cells = LINE.split(",")[::-1]
+    row = separator.join(["7"] * len(others) + cells)
+    assert decoded(CSV, f"{header}\n{row}", schema=schema).tolist() == expected.tolist()
+    with pytest.raises(DataError, match=r"^found 11 value columns \(missing: t0\); the file must"):
+        decoded(CSV, f"{separator.join(names[1:])}\n{row}", schema=schema)
