@@ -9,7 +9,8 @@ from __future__ import annotations
 import csv
 import io
 import shutil
-from collections.abc import Set
+from collections.abc import Iterator, Sequence, Set
+from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple, TextIO
 
@@ -22,9 +23,10 @@ from lstmfcn.check.row_errors import scan_parts
 from lstmfcn.check.scan import ShardFindings
 from lstmfcn.data.dialect import LongLineError, lines_of_text, parse_lines
 from lstmfcn.data.listing import to_arguments
-from lstmfcn.data.reader import unreadable
+from lstmfcn.data.reader import readable, unreadable
 from lstmfcn.data.schema import SeriesSchema
 from lstmfcn.data.shards import Shard
+from lstmfcn.data.table import is_missing
 from lstmfcn.data.writer import opened_csv
 from lstmfcn.errors import DataError, OutputError
 from lstmfcn.storage.files import atomic_directory, exists, new_folder, resolve
@@ -62,21 +64,59 @@ def _copy_csv(shard: Shard, path: Path, left_out: Set[int]) -> None:
     """Copy CSV; bytes that are not UTF-8, in columns that are not used, stay the same."""
     layout = shard.layout
     with (
+        _csv_lines(shard) as lines,
+        opened_csv(path, layout.packing, errors="surrogateescape") as copy,
+    ):
+        writer = csv.writer(copy, delimiter=layout.dialect.separator, lineterminator="\n")
+        writer.writerow(next(lines))
+        rows = enumerate(lines, start=1)
+        writer.writerows(cells for row, cells in rows if row not in left_out)
+
+
+@contextmanager
+def _csv_lines(shard: Shard) -> Iterator[Iterator[list[str]]]:
+    """Open CSV as an iterator of the cells of its header and its rows; empty lines are skipped.
+
+    Raises:
+        DataError: the lines cannot be read.
+    """
+    layout = shard.layout
+    with (
         shard.open() as stream,
         io.TextIOWrapper(stream, "utf-8-sig", errors="surrogateescape", newline="") as text,
-        opened_csv(path, layout.packing, errors="surrogateescape") as copy,
     ):
         for _ in range(layout.n_lines_before):
             next(text)
-        separator = layout.dialect.separator
-        lines = parse_lines(lines_of_text(text), separator)
-        writer = csv.writer(copy, delimiter=separator, lineterminator="\n")
         try:
-            writer.writerow(next(lines))
-            rows = enumerate(filter(None, lines), start=1)
-            writer.writerows(cells for row, cells in rows if row not in left_out)
+            yield filter(None, parse_lines(lines_of_text(text), layout.dialect.separator))
         except (csv.Error, LongLineError) as error:
             raise unreadable(shard, error) from error
+
+
+def read_cells(shard: Shard, columns: Sequence[str]) -> Iterator[list[str]]:
+    """Read some columns of all rows, in order, as text; a missing cell is empty.
+
+    Raises:
+        DataError: the shard cannot be read.
+    """
+    with readable(shard):
+        if shard.is_parquet:
+            yield from _read_parquet_cells(shard, columns)
+            return
+        with _csv_lines(shard) as lines:
+            header = next(lines)
+            places = [header.index(name) for name in columns]
+            for cells in lines:
+                yield [cells[place].strip() if place < len(cells) else "" for place in places]
+
+
+def _read_parquet_cells(shard: Shard, columns: Sequence[str]) -> Iterator[list[str]]:
+    with shard.filesystem.open_input_file(shard.path) as file:
+        source = pa.parquet.ParquetFile(file)
+        for batch in source.iter_batches(_PARQUET_ROWS, columns=list(columns)):
+            texts = [batch[name].to_pylist() for name in columns]
+            for cells in zip(*texts, strict=True):
+                yield ["" if is_missing(cell, False) else str(cell) for cell in cells]
 
 
 def _copy_parquet(shard: Shard, path: Path, left_out: Set[int]) -> None:
@@ -132,7 +172,8 @@ def write_clean(
         OutputError: the folder cannot be used.
         DataError: training would refuse the rows that are left; nothing is written.
     """
-    _refuse_data_places(findings, output, overwrite)
+    for scan in findings.scans.values():
+        refuse_data_places(to_arguments(scan.arguments), output, overwrite)
     schema = findings.training.schema
     if schema is None:
         raise _nothing_left(findings.training.data)
@@ -154,17 +195,16 @@ def write_clean(
             return Cleaned(n_rows, removed.n_rows, removed.n_shards)
 
 
-def _refuse_data_places(findings: Findings, output: Place, overwrite: bool) -> None:
+def refuse_data_places(data: Sequence[str], output: Place, overwrite: bool) -> None:
     """Refuse (`OutputError`) to write into the data, or to overwrite a folder that holds them."""
     if not is_remote(output):
         resolve(Path(output))  # raises if its links form a loop
     shown = shown_place(output)
-    for scan in findings.scans.values():
-        for data in to_arguments(scan.arguments):
-            if lies_in(output, data):
-                raise OutputError(f"{shown}: is inside the data {data}; choose another --output")
-            if overwrite and lies_in(data, output):
-                raise OutputError(f"{shown}: contains the data {data}; choose another --output")
+    for argument in data:
+        if lies_in(output, argument):
+            raise OutputError(f"{shown}: is inside the data {argument}; choose another --output")
+        if overwrite and lies_in(argument, output):
+            raise OutputError(f"{shown}: contains the data {argument}; choose another --output")
 
 
 def _copy_intact_rows(

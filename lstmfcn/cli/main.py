@@ -34,6 +34,7 @@ from lstmfcn.cli.report import report
 from lstmfcn.cli.resume_command import resume_command
 from lstmfcn.cli.sample import sample
 from lstmfcn.cli.serve import serve
+from lstmfcn.cli.split import split
 from lstmfcn.cli.train import train
 from lstmfcn.cli.tune import tune
 from lstmfcn.console import OutputMode, configure_output, show_all_characters
@@ -42,7 +43,7 @@ from lstmfcn.hyperparameters import format_validation_error
 from lstmfcn.signals import graceful_interrupts
 
 for command in (
-    *(sample, convert, check, train, tune, evaluate, report, predict, serve, export),
+    *(sample, convert, split, check, train, tune, evaluate, report, predict, serve, export),
     completion,
 ):
     add(command)
