@@ -45,7 +45,7 @@ from lstmfcn.hyperparameters import Hyperparameters
 from lstmfcn.inference.fused_network import FusedEnsemble
 from lstmfcn.inference.predictor import Classifier
 from lstmfcn.model.artifact import Artifact
-from lstmfcn.model.replay import capture
+from lstmfcn.model.replay import Pool, capture
 from lstmfcn.training import loop
 from lstmfcn.training.batches import EvaluationLoader, WorkerContext
 from lstmfcn.training.loop import fit
@@ -305,7 +305,7 @@ def bare_rows_per_second(
         optimizer.step()
         return loss.detach()
 
-    run = capture(step) if graph and on_gpu else step
+    run = capture(step, Pool()) if graph and on_gpu else step
     seconds = []
     for _ in range(4):
         order = torch.randperm(n_rows, device=device)
@@ -371,7 +371,7 @@ def bare_prediction(artifact: Artifact, precision: str, values: Any, device: str
         def run() -> Tensor:
             return network.compute_logits(own)
 
-        graph = capture(run) if device == "cuda" else run
+        graph = capture(run, Pool()) if device == "cuda" else run
         pinned = x.pin_memory() if device == "cuda" else x
 
         def compute(_: Any) -> None:

@@ -20,6 +20,7 @@ from sklearn.metrics import (
 from lstmfcn.data.schema import SeriesSchema
 from lstmfcn.data.table import Array, FloatArray
 from lstmfcn.training.calibration import (
+    OneVsRest,
     compute_calibration_error,
     compute_confidences,
     to_one_vs_rest,
@@ -40,9 +41,11 @@ def compute_metrics(
         decided: predicted labels, 0 or 1, (N, L).
 
     Returns:
-        task, rows, accuracy (for multilabel the mean over labels, and also exact_match), macro_f1
-        (mean over the classes that occur), expected_calibration_error (distance between confidence
-        and accuracy), classes (precision, recall, f1, roc_auc and support of each), and except for
+        task, rows, accuracy (for multilabel the mean over labels, and also exact_match), except for
+        multilabel balanced_accuracy (mean recall of the classes that occur), macro_f1 (mean over
+        the classes that occur), log_loss and brier_score (as scikit-learn's; for multilabel the
+        mean over labels), expected_calibration_error (distance between confidence and accuracy),
+        classes (precision, recall, f1, roc_auc and support of each), and except for
         multilabel the confusion_matrix: true classes in rows, predicted classes in columns.
     """
     columns = to_one_vs_rest(schema, labels, probabilities, decided)
@@ -57,9 +60,12 @@ def compute_metrics(
         }
     else:
         metrics["accuracy"] = float(correct.all(axis=1).mean())
+        recalls = [score["recall"] for score in scores if score["support"]]
+        metrics["balanced_accuracy"] = float(np.mean(recalls))
     occurs = [bool(column.any()) for column in (true | decided).T]
     counted = [score["f1"] for score, counts in zip(scores, occurs, strict=True) if counts]
     metrics["macro_f1"] = float(np.mean(counted)) if counted else None
+    metrics["log_loss"], metrics["brier_score"] = _proper_scores(schema, columns)
     metrics["expected_calibration_error"] = compute_calibration_error(
         *compute_confidences(schema, columns)
     )
@@ -70,6 +76,26 @@ def compute_metrics(
         )
         metrics["confusion_matrix"] = matrix.tolist()
     return metrics
+
+
+def _proper_scores(schema: SeriesSchema, columns: OneVsRest) -> tuple[float, float]:
+    """Compute log loss and Brier score, which are lowest for the true probabilities.
+
+    The Brier score is that of a yes or no, from 0 to 1, for binary and multilabel, and the sum over
+    classes, from 0 to 2, for multiclass (Brier 1950, "Verification of forecasts expressed in terms
+    of probability", Monthly Weather Review 78). Probabilities of 0 and 1 count as one float32
+    epsilon from it in the log loss, as in scikit-learn.
+    """
+    true, probabilities = columns.true, columns.probabilities.astype(np.float64)
+    of_truth = np.where(true == 1, probabilities, 1 - probabilities)
+    errors = (probabilities - true) ** 2
+    if schema.task == "multilabel":
+        brier = float(errors.mean())
+    else:
+        of_truth = of_truth[true == 1]
+        brier = float(errors.sum(axis=1).mean()) / (2 if schema.task == "binary" else 1)
+    epsilon = float(np.finfo(np.float32).eps)
+    return float(-np.log(of_truth.clip(epsilon, 1 - epsilon)).mean()), brier
 
 
 def _class_scores(

@@ -50,11 +50,17 @@ def graphed(
     return GraphedFunction(function, name, state, capture)
 
 
+class Pool:
+    """Memory that several graphs share; it is taken by the first that is captured."""
+
+    handle: Any = None
+
+
 class GraphedFunction:
     """Replays a function from one graph for each shape of its inputs, and each of its numbers.
 
     Args:
-        capture: makes the graph of a run.
+        capture: makes the graph of a run, as `capture` does.
     """
 
     def __init__(
@@ -62,11 +68,11 @@ class GraphedFunction:
         function: Function,
         name: str,
         state: Callable[[], Iterable[Tensor]],
-        capture: Callable[[Run], Run],
+        capture: Callable[[Run, Pool], Run],
     ) -> None:
         self._function, self._name, self._state, self._capture = function, name, state, capture
         self._graphs: dict[tuple[Any, ...], _Graph] = {}
-        self._captures = True
+        self._captures, self._pool = True, Pool()
 
     def __call__(self, *arguments: Tensor | int) -> Tensor:
         """Compute the function; its result is overwritten by the next call."""
@@ -88,12 +94,10 @@ class GraphedFunction:
         The runs before the capture are undone.
         """
         own = [a.clone() if isinstance(a, Tensor) else a for a in arguments]
-        before = [(tensor, tensor.clone()) for tensor in self._state()]
+        before = [(tensor, tensor.detach().clone()) for tensor in self._state()]
         try:
-            replay = self._capture(lambda: self._function(*own))
-        except torch.OutOfMemoryError:
-            raise
-        except RuntimeError as error:
+            replay = self._capture(lambda: self._function(*own), self._pool)
+        except RuntimeError as error:  # also a lack of memory: kernel by kernel, less is needed
             reason = str(error).partition("\n")[0][:200]
             logger.warning(
                 "%s cannot be captured as a CUDA graph (%s); it runs several times slower",
@@ -118,8 +122,15 @@ def _tensors(arguments: Iterable[Tensor | int]) -> list[Tensor]:
     return [argument for argument in arguments if isinstance(argument, Tensor)]
 
 
-def capture(run: Run) -> Run:
-    """Run a few times on a stream of its own, then capture; PyTorch documents this order."""
+def capture(run: Run, pool: Pool) -> Run:
+    """Run a few times on a stream of its own, then capture; PyTorch documents this order.
+
+    Other threads may use the GPU meanwhile, as where an endpoint loads a model while it answers.
+
+    Args:
+        pool: the memory of graphs that are replayed one at a time, and whose results are used
+            before the next one is replayed.
+    """
     random = torch.cuda.get_rng_state()  # which the runs would change
     stream = torch.cuda.Stream()  # type: ignore[no-untyped-call]
     stream.wait_stream(torch.cuda.current_stream())
@@ -128,9 +139,10 @@ def capture(run: Run) -> Run:
             run()
     torch.cuda.current_stream().wait_stream(stream)
     graph = torch.cuda.CUDAGraph()
-    with torch.cuda.graph(graph):
+    with torch.cuda.graph(graph, pool=pool.handle, capture_error_mode="thread_local"):
         result = run()
     torch.cuda.set_rng_state(random)
+    pool.handle = graph.pool()
 
     def replay() -> Tensor:
         graph.replay()

@@ -35,7 +35,7 @@ _STEPS_BETWEEN_CHECKS = 16
 """Steps between checks whether a checkpoint is due; the workers must agree, which takes time."""
 
 Report = Callable[[EpochMetrics], None]
-Step = Callable[[Batch], None]
+Step = Callable[[Batch], object]
 Score = Callable[[Tensor, Tensor], Tensor]
 """Scaled series (n, V) and targets (n, ...) to sums (4,): see `_compute_sums`."""
 
@@ -154,11 +154,7 @@ def make_step(training: TrainState, task: Task) -> Step:
     capture = partial(graphed, device=training.device, state=training.tensors)
     if workers.world_size == 1:
         train = capture(differentiate_and_update, name="the training step")
-
-        def step_alone(batch: Batch) -> None:
-            train(batch.x, batch.targets, batch.n_rows_global)
-
-        return step_alone
+        return lambda batch: train(batch.x, batch.targets, batch.n_rows_global)
 
     gradients = optimizer.join_gradients()
     first, last = capture(differentiate, name="the gradient"), capture(update, name="the update")

@@ -2,7 +2,15 @@ import json
 
 import numpy as np
 import pytest
-from sklearn.metrics import accuracy_score, confusion_matrix, f1_score, roc_auc_score
+from sklearn.metrics import (
+    accuracy_score,
+    balanced_accuracy_score,
+    brier_score_loss,
+    confusion_matrix,
+    f1_score,
+    log_loss,
+    roc_auc_score,
+)
 
 from lstmfcn.inference.metrics import compute_metrics
 from lstmfcn.model.task import make_task
@@ -57,6 +65,9 @@ def test_multiclass_numbers_are_those_computed_by_hand(kind, names):
         "task": "multiclass",
         "rows": 6,
         "accuracy": pytest.approx(4 / 6),
+        "balanced_accuracy": pytest.approx((1 / 2 + 1 + 1 / 2) / 3),
+        "log_loss": pytest.approx(-np.log([0.6, 0.4, 0.7, 0.8, 0.6, 0.2]).mean()),
+        "brier_score": pytest.approx((0.26 + 0.62 + 0.14 + 0.06 + 0.24 + 0.98) / 6),
         "expected_calibration_error": pytest.approx((0.8 + 1.0 + 0.3 + 0.2) / 6),
         "macro_f1": pytest.approx((1 / 2 + 4 / 5 + 2 / 3) / 3),
         "classes": dict(zip(names, expected, strict=True)),
@@ -76,6 +87,9 @@ def test_binary_numbers_are_those_computed_by_hand(kind, names):
         "task": "binary",
         "rows": 5,
         "accuracy": pytest.approx(3 / 5),
+        "balanced_accuracy": pytest.approx((1 / 2 + 2 / 3) / 2),
+        "log_loss": pytest.approx(-np.log([0.8, 0.4, 0.4, 0.7, 0.9]).mean()),
+        "brier_score": pytest.approx((0.04 + 0.36 + 0.36 + 0.09 + 0.01) / 5),
         "expected_calibration_error": pytest.approx((0.2 + 1.2 + 0.3 + 0.1) / 5),
         "macro_f1": pytest.approx((1 / 2 + 2 / 3) / 2),
         "classes": {names[0]: no_scores, names[1]: yes_scores},
@@ -94,6 +108,8 @@ def test_multilabel_numbers_are_those_computed_by_hand():
         "rows": 4,
         "accuracy": pytest.approx(6 / 8),
         "exact_match": pytest.approx(2 / 4),
+        "log_loss": pytest.approx(-np.log([0.9, 0.8, 0.8, 0.7, 0.4, 0.9, 0.4, 0.8]).mean()),
+        "brier_score": pytest.approx((0.01 + 0.04 + 0.04 + 0.09 + 0.36 + 0.01 + 0.36 + 0.04) / 8),
         "expected_calibration_error": pytest.approx((0.2 + 0.6 + 0.3 + 1.2) / 8),
         "macro_f1": pytest.approx((1 / 2 + 1) / 2),
         "classes": {
@@ -109,6 +125,8 @@ def test_a_single_label_of_multilabel_is_scored_alone():
         "rows": 3,
         "accuracy": pytest.approx(2 / 3),
         "exact_match": pytest.approx(2 / 3),
+        "log_loss": pytest.approx(-np.log([0.9, 0.7, 0.4]).mean()),
+        "brier_score": pytest.approx((0.01 + 0.09 + 0.36) / 3),
         "expected_calibration_error": pytest.approx((0.1 + 0.3 + 0.6) / 3),
         "macro_f1": pytest.approx(2 / 3),
         "classes": {"y_1": scores(1, 1 / 2, 2 / 3, 1, 2)},
@@ -152,12 +170,24 @@ def test_numbers_are_those_of_scikit_learn(kind):
     if many:
         assert found["exact_match"] == pytest.approx((true == decided).all(axis=1).mean())
         assert found["accuracy"] == pytest.approx((true == decided).mean())
-        assert "confusion_matrix" not in found
+        assert not found.keys() & {"confusion_matrix", "balanced_accuracy"}
+        pairs = list(zip(true.T, every_share.T.astype(float), strict=True))
+        assert found["log_loss"] == pytest.approx(np.mean([log_loss(*pair) for pair in pairs]))
+        briers = [brier_score_loss(*pair) for pair in pairs]
+        assert found["brier_score"] == pytest.approx(np.mean(briers))
     else:
         classes = decided.argmax(axis=1)
         assert found["accuracy"] == pytest.approx(accuracy_score(labels, classes))
         assert found["confusion_matrix"] == confusion_matrix(labels, classes).tolist()
         assert "exact_match" not in found
+        assert found["balanced_accuracy"] == pytest.approx(balanced_accuracy_score(labels, classes))
+        exact = every_share / every_share.sum(axis=1, keepdims=True, dtype=float)
+        assert found["log_loss"] == pytest.approx(log_loss(labels, exact), rel=1e-5)
+        if schema.task == "binary":
+            expected = brier_score_loss(labels, exact[:, 1])
+        else:
+            expected = ((exact - true) ** 2).sum(axis=1).mean()
+        assert found["brier_score"] == pytest.approx(expected, rel=1e-5)
 
 
 @pytest.mark.parametrize("label", [0, 1])
@@ -173,6 +203,12 @@ def test_roc_auc_is_null_where_only_one_side_occurs(kind, label):
 def test_roc_auc_is_null_for_the_label_alone_that_has_one_side():
     found = scored("multilabel", [[1, 1], [1, 0]], [[0.9, 0.8], [0.8, 0.1]])
     assert [c["roc_auc"] for c in found["classes"].values()] == [None, 1.0]
+
+
+def test_a_wrong_row_of_certainty_costs_much_but_not_infinitely():
+    found = scored("one-hot", [0, 1], [[0.0, 1.0, 0.0], [0.0, 1.0, 0.0]])
+    assert found["log_loss"] == pytest.approx(-np.log(np.finfo(np.float32).eps) / 2, rel=1e-6)
+    assert found["brier_score"] == 1.0
 
 
 def test_one_row_is_enough():
