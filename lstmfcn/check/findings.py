@@ -12,7 +12,7 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
-from lstmfcn.check.rules import find_warnings
+from lstmfcn.check.rules import find_warnings, warn_of_groups
 from lstmfcn.check.scan import (
     DataScan,
     guess_task,
@@ -255,6 +255,7 @@ def check(
     missing_marker: str = "",
     missing_labels: MissingLabelsName = "refuse",
     roles: Roles = BY_FIRST_LETTER,
+    group_column: str = "",
 ) -> Findings:
     """Find all faults of the data, and warn of what may not be intended.
 
@@ -263,9 +264,10 @@ def check(
         task: what the labels mean; guessed if None.
         missing, missing_marker, missing_labels, roles: as the hyperparameters.
         limit: how many faults to describe; all are counted.
+        group_column: a column whose rows of one text belong on one side.
 
     Raises:
-        DataError: there is no shard.
+        DataError: there is no shard, or a shard without the group column.
     """
     headers = read_headers(data, missing, roles)
     validation_headers = read_headers(validation, missing, roles) if validation else None
@@ -286,4 +288,6 @@ def check(
             validation, validation_headers, schema, used_task, limit, roles
         )
     warnings = find_warnings(training, validation_scan)
+    if group_column and validation_scan:
+        warnings += warn_of_groups(training, validation_scan, group_column)
     return Findings(training, validation_scan, warnings, guessed=task is None, limit=limit)

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import shlex
 import unicodedata
 from collections.abc import Iterator, Sequence
 
 import numpy as np
 
 from lstmfcn.check.duplicates import Pairs, Series
+from lstmfcn.check.raw_rows import read_cells
 from lstmfcn.check.scan import DataScan
 from lstmfcn.check.statistics import N_MAGNITUDES
 from lstmfcn.console import pluralize
 from lstmfcn.data.columns import DataWarning, abbreviate
+from lstmfcn.data.reader import refuse_absent
 from lstmfcn.data.schema import SeriesSchema
 from lstmfcn.data.table import MISSING_TEXTS, Place
 
@@ -42,6 +45,36 @@ def find_warnings(training: DataScan, validation: DataScan | None) -> list[DataW
     if validation and validation.n_rows:
         warnings += _warn_of_values(validation, training.schema, "validation")
     return warnings
+
+
+def warn_of_groups(training: DataScan, validation: DataScan, column: str) -> Iterator[DataWarning]:
+    """Warn of groups, such as patients, with rows on both sides.
+
+    Raises:
+        DataError: a shard does not have the column.
+    """
+    both = _groups(training, column) & _groups(validation, column)
+    if both:
+        shown = sorted(both)
+        yield DataWarning(
+            "shared_groups",
+            f"{pluralize(len(both), 'group')} of the column {column} in training and validation "
+            f"data: {abbreviate(shown)}",
+            "rows of one group are alike, so the validation looks better than it is; keep a group "
+            f"on one side (lstmfcn split --group-column {shlex.quote(column)})",
+            len(both),
+            shown[:_MAX_PLACES],
+        )
+
+
+def _groups(scan: DataScan, column: str) -> set[str]:
+    """The texts of a column in all shards that can be read."""
+    found: set[str] = set()
+    for shard in scan.shards:
+        if shard.statistics is not None:
+            refuse_absent([column], shard.header, shard.shard)
+            found.update(cell for (cell,) in read_cells(shard.shard, [column]))
+    return found - {""}
 
 
 def _warn_of_classes(training: DataScan, validation: DataScan | None) -> Iterator[DataWarning]:

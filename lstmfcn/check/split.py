@@ -18,7 +18,8 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from lstmfcn.check.clean import copy_shard, read_cells, refuse_data_places
+from lstmfcn.check.clean import refuse_data_places
+from lstmfcn.check.raw_rows import copy_shard, read_cells
 from lstmfcn.data.columns import (
     BY_FIRST_LETTER,
     Roles,

@@ -43,6 +43,7 @@ def check(
     missing_labels: Annotated[MissingLabelsName, DATA] = "refuse",
     label_column: Annotated[str, DATA] = "",
     value_columns: Annotated[str, DATA] = "",
+    group_column: Annotated[str, DATA] = "",
     limit: Annotated[Count, OUTPUT] = 100,
     fix: Annotated[bool, Parameter(negative=""), OUTPUT] = False,
     output: Annotated[Place | None, OUTPUT] = None,
@@ -74,6 +75,8 @@ def check(
     value_columns
         Value columns: names or patterns such as 't*', separated by commas. By default the columns
         whose names start with x.
+    group_column
+        With --validation, column of a group, such as a patient: warn of groups on both sides.
     limit
         How many errors to list; all are counted.
     fix
@@ -91,6 +94,8 @@ def check(
     asked = {"missing": missing, "missing_marker": missing_marker}  # they go together
     asked |= {"label_column": label_column, "value_columns": value_columns}
     checked = Hyperparameters.parse(asked)
+    if group_column and not validation:
+        raise DataError("--group-column without --validation", "give both, or neither")
     if fix != (output is not None) or ((drop_duplicates or drop_shared) and not fix):
         raise OutputError("--fix and --output DIR go together, and --drop-... with them")
     if output:
@@ -109,6 +114,7 @@ def check(
             missing_marker=missing_marker,
             missing_labels=missing_labels,
             roles=Roles(checked.label_column, checked.value_columns),
+            group_column=group_column,
         )
     lines, facts = lines_for_terminal(findings), to_facts(findings)
     try:

@@ -11,6 +11,7 @@ from lstmfcn.check import findings as check_module
 from lstmfcn.check.clean import write_clean
 from lstmfcn.check.duplicates import rows_to_drop
 from lstmfcn.check.findings import check, lines_for_terminal, to_facts, to_text
+from lstmfcn.check.split import split
 from lstmfcn.cli.main import main
 from lstmfcn.data.packing import PACKED_SUFFIXES
 from lstmfcn.data.shards import find_shards
@@ -466,3 +467,28 @@ def test_a_marker_alone_is_refused(tmp_path, capsys):
     shard_of(make_table(["ant", "bee"] * 10), tmp_path / "a.csv")
     assert main(["check", str(tmp_path / "a.csv"), "--missing-marker", "?"]) == 2
     assert "found '?'; it must be used together with --missing mask" in capsys.readouterr().err
+
+
+def test_groups_on_both_sides_give_a_warning(tmp_path):
+    for name, patients in (("a", ["p1", "p2", "p3", ""]), ("b", ["p2", "p4", "p3", ""])):
+        rows = make_table(["ant", "bee"] * 10).assign(patient=patients * 5)
+        shard_of(rows, tmp_path / f"{name}.csv")
+    places = str(tmp_path / "a.csv"), str(tmp_path / "b.csv")
+    (found,) = [w for w in check(*places, group_column="patient").warnings if "group" in w.kind]
+    assert (found.kind, found.n, found.places) == ("shared_groups", 2, ["p2", "p3"])
+    assert str(found) == (
+        "2 groups of the column patient in training and validation data: p2, p3; rows of one group "
+        "are alike, so the validation looks better than it is; keep a group on one side (lstmfcn "
+        "split --group-column patient)"
+    )
+    assert not [w for w in check(*places).warnings if "group" in w.kind]
+    with pytest.raises(DataError, match=r"found no column 'device'; besides its values"):
+        check(*places, group_column="device")
+
+
+def test_a_split_by_group_has_no_group_on_both_sides(tmp_path):
+    rows = make_table(["ant", "bee"] * 30).assign(patient=[f"p{row // 4}" for row in range(60)])
+    shard_of(rows, tmp_path / "a.csv")
+    split(str(tmp_path / "a.csv"), tmp_path / "out", group_column="patient")
+    parts = (str(tmp_path / "out" / name) for name in ("train", "validation"))
+    assert not [w for w in check(*parts, group_column="patient").warnings if "group" in w.kind]
