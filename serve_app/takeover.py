@@ -19,7 +19,7 @@ _UNHEALTHY_AFTER_S = 120.0
 
 _LOAD = (
     "import sys; from lstmfcn.inference.predictor import Classifier; "
-    "[*map(Classifier.load, sys.argv[1:])]"
+    "[Classifier.load(directory, device='cpu') for directory in sys.argv[1:]]"
 )
 
 
