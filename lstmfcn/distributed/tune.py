@@ -116,7 +116,8 @@ def tune(
     request = TrainRequest(data, validation, model, hyperparameters, track, output)
     with run_folder(output, (*RUN_FILES, *SWEEP_FILES), resume=resume) as folder:
         config, sweep, resumed = _configs(request, search, folder, resume, overwrite)
-        Objective(sweep.metric).refuse_unknown(config.validation is not None)
+        task = None if config.model else config.hyperparameters.task  # else it is the model's
+        Objective(sweep.metric).refuse_unknown(config.validation is not None, task)
         space = sweep.search_space()
         if config.model:
             space.refuse_for_loaded_model(sweep.space)

@@ -6,6 +6,7 @@ Shapes: N rows, K outputs of the network, L label columns, C classes.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from statistics import fmean
 from typing import Annotated, NamedTuple
 
 import numpy as np
@@ -20,6 +21,9 @@ from lstmfcn.data.table import Array, FloatArray
 from lstmfcn.hyperparameters import ClassWeightName
 
 _THRESHOLD = 0.5
+
+ClassCounts = tuple[float, ...]
+"""Numbers of rows, (3 * C,)."""
 
 
 class Decision(BaseModel):
@@ -75,6 +79,34 @@ class Task(ABC):
     def n_correct(self, logits: Tensor, targets: Tensor) -> Tensor:
         """Count each row's correct decisions, (N,), from 0 to ``targets_per_row``."""
 
+    @property
+    def n_classes(self) -> int:
+        """C; 2 for binary, the number of labels for multilabel."""
+        return max(2, self._n_columns) if self._has_one_output else self._n_columns
+
+    def count_by_class(self, logits: Tensor, targets: Tensor) -> Tensor:
+        """Count the rows predicted as each class and of it, predicted as it, and of it, (3, C)."""
+        decided, true = self._by_class(logits, targets)
+        return torch.stack([decided & true, decided, true]).sum(dim=1, dtype=torch.float64)
+
+    @abstractmethod
+    def _by_class(self, logits: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
+        """Say whether each row is predicted as each class, and whether it is of it, bool (N, C)."""
+
+    def class_metrics(self, counts: ClassCounts) -> dict[str, float]:
+        """Compute macro F1 (over the classes that occur), and balanced accuracy if rows have one.
+
+        Args:
+            counts: the totals of `count_by_class`, one row after the other.
+        """
+        n = self.n_classes
+        by_class = list(zip(counts[:n], counts[n : 2 * n], counts[2 * n :], strict=True))
+        f1 = [2 * hits / (decided + true) for hits, decided, true in by_class if decided + true]
+        metrics = {"macro_f1": fmean(f1 or [0.0])}
+        if not self._counts_each_label:
+            metrics["balanced_accuracy"] = fmean(hits / true for hits, _, true in by_class if true)
+        return metrics
+
     def probabilities(self, logits: Tensor) -> Tensor:
         """Compute each label column's probabilities, (N, L), from logits over the temperature."""
         return self._probabilities(logits / self._decision.temperature)
@@ -100,6 +132,10 @@ class Multiclass(Task):
     def n_correct(self, logits: Tensor, targets: Tensor) -> Tensor:
         """Return 1 where the largest logit is that of the row's class."""
         return logits.argmax(dim=1) == targets
+
+    def _by_class(self, logits: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
+        classes = torch.arange(self.n_classes, device=logits.device)
+        return logits.argmax(dim=1, keepdim=True) == classes, targets[:, None] == classes
 
     def _probabilities(self, logits: Tensor) -> Tensor:
         """Apply the softmax."""
@@ -128,6 +164,10 @@ class Binary(Task):
         """Return 1 where probability and label are on the same side of 0.5."""
         return (logits[:, 0].sigmoid() > _THRESHOLD) == (targets > _THRESHOLD)
 
+    def _by_class(self, logits: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
+        decided, true = logits[:, 0].sigmoid() > _THRESHOLD, targets > _THRESHOLD
+        return torch.stack([~decided, decided], dim=1), torch.stack([~true, true], dim=1)
+
     def _probabilities(self, logits: Tensor) -> Tensor:
         """Apply the sigmoid; with two label columns, put its complement before it."""
         yes = logits.sigmoid()
@@ -153,6 +193,9 @@ class Multilabel(Task):
         """Count each row's labels whose probability is on the right side of 0.5."""
         return ((logits.sigmoid() > _THRESHOLD) == (targets > _THRESHOLD)).sum(dim=1)
 
+    def _by_class(self, logits: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
+        return logits.sigmoid() > _THRESHOLD, targets > _THRESHOLD
+
     def _probabilities(self, logits: Tensor) -> Tensor:
         """Apply the sigmoid to each logit."""
         return logits.sigmoid()
@@ -169,21 +212,26 @@ class MetricSums(NamedTuple):
     Attributes:
         correct: number of correct decisions.
         exact: number of rows whose decisions are all correct.
+        by_class: the totals of `Task.count_by_class`, one row after the other, if they were counted.
     """
 
     loss: float
     correct: float
     exact: float
     rows: float
+    by_class: ClassCounts = ()
 
     def metrics(self, prefix: str, task: Task) -> dict[str, float]:
-        """Compute mean loss and accuracy; for several labels also the exact match."""
+        """Compute mean loss and accuracy; for several labels the exact match; scores by class."""
         metrics = {
             f"{prefix}_loss": self.loss / self.rows,
             f"{prefix}_accuracy": self.correct / (self.rows * task.targets_per_row),
         }
         if task.targets_per_row > 1:
             metrics[f"{prefix}_exact_match"] = self.exact / self.rows
+        if self.by_class:
+            scores = task.class_metrics(self.by_class)
+            metrics |= {f"{prefix}_{name}": score for name, score in scores.items()}
         return metrics
 
 

@@ -37,7 +37,7 @@ _STEPS_BETWEEN_CHECKS = 16
 Report = Callable[[EpochMetrics], None]
 Step = Callable[[Batch], object]
 Score = Callable[[Tensor, Tensor], Tensor]
-"""Scaled series (n, V) and targets (n, ...) to sums (4,): see `_compute_sums`."""
+"""Scaled series (n, V) and targets (n, ...) to sums (4 + 3C,): `_compute_sums` and by class."""
 
 
 def fit(
@@ -175,7 +175,8 @@ def make_score(model: nn.Module, task: Task) -> Score:
 
     def score(x: Tensor, targets: Tensor) -> Tensor:
         logits = model(x)
-        return _compute_sums(task, logits, task.loss_sum(logits, targets), targets)
+        sums = _compute_sums(task, logits, task.loss_sum(logits, targets), targets)
+        return torch.cat([sums, task.count_by_class(logits, targets).flatten()])
 
     return graphed(score, next(model.parameters()).device, "the evaluation")
 
@@ -188,7 +189,7 @@ def evaluate(
     workers: Collective | None = None,
     score: Score | None = None,
 ) -> MetricSums:
-    """Return loss and accuracy sums over all workers' batches, in evaluation mode and fp32.
+    """Return the sums over all workers' batches, also by class, in evaluation mode and fp32.
 
     Args:
         score: from `make_score`, for those who evaluate a model again and again.
@@ -196,10 +197,11 @@ def evaluate(
     model.eval()
     score = score or make_score(model, task)
     device = next(model.parameters()).device
-    sums = torch.zeros(4, dtype=torch.float64, device=device)
+    sums = torch.zeros(4 + 3 * task.n_classes, dtype=torch.float64, device=device)
     for batch in batches:
         sums += score(batch.x, batch.targets)
-    return MetricSums(*(workers or SingleProcess()).all_reduce(sums).tolist())
+    loss, correct, exact, rows, *by_class = (workers or SingleProcess()).all_reduce(sums).tolist()
+    return MetricSums(loss, correct, exact, rows, tuple(by_class))
 
 
 def choose_precision(requested: PrecisionName, device: torch.device) -> PrecisionName:

@@ -15,10 +15,17 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
-from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    TypeAdapter,
+    ValidationError,
+    field_validator,
+)
 
 from lstmfcn.errors import HyperparameterError, OutputError, shown
-from lstmfcn.hyperparameters import format_validation_error, to_flag
+from lstmfcn.hyperparameters import TaskName, format_validation_error, to_flag
 from lstmfcn.storage.files import atomic_write, open_regular, refusing_write_errors, sync
 from lstmfcn.training.metrics_log import EpochMetrics
 from lstmfcn.training.run_directory import JsonRecord, refuse_changes
@@ -56,8 +63,8 @@ class SearchConfig(BaseModel):
     )
     metric: str = Field(
         "valid_accuracy",
-        description="Metric to optimise, at each trial's best epoch. Losses are minimised, other "
-        "metrics maximised.",
+        description="Metric to optimise, at each trial's best epoch, such as macro_f1. Losses are "
+        "minimised, other metrics maximised.",
     )
     searcher: SearcherName = Field(
         "optuna", description="optuna proposes values from earlier trials (TPE); random does not."
@@ -67,6 +74,12 @@ class SearchConfig(BaseModel):
         description="asha stops the worst two thirds of the trials after a ninth and after a third "
         "of the epochs, but never the first trial; none runs every trial to its end.",
     )
+
+    @field_validator("metric")
+    @classmethod
+    def _complete(cls, metric: str) -> str:
+        """Scores by class are those of the validation rows."""
+        return f"valid_{metric}" if metric in ("macro_f1", "balanced_accuracy") else metric
 
 
 class SweepConfig(SearchConfig, JsonRecord):
@@ -150,10 +163,18 @@ class Objective(NamedTuple):
         """``min`` for losses, ``max`` for all other metrics."""
         return "min" if self.metric.endswith("_loss") else "max"
 
-    def refuse_unknown(self, has_validation: bool) -> None:
-        """Refuse (`HyperparameterError`) a metric that epochs do not have."""
+    def refuse_unknown(self, has_validation: bool, task: TaskName | None) -> None:
+        """Refuse (`HyperparameterError`) a metric that epochs do not have.
+
+        Args:
+            task: None if it is not known yet.
+        """
         prefixes = ("train", "valid") if has_validation else ("train",)
-        available = [f"{p}_{q}" for p in prefixes for q in ("loss", "accuracy", "exact_match")]
+        exact = [] if task in ("multiclass", "binary") else ["exact_match"]
+        available = [f"{p}_{q}" for p in prefixes for q in ("loss", "accuracy", *exact)]
+        if has_validation:
+            balanced = [] if task == "multilabel" else ["valid_balanced_accuracy"]
+            available += ["valid_macro_f1", *balanced]
         if self.metric in available:
             return
         if self.metric.startswith("valid") and not has_validation:

@@ -10,6 +10,7 @@ from torch import nn
 
 from lstmfcn.data.dataset import Dataset
 from lstmfcn.errors import TrainingError
+from lstmfcn.inference.metrics import compute_metrics
 from lstmfcn.model.network import LSTMBranch
 from lstmfcn.model.task import Multilabel
 from lstmfcn.training.batches import Batch, EvaluationLoader, RowsTaken, WorkerContext, make_loader
@@ -32,7 +33,9 @@ from tests.helpers.small_models import (
     tiny_hyperparameters,
     tiny_network,
     tiny_rows,
+    tiny_schema,
     tiny_task,
+    trained_looking,
 )
 
 CPU = torch.device("cpu")
@@ -128,7 +131,8 @@ def test_an_epoch_is_reported_once_with_the_documented_keys(with_validation):
     _, _, history = fitted(valid=valid, changes={"epochs": 4})
     keys = {"epoch", "train_loss", "train_accuracy", "lr", "rows", "rows_per_second"}
     keys |= {"seconds", "time"}
-    keys |= {"valid_loss", "valid_accuracy"} if with_validation else set()
+    if with_validation:
+        keys |= {"valid_loss", "valid_accuracy", "valid_macro_f1", "valid_balanced_accuracy"}
     assert [metrics["epoch"] for metrics in history] == [1, 2, 3, 4]
     for metrics in history:
         assert set(metrics) == keys
@@ -247,12 +251,32 @@ def test_evaluation_weighs_a_short_last_batch_by_its_rows():
     whole = evaluate(model, task, [Batch(x, targets, 13)])
     bounds = [(0, 6), (6, 12), (12, 13)]
     parts = evaluate(model, task, [Batch(x[a:b], targets[a:b], b - a) for a, b in bounds])
-    assert parts == pytest.approx(whole)
+    assert parts.by_class == whole.by_class
+    assert parts[:4] == pytest.approx(whole[:4])
     logits = model.eval()(x)
     loss = nn.functional.cross_entropy(logits, targets).item()
     accuracy = (logits.argmax(dim=1) == targets).float().mean().item()
-    expected = {"valid_loss": loss, "valid_accuracy": accuracy}
-    assert parts.metrics("valid", task) == pytest.approx(expected)
+    found = parts.metrics("valid", task)
+    assert (found["valid_loss"], found["valid_accuracy"]) == pytest.approx((loss, accuracy))
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_epochs_have_the_scores_by_class_that_evaluate_gives(kind):
+    rows, schema = tiny_rows(kind, 90, seed=1), tiny_schema(kind)
+    task, model = tiny_task(kind), trained_looking(tiny_network(kind))
+    found = evaluate(model, task, EvaluationLoader(rows)).metrics("valid", task)
+    with torch.inference_mode():
+        probabilities = task.probabilities(model.eval()(torch.tensor(rows.values))).numpy()
+    decided = task.predict_labels(probabilities)
+    expected = compute_metrics(schema, rows.labels, probabilities, decided)
+    assert found["valid_macro_f1"] == pytest.approx(expected["macro_f1"])
+    assert found.get("valid_balanced_accuracy") == pytest.approx(expected.get("balanced_accuracy"))
+    assert found["valid_accuracy"] == pytest.approx(expected["accuracy"])
+
+
+def test_scores_by_class_are_zero_where_no_class_occurs():
+    task = Multilabel(2)
+    assert task.class_metrics((0.0,) * 6) == {"macro_f1": 0.0}
 
 
 def test_evaluation_changes_no_weight_and_no_statistic():

@@ -7,7 +7,15 @@ from hypothesis import strategies as st
 
 from lstmfcn.errors import HyperparameterError, OutputError
 from lstmfcn.tuning.progress import SweepProgress, format_trial
-from lstmfcn.tuning.sweep import EVENTS, TRIALS, Objective, SweepLog, TrialResult, TrialStarted
+from lstmfcn.tuning.sweep import (
+    EVENTS,
+    TRIALS,
+    Objective,
+    SearchConfig,
+    SweepLog,
+    TrialResult,
+    TrialStarted,
+)
 
 ACCURACY, LOSS = Objective("valid_accuracy"), Objective("valid_loss")
 
@@ -126,11 +134,35 @@ def test_a_trial_that_failed_is_never_the_best():
 
 
 def test_unknown_metrics_are_refused():
-    Objective("train_loss").refuse_unknown(has_validation=False)
-    with pytest.raises(HyperparameterError, match=r"^metric valid_loss: needs --validation$"):
-        LOSS.refuse_unknown(has_validation=False)
+    Objective("train_loss").refuse_unknown(False, "multiclass")
+    for metric in ("valid_loss", "valid_macro_f1"):
+        with pytest.raises(HyperparameterError, match=rf"^metric {metric}: needs --validation$"):
+            Objective(metric).refuse_unknown(False, None)
     with pytest.raises(HyperparameterError, match=r"^metric: found 'f1'; write one of train_loss,"):
-        Objective("f1").refuse_unknown(has_validation=True)
+        Objective("f1").refuse_unknown(True, None)
+
+
+@pytest.mark.parametrize(
+    ("metric", "tasks"),
+    [
+        ("valid_macro_f1", ("multiclass", "binary", "multilabel")),
+        ("valid_balanced_accuracy", ("multiclass", "binary")),
+        ("train_exact_match", ("multilabel",)),
+    ],
+)
+def test_a_metric_is_offered_where_the_task_has_it(metric, tasks):
+    assert Objective(metric).mode == "max"
+    for task in ("multiclass", "binary", "multilabel"):
+        if task in tasks:
+            Objective(metric).refuse_unknown(True, task)
+        else:
+            with pytest.raises(HyperparameterError, match=rf"^metric: found '{metric}'; write one"):
+                Objective(metric).refuse_unknown(True, task)
+
+
+@pytest.mark.parametrize("metric", ["macro_f1", "balanced_accuracy"])
+def test_scores_by_class_are_those_of_the_validation_rows(metric):
+    assert SearchConfig(metric=metric).metric == f"valid_{metric}"
 
 
 def test_progress_tells_how_the_sweep_stands(capsys):
