@@ -212,7 +212,7 @@ class MetricSums(NamedTuple):
     Attributes:
         correct: number of correct decisions.
         exact: number of rows whose decisions are all correct.
-        by_class: the totals of `Task.count_by_class`, one row after the other, if they were counted.
+        by_class: the totals of `Task.count_by_class`, row after row, if they were counted.
     """
 
     loss: float
