@@ -43,6 +43,7 @@ from lstmfcn.hyperparameters import (
     ClassWeightName,
     Hyperparameters,
     InputViewName,
+    KeepByName,
     MissingLabelsName,
     MissingName,
     NetworkName,
@@ -111,6 +112,7 @@ class LSTMFCNClassifier(ClassifierMixin, BaseEstimator):
     label_smoothing: float | None = None
     calibrate: bool | None = None
     precision: PrecisionName | None = None
+    keep_by: KeepByName | None = None
     random_state: int | np.random.RandomState | None = 0
     validation_fraction: float | None = None
     num_workers: int | None = None
@@ -286,6 +288,11 @@ class LSTMFCNClassifier(ClassifierMixin, BaseEstimator):
         if self.validation_fraction is None:
             if hyperparameters.calibrate:
                 raise ValueError("calibrate is fitted on validation rows; give validation_fraction")
+            if hyperparameters.keep_by in ("macro_f1", "balanced_accuracy"):
+                raise ValueError(
+                    f"keep_by {hyperparameters.keep_by} is measured on validation rows; give "
+                    "validation_fraction"
+                )
         elif not 0 < self.validation_fraction < 1:
             raise ValueError(
                 f"validation_fraction: found {self.validation_fraction}; it must be between 0 and 1"

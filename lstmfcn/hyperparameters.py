@@ -30,6 +30,7 @@ ScalingName = Literal["global", "series", "timestep", "none"]
 PrecisionName = Literal["auto", "fp32", "bf16"]
 InferencePrecision = Literal["fp32", "bf16"]
 DeviceName = Literal["auto", "cpu", "cuda"]
+KeepByName = Literal["loss", "accuracy", "macro_f1", "balanced_accuracy"]
 ClassWeightName = Literal["none", "sqrt", "balanced"]
 MissingName = Literal["refuse", "mask"]
 MissingLabelsName = Literal["refuse", "name"]
@@ -62,7 +63,7 @@ RECIPES: Mapping[str, Mapping[str, Any]] = {
 FINE_TUNABLE = ("lr", "batch_size", "epochs")
 """Hyperparameters that apply when training continues from a model; the model sets all others."""
 
-RUN_SETTINGS = ("seed", "precision")
+RUN_SETTINGS = ("seed", "precision", "keep_by")
 """Hyperparameters of the run, not of the model; they apply to every run."""
 
 POST_TRAINING = ("calibrate", "fit_thresholds")
@@ -215,6 +216,11 @@ class Hyperparameters(BaseModel):
         description="Number format of training. auto: bf16 where the device has instructions for "
         "it (about twice as fast), else fp32.",
     )
+    keep_by: Annotated[KeepByName, TRAINING] = Field(
+        "loss",
+        description="The epoch whose weights are kept: that of the lowest loss, or of the highest "
+        "accuracy, macro F1 or balanced accuracy, of the validation rows if there are any.",
+    )
     seed: Annotated[int, TRAINING] = Field(
         0, ge=0, lt=2**32, description="Seed of initial weights, row order and dropout."
     )
@@ -295,11 +301,21 @@ class Hyperparameters(BaseModel):
         return any(getattr(self, name) for name in POST_TRAINING)
 
     def validate_post_training(self, has_validation: bool) -> None:
-        """Refuse (`HyperparameterError`) `POST_TRAINING` steps that have nothing to fit."""
+        """Refuse (`HyperparameterError`) what needs validation rows, or another task."""
         for name in POST_TRAINING:
             if getattr(self, name) and not has_validation:
                 raise HyperparameterError(
                     f"{to_flag(name)}: needs validation rows; give them with --validation"
+                )
+        if self.keep_by in ("macro_f1", "balanced_accuracy"):
+            if not has_validation:
+                raise HyperparameterError(
+                    f"keep-by {self.keep_by}: needs validation rows; give them with --validation"
+                )
+            if self.keep_by == "balanced_accuracy" and self.task == "multilabel":
+                raise HyperparameterError(
+                    "keep-by balanced_accuracy: a row of multilabel has no single class; use "
+                    "macro_f1"
                 )
         if self.fit_thresholds and self.task != "multilabel":
             raise HyperparameterError(

@@ -74,6 +74,7 @@ def test_defaults_are_the_papers_net_and_the_default_recipe():
         "calibrate": False,
         "fit-thresholds": False,
         "precision": "auto",
+        "keep-by": "loss",
         "seed": 0,
     }
 

@@ -64,7 +64,7 @@ def train(
         Validation shards. With them, the epoch with the lowest validation loss is kept.
     model
         Model directory to continue from, or its URI. Then only lr, batch-size, epochs, seed,
-        precision, calibrate and fit-thresholds apply.
+        precision, keep-by, calibrate and fit-thresholds apply.
     resume
         Resume the run in OUTPUT from its newest checkpoint; start it if there is none.
     overwrite

@@ -10,6 +10,7 @@ import logging
 import time
 import warnings
 from collections.abc import Iterable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple, cast
 
@@ -27,7 +28,7 @@ from lstmfcn.distributed.trial import BEST, BUG, FAILURE, FINISHED, HYPERPARAMET
 from lstmfcn.errors import OutputError
 from lstmfcn.training.metrics_log import read_metrics
 from lstmfcn.training.run_directory import METRICS
-from lstmfcn.training.state import selection_loss
+from lstmfcn.training.state import rank_epoch
 from lstmfcn.tuning.progress import SweepProgress
 from lstmfcn.tuning.search_space import SearchSpace
 from lstmfcn.tuning.sweep import (
@@ -248,11 +249,11 @@ def _replay_rungs(
     path = trial_folder(checked.folder, trial.number) / METRICS
     history = read_metrics(path) if path.exists() else []
     ended = cast(TuneTrial, _EndedTrial(f"ended-{trial.number}"))
-    metric = checked.objective.metric
+    metric, keep_by = checked.objective.metric, checked.inputs.hyperparameters.keep_by
     scheduler.on_trial_add(None, ended)
     for epoch in epochs:
         if epoch <= len(history):
-            best = min(history[:epoch], key=selection_loss)
+            best = min(history[:epoch], key=partial(rank_epoch, keep_by=keep_by))
             scheduler.on_trial_result(None, ended, {"epoch": epoch, metric: best[metric]})
     scheduler.on_trial_remove(None, ended)
 

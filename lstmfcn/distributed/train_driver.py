@@ -61,7 +61,7 @@ from lstmfcn.training.run_directory import (
     list_member_folders,
     request_stop,
 )
-from lstmfcn.training.state import selection_loss
+from lstmfcn.training.state import rank_epoch
 
 _SECONDS_TO_STOP = 30.0
 """After Ctrl-C, for a busy machine or a slow disk; a second Ctrl-C ends the command at once."""
@@ -217,6 +217,7 @@ class _EpochDisplay:
     def __init__(self, inputs: TrainInputs, started: float, at_once: int) -> None:
         self._folder = inputs.folder
         self._epochs, self._members = inputs.hyperparameters.epochs, inputs.hyperparameters.members
+        self._rank = partial(rank_epoch, keep_by=inputs.hyperparameters.keep_by)
         self._at_once = at_once
         self._folders = list_member_folders(self._folder, self._members)
         positions = [find_newest_position(folder / CHECKPOINTS) for folder in self._folders]
@@ -246,7 +247,7 @@ class _EpochDisplay:
             if training.done():
                 training.result()  # raises the error, if it ended with one
             history = mean_metrics([read_metrics(folder / METRICS) for folder in self._folders])
-            best_epoch = min(history, key=selection_loss)["epoch"]
+            best_epoch = min(history, key=self._rank)["epoch"]
             save_learning_curve(history, best_epoch, self._folder / CURVE)
             training.result()
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator, Mapping
+from functools import partial
 from typing import NamedTuple
 
 import torch
@@ -12,7 +13,7 @@ from torch import Tensor, nn
 from lstmfcn.data.batch_plan import batch_size_for
 from lstmfcn.data.dataset import Dataset
 from lstmfcn.data.schema import SeriesSchema
-from lstmfcn.hyperparameters import Hyperparameters, PrecisionName
+from lstmfcn.hyperparameters import Hyperparameters, KeepByName, PrecisionName
 from lstmfcn.model.network import LSTMFCN
 from lstmfcn.model.task import Task, compute_class_weights, make_task
 from lstmfcn.training.batches import BatchLoader, RowsTaken, WorkerContext, make_loader
@@ -31,6 +32,7 @@ class TrainState:
     Args:
         model: the network, already on its device.
         workers: the workers that train the model together; by default this process alone.
+        keep_by: what the best epoch is chosen by.
 
     Attributes:
         position: finished epochs, and finished steps of the current epoch.
@@ -49,6 +51,7 @@ class TrainState:
         lr: float,
         workers: Collective | None = None,
         weight_decay: float = 0.0,
+        keep_by: KeepByName = "loss",
     ) -> None:
         self.model, self.workers = model, workers or SingleProcess()
         self.optimizer = Adam(model.parameters(), lr, weight_decay)
@@ -60,6 +63,7 @@ class TrainState:
         self.best: EpochMetrics = {}
         self.best_weights: dict[str, Tensor] = {}
         self.precision: PrecisionName = "fp32"
+        self._keep_by = keep_by
 
     def tensors(self) -> Iterator[Tensor]:
         """Yield all tensors that a step changes."""
@@ -70,12 +74,13 @@ class TrainState:
         yield self.sums
 
     def finish_epoch(self, metrics: EpochMetrics) -> None:
-        """Count the epoch, and copy its weights if its loss is the lowest so far."""
+        """Count the epoch, and copy its weights if it is the best so far."""
         self.position, self.taken = Position(self.position.epoch + 1), RowsTaken()
         self.sums.zero_()
         self.seconds = 0.0
         self.losses.append(float(metrics["train_loss"]))
-        if not self.best or selection_loss(metrics) < selection_loss(self.best):
+        rank = partial(rank_epoch, keep_by=self._keep_by)
+        if not self.best or rank(metrics) < rank(self.best):
             self.best = metrics
             weights = self.model.state_dict()
             if not self.best_weights:
@@ -175,9 +180,10 @@ class TrainState:
                 start += buffer.numel()
 
 
-def selection_loss(metrics: EpochMetrics) -> float:
-    """Return the loss that selects the best epoch: valid_loss if there is one, else train_loss."""
-    return float(metrics["valid_loss" if "valid_loss" in metrics else "train_loss"])
+def rank_epoch(metrics: EpochMetrics, keep_by: KeepByName) -> float:
+    """Return what is lowest for the best epoch, by its validation rows if there are any."""
+    value = float(metrics[f"{'valid' if 'valid_loss' in metrics else 'train'}_{keep_by}"])
+    return value if keep_by == "loss" else -value
 
 
 def _same_structure(loaded: object, expected: object) -> bool:
@@ -236,7 +242,11 @@ def set_up(
     if weights is not None:
         network.load_state_dict(weights)
     training = TrainState(
-        network.to(share.device), hyperparameters.lr, workers, hyperparameters.weight_decay
+        network.to(share.device),
+        hyperparameters.lr,
+        workers,
+        hyperparameters.weight_decay,
+        hyperparameters.keep_by,
     )
     batch_size = batch_size_for(hyperparameters.batch_size, len(rows), share.world_size)
     batches = make_loader(rows, batch_size, seed, share, hyperparameters.rows_per_epoch)

@@ -48,6 +48,7 @@ _NOT_SEARCHED = {
     "label_column": "it names the labels",
     "value_columns": "it names the values",
     "seed": "it is not a property of a model",
+    "keep_by": "it chooses an epoch of a training; set it in lstmfcn tune",
     "members": "more members are always better but slower; set it in lstmfcn train",
     **dict.fromkeys(POST_TRAINING, "it does not change the metrics of trials"),
 }

@@ -396,6 +396,7 @@ def test_every_hyperparameter_is_taken_as_a_flag():
         class_weight="balanced",
         schedule="cosine",
         precision="bf16",
+        keep_by="macro_f1",
         calibrate=True,
         fit_thresholds=True,
     )

@@ -23,7 +23,7 @@ from lstmfcn.training.loop import (
     make_step,
     train_epoch,
 )
-from lstmfcn.training.state import TrainState, selection_loss
+from lstmfcn.training.state import TrainState, rank_epoch, set_up
 from tests.helpers.small_models import (
     KINDS,
     CutError,
@@ -122,7 +122,32 @@ def test_of_equal_losses_the_first_epoch_is_kept_and_later_steps_leave_it_alone(
     trained.finish_epoch(second)
     assert trained.best is first
     assert trained.best_weights["weight"].item() == before
-    assert selection_loss(first) == selection_loss(second) == 1.0
+    assert rank_epoch(first, "loss") == rank_epoch(second, "loss") == 1.0
+
+
+@pytest.mark.parametrize("keep_by", ["loss", "accuracy", "macro_f1", "balanced_accuracy"])
+def test_the_kept_epoch_is_the_best_by_what_is_asked_also_after_a_resume(tmp_path, keep_by):
+    """Rare classes and a high rate, so that the scores are best in different epochs."""
+    rows, valid = tiny_rows(n_rows=60), tiny_rows(n_rows=40, seed=1)
+    kept = np.flatnonzero((valid.labels != 2) | (np.arange(40) % 5 == 0))
+    valid = Dataset(valid.values[kept], valid.labels[kept])
+    changes = {"epochs": 10, "lr": 0.1, "keep_by": keep_by}
+    h = tiny_hyperparameters(**changes)
+    whole = set_up(rows, tiny_schema(), h)
+    history = []
+    fit(*whole, EvaluationLoader(valid), h, history.append, saving(tmp_path, 0))
+    sign = 1 if keep_by == "loss" else -1
+    best = min(history, key=lambda metrics: sign * metrics[f"valid_{keep_by}"])
+    assert whole.training.best == best
+    position, state = next(
+        (position, state) for position, state in saving(tmp_path).load_all() if position.epoch < 10
+    )
+    again = set_up(rows, tiny_schema(), h)
+    again.training.restore(position, state)
+    fit(*again, EvaluationLoader(valid), h, lambda _: None)
+    assert again.training.best["epoch"] == best["epoch"]
+    for name, tensor in whole.training.best_weights.items():
+        assert torch.equal(again.training.best_weights[name], tensor), name
 
 
 @pytest.mark.parametrize("with_validation", [False, True])
