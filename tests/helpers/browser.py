@@ -48,7 +48,8 @@ def opening(browser):
     for context in contexts:
         context.close()
     refused = re.compile(r"Failed to load resource: .* status of (400|401) ")  # Chromium says so
-    assert [line for line in told if not refused.match(line)] == []
+    unexpected = [line for line in told if not refused.match(line)]
+    assert not unexpected, unexpected
     assert hosts == servers
 
 
