@@ -9,6 +9,7 @@ Shapes: N rows, C classes, G groups, P parts.
 
 from __future__ import annotations
 
+import json
 import logging
 from collections import Counter
 from collections.abc import Sequence
@@ -38,8 +39,8 @@ from lstmfcn.storage.places import Place
 
 PARTS = ("train", "validation", "test")
 
-_MARK = ".split"
-"""The file by which a later split knows the folder of an earlier one."""
+RECORD = "split.json"
+"""How the data were split; by it a later split knows the folder of an earlier one."""
 
 _Indices = npt.NDArray[np.int64]
 
@@ -97,12 +98,7 @@ def split(
     shards = find_shards(data)
     labels, groups, n_rows = _read_labels(shards, roles, group_column)
     classes, codes = np.unique(np.array(labels), return_inverse=True)
-    if len(classes) < 2:
-        raise DataError(
-            f"only the class {classes[0]}",
-            "give rows of at least two classes, or name the label in --label-column",
-            file=join_arguments(data),
-        )
+    _refuse_one_class(classes.tolist(), join_arguments(data))
     if in_order:
         parts = cut_in_order(len(codes), shares)
     elif group_column:
@@ -114,11 +110,14 @@ def split(
     found = [part for part, share in zip(found, shares.all, strict=True) if share > 0]
     _refuse_empty(found, join_arguments(data), group_column)
     with output_folder(output) as folder:
-        replaces = overwrite and exists(folder / _MARK)
+        replaces = overwrite and exists(folder / RECORD)
         place = folder if replaces else new_folder(folder)
-        with atomic_directory(place, may_go=(*PARTS, _MARK) if replaces else ()) as unfinished:
-            (unfinished / _MARK).touch()
+        with atomic_directory(place, may_go=(*PARTS, RECORD) if replaces else ()) as unfinished:
             _copy(shards, n_rows, parts, unfinished)
+            record = {"group_column": group_column, "in_order": in_order, "seed": seed}
+            record |= {**shares._asdict(), "parts": [part._asdict() for part in found]}
+            text = json.dumps(record, indent=2, ensure_ascii=False)
+            (unfinished / RECORD).write_text(f"{text}\n", encoding="utf-8")
     return found
 
 
@@ -232,6 +231,16 @@ def _describe(
     n_groups = len({groups[row] for row in mine.tolist()}) if groups else 0
     in_order = {name: counts[name] for name in classes}
     return SplitPart(PARTS[number], len(mine), in_order, n_groups)
+
+
+def _refuse_one_class(classes: Sequence[str], data: str) -> None:
+    """Refuse (`DataError`) rows of one class, as of a column that is no label."""
+    if len(classes) < 2:
+        raise DataError(
+            f"only the class {classes[0]}",
+            "give rows of at least two classes, or name the label in --label-column",
+            file=data,
+        )
 
 
 def _refuse_empty(parts: Sequence[SplitPart], data: str, group_column: str) -> None:

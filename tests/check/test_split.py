@@ -169,6 +169,11 @@ def test_a_folder_is_replaced_only_if_it_is_an_earlier_split(tmp_path, capsys):
     assert {name: part["rows"] for name, part in facts["parts"].items()} == {
         "train": 54, "validation": 18, "test": 18,
     }  # fmt: skip
+    record = json.loads((output / "split.json").read_text())
+    assert {name: record[name] for name in ("validation", "test", "seed", "group_column")} == {
+        "validation": 0.2, "test": 0.2, "seed": 0, "group_column": "",
+    }  # fmt: skip
+    assert [part["rows"] for part in record["parts"]] == [54, 18, 18]
     assert main(flags) == 2
     assert "is not empty; add --overwrite" in capsys.readouterr().err
     assert main([*flags, "--overwrite"]) == 0

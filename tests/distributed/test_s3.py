@@ -140,6 +140,11 @@ def test_commands_read_and_write_uris_alone(filled, tmp_path, job, monkeypatch):
     assert filled.names("sampled/") == ["part-000.csv"]
     run("check", data, "--fix", "--output", filled.uri("clean"))
     assert filled.names("clean/") == ["set_aside.csv", "train/part-000.csv"]
+    run("split", data, "--output", filled.uri("parts"), "--test", 0.2)
+    kept = ["split.json", "train/part-000.csv", "validation/part-000.csv"]
+    assert filled.names("parts/") == sorted([*kept, "test/part-000.csv"])
+    run("split", data, "--output", filled.uri("parts"), "--overwrite")
+    assert filled.names("parts/") == kept
     filled.put("rows.tsv", b"1\t0.5\t0.25\n2\t0.5\t0.125\n")
     run("convert", filled.uri("rows.tsv"), "--output", filled.uri("converted"))
     assert filled.names("converted/") == ["part-000.csv"]
