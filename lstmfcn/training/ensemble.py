@@ -44,7 +44,10 @@ def combine_members(
     network, task = ensemble.build_network(), make_task(first.schema)
     metrics = {"epoch": max(member.metrics["epoch"] for member in members)}
     for purpose, rows in batches.items():
-        metrics |= evaluate(network, task, rows).metrics(purpose, task)
+        sums = evaluate(network, task, rows)
+        if purpose == "train":  # whose scores by class no training has
+            sums = sums._replace(by_class=())
+        metrics |= sums.metrics(purpose, task)
     record = {name: value for name, value in first.training.items() if name != "member"}
     record["members"] = [member.metrics for member in members]
     return replace(ensemble, metrics=metrics, training=record)
