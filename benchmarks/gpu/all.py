@@ -161,7 +161,9 @@ def ensemble(arguments: argparse.Namespace) -> None:
     for members in (6, 1):
         output = arguments.folder / f"run-{members}"
         flags = [arguments.folder / "data", "--output", output, "--epochs", 20]
-        found = train(*flags, "--recipe", "best", "--members", members, *gpu_flag(arguments))
+        best = ["--recipe", "best", "--members", members]
+        best += ["--view", "series"] if members == 1 else []  # all views need several members
+        found = train(*flags, *best, *gpu_flag(arguments))
         seconds[members] = found.total_s
     print_table([{f"{members} members s": each for members, each in seconds.items()}])
     print_ratio("6 members / 1", seconds[6] / seconds[1], most=2)
@@ -394,7 +396,7 @@ def endpoint_rows_per_second(model: Path, flags: list[str], body: Path, seconds:
     server = subprocess.Popen(words, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     try:
         wait_for_ping()
-        client = [sys.executable, __file__, "client", str(PORT), str(body), str(seconds)]
+        client = [sys.executable, "-c", CLIENT, str(PORT), str(body), str(seconds)]
         clients = [subprocess.Popen(client, stdout=subprocess.PIPE, text=True) for _ in range(8)]
         return sum(float(each.communicate()[0]) for each in clients)
     finally:
@@ -413,32 +415,29 @@ def wait_for_ping() -> None:
     sys.exit("the server did not start within two minutes")
 
 
-def send_requests(port: str, body: str, seconds: str) -> None:
-    """Be a client; prints its rows per second."""
-    import http.client
-
-    data, rows = Path(body).read_bytes(), 0
-    connection = http.client.HTTPConnection("127.0.0.1", int(port))
-    began = time.perf_counter()
-    while time.perf_counter() - began < float(seconds):
-        connection.request("POST", "/invocations", data, {"Content-Type": "text/csv"})
-        answer = connection.getresponse()
-        answer.read()
-        rows += 100 * (answer.status == 200)
-    print(rows / (time.perf_counter() - began))
+CLIENT = """
+import http.client, sys, time
+port, body, seconds = sys.argv[1:]
+data, rows = open(body, "rb").read(), 0
+connection = http.client.HTTPConnection("127.0.0.1", int(port))
+began = time.perf_counter()
+while time.perf_counter() - began < float(seconds):
+    connection.request("POST", "/invocations", data, {"Content-Type": "text/csv"})
+    answer = connection.getresponse()
+    answer.read()
+    rows += 100 * (answer.status == 200)
+print(rows / (time.perf_counter() - began))
+"""
+"""A client, which prints its rows per second."""
 
 
 if __name__ == "__main__":
-    if sys.argv[1:2] == ["client"]:
-        send_requests(*sys.argv[2:5])
-    else:
-        main(
-            __doc__,
-            [exact, training, small, prediction, command_to_model, ensemble, sweep, predict,
-             endpoint],
-            {
-                "--device": {"choices": ["cuda", "cpu"], "default": "cuda"},
-                "--rows": {"type": int, "default": 1_000_000, "help": "the most rows of a set"},
-            },
-            data=False,
-        )  # fmt: skip
+    main(
+        __doc__,
+        [exact, training, small, prediction, command_to_model, ensemble, sweep, predict, endpoint],
+        {
+            "--device": {"choices": ["cuda", "cpu"], "default": "cuda"},
+            "--rows": {"type": int, "default": 1_000_000, "help": "the most rows of a set"},
+        },
+        data=False,
+    )
