@@ -197,7 +197,7 @@ def _size_replicas(requested: int | None, use_gpu: bool) -> tuple[int, float]:
     cpus, gpus = sum(node.cpus for node in machines), sum(node.gpus for node in machines)
     if use_gpu and not gpus and not may_grow():
         raise ResourceError("--use-gpu: no machine of the cluster has a GPU; leave the flag out")
-    replicas = requested or min(_MAX_DEFAULT_REPLICAS, max(1, gpus) if use_gpu else cpus)
+    replicas = requested or min(_MAX_DEFAULT_REPLICAS, cpus, max(1, gpus) if use_gpu else cpus)
     if replicas > cpus and not may_grow():
         raise ResourceError(
             f"--num-replicas {requested}: found {pluralize(cpus, 'CPU')}, and each replica takes "

@@ -38,6 +38,7 @@ from benchmarks.common import (
     train,
     write_random_shards,
 )
+from lstmfcn.data.columns import value_names
 from lstmfcn.data.dataset import Dataset
 from lstmfcn.data.scaler import Scaler
 from lstmfcn.data.schema import SeriesSchema
@@ -76,7 +77,7 @@ def exact(arguments: argparse.Namespace) -> None:
         data = random_rows(200, schema)
         for precision in ("fp32", "bf16"):
             h = h.model_copy(update={"precision": precision})
-            graphs, kernels = fitted(h, schema, data, arguments.device), None
+            graphs = fitted(h, schema, data, arguments.device)
             with without_graphs():
                 kernels = fitted(h, schema, data, arguments.device)
             artifact = Artifact(h, schema, Scaler.fit("none", data.values, 1), graphs, {}, {})
@@ -238,8 +239,7 @@ def without_graphs() -> Any:
 
 def schema_of(n_timepoints: int, n_channels: int = 1, missing: str = "refuse") -> SeriesSchema:
     """A schema of random series."""
-    columns = [f"x{c + 1}_{t + 1}" if n_channels > 1 else f"x_{t + 1}"
-               for c in range(n_channels) for t in range(n_timepoints)]  # fmt: skip
+    columns = value_names(n_channels, n_timepoints)
     labels = [f"y_{k + 1}" for k in range(N_CLASSES)]
     return SeriesSchema(task="multiclass", value_columns=columns, label_columns=labels,
                         classes=labels, n_channels=n_channels, missing=missing)  # fmt: skip

@@ -61,7 +61,7 @@ def train(
         Folder of the run on the machine of the command, or its URI, such as s3://bucket/run.
         Workers on other machines need not see it.
     validation
-        Validation shards. With them, the epoch with the lowest validation loss is kept.
+        Validation shards. With them, the epoch that is best on them is kept.
     model
         Model directory to continue from, or its URI. Then only lr, batch-size, epochs, seed,
         precision, keep-by, calibrate and fit-thresholds apply.

@@ -25,27 +25,25 @@ def test_a_benchmark_imports(name):
     importlib.import_module(name)
 
 
-def test_what_is_measured_on_a_gpu_runs_on_a_cpu():
-    words = "-m benchmarks.gpu.all --device cpu --rows 40 --only exact prediction"
+def run(words):
+    """What a benchmark prints; it must end well."""
     done = subprocess.run(
-        [sys.executable, *words.split()],
+        [sys.executable, "-m", *words.split()],
         cwd=REPOSITORY,
         capture_output=True,
         text=True,
         check=False,
     )
     assert done.returncode == 0, done.stderr
-    assert "largest difference of a probability, fp32: 0.000" in done.stdout
-    assert "fp32 / bare graph: " in done.stdout
+    return done.stdout
+
+
+def test_what_is_measured_on_a_gpu_runs_on_a_cpu():
+    printed = run("benchmarks.gpu.all --device cpu --rows 40 --only exact prediction")
+    assert "largest difference of a probability, fp32: 0.000" in printed
+    assert "fp32 / bare graph: " in printed
 
 
 def test_a_benchmark_prints_its_help():
-    done = subprocess.run(
-        [sys.executable, "-m", "benchmarks.training.train", "--help"],
-        cwd=REPOSITORY,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr
-    assert "--only {throughput,small,workers}" in done.stdout
+    printed = run("benchmarks.training.train --help")
+    assert "--only {throughput,small,workers}" in printed
